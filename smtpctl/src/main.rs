@@ -1,0 +1,3 @@
+//! The `smtpctl` program.
+
+fn main() {}

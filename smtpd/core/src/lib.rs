@@ -1,0 +1,14 @@
+//! The rules of mail, apart from all input and output.
+//!
+//! Nothing here reads a clock, a file, a socket or a source of randomness, and the manifest names
+//! no crate that could: octets, facts, moments and random numbers come in as arguments, and what
+//! is to be done comes out as values. So every rule can be tested with a made-up clock.
+//!
+//! [`smtp`] holds the grammar and both session machines, [`message`] what is read from and written
+//! into mail, [`policy`] who may do what, [`route`] where mail goes, [`queue`] what becomes of it.
+
+pub mod message;
+pub mod policy;
+pub mod queue;
+pub mod route;
+pub mod smtp;

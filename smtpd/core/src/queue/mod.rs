@@ -1,0 +1,7 @@
+//! The life of a message in the queue: its envelope, its recipients, what attempts came to.
+
+pub mod dispose;
+pub mod envelope;
+pub mod outcome;
+pub mod recipient;
+pub mod retry;

@@ -1,0 +1,144 @@
+//! What one attempt came to, with the remote's words kept whole.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use mailroot_common::status::{Class, EnhancedCode, ReplyCode};
+use mailroot_common::units::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What one attempt came to for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// When it was known.
+    pub at: Timestamp,
+    /// Delivered, to be tried again, failed, or not to be known.
+    pub result: AttemptResult,
+    /// The remote's enhanced code, or ours where the remote gave none.
+    pub status: EnhancedCode,
+    /// The remote's reply code, if it was a reply that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ReplyCode>,
+    /// The remote's words, lines joined by LF, or ours where nothing was said. Printable text.
+    pub text: String,
+    /// The remote host, if one was reached or tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<RemoteHost>,
+    /// Where in the attempt it was decided.
+    pub stage: Stage,
+}
+
+impl Outcome {
+    /// An outcome without a remote host or reply: the words are ours.
+    #[must_use]
+    pub fn local(
+        at: Timestamp,
+        stage: Stage,
+        status: EnhancedCode,
+        text: impl Into<String>,
+    ) -> Self {
+        let result = match status.class() {
+            Class::Success => AttemptResult::Delivered,
+            Class::Transient => AttemptResult::Deferred,
+            Class::Permanent => AttemptResult::Failed,
+        };
+        Self { at, result, status, code: None, text: text.into(), host: None, stage }
+    }
+}
+
+/// `250 2.0.0 text` or `4.4.1 text`: the line people see.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(code) = self.code {
+            write!(f, "{code} ")?;
+        }
+        write!(f, "{} {}", self.status, self.text.replace('\n', " / "))
+    }
+}
+
+/// How an attempt ended for one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptResult {
+    /// The next hop has taken the message, or it lies in Drop.
+    Delivered,
+    /// Not now.
+    Deferred,
+    /// Not ever.
+    Failed,
+    /// The connection died between the end of the body and the reply.
+    InDoubt,
+}
+
+/// The remote host of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteHost {
+    /// Its name as looked up or configured.
+    pub name: String,
+    /// The address connected to; absent if none was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+}
+
+/// `mx1.example[192.0.2.20]:25`.
+impl fmt::Display for RemoteHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{}[{address}]:{}", self.name, self.port),
+            None => write!(f, "{}:{}", self.name, self.port),
+        }
+    }
+}
+
+/// The part of an attempt that decided its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Choosing the next hop.
+    Route,
+    /// Looking names up.
+    Dns,
+    /// Connecting.
+    Connect,
+    /// The greeting.
+    Greeting,
+    /// EHLO or HELO.
+    Hello,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// DATA or BDAT, and the body.
+    Data,
+    /// The reply to the end of the body.
+    End,
+    /// Writing into Drop.
+    Drop,
+    /// No attempt: the message's time was up.
+    Expiry,
+    /// No attempt: an operator decided.
+    Operator,
+}
+
+impl Stage {
+    /// The word of the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Route => "route",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Hello => "hello",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::End => "end",
+            Self::Drop => "drop",
+            Self::Expiry => "expiry",
+            Self::Operator => "operator",
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Where mail goes: recipient domain to next hop, next hop to hosts.
+
+pub mod domain;
+pub mod loopback;
+pub mod mx;
+pub mod smart_host;
+pub mod table;

@@ -1,0 +1,10 @@
+//! The protocol: grammar, replies and the machines of both sides (RFC 5321 and its extensions).
+
+pub mod body;
+pub mod client;
+pub mod command;
+pub mod extension;
+pub mod line;
+pub mod refusal;
+pub mod reply;
+pub mod server;

@@ -1,0 +1,23 @@
+//! The Mailroot daemon: everything that touches sockets, files, clocks and processes.
+//!
+//! What can be decided is decided in `smtpd-core`; the rooms of this crate carry it out. A room
+//! imports only rooms below it, in the order of `ARCHITECTURE.md`, which a test enforces.
+
+pub mod args;
+pub mod badmail;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod deliver;
+pub mod disk;
+pub mod drop;
+pub mod net;
+pub mod observe;
+pub mod pickup;
+pub mod process;
+pub mod queue;
+pub mod receive;
+pub mod resolve;
+pub mod service;
+pub mod store;
+pub mod virtual_server;

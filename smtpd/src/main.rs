@@ -1,0 +1,3 @@
+//! The `smtpd` program.
+
+fn main() {}
