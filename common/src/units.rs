@@ -36,7 +36,7 @@ pub enum UnitError {
     Range(String),
 }
 
-/// A count of octets, written `512`-less: always with a unit (`64KiB`, `35MiB`, `10MB`, `200B`).
+/// A count of octets, always written with a unit (`64KiB`, `35MiB`, `10MB`, `200B`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ByteSize(u64);
 
@@ -116,7 +116,8 @@ impl ByteSize {
 /// The largest binary unit that leaves a whole number; one that [`ByteSize::parse`] reads back.
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = SIZE_UNITS[..4].iter().find(|(_, unit)| self.0 != 0 && self.0 % unit == 0);
+        let whole =
+            SIZE_UNITS[..4].iter().find(|(_, unit)| self.0 != 0 && self.0.is_multiple_of(*unit));
         match whole {
             Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),

@@ -1,0 +1,127 @@
+//! Counters of one virtual server: what happened, and which limits were met how often.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Defines the counters once: their fields, and their names for listings.
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// Counters since the virtual server started. All only grow.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Every counter with its name, in the order of the table.
+            #[must_use]
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.value()),)*]
+            }
+        }
+    };
+}
+
+/// One counter.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts one.
+    pub fn add_one(&self) {
+        self.add(1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+counters! {
+    /// Connections accepted.
+    connections,
+    /// Connections refused by `access.connect`.
+    connections_denied,
+    /// Connections refused because `general.max_connections` was met.
+    connections_over_max,
+    /// Connections refused because `general.max_connections_per_client` was met.
+    connections_over_client_max,
+    /// Times the listener paused because descriptors ran out.
+    descriptors_exhausted,
+    /// Messages accepted, by whatever door.
+    messages_received,
+    /// Octets of those messages.
+    octets_received,
+    /// Recipients refused because they may not be relayed to.
+    relay_denied,
+    /// Messages refused because `messages.max_size` was met.
+    size_refused,
+    /// Sessions closed because `messages.max_session_size` was met.
+    session_size_met,
+    /// Recipients refused because `messages.max_recipients` was met.
+    recipients_refused,
+    /// Sessions closed because `general.max_errors` was met.
+    errors_met,
+    /// Sessions closed because `general.idle_timeout` was met.
+    idle_timeouts,
+    /// Sessions closed because `general.max_session_time` was met.
+    session_time_met,
+    /// Sessions closed because the client sent its message too slowly.
+    too_slow,
+    /// Messages refused because a line or the header was too long.
+    shape_refused,
+    /// Messages refused because a bare CR or LF stood in them.
+    bare_line_ends,
+    /// Messages refused because `delivery.max_hops` was met.
+    hops_met,
+    /// Messages refused because the store had no room.
+    no_room,
+    /// Messages refused because the store could not write.
+    store_trouble,
+    /// Sessions ended by a fault of ours.
+    panics,
+    /// Pickup files taken.
+    pickup_taken,
+    /// Pickup files put into Badmail.
+    pickup_bad,
+    /// Recipients delivered to other hosts.
+    recipients_delivered,
+    /// Recipients delivered into Drop.
+    recipients_dropped,
+    /// Attempts that ended in "not now", by recipient.
+    recipients_deferred,
+    /// Recipients that failed for good.
+    recipients_failed,
+    /// Recipients whose time was up.
+    recipients_expired,
+    /// Recipients whose connection died before the final reply.
+    recipients_in_doubt,
+    /// Reports written.
+    reports,
+    /// Messages kept in Badmail.
+    badmail,
+    /// Outbound connections made.
+    outbound_connections,
+    /// Outbound connections that failed.
+    outbound_failures,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_listed_with_its_value() {
+        let counters = Counters::default();
+        counters.relay_denied.add_one();
+        counters.octets_received.add(4096);
+        let list = counters.list();
+        assert!(list.contains(&("relay_denied", 1)) && list.contains(&("octets_received", 4096)));
+    }
+}

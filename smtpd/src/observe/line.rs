@@ -1,0 +1,261 @@
+//! One log line: fields in the order they are given, values that cannot break out.
+//!
+//! Two forms. *logfmt* writes `key=value`; a value is quoted unless every character of it is plain,
+//! and inside quotes the quote, the backslash and everything that is not printable are escaped.
+//! *JSON* writes one object. In both, text chosen by a peer can forge neither a field nor a line.
+
+use std::fmt::{self, Write};
+
+use mailroot_common::units::Timestamp;
+
+use super::Log;
+
+/// How much a line matters; the order is that of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something is broken and needs a person.
+    Error,
+    /// Something is odd, or a limit was met.
+    Warn,
+    /// A change of state.
+    Info,
+    /// Steps in between.
+    Debug,
+}
+
+impl Level {
+    /// The word of the configuration and of the line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// The digit of syslog's severity.
+    pub(super) const fn severity(self) -> char {
+        match self {
+            Self::Error => '3',
+            Self::Warn => '4',
+            Self::Info => '6',
+            Self::Debug => '7',
+        }
+    }
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `event=received server=default …`
+    Logfmt,
+    /// `{"time":"…","level":"info","event":"received",…}`
+    Json,
+}
+
+/// A line being written; nothing is logged until [`Line::send`].
+#[must_use = "a line is written by send()"]
+#[derive(Debug)]
+pub struct Line<'log> {
+    log: &'log Log,
+    level: Level,
+    /// Absent when the line is below the log's level: then every call is free.
+    text: Option<String>,
+    format: Format,
+}
+
+impl<'log> Line<'log> {
+    pub(super) fn begin(
+        log: &'log Log,
+        level: Level,
+        event: &str,
+        head: Option<(Format, Timestamp)>,
+    ) -> Self {
+        let Some((format, now)) = head else {
+            return Self { log, level, text: None, format: Format::Logfmt };
+        };
+        let mut text = String::with_capacity(256);
+        let done = match format {
+            Format::Logfmt => Ok(()),
+            Format::Json => {
+                write!(text, "{{\"time\":\"{now}\",\"level\":\"{}\"", level.as_str())
+            }
+        };
+        debug_assert!(done.is_ok(), "writing into a String cannot fail");
+        let line = Self { log, level, text: Some(text), format };
+        let line = line.word("event", event);
+        if format == Format::Logfmt && level <= Level::Warn {
+            return line.word("level", level.as_str());
+        }
+        line
+    }
+
+    /// Adds a field. Use it for our own words, numbers, ids and addresses as well as for text of
+    /// strangers: every value is checked and escaped.
+    pub fn word(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        if let Some(text) = &mut self.text {
+            let done = match self.format {
+                Format::Logfmt => write_logfmt(text, key, &value),
+                Format::Json => write_json(text, key, &value),
+            };
+            debug_assert!(done.is_ok(), "writing into a String cannot fail");
+        }
+        self
+    }
+
+    /// Adds a field that stands for text of a peer; always quoted, so that readers see whose it is.
+    pub fn text(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        if let Some(text) = &mut self.text {
+            let done = match self.format {
+                Format::Logfmt => {
+                    if !text.is_empty() {
+                        text.push(' ');
+                    }
+                    write!(text, "{key}=\"")
+                        .and_then(|()| write!(Escaped(text), "{value}"))
+                        .and_then(|()| text.write_char('"'))
+                }
+                Format::Json => write_json(text, key, &value),
+            };
+            debug_assert!(done.is_ok(), "writing into a String cannot fail");
+        }
+        self
+    }
+
+    /// Adds a field if there is a value.
+    pub fn maybe(self, key: &'static str, value: Option<impl fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.word(key, value),
+            None => self,
+        }
+    }
+
+    /// Hands the line to the log.
+    pub fn send(self) {
+        if let Some(mut text) = self.text {
+            if self.format == Format::Json {
+                text.push('}');
+            }
+            text.push('\n');
+            self.log.write(self.level, &text);
+        }
+    }
+}
+
+fn write_logfmt(text: &mut String, key: &str, value: &impl fmt::Display) -> fmt::Result {
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    text.push_str(key);
+    text.push('=');
+    let start = text.len();
+    write!(text, "{value}")?;
+    let plain = |o: u8| o.is_ascii_graphic() && !matches!(o, b'"' | b'\\');
+    let said = &text[start..];
+    if said.is_empty() || !said.bytes().all(plain) || said.contains('=') && !is_angled(said) {
+        let said = text.split_off(start);
+        text.push('"');
+        Escaped(text).write_str(&said)?;
+        text.push('"');
+    }
+    Ok(())
+}
+
+/// Addresses in angle brackets may hold `=`; the brackets keep it from being read as a field.
+fn is_angled(text: &str) -> bool {
+    text.starts_with('<') && text.ends_with('>')
+}
+
+fn write_json(text: &mut String, key: &str, value: &impl fmt::Display) -> fmt::Result {
+    if !text.ends_with('{') {
+        text.push(',');
+    }
+    write!(text, "\"{key}\":\"")?;
+    write!(Escaped(text), "{value}")?;
+    text.write_char('"')
+}
+
+/// Escapes what passes through so that it can stand between quotes, in logfmt and in JSON alike.
+struct Escaped<'a>(&'a mut String);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, said: &str) -> fmt::Result {
+        for c in said.chars() {
+            match c {
+                '"' => self.0.push_str("\\\""),
+                '\\' => self.0.push_str("\\\\"),
+                '\n' => self.0.push_str("\\n"),
+                '\r' => self.0.push_str("\\r"),
+                '\t' => self.0.push_str("\\t"),
+                c if is_hidden(c) => {
+                    let mut units = [0; 2];
+                    for unit in c.encode_utf16(&mut units) {
+                        write!(self.0, "\\u{unit:04x}")?;
+                    }
+                }
+                c => self.0.push(c),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Control characters, line separators and marks that turn the direction of writing.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sink;
+    use super::*;
+    use crate::clock::Clock;
+
+    fn said(format: Format, write: impl Fn(Line<'_>) -> Line<'_>) -> String {
+        let (log, lines) = Log::captured(format, Level::Debug, Clock::real());
+        write(log.line(Level::Info, "test")).send();
+        drop(log);
+        lines.text()
+    }
+
+    #[test]
+    fn plain_values_stand_bare_and_others_in_quotes() {
+        let line = said(Format::Logfmt, |line| {
+            line.word("id", 7).word("from", "<a=b@c.example>").word("x", "two words").word("y", "")
+        });
+        assert_eq!(line, "event=test id=7 from=<a=b@c.example> x=\"two words\" y=\"\"\n");
+    }
+
+    #[test]
+    fn peer_text_cannot_forge_a_field_or_a_line() {
+        let hostile = "x client=1.2.3.4\r\nevent=forged \"\\\u{1b}[2J\u{2028}\u{202e}";
+        let line = said(Format::Logfmt, |line| line.text("helo", hostile).word("a", "k=v"));
+        assert_eq!(line.matches('\n').count(), 1);
+        assert_eq!(
+            line,
+            "event=test helo=\"x client=1.2.3.4\\r\\nevent=forged \\\"\\\\\\u001b[2J\\u2028\\u202e\" a=\"k=v\"\n"
+        );
+    }
+
+    #[test]
+    fn json_lines_parse_and_keep_the_order() {
+        let line = said(Format::Json, |line| line.word("id", 7).text("helo", "a\"b\u{0}\u{1F4A9}"));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["helo"], "a\"b\u{0}\u{1F4A9}");
+        assert!(line.find("\"event\"") < line.find("\"id\""));
+    }
+
+    #[test]
+    fn lines_below_the_level_are_not_written() {
+        let (log, lines) = Log::captured(Format::Logfmt, Level::Warn, Clock::real());
+        log.line(Level::Info, "hidden").word("a", 1).send();
+        log.line(Level::Error, "shown").send();
+        assert_eq!(lines.text(), "event=shown level=error\n");
+        assert!(matches!(lines, Sink::Memory(_)));
+    }
+}
