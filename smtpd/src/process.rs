@@ -1,1 +1,118 @@
-//! process
+//! The process itself: descriptors it may have, signals it hears, words to its supervisor.
+
+use std::io;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Descriptors kept for everything that is not a session: logs, segments, sockets, directories.
+pub const DESCRIPTORS_RESERVED: u64 = 128;
+
+/// Sets the mask so that files are private unless a mode says otherwise.
+pub fn make_files_private() {
+    umask(Mode::from_bits_truncate(0o027));
+}
+
+/// Raises the soft limit of descriptors to the hard one and says what holds now; `None` if the
+/// system does not tell (a sandbox may forbid the question).
+#[must_use]
+pub fn raise_descriptor_limit() -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        return Some(hard);
+    }
+    Some(soft)
+}
+
+/// What the supervisor or the operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// SIGTERM or SIGINT: stop gracefully.
+    Stop,
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGUSR1: open the log file again.
+    ReopenLog,
+}
+
+/// The signals that ask for something.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    user: Signal,
+}
+
+impl Signals {
+    /// Begins to listen; from now on these signals no longer end the process by themselves.
+    ///
+    /// # Errors
+    ///
+    /// The system's error.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Waits for the next request.
+    pub async fn next(&mut self) -> Request {
+        tokio::select! {
+            _ = self.terminate.recv() => Request::Stop,
+            _ = self.interrupt.recv() => Request::Stop,
+            _ = self.hang_up.recv() => Request::Reload,
+            _ = self.user.recv() => Request::ReopenLog,
+        }
+    }
+}
+
+/// Tells the supervisor that the service answers. Without a supervisor nothing happens.
+pub fn tell_ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Tells the supervisor that the service stops.
+pub fn tell_stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Tells the supervisor that the daemon makes progress.
+pub fn tell_alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    // A supervisor that does not listen changes nothing for the mail.
+    let _ = sd_notify::notify(states);
+}
+
+/// How often the supervisor wants to hear [`tell_alive`]: half of its limit. `None` if it does not.
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+/// Whether standard output is connected to the journal.
+#[must_use]
+pub fn stdout_is_journal() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_reaches_the_hard_one() {
+        let now = raise_descriptor_limit();
+        let hard = getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(_, hard)| hard);
+        assert_eq!(now, hard);
+    }
+}
