@@ -347,7 +347,8 @@ mod tests {
         let mut found: Vec<(String, String)> = Vec::new();
         for line in octets.split_inclusive(|&o| o == b'\n') {
             let text: String = line.iter().map(|&o| char::from(o)).collect();
-            if !text.ends_with('\n') && !(text.starts_with([' ', '\t']) && !found.is_empty()) {
+            let is_fold = text.starts_with([' ', '\t']) && !found.is_empty();
+            if !text.ends_with('\n') && !is_fold {
                 break;
             }
             if text.starts_with([' ', '\t']) {
