@@ -1,1 +1,171 @@
-//! domain
+//! Remote domains: what an operator says about domains that are not local.
+//!
+//! A remote domain is written exactly or as `*.suffix`. The wildcard stands for one or more whole
+//! labels, so `*.corp.example` covers `a.corp.example` and `b.a.corp.example`, neither
+//! `corp.example` itself nor `badcorp.example`: one label too many here would be mail relayed for
+//! strangers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use mailroot_common::address::{AddressError, Domain};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::smart_host::SmartHost;
+
+/// Why a text is not the name of a remote domain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// A star alone, which would be every domain.
+    #[error("\"*\" would be every domain: set delivery.smart_host to send all mail one way")]
+    Everything,
+    /// A star at another place than the front.
+    #[error("{0:?}: a * may only stand at the front, followed by a dot, as in *.example.com")]
+    Star(String),
+    /// The rest is not a domain name.
+    #[error(transparent)]
+    Domain(#[from] AddressError),
+}
+
+/// Which domains an entry speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pattern {
+    /// This domain and no other.
+    Exact(Domain),
+    /// Every domain below this one, itself not included: `*.suffix`.
+    Below(Domain),
+}
+
+impl Pattern {
+    /// Reads `example.com` or `*.example.com`.
+    ///
+    /// # Errors
+    ///
+    /// [`PatternError`], saying where a star may stand.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        if text == "*" {
+            return Err(PatternError::Everything);
+        }
+        match text.strip_prefix("*.") {
+            Some(suffix) if !suffix.contains('*') => Ok(Self::Below(Domain::parse(suffix)?)),
+            None if !text.contains('*') => Ok(Self::Exact(Domain::parse(text)?)),
+            _ => Err(PatternError::Star(text.to_owned())),
+        }
+    }
+
+    /// Whether the entry speaks of this domain.
+    #[must_use]
+    pub fn covers(&self, domain: &Domain) -> bool {
+        match self {
+            Self::Exact(exact) => exact == domain,
+            Self::Below(suffix) => domain.is_below(suffix),
+        }
+    }
+}
+
+/// The form that [`Pattern::parse`] reads back.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(domain) => domain.fmt(f),
+            Self::Below(suffix) => write!(f, "*.{suffix}"),
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        Self::parse(text)
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// How mail for a remote domain travels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RemoteRoute {
+    /// As mail for any other domain: by the virtual server's smart host if it has one, else by MX.
+    #[default]
+    Inherit,
+    /// By MX, even if the virtual server has a smart host.
+    Mx,
+    /// By these hosts, the first that takes it, instead of the virtual server's smart host.
+    Hosts(Vec<SmartHost>),
+}
+
+/// One remote domain entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RemoteDomain {
+    /// The domains it speaks of.
+    pub pattern: Pattern,
+    /// Whether anybody may send mail there through us; overrides the relay list.
+    pub relay: bool,
+    /// Whether to greet with HELO and use no extensions.
+    pub helo_only: bool,
+    /// Which way its mail travels.
+    pub route: RemoteRoute,
+}
+
+impl RemoteDomain {
+    /// An entry that changes nothing yet: no relaying, extensions used, the usual way.
+    #[must_use]
+    pub fn plain(pattern: Pattern) -> Self {
+        Self { pattern, relay: false, helo_only: false, route: RemoteRoute::Inherit }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).unwrap()
+    }
+
+    #[test]
+    fn wildcard_covers_whole_labels_below_and_not_the_name_itself() {
+        let below = Pattern::parse("*.corp.example").unwrap();
+        for (name, covered) in [
+            ("a.corp.example", true),
+            ("b.a.corp.example", true),
+            ("A.CORP.example", true),
+            ("corp.example", false),
+            ("badcorp.example", false),
+            ("bad-corp.example", false),
+            ("corp.example.org", false),
+            ("a.corp.example.org", false),
+            ("example", false),
+        ] {
+            assert_eq!(below.covers(&domain(name)), covered, "{name}");
+        }
+        assert!(Pattern::parse("corp.example").unwrap().covers(&domain("corp.example")));
+        assert!(!Pattern::parse("corp.example").unwrap().covers(&domain("a.corp.example")));
+    }
+
+    #[test]
+    fn star_stands_at_the_front_or_nowhere() {
+        for text in ["corp.example", "*.corp.example", "*.example"] {
+            assert_eq!(Pattern::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Pattern::parse("*"), Err(PatternError::Everything));
+        for bad in ["*corp.example", "a.*.example", "*.*.example", "corp.*", "**.example"] {
+            assert!(matches!(Pattern::parse(bad), Err(PatternError::Star(_))), "{bad}");
+        }
+        for bad in ["", "*.", ".corp.example", "*..example", "*.corp.example."] {
+            assert!(matches!(Pattern::parse(bad), Err(PatternError::Domain(_))), "{bad}");
+        }
+    }
+}

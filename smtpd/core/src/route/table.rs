@@ -1,1 +1,482 @@
-//! table
+//! The route table: a recipient's address in, its route out, without DNS.
+//!
+//! Built once from plain settings whenever the configuration changes, asked for every recipient
+//! that is accepted and again at each attempt. The order is the original's: a local domain ends in
+//! Drop; else the most specific remote domain decides (its own name, else the longest `*.suffix`);
+//! else the virtual server's smart host; else MX. Only the text right of the last `@` counts:
+//! nothing inside a local part (`user%other`, `other!user`) ever picks a route.
+//!
+//! [`RouteName`] is the canonical text of a route. Queues and lanes are keyed by it, so two
+//! addresses that travel alike share one queue whatever their domains are called.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mailroot_common::address::{Domain, Host, Mailbox};
+use serde::{Deserialize, Serialize};
+
+use super::domain::{Pattern, RemoteDomain, RemoteRoute};
+use super::smart_host::SmartHost;
+
+/// The canonical text of a route, such as `drop`, `mx:example.com` or `host:relay.example:587`.
+///
+/// Cheap to clone. Routes are equal exactly if their names are, within one table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RouteName(Arc<str>);
+
+impl RouteName {
+    /// The name under which local mail waits.
+    pub const DROP: &'static str = "drop";
+
+    /// A name read back from a record or typed by an operator; it need not exist in any table.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the way into Drop.
+    #[must_use]
+    pub fn is_drop(&self) -> bool {
+        &*self.0 == Self::DROP
+    }
+}
+
+impl fmt::Display for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// When mail that is tried directly first goes to the smart host instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DirectFirst {
+    /// The smart host is asked at once.
+    #[default]
+    Never,
+    /// Directly first; the smart host only if DNS does not answer or knows no such domain.
+    OnDnsFailure,
+    /// Directly first; the smart host after any temporary failure.
+    OnAnyTemporaryFailure,
+}
+
+/// The next hop of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum NextHop {
+    /// The Drop directory of this virtual server.
+    Drop,
+    /// The hosts that DNS names for the domain.
+    Mx(Domain),
+    /// The address that stands in the recipient's address. A stranger may have chosen it.
+    Address(IpAddr),
+    /// These hosts of the operator's, the first that takes the mail.
+    Hosts(Vec<SmartHost>),
+    /// The hosts that DNS names, and the operator's when those fail as the rule says.
+    DirectFirst {
+        /// The recipient's domain.
+        domain: Domain,
+        /// The smart hosts.
+        hosts: Vec<SmartHost>,
+        /// What kind of failure sends mail to them; never [`DirectFirst::Never`].
+        rule: DirectFirst,
+    },
+}
+
+/// Where mail goes next and how it is greeted there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// The next hop.
+    pub hop: NextHop,
+    /// Whether to greet with HELO and use no extensions.
+    pub helo_only: bool,
+}
+
+impl Route {
+    /// The canonical text of this route.
+    #[must_use]
+    pub fn name(&self) -> RouteName {
+        let mut text = String::with_capacity(48);
+        let result = match &self.hop {
+            NextHop::Drop => text.write_str(RouteName::DROP),
+            NextHop::Mx(domain) => write!(text, "mx:{domain}"),
+            NextHop::Address(address) => write!(text, "host:{}", Host::Address(*address)),
+            NextHop::DirectFirst { domain, .. } => write!(text, "direct:{domain}"),
+            NextHop::Hosts(hosts) => hosts.iter().enumerate().try_for_each(|(place, host)| {
+                write!(text, "{}{host}", if place == 0 { "host:" } else { "," })
+            }),
+        };
+        result.expect("writing to a string cannot fail");
+        if self.helo_only {
+            text.push_str(";helo");
+        }
+        RouteName(text.into())
+    }
+}
+
+/// The settings a table is built from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The domain of the type `default`.
+    pub default_domain: Domain,
+    /// The domains of the type `alias`.
+    pub alias_domains: Vec<Domain>,
+    /// The domains of the type `remote`.
+    pub remote_domains: Vec<RemoteDomain>,
+    /// The virtual server's smart hosts, in the order they are asked; none is delivery by MX.
+    pub smart_hosts: Vec<SmartHost>,
+    /// Whether mail for the smart hosts is tried directly first.
+    pub direct_first: DirectFirst,
+}
+
+/// Why settings make no table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// A local domain is listed twice.
+    #[error("{0} is listed twice among the local domains: remove one of the entries")]
+    LocalTwice(Domain),
+    /// A remote domain is listed twice.
+    #[error("{0} is listed twice among the remote domains: remove one of the entries")]
+    RemoteTwice(Pattern),
+    /// A domain is both local and remote.
+    #[error("{0} is both a local and a remote domain: remove one of the entries")]
+    Both(Domain),
+    /// A remote domain is to go to hosts, and none is named.
+    #[error("remote domain {0} names no host to send its mail to")]
+    NoHost(Pattern),
+}
+
+/// What one remote entry says, with the parts of its routes that never change.
+#[derive(Debug)]
+struct Entry {
+    domain: RemoteDomain,
+    /// The route and its name, unless they depend on the recipient's domain.
+    fixed: Option<(Route, RouteName)>,
+}
+
+/// Local domains, remote domains and the server's own way out.
+#[derive(Debug)]
+pub struct Table {
+    settings: Settings,
+    local: HashSet<Box<str>>,
+    exact: HashMap<Box<str>, Entry>,
+    below: HashMap<Box<str>, Entry>,
+    drop: RouteName,
+    /// The server's smart hosts, if mail goes to them at once.
+    smart: Option<(Route, RouteName)>,
+}
+
+impl Table {
+    /// Builds the table.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError`] for the first domain that is named twice or leads nowhere.
+    pub fn new(settings: Settings) -> Result<Self, TableError> {
+        let mut local = HashSet::with_capacity(settings.alias_domains.len() + 1);
+        for domain in std::iter::once(&settings.default_domain).chain(&settings.alias_domains) {
+            if !local.insert(domain.as_str().into()) {
+                return Err(TableError::LocalTwice(domain.clone()));
+            }
+        }
+        let smart = match settings.direct_first {
+            DirectFirst::Never if !settings.smart_hosts.is_empty() => {
+                Some(named(NextHop::Hosts(settings.smart_hosts.clone()), false))
+            }
+            _ => None,
+        };
+        let mut table = Self {
+            local,
+            exact: HashMap::new(),
+            below: HashMap::new(),
+            drop: RouteName::from_text(RouteName::DROP),
+            smart,
+            settings,
+        };
+        for domain in table.settings.remote_domains.clone() {
+            table.add(domain)?;
+        }
+        Ok(table)
+    }
+
+    fn add(&mut self, domain: RemoteDomain) -> Result<(), TableError> {
+        let hop = match &domain.route {
+            RemoteRoute::Hosts(hosts) if hosts.is_empty() => {
+                return Err(TableError::NoHost(domain.pattern));
+            }
+            RemoteRoute::Hosts(hosts) => Some(NextHop::Hosts(hosts.clone())),
+            RemoteRoute::Inherit => self.smart.as_ref().map(|(route, _)| route.hop.clone()),
+            RemoteRoute::Mx => None,
+        };
+        let (map, key) = match &domain.pattern {
+            Pattern::Exact(name) if self.is_local(name) => {
+                return Err(TableError::Both(name.clone()));
+            }
+            Pattern::Exact(name) => (&mut self.exact, name.as_str().into()),
+            Pattern::Below(name) => (&mut self.below, name.as_str().into()),
+        };
+        let pattern = domain.pattern.clone();
+        let fixed = hop.map(|hop| named(hop, domain.helo_only));
+        match map.insert(key, Entry { domain, fixed }) {
+            Some(_) => Err(TableError::RemoteTwice(pattern)),
+            None => Ok(()),
+        }
+    }
+
+    /// The settings the table was built from.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The default domain: that of addresses we make up, such as the postmaster's in reports.
+    #[must_use]
+    pub fn default_domain(&self) -> &Domain {
+        &self.settings.default_domain
+    }
+
+    /// Whether mail for this domain ends here: it is the default domain or an alias.
+    #[must_use]
+    pub fn is_local(&self, domain: &Domain) -> bool {
+        self.local.contains(domain.as_str())
+    }
+
+    /// The entry that speaks of this domain: its own name, else the longest `*.suffix`.
+    #[must_use]
+    pub fn remote(&self, domain: &Domain) -> Option<&RemoteDomain> {
+        self.entry(domain).map(|entry| &entry.domain)
+    }
+
+    fn entry(&self, domain: &Domain) -> Option<&Entry> {
+        if let Some(entry) = self.exact.get(domain.as_str()) {
+            return Some(entry);
+        }
+        if self.below.is_empty() {
+            return None;
+        }
+        // Front labels fall off one by one, so the first suffix found is the longest.
+        let mut rest = domain.as_str();
+        while let Some((_, suffix)) = rest.split_once('.') {
+            if let Some(entry) = self.below.get(suffix) {
+                return Some(entry);
+            }
+            rest = suffix;
+        }
+        None
+    }
+
+    /// The route of mail to this recipient. An address literal is its own route.
+    #[must_use]
+    pub fn route(&self, recipient: &Mailbox) -> Route {
+        let domain = match recipient.host() {
+            Host::Address(address) => {
+                // IPv4 in IPv6's clothing must not slip past the rules on loopback addresses.
+                let hop = NextHop::Address(address.to_canonical());
+                return Route { hop, helo_only: false };
+            }
+            Host::Name(domain) if self.is_local(domain) => {
+                return Route { hop: NextHop::Drop, helo_only: false };
+            }
+            Host::Name(domain) => domain,
+        };
+        match self.entry(domain) {
+            Some(Entry { fixed: Some((route, _)), .. }) => route.clone(),
+            Some(entry) => {
+                let direct = entry.domain.route == RemoteRoute::Mx;
+                self.by_domain(domain, direct, entry.domain.helo_only)
+            }
+            None => match &self.smart {
+                Some((route, _)) => route.clone(),
+                None => self.by_domain(domain, false, false),
+            },
+        }
+    }
+
+    fn by_domain(&self, domain: &Domain, direct: bool, helo_only: bool) -> Route {
+        let domain = domain.clone();
+        let hop = if direct || self.settings.smart_hosts.is_empty() {
+            NextHop::Mx(domain)
+        } else {
+            let (hosts, rule) = (self.settings.smart_hosts.clone(), self.settings.direct_first);
+            NextHop::DirectFirst { domain, hosts, rule }
+        };
+        Route { hop, helo_only }
+    }
+
+    /// The name of [`Table::route`], without building the route where the name is known.
+    #[must_use]
+    pub fn route_name(&self, recipient: &Mailbox) -> RouteName {
+        let Some(domain) = recipient.domain() else { return self.route(recipient).name() };
+        if self.is_local(domain) {
+            return self.drop.clone();
+        }
+        let fixed = match self.entry(domain) {
+            Some(entry) => entry.fixed.as_ref(),
+            None => self.smart.as_ref(),
+        };
+        match fixed {
+            Some((_, name)) => name.clone(),
+            None => self.route(recipient).name(),
+        }
+    }
+}
+
+fn named(hop: NextHop, helo_only: bool) -> (Route, RouteName) {
+    let route = Route { hop, helo_only };
+    let name = route.name();
+    (route, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).unwrap()
+    }
+
+    fn hosts(texts: &[&str]) -> Vec<SmartHost> {
+        texts.iter().map(|text| SmartHost::parse(text).unwrap()).collect()
+    }
+
+    fn remote(pattern: &str, route: RemoteRoute) -> RemoteDomain {
+        RemoteDomain { route, ..RemoteDomain::plain(Pattern::parse(pattern).unwrap()) }
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            default_domain: domain("example.net"),
+            alias_domains: vec![domain("example.org")],
+            remote_domains: vec![
+                remote("partner.example", RemoteRoute::Mx),
+                remote("*.corp.example", RemoteRoute::Hosts(hosts(&["hub.corp.example"]))),
+                remote("*.lab.corp.example", RemoteRoute::Hosts(hosts(&["[192.0.2.7]:2525"]))),
+                remote("x.lab.corp.example", RemoteRoute::Inherit),
+                RemoteDomain {
+                    helo_only: true,
+                    ..remote(
+                        "old.example",
+                        RemoteRoute::Hosts(hosts(&["a.example", "b.example:26"])),
+                    )
+                },
+                RemoteDomain { helo_only: true, ..remote("older.example", RemoteRoute::Inherit) },
+            ],
+            smart_hosts: vec![],
+            direct_first: DirectFirst::Never,
+        }
+    }
+
+    fn check(table: &Table, cases: &[(&str, &str)]) {
+        for (address, name) in cases {
+            let mailbox = Mailbox::parse(address).unwrap();
+            assert_eq!(table.route(&mailbox).name().as_str(), *name, "{address}");
+            assert_eq!(table.route_name(&mailbox).as_str(), *name, "{address}");
+        }
+    }
+
+    #[test]
+    fn most_specific_entry_decides_and_mx_is_the_last_resort() {
+        let table = Table::new(settings()).unwrap();
+        check(
+            &table,
+            &[
+                ("a@example.net", "drop"),
+                ("a@EXAMPLE.org", "drop"),
+                ("a@sub.example.net", "mx:sub.example.net"),
+                ("a@badexample.net", "mx:badexample.net"),
+                ("a@partner.example", "mx:partner.example"),
+                ("a@corp.example", "mx:corp.example"),
+                ("a@x.corp.example", "host:hub.corp.example"),
+                ("a@lab.corp.example", "host:hub.corp.example"),
+                ("a@y.lab.corp.example", "host:[192.0.2.7]:2525"),
+                ("a@z.y.lab.corp.example", "host:[192.0.2.7]:2525"),
+                ("a@x.lab.corp.example", "mx:x.lab.corp.example"),
+                ("a@y.x.lab.corp.example", "host:[192.0.2.7]:2525"),
+                ("a@old.example", "host:a.example,b.example:26;helo"),
+                ("a@older.example", "mx:older.example;helo"),
+                ("a@[192.0.2.9]", "host:[192.0.2.9]"),
+                ("a@[IPv6:2001:db8::9]", "host:[IPv6:2001:db8::9]"),
+                ("a@[IPv6:::ffff:127.0.0.1]", "host:[127.0.0.1]"),
+                ("a%partner.example@example.net", "drop"),
+                ("partner.example!a@example.net", "drop"),
+                ("\"a@partner.example\"@example.net", "drop"),
+            ],
+        );
+    }
+
+    #[test]
+    fn remote_entry_overrides_the_servers_smart_host() {
+        let smart_hosts = hosts(&["isp.example:587"]);
+        let table = Table::new(Settings { smart_hosts, ..settings() }).unwrap();
+        check(
+            &table,
+            &[
+                ("a@example.net", "drop"),
+                ("a@else.example", "host:isp.example:587"),
+                ("a@partner.example", "mx:partner.example"),
+                ("a@x.corp.example", "host:hub.corp.example"),
+                ("a@x.lab.corp.example", "host:isp.example:587"),
+                ("a@older.example", "host:isp.example:587;helo"),
+                ("a@[192.0.2.9]", "host:[192.0.2.9]"),
+            ],
+        );
+    }
+
+    #[test]
+    fn direct_first_keeps_one_route_for_each_domain() {
+        let rule = DirectFirst::OnAnyTemporaryFailure;
+        let smart_hosts = hosts(&["isp.example"]);
+        let settings = Settings { smart_hosts, direct_first: rule, ..settings() };
+        let table = Table::new(settings).unwrap();
+        check(
+            &table,
+            &[
+                ("a@else.example", "direct:else.example"),
+                ("a@partner.example", "mx:partner.example"),
+                ("a@x.corp.example", "host:hub.corp.example"),
+                ("a@older.example", "direct:older.example;helo"),
+            ],
+        );
+        let hop = table.route(&Mailbox::parse("a@else.example").unwrap()).hop;
+        let (domain, hosts) = (domain("else.example"), hosts(&["isp.example"]));
+        assert_eq!(hop, NextHop::DirectFirst { domain, hosts, rule });
+    }
+
+    #[test]
+    fn domain_named_twice_makes_no_table() {
+        let local = domain("example.org");
+        let aliases = vec![local.clone(), domain("example.net")];
+        let twice = Settings { alias_domains: aliases, ..settings() };
+        assert_eq!(Table::new(twice).unwrap_err(), TableError::LocalTwice(domain("example.net")));
+
+        let mut both = settings();
+        both.remote_domains.push(remote("example.org", RemoteRoute::Mx));
+        assert_eq!(Table::new(both).unwrap_err(), TableError::Both(local));
+
+        let mut again = settings();
+        again.remote_domains.push(remote("*.corp.example", RemoteRoute::Mx));
+        let pattern = Pattern::parse("*.corp.example").unwrap();
+        assert_eq!(Table::new(again).unwrap_err(), TableError::RemoteTwice(pattern));
+
+        let mut nowhere = settings();
+        nowhere.remote_domains.push(remote("n.example", RemoteRoute::Hosts(vec![])));
+        let pattern = Pattern::parse("n.example").unwrap();
+        assert_eq!(Table::new(nowhere).unwrap_err(), TableError::NoHost(pattern));
+    }
+
+    #[test]
+    fn local_wins_over_a_wildcard_that_covers_it() {
+        let mut settings = settings();
+        settings.alias_domains.push(domain("mail.corp.example"));
+        let table = Table::new(settings).unwrap();
+        check(&table, &[("a@mail.corp.example", "drop")]);
+    }
+}
