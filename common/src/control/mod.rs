@@ -1,1 +1,167 @@
 //! Request and response bodies of the control interface.
+//!
+//! The interface is HTTP/1.1 with JSON on a Unix socket. This is the one place that both programs
+//! read it from: one file per noun, [`problem`] for what is answered when something is wrong, and
+//! [`selector`] for how objects are chosen. Within a version fields and members are only added,
+//! and a reader ignores what it does not know, so that an old tool can talk to a new daemon.
+//!
+//! Times are RFC 3339 in UTC, sizes are octets, spans are seconds.
+
+pub mod badmail;
+pub mod config;
+pub mod domain;
+pub mod path;
+pub mod problem;
+pub mod queue;
+pub mod selector;
+pub mod server;
+pub mod session;
+pub mod status;
+
+use serde::{Deserialize, Serialize};
+
+pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
+pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
+pub use domain::{Domain, DomainKind, NewDomain};
+pub use problem::{Kind, Problem};
+pub use queue::{
+    Attempt, QueueEntry, QueueMessage, QueueRecipient, QueueState, QueueVerb, RecipientState,
+};
+pub use selector::{Matcher, Selector, SelectorError};
+pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
+pub use session::{Direction, Session};
+pub use status::{Status, Version, Warning};
+
+/// The version of the interface; it stands in every path.
+pub const API_VERSION: u32 = 1;
+
+/// The media type of a list that is sent one JSON object per line.
+pub const JSON_LINES: &str = "application/jsonl";
+
+/// What a caller may do; each role may do what the one before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// See status, servers, domains, sessions, queue and Badmail, but no content of messages.
+    Viewer,
+    /// Also act on sessions, queue and Badmail, pause, resume, start and stop servers, and read
+    /// content.
+    Operator,
+    /// Also change the configuration.
+    Admin,
+}
+
+impl Role {
+    /// The word of the configuration and of messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Asks for a change to the chosen objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Which objects. A selector that names no condition is refused.
+    pub selector: Selector,
+    /// Why, for the log and for whoever is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What became of a change to several objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// How many objects were chosen.
+    pub matched: u64,
+    /// How many were changed.
+    pub changed: u64,
+    /// The octets of the changed objects, where they have a size.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The ids of the changed objects, at most [`Changed::IDS_MAX`].
+    #[serde(default)]
+    pub ids: Vec<String>,
+    /// Those that could not be changed, at most [`Changed::IDS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<Failure>,
+}
+
+impl Changed {
+    /// How many ids an answer names, so that a change of a million messages has a bounded answer.
+    pub const IDS_MAX: usize = 1_000;
+
+    /// Counts one changed object.
+    pub fn add(&mut self, id: impl ToString, bytes: u64) {
+        self.matched += 1;
+        self.changed += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.ids.len() < Self::IDS_MAX {
+            self.ids.push(id.to_string());
+        }
+    }
+
+    /// Counts one object that could not be changed.
+    pub fn add_failure(&mut self, id: impl ToString, problem: &Problem) {
+        self.matched += 1;
+        if self.failed.len() < Self::IDS_MAX {
+            self.failed.push(Failure {
+                id: id.to_string(),
+                code: problem.code.clone(),
+                detail: problem.detail.clone(),
+            });
+        }
+    }
+
+    /// Adds the counts of another answer, for a change that was asked for in parts.
+    pub fn merge(&mut self, other: Self) {
+        self.matched += other.matched;
+        self.changed += other.changed;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.ids.extend(other.ids);
+        self.failed.extend(other.failed);
+    }
+}
+
+/// One object that could not be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its id.
+    pub id: String,
+    /// The code of the problem, such as `queue.not_found`.
+    pub code: String,
+    /// What was wrong.
+    pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_include_those_below_them() {
+        assert!(Role::Admin > Role::Operator && Role::Operator > Role::Viewer);
+        assert_eq!(serde_json::to_string(&Role::Viewer).unwrap(), "\"viewer\"");
+    }
+
+    #[test]
+    fn an_answer_to_a_change_names_a_bounded_number_of_ids() {
+        let mut changed = Changed::default();
+        for number in 0..2_000 {
+            changed.add(number, 10);
+        }
+        assert_eq!((changed.matched, changed.changed, changed.bytes), (2_000, 2_000, 20_000));
+        assert_eq!(changed.ids.len(), Changed::IDS_MAX);
+    }
+
+    #[test]
+    fn unknown_members_are_ignored() {
+        let text = r#"{"matched":1,"changed":1,"bytes":5,"ids":["X"],"of_the_future":true}"#;
+        let changed: Changed = serde_json::from_str(text).unwrap();
+        assert_eq!(changed.ids, ["X"]);
+    }
+}

@@ -1,0 +1,73 @@
+//! The configuration as the control interface speaks of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How bad a trouble is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// It works, but probably not as meant.
+    Warning,
+    /// The configuration is refused.
+    Error,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+/// One thing that is wrong or odd in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigTrouble {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The file.
+    pub file: String,
+    /// The line, from 1; 0 if it concerns the whole file.
+    pub line: usize,
+    /// The column, from 1; 0 if it concerns the whole line.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// All of it for people: message, lines of the file, carets, hint.
+    #[serde(default)]
+    pub rendered: String,
+}
+
+/// What a check of the configuration files found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigReport {
+    /// Whether it would be accepted.
+    pub valid: bool,
+    /// The files read.
+    pub files: Vec<String>,
+    /// Errors and warnings of all files.
+    #[serde(default)]
+    pub troubles: Vec<ConfigTrouble>,
+}
+
+/// What reading the configuration again changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Whether anything changed.
+    pub changed: bool,
+    /// [`super::Status::config_generation`] now.
+    #[serde(default)]
+    pub config_generation: u64,
+    /// What changed, a line each, such as `server default: messages.max_size`.
+    #[serde(default)]
+    pub changes: Vec<String>,
+    /// What is odd, though accepted.
+    #[serde(default)]
+    pub warnings: Vec<ConfigTrouble>,
+}

@@ -1,0 +1,84 @@
+//! Domains of a virtual server.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a domain is to its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DomainKind {
+    /// The server's own name: mail for it goes to Drop.
+    Default,
+    /// Another name of the default domain.
+    Alias,
+    /// A domain somewhere else, with its own rules.
+    Remote,
+}
+
+impl fmt::Display for DomainKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::Alias => "alias",
+            Self::Remote => "remote",
+        })
+    }
+}
+
+/// One domain of a virtual server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// Its name; `*.example` stands for everything below it.
+    pub name: String,
+    /// What it is.
+    pub kind: DomainKind,
+    /// The virtual server it belongs to.
+    pub server: String,
+    /// Whether anyone may send to it through this server; absent for local domains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<bool>,
+    /// Where its mail goes, for people and as `--route` takes it: `Drop`, `mx`, or hosts.
+    pub route: String,
+    /// Whether HELO is used instead of EHLO.
+    #[serde(default)]
+    pub helo_only: bool,
+    /// Messages that wait for it.
+    #[serde(default)]
+    pub queued: u64,
+}
+
+/// Asks for a new domain. The configuration file is edited by the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum NewDomain {
+    /// Another name of the default domain.
+    Alias {
+        /// Its name.
+        name: String,
+    },
+    /// A domain somewhere else.
+    Remote {
+        /// Its name, or `*.name` for everything below it.
+        name: String,
+        /// Whether anyone may send to it through this server.
+        #[serde(default)]
+        relay: bool,
+        /// Whether to use HELO instead of EHLO.
+        #[serde(default)]
+        helo_only: bool,
+        /// Hosts to send to, `host[:port]`, in order; by MX if empty.
+        #[serde(default)]
+        route: Vec<String>,
+    },
+}
+
+impl NewDomain {
+    /// The name asked for.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Alias { name } | Self::Remote { name, .. } => name,
+        }
+    }
+}

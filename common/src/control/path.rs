@@ -1,0 +1,98 @@
+//! Where everything is found: the paths of the interface.
+//!
+//! Constants name fixed paths and the router's patterns; functions fill in a name, encoded, so
+//! that a name with a slash cannot reach another path.
+
+use std::fmt::Write;
+
+/// Whether the daemon answers, and which one it is.
+pub const VERSION: &str = "/v1/version";
+/// The state of everything.
+pub const STATUS: &str = "/v1/status";
+/// Read the configuration again.
+pub const RELOAD: &str = "/v1/reload";
+/// Check the configuration files as they lie on disk, without applying them.
+pub const CONFIG_CHECK: &str = "/v1/config/check";
+/// The virtual servers.
+pub const SERVERS: &str = "/v1/servers";
+/// One virtual server (router's pattern).
+pub const SERVER: &str = "/v1/servers/{server}";
+/// Start, stop, pause, resume (router's pattern).
+pub const SERVER_VERB: &str = "/v1/servers/{server}/{verb}";
+/// The domains of a virtual server (router's pattern).
+pub const DOMAINS: &str = "/v1/servers/{server}/domains";
+/// One domain (router's pattern).
+pub const DOMAIN: &str = "/v1/servers/{server}/domains/{domain}";
+/// Sessions of all servers.
+pub const SESSIONS: &str = "/v1/sessions";
+/// End sessions.
+pub const SESSIONS_KILL: &str = "/v1/sessions/kill";
+/// The queues of all servers, one JSON object per line.
+pub const QUEUE: &str = "/v1/queue";
+/// One message (router's pattern).
+pub const QUEUE_MESSAGE: &str = "/v1/queue/{id}";
+/// The octets of one message (router's pattern).
+pub const QUEUE_CONTENT: &str = "/v1/queue/{id}/content";
+/// Flush, retry, hold, release, remove (router's pattern).
+pub const QUEUE_VERB: &str = "/v1/queue/do/{verb}";
+/// Badmail of all servers.
+pub const BADMAIL: &str = "/v1/badmail";
+/// One message in Badmail (router's pattern).
+pub const BADMAIL_MESSAGE: &str = "/v1/badmail/{id}";
+/// The octets of one message in Badmail (router's pattern).
+pub const BADMAIL_CONTENT: &str = "/v1/badmail/{id}/content";
+/// Put messages back into the queue.
+pub const BADMAIL_REQUEUE: &str = "/v1/badmail/do/requeue";
+/// Delete messages from Badmail.
+pub const BADMAIL_PURGE: &str = "/v1/badmail/do/purge";
+
+/// Fills the names of a pattern in, in order, each percent-encoded.
+///
+/// Names beyond the pattern's places are ignored; a place without a name stays as it is and is
+/// answered with 404.
+#[must_use]
+pub fn fill(pattern: &str, names: &[&str]) -> String {
+    let mut out = String::with_capacity(pattern.len() + 16);
+    let mut names = names.iter();
+    for part in pattern.split('/').skip(1) {
+        out.push('/');
+        match names.as_slice().first() {
+            Some(name) if part.starts_with('{') => {
+                encode(name, &mut out);
+                names.next();
+            }
+            _ => out.push_str(part),
+        }
+    }
+    out
+}
+
+/// Writes `text` so that it can stand in a path segment or in a query (RFC 3986 section 2.1).
+pub fn encode(text: &str, out: &mut String) {
+    for octet in text.bytes() {
+        match octet {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(octet));
+            }
+            _ => {
+                let done = write!(out, "%{octet:02X}");
+                debug_assert!(done.is_ok(), "writing into a String cannot fail");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_place() {
+        assert_eq!(
+            fill(DOMAIN, &["default", "*.a.example"]),
+            "/v1/servers/default/domains/%2A.a.example"
+        );
+        assert_eq!(fill(SERVER, &["../x?y#z"]), "/v1/servers/..%2Fx%3Fy%23z");
+        assert_eq!(fill(SERVER_VERB, &["a b", "pause"]), "/v1/servers/a%20b/pause");
+    }
+}

@@ -1,0 +1,217 @@
+//! Virtual servers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::Timestamp;
+
+/// What a virtual server does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// Neither takes nor delivers mail.
+    Stopped,
+    /// On its way to running.
+    Starting,
+    /// Takes and delivers mail.
+    Running,
+    /// Takes no new sessions; delivery goes on.
+    Paused,
+    /// On its way to stopped.
+    Stopping,
+}
+
+impl ServerState {
+    /// The word of the interface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl fmt::Display for ServerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What can be asked of a virtual server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Take and deliver mail.
+    Start,
+    /// End sessions with 421 and stop.
+    Stop,
+    /// Take no new sessions; deliver on.
+    Pause,
+    /// Take new sessions again.
+    Resume,
+}
+
+impl Verb {
+    /// The word of the interface.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+/// A word that is not a [`Verb`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not start, stop, pause or resume")]
+pub struct VerbError(pub String);
+
+impl FromStr for Verb {
+    type Err = VerbError;
+
+    fn from_str(text: &str) -> Result<Self, VerbError> {
+        [Self::Start, Self::Stop, Self::Pause, Self::Resume]
+            .into_iter()
+            .find(|verb| verb.as_str() == text)
+            .ok_or_else(|| VerbError(text.to_owned()))
+    }
+}
+
+/// What waits in a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueCounts {
+    /// All messages.
+    pub messages: u64,
+    /// Those with an attempt behind them.
+    pub retry: u64,
+    /// Those held by an operator.
+    pub held: u64,
+    /// Those with a recipient whose last attempt ended without an answer.
+    #[serde(default)]
+    pub in_doubt: u64,
+    /// Octets of all messages.
+    #[serde(default)]
+    pub bytes: u64,
+    /// When the oldest was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_at: Option<Timestamp>,
+}
+
+/// One virtual server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub state: ServerState,
+    /// Why it is not running, if it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Why it was paused or stopped, in the operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The addresses it listens on, `address:port`; those bound when it runs, else those configured.
+    pub listen: Vec<String>,
+    /// Its default domain.
+    pub domain: String,
+    /// Its smart host, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smart_host: Option<String>,
+    /// `modern` or `iis6`.
+    pub profile: String,
+    /// Sessions of clients.
+    pub sessions_in: u64,
+    /// Connections to other hosts.
+    pub sessions_out: u64,
+    /// Its queue.
+    pub queue: QueueCounts,
+    /// Messages in Badmail.
+    pub badmail: u64,
+    /// The directory of Pickup, Queue, Drop and Badmail.
+    pub mail_root: String,
+    /// Octets free on its file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+}
+
+/// One virtual server with its settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerDetail {
+    /// What a list says of it.
+    #[serde(flatten)]
+    pub server: Server,
+    /// Its configuration file.
+    pub file: String,
+    /// Its settings in the order of the manual.
+    #[serde(default)]
+    pub settings: Vec<Setting>,
+}
+
+/// One setting as it is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Its name, such as `messages.max_size`.
+    pub key: String,
+    /// Its value as it would be written.
+    pub value: String,
+    /// `file` or `default`.
+    pub origin: String,
+}
+
+/// Asks for a new virtual server. The file is written by the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewServer {
+    /// Its name, which becomes the name of its file.
+    pub name: String,
+    /// The addresses to listen on, `address:port`.
+    #[serde(default)]
+    pub listen: Vec<String>,
+    /// Its default domain; the host's name if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The directory of its mail; below the spool if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// The smart host, `host[:port]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smart_host: Option<String>,
+    /// `modern` (the default) or `iis6`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Write the file, but do not start it.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Check everything and change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Why a verb is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerbRequest {
+    /// For the log and for `status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_are_read_back_as_written() {
+        for verb in [Verb::Start, Verb::Stop, Verb::Pause, Verb::Resume] {
+            assert_eq!(verb.as_str().parse(), Ok(verb));
+        }
+        assert!("Start".parse::<Verb>().is_err());
+    }
+}

@@ -1,0 +1,56 @@
+//! SMTP sessions, in both directions.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::SessionId;
+use crate::units::Timestamp;
+
+/// Who connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// A client connected to us.
+    In,
+    /// We connected to another host.
+    Out,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::In => "in",
+            Self::Out => "out",
+        })
+    }
+}
+
+/// One session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id, the same as in the log.
+    pub id: SessionId,
+    /// The virtual server.
+    pub server: String,
+    /// Who connected.
+    pub direction: Direction,
+    /// The other side: `address:port`.
+    pub peer: String,
+    /// What the other side calls itself, as it was said; or the host we connected to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Who is logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What it does: a verb of SMTP, or `idle`.
+    pub state: String,
+    /// Messages that went through.
+    #[serde(default)]
+    pub messages: u64,
+    /// Octets read and written.
+    #[serde(default)]
+    pub bytes: u64,
+    /// When it began.
+    pub since: Timestamp,
+}
