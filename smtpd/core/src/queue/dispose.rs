@@ -1,1 +1,509 @@
-//! dispose
+//! Outcome in, next state out: what becomes of each recipient after an attempt, or without one.
+//!
+//! Each recipient reaches exactly one end: delivered, returned to the sender, in Badmail, or
+//! removed by an operator. This file decides the first three and which of them the sender is to be
+//! told about; the store records the new states together with the reports, so that neither can
+//! happen without the other.
+//!
+//! Two rules shape it. A report about a report would never end: failed mail of the null sender
+//! goes to Badmail instead. And the remote's words are never thinned: a recipient that is given up
+//! for its age keeps the words, codes and host of what kept it waiting.
+
+use mailroot_common::status::EnhancedCode;
+use mailroot_common::units::Timestamp;
+
+use super::envelope::Envelope;
+use super::outcome::{AttemptResult, Outcome, Stage};
+use super::recipient::{Phase, RecipientStatus};
+use super::retry::{Schedule, notify};
+
+/// What is done with a recipient whose connection died between the end of the body and the reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InDoubtPolicy {
+    /// It is tried again; it may then get the message twice.
+    #[default]
+    Retry,
+}
+
+impl InDoubtPolicy {
+    /// Where such a recipient stands from then on.
+    const fn phase(self) -> Phase {
+        match self {
+            Self::Retry => Phase::InDoubt,
+        }
+    }
+}
+
+/// What becomes of the recipients asked about. All numbers are places in the envelope's list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disposition {
+    /// The new status of every recipient that changed, each once.
+    pub statuses: Vec<(usize, RecipientStatus)>,
+    /// Failed, and the sender is to be told.
+    pub failed: Vec<usize>,
+    /// Delayed, and the sender is to be told, now and never again.
+    pub delayed: Vec<usize>,
+    /// Delivered, and the sender asked to be told. What was written to Drop is reported as
+    /// delivered, what a next hop without DSN took as relayed.
+    pub succeeded: Vec<usize>,
+    /// Failed mail of the null sender: to be kept in Badmail.
+    pub badmail: Vec<usize>,
+}
+
+impl Disposition {
+    /// Leaves reports of success to the next hop: it announced DSN and was given the sender's
+    /// wishes, so it will tell the sender itself (RFC 3461 section 5.2.1).
+    #[must_use]
+    pub fn leaving_success_to_next_hop(mut self) -> Self {
+        self.succeeded.clear();
+        self
+    }
+
+    /// Whether the sender is to be told anything.
+    #[must_use]
+    pub fn wants_report(&self) -> bool {
+        !(self.failed.is_empty() && self.delayed.is_empty() && self.succeeded.is_empty())
+    }
+
+    /// The new statuses of the recipients on one of the lists, as a report wants them.
+    #[must_use]
+    pub fn statuses_of(&self, list: &[usize]) -> Vec<(usize, &RecipientStatus)> {
+        // Both are in the order of the decisions, so one walk finds all.
+        let mut wanted = list.iter().peekable();
+        let listed = |(place, _): &&(usize, RecipientStatus)| wanted.next_if_eq(&place).is_some();
+        self.statuses.iter().filter(listed).map(|(place, status)| (*place, status)).collect()
+    }
+
+    /// The new status of a recipient, if it changed.
+    #[must_use]
+    pub fn status(&self, recipient: usize) -> Option<&RecipientStatus> {
+        self.statuses.iter().find(|(place, _)| *place == recipient).map(|(_, status)| status)
+    }
+
+    /// Records the end of a recipient that failed for good.
+    fn fail(&mut self, envelope: &Envelope, recipient: usize, mut status: RecipientStatus) {
+        status.phase = if envelope.sender.is_null() {
+            self.badmail.push(recipient);
+            Phase::Badmail
+        } else {
+            if notify(envelope, recipient).failure {
+                self.failed.push(recipient);
+            }
+            Phase::Returned
+        };
+        self.statuses.push((recipient, status));
+    }
+
+    /// Records a recipient that goes on waiting, and the notice of it that may be due.
+    fn wait(&mut self, case: &Case<'_>, recipient: usize, mut status: RecipientStatus) {
+        let notice = case.schedule.delay_notice_at(case.envelope, recipient, &status);
+        if notice.is_some_and(|at| at <= case.now) {
+            status.delay_told = true;
+            self.delayed.push(recipient);
+        }
+        self.statuses.push((recipient, status));
+    }
+}
+
+/// What all recipients of one decision have in common.
+struct Case<'a> {
+    envelope: &'a Envelope,
+    now: Timestamp,
+    schedule: &'a Schedule,
+}
+
+impl Case<'_> {
+    fn is_expired(&self) -> bool {
+        self.schedule.expires_at(self.envelope) <= self.now
+    }
+}
+
+/// Decides what becomes of recipients after an attempt.
+///
+/// `before` holds the states the attempt began with, `outcomes` what it came to; both may name any
+/// part of the recipients in any order. An outcome for a recipient that is not in `before`, has
+/// reached its end, or had an outcome earlier in the list changes nothing: an end is reached once.
+/// `random` spreads the next attempt; all recipients of one call share it, so that they travel
+/// together again. Call once for each host that took or refused recipients, because
+/// [`Disposition::leaving_success_to_next_hop`] depends on the host.
+#[must_use]
+pub fn dispose(
+    envelope: &Envelope,
+    before: &[(usize, RecipientStatus)],
+    outcomes: &[(usize, Outcome)],
+    now: Timestamp,
+    schedule: &Schedule,
+    random: u64,
+) -> Disposition {
+    let case = Case { envelope, now, schedule };
+    let mut waiting = vec![None; envelope.recipients.len()];
+    for (recipient, status) in before.iter().filter(|(_, status)| !status.phase.is_end()) {
+        if let Some(place) = waiting.get_mut(*recipient) {
+            *place = Some(status);
+        }
+    }
+    let mut disposition = Disposition::default();
+    for (recipient, outcome) in outcomes {
+        let Some(status) = waiting.get_mut(*recipient).and_then(Option::take) else { continue };
+        let mut status = status.clone();
+        status.attempts = status.attempts.saturating_add(1);
+        status.last = Some(outcome.clone());
+        after_attempt(&case, &mut disposition, *recipient, status, outcome.result, random);
+    }
+    disposition
+}
+
+fn after_attempt(
+    case: &Case<'_>,
+    disposition: &mut Disposition,
+    recipient: usize,
+    mut status: RecipientStatus,
+    result: AttemptResult,
+    random: u64,
+) {
+    match result {
+        AttemptResult::Delivered => {
+            status.phase = Phase::Delivered;
+            if notify(case.envelope, recipient).success && !case.envelope.sender.is_null() {
+                disposition.succeeded.push(recipient);
+            }
+            disposition.statuses.push((recipient, status));
+        }
+        AttemptResult::Failed => disposition.fail(case.envelope, recipient, status),
+        AttemptResult::Deferred | AttemptResult::InDoubt if case.is_expired() => {
+            status.last = Some(expired(status.last.as_ref(), case.now));
+            disposition.fail(case.envelope, recipient, status);
+        }
+        AttemptResult::Deferred | AttemptResult::InDoubt => {
+            // Once in doubt, always in doubt: a later failure to connect does not tell whether
+            // the first try arrived.
+            if result == AttemptResult::InDoubt {
+                status.phase = InDoubtPolicy::default().phase();
+            }
+            status.next_attempt = case.schedule.next_attempt(status.attempts, case.now, random);
+            disposition.wait(case, recipient, status);
+        }
+    }
+}
+
+/// Decides about recipients that are not tried now because their lane is known to be in trouble:
+/// those whose time is up are given up, those that have waited long get their notice of delay.
+/// Recipients to whom neither happens are not in the answer.
+///
+/// `lane` is what the lane's last attempt came to. It speaks for recipients that were never tried
+/// themselves, or not since. Without a recent failure of the lane do not call this: mail that grew
+/// old while the daemon was down deserves one more attempt, whose outcome [`dispose`] judges.
+#[must_use]
+pub fn expire(
+    envelope: &Envelope,
+    before: &[(usize, RecipientStatus)],
+    lane: Option<&Outcome>,
+    now: Timestamp,
+    schedule: &Schedule,
+) -> Disposition {
+    let case = Case { envelope, now, schedule };
+    let mut seen = vec![false; envelope.recipients.len()];
+    let mut disposition = Disposition::default();
+    for (recipient, status) in before {
+        let fresh = seen.get_mut(*recipient).is_some_and(|seen| !std::mem::replace(seen, true));
+        if !fresh || status.phase.is_end() {
+            continue;
+        }
+        let is_due = |at: Timestamp| at <= now;
+        let mut status = status.clone();
+        if case.is_expired() {
+            status.last = Some(expired(latest(status.last.as_ref(), lane), now));
+            disposition.fail(envelope, *recipient, status);
+        } else if schedule.delay_notice_at(envelope, *recipient, &status).is_some_and(is_due) {
+            status.last = latest(status.last.as_ref(), lane).cloned();
+            disposition.wait(&case, *recipient, status);
+        }
+    }
+    disposition
+}
+
+fn latest<'a>(own: Option<&'a Outcome>, lane: Option<&'a Outcome>) -> Option<&'a Outcome> {
+    match (own, lane) {
+        (Some(own), Some(lane)) => Some(if lane.at > own.at { lane } else { own }),
+        (own, lane) => own.or(lane),
+    }
+}
+
+/// The outcome of giving up for age: what was last said, when and by whom stays, the stage says why
+/// it ended.
+fn expired(last: Option<&Outcome>, now: Timestamp) -> Outcome {
+    let last = last.cloned().unwrap_or_else(|| {
+        Outcome::local(now, Stage::Expiry, EXPIRED, "no attempt was made in time")
+    });
+    Outcome { result: AttemptResult::Failed, stage: Stage::Expiry, ..last }
+}
+
+/// Delivery time expired (RFC 3463 section 3.5).
+pub const EXPIRED: EnhancedCode = EnhancedCode::transient(4, 7);
+
+#[cfg(test)]
+mod tests {
+    use mailroot_common::status::ReplyCode;
+    use mailroot_common::units::Span;
+    use proptest::collection::vec;
+    use proptest::prelude::{
+        Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
+    };
+
+    use super::*;
+    use crate::queue::envelope::Notify;
+    use crate::queue::outcome::RemoteHost;
+    use crate::queue::recipient::MessageState;
+    use crate::queue::retry::tests::{START, envelope};
+
+    const SUCCESS_ONLY: Notify = Notify { success: true, failure: false, delay: false };
+
+    fn outcome(result: AttemptResult, at: Timestamp) -> Outcome {
+        let (code, status) = match result {
+            AttemptResult::Delivered => (250, EnhancedCode::success(0, 0)),
+            AttemptResult::Failed => (550, EnhancedCode::permanent(1, 1)),
+            AttemptResult::Deferred | AttemptResult::InDoubt => {
+                (452, EnhancedCode::transient(2, 2))
+            }
+        };
+        let host = RemoteHost { name: "mx.there.example".to_owned(), address: None, port: 25 };
+        Outcome {
+            at,
+            result,
+            status,
+            code: Some(ReplyCode::new(code)),
+            text: "words of the remote".to_owned(),
+            host: Some(host),
+            stage: Stage::Rcpt,
+        }
+    }
+
+    fn fresh(envelope: &Envelope) -> Vec<(usize, RecipientStatus)> {
+        MessageState::fresh(envelope).recipients.into_iter().enumerate().collect()
+    }
+
+    /// One attempt for one recipient: phase, failed, delayed, succeeded, badmail.
+    fn one(
+        sender: &str,
+        notify: Option<Notify>,
+        result: AttemptResult,
+        age: Span,
+    ) -> (Phase, bool, bool, bool, bool) {
+        let envelope = envelope(sender, &[notify]);
+        let now = START.after(age);
+        let (before, outcomes) = (fresh(&envelope), [(0, outcome(result, now))]);
+        let d = dispose(&envelope, &before, &outcomes, now, &Schedule::outbound(), 0);
+        assert_eq!(d.statuses.len(), 1);
+        let listed = |list: &Vec<usize>| !list.is_empty();
+        (
+            d.status(0).unwrap().phase,
+            listed(&d.failed),
+            listed(&d.delayed),
+            listed(&d.succeeded),
+            listed(&d.badmail),
+        )
+    }
+
+    #[test]
+    fn each_wish_and_sender_gets_the_end_and_report_of_the_table() {
+        use AttemptResult::{Deferred, Delivered, Failed, InDoubt};
+        const NO: bool = false;
+        const YES: bool = true;
+        let never = Some(Notify::NEVER);
+        let success = Some(SUCCESS_ONLY);
+        let all = Some(Notify { success: true, failure: true, delay: true });
+        let sender = "a@b.example";
+        let (young, late, old) = (Span::minutes(1), Span::hours(13), Span::days(4));
+        // sender, NOTIFY, result, age -> phase, failed, delayed, succeeded, badmail
+        for (from, notify, result, age, end) in [
+            (sender, None, Delivered, young, (Phase::Delivered, NO, NO, NO, NO)),
+            (sender, success, Delivered, young, (Phase::Delivered, NO, NO, YES, NO)),
+            (sender, all, Delivered, old, (Phase::Delivered, NO, NO, YES, NO)),
+            ("", all, Delivered, young, (Phase::Delivered, NO, NO, NO, NO)),
+            (sender, None, Failed, young, (Phase::Returned, YES, NO, NO, NO)),
+            (sender, all, Failed, young, (Phase::Returned, YES, NO, NO, NO)),
+            (sender, success, Failed, young, (Phase::Returned, NO, NO, NO, NO)),
+            (sender, never, Failed, young, (Phase::Returned, NO, NO, NO, NO)),
+            ("", None, Failed, young, (Phase::Badmail, NO, NO, NO, YES)),
+            ("", never, Failed, young, (Phase::Badmail, NO, NO, NO, YES)),
+            (sender, None, Deferred, young, (Phase::Waiting, NO, NO, NO, NO)),
+            (sender, None, Deferred, late, (Phase::Waiting, NO, YES, NO, NO)),
+            (sender, success, Deferred, late, (Phase::Waiting, NO, NO, NO, NO)),
+            (sender, never, Deferred, late, (Phase::Waiting, NO, NO, NO, NO)),
+            ("", None, Deferred, late, (Phase::Waiting, NO, NO, NO, NO)),
+            (sender, None, Deferred, old, (Phase::Returned, YES, NO, NO, NO)),
+            (sender, never, Deferred, old, (Phase::Returned, NO, NO, NO, NO)),
+            ("", None, Deferred, old, (Phase::Badmail, NO, NO, NO, YES)),
+            (sender, None, InDoubt, young, (Phase::InDoubt, NO, NO, NO, NO)),
+            (sender, None, InDoubt, late, (Phase::InDoubt, NO, YES, NO, NO)),
+            (sender, None, InDoubt, old, (Phase::Returned, YES, NO, NO, NO)),
+        ] {
+            assert_eq!(one(from, notify, result, age), end, "{from:?} {notify:?} {result:?} {age}");
+        }
+    }
+
+    #[test]
+    fn deferred_recipient_waits_its_interval_and_keeps_the_words() {
+        let envelope = envelope("a@b.example", &[None]);
+        let mut before = fresh(&envelope);
+        let mut now = START;
+        for minutes in [1, 5, 15, 30, 60, 240, 240] {
+            let outcomes = [(0, outcome(AttemptResult::Deferred, now))];
+            let d = dispose(&envelope, &before, &outcomes, now, &Schedule::outbound(), 0);
+            let status = d.status(0).unwrap().clone();
+            assert_eq!(status.next_attempt.since(now), Span::minutes(minutes));
+            assert_eq!(status.last.as_ref(), Some(&outcomes[0].1));
+            now = status.next_attempt;
+            before = vec![(0, status)];
+        }
+        assert_eq!(before[0].1.attempts, 7);
+    }
+
+    #[test]
+    fn in_doubt_stays_in_doubt_until_its_end() {
+        let envelope = envelope("a@b.example", &[None]);
+        let mut before = fresh(&envelope);
+        for (result, phase) in [
+            (AttemptResult::InDoubt, Phase::InDoubt),
+            (AttemptResult::Deferred, Phase::InDoubt),
+            (AttemptResult::Delivered, Phase::Delivered),
+        ] {
+            let outcomes = [(0, outcome(result, START))];
+            before =
+                dispose(&envelope, &before, &outcomes, START, &Schedule::outbound(), 0).statuses;
+            assert_eq!(before[0].1.phase, phase);
+        }
+    }
+
+    #[test]
+    fn expiry_keeps_codes_words_and_host_and_names_its_stage() {
+        let envelope = envelope("a@b.example", &[None, None, None]);
+        let mut before = fresh(&envelope);
+        let own = outcome(AttemptResult::Deferred, START.after(Span::hours(2)));
+        before[1].1.last = Some(own.clone());
+        let lane =
+            Outcome { text: "lane".to_owned(), at: START.after(Span::hours(1)), ..own.clone() };
+        let now = START.after(Span::days(4));
+        let d = expire(&envelope, &before, Some(&lane), now, &Schedule::outbound());
+        assert_eq!(d.failed, [0, 1, 2]);
+        assert_eq!(
+            d.statuses_of(&[0, 2]).iter().map(|(place, _)| *place).collect::<Vec<_>>(),
+            [0, 2]
+        );
+        let end = |last: &Outcome| Outcome {
+            result: AttemptResult::Failed,
+            stage: Stage::Expiry,
+            ..last.clone()
+        };
+        assert_eq!(d.status(0).unwrap().last, Some(end(&lane)), "never tried: the lane's words");
+        assert_eq!(d.status(1).unwrap().last, Some(end(&own)), "tried after the lane: its own");
+
+        let alone = expire(&envelope, &before[..1], None, now, &Schedule::outbound());
+        let last = alone.status(0).unwrap().last.clone().unwrap();
+        assert_eq!(
+            (last.result, last.status, last.stage),
+            (AttemptResult::Failed, EXPIRED, Stage::Expiry)
+        );
+    }
+
+    #[test]
+    fn mail_in_a_troubled_lane_gets_one_notice_and_no_change_before_it() {
+        let envelope = envelope("a@b.example", &[None, Some(Notify::NEVER)]);
+        let before = fresh(&envelope);
+        let schedule = Schedule::outbound();
+        let early = expire(&envelope, &before, None, START.after(Span::hours(11)), &schedule);
+        assert_eq!(early, Disposition::default());
+        let now = START.after(Span::hours(12));
+        let notice = expire(&envelope, &before, None, now, &schedule);
+        assert_eq!(notice.delayed, [0]);
+        assert_eq!(notice.status(0).unwrap().next_attempt, before[0].1.next_attempt);
+        assert!(notice.wants_report());
+        let again = expire(&envelope, &notice.statuses, None, now, &schedule);
+        assert_eq!(again, Disposition::default());
+    }
+
+    #[test]
+    fn next_hop_with_dsn_reports_success_itself_and_nothing_else() {
+        let envelope = envelope("a@b.example", &[Some(SUCCESS_ONLY), None]);
+        let outcomes = [
+            (0, outcome(AttemptResult::Delivered, START)),
+            (1, outcome(AttemptResult::Failed, START)),
+        ];
+        let d = dispose(&envelope, &fresh(&envelope), &outcomes, START, &Schedule::outbound(), 0);
+        assert_eq!(d.succeeded, [0]);
+        let d = d.leaving_success_to_next_hop();
+        assert_eq!((d.succeeded.len(), d.failed.clone(), d.statuses.len()), (0, vec![1], 2));
+    }
+
+    #[test]
+    fn clock_set_back_ends_nothing_and_keeps_the_interval() {
+        let envelope = envelope("a@b.example", &[None]);
+        let now = Timestamp::from_millis(1);
+        let outcomes = [(0, outcome(AttemptResult::Deferred, now))];
+        let d = dispose(&envelope, &fresh(&envelope), &outcomes, now, &Schedule::outbound(), 0);
+        let status = d.status(0).unwrap();
+        assert_eq!(
+            (status.phase, status.next_attempt.since(now)),
+            (Phase::Waiting, Span::minutes(1))
+        );
+    }
+
+    fn results() -> impl Strategy<Value = AttemptResult> {
+        prop_oneof![
+            Just(AttemptResult::Delivered),
+            Just(AttemptResult::Deferred),
+            Just(AttemptResult::Failed),
+            Just(AttemptResult::InDoubt),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_recipient_ends_exactly_once_whatever_happens(
+            sender in prop_oneof![Just(""), Just("a@b.example")],
+            wishes in vec(proptest::option::of(any::<(bool, bool, bool)>()), 1..6),
+            steps in vec((vec((0_usize..8, results()), 0..8), 0_u64..400, any::<bool>()), 1..40),
+            random in any::<u64>(),
+        ) {
+            let wish = |(success, failure, delay)| Notify { success, failure, delay };
+            let wishes: Vec<_> = wishes.into_iter().map(|said| said.map(wish)).collect();
+            let envelope = envelope(sender, &wishes);
+            let schedule = Schedule::outbound();
+            let mut states = MessageState::fresh(&envelope).recipients;
+            let mut ends = vec![0; states.len()];
+            let mut notices = vec![0; states.len()];
+            let mut now = START;
+            // The last step is an attempt that fails after the time is up: nothing outlives it.
+            let last = ((0..8).map(|r| (r, AttemptResult::Deferred)).collect(), 6000, false);
+            for (results, minutes, aged) in steps.into_iter().chain([last]) {
+                now = now.after(Span::minutes(minutes));
+                let before: Vec<_> = states.iter().cloned().enumerate().collect();
+                let outcomes: Vec<_> =
+                    results.into_iter().map(|(r, result)| (r, outcome(result, now))).collect();
+                let d = if aged {
+                    expire(&envelope, &before, outcomes.first().map(|(_, o)| o), now, &schedule)
+                } else {
+                    dispose(&envelope, &before, &outcomes, now, &schedule, random)
+                };
+                let mut told = d.failed.clone();
+                told.extend(&d.badmail);
+                for (recipient, status) in &d.statuses {
+                    prop_assert!(!states[*recipient].phase.is_end(), "an end is never left");
+                    ends[*recipient] += i32::from(status.phase.is_end());
+                    let failed = matches!(status.phase, Phase::Returned | Phase::Badmail);
+                    prop_assert!(failed || !told.contains(recipient));
+                    prop_assert_eq!(status.phase == Phase::Badmail, d.badmail.contains(recipient));
+                    prop_assert!(!(sender.is_empty() && d.wants_report()), "no report to nobody");
+                    if !status.phase.is_end() && !aged {
+                        let wait = schedule.wait(status.attempts);
+                        prop_assert!(status.next_attempt >= now.after(wait));
+                    }
+                    states[*recipient] = status.clone();
+                }
+                d.delayed.iter().for_each(|&r| notices[r] += 1);
+            }
+            prop_assert!(ends.iter().all(|&count| count == 1), "{ends:?}");
+            prop_assert!(notices.iter().all(|&count| count <= 1), "{notices:?}");
+        }
+    }
+}
