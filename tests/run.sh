@@ -1,0 +1,5 @@
+#!/bin/sh
+# Runs the tests.
+set -eu
+cd "$(dirname "$0")/.."
+cargo test --workspace --locked -j2
