@@ -109,14 +109,15 @@ impl Offer {
     }
 
     /// The lines of an EHLO reply after its first, without codes: `SIZE 36700160`, `DSN` and so on.
+    /// Without a limit, SIZE has no number (RFC 1870 section 4).
     #[must_use]
-    pub fn lines(self, size_max: ByteSize, recipients_max: u32) -> Vec<String> {
+    pub fn lines(self, size_max: Option<ByteSize>, recipients_max: u32) -> Vec<String> {
         let offered = Extension::ALL.into_iter().filter(|&extension| self.has(extension));
         let line = |extension: Extension| {
             let mut line = extension.keyword().to_owned();
-            let written = match extension {
-                Extension::Size => write!(line, " {}", size_max.as_u64()),
-                Extension::Limits => write!(line, " RCPTMAX={recipients_max}"),
+            let written = match (extension, size_max) {
+                (Extension::Size, Some(limit)) => write!(line, " {}", limit.as_u64()),
+                (Extension::Limits, _) => write!(line, " RCPTMAX={recipients_max}"),
                 _ => Ok(()),
             };
             debug_assert!(written.is_ok(), "writing into a String cannot fail");
@@ -254,7 +255,7 @@ mod tests {
 
     #[test]
     fn everything_is_offered_unless_switched_off() {
-        let lines = Offer::all().lines(ByteSize::kib(1), 1000);
+        let lines = Offer::all().lines(Some(ByteSize::kib(1)), 1000);
         assert_eq!(
             lines,
             [
@@ -270,6 +271,8 @@ mod tests {
                 "HELP"
             ]
         );
+        let lines = [Extension::Size].into_iter().collect::<Offer>().lines(None, 1000);
+        assert_eq!(lines, ["SIZE"]);
     }
 
     #[test]
