@@ -1,1 +1,94 @@
-//! client
+//! The sending side of a session, as a machine without input and output.
+//!
+//! In: the peer's octets, the messages to send, the time. Out: octets to send, and for each
+//! recipient how the attempt ended, with the peer's words. The driver reads and writes, keeps the
+//! deadline, and does what [`Client::poll`] says; it knows no verb and no code.
+//!
+//! Three things shape it. *Round trips*: where the peer offers PIPELINING, MAIL, all RCPT and
+//! DATA leave together, and behind the end of one message the commands of the next
+//! (RFC 2920 section 3.1), so that a message costs one wait. *Honesty*: a recipient is delivered
+//! only by a good reply to the end of the body; when that reply is missing or unreadable the
+//! recipient is in doubt; what never was tried is given back and counts as no attempt.
+//! *Distrust*: every wait is bounded per whole reply, so that a peer that drips octets gains
+//! nothing, and any reply that cannot be read ends the connection.
+
+mod body;
+mod ending;
+mod machine;
+mod peer;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+use std::time::Duration;
+
+pub use body::BareLineEnd;
+pub use ending::{Ending, Fate, Finished};
+pub use machine::Client;
+pub use peer::Peer;
+pub use transaction::Transaction;
+
+/// What a session is opened with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What we call ourselves in EHLO and HELO: a domain, or an address in brackets.
+    pub name: String,
+    /// Say HELO at once, for peers that cannot stand EHLO.
+    pub helo_only: bool,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+}
+
+/// How long to wait, each for one whole reply (RFC 5321 section 4.5.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the greeting.
+    pub greeting: Duration,
+    /// For the reply to EHLO, HELO, MAIL, RCPT and RSET.
+    pub command: Duration,
+    /// For the reply to DATA.
+    pub data: Duration,
+    /// For the network to take a piece of the body.
+    pub block: Duration,
+    /// For the reply to the end of the body.
+    pub end: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            greeting: Duration::from_mins(5),
+            command: Duration::from_mins(5),
+            data: Duration::from_mins(2),
+            block: Duration::from_mins(3),
+            end: Duration::from_mins(10),
+        }
+    }
+}
+
+/// What the driver is to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The peer has greeted us and said what it can do: [`Client::begin`] may be called.
+    Ready,
+    /// Hand over the body of the oldest transaction: [`Client::body`] until the last piece, then
+    /// [`Client::last_body`].
+    SendBody,
+    /// The oldest transaction is over.
+    Done(Finished),
+    /// No transaction is possible here: the greeting or the hello failed.
+    Failed(Ending),
+    /// Close the connection.
+    Close,
+}
+
+/// Whether the driver may hand over a piece of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFlow {
+    /// Yes.
+    Send,
+    /// Not before the peer has answered the piece before (BDAT without PIPELINING).
+    Wait,
+    /// No: the transaction is over, or none is at its body.
+    Stop,
+}

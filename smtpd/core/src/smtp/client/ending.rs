@@ -1,0 +1,81 @@
+//! How an attempt ended: for one recipient, for a transaction, for a connection.
+
+use mailroot_common::status::{Class, EnhancedCode, ReplyCode};
+use mailroot_common::units::Timestamp;
+
+use super::super::reply::Reply;
+use crate::queue::outcome::{AttemptResult, Outcome, RemoteHost, Stage};
+
+/// How an attempt ended for a recipient: an [`Outcome`] that lacks the moment and the host, which
+/// the driver knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Delivered, to be tried again, failed, or not to be known.
+    pub result: AttemptResult,
+    /// The remote's enhanced code, or ours where it gave none.
+    pub status: EnhancedCode,
+    /// The remote's reply code, if a reply decided.
+    pub code: Option<ReplyCode>,
+    /// The remote's words, or ours where it said nothing. Printable; lines joined by LF.
+    pub text: String,
+    /// Where it was decided.
+    pub stage: Stage,
+}
+
+impl Ending {
+    /// The remote decided. A reply without enhanced code gets `x.0.0` of its class.
+    #[must_use]
+    pub fn from_reply(reply: Reply, stage: Stage) -> Self {
+        let class = reply.class();
+        let result = match class {
+            Class::Success => AttemptResult::Delivered,
+            Class::Transient => AttemptResult::Deferred,
+            Class::Permanent => AttemptResult::Failed,
+        };
+        let status = reply.enhanced().unwrap_or_else(|| EnhancedCode::new(class, 0, 0));
+        Self { result, status, code: Some(reply.code()), text: reply.into_text(), stage }
+    }
+
+    /// We decided, or nobody did: words of ours, and what the class of the status says.
+    #[must_use]
+    pub fn local(stage: Stage, status: EnhancedCode, text: impl Into<String>) -> Self {
+        let result = match status.class() {
+            Class::Success => AttemptResult::Delivered,
+            Class::Transient => AttemptResult::Deferred,
+            Class::Permanent => AttemptResult::Failed,
+        };
+        Self { result, status, code: None, text: text.into(), stage }
+    }
+
+    /// The same words at another stage.
+    pub(super) fn at_stage(&self, stage: Stage) -> Self {
+        Self { stage, ..self.clone() }
+    }
+
+    /// The outcome, at this moment and host.
+    #[must_use]
+    pub fn into_outcome(self, at: Timestamp, host: Option<RemoteHost>) -> Outcome {
+        let Self { result, status, code, text, stage } = self;
+        Outcome { at, result, status, code, text, host, stage }
+    }
+}
+
+/// What became of one recipient of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The attempt has ended for it.
+    Ended(Ending),
+    /// The peer takes no more recipients in one transaction: send it in a further one.
+    Unsent,
+    /// The connection broke before this transaction was tried in earnest: use another one.
+    Untried,
+}
+
+/// A transaction that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// One for each recipient, in the order given.
+    pub fates: Vec<Fate>,
+    /// Whether the peer has taken over the duty to report (RFC 3461 section 5.2.2).
+    pub dsn: bool,
+}
