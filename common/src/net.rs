@@ -69,6 +69,12 @@ impl Network {
         self.0.prefix_len() == 0
     }
 
+    /// The network as a pair of address and prefix length.
+    #[must_use]
+    pub const fn as_ipnet(self) -> IpNet {
+        self.0
+    }
+
     /// Whether all of its addresses are loopback addresses.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
