@@ -1,1 +1,38 @@
-//! The configuration of the service and of its virtual servers.
+//! The configuration: its keys, their types, defaults and bounds, and how a file is read.
+//!
+//! In: the text of `mailroot.yaml` or of `servers.d/NAME.yaml`. Out: typed, checked values, or
+//! every error of the text with its place. One file of this folder is one section of the files; a
+//! section is one table (see [`section`]) from which everything else about it follows.
+
+pub mod access;
+pub mod control;
+pub mod delivery;
+pub mod diagnostic;
+pub mod dns;
+pub mod domains;
+pub mod general;
+pub mod limits;
+pub mod logging;
+pub mod messages;
+pub mod node;
+pub mod section;
+mod server;
+pub mod service;
+pub mod store;
+pub mod value;
+pub mod yaml;
+
+mod check;
+mod choice;
+mod host;
+mod name;
+mod root;
+
+pub use diagnostic::{Diagnostic, Severity, Source, render_all};
+pub use domains::{DomainEntry, DomainKind, DomainName, DomainRoute};
+pub use host::HostPort;
+pub use name::{ServerName, ServerNameError};
+pub use root::{Parsed, ServiceConfig, parse_service};
+pub use section::{EffectiveKey, KeyDoc, Origins, Profile};
+pub use server::{ServerConfig, parse_server};
+pub use value::{Auto, Limit, Wait};

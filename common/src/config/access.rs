@@ -1,0 +1,165 @@
+//! `access:` - who may connect and who may relay.
+
+use std::fmt;
+
+use super::choice::choice;
+use super::node::{Kind, Node};
+use super::section::{Reader, Setting, section};
+use super::value::scalar;
+use crate::address::Domain;
+use crate::net::{Network, NetworkError};
+
+section! {
+    /// Who may connect, and who may send mail onward.
+    pub struct Access {
+        /// Look up the name of each client by its address and compare it with what it said in
+        /// HELO. A difference is marked in the Received field; it never refuses mail.
+        reverse_dns: bool = false, false;
+    }
+    sections {
+        /// Which clients may open a session.
+        connect: Connect;
+        /// Which clients may send mail to domains that are not ours.
+        relay: Relay;
+    }
+}
+
+section! {
+    /// Which clients may open a session.
+    pub struct Connect {
+        /// Whether the list names those who may, or those who may not.
+        policy: Policy = Policy::AllExcept, Policy::AllExcept;
+        /// Addresses, networks and domains. A domain needs a look-up for every connection.
+        list: Vec<ListEntry> = Vec::new(), Vec::new();
+    }
+}
+
+section! {
+    /// Which clients may send mail to domains that are not ours.
+    pub struct Relay {
+        /// Whether the list names those who may, or those who may not.
+        policy: Policy = Policy::Only, Policy::Only;
+        /// Addresses, networks and domains.
+        list: Vec<ListEntry> = ListEntry::loopback(), Vec::new();
+        /// Allows a list that lets every host of the world relay. Without it such a configuration
+        /// is refused.
+        i_want_an_open_relay: bool = false, false;
+    }
+}
+
+choice! {
+    /// How a list is meant.
+    pub enum Policy {
+        /// Only those on the list below.
+        Only = "only",
+        /// All except those on the list below.
+        AllExcept = "all-except",
+    }
+}
+
+/// Whom an entry of a list means.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// An address or a network.
+    Network(Network),
+    /// A host by its name, found by reverse look-up.
+    Name(Domain),
+    /// Every host below a domain, written `*.example.net`.
+    Below(Domain),
+}
+
+/// An entry of an access list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListEntry {
+    /// Whom it means.
+    pub who: Who,
+    /// What the administrator said about it.
+    pub comment: Option<String>,
+}
+
+impl ListEntry {
+    fn loopback() -> Vec<Self> {
+        ["127.0.0.0/8", "::1"]
+            .iter()
+            .map(|text| Self {
+                who: Who::Network(Network::parse(text).expect("both texts are networks")),
+                comment: None,
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Name(domain) => domain.fmt(f),
+            Self::Below(domain) => write!(f, "*.{domain}"),
+        }
+    }
+}
+
+impl Setting for ListEntry {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        "network or domain, or {net, comment}".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.who.to_string()
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let Kind::Map(_) = node.kind else {
+            return Some(Self { who: read_who(node, reader)?, comment: None });
+        };
+        let (mut who, mut comment, mut named) = (None, None, false);
+        for (key, value) in reader.entries(node, "this entry", &["net", "comment"]) {
+            if key == "net" {
+                named = true;
+                who = read_who(value, reader);
+            } else {
+                comment = String::read(value, reader);
+            }
+        }
+        if !named {
+            let diagnostic =
+                reader.error_at("E0104", "this entry names nobody", node, "net is missing");
+            reader.report(diagnostic.help("write {net: 192.0.2.0/24, comment: ...}"));
+        }
+        Some(Self { who: who?, comment })
+    }
+}
+
+fn read_who(node: &Node, reader: &mut Reader) -> Option<Who> {
+    let text = scalar(node, reader, "a network or a domain")?;
+    if let Some(below) = text.strip_prefix("*.").and_then(|rest| Domain::parse(rest).ok()) {
+        return Some(Who::Below(below));
+    }
+    let numeric = text.contains(['/', ':'])
+        || text.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.');
+    if !numeric && let Ok(name) = Domain::parse(text) {
+        return Some(Who::Name(name));
+    }
+    match Network::parse(text) {
+        Ok(network) => Some(Who::Network(network)),
+        Err(NetworkError::HostBits { text, network, host }) => {
+            let title = format!("{text} has host bits set");
+            let diagnostic = reader.error_at("E0305", title, node, "address or network?");
+            reader
+                .report(diagnostic.help(format!(
+                    "did you mean the network {network} or the single host {host}?"
+                )));
+            None
+        }
+        Err(NetworkError::Shape(text)) => {
+            let title = format!("{text:?} is neither a network nor a domain");
+            let diagnostic = reader.error_at("E0307", title, node, "cannot be read");
+            reader.report(diagnostic.help(
+                "write 192.0.2.1, 192.0.2.0/24, 2001:db8::/32, host.example.net or \"*.example.net\"",
+            ));
+            None
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What one virtual server's keys must say together.
+//!
+//! Each check points at the values that contradict each other. It stays silent about keys that
+//! could not be read: their own error says enough.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::access::{Policy, Who};
+use super::diagnostic::Diagnostic;
+use super::domains::{DomainEntry, DomainName};
+use super::general::Extension;
+use super::name::ServerName;
+use super::node::{Kind, Node};
+use super::section::{Profile, Reader};
+use super::server::ServerConfig;
+use super::value::Limit;
+use crate::address::Host;
+
+/// Checks a server that was read.
+pub(super) fn check(config: &ServerConfig, server: &ServerName, node: &Node, reader: &mut Reader) {
+    domains(config, node, reader);
+    open_relay(config, server, reader);
+    names_in_lists(config, reader);
+    sizes(config, reader);
+    schedules(config, reader);
+    delivery(config, reader);
+    general(config, reader);
+}
+
+/// The keys and values of the entries as they were written, read or not.
+fn domain_values<'n>(node: &'n Node, wanted: &str) -> Vec<(usize, &'n Node)> {
+    let Kind::Map(pairs) = &node.kind else { return Vec::new() };
+    let entries = pairs.iter().find(|(key, _)| key.text == "domains");
+    let items = entries.map_or(&[][..], |(_, value)| value.items());
+    let mut out = Vec::new();
+    for (number, item) in items.iter().enumerate() {
+        if let Kind::Map(pairs) = &item.kind {
+            out.extend(
+                pairs.iter().filter(|(key, _)| key.text == wanted).map(|(_, v)| (number, v)),
+            );
+        }
+    }
+    out
+}
+
+fn domains(config: &ServerConfig, node: &Node, reader: &mut Reader) {
+    let mut seen: HashMap<String, Range<usize>> = HashMap::new();
+    for (_, value) in domain_values(node, "name") {
+        let Some(name) = value.text().and_then(DomainName::parse) else { continue };
+        if let Some(first) = seen.get(&name.to_string()) {
+            let diagnostic = Diagnostic::error("E0401", format!("the domain {name} stands twice"))
+                .at(&reader.source, value.span.clone(), "second time")
+                .at(&reader.source, first.clone(), "first time")
+                .help("remove one of them");
+            reader.report(diagnostic);
+        } else {
+            seen.insert(name.to_string(), value.span.clone());
+        }
+    }
+    let types = domain_values(node, "type");
+    let defaults: Vec<_> =
+        types.iter().filter(|(_, value)| value.text() == Some("default")).collect();
+    if let [first, second, ..] = defaults[..] {
+        let diagnostic = Diagnostic::error("E0402", "a server has one default domain")
+            .at(&reader.source, second.1.span.clone(), "the second one")
+            .at(&reader.source, first.1.span.clone(), "the first one")
+            .help("make the others aliases:  type: alias");
+        reader.report(diagnostic);
+    }
+    if defaults.is_empty() && types.iter().all(|(_, value)| is_type(value)) {
+        let span = reader.origins.get("domains").cloned().unwrap_or(0..0);
+        let label = if config.domains.is_empty() { "no domains" } else { "none of these" };
+        let diagnostic = Diagnostic::error("E0403", "the server has no default domain")
+            .at(&reader.source, span, label)
+            .help("add  - {name: example.net, type: default}  to domains");
+        reader.report(diagnostic);
+    }
+}
+
+fn is_type(node: &Node) -> bool {
+    matches!(node.text(), Some("default" | "alias" | "remote"))
+}
+
+/// Finds a server that the world can reach and that relays for the world.
+fn open_relay(config: &ServerConfig, server: &ServerName, reader: &mut Reader) {
+    let relay = &config.access.relay;
+    let Some(listener) = config.general.listen.iter().position(|at| !at.ip().is_loopback()) else {
+        return;
+    };
+    let culprit = match relay.policy {
+        Policy::Only => relay
+            .list
+            .iter()
+            .position(|entry| matches!(&entry.who, Who::Network(net) if net.is_everything()))
+            .map(|number| format!("access.relay.list[{number}]")),
+        Policy::AllExcept => Some("access.relay.policy".to_owned()),
+    };
+    let Some(culprit) = culprit else { return };
+    let Some(at) = reader.origins.get(&culprit).cloned() else { return };
+    let title = format!("this makes \"{server}\" an open relay");
+    let listen = reader.origins.get(&format!("general.listen[{listener}]")).cloned();
+    let make = |diagnostic: Diagnostic, reader: &Reader, label: &str| {
+        let diagnostic = diagnostic.at(&reader.source, at.clone(), label);
+        match &listen {
+            Some(span) => diagnostic.at(&reader.source, span.clone(), "reachable from other hosts"),
+            None => diagnostic.note("the default of general.listen is reachable from other hosts"),
+        }
+    };
+    let label = match relay.policy {
+        Policy::Only => "everyone may relay, without login",
+        Policy::AllExcept => "everyone else may relay, without login",
+    };
+    let diagnostic = if relay.i_want_an_open_relay {
+        make(Diagnostic::warning("W0310", title), reader, label)
+    } else {
+        let help = match relay.policy {
+            Policy::Only => "list your own networks and remove this entry",
+            Policy::AllExcept => "write  policy: only  and list your own networks",
+        };
+        make(Diagnostic::error("E0310", title), reader, label)
+            .help(help)
+            .note("to insist, add  i_want_an_open_relay: true  to access.relay")
+    };
+    reader.report(diagnostic);
+}
+
+/// A name in a list means a look-up for each connection.
+fn names_in_lists(config: &ServerConfig, reader: &mut Reader) {
+    for (path, list) in [
+        ("access.connect.list", &config.access.connect.list),
+        ("access.relay.list", &config.access.relay.list),
+    ] {
+        let named = list.iter().position(|entry| !matches!(entry.who, Who::Network(_)));
+        let Some(number) = named else { continue };
+        let Some(span) = reader.origins.get(&format!("{path}[{number}]")).cloned() else {
+            continue;
+        };
+        let title = format!("a name in {path} costs a DNS look-up for every connection");
+        let diagnostic = Diagnostic::warning("W0311", title)
+            .at(&reader.source, span, "looked up by address")
+            .help("list the network instead, if you know it");
+        reader.report(diagnostic);
+    }
+}
+
+fn sizes(config: &ServerConfig, reader: &mut Reader) {
+    let messages = &config.messages;
+    if let Limit::At(session) = messages.max_session_size
+        && messages.max_size.value().is_none_or(|message| message > session)
+    {
+        let title = "one session could not send the largest message";
+        let label = format!("less than max_size, which is {}", shown(messages.max_size));
+        contradiction(
+            reader,
+            "E0406",
+            title,
+            "messages.max_session_size",
+            "messages.max_size",
+            &label,
+            "raise max_session_size, or lower max_size",
+        );
+    }
+    let connections = &config.delivery.connections;
+    if let (Limit::At(all), Limit::At(domain)) = (connections.max, connections.per_domain)
+        && domain > all
+    {
+        let title = "one domain may have more connections than there are";
+        let label = format!("more than connections.max, which is {all}");
+        contradiction(
+            reader,
+            "E0407",
+            title,
+            "delivery.connections.per_domain",
+            "delivery.connections.max",
+            &label,
+            "lower per_domain, or raise max",
+        );
+    }
+}
+
+fn shown(limit: Limit<crate::units::ByteSize>) -> String {
+    limit.value().map_or_else(|| "unlimited".to_owned(), |size| size.to_string())
+}
+
+/// Reports two keys that do not fit; points at the one that was written, rather the first.
+fn contradiction(
+    reader: &mut Reader,
+    code: &'static str,
+    title: &str,
+    first: &str,
+    second: &str,
+    label: &str,
+    help: &str,
+) {
+    let places = [first, second].map(|key| reader.origins.get(key).cloned());
+    let mut diagnostic = Diagnostic::error(code, title);
+    match places {
+        [Some(at), Some(other)] => {
+            diagnostic = diagnostic.at(&reader.source, at, label).at(
+                &reader.source,
+                other,
+                "does not fit with this",
+            );
+        }
+        [Some(at), None] => diagnostic = diagnostic.at(&reader.source, at, label),
+        [None, Some(at)] => {
+            let label = format!("does not fit with the default of {first}");
+            diagnostic = diagnostic.at(&reader.source, at, label);
+        }
+        [None, None] => return,
+    }
+    reader.report(diagnostic.help(help));
+}
+
+fn schedules(config: &ServerConfig, reader: &mut Reader) {
+    let (outbound, local) = (&config.delivery.outbound, &config.delivery.local);
+    for (path, retry, notice, expire) in [
+        ("delivery.outbound", &outbound.retry, outbound.delay_notice, outbound.expire),
+        ("delivery.local", &local.retry, local.delay_notice, local.expire),
+    ] {
+        let at = |key: &str| reader.origins.get(&format!("{path}.{key}")).cloned();
+        if retry.is_empty()
+            && let Some(span) = at("retry")
+        {
+            let diagnostic = Diagnostic::error("E0408", format!("{path}.retry has no wait"))
+                .at(&reader.source, span, "an empty list")
+                .help("write at least one, such as 15m");
+            reader.report(diagnostic);
+            continue;
+        }
+        if notice.value().is_some_and(|notice| notice >= expire)
+            && let Some(span) = at("delay_notice").or_else(|| at("expire"))
+        {
+            let title = format!("{path} gives up before a delay notice would be sent");
+            let diagnostic = Diagnostic::warning("W0409", title)
+                .at(&reader.source, span, format!("expire is {expire}"))
+                .help("write  delay_notice: never, or let expire be longer");
+            reader.report(diagnostic);
+        }
+    }
+    if config.profile == Profile::Modern
+        && let Some(span) = reader.origins.get("delivery.outbound.quick_retries").cloned()
+    {
+        let diagnostic = Diagnostic::error("E0410", "quick_retries exists in profile iis6 only")
+            .at(&reader.source, span, "not in profile modern")
+            .help(
+                "begin delivery.outbound.retry with short waits instead, such as [1m, 1m, 1m, 15m]",
+            );
+        reader.report(diagnostic);
+    }
+}
+
+fn delivery(config: &ServerConfig, reader: &mut Reader) {
+    let delivery = &config.delivery;
+    if delivery.direct_first != super::delivery::DirectFirst::Never
+        && delivery.smart_host.is_empty()
+        && let Some(span) = reader.origins.get("delivery.direct_first").cloned()
+    {
+        let diagnostic = Diagnostic::error("E0411", "direct_first needs a smart host")
+            .at(&reader.source, span, "and then to which host?")
+            .help("add  smart_host: relay.example.net  or remove this line");
+        reader.report(diagnostic);
+    }
+    for (number, pair) in delivery.source.iter().enumerate() {
+        let twin = delivery.source[..number].iter().any(|other| other.is_ipv4() == pair.is_ipv4());
+        if twin
+            && let Some(span) = reader.origins.get(&format!("delivery.source[{number}]")).cloned()
+        {
+            let diagnostic =
+                Diagnostic::error("E0413", "one source address of each family is enough")
+                    .at(&reader.source, span, "a second one of its family")
+                    .help("remove it");
+            reader.report(diagnostic);
+        }
+    }
+    for (number, host) in delivery.smart_host.iter().enumerate() {
+        let own = config.general.listen.iter().any(|listen| {
+            matches!(host.host, Host::Address(address) if listen.ip() == address)
+                && host.port.unwrap_or(delivery.connections.port) == listen.port()
+        });
+        if own
+            && let Some(span) =
+                reader.origins.get(&format!("delivery.smart_host[{number}]")).cloned()
+        {
+            let diagnostic = Diagnostic::error("E0414", "the smart host is this server itself")
+                .at(&reader.source, span, "listens here itself")
+                .help("write the address of another host");
+            reader.report(diagnostic);
+        }
+    }
+}
+
+fn general(config: &ServerConfig, reader: &mut Reader) {
+    let general = &config.general;
+    for (number, address) in general.listen.iter().enumerate() {
+        let twin = general.listen[..number].iter().position(|other| other == address);
+        let Some(twin) = twin.filter(|_| address.port() != 0) else { continue };
+        let at = |number| reader.origins.get(&format!("general.listen[{number}]")).cloned();
+        if let (Some(second), Some(first)) = (at(number), at(twin)) {
+            let diagnostic = Diagnostic::error("E0412", "address used twice")
+                .at(&reader.source, second, "already taken")
+                .at(&reader.source, first, "by this line")
+                .help("remove one of them");
+            reader.report(diagnostic);
+        }
+    }
+    if general.listen.is_empty()
+        && let Some(span) = reader.origins.get("general.listen").cloned()
+    {
+        let diagnostic = Diagnostic::warning("W0415", "the server listens nowhere")
+            .at(&reader.source, span, "an empty list")
+            .help("mail comes in through Pickup and local submission only");
+        reader.report(diagnostic);
+    }
+    let has = |extension| general.extensions.contains(&extension);
+    if has(Extension::BinaryMime)
+        && !has(Extension::Chunking)
+        && let Some(span) = reader.origins.get("general.extensions").cloned()
+    {
+        let diagnostic = Diagnostic::error("E0416", "BINARYMIME needs CHUNKING (RFC 3030)")
+            .at(&reader.source, span, "CHUNKING is missing")
+            .help("add CHUNKING, or remove BINARYMIME");
+        reader.report(diagnostic);
+    }
+}
+
+/// Where a domain of a server stands, for the checks between servers.
+impl DomainEntry {
+    /// Whether mail for it ends here.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        use super::domains::DomainKind;
+        match self.kind {
+            DomainKind::Default(_) | DomainKind::Alias => true,
+            DomainKind::Remote { .. } => false,
+        }
+    }
+}

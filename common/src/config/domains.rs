@@ -1,0 +1,266 @@
+//! `domains:` - which domains are ours, and which are handled in a way of their own.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::choice::choice;
+use super::diagnostic::Diagnostic;
+use super::host::HostPort;
+use super::node::{Kind, Node};
+use super::section::{Profile, Reader, Section, Setting, section};
+use super::value::{Limit, scalar};
+use crate::address::Domain;
+use crate::units::ByteSize;
+
+section! {
+    /// One entry as it is written; what fits its type is checked when it is read.
+    pub struct DomainKeys {
+        /// The domain; for remote ones *.example.net means all domains below example.net.
+        name: Option<DomainName> = None, None, shown "required";
+        /// default is the one domain that names the server in mail, alias another domain whose
+        /// mail goes to the same Drop directory, remote a domain of other hosts.
+        r#type: Option<DomainType> = None, None, shown "required";
+        /// Remote only: take mail for this domain from anyone.
+        relay: bool = false, false;
+        /// Remote only: greet its hosts with HELO and use no extension.
+        helo_only: bool = false, false;
+        /// Remote only: mx, or hosts that take its mail in this order.
+        route: DomainRoute = DomainRoute::Mx, DomainRoute::Mx;
+    }
+    sections {
+        /// Default only: the Drop directory.
+        drop: Drop;
+    }
+}
+
+section! {
+    /// The directory that mail for our own domains ends in.
+    pub struct Drop {
+        /// The directory; a relative path lies below the mail root.
+        dir: PathBuf = PathBuf::from("Drop"), PathBuf::from("Drop");
+        /// How large the directory may become. Beyond it mail waits and is tried again.
+        quota: Limit<ByteSize> = Limit::Unlimited, Limit::Unlimited,
+            in ByteSize::kib(1)..=ByteSize::gib(1 << 20);
+        /// One .eml file for each message, or a maildir.
+        format: DropFormat = DropFormat::Eml, DropFormat::Eml;
+    }
+}
+
+choice! {
+    /// How a message lies in Drop.
+    pub enum DropFormat {
+        /// One file for each message, as in the original.
+        Eml = "eml",
+        /// A maildir with `tmp`, `new` and `cur`.
+        Maildir = "maildir",
+    }
+}
+
+choice! {
+    /// What a domain is to the server.
+    pub enum DomainType {
+        /// Our own; exactly one.
+        Default = "default",
+        /// Our own under another name.
+        Alias = "alias",
+        /// Another's.
+        Remote = "remote",
+    }
+}
+
+/// A domain, or all domains below one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DomainName {
+    /// This domain.
+    Exact(Domain),
+    /// All domains below this one, but not it; written `*.example.net`.
+    Below(Domain),
+}
+
+impl DomainName {
+    /// Reads a domain or `*.` and a domain.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix("*.") {
+            Some(rest) => Domain::parse(rest).ok().map(Self::Below),
+            None => Domain::parse(text).ok().map(Self::Exact),
+        }
+    }
+}
+
+impl fmt::Display for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(domain) => domain.fmt(f),
+            Self::Below(domain) => write!(f, "*.{domain}"),
+        }
+    }
+}
+
+/// Where mail for a remote domain goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DomainRoute {
+    /// To the hosts found by DNS, also where the server has a smart host.
+    Mx,
+    /// To these hosts, in this order.
+    Hosts(Vec<HostPort>),
+}
+
+/// A domain of a virtual server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DomainEntry {
+    /// The domain.
+    pub name: DomainName,
+    /// What it is to the server.
+    pub kind: DomainKind,
+}
+
+/// What a domain is to the server, with what belongs to that.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DomainKind {
+    /// Our own; exactly one for each server.
+    Default(Drop),
+    /// Our own under another name.
+    Alias,
+    /// Another's.
+    Remote {
+        /// Take mail for it from anyone.
+        relay: bool,
+        /// Greet its hosts with HELO.
+        helo_only: bool,
+        /// Where its mail goes.
+        route: DomainRoute,
+    },
+}
+
+impl Setting for DomainName {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        "domain name, or *.domain".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let text = scalar(node, reader, "a domain")?;
+        let name = Self::parse(text);
+        if name.is_none() {
+            let title = format!("{text:?} is not a good domain name");
+            let diagnostic = reader.error_at("E0301", title, node, "cannot be read");
+            reader.report(
+                diagnostic.help("write example.net, or \"*.example.net\" for all domains below it"),
+            );
+        }
+        name
+    }
+}
+
+impl Setting for DomainRoute {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        "mx, or list: host".to_owned()
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Mx => "mx".to_owned(),
+            Self::Hosts(hosts) => hosts.show(),
+        }
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        if node.text() == Some("mx") {
+            return Some(Self::Mx);
+        }
+        let hosts = Vec::<HostPort>::read(node, reader)?;
+        if hosts.is_empty() {
+            let diagnostic = reader.error_at("E0303", "no host is named", node, "an empty list");
+            reader.report(diagnostic.help("write mx, or at least one host"));
+            return None;
+        }
+        Some(Self::Hosts(hosts))
+    }
+}
+
+impl DomainEntry {
+    /// Reads one item of the list.
+    pub(crate) fn read(node: &Node, path: &str, reader: &mut Reader) -> Option<Self> {
+        let Kind::Map(_) = node.kind else {
+            let diagnostic =
+                reader.error_at("E0105", "a domain has keys of its own", node, "no key: value");
+            reader.report(diagnostic.help("write {name: example.org, type: alias}"));
+            return None;
+        };
+        let found = reader.diagnostics.len();
+        let mut keys = DomainKeys::defaults(reader.profile);
+        keys.read(node, path, reader);
+        for key in ["name", "type"] {
+            if !reader.origins.contains_key(&format!("{path}.{key}")) {
+                let diagnostic =
+                    reader.error_at("E0104", format!("this domain has no {key}"), node, "not said");
+                reader.report(diagnostic.help("write {name: example.org, type: alias}"));
+            }
+        }
+        let (name, kind) = (keys.name?, keys.r#type?);
+        let foreign: &[&str] = match kind {
+            DomainType::Default => &["relay", "helo_only", "route"],
+            DomainType::Alias => &["drop", "relay", "helo_only", "route"],
+            DomainType::Remote => &["drop"],
+        };
+        for key in foreign {
+            if let Some(span) = reader.origins.get(&format!("{path}.{key}")).cloned() {
+                let title = format!("{key} is no setting of a domain of type {}", kind.word());
+                let label = format!("belongs to another type than {}", kind.word());
+                let diagnostic = Diagnostic::error("E0404", title).at(&reader.source, span, label);
+                reader.report(diagnostic.help("remove it, or change the type"));
+            }
+        }
+        if matches!(name, DomainName::Below(_)) && kind != DomainType::Remote {
+            let title = "only a remote domain may have a wildcard";
+            let span = reader.origins[&format!("{path}.name")].clone();
+            let diagnostic = Diagnostic::error("E0405", title).at(
+                &reader.source,
+                span,
+                "names no single domain",
+            );
+            reader.report(diagnostic.help("name each of your own domains"));
+        }
+        if reader.diagnostics.len() > found {
+            return None;
+        }
+        let kind = match kind {
+            DomainType::Default => DomainKind::Default(keys.drop),
+            DomainType::Alias => DomainKind::Alias,
+            DomainType::Remote => DomainKind::Remote {
+                relay: keys.relay,
+                helo_only: keys.helo_only,
+                route: keys.route,
+            },
+        };
+        Some(Self { name, kind })
+    }
+
+    /// The keys of an entry with their values, as they are written.
+    pub(crate) fn keys(&self) -> DomainKeys {
+        let mut keys = DomainKeys::defaults(Profile::Modern);
+        keys.name = Some(self.name.clone());
+        keys.r#type = Some(match &self.kind {
+            DomainKind::Default(drop) => {
+                keys.drop = drop.clone();
+                DomainType::Default
+            }
+            DomainKind::Alias => DomainType::Alias,
+            DomainKind::Remote { relay, helo_only, route } => {
+                keys.relay = *relay;
+                keys.helo_only = *helo_only;
+                keys.route = route.clone();
+                DomainType::Remote
+            }
+        });
+        keys
+    }
+}

@@ -1,0 +1,77 @@
+//! `general:` - where a virtual server listens and how many clients it serves.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::choice::choice;
+use super::section::section;
+use super::value::Limit;
+use crate::units::Span;
+
+section! {
+    /// Where the server listens, and the limits of one session and of all.
+    pub struct General {
+        /// Addresses and ports the server listens on. 0.0.0.0 and [::] mean every address of the
+        /// machine. The default reaches this machine only; the original's was every address.
+        listen: Vec<SocketAddr> =
+            vec![
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 25),
+                SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 25),
+            ],
+            vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25)];
+        /// Sessions at the same time. Beyond it a client hears 421 and is closed.
+        max_connections: Limit<u32> = Limit::At(1000), Limit::Unlimited, in 1..=1_000_000;
+        /// Sessions at the same time from one client address.
+        max_connections_per_client: Limit<u32> = Limit::At(50), Limit::Unlimited, in 1..=1_000_000;
+        /// How long a session may be silent. RFC 5321 asks for at least 5 minutes.
+        idle_timeout: Span = Span::minutes(5), Span::minutes(10),
+            in Span::seconds(1)..=Span::days(1);
+        /// How long a session may last at all. A changed configuration applies to every session
+        /// after this time at the latest.
+        max_session_time: Limit<Span> = Limit::At(Span::hours(1)), Limit::Unlimited,
+            in Span::seconds(1)..=Span::days(30);
+        /// Commands refused as wrong before the session is closed with 421.
+        max_errors: Limit<u32> = Limit::At(20), Limit::Unlimited, in 1..=1_000_000;
+        /// What the greeting says after the host name.
+        banner: String = "ESMTP".to_owned(), concat!("ESMTP Mailroot ", env!("CARGO_PKG_VERSION")).to_owned();
+        /// Extensions offered in reply to EHLO. An extension that is left out is also refused when a
+        /// client uses it.
+        extensions: Vec<Extension> = Extension::ALL.to_vec(), Extension::IIS6.to_vec();
+    }
+}
+
+choice! {
+    /// An SMTP extension that can be switched off.
+    pub enum Extension {
+        /// RFC 2920.
+        Pipelining = "PIPELINING",
+        /// RFC 1870.
+        Size = "SIZE",
+        /// RFC 6152.
+        EightBitMime = "8BITMIME",
+        /// RFC 3030; needs CHUNKING.
+        BinaryMime = "BINARYMIME",
+        /// RFC 3030.
+        Chunking = "CHUNKING",
+        /// RFC 6531.
+        SmtpUtf8 = "SMTPUTF8",
+        /// RFC 3461.
+        Dsn = "DSN",
+        /// RFC 2034.
+        EnhancedStatusCodes = "ENHANCEDSTATUSCODES",
+        /// RFC 9422.
+        Limits = "LIMITS",
+    }
+}
+
+impl Extension {
+    /// What the original offered of these.
+    pub const IIS6: &'static [Self] = &[
+        Self::Pipelining,
+        Self::Size,
+        Self::EightBitMime,
+        Self::BinaryMime,
+        Self::Chunking,
+        Self::Dsn,
+        Self::EnhancedStatusCodes,
+    ];
+}

@@ -1,0 +1,20 @@
+//! `limits:` - how much of a virtual server's memory clients may claim.
+
+use super::section::section;
+use crate::units::ByteSize;
+
+section! {
+    /// Bounds on what clients send that nobody needs to set on an ordinary day.
+    pub struct Limits {
+        /// Memory for bodies being received by all sessions together. A body that finds no room, or
+        /// is larger than 256 KiB, is written to a file at once.
+        body_memory: ByteSize = ByteSize::mib(64), ByteSize::mib(64),
+            in ByteSize::mib(1)..=ByteSize::gib(64);
+        /// The longest line of a message. RFC 5321 asks for 1000 octets; programs send longer ones.
+        line_length: ByteSize = ByteSize::kib(64), ByteSize::kib(64),
+            in ByteSize::bytes(1000)..=ByteSize::mib(16);
+        /// The largest header of a message.
+        header_size: ByteSize = ByteSize::kib(256), ByteSize::kib(256),
+            in ByteSize::kib(4)..=ByteSize::mib(16);
+    }
+}

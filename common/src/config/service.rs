@@ -1,0 +1,23 @@
+//! `service:` - the machine's name, the spool and the process.
+
+use std::path::PathBuf;
+
+use super::section::section;
+use super::value::Auto;
+use crate::address::Domain;
+use crate::units::ByteSize;
+
+section! {
+    /// What all virtual servers share.
+    pub struct Service {
+        /// The name of this machine in greetings, EHLO, Received and reports.
+        hostname: Option<Domain> = None, None, shown "this machine's full name";
+        /// The directory below which every virtual server has its mail root.
+        store: Option<PathBuf> = None, None, shown "/var/spool/mailroot";
+        /// Threads for sessions; auto means one for each processor.
+        threads: Auto = Auto::Auto, Auto::Auto, in 1..=1024;
+        /// While the spool has less room than this, new mail is refused with 452.
+        min_free: ByteSize = ByteSize::mib(512), ByteSize::mib(512),
+            in ByteSize::mib(1)..=ByteSize::gib(1 << 20);
+    }
+}
