@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod deliver;
+pub mod directory;
 pub mod disk;
 pub mod drop;
 pub mod net;
