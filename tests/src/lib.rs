@@ -1,1 +1,29 @@
 //! The harness of the black-box tests: a daemon in a directory, real peers, accounting.
+//!
+//! In: configurations and dialogues. Out: what the real programs said, wrote and logged. Nothing here
+//! knows the insides of the programs; they are started from the target folder this crate was built in.
+//! Everything listens on loopback, on ports and addresses that parallel tests cannot share, and waits by
+//! looking again until a deadline, never by sleeping for a fixed time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a harness reports by panicking: there is nobody above a test to hand an error to"
+)]
+
+pub mod account;
+pub mod ctl;
+pub mod dns;
+pub mod exim;
+pub mod load;
+pub mod message;
+pub mod peer;
+pub mod ports;
+pub mod postfix;
+pub mod program;
+pub mod setup;
+pub mod sink;
+pub mod site;
+pub mod skip;
+pub mod talk;
+pub mod transcript;
+pub mod wait;

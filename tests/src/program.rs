@@ -1,0 +1,124 @@
+//! Running other programs to their end, and finding them.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// What a program left behind.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+    /// The command line, for messages.
+    pub command: String,
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} exited {}\n--- stdout\n{}\n--- stderr\n{}",
+            self.command, self.code, self.out, self.err
+        )
+    }
+}
+
+impl Finished {
+    /// The output of a command that must have exited 0.
+    ///
+    /// # Panics
+    ///
+    /// When it did not.
+    #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "often only success matters")]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self}");
+        self.out
+    }
+
+    /// Requires an exit code, and hands back the whole.
+    ///
+    /// # Panics
+    ///
+    /// When the program exited otherwise.
+    #[track_caller]
+    #[expect(clippy::must_use_candidate, reason = "often only the code matters")]
+    pub fn exited(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self}");
+        self
+    }
+}
+
+/// Runs `command` to its end with `input` on standard input.
+///
+/// # Panics
+///
+/// When it cannot be started.
+#[track_caller]
+pub fn run(command: &mut Command, input: &[u8]) -> Finished {
+    let shown = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let feeder = std::thread::spawn(move || {
+        // A program that exits without reading its input is judged by its exit code.
+        let _unread = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap();
+    Finished {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        command: shown,
+    }
+}
+
+/// Where a program of the system is, looking also where only root's path leads.
+#[must_use]
+pub fn find(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name.as_ref()))
+        .find(|candidate| candidate.is_file())
+}
+
+/// One of our own programs, from the target folder these tests were built in.
+///
+/// # Panics
+///
+/// When it was not built.
+#[must_use]
+pub fn ours(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().and_then(|deps| deps.parent()).unwrap();
+    let path = folder.join(name);
+    assert!(
+        path.is_file(),
+        "{} is not built: run tests/run.sh, or cargo build -p smtpd -p smtpctl first",
+        path.display()
+    );
+    path
+}
+
+/// The repository's root folder.
+///
+/// # Panics
+///
+/// Never: this crate stands one folder below it.
+#[must_use]
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
