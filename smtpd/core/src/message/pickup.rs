@@ -20,7 +20,7 @@ use super::header::{self, Field, HeaderEnd, HeaderFacts, readable};
 /// What the operator decided about Pickup files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether `X-Sender` and `X-Receiver` are obeyed and taken out.
+    /// Whether `X-Sender` and `X-Receiver` are obeyed. They are taken out in any case.
     pub x_headers: bool,
     /// The largest header, in octets.
     pub header_octets_max: usize,
@@ -269,7 +269,7 @@ impl<'a> Head<'a> {
     /// The header as it goes on.
     fn kept(&self, header_end: usize) -> Vec<u8> {
         let run_end = self.fields[self.x_run.clone()].last().map_or(0, |field| field.whole.end);
-        let all_x = self.settings.x_headers && self.x_run.is_empty();
+        let all_x = self.x_run.is_empty();
         let always = ["Bcc", "Resent-Bcc", "Return-Path"];
         let kept = header::without_where(&self.octets[..header_end], |field| {
             field.whole.end <= run_end
@@ -386,12 +386,12 @@ mod tests {
     }
 
     #[test]
-    fn x_fields_are_content_where_they_are_switched_off() {
+    fn x_fields_are_taken_out_even_where_they_are_switched_off() {
         let file = "X-Sender: a@b\r\nX-Receiver: c@d\r\nFrom: e@f\r\nTo: g@h\r\n\r\n";
         let off = Settings { x_headers: false, ..settings() };
         let parsed = parse(file.as_bytes(), true, &off).unwrap().unwrap();
         assert_eq!(parsed.recipients[0].to_string(), "g@h");
-        assert_eq!(parsed.header, file.as_bytes());
+        assert_eq!(parsed.header, b"From: e@f\r\nTo: g@h\r\n\r\n");
     }
 
     #[test]
