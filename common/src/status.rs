@@ -147,6 +147,18 @@ impl EnhancedCode {
         Ok(Self { class, subject, detail })
     }
 
+    /// The second number: what the code is about.
+    #[must_use]
+    pub const fn subject(self) -> u16 {
+        self.subject
+    }
+
+    /// The third number: what happened.
+    #[must_use]
+    pub const fn detail(self) -> u16 {
+        self.detail
+    }
+
     /// What the first number says.
     #[must_use]
     pub const fn class(self) -> Class {
