@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 
 use mail_parser::{MessageParser, MimeHeaders, PartType};
-use mailroot_common::status::ReplyCode;
+use mailroot_common::status::{EnhancedCode, ReplyCode};
 use mailroot_common::units::Span;
 use proptest::prelude::{any, prop_assert, proptest};
 
 use super::*;
 use crate::queue::outcome::{AttemptResult, RemoteHost};
 use crate::queue::recipient::Phase;
-use mailroot_common::status::EnhancedCode;
 
 const ORIGINAL: &[u8] = b"Received: from app\r\nFrom: ada@here.example\r\nSubject: Numbers\r\n\
     Message-ID: <1@here.example>\r\n\r\nBody of the message\r\n.line\r\n";
@@ -281,6 +280,15 @@ fn expired_mail_is_4_4_7_and_keeps_the_last_words() {
     assert!(fields.contains("Status: 4.4.7\r\n"), "{fields}");
     assert!(fields.contains("Diagnostic-Code: smtp; 452 4.2.2 mailbox full\r\n"), "{fields}");
     assert!(words.contains("Its time is up. The last answer, from mx.there.example"), "{words}");
+    assert!(words.contains("The recipient's mailbox is full"), "{words}");
+
+    let never = Outcome::local(NOW, Stage::Expiry, EnhancedCode::transient(4, 7), "no attempt");
+    let [words, fields, _] = parts(&failure(&envelope, &[(0, never)]).octets);
+    assert!(
+        fields.contains("Status: 4.4.7\r\nDiagnostic-Code: x-mailroot; no attempt"),
+        "{fields}"
+    );
+    assert!(words.contains("could not be reached in time"), "{words}");
 }
 
 #[test]

@@ -87,7 +87,9 @@ fn tell(text: &mut String, kind: Kind, case: &Case<'_>) -> std::fmt::Result {
         }
     }
     if kind == Kind::Failure {
-        write!(text, "    {}\r\n", advice(status(outcome)))?;
+        // What was said last is a better guide than that the time is up.
+        let reason = if outcome.code.is_some() { outcome.status } else { status(outcome) };
+        write!(text, "    {}\r\n", advice(reason))?;
     }
     Ok(())
 }
