@@ -5,7 +5,7 @@
 //! original) and the envelope to send it with.
 //!
 //! Two attacks shape this file. Peers choose most of its text, so nothing of theirs goes in
-//! without passing [`encode`], where control characters and over-long lines end; the boundary is
+//! without passing `encode`, where control characters and over-long lines end; the boundary is
 //! drawn by chance and looked for in the parts before it is used. And a report must not be a
 //! weapon: whatever a peer says, it is at most the header of the original (itself at most
 //! [`HEADER_OCTETS_MAX`]) and 64 KiB more, plus the addresses and at most 1 KiB of fields for each
