@@ -147,7 +147,7 @@ refusals! {
         "too many recipients; send the message again for the others";
     /// More errors than `general.max_errors`.
     TooManyErrors: 421 transient 7 0, Close, "too-many-errors", "too many errors; closing";
-    /// More commands that carry no mail than `general.max_idle_commands`.
+    /// More commands that carry no mail than `limits.idle_commands`.
     TooManyCommands: 421 transient 7 0, Close, "too-many-commands",
         "too many commands without mail; closing";
     /// All connections are in use.
@@ -189,7 +189,7 @@ refusals! {
     /// The session lasted longer than `general.max_session_time`.
     SessionTooLong: 421 transient 4 2, Close, "session-time",
         "session lasted as long as is allowed; closing";
-    /// The message came more slowly than `general.min_rate`.
+    /// The message came more slowly than `limits.min_rate`.
     TooSlow: 421 transient 4 2, Close, "too-slow", "message comes too slowly; closing";
 }
 

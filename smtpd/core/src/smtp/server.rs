@@ -1,1 +1,565 @@
-//! server
+//! The receiving session as a machine that does no input or output.
+//!
+//! In: octets from the client, moments, and answers to questions. Out: octets for the client
+//! ([`Server::output`]), the message's octets ([`Server::body`]), and [`Action`]s: questions that
+//! only the house around it can answer (may this sender, may this recipient, is there room, is the
+//! message durable), and rejections for the log. While a question is open no octet is consumed, so
+//! replies keep the order of commands however many came in one piece (RFC 2920).
+//!
+//! What shaped it: a client may send anything, at any pace, for ever. Every wait has a deadline,
+//! every count a limit with its own refusal, and nothing is kept of what is refused.
+
+mod body;
+mod converse;
+#[cfg(test)]
+mod transcript;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailroot_common::address::{Mailbox, ReversePath};
+use mailroot_common::id::QueueId;
+
+use super::body::{BodyDecoder, BodyLimits};
+use super::command::{Chunk, Grammar};
+use super::line::{Line, LineReader};
+use super::refusal::{After, Refusal};
+use crate::queue::envelope::{BodyKind, Recipient, Ret};
+
+/// What a virtual server's configuration says about its sessions.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our name in the greeting and in the reply to EHLO.
+    pub host: String,
+    /// The words after our name in the greeting (`general.banner`).
+    pub banner: String,
+    /// Extensions offered and the domain of addresses without one.
+    pub grammar: Grammar,
+    /// What a message may be like; a size of `u64::MAX` is "no limit".
+    pub body: BodyLimits,
+    /// Recipients of one message (`messages.max_recipients`).
+    pub recipients_max: u32,
+    /// Octets of all messages of one session (`messages.max_session_size`).
+    pub session_octets_max: u64,
+    /// Errors of one session (`general.max_errors`).
+    pub errors_max: u32,
+    /// Commands that carry no mail since the last message (`limits.idle_commands`).
+    pub idle_commands_max: u32,
+    /// How long one waits for a complete command, and for the next octets of a body
+    /// (`general.idle_timeout`).
+    pub idle: Duration,
+    /// How long a session may last (`general.max_session_time`).
+    pub session_time: Duration,
+    /// Octets a second that a body must come with, measured over [`RATE_WINDOW`]
+    /// (`limits.min_rate`).
+    pub rate_min: u64,
+}
+
+/// The span over which the pace of a body is measured.
+pub const RATE_WINDOW: Duration = Duration::from_mins(1);
+
+/// What the client called itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The argument of HELO or EHLO.
+    pub name: String,
+    /// Whether it was EHLO.
+    pub esmtp: bool,
+}
+
+/// A message on its way in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// MAIL FROM.
+    pub sender: ReversePath,
+    /// How large the client said the message is; zero is "not said".
+    pub declared_octets: u64,
+    /// BODY of MAIL.
+    pub body: BodyKind,
+    /// SMTPUTF8 of MAIL.
+    pub smtputf8: bool,
+    /// RET of MAIL.
+    pub ret: Option<Ret>,
+    /// ENVID of MAIL, in xtext.
+    pub envid: Option<String>,
+    /// Recipients let in so far.
+    pub recipients: Vec<Recipient>,
+    /// Whether a recipient was refused.
+    refused: bool,
+}
+
+/// What only the house can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// May the sender of [`Server::transaction`] send? Answer with [`Server::admit`].
+    Sender,
+    /// May the recipient of [`Server::candidate`] be sent to? Answer with [`Server::admit`].
+    Recipient,
+    /// May the body come: is there room? Answer with [`Server::admit`].
+    Body,
+    /// The message is complete. Make it durable and answer with [`Server::committed`].
+    Commit,
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Answer; the same question comes until it is answered.
+    Answer(Question),
+    /// Tell the log.
+    Rejected(Box<Rejection>),
+}
+
+/// A "no" that was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// When in the session.
+    pub stage: Stage,
+    /// Why.
+    pub refusal: Refusal,
+    /// The sender, if there was one.
+    pub sender: Option<ReversePath>,
+    /// The recipient, if it was about one.
+    pub recipient: Option<Mailbox>,
+}
+
+/// Where in a session something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the greeting.
+    Connect,
+    /// A line that is no command, or one out of order.
+    Command,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// DATA or BDAT, before the body.
+    Data,
+    /// The body or its end.
+    End,
+    /// Between commands: a limit of the whole session.
+    Session,
+}
+
+impl Stage {
+    /// The word of the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Command => "command",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::End => "end",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// How a session came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client said QUIT.
+    Quit,
+    /// We closed it.
+    Refused(Refusal),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Commands,
+    Asking(Question),
+    Data,
+    Chunk,
+    Closed(End),
+}
+
+/// A chunk whose octets are arriving.
+#[derive(Clone, Copy, Debug)]
+struct OpenChunk {
+    said: Chunk,
+    remaining: u64,
+    /// The chunk is swallowed and then refused, so that its octets are not read as commands.
+    refusal: Option<Refusal>,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Server {
+    settings: Arc<Settings>,
+    state: State,
+    lines: LineReader,
+    hello: Option<Hello>,
+    transaction: Option<Transaction>,
+    candidate: Option<Recipient>,
+    /// Present from the beginning of a body to its end, also between chunks.
+    decoder: Option<BodyDecoder>,
+    chunk: Option<OpenChunk>,
+    body: Vec<u8>,
+    output: Vec<u8>,
+    rejections: Vec<Rejection>,
+    errors: u32,
+    idle_commands: u32,
+    messages: u64,
+    /// Octets of bodies, also of refused ones.
+    octets: u64,
+    started: Duration,
+    /// When the last command was complete, or the last octets of a body came.
+    quiet_since: Duration,
+    window_start: Duration,
+    window_octets: u64,
+    stopping: bool,
+}
+
+/// What a session may hold in buffers while it waits for the next message.
+const KEPT_OCTETS_MAX: usize = 16 * 1024;
+
+impl Server {
+    /// A session whose greeting is in the output. `now` counts from any fixed moment.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, now: Duration) -> Self {
+        let mut server = Self {
+            settings,
+            state: State::Commands,
+            lines: LineReader::default(),
+            hello: None,
+            transaction: None,
+            candidate: None,
+            decoder: None,
+            chunk: None,
+            body: Vec::new(),
+            output: Vec::with_capacity(256),
+            rejections: Vec::new(),
+            errors: 0,
+            idle_commands: 0,
+            messages: 0,
+            octets: 0,
+            started: now,
+            quiet_since: now,
+            window_start: now,
+            window_octets: 0,
+            stopping: false,
+        };
+        let (host, banner) = (server.settings.host.clone(), server.settings.banner.clone());
+        server.say(format_args!("220 {host} {banner}"));
+        server
+    }
+
+    /// Takes octets in the order they came and says how many were used. The rest must come again:
+    /// behind an open question after it is answered, else together with more octets.
+    pub fn on_octets(&mut self, octets: &[u8], now: Duration) -> usize {
+        self.on_time(now);
+        let mut used = 0;
+        loop {
+            let rest = octets.get(used..).unwrap_or_default();
+            let taken = match self.state {
+                State::Commands => self.take_line(rest, now),
+                State::Data => self.take_data(rest, now),
+                State::Chunk => self.take_chunk(rest, now),
+                State::Asking(_) | State::Closed(_) => 0,
+            };
+            if taken == 0 {
+                return used;
+            }
+            used += taken;
+        }
+    }
+
+    fn take_line(&mut self, octets: &[u8], now: Duration) -> usize {
+        match self.lines.take(octets) {
+            Line::Partial => 0,
+            Line::Skipped { octets } => octets,
+            Line::TooLong { octets } => {
+                self.quiet_since = now;
+                self.refuse(Stage::Command, Refusal::LineTooLong, None);
+                octets
+            }
+            Line::BareEnd => {
+                self.refuse(Stage::Command, Refusal::BareLineEndInCommand, None);
+                0
+            }
+            Line::Whole { text, octets } => {
+                self.quiet_since = now;
+                self.on_line(text, now);
+                octets
+            }
+        }
+    }
+
+    /// What has to be done next, if anything.
+    pub fn poll(&mut self) -> Option<Action> {
+        if !self.rejections.is_empty() {
+            return Some(Action::Rejected(Box::new(self.rejections.remove(0))));
+        }
+        match self.state {
+            State::Asking(question) => Some(Action::Answer(question)),
+            State::Commands | State::Data | State::Chunk | State::Closed(_) => None,
+        }
+    }
+
+    /// Answers [`Question::Sender`], [`Question::Recipient`] or [`Question::Body`].
+    pub fn admit(&mut self, verdict: Result<(), Refusal>, now: Duration) {
+        self.quiet_since = now;
+        match self.state {
+            State::Asking(Question::Sender) => self.on_sender_verdict(verdict),
+            State::Asking(Question::Recipient) => self.on_recipient_verdict(verdict),
+            State::Asking(Question::Body) => self.on_body_verdict(verdict, now),
+            State::Asking(Question::Commit)
+            | State::Commands
+            | State::Data
+            | State::Chunk
+            | State::Closed(_) => debug_assert!(false, "no such question is open"),
+        }
+        self.stop_if_asked();
+    }
+
+    /// Answers [`Question::Commit`]: under which id the message is durable, or why it is not.
+    pub fn committed(&mut self, result: Result<QueueId, Refusal>, now: Duration) {
+        self.quiet_since = now;
+        if self.state != State::Asking(Question::Commit) {
+            debug_assert!(false, "the question is not open");
+            return;
+        }
+        self.state = State::Commands;
+        match result {
+            Ok(id) => {
+                self.messages += 1;
+                self.idle_commands = 0;
+                self.say(format_args!("250 2.6.0 {id} queued for delivery"));
+            }
+            Err(refusal) => self.refuse(Stage::End, refusal, None),
+        }
+        self.forget_transaction();
+        self.stop_if_asked();
+    }
+
+    /// Replies that wait to be sent. The driver takes them out.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Octets of the message that are here and not taken yet; at [`Question::Commit`] they are the
+    /// rest of the message.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The driver has taken [`Server::body`].
+    pub fn body_taken(&mut self) {
+        self.body.clear();
+    }
+
+    /// Octets of the message that is arriving, taken ones included; `None` between messages.
+    #[must_use]
+    pub fn body_octets(&self) -> Option<u64> {
+        self.decoder.as_ref().map(BodyDecoder::octets)
+    }
+
+    /// The message on its way in.
+    #[must_use]
+    pub fn transaction(&self) -> Option<&Transaction> {
+        self.transaction.as_ref()
+    }
+
+    /// Hands the transaction over, for the envelope; to be asked at [`Question::Commit`] only.
+    pub fn take_transaction(&mut self) -> Option<Transaction> {
+        self.transaction.take()
+    }
+
+    /// The recipient that [`Question::Recipient`] is about.
+    #[must_use]
+    pub fn candidate(&self) -> Option<&Recipient> {
+        self.candidate.as_ref()
+    }
+
+    /// What the client called itself.
+    #[must_use]
+    pub fn hello(&self) -> Option<&Hello> {
+        self.hello.as_ref()
+    }
+
+    /// Messages accepted so far.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// How the session ended; then the output is to be sent and the connection to be closed.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        match self.state {
+            State::Closed(end) => Some(end),
+            State::Commands | State::Asking(_) | State::Data | State::Chunk => None,
+        }
+    }
+
+    /// Where the session stands, in a word for people.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self.state {
+            State::Closed(_) => Standing::Closing,
+            State::Asking(Question::Commit) => Standing::Commit,
+            State::Data | State::Chunk | State::Asking(Question::Body) => Standing::Body,
+            State::Commands | State::Asking(Question::Sender | Question::Recipient) => {
+                match (&self.transaction, &self.hello) {
+                    (Some(_), _) => Standing::Envelope,
+                    (None, Some(_)) => Standing::Idle,
+                    (None, None) => Standing::Greeting,
+                }
+            }
+        }
+    }
+
+    /// When [`Server::on_time`] must be called at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        let settings = &self.settings;
+        let common = self
+            .quiet_since
+            .saturating_add(settings.idle)
+            .min(self.started.saturating_add(settings.session_time));
+        match self.state {
+            State::Commands => common,
+            State::Data | State::Chunk => common.min(self.window_start + RATE_WINDOW),
+            State::Asking(_) | State::Closed(_) => Duration::MAX,
+        }
+    }
+
+    /// Looks at the clock; closes a session that met a limit of time.
+    pub fn on_time(&mut self, now: Duration) {
+        if now < self.deadline() {
+            return;
+        }
+        let stage = if self.decoder.is_some() { Stage::End } else { Stage::Session };
+        if now >= self.started.saturating_add(self.settings.session_time) {
+            self.refuse(stage, Refusal::SessionTooLong, None);
+        } else if now >= self.quiet_since.saturating_add(self.settings.idle) {
+            self.refuse(stage, Refusal::Idle, None);
+        } else if self.window_octets < self.settings.rate_min * RATE_WINDOW.as_secs() {
+            self.refuse(stage, Refusal::TooSlow, None);
+        } else {
+            self.begin_window(now);
+        }
+    }
+
+    /// The virtual server stops: closes as soon as no message is on its way.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        self.stop_if_asked();
+    }
+
+    /// Closes at once, whatever is on its way.
+    pub fn kill(&mut self, refusal: Refusal) {
+        if self.end().is_none() {
+            self.forget_transaction();
+            refusal.write(&mut self.output);
+            self.state = State::Closed(End::Refused(refusal));
+        }
+    }
+
+    /// Gives memory back that is only of use while mail is coming.
+    pub fn release(&mut self) {
+        if self.body.is_empty() {
+            self.body = Vec::new();
+        }
+        if self.output.is_empty() {
+            self.output = Vec::new();
+        }
+    }
+
+    fn stop_if_asked(&mut self) {
+        if self.stopping && self.state == State::Commands && self.decoder.is_none() {
+            self.kill(Refusal::Stopping);
+        }
+    }
+
+    fn begin_window(&mut self, now: Duration) {
+        self.window_start = now;
+        self.window_octets = 0;
+    }
+
+    fn say(&mut self, line: std::fmt::Arguments<'_>) {
+        let written = self.output.write_fmt(line);
+        debug_assert!(written.is_ok(), "writing into a Vec cannot fail");
+        self.output.extend_from_slice(b"\r\n");
+    }
+
+    /// Says no, tells the log, and counts; the state must be the one to go on in.
+    fn refuse(&mut self, stage: Stage, refusal: Refusal, about: Option<&str>) {
+        refusal.write_about(about, &mut self.output);
+        self.reject(stage, refusal);
+        match refusal.after() {
+            After::GoOn => {}
+            After::Close => self.state = State::Closed(End::Refused(refusal)),
+            After::Error => {
+                self.errors += 1;
+                if self.errors >= self.settings.errors_max {
+                    self.refuse(Stage::Session, Refusal::TooManyErrors, None);
+                }
+            }
+        }
+    }
+
+    fn reject(&mut self, stage: Stage, refusal: Refusal) {
+        let sender = self.transaction.as_ref().map(|transaction| transaction.sender.clone());
+        let recipient = match stage {
+            Stage::Rcpt => self.candidate.take().map(|candidate| candidate.mailbox),
+            Stage::Connect
+            | Stage::Command
+            | Stage::Mail
+            | Stage::Data
+            | Stage::End
+            | Stage::Session => None,
+        };
+        self.rejections.push(Rejection { stage, refusal, sender, recipient });
+    }
+
+    fn forget_transaction(&mut self) {
+        self.transaction = None;
+        self.candidate = None;
+        self.decoder = None;
+        self.body.clear();
+        if self.body.capacity() > KEPT_OCTETS_MAX {
+            self.body = Vec::new();
+        }
+    }
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No HELO or EHLO yet.
+    Greeting,
+    /// No message on its way.
+    Idle,
+    /// Between MAIL and the body.
+    Envelope,
+    /// The body is coming.
+    Body,
+    /// The message is being made durable.
+    Commit,
+    /// The last reply was said.
+    Closing,
+}
+
+impl Standing {
+    /// The word that people see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Greeting => "greeting",
+            Self::Idle => "idle",
+            Self::Envelope => "envelope",
+            Self::Body => "body",
+            Self::Commit => "commit",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! Commands: what each does to the session, and when it is out of order.
+
+use std::time::Duration;
+
+use mailroot_common::units::ByteSize;
+
+use super::{End, Hello, Question, Server, Stage, State, Transaction};
+use crate::queue::envelope::{BodyKind, Recipient};
+use crate::smtp::command::{self, Command, Mail, Rcpt};
+use crate::smtp::refusal::Refusal;
+
+impl Server {
+    pub(super) fn on_line(&mut self, line: &[u8], now: Duration) {
+        // The settings are shared, so that the command may borrow from the line alone.
+        let settings = std::sync::Arc::clone(&self.settings);
+        match command::parse(line, &settings.grammar) {
+            Ok(command) => self.on_command(command, now),
+            Err(complaint) => {
+                let stage = match complaint.refusal {
+                    Refusal::BadSender => Stage::Mail,
+                    Refusal::BadRecipient => Stage::Rcpt,
+                    _ => Stage::Command,
+                };
+                self.refuse(stage, complaint.refusal, complaint.about);
+            }
+        }
+        self.stop_if_asked();
+    }
+
+    fn on_command(&mut self, command: Command<'_>, now: Duration) {
+        match command {
+            Command::Mail(mail) => self.on_mail(mail),
+            Command::Rcpt(rcpt) => self.on_rcpt(rcpt),
+            Command::Data => self.on_data(),
+            Command::Bdat(chunk) => self.on_bdat(chunk, now),
+            Command::Quit => {
+                let host = self.settings.host.clone();
+                self.forget_transaction();
+                self.say(format_args!("221 2.0.0 {host} closing"));
+                self.state = State::Closed(End::Quit);
+            }
+            Command::Helo(_)
+            | Command::Ehlo(_)
+            | Command::Rset
+            | Command::Noop
+            | Command::Help
+            | Command::Vrfy
+                if self.idle_commands >= self.settings.idle_commands_max =>
+            {
+                self.refuse(Stage::Session, Refusal::TooManyCommands, None);
+            }
+            Command::Helo(name) => self.on_hello(name, false),
+            Command::Ehlo(name) => self.on_hello(name, true),
+            Command::Rset => {
+                self.forget_transaction();
+                self.answer_idly("250 2.0.0 forgotten");
+            }
+            Command::Noop => self.answer_idly("250 2.0.0 ok"),
+            Command::Help => self.answer_idly(
+                "214 2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT (RFC 5321)",
+            ),
+            // RFC 5321 section 7.3: who exists is nobody's business.
+            Command::Vrfy => self.answer_idly("252 2.0.0 not verified; send RCPT and mail"),
+        }
+    }
+
+    fn answer_idly(&mut self, reply: &str) {
+        self.idle_commands += 1;
+        self.say(format_args!("{reply}"));
+    }
+
+    fn on_hello(&mut self, name: &str, esmtp: bool) {
+        self.forget_transaction();
+        self.idle_commands += 1;
+        self.hello = Some(Hello { name: name.to_owned(), esmtp });
+        let settings = std::sync::Arc::clone(&self.settings);
+        if !esmtp {
+            self.say(format_args!("250 {}", settings.host));
+            return;
+        }
+        let size_max = Some(settings.body.size_max).filter(|&size| size != u64::MAX);
+        let size_max = size_max.map(ByteSize::bytes);
+        let mut said = settings.host.clone();
+        for line in settings.grammar.offer.lines(size_max, settings.recipients_max) {
+            self.say(format_args!("250-{said}"));
+            said = line;
+        }
+        self.say(format_args!("250 {said}"));
+    }
+
+    fn on_mail(&mut self, mail: Mail) {
+        let out_of_order = if self.hello.is_none() {
+            Some(Refusal::HelloFirst)
+        } else if self.decoder.is_some() {
+            Some(Refusal::ChunksPending)
+        } else if self.transaction.is_some() {
+            Some(Refusal::MailTwice)
+        } else {
+            None
+        };
+        if let Some(refusal) = out_of_order {
+            self.refuse(Stage::Mail, refusal, None);
+            return;
+        }
+        self.transaction = Some(Transaction {
+            sender: mail.sender,
+            declared_octets: mail.size,
+            body: mail.body,
+            smtputf8: mail.smtputf8,
+            ret: mail.ret,
+            envid: mail.envid,
+            recipients: Vec::new(),
+            refused: false,
+        });
+        if mail.size > self.settings.body.size_max {
+            self.refuse_sender(Refusal::TooLarge);
+        } else if self.octets.saturating_add(mail.size) > self.settings.session_octets_max {
+            self.refuse_sender(Refusal::SessionTooLarge);
+        } else {
+            self.state = State::Asking(Question::Sender);
+        }
+    }
+
+    fn refuse_sender(&mut self, refusal: Refusal) {
+        self.refuse(Stage::Mail, refusal, None);
+        self.transaction = None;
+    }
+
+    pub(super) fn on_sender_verdict(&mut self, verdict: Result<(), Refusal>) {
+        self.state = State::Commands;
+        match (verdict, &self.transaction) {
+            (Ok(()), Some(transaction)) => {
+                let said = shown(&transaction.sender);
+                self.say(format_args!("250 2.1.0 {said}sender ok"));
+            }
+            (verdict, _) => {
+                self.refuse_sender(verdict.err().unwrap_or(Refusal::LocalTrouble));
+            }
+        }
+    }
+
+    fn on_rcpt(&mut self, rcpt: Rcpt) {
+        let full = usize::try_from(self.settings.recipients_max).unwrap_or(usize::MAX);
+        let refusal = match &self.transaction {
+            None => Some(Refusal::MailFirst),
+            Some(_) if self.decoder.is_some() => Some(Refusal::ChunksPending),
+            Some(transaction) if !rcpt.ascii && !transaction.smtputf8 => {
+                Some(Refusal::NeedsSmtpUtf8)
+            }
+            Some(transaction) if transaction.recipients.len() >= full => {
+                Some(Refusal::TooManyRecipients)
+            }
+            Some(_) => None,
+        };
+        self.candidate =
+            Some(Recipient { mailbox: rcpt.mailbox, notify: rcpt.notify, orcpt: rcpt.orcpt });
+        match refusal {
+            Some(refusal) => self.refuse_recipient(refusal),
+            None => self.state = State::Asking(Question::Recipient),
+        }
+    }
+
+    pub(super) fn on_recipient_verdict(&mut self, verdict: Result<(), Refusal>) {
+        self.state = State::Commands;
+        if let Err(refusal) = verdict {
+            self.refuse_recipient(refusal);
+            return;
+        }
+        let Some((recipient, transaction)) = self.candidate.take().zip(self.transaction.as_mut())
+        else {
+            debug_assert!(false, "a recipient is judged within a transaction");
+            return;
+        };
+        let said = shown(&recipient.mailbox);
+        // One recipient named twice in the same words is one recipient.
+        if !transaction.recipients.contains(&recipient) {
+            transaction.recipients.push(recipient);
+        }
+        self.say(format_args!("250 2.1.5 {said}recipient ok"));
+    }
+
+    fn refuse_recipient(&mut self, refusal: Refusal) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.refused = true;
+        }
+        let said = self.candidate.as_ref().map(|candidate| format!("<{}>", candidate.mailbox));
+        let said = said.filter(|said| said.is_ascii());
+        self.refuse(Stage::Rcpt, refusal, said.as_deref());
+    }
+
+    fn on_data(&mut self) {
+        let binary = |transaction: &Transaction| transaction.body == BodyKind::BinaryMime;
+        let refusal = match (self.why_no_body(), &self.transaction) {
+            (Some(refusal), _) => Some(refusal),
+            (None, Some(transaction)) if binary(transaction) => Some(Refusal::BinaryNeedsBdat),
+            (None, _) if self.decoder.is_some() => Some(Refusal::ChunksPending),
+            (None, _) => None,
+        };
+        match refusal {
+            Some(refusal) => self.refuse(Stage::Data, refusal, None),
+            None => self.state = State::Asking(Question::Body),
+        }
+    }
+
+    /// Why no body may come now, as far as the order of commands goes.
+    pub(super) fn why_no_body(&self) -> Option<Refusal> {
+        match &self.transaction {
+            None => Some(Refusal::MailFirst),
+            Some(transaction) if !transaction.recipients.is_empty() => None,
+            Some(transaction) if transaction.refused => Some(Refusal::NoValidRecipients),
+            Some(_) => Some(Refusal::RecipientFirst),
+        }
+    }
+}
+
+/// An address in a reply, with a blank behind it; nothing if it is not fit for a reply line of
+/// 512 octets of ASCII.
+fn shown(address: &impl std::fmt::Display) -> String {
+    let text = format!("<{address}> ");
+    if text.is_ascii() && text.len() < 340 { text } else { String::new() }
+}
