@@ -105,7 +105,7 @@ const UNKNOWN_MAX: Duration = Duration::from_mins(5);
 #[derive(Clone, Debug)]
 pub enum Resolver {
     /// The world's.
-    Dns(Dns),
+    Dns(Arc<Dns>),
     /// A made-up one, for tests.
     Simulated(SimulatedDns),
 }
@@ -117,7 +117,7 @@ impl Resolver {
     ///
     /// [`SetupError`] if the system's configuration cannot be read.
     pub fn new(settings: &Settings) -> Result<Self, SetupError> {
-        Dns::new(settings).map(Self::Dns)
+        Dns::new(settings).map(|dns| Self::Dns(Arc::new(dns)))
     }
 
     /// The MX records of a domain; none is an empty list if the domain exists.

@@ -15,7 +15,6 @@
 mod body;
 mod ending;
 mod machine;
-mod peer;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -25,7 +24,6 @@ use std::time::Duration;
 pub use body::BareLineEnd;
 pub use ending::{Ending, Fate, Finished};
 pub use machine::Client;
-pub use peer::Peer;
 pub use transaction::Transaction;
 
 /// What a session is opened with.

@@ -158,6 +158,8 @@ pub struct PeerExtensions {
     pub recipients_max: Option<u32>,
     /// LIMITS MAILMAX (RFC 9422): transactions of one session.
     pub mails_max: Option<u32>,
+    /// LIMITS RCPTDOMAINMAX (RFC 9422): different recipient domains of one transaction.
+    pub recipient_domains_max: Option<u32>,
     /// Mechanisms of AUTH (RFC 4954), in capitals, in the server's order.
     pub auth: Vec<String>,
 }
@@ -225,6 +227,8 @@ impl PeerExtensions {
             self.recipients_max = number;
         } else if name.eq_ignore_ascii_case("MAILMAX") {
             self.mails_max = number;
+        } else if name.eq_ignore_ascii_case("RCPTDOMAINMAX") {
+            self.recipient_domains_max = number;
         }
     }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use mailroot_common::status::EnhancedCode;
 
+use super::super::extension::PeerExtensions;
 use super::super::reply::ReplyReader;
 use super::body::{BareLineEnd, Stuffer};
 use super::transaction::{Progress, Running, Transport};
-use super::{Action, BodyFlow, Ending, Finished, Peer, Settings, Transaction};
+use super::{Action, BodyFlow, Ending, Finished, Settings, Transaction};
 use crate::queue::outcome::Stage;
 
 /// Replies awaited at once, so that neither side fills the other's window with both writing.
@@ -23,7 +24,7 @@ const WINDOW: usize = 102;
 pub struct Client {
     settings: Arc<Settings>,
     reader: ReplyReader,
-    peer: Peer,
+    peer: Arc<PeerExtensions>,
     phase: Phase,
     /// Octets for the driver to send.
     output: Vec<u8>,
@@ -105,7 +106,7 @@ impl Client {
         Self {
             settings,
             reader: ReplyReader::default(),
-            peer: Peer::default(),
+            peer: Arc::default(),
             phase: Phase::Hello,
             output: Vec::new(),
             expected: VecDeque::from([Expect::Greeting]),
@@ -160,7 +161,7 @@ impl Client {
 
     /// What the peer offers; meaningful once [`Action::Ready`] was seen.
     #[must_use]
-    pub fn peer(&self) -> &Peer {
+    pub fn peer(&self) -> &PeerExtensions {
         &self.peer
     }
 
@@ -199,7 +200,7 @@ impl Client {
                     && self.pending.is_empty()
             }
         };
-        let left = self.peer.mail_max.is_none_or(|most| self.begun < most);
+        let left = self.peer.mails_max.is_none_or(|most| self.begun < most);
         self.phase == Phase::Open && !self.quits && room && left
     }
 
@@ -208,7 +209,7 @@ impl Client {
     pub fn is_spent(&self) -> bool {
         self.phase == Phase::Closed
             || self.quits
-            || self.peer.mail_max.is_some_and(|most| self.begun >= most)
+            || self.peer.mails_max.is_some_and(|most| self.begun >= most)
     }
 
     /// Begins a transaction; only while [`Client::can_begin`].
@@ -234,7 +235,7 @@ impl Client {
             self.needs_reset = false;
             self.command(Expect::Reset, now, |out| out.extend_from_slice(b"RSET\r\n"));
         }
-        let peer = self.peer.clone();
+        let peer = Arc::clone(&self.peer);
         self.command(Expect::Mail, now, |out| transaction.write_mail(&peer, &running.chosen, out));
         for &place in &running.chosen {
             let write = |out: &mut Vec<u8>| transaction.write_rcpt(&peer, place, out);

@@ -6,8 +6,9 @@ use std::io::Write;
 use mailroot_common::address::{Host, ReversePath};
 use mailroot_common::status::{Class, EnhancedCode};
 
+use super::super::extension::{PeerExtensions, PeerSize};
 use super::super::reply::Reply;
-use super::{Ending, Fate, Finished, Peer};
+use super::{Ending, Fate, Finished};
 use crate::queue::envelope::{BodyKind, Notify, Recipient, Ret};
 use crate::queue::outcome::{AttemptResult, Stage};
 
@@ -40,22 +41,22 @@ const CHUNKING_FROM: u64 = 64 * 1024;
 
 impl Transaction<'_> {
     /// Why this peer cannot be given the message at all.
-    pub(super) fn obstacle(&self, peer: &Peer) -> Option<Ending> {
+    pub(super) fn obstacle(&self, peer: &PeerExtensions) -> Option<Ending> {
         let failed = |subject, detail, text: String| {
             Some(Ending::local(Stage::Mail, EnhancedCode::permanent(subject, detail), text))
         };
-        if let Some(Some(limit)) = peer.size
-            && self.size > limit
+        if let PeerSize::AtMost(limit) = peer.size
+            && self.size > limit.as_u64()
         {
-            let text = format!("the message has {} octets, the host takes {limit}", self.size);
+            let text =
+                format!("the message has {} octets, the host takes {}", self.size, limit.as_u64());
             return failed(3, 4, text);
         }
-        let binary = peer.binary_mime && peer.chunking;
         match self.body {
             BodyKind::EightBitMime if !peer.eight_bit_mime => {
                 return failed(6, 3, "the host does not take 8-bit messages (8BITMIME)".into());
             }
-            BodyKind::BinaryMime if !binary => {
+            BodyKind::BinaryMime if !peer.binary_mime => {
                 return failed(6, 3, "the host does not take binary messages (BINARYMIME)".into());
             }
             BodyKind::SevenBit | BodyKind::EightBitMime | BodyKind::BinaryMime => {}
@@ -69,10 +70,10 @@ impl Transaction<'_> {
 
     /// Which recipients go into this transaction: places in the list. The others have their fate
     /// already.
-    fn choose(&self, peer: &Peer, fates: &mut [Option<Fate>]) -> Vec<usize> {
-        let most = peer.rcpt_max.map_or(RECIPIENTS_UNSAID, |most| most as usize);
+    fn choose(&self, peer: &PeerExtensions, fates: &mut [Option<Fate>]) -> Vec<usize> {
+        let most = peer.recipients_max.map_or(RECIPIENTS_UNSAID, |most| most as usize);
         let most = most.min(RECIPIENTS_MAX);
-        let domains_most = peer.rcpt_domain_max.map_or(usize::MAX, |most| most as usize);
+        let domains_most = peer.recipient_domains_max.map_or(usize::MAX, |most| most as usize);
         let mut domains: HashSet<&Host> = HashSet::new();
         let mut chosen = Vec::with_capacity(self.recipients.len().min(most));
         for (place, recipient) in self.recipients.iter().enumerate() {
@@ -100,9 +101,9 @@ impl Transaction<'_> {
     }
 
     /// Appends MAIL with the parameters the peer understands.
-    pub(super) fn write_mail(&self, peer: &Peer, chosen: &[usize], out: &mut Vec<u8>) {
+    pub(super) fn write_mail(&self, peer: &PeerExtensions, chosen: &[usize], out: &mut Vec<u8>) {
         put(out, format_args!("MAIL FROM:<{}>", self.sender));
-        if peer.size.is_some() {
+        if peer.size != PeerSize::Unknown {
             put(out, format_args!(" SIZE={}", self.size));
         }
         match self.body {
@@ -130,7 +131,7 @@ impl Transaction<'_> {
     }
 
     /// Appends RCPT for the recipient at this place.
-    pub(super) fn write_rcpt(&self, peer: &Peer, place: usize, out: &mut Vec<u8>) {
+    pub(super) fn write_rcpt(&self, peer: &PeerExtensions, place: usize, out: &mut Vec<u8>) {
         let recipient = self.recipients[place];
         put(out, format_args!("RCPT TO:<{}>", recipient.mailbox));
         if peer.dsn {
@@ -202,7 +203,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(transaction: &Transaction<'_>, peer: &Peer) -> Self {
+    pub(super) fn new(transaction: &Transaction<'_>, peer: &PeerExtensions) -> Self {
         let mut fates = vec![None; transaction.recipients.len()];
         let chosen = transaction.choose(peer, &mut fates);
         let large = transaction.size > CHUNKING_FROM;

@@ -1,12 +1,14 @@
 //! What each reply means.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::status::{Class, EnhancedCode};
 
+use super::super::super::extension::PeerExtensions;
 use super::super::super::reply::Reply;
 use super::super::transaction::{Progress, Transport};
-use super::super::{Action, Ending, Peer};
+use super::super::{Action, Ending};
 use super::{Client, EndedBy, Expect, Phase};
 use crate::queue::outcome::Stage;
 
@@ -95,7 +97,7 @@ impl Client {
     fn on_ehlo(&mut self, reply: Reply, now: Duration) {
         match reply.class() {
             Class::Success => {
-                self.peer = Peer::from_ehlo(&reply);
+                self.peer = Arc::new(PeerExtensions::parse(reply.lines().skip(1)));
                 self.open();
             }
             Class::Transient => self.refuse(reply, Stage::Hello),
