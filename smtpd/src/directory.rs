@@ -165,6 +165,15 @@ impl Directory {
         &self.path
     }
 
+    /// Which directory it is, whatever it is called.
+    ///
+    /// # Errors
+    ///
+    /// The system's error.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        Ok(FileFacts::from_stat(&fstat(&self.handle)?).identity)
+    }
+
     /// Makes a file for writing, with exactly these permission bits. A file of that name, left from
     /// an earlier try, is removed first; nothing is ever written into a file that exists.
     ///

@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::observe::{Level, Log};
+use crate::queue::BodyReader;
 
 use self::writer::{Content, Job, Writer};
 
@@ -148,6 +149,31 @@ impl DropDirectory {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// Files a message for the recipients at these places of its envelope. The file's name is
+    /// returned; it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`DropError`]; the delivery has failed, and doing it again is safe.
+    pub async fn deliver(
+        &self,
+        id: QueueId,
+        envelope: &Envelope,
+        recipients: &[usize],
+        mut body: BodyReader,
+    ) -> Result<String, DropError> {
+        let unreadable = |error| DropError::Body(Arc::new(error));
+        if body.size() == 0 {
+            // Every message has our Received field at least: this one was removed meanwhile.
+            return Err(unreadable(io::ErrorKind::NotFound.into()));
+        }
+        let mut incoming = self.begin(id, envelope, recipients, body.size());
+        while let Some(piece) = body.next().await.map_err(unreadable)? {
+            incoming.append(piece).await?;
+        }
+        incoming.finish().await
     }
 
     /// Begins a file for the recipients at these places of the envelope; `size` is the message's

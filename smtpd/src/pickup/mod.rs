@@ -1,1 +1,4 @@
 //! pickup
+mod claim;
+mod settle;
+mod watch;
