@@ -1,1 +1,159 @@
 //! The Mailroot control tool: what a person types, sent to the daemon's control socket.
+//!
+//! In: a command line. Out: data on standard output, words about it on standard error, and an exit
+//! code of `mailroot_common::control::problem`. One file per noun; [`args`] is the tree of
+//! commands, [`client`] speaks with the daemon, [`output`] prints, [`change`] holds the manners of
+//! every command that changes something.
+
+pub mod args;
+mod badmail;
+mod change;
+mod client;
+mod config;
+mod domain;
+pub mod opensmtpd;
+mod output;
+mod queue;
+mod select;
+mod send;
+mod server;
+mod session;
+mod smtp;
+mod status;
+mod tool;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use mailroot_common::control::{Kind, Problem};
+
+use args::{Args, Command};
+use tool::Tool;
+
+/// Runs a command line, the program's name first, and says how it went.
+pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let line = match opensmtpd::rewrite(line.into_iter().collect()) {
+        Ok(line) => line,
+        Err(problem) => return tell(&problem, false),
+    };
+    let args = match Args::try_parse_from(line) {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no errors; clap knows which stream each goes to.
+            let code = if error.use_stderr() { Kind::Usage.exit_code() } else { 0 };
+            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::from(1) };
+        }
+    };
+    let as_json = args.global.is_json();
+    match perform(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => tell(&problem, as_json),
+    }
+}
+
+fn perform(args: Args) -> Result<u8, Problem> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new("client", Kind::Failed, format!("cannot start: {error}")))?;
+    let mut tool = Tool::new(args.global);
+    runtime.block_on(async move {
+        match args.command {
+            Command::Status(status) => status::run(&mut tool, &status).await,
+            Command::Server(server) => server::run(&mut tool, server).await,
+            Command::Domain(domain) => domain::run(&mut tool, domain).await,
+            Command::Session(session) => session::run(&mut tool, session).await,
+            Command::Queue(queue) => queue::run(&mut tool, queue).await,
+            Command::Badmail(badmail) => badmail::run(&mut tool, badmail).await,
+            Command::Send(send) => send::run(&mut tool, &send).await,
+            Command::Config(config) => config::run(&mut tool, &config).await,
+            Command::Reload(reload) => config::reload(&mut tool, &reload).await,
+            Command::Version => status::version(&mut tool).await,
+        }
+    })
+}
+
+/// Tells a problem on standard error; its exit code.
+fn tell(problem: &Problem, as_json: bool) -> ExitCode {
+    if *problem.code == *OUTPUT_CLOSED {
+        return ExitCode::SUCCESS;
+    }
+    let text = if as_json { problem_as_json(problem) } else { problem_for_people(problem) };
+    // Nobody is left to tell if standard error is closed.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    ExitCode::from(problem.exit)
+}
+
+fn problem_for_people(problem: &Problem) -> String {
+    let mut text = format!("error: {}\n", output::escape(&problem.detail));
+    for item in &problem.items {
+        for line in item.lines() {
+            text.push_str(&format!("  {}\n", output::escape(line)));
+        }
+    }
+    if let Some(hint) = &problem.hint {
+        text.push_str(&format!("hint: {}\n", output::escape(hint)));
+    }
+    text
+}
+
+fn problem_as_json(problem: &Problem) -> String {
+    let mut error = serde_json::json!({
+        "code": problem.code,
+        "exit": problem.exit,
+        "message": problem.detail,
+    });
+    if let Some(hint) = &problem.hint {
+        error["hint"] = (**hint).into();
+    }
+    if !problem.items.is_empty() {
+        error["items"] = problem.items.as_slice().into();
+    }
+    format!("{}\n", output::json(&serde_json::json!({ "error": error })))
+}
+
+/// The code of a problem that is none: whoever read our output has seen enough.
+const OUTPUT_CLOSED: &str = "output.closed";
+
+/// An error of standard output.
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands the error over")]
+fn io_problem(error: io::Error) -> Problem {
+    let mut problem =
+        Problem::new("output", Kind::Failed, format!("cannot write the output: {error}"));
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        problem.code = OUTPUT_CLOSED.into();
+    }
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_told_with_what_to_do() {
+        let problem = Problem::new("queue", Kind::NotFound, "no message 6FZK\u{1b}[2J")
+            .hint("smtpctl queue list")
+            .items(["one", "two\nthree"]);
+        assert_eq!(
+            problem_for_people(&problem),
+            "error: no message 6FZK\\x1b[2J\n  one\n  two\n  three\nhint: smtpctl queue list\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&problem_as_json(&problem)).unwrap();
+        assert_eq!(json["error"]["code"], "queue.not_found");
+        assert_eq!(json["error"]["exit"], 3);
+        assert_eq!(json["error"]["hint"], "smtpctl queue list");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_problem() {
+        let closed = io_problem(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(closed.code.as_ref(), OUTPUT_CLOSED);
+        assert_ne!(
+            io_problem(io::Error::from(io::ErrorKind::StorageFull)).code.as_ref(),
+            OUTPUT_CLOSED
+        );
+    }
+}

@@ -1,3 +1,7 @@
 //! The `smtpctl` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    smtpctl::run(std::env::args_os())
+}

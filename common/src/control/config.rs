@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Diagnostic, Severity as Level};
+
 /// How bad a trouble is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -12,6 +14,16 @@ pub enum Severity {
     Warning,
     /// The configuration is refused.
     Error,
+}
+
+impl ConfigReport {
+    /// The report on these files, valid unless there is an error.
+    #[must_use]
+    pub fn of(files: Vec<String>, diagnostics: &[Diagnostic]) -> Self {
+        let troubles: Vec<_> = diagnostics.iter().map(ConfigTrouble::from).collect();
+        let valid = troubles.iter().all(|trouble| trouble.severity != Severity::Error);
+        Self { valid, files, troubles }
+    }
 }
 
 impl fmt::Display for Severity {
@@ -42,6 +54,24 @@ pub struct ConfigTrouble {
     /// All of it for people: message, lines of the file, carets, hint.
     #[serde(default)]
     pub rendered: String,
+}
+
+impl From<&Diagnostic> for ConfigTrouble {
+    fn from(diagnostic: &Diagnostic) -> Self {
+        let place = diagnostic.place();
+        Self {
+            severity: match diagnostic.severity {
+                Level::Error => Severity::Error,
+                Level::Warning => Severity::Warning,
+            },
+            line: place.as_ref().map_or(0, |place| place.line),
+            column: place.as_ref().map_or(0, |place| place.column),
+            file: place.map(|place| place.file).unwrap_or_default(),
+            message: diagnostic.title.clone(),
+            hint: diagnostic.helps.first().cloned(),
+            rendered: diagnostic.render(),
+        }
+    }
 }
 
 /// What a check of the configuration files found.

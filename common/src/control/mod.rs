@@ -38,6 +38,12 @@ pub const API_VERSION: u32 = 1;
 /// The media type of a list that is sent one JSON object per line.
 pub const JSON_LINES: &str = "application/jsonl";
 
+/// The control socket of an installed daemon.
+pub const SOCKET: &str = "/run/mailroot/control.sock";
+
+/// The control socket below the directory of `--home`.
+pub const SOCKET_BELOW_HOME: &str = "run/control.sock";
+
 /// What a caller may do; each role may do what the one before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,7 +102,7 @@ impl Changed {
     pub const IDS_MAX: usize = 1_000;
 
     /// Counts one changed object.
-    pub fn add(&mut self, id: impl ToString, bytes: u64) {
+    pub fn add(&mut self, id: &impl ToString, bytes: u64) {
         self.matched += 1;
         self.changed += 1;
         self.bytes = self.bytes.saturating_add(bytes);
@@ -106,13 +112,13 @@ impl Changed {
     }
 
     /// Counts one object that could not be changed.
-    pub fn add_failure(&mut self, id: impl ToString, problem: &Problem) {
+    pub fn add_failure(&mut self, id: &impl ToString, problem: &Problem) {
         self.matched += 1;
         if self.failed.len() < Self::IDS_MAX {
             self.failed.push(Failure {
                 id: id.to_string(),
-                code: problem.code.clone(),
-                detail: problem.detail.clone(),
+                code: problem.code.to_string(),
+                detail: problem.detail.to_string(),
             });
         }
     }
@@ -152,7 +158,7 @@ mod tests {
     fn an_answer_to_a_change_names_a_bounded_number_of_ids() {
         let mut changed = Changed::default();
         for number in 0..2_000 {
-            changed.add(number, 10);
+            changed.add(&number, 10);
         }
         assert_eq!((changed.matched, changed.changed, changed.bytes), (2_000, 2_000, 20_000));
         assert_eq!(changed.ids.len(), Changed::IDS_MAX);

@@ -99,20 +99,20 @@ impl Kind {
 pub struct Problem {
     /// A URI that names the code (RFC 9457 section 3.1.1).
     #[serde(rename = "type")]
-    pub type_uri: String,
+    pub type_uri: Box<str>,
     /// `noun.word`, stable: what a program looks at.
-    pub code: String,
+    pub code: Box<str>,
     /// The kind's few words.
-    pub title: String,
+    pub title: Box<str>,
     /// The HTTP status.
     pub status: u16,
     /// The exit code of `smtpctl`.
     pub exit: u8,
     /// What is wrong in this case, without a full stop.
-    pub detail: String,
+    pub detail: Box<str>,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
     /// Further lines: candidates of an ambiguous id, errors of a configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<String>,
@@ -121,12 +121,12 @@ pub struct Problem {
 impl Problem {
     /// A problem of this kind with an object of this noun; its code is `noun.kind`.
     #[must_use]
-    pub fn new(noun: &str, kind: Kind, detail: impl Into<String>) -> Self {
+    pub fn new(noun: &str, kind: Kind, detail: impl Into<Box<str>>) -> Self {
         let code = format!("{noun}.{}", kind.word());
         Self {
-            type_uri: format!("urn:mailroot:problem:{code}"),
-            code,
-            title: kind.title().to_owned(),
+            type_uri: format!("urn:mailroot:problem:{code}").into(),
+            code: code.into(),
+            title: kind.title().into(),
             status: kind.status(),
             exit: kind.exit_code(),
             detail: detail.into(),
@@ -137,7 +137,7 @@ impl Problem {
 
     /// Says what to do.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }

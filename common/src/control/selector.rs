@@ -390,12 +390,18 @@ enum SizeRule {
 impl SizeRule {
     fn parse(text: &str) -> Result<Self, SelectorError> {
         let text = text.trim();
-        let signs: [(&str, fn(u64) -> Self); 4] =
-            [(">=", Self::AtLeast), ("<=", Self::AtMost), (">", Self::Over), ("<", Self::Under)];
-        let (rest, rule) = signs
-            .iter()
-            .find_map(|(sign, rule)| text.strip_prefix(sign).map(|rest| (rest, rule)))
-            .ok_or_else(|| SelectorError::Comparison(text.to_owned()))?;
+        let after = |sign: &str| text.strip_prefix(sign);
+        let (rest, rule): (&str, fn(u64) -> Self) = if let Some(rest) = after(">=") {
+            (rest, Self::AtLeast)
+        } else if let Some(rest) = after("<=") {
+            (rest, Self::AtMost)
+        } else if let Some(rest) = after(">") {
+            (rest, Self::Over)
+        } else if let Some(rest) = after("<") {
+            (rest, Self::Under)
+        } else {
+            return Err(SelectorError::Comparison(text.to_owned()));
+        };
         let size = ByteSize::parse(rest.trim());
         size.map(|size| rule(size.as_u64()))
             .map_err(|source| SelectorError::Unit { condition: "size", source })

@@ -1,0 +1,221 @@
+//! The command line of `smtpctl`: nouns, verbs, and the options that every command has.
+//!
+//! Each noun's verbs and options stand in the noun's own file. Words of OpenSMTPD's `smtpctl` are
+//! rewritten before they come here (see [`crate::opensmtpd`]).
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::badmail::BadmailCommand;
+use crate::config::{ConfigCommand, Reload};
+use crate::domain::DomainCommand;
+use crate::output::{Form, TimeForm};
+use crate::queue::QueueCommand;
+use crate::send::Send;
+use crate::server::ServerCommand;
+use crate::session::SessionCommand;
+use crate::status::StatusArgs;
+
+/// The Mailroot control tool.
+///
+/// Speaks with the running daemon over its control socket.
+#[derive(Debug, Parser)]
+#[command(
+    name = "smtpctl",
+    version,
+    after_help = AFTER_HELP,
+    disable_help_subcommand = true,
+    infer_subcommands = false,
+    max_term_width = 100
+)]
+pub struct Args {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// The noun.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct Global {
+    /// The directory of a daemon that was started with --home DIR.
+    #[arg(long, global = true, value_name = "DIR", env = "MAILROOT_HOME", hide_env = true)]
+    pub(crate) home: Option<PathBuf>,
+
+    /// The control socket [default: /run/mailroot/control.sock].
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// The virtual server meant.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "SMTPCTL_SERVER",
+        hide_env = true
+    )]
+    pub(crate) server: Option<String>,
+
+    /// Form: table, wide, plain, json, jsonl, yaml, csv, name, or template=TEXT with {column}.
+    #[arg(short, long, global = true, value_name = "FORM", default_value = "table")]
+    #[arg(hide_default_value = true)]
+    pub(crate) output: Form,
+
+    /// Columns to show; +NAME adds one, -NAME leaves one out.
+    #[arg(long, global = true, value_name = "LIST", allow_hyphen_values = true)]
+    pub(crate) columns: Option<String>,
+
+    /// No header in tables and CSV.
+    #[arg(long, global = true)]
+    pub(crate) no_headers: bool,
+
+    /// Sort by a column; -NAME the other way round.
+    #[arg(long, global = true, value_name = "NAME", allow_hyphen_values = true)]
+    pub(crate) sort: Option<String>,
+
+    /// Show at most N rows.
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+
+    /// How moments are written.
+    #[arg(long, global = true, value_name = "FORM", value_enum, default_value = "relative")]
+    #[arg(hide_default_value = true, hide_possible_values = true)]
+    pub(crate) time: TimeForm,
+
+    /// Write moments in UTC.
+    #[arg(long, global = true)]
+    pub(crate) utc: bool,
+
+    /// Never ask; refuse instead.
+    #[arg(long, global = true)]
+    pub(crate) no_input: bool,
+
+    /// Say nothing but data and errors.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+impl Global {
+    /// Whether errors are to be told as JSON too.
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self.output, Form::Json | Form::Jsonl)
+    }
+}
+
+/// The nouns.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Whether everything works, in one screen.
+    Status(StatusArgs),
+    /// Virtual servers.
+    #[command(subcommand)]
+    Server(ServerCommand),
+    /// Domains of a virtual server.
+    #[command(subcommand)]
+    Domain(DomainCommand),
+    /// SMTP sessions, in both directions.
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Messages that wait.
+    #[command(subcommand, visible_alias = "q")]
+    Queue(QueueCommand),
+    /// Messages that could be neither delivered nor returned.
+    #[command(subcommand, visible_alias = "bm")]
+    Badmail(BadmailCommand),
+    /// Send a test message.
+    Send(Send),
+    /// The configuration files.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Read the configuration again; refuse it whole if anything in it is wrong.
+    Reload(Reload),
+    /// The versions of tool and daemon.
+    Version,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  smtpctl status                                    is everything well?
+  smtpctl queue list --to '*@slow.example'          what waits for slow.example?
+  smtpctl queue show 6FZK                           why does it wait?
+  smtpctl queue remove --from 'loop@*' --dry-run    what would go?
+  smtpctl send --to ops@example.net --wait          does mail go through?
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing matched, 4 not permitted,
+5 daemon not running, 6 configuration invalid, 7 conflict, 8 partly done,
+9 timed out, 10 a check found problems. The manual is smtpctl(8).";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_are_understood_or_refused() {
+        for line in [
+            "status",
+            "status default --check",
+            "-o json status",
+            "status -o template={name} --columns -name,+domain --sort -queue --limit 5",
+            "server ls",
+            "server show default --tab delivery",
+            "server create lan --listen 10.0.0.1:25 --listen [::1]:25 --domain a.example --dry-run",
+            "server pause default lan --reason x",
+            "domain add alias a.example b.example --if-not-exists -s lan",
+            "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1]",
+            "domain rm a.example --if-exists",
+            "session list --client 10.0.0.0/8",
+            "session kill 7QK2MF",
+            "session kill --all --yes",
+            "q ls --from a@* --older-than 2d --size >5MiB --state retry,held",
+            "queue show 6FZK --headers",
+            "queue flush",
+            "queue retry - -s default",
+            "queue hold 6FZK --reason x",
+            "queue rm --all --yes --no-input",
+            "bm list --reason loop",
+            "badmail requeue 6FZK --to a@b.example --from <>",
+            "badmail purge --older-than 30d --dry-run",
+            "send --to a@b.example --wait",
+            "send --to a@b.example --wait=5s --subject x --body -",
+            "config check a.yaml -W",
+            "reload --wait=5s",
+            "version -q --utc --time iso",
+        ] {
+            let words = std::iter::once("smtpctl").chain(line.split(' '));
+            assert!(Args::try_parse_from(words).is_ok(), "{line}");
+        }
+        for line in [
+            "",
+            "stat",
+            "queue",
+            "queue lis",
+            "queue show",
+            "queue list --limit x",
+            "queue list -o xml",
+            "queue list --time never",
+            "queue remove --older-then 2d",
+            "domain add",
+            "domain add alias",
+            "send",
+            "server pause",
+            "help",
+        ] {
+            let words = std::iter::once("smtpctl").chain(line.split_whitespace());
+            let error = Args::try_parse_from(words).err();
+            assert!(error.is_some(), "{line}");
+        }
+    }
+}

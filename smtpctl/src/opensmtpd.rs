@@ -1,0 +1,94 @@
+//! Words of OpenSMTPD's `smtpctl`, which has the same name, so that old scripts keep working.
+//!
+//! One table from their words to ours, applied before the command line is read. None of ours
+//! begins like one of theirs.
+
+use std::ffi::{OsStr, OsString};
+
+use mailroot_common::control::{Kind, Problem};
+
+/// Their words; our words, where `ID` stands for what follows theirs (`all` for everything).
+const TABLE: &[(&[&str], &[&str])] = &[
+    (&["show", "queue"], &["queue", "list", "-o", "plain"]),
+    (&["show", "status"], &["status"]),
+    (&["show", "envelope"], &["queue", "show", "ID"]),
+    (&["show", "message"], &["queue", "show", "--content", "ID"]),
+    (&["schedule"], &["queue", "retry", "ID"]),
+    (&["remove"], &["queue", "remove", "--yes", "ID"]),
+    (&["pause", "envelope"], &["queue", "hold", "ID"]),
+    (&["resume", "envelope"], &["queue", "release", "ID"]),
+];
+
+/// Rewrites a command line, the program's name first, if it begins with OpenSMTPD's words.
+///
+/// # Errors
+///
+/// A problem of kind usage if their word needs an id and none follows.
+pub fn rewrite(line: Vec<OsString>) -> Result<Vec<OsString>, Problem> {
+    let words = line.get(1..).unwrap_or_default();
+    let Some((theirs, ours)) = TABLE.iter().find(|(theirs, _)| begins(words, theirs)) else {
+        return Ok(line);
+    };
+    let mut rest = words[theirs.len()..].iter().cloned();
+    let mut out: Vec<OsString> = line.first().cloned().into_iter().collect();
+    for word in *ours {
+        if *word != "ID" {
+            out.push(word.into());
+            continue;
+        }
+        let id = rest.next().ok_or_else(|| {
+            let detail = format!("smtpctl {} needs an id", theirs.join(" "));
+            Problem::new("client", Kind::Usage, detail)
+                .hint(format!("ours is: smtpctl {}", ours.join(" ")))
+        })?;
+        out.push(if id == OsStr::new("all") { "--all".into() } else { id });
+    }
+    out.extend(rest);
+    Ok(out)
+}
+
+fn begins(words: &[OsString], theirs: &[&str]) -> bool {
+    words.len() >= theirs.len() && words.iter().zip(theirs).all(|(word, their)| word == their)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Args;
+
+    fn rewritten(line: &str) -> String {
+        let words = std::iter::once("smtpctl").chain(line.split_whitespace()).map(Into::into);
+        let out: Vec<_> = rewrite(words.collect()).unwrap();
+        out[1..].join(OsStr::new(" ")).into_string().unwrap()
+    }
+
+    #[test]
+    fn their_words_become_ours() {
+        for (theirs, ours) in [
+            ("show queue", "queue list -o plain"),
+            ("show status", "status"),
+            ("show envelope 6FZK3QB27N5C", "queue show 6FZK3QB27N5C"),
+            ("show message 6FZK3QB27N5C", "queue show --content 6FZK3QB27N5C"),
+            ("schedule 6FZK3QB27N5C", "queue retry 6FZK3QB27N5C"),
+            ("schedule all", "queue retry --all"),
+            ("remove all", "queue remove --yes --all"),
+            ("pause envelope 6FZK3QB27N5C", "queue hold 6FZK3QB27N5C"),
+            ("resume envelope all -q", "queue release --all -q"),
+        ] {
+            assert_eq!(rewritten(theirs), ours);
+            let line = std::iter::once("smtpctl").chain(ours.split(' '));
+            assert!(Args::try_parse_from(line).is_ok(), "{ours}");
+        }
+    }
+
+    #[test]
+    fn our_words_stay() {
+        for line in ["", "queue list", "status", "-q", "server resume x", "show"] {
+            assert_eq!(rewritten(line), line);
+        }
+        let problem = rewrite(vec!["smtpctl".into(), "remove".into()]).unwrap_err();
+        assert_eq!(problem.exit, 2);
+    }
+}

@@ -1,0 +1,335 @@
+//! `queue`: messages that wait.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use clap::Subcommand;
+use mailroot_common::control::{
+    Attempt, Change, Problem, QueueEntry, QueueMessage, QueueRecipient, QueueVerb, Selector, path,
+};
+
+use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
+use crate::io_problem;
+use crate::output::{Cell, Column, List, Row, Shape, escape, human_size};
+use crate::select::QueueSelection;
+use crate::tool::{Tool, stdout};
+
+/// The verbs of `queue`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// List messages.
+    #[command(visible_alias = "ls")]
+    List(QueueSelection),
+    /// Show one message: where each recipient stands, and the remote's words.
+    Show(Show),
+    /// Try everything chosen now, all if nothing is chosen, and forget back-off.
+    Flush(Plain),
+    /// Try messages now.
+    Retry(Plain),
+    /// Hold messages back until they are released.
+    Hold(Reasoned),
+    /// End a hold.
+    Release(Plain),
+    /// Delete messages, all recipients of them. Nobody is told.
+    #[command(visible_alias = "rm")]
+    Remove(Reasoned),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// The message's id, or its beginning.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Print its header instead. Is logged.
+    #[arg(long, conflicts_with = "content")]
+    headers: bool,
+    /// Print its octets instead. Is logged.
+    #[arg(long)]
+    content: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plain {
+    #[command(flatten)]
+    selection: QueueSelection,
+    #[command(flatten)]
+    options: ChangeOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reasoned {
+    #[command(flatten)]
+    plain: Plain,
+    /// Why, for the log and for queue show.
+    #[arg(long = "because", value_name = "TEXT")]
+    because: Option<String>,
+}
+
+pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Problem> {
+    let server = tool.global.server.clone();
+    match command {
+        QueueCommand::List(selection) => {
+            list(tool, &selection.selector(server.as_deref())?).await?;
+            Ok(0)
+        }
+        QueueCommand::Show(show) if show.headers || show.content => content(tool, &show).await,
+        QueueCommand::Show(show) => {
+            let path = path::fill(path::QUEUE_MESSAGE, &[&show.id]);
+            let message: QueueMessage = tool.daemon().await?.get(&path).await?;
+            let shape = &tool.shape;
+            tool.print_object(message, |message| for_people(message, shape))?;
+            Ok(0)
+        }
+        QueueCommand::Flush(plain) => {
+            let mut selector = plain.selection.selector(server.as_deref())?;
+            selector.all |= selector.is_empty();
+            perform(tool, QueueVerb::Flush, &plain.options, selector, None).await
+        }
+        QueueCommand::Retry(plain) => {
+            let selector = plain.selection.selector(server.as_deref())?;
+            perform(tool, QueueVerb::Retry, &plain.options, selector, None).await
+        }
+        QueueCommand::Release(plain) => {
+            let selector = plain.selection.selector(server.as_deref())?;
+            perform(tool, QueueVerb::Release, &plain.options, selector, None).await
+        }
+        QueueCommand::Hold(Reasoned { plain, because }) => {
+            let selector = plain.selection.selector(server.as_deref())?;
+            perform(tool, QueueVerb::Hold, &plain.options, selector, because).await
+        }
+        QueueCommand::Remove(Reasoned { plain, because }) => {
+            let selector = plain.selection.selector(server.as_deref())?;
+            perform(tool, QueueVerb::Remove, &plain.options, selector, because).await
+        }
+    }
+}
+
+async fn perform(
+    tool: &mut Tool,
+    verb: QueueVerb,
+    options: &ChangeOptions,
+    selector: Selector,
+    reason: Option<String>,
+) -> Result<u8, Problem> {
+    let deed = Deed {
+        list: path::QUEUE,
+        path: path::fill(path::QUEUE_VERB, &[verb.as_str()]),
+        verb: verb.as_str(),
+        done: match verb {
+            QueueVerb::Flush | QueueVerb::Retry => "scheduled now",
+            QueueVerb::Hold => "held",
+            QueueVerb::Release => "released",
+            QueueVerb::Remove => "removed",
+        },
+        noun: "message",
+        is_final: verb == QueueVerb::Remove,
+    };
+    let body = |selector| Change { selector, reason: reason.clone() };
+    change::<QueueEntry, _>(tool, &deed, options, selector, body).await
+}
+
+async fn list(tool: &mut Tool, selector: &Selector) -> Result<(), Problem> {
+    let shape = tool.shape.clone();
+    let mut out = stdout();
+    let mut list = List::begin(&shape, &mut out)?;
+    for part in parts(selector.clone(), LISTED_MAX) {
+        let mut path = with_query(path::QUEUE, &part);
+        if let (Some(limit), None) = (shape.limit, &shape.sort) {
+            path.push_str(if path.contains('?') { "&limit=" } else { "?limit=" });
+            path.push_str(&limit.to_string());
+        }
+        let take = |row: QueueEntry| {
+            list.push(row).map_err(io_problem)?;
+            Ok(!list.is_full())
+        };
+        tool.daemon().await?.lines(&path, take).await?;
+    }
+    list.finish().map(|_| ()).map_err(io_problem)
+}
+
+async fn content(tool: &mut Tool, show: &Show) -> Result<u8, Problem> {
+    let mut path = path::fill(path::QUEUE_CONTENT, &[&show.id]);
+    if show.headers {
+        path.push_str("?headers=true");
+    }
+    print_octets(tool, &path).await
+}
+
+/// Prints octets as they are into a pipe; to a terminal only what cannot steer it.
+pub(crate) async fn print_octets(tool: &mut Tool, path: &str) -> Result<u8, Problem> {
+    let to_terminal = tool.shape.width.is_some();
+    let mut out = stdout();
+    let print = |octets: &[u8]| {
+        if !to_terminal {
+            return out.write_all(octets).map_err(io_problem);
+        }
+        let text = String::from_utf8_lossy(octets);
+        let written = text.split_inclusive('\n').try_for_each(|line| {
+            let end = if line.ends_with('\n') { "\n" } else { "" };
+            write!(out, "{}{end}", escape(line.trim_end_matches(['\r', '\n'])))
+        });
+        written.map_err(io_problem)
+    };
+    tool.daemon().await?.octets(path, print).await?;
+    out.flush().map_err(io_problem)?;
+    Ok(0)
+}
+
+fn for_people(message: &QueueMessage, shape: &Shape) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let done = writeln!(text, "{name:<10}  {}", escape(&value));
+        debug_assert!(done.is_ok(), "writing into a String cannot fail");
+    };
+    let entry = &message.entry;
+    let time = |at| Cell::Ago(at).for_people(shape.now, shape.time, shape.utc);
+    line("id", format!("{} (server {})", entry.id, entry.server));
+    line("state", entry.state.to_string());
+    let client = message.client.map(|client| format!(" from {client}")).unwrap_or_default();
+    let helo = message.helo.as_ref().map(|helo| format!(" ({helo})")).unwrap_or_default();
+    let session = message.session.map(|id| format!(", session {id}")).unwrap_or_default();
+    let at = Cell::Ago(entry.accepted_at).for_programs(shape.time);
+    let age = time(entry.accepted_at);
+    line("received", format!("{at} ({age} ago) by {}{client}{helo}{session}", message.via));
+    if let Some(source) = &message.source {
+        line("source", source.clone());
+    }
+    let from = entry.from.to_string();
+    line("from", if from.is_empty() { "<>".to_owned() } else { from });
+    for (name, value) in [
+        ("message-id", &message.message_id),
+        ("subject", &message.subject),
+        ("envid", &message.envid),
+    ] {
+        if let Some(value) = value {
+            line(name, value.clone());
+        }
+    }
+    let utf8 = if message.smtputf8 { ", SMTPUTF8" } else { "" };
+    line(
+        "size",
+        format!("{} ({} octets, {}{utf8})", human_size(entry.size), entry.size, message.body),
+    );
+    for (number, recipient) in message.recipients.iter().enumerate() {
+        line(&format!("rcpt {}", number + 1), recipient_for_people(recipient, shape));
+        if let Some(last) = &recipient.last {
+            line("", attempt_for_people(last));
+        }
+    }
+    if let Some(reason) = &entry.reason {
+        line("reason", reason.clone());
+    }
+    text
+}
+
+fn recipient_for_people(recipient: &QueueRecipient, shape: &Shape) -> String {
+    let mut text = format!("{}  {}", recipient.address, recipient.state);
+    if recipient.attempts > 0 {
+        let tries = if recipient.attempts == 1 { "try" } else { "tries" };
+        text.push_str(&format!("  {} {tries}", recipient.attempts));
+    }
+    if let (Some(at), false) = (recipient.next_attempt_at, recipient.state.is_end()) {
+        let next = Cell::Until(at).for_people(shape.now, shape.time, shape.utc);
+        text.push_str(&format!("  next {next}"));
+    }
+    if let Some(route) = &recipient.route {
+        text.push_str(&format!("  by {route}"));
+    }
+    text
+}
+
+/// `2026-11-24T13:56:12.000Z  mx1.example[192.0.2.20]:25  451 4.7.1 Greylisted (rcpt)`.
+fn attempt_for_people(attempt: &Attempt) -> String {
+    let host = attempt.host.as_ref().map(|host| format!("{host}  ")).unwrap_or_default();
+    let code = attempt.code.map(|code| format!("{code} ")).unwrap_or_default();
+    let words = attempt.text.replace('\n', " / ");
+    format!("{}  {host}{code}{} {words} ({})", attempt.at, attempt.status, attempt.stage)
+}
+
+impl Row for QueueEntry {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::always("id", |it| Cell::text(it.id.to_string())),
+        Column::always("age", |it| Cell::Ago(it.accepted_at)),
+        Column::always("size", |it| Cell::Size(it.size)),
+        Column::always("from", |it| match it.from.to_string() {
+            from if from.is_empty() => Cell::text("<>"),
+            from => Cell::Text(from),
+        }),
+        Column::always("to", |it| {
+            let to: Vec<_> = it.to.iter().map(ToString::to_string).collect();
+            Cell::Text(to.join(","))
+        }),
+        Column::always("state", |it| Cell::text(it.state.as_str())),
+        Column::always("tries", |it| Cell::Count(it.attempts.into())),
+        Column::always("next", |it| it.next_attempt_at.map_or(Cell::Nothing, Cell::Until)),
+        Column::always("reason", |it| Cell::maybe(it.reason.as_deref())),
+        Column::wide("server", |it| Cell::text(&*it.server)),
+        Column::wide("recipients", |it| Cell::Count(it.to.len() as u64)),
+    ];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+impl Row for QueueMessage {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::always("id", |it| Cell::text(it.entry.id.to_string())),
+        Column::always("age", |it| Cell::Ago(it.entry.accepted_at)),
+        Column::always("size", |it| Cell::Size(it.entry.size)),
+        Column::always("from", |it| Cell::text(it.entry.from.to_string())),
+        Column::always("to", |it| {
+            let to: Vec<_> = it.recipients.iter().map(|r| r.address.to_string()).collect();
+            Cell::Text(to.join(","))
+        }),
+        Column::always("state", |it| Cell::text(it.entry.state.as_str())),
+        Column::always("reason", |it| Cell::maybe(it.entry.reason.as_deref())),
+        Column::wide("subject", |it| Cell::maybe(it.subject.as_deref())),
+        Column::wide("message_id", |it| Cell::maybe(it.message_id.as_deref())),
+        Column::wide("server", |it| Cell::text(&*it.entry.server)),
+    ];
+
+    fn id(&self) -> String {
+        self.entry.id.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailroot_common::units::Timestamp;
+
+    use super::*;
+    use crate::output::TimeForm;
+
+    #[test]
+    fn show_tells_the_remotes_words() {
+        let message: QueueMessage = serde_json::from_value(serde_json::json!({
+            "id": "6FZK5D3VYE2S", "server": "default", "state": "retry",
+            "accepted_at": "2026-11-24T13:56:10Z", "size": 90_112, "from": "", "to": ["bob@partner.example"],
+            "attempts": 2, "next_attempt_at": "2026-11-24T14:06:10Z", "reason": "451 4.7.1 Greylisted",
+            "via": "smtp", "client": "10.1.0.7", "helo": "erp\u{1b}[2J", "session": "7QK1ZZ",
+            "subject": "Order 2291", "body": "8bitmime",
+            "recipients": [{
+                "address": "bob@partner.example", "state": "retry", "attempts": 2,
+                "next_attempt_at": "2026-11-24T14:06:10Z", "route": "mx:partner.example",
+                "last": {"at": "2026-11-24T13:57:12Z", "result": "deferred", "code": 451, "status": "4.7.1",
+                    "text": "Greylisted,\ntry again in 240 s", "host": "mx1.partner.example[192.0.2.20]:25", "stage": "rcpt"}
+            }]
+        }))
+        .unwrap();
+        let now = Timestamp::parse("2026-11-24T14:02:10Z").unwrap();
+        let shape = Shape { now, time: TimeForm::Relative, utc: true, ..Shape::default() };
+        assert_eq!(
+            for_people(&message, &shape),
+            "id          6FZK5D3VYE2S (server default)\n\
+             state       retry\n\
+             received    2026-11-24T13:56:10.000Z (6m ago) by smtp from 10.1.0.7 (erp\\x1b[2J), session 7QK1ZZ\n\
+             from        <>\n\
+             subject     Order 2291\n\
+             size        88KiB (90112 octets, 8bitmime)\n\
+             rcpt 1      bob@partner.example  retry  2 tries  next 4m  by mx:partner.example\n\
+             \x20           2026-11-24T13:57:12.000Z  mx1.partner.example[192.0.2.20]:25  451 4.7.1 Greylisted, / try again in 240 s (rcpt)\n\
+             reason      451 4.7.1 Greylisted\n"
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! `server`: virtual servers.
+
+use std::fmt::Write as _;
+
+use clap::Subcommand;
+use mailroot_common::control::server::VerbRequest;
+use mailroot_common::control::{
+    Kind, NewServer, Problem, Server, ServerDetail, Setting, Verb, path,
+};
+
+use crate::client::WAIT;
+use crate::output::{Cell, Column, Form, Row, Shape, escape, print_all};
+use crate::tool::Tool;
+
+/// The verbs of `server`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerCommand {
+    /// List the virtual servers.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one with its settings.
+    Show(Show),
+    /// Make a new one and start it.
+    Create(Create),
+    /// Start taking and delivering mail.
+    Start(Names),
+    /// End all sessions and stop.
+    Stop(Names),
+    /// Take no new sessions; deliver on.
+    Pause(Names),
+    /// Take sessions again.
+    Resume(Names),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// The virtual server.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Only the settings of one section, such as delivery.
+    #[arg(long, value_name = "SECTION")]
+    tab: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Create {
+    /// The name: small letters, digits, hyphens.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// An address and port to listen on; may be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<String>,
+    /// The default domain [default: the host's name].
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// The directory of Pickup, Queue, Drop and Badmail.
+    #[arg(long, value_name = "DIR")]
+    root: Option<String>,
+    /// The smart host.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    smarthost: Option<String>,
+    /// modern or iis6: whose defaults hold.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Do not start it, now or with the daemon.
+    #[arg(long)]
+    disabled: bool,
+    /// Be content if it exists.
+    #[arg(long)]
+    if_not_exists: bool,
+    /// Check everything and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Names {
+    /// The virtual servers.
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    /// Why, for the log and for status.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+pub(crate) async fn run(tool: &mut Tool, command: ServerCommand) -> Result<u8, Problem> {
+    match command {
+        ServerCommand::List => {
+            let mut servers: Vec<Server> = tool.daemon().await?.get(path::SERVERS).await?;
+            if let Some(name) = &tool.global.server {
+                servers.retain(|server| server.name == *name);
+            }
+            tool.print_rows(servers)?;
+            Ok(0)
+        }
+        ServerCommand::Show(args) => show(tool, &args).await,
+        ServerCommand::Create(args) => create(tool, args).await,
+        ServerCommand::Start(names) => verb(tool, Verb::Start, &names).await,
+        ServerCommand::Stop(names) => verb(tool, Verb::Stop, &names).await,
+        ServerCommand::Pause(names) => verb(tool, Verb::Pause, &names).await,
+        ServerCommand::Resume(names) => verb(tool, Verb::Resume, &names).await,
+    }
+}
+
+/// The answer to a name that names nothing.
+pub(crate) fn no_such_server(name: &str) -> Problem {
+    Problem::new("server", Kind::NotFound, format!("there is no virtual server {name:?}"))
+        .hint("smtpctl server list names them")
+}
+
+async fn show(tool: &mut Tool, args: &Show) -> Result<u8, Problem> {
+    let path = path::fill(path::SERVER, &[&args.name]);
+    let mut detail: ServerDetail = tool.daemon().await?.get(&path).await?;
+    if let Some(tab) = &args.tab {
+        let inside = |key: &str| key == tab || key.strip_prefix(tab.as_str()).is_some_and(begins);
+        detail.settings.retain(|setting| inside(&setting.key));
+        if detail.settings.is_empty() {
+            let text = format!("there is no section {tab:?}");
+            return Err(Problem::new("server", Kind::NotFound, text)
+                .hint("general, access, limits, messages, delivery, store, domains"));
+        }
+    }
+    if tool.print_data(&detail)? {
+        return Ok(0);
+    }
+    if args.tab.is_none() && matches!(tool.shape.form, Form::Table | Form::Wide) {
+        use std::io::Write as _;
+        let mut out = crate::tool::stdout();
+        out.write_all(for_people(&detail, &tool.shape).as_bytes()).map_err(crate::io_problem)?;
+        return print_all(detail.settings, &tool.shape, &mut out).map(|_| 0);
+    }
+    tool.print_rows(detail.settings)?;
+    Ok(0)
+}
+
+fn begins(rest: &str) -> bool {
+    rest.starts_with(['.', '['])
+}
+
+fn for_people(detail: &ServerDetail, shape: &Shape) -> String {
+    let server = &detail.server;
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let done = writeln!(text, "{name:<10}  {}", escape(value));
+        debug_assert!(done.is_ok(), "writing into a String cannot fail");
+    };
+    line("name", &server.name);
+    line("state", server.state.as_str());
+    for why in [&server.trouble, &server.reason].into_iter().flatten() {
+        line("because", why);
+    }
+    line("listen", &server.listen.join(", "));
+    line("file", &detail.file);
+    line("mail root", &server.mail_root);
+    for name in ["queue", "retry", "held", "in_doubt", "oldest", "badmail", "in", "out"] {
+        if let Some(column) = Server::COLUMNS.iter().find(|column| column.name == name) {
+            let value = (column.cell)(server).for_people(shape.now, shape.time, shape.utc);
+            line(&name.replace('_', " "), &value);
+        }
+    }
+    text.push('\n');
+    text
+}
+
+impl Row for Setting {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::always("key", |it| Cell::text(&*it.key)),
+        Column::always("value", |it| Cell::text(&*it.value)),
+        Column::always("origin", |it| Cell::text(&*it.origin)),
+    ];
+
+    fn id(&self) -> String {
+        self.key.clone()
+    }
+}
+
+async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
+    let (dry_run, name) = (args.dry_run, args.name.clone());
+    let body = NewServer {
+        name: args.name,
+        listen: args.listen,
+        domain: args.domain,
+        root: args.root,
+        smart_host: args.smarthost,
+        profile: args.profile,
+        stopped: args.disabled,
+        dry_run,
+    };
+    let answer = tool.daemon().await?.post::<Server>(path::SERVERS, &body, WAIT).await;
+    let server = match answer {
+        Ok(server) => server,
+        Err(problem) if args.if_not_exists && &*problem.code == "server.exists" => {
+            tool.say_done(&serde_json::json!({ "changed": false }), "it exists already")?;
+            return Ok(0);
+        }
+        Err(problem) => return Err(problem),
+    };
+    if dry_run {
+        tool.note(&format!("valid; {name} would be created; nothing was changed"));
+    } else {
+        let listen = server.listen.join(", ");
+        let words =
+            format!("created {name}, {}, {listen}, mail in {}", server.state, server.mail_root);
+        tool.say_done(&server, &words)?;
+    }
+    if let Some(trouble) = server.trouble {
+        return Err(Problem::new("server", Kind::Partly, format!("created, but {trouble}")));
+    }
+    Ok(0)
+}
+
+async fn verb(tool: &mut Tool, verb: Verb, names: &Names) -> Result<u8, Problem> {
+    let body = VerbRequest { reason: names.reason.clone() };
+    let mut servers = Vec::new();
+    let mut failed = Vec::new();
+    for name in &names.names {
+        let path = path::fill(path::SERVER_VERB, &[name, verb.as_str()]);
+        match tool.daemon().await?.post::<Server>(&path, &body, WAIT).await {
+            Ok(server) => servers.push(server),
+            Err(problem) => failed.push((name, problem)),
+        }
+    }
+    let done = servers.iter().map(|server| format!("{}  {}", server.name, server.state));
+    let words = done.collect::<Vec<_>>().join("\n");
+    if !servers.is_empty() {
+        tool.say_done(&servers, &words)?;
+    }
+    match failed.pop() {
+        None => Ok(0),
+        Some((_, problem)) if servers.is_empty() && failed.is_empty() => Err(problem),
+        Some(last) => {
+            failed.push(last);
+            let items = failed.iter().map(|(name, problem)| format!("{name}: {problem}"));
+            let detail = format!("could not {} all of them", verb.as_str());
+            let kind = if servers.is_empty() { Kind::Failed } else { Kind::Partly };
+            Err(Problem::new("server", kind, detail).items(items))
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `status` and `version`.
+
+use std::io::Write;
+
+use mailroot_common::control::{API_VERSION, Kind, Problem, Server, Status, Version, path};
+use serde::Serialize;
+
+use crate::io_problem;
+use crate::output::{Cell, Column, Form, Row, escape, human_span, print_all};
+use crate::tool::{Tool, stdout};
+
+/// The arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    /// One virtual server only.
+    #[arg(value_name = "SERVER")]
+    name: Option<String>,
+    /// Exit with 10 if anything needs a person.
+    #[arg(long)]
+    check: bool,
+}
+
+/// The columns of the table in `status`.
+const COLUMNS: &str = "name,state,listen,in,out,queue,retry,badmail,oldest";
+
+pub(crate) async fn run(tool: &mut Tool, args: &StatusArgs) -> Result<u8, Problem> {
+    let mut status: Status = tool.daemon().await?.get(path::STATUS).await?;
+    let wanted = args.name.as_deref().or(tool.global.server.as_deref());
+    if let Some(name) = wanted {
+        status.servers.retain(|server| server.name == name);
+        status.warnings.retain(|w| w.server.as_deref().is_none_or(|server| server == name));
+        if status.servers.is_empty() {
+            return Err(crate::server::no_such_server(name));
+        }
+    }
+    let degraded = status.degraded && (wanted.is_none() || !status.warnings.is_empty());
+    if !tool.print_data(&status)? {
+        print(tool, status)?;
+    }
+    Ok(if args.check && degraded { Kind::Found.exit_code() } else { 0 })
+}
+
+fn print(tool: &Tool, status: Status) -> Result<(), Problem> {
+    let mut shape = tool.shape.clone();
+    if shape.columns.is_none() {
+        shape.columns = Some(COLUMNS.to_owned());
+    }
+    let out = &mut stdout();
+    if !matches!(shape.form, Form::Table | Form::Wide) {
+        return print_all(status.servers, &shape, out).map(|_| ());
+    }
+    writeln!(out, "{}\n", headline(&status)).map_err(io_problem)?;
+    print_all(status.servers, &shape, out)?;
+    for warning in &status.warnings {
+        let server = warning.server.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+        let text = escape(&format!("{server}{}", warning.text));
+        let written = writeln!(out, "\nwarning  {text}").and_then(|()| match &warning.hint {
+            Some(hint) => writeln!(out, "         {}", escape(hint)),
+            None => Ok(()),
+        });
+        written.map_err(io_problem)?;
+    }
+    out.flush().map_err(io_problem)
+}
+
+fn headline(status: &Status) -> String {
+    let state = if status.degraded { "running, needs attention" } else { "running" };
+    format!(
+        "mailroot {}  {state}, for {}  (pid {}, configuration {})",
+        escape(&status.version),
+        human_span(status.now.since(status.started_at)),
+        status.pid,
+        status.config_generation,
+    )
+}
+
+/// What `version` prints.
+#[derive(Debug, Serialize)]
+struct Versions {
+    smtpctl: String,
+    api: u32,
+    smtpd: Option<Version>,
+}
+
+impl Row for Versions {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::always("smtpctl", |it| Cell::text(&*it.smtpctl)),
+        Column::always("smtpd", |it| Cell::maybe(it.smtpd.as_ref().map(|it| &*it.version))),
+        Column::always("api", |it| Cell::Count(it.api.into())),
+    ];
+
+    fn id(&self) -> String {
+        self.smtpctl.clone()
+    }
+}
+
+/// The tool's version always, the daemon's if it runs.
+pub(crate) async fn version(tool: &mut Tool) -> Result<u8, Problem> {
+    let smtpd = match tool.daemon().await {
+        Ok(client) => client.get(path::VERSION).await.ok(),
+        Err(_) => None,
+    };
+    let versions =
+        Versions { smtpctl: env!("CARGO_PKG_VERSION").to_owned(), api: API_VERSION, smtpd };
+    tool.print_object(versions, |it| match &it.smtpd {
+        Some(daemon) => format!(
+            "smtpctl {}, smtpd {} (protocol {}), {}\n",
+            it.smtpctl,
+            escape(&daemon.version),
+            daemon.api,
+            escape(&daemon.platform)
+        ),
+        None => format!("smtpctl {} (protocol {}), smtpd not running\n", it.smtpctl, it.api),
+    })?;
+    Ok(0)
+}
+
+impl Row for Server {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::always("name", |it| Cell::text(&*it.name)),
+        Column::always("state", |it| Cell::text(it.state.as_str())),
+        Column::always("listen", |it| Cell::text(it.listen.join(", "))),
+        Column::always("domain", |it| Cell::text(&*it.domain)),
+        Column::always("smart_host", |it| Cell::maybe(it.smart_host.as_deref())),
+        Column::always("queue", |it| Cell::Count(it.queue.messages)),
+        Column::wide("retry", |it| Cell::Count(it.queue.retry)),
+        Column::wide("held", |it| Cell::Count(it.queue.held)),
+        Column::wide("in_doubt", |it| Cell::Count(it.queue.in_doubt)),
+        Column::wide("size", |it| Cell::Size(it.queue.bytes)),
+        Column::wide("oldest", |it| it.queue.oldest_at.map_or(Cell::Nothing, Cell::Ago)),
+        Column::wide("badmail", |it| Cell::Count(it.badmail)),
+        Column::wide("in", |it| Cell::Count(it.sessions_in)),
+        Column::wide("out", |it| Cell::Count(it.sessions_out)),
+        Column::wide("profile", |it| Cell::text(&*it.profile)),
+        Column::wide("mail_root", |it| Cell::text(&*it.mail_root)),
+        Column::wide("free", |it| it.free_bytes.map_or(Cell::Nothing, Cell::Size)),
+        Column::wide("trouble", |it| Cell::maybe(it.trouble.as_deref().or(it.reason.as_deref()))),
+    ];
+
+    fn id(&self) -> String {
+        self.name.clone()
+    }
+}
