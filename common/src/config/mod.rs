@@ -36,3 +36,6 @@ pub use root::{Parsed, ServiceConfig, parse_service};
 pub use section::{EffectiveKey, KeyDoc, Origins, Profile};
 pub use server::{ServerConfig, parse_server};
 pub use value::{Auto, Limit, Wait};
+
+#[cfg(test)]
+mod tests;

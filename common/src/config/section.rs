@@ -34,6 +34,12 @@ pub trait Setting: Sized + Clone + PartialEq {
     fn show(&self) -> String;
     /// Reads the value; what is wrong goes to the reader.
     fn read(node: &Node, reader: &mut Reader) -> Option<Self>;
+    /// Reads the items of a list; a type that has something to say about all of them at once does
+    /// so here.
+    fn read_items(items: &[Node], reader: &mut Reader) -> Option<Vec<Self>> {
+        let values: Vec<Self> = items.iter().filter_map(|item| Self::read(item, reader)).collect();
+        (values.len() == items.len()).then_some(values)
+    }
     /// The numbers to hold against the bounds, in the order of the node's items.
     fn quantities(&self) -> Vec<Self::Quantity> {
         Vec::new()

@@ -193,6 +193,29 @@ impl Setting for Span {
         Self::parse(text).map_err(|error| reader.report_unit(&error, node, "E0203")).ok()
     }
 
+    /// A list of bare numbers is one mistake, not one for each number.
+    fn read_items(items: &[Node], reader: &mut Reader) -> Option<Vec<Self>> {
+        let bare = |item: &&Node| item.text().is_some_and(is_bare_number);
+        if let (Some(first), 2..) = (items.iter().find(bare), items.len()) {
+            let meant = items.iter().filter_map(Node::text).map(|text| {
+                let minutes = if is_bare_number(text) {
+                    Self::parse(&format!("{text}m"))
+                } else {
+                    Self::parse(text)
+                };
+                minutes.map_or_else(|_| text.to_owned(), |span| span.to_string())
+            });
+            let meant: Vec<String> = meant.collect();
+            let diagnostic = reader
+                .error_at("E0203", "a duration needs a unit", first, "seconds? minutes?")
+                .help(format!("IIS counted minutes; write [{}]", meant.join(", ")));
+            reader.report(diagnostic);
+            return None;
+        }
+        let values: Vec<Self> = items.iter().filter_map(|item| Self::read(item, reader)).collect();
+        (values.len() == items.len()).then_some(values)
+    }
+
     fn quantities(&self) -> Vec<Self> {
         vec![*self]
     }
@@ -217,6 +240,10 @@ impl Setting for ByteSize {
     fn quantities(&self) -> Vec<Self> {
         vec![*self]
     }
+}
+
+fn is_bare_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit())
 }
 
 impl Reader {
@@ -274,9 +301,7 @@ impl<T: Setting> Setting for Vec<T> {
     }
 
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-        let items = node.items();
-        let values: Self = items.iter().filter_map(|item| T::read(item, reader)).collect();
-        (values.len() == items.len()).then_some(values)
+        T::read_items(node.items(), reader)
     }
 
     fn quantities(&self) -> Vec<T::Quantity> {

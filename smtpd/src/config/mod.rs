@@ -1,1 +1,24 @@
-//! config
+//! The configuration on disk: found, read, checked, changed and kept.
+//!
+//! In: the files of `/etc/mailroot`, or of the directory given with `--home`. Out: one [`Loaded`]
+//! that holds together, or every error of every file. Files are the only truth: a change of
+//! [`Editor`] is an edit of a file that keeps comments and untouched lines, validated whole
+//! before a single octet is written. What was last in force is kept in the history, so that a file
+//! broken by hand does not keep the service from starting.
+
+mod apply;
+mod check;
+mod edit;
+mod first_start;
+mod history;
+mod load;
+mod paths;
+
+pub use apply::{Change, EditError, Editor};
+pub use edit::{RemoteDomainSpec, ServerSpec};
+pub use first_start::FirstStart;
+pub use load::{Failed, Loaded, Started, load, start};
+pub use paths::Paths;
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Source};
 use super::node::{Kind, Node};
+use crate::units::ByteSize;
 use cursor::Cursor;
 
 /// The largest file, in octets: room for some forty thousand entries of an access list.
@@ -49,7 +50,7 @@ fn guard(source: &Arc<Source>) -> Result<(), Box<Diagnostic>> {
     let text = &source.text;
     if text.len() > FILE_OCTETS_MAX {
         let name = &source.name;
-        let title = format!("{name} has {} octets, more than {FILE_OCTETS_MAX}", text.len());
+        let title = format!("{name} is larger than {}", ByteSize::bytes(FILE_OCTETS_MAX as u64));
         return Err(Box::new(
             Diagnostic::error("E0001", title).help("split it into several virtual servers"),
         ));

@@ -1,0 +1,149 @@
+//! What the files must say together: no address, no mail root and no Drop directory twice.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mailroot_common::config::{Diagnostic, DomainKind, ServerConfig, ServerName, ServiceConfig};
+
+use super::paths::Paths;
+
+/// All contradictions between the servers.
+pub(super) fn check_together(
+    paths: &Paths,
+    service: &ServiceConfig,
+    servers: &BTreeMap<ServerName, Arc<ServerConfig>>,
+) -> Vec<Diagnostic> {
+    let mut out = Vec::new();
+    addresses(servers, &mut out);
+    roots(paths, service, servers, &mut out);
+    drops(paths, service, servers, &mut out);
+    if servers.is_empty() {
+        let title = format!("no virtual server in {}", paths.servers_dir.display());
+        out.push(
+            Diagnostic::warning("W0420", title)
+                .help("create one:  smtpctl server create default --listen 127.0.0.1:25"),
+        );
+    }
+    out
+}
+
+/// Whether the system could not bind both.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    // A socket of all IPv6 addresses takes IPv4 as well on Linux.
+    let covers = |wide: std::net::IpAddr, narrow: std::net::IpAddr| {
+        wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+    };
+    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
+}
+
+fn addresses(servers: &BTreeMap<ServerName, Arc<ServerConfig>>, out: &mut Vec<Diagnostic>) {
+    let mut taken: Vec<(SocketAddr, &ServerName, usize)> = Vec::new();
+    for (name, config) in servers.iter().filter(|(_, config)| config.enabled) {
+        for (number, address) in config.general.listen.iter().enumerate() {
+            let earlier =
+                taken.iter().find(|(other, owner, _)| *owner != name && collide(*address, *other));
+            if let Some((_, owner, other_number)) = earlier {
+                let diagnostic = Diagnostic::error("E0412", "address used twice");
+                let diagnostic = point(diagnostic, config, number, "already taken", name);
+                let label = format!("by server \"{owner}\"");
+                out.push(point(diagnostic, &servers[*owner], *other_number, &label, owner));
+            } else {
+                taken.push((*address, name, number));
+            }
+        }
+    }
+}
+
+/// Points at a listener, or says that it is a default.
+fn point(
+    diagnostic: Diagnostic,
+    config: &ServerConfig,
+    number: usize,
+    label: &str,
+    name: &ServerName,
+) -> Diagnostic {
+    let key = format!("general.listen[{number}]");
+    match config.origins.source() {
+        Some(source) if config.origins.has(&key) => {
+            diagnostic.at(source, config.origins.span(&key), label)
+        }
+        _ => {
+            let address = config.general.listen[number];
+            diagnostic.note(format!(
+                "server \"{name}\" does not set general.listen; {address} is its default"
+            ))
+        }
+    }
+}
+
+fn roots(
+    paths: &Paths,
+    service: &ServiceConfig,
+    servers: &BTreeMap<ServerName, Arc<ServerConfig>>,
+    out: &mut Vec<Diagnostic>,
+) {
+    let mut seen: Vec<(PathBuf, &ServerName)> = Vec::new();
+    for (name, config) in servers {
+        let root = plain(&paths.mail_root(service, name, config));
+        let near =
+            seen.iter().find(|(other, _)| root.starts_with(other) || other.starts_with(&root));
+        if let Some((other, owner)) = near {
+            let title =
+                format!("the mail roots of \"{owner}\" and \"{name}\" lie within each other");
+            let mut diagnostic = Diagnostic::error("E0423", title)
+                .help("give each server a directory of its own, or leave store.root out")
+                .note(format!("they are {} and {}", other.display(), root.display()));
+            for (at, label) in [(name, "this root"), (*owner, "and this one")] {
+                let origins = &servers[at].origins;
+                if let Some(source) = origins.source().filter(|_| origins.has("store.root")) {
+                    diagnostic = diagnostic.at(source, origins.span("store.root"), label);
+                }
+            }
+            out.push(diagnostic);
+        }
+        seen.push((root, name));
+    }
+}
+
+/// Drop must not be where mail comes in or waits: it would be sent again and again.
+fn drops(
+    paths: &Paths,
+    service: &ServiceConfig,
+    servers: &BTreeMap<ServerName, Arc<ServerConfig>>,
+    out: &mut Vec<Diagnostic>,
+) {
+    let inner: Vec<(PathBuf, &ServerName)> = servers
+        .iter()
+        .flat_map(|(name, config)| {
+            let root = paths.mail_root(service, name, config);
+            ["Pickup", "Queue", "Badmail"].map(|part| (plain(&root.join(part)), name))
+        })
+        .collect();
+    for (name, config) in servers {
+        let root = paths.mail_root(service, name, config);
+        for (number, entry) in config.domains.iter().enumerate() {
+            let DomainKind::Default(drop) = &entry.kind else { continue };
+            let dir = plain(&root.join(&drop.dir));
+            let clash =
+                inner.iter().find(|(other, _)| dir.starts_with(other) || other.starts_with(&dir));
+            let Some((other, owner)) = clash else { continue };
+            let title = format!("Drop may not be {}", other.display());
+            let mut diagnostic = Diagnostic::error("E0424", title)
+                .help("name another directory, or leave drop.dir out")
+                .note(format!("server \"{owner}\" keeps mail there that is still on its way"));
+            let key = format!("domains[{number}].drop.dir");
+            if let Some(source) = config.origins.source() {
+                diagnostic = diagnostic.at(source, config.origins.span(&key), "in use");
+            }
+            out.push(diagnostic);
+        }
+    }
+}
+
+/// A path without `.` and doubled slashes; `..` is refused where paths are read.
+fn plain(path: &Path) -> PathBuf {
+    path.components().collect()
+}

@@ -1,0 +1,316 @@
+//! Finds and reads the files, all of them, and says everything that is wrong at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mailroot_common::address::Domain;
+use mailroot_common::config::{
+    Diagnostic, ServerConfig, ServerName, ServiceConfig, Source, parse_server, parse_service,
+    render_all, yaml,
+};
+
+use super::check::check_together;
+use super::first_start::{self, FirstStart};
+use super::history;
+use super::paths::Paths;
+
+/// The most virtual servers one service has.
+pub(super) const SERVERS_MAX: usize = 256;
+
+/// A configuration that holds together.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What all servers share.
+    pub service: Arc<ServiceConfig>,
+    /// The virtual servers by name, also those that are not enabled.
+    pub servers: BTreeMap<ServerName, Arc<ServerConfig>>,
+    /// The name of this machine: `service.hostname`, or what the system says.
+    pub hostname: Domain,
+    /// What may surprise.
+    pub warnings: Vec<Diagnostic>,
+    /// Names this state of all files: 16 hexadecimal digits.
+    pub revision: String,
+    pub(super) files: Files,
+}
+
+impl PartialEq for Loaded {
+    /// Whether both were read from the same octets.
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// All errors, and the warnings among them.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&render_all(&self.diagnostics))
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// What a start found.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// The configuration to run.
+    pub loaded: Loaded,
+    /// Set if there was none and a first one was written.
+    pub first_start: Option<FirstStart>,
+    /// Set if the files are broken and the last good state of them was taken instead: what is
+    /// wrong with them.
+    pub degraded: Option<Failed>,
+}
+
+/// The texts of all files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Files {
+    pub(super) service: (PathBuf, String),
+    pub(super) servers: BTreeMap<ServerName, (PathBuf, String)>,
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+///
+/// Every error of every file.
+pub fn load(paths: &Paths) -> Result<Loaded, Failed> {
+    check(paths, Files::read(&paths.service_file, &paths.servers_dir)?)
+}
+
+/// Reads the configuration at the start of the daemon: writes a first one below `--home`, and
+/// takes the last good one where the files are broken.
+///
+/// # Errors
+///
+/// Every error of every file, where there is no earlier state to take.
+pub fn start(paths: &Paths) -> Result<Started, Failed> {
+    let first_start = match &paths.home {
+        Some(_) if first_start::is_due(paths) => {
+            Some(first_start::write(paths).map_err(|error| {
+                let title = format!("cannot write a first configuration: {error}");
+                Failed::one(
+                    Diagnostic::error("E0021", title).help("choose a directory you may write to"),
+                )
+            })?)
+        }
+        _ => None,
+    };
+    match load(paths) {
+        Ok(mut loaded) => {
+            loaded.remember(paths);
+            Ok(Started { loaded, first_start, degraded: None })
+        }
+        Err(failed) => {
+            let last_good = history::latest(&paths.history())
+                .and_then(|(service, servers)| Files::read(&service, &servers).ok())
+                .and_then(|files| check(paths, files).ok());
+            match last_good {
+                Some(loaded) => Ok(Started { loaded, first_start, degraded: Some(failed) }),
+                None => Err(failed),
+            }
+        }
+    }
+}
+
+impl Failed {
+    fn one(diagnostic: Diagnostic) -> Self {
+        Self { diagnostics: vec![diagnostic] }
+    }
+}
+
+impl Loaded {
+    /// Keeps this state in the history, so that a later start can fall back on it. A history that
+    /// cannot be written is a warning, never a reason to stop.
+    pub fn remember(&mut self, paths: &Paths) {
+        if let Err(error) = history::keep(&paths.history(), &self.files, &self.revision) {
+            let title = format!("cannot keep this configuration in the history: {error}");
+            self.warnings.push(
+                Diagnostic::warning("W0022", title)
+                    .help("a broken file would then keep the service from starting"),
+            );
+        }
+    }
+
+    /// The texts of the files, by path.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
+        std::iter::once(&self.files.service)
+            .chain(self.files.servers.values())
+            .map(|(path, text)| (path.as_path(), text.as_str()))
+    }
+}
+
+/// Reads and checks texts.
+pub(super) fn check(paths: &Paths, files: Files) -> Result<Loaded, Failed> {
+    let mut diagnostics = Vec::new();
+    let (path, text) = &files.service;
+    let service = match parse_service(text, &path.display().to_string()) {
+        Ok((config, warnings)) => {
+            diagnostics.extend(warnings);
+            Some(config)
+        }
+        Err(found) => {
+            diagnostics.extend(found);
+            None
+        }
+    };
+    let mut servers = BTreeMap::new();
+    let mut broken = service.is_none();
+    for (name, (path, text)) in &files.servers {
+        match parse_server(name, text, &path.display().to_string()) {
+            Ok((config, warnings)) => {
+                diagnostics.extend(warnings);
+                servers.insert(name.clone(), Arc::new(config));
+            }
+            Err(found) => {
+                broken = true;
+                diagnostics.extend(found);
+            }
+        }
+    }
+    let shared = service.clone().unwrap_or_default();
+    let together = check_together(paths, &shared, &servers);
+    broken |= together.iter().any(is_error);
+    diagnostics.extend(together);
+    let Some(service) = service.filter(|_| !broken) else { return Err(Failed { diagnostics }) };
+    let hostname = service.service.hostname.clone().unwrap_or_else(first_start::machine_name);
+    if paths.home.is_none() && !hostname.as_str().contains('.') {
+        let title = format!("this machine calls itself {hostname}, which others cannot look up");
+        diagnostics.push(
+            Diagnostic::warning("W0430", title)
+                .help("set service.hostname to the name that DNS has for this machine"),
+        );
+    }
+    let (service, revision) = (Arc::new(service), files.revision());
+    Ok(Loaded { service, servers, hostname, warnings: diagnostics, revision, files })
+}
+
+fn is_error(diagnostic: &Diagnostic) -> bool {
+    diagnostic.severity == mailroot_common::config::Severity::Error
+}
+
+impl Files {
+    /// Reads all files.
+    pub(super) fn read(service_file: &Path, servers_dir: &Path) -> Result<Self, Failed> {
+        let mut diagnostics = Vec::new();
+        let service = read_text(service_file).unwrap_or_else(|diagnostic| {
+            diagnostics.push(*diagnostic);
+            String::new()
+        });
+        let mut servers = BTreeMap::new();
+        for path in list(servers_dir).unwrap_or_else(|diagnostic| {
+            diagnostics.push(*diagnostic);
+            Vec::new()
+        }) {
+            match named(&path).and_then(|name| Ok((name, read_text(&path)?))) {
+                Ok((name, text)) => {
+                    servers.insert(name, (path, text));
+                }
+                Err(diagnostic) => diagnostics.push(*diagnostic),
+            }
+        }
+        if servers.len() > SERVERS_MAX {
+            let title = format!("more than {SERVERS_MAX} virtual servers");
+            let help = format!("move files out of {}", servers_dir.display());
+            diagnostics.push(Diagnostic::error("E0422", title).help(help));
+        }
+        if !diagnostics.is_empty() {
+            // The files that could be read are checked as well, so that nothing is said late.
+            if !service.is_empty() {
+                let found = parse_service(&service, &service_file.display().to_string());
+                diagnostics.extend(found.err().unwrap_or_default());
+            }
+            for (name, (path, text)) in &servers {
+                let found = parse_server(name, text, &path.display().to_string());
+                diagnostics.extend(found.err().unwrap_or_default());
+            }
+            return Err(Failed { diagnostics });
+        }
+        Ok(Self { service: (service_file.to_owned(), service), servers })
+    }
+
+    /// FNV-1a over names and texts: names a state; equality is decided by the texts themselves.
+    fn revision(&self) -> String {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut take = |octets: &[u8]| {
+            for octet in octets {
+                hash = (hash ^ u64::from(*octet)).wrapping_mul(0x100_0000_01b3);
+            }
+            hash = (hash ^ 0xff).wrapping_mul(0x100_0000_01b3);
+        };
+        take(self.service.1.as_bytes());
+        for (name, (_, text)) in &self.servers {
+            take(name.as_str().as_bytes());
+            take(text.as_bytes());
+        }
+        format!("{hash:016x}")
+    }
+}
+
+/// The server files of a directory, in the order of their names. Other files are left alone.
+fn list(servers_dir: &Path) -> Result<Vec<PathBuf>, Box<Diagnostic>> {
+    let cannot = |error: &io::Error| Box::new(unreadable(servers_dir, error));
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(servers_dir).map_err(|error| cannot(&error))? {
+        let path = entry.map_err(|error| cannot(&error))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        if !hidden && path.extension().is_some_and(|extension| extension == "yaml") {
+            out.push(path);
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+fn named(path: &Path) -> Result<ServerName, Box<Diagnostic>> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    ServerName::parse(&stem).map_err(|error| {
+        let title = format!("{}: {error}", path.display());
+        Box::new(Diagnostic::error("E0421", title).help("rename the file"))
+    })
+}
+
+/// Reads a regular file of bounded size as UTF-8.
+fn read_text(path: &Path) -> Result<String, Box<Diagnostic>> {
+    let cannot = |error: &io::Error| Box::new(unreadable(path, error));
+    let kind = std::fs::metadata(path).map_err(|error| cannot(&error))?;
+    if !kind.is_file() {
+        let title = format!("{} is not a regular file", path.display());
+        return Err(Box::new(Diagnostic::error("E0020", title).help("move it elsewhere")));
+    }
+    let file = std::fs::File::open(path).map_err(|error| cannot(&error))?;
+    let mut octets = Vec::new();
+    let bound = yaml::FILE_OCTETS_MAX as u64 + 1;
+    file.take(bound).read_to_end(&mut octets).map_err(|error| cannot(&error))?;
+    String::from_utf8(octets).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let source = Arc::new(Source { name: path.display().to_string(), text });
+        Box::new(
+            Diagnostic::error("E0015", "the file is not UTF-8")
+                .at(&source, at..at + 1, "from here on")
+                .help("save it as UTF-8"),
+        )
+    })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
+    let diagnostic = Diagnostic::error("E0020", format!("cannot read {}: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            diagnostic.help("try  smtpd --home ./mailroot  which writes a first configuration")
+        }
+        io::ErrorKind::PermissionDenied => {
+            diagnostic.help("let the daemon's user read it, or start as another user")
+        }
+        _ => diagnostic,
+    }
+}

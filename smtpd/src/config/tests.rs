@@ -1,0 +1,330 @@
+//! Directories of files, loaded, started and changed.
+
+use std::fs;
+use std::path::Path;
+
+use mailroot_common::address::Domain;
+use mailroot_common::config::{DomainName, HostPort, Profile, ServerName};
+
+use super::*;
+
+struct Home {
+    dir: tempfile::TempDir,
+    paths: Paths,
+}
+
+const SERVICE: &str = "version: 1\n";
+
+fn home(servers: &[(&str, &str)]) -> Home {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Paths::new(Some(dir.path())).unwrap();
+    fs::create_dir_all(&paths.servers_dir).unwrap();
+    fs::write(&paths.service_file, SERVICE).unwrap();
+    let home = Home { dir, paths };
+    for (name, text) in servers {
+        home.put(name, text);
+    }
+    home
+}
+
+impl Home {
+    fn put(&self, server: &str, text: &str) {
+        fs::write(self.paths.server_file(&name(server)), text).unwrap();
+    }
+
+    fn text(&self, server: &str) -> String {
+        fs::read_to_string(self.paths.server_file(&name(server))).unwrap()
+    }
+
+    /// The errors as people see them, without this test's directory.
+    fn said(&self, failed: &Failed) -> String {
+        failed.to_string().replace(&*self.dir.path().to_string_lossy(), "")
+    }
+
+    fn editor(&self) -> Editor {
+        Editor::new(self.paths.clone())
+    }
+}
+
+fn name(text: &str) -> ServerName {
+    ServerName::parse(text).unwrap()
+}
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn listening(address: &str) -> String {
+    format!(
+        "version: 1\ngeneral:\n  listen:\n    - {address}\n\
+         domains: [{{name: example.net, type: default}}]\n"
+    )
+}
+
+#[test]
+fn a_first_start_writes_files_without_a_warning_and_a_second_keeps_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = Paths::new(Some(&dir.path().join("new"))).unwrap();
+    let started = start(&paths).unwrap();
+    let first = started.first_start.unwrap();
+    assert_eq!(first.listen, "127.0.0.1:2525");
+    assert!(started.loaded.warnings.is_empty(), "{:?}", started.loaded.warnings);
+    let server = &started.loaded.servers[&name("default")];
+    assert_eq!(server.general.listen, ["127.0.0.1:2525".parse().unwrap()]);
+    let text = fs::read_to_string(&first.files[1]).unwrap();
+    assert!(text.lines().count() < 15, "{text}");
+
+    let again = start(&paths).unwrap();
+    assert!(again.first_start.is_none() && again.degraded.is_none());
+    assert_eq!(again.loaded.revision, started.loaded.revision);
+}
+
+#[test]
+fn an_address_used_by_two_servers_is_shown_in_both_files() {
+    let home = home(&[
+        ("default", &listening("10.1.0.5:25                   # LAN side")),
+        ("printers", &listening("10.1.0.5:25")),
+    ]);
+    let expected = r#"error[E0412]: address used twice
+ --> /etc/servers.d/printers.yaml:4:7
+  |
+4 |     - 10.1.0.5:25
+  |       ^^^^^^^^^^^ already taken
+  |
+ ::: /etc/servers.d/default.yaml:4:7
+  |
+4 |     - 10.1.0.5:25                   # LAN side
+  |       ----------- by server "default""#;
+    assert_eq!(home.said(&load(&home.paths).unwrap_err()), expected);
+}
+
+#[test]
+fn an_address_of_all_takes_every_other_with_its_port() {
+    for (one, other, clash) in [
+        ("0.0.0.0:25", "10.1.0.5:25", true),
+        ("'[::]:25'", "10.1.0.5:25", true),
+        ("0.0.0.0:25", "'[::1]:25'", false),
+        ("0.0.0.0:25", "10.1.0.5:26", false),
+        ("127.0.0.1:0", "127.0.0.1:0", false),
+    ] {
+        let home = home(&[("a", &listening(one)), ("b", &listening(other))]);
+        assert_eq!(load(&home.paths).is_err(), clash, "{one} {other}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_enabled_takes_no_address() {
+    let off = format!("enabled: false\n{}", listening("127.0.0.1:25"));
+    let home = home(&[("a", &listening("127.0.0.1:25")), ("b", &off)]);
+    assert!(load(&home.paths).is_ok());
+}
+
+#[test]
+fn errors_of_all_files_come_in_one_run() {
+    let home = home(&[
+        ("a", &listening("127.0.0.1").replace("version", "versoin")),
+        ("b", "version: 1\ndomains: [{name: b.example, type: alias}]\n"),
+        ("c", "version: [\n"),
+    ]);
+    fs::write(&home.paths.service_file, "version: 1\nservice: {hostnmae: a}\n").unwrap();
+    fs::write(home.paths.servers_dir.join("Bad Name.yaml"), SERVICE).unwrap();
+    let failed = load(&home.paths).unwrap_err();
+    fs::remove_file(home.paths.servers_dir.join("Bad Name.yaml")).unwrap();
+    let codes = |failed: &Failed| failed.diagnostics.iter().map(|d| d.code).collect::<Vec<_>>();
+    assert_eq!(codes(&failed), ["E0421", "E0107", "E0107", "E0101", "E0306", "E0403", "E0014"]);
+    let failed = load(&home.paths).unwrap_err();
+    assert_eq!(codes(&failed), ["E0107", "E0107", "E0101", "E0306", "E0403", "E0014"]);
+}
+
+#[test]
+fn what_is_no_readable_text_is_named() {
+    let home = home(&[]);
+    fs::create_dir(home.paths.servers_dir.join("dir.yaml")).unwrap();
+    fs::write(home.paths.servers_dir.join("latin.yaml"), b"version: 1\nx: \xe4\n").unwrap();
+    fs::write(home.paths.servers_dir.join("huge.yaml"), vec![b'x'; 10_000_000]).unwrap();
+    fs::write(home.paths.servers_dir.join(".hidden.yaml"), "nonsense: [").unwrap();
+    fs::write(home.paths.servers_dir.join("old.yaml.bak"), "nonsense: [").unwrap();
+    let said = home.said(&load(&home.paths).unwrap_err());
+    for part in [
+        "/etc/servers.d/dir.yaml is not a regular file",
+        "/etc/servers.d/huge.yaml is larger than 1MiB",
+        "--> /etc/servers.d/latin.yaml:2:4",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(!said.contains("hidden") && !said.contains("bak"), "{said}");
+}
+
+#[test]
+fn two_servers_cannot_share_a_mail_root_nor_drop_into_a_pickup() {
+    let root = |root: &str, port| format!("store: {{root: {root}}}\n{}", listening(port));
+    let one = home(&[("a", &root("x", "127.0.0.1:1")), ("b", &root("x/./y", "127.0.0.1:2"))]);
+    assert!(one.said(&load(&one.paths).unwrap_err()).contains("E0423"));
+    let two = home(&[(
+        "a",
+        "version: 1\ndomains:\n  - {name: a.example, type: default, drop: {dir: Pickup/sub}}\n",
+    )]);
+    assert!(two.said(&load(&two.paths).unwrap_err()).contains("E0424"));
+}
+
+#[test]
+fn a_broken_file_at_start_lets_the_last_good_state_run() {
+    let good = listening("127.0.0.1:2600");
+    let home = home(&[("default", &good)]);
+    let revision = start(&home.paths).unwrap().loaded.revision;
+    home.put("default", "version: 1\nbroken");
+    let started = start(&home.paths).unwrap();
+    assert_eq!(started.loaded.revision, revision);
+    assert!(started.degraded.unwrap().to_string().contains("default.yaml:2:1"));
+    assert!(load(&home.paths).is_err());
+    assert!(matches!(
+        home.editor().add_alias_domain(&name("default"), &domain("x.example")),
+        Err(EditError::Broken(_))
+    ));
+}
+
+#[test]
+fn a_broken_first_configuration_starts_nothing() {
+    let home = home(&[("default", "version: 2\n")]);
+    assert!(start(&home.paths).is_err());
+}
+
+const COMMENTED: &str = "\
+# ours
+version: 1
+
+domains:   # all of them
+  - {name: example.net, type: default}   # the first
+
+  # partners
+  - name: partner.example
+    type: remote    # theirs
+    relay: yes
+
+# the end
+";
+
+#[test]
+fn domains_are_added_and_removed_without_touching_other_lines() {
+    let home = home(&[("default", COMMENTED)]);
+    let (editor, server) = (home.editor(), name("default"));
+    let change = editor.add_alias_domain(&server, &domain("example.org")).unwrap();
+    assert_eq!(home.text("default"), COMMENTED, "nothing is written before apply");
+    assert!(change.diff.contains("\n+  - {name: example.org, type: alias}\n"), "{}", change.diff);
+    let loaded = change.apply().unwrap();
+    let added = COMMENTED
+        .replace("    relay: yes\n", "    relay: yes\n  - {name: example.org, type: alias}\n");
+    assert_eq!(home.text("default"), added);
+    assert_eq!(load(&home.paths).unwrap(), loaded);
+
+    let spec = RemoteDomainSpec {
+        name: DomainName::parse("*.corp.example").unwrap(),
+        relay: true,
+        helo_only: true,
+        route: vec![HostPort::parse("hub.example:26").unwrap(), HostPort::parse("[::1]").unwrap()],
+    };
+    let loaded = editor.add_remote_domain(&server, &spec).unwrap().apply().unwrap();
+    assert_eq!(loaded.servers[&server].domains.len(), 4);
+    assert!(home.text("default").contains(
+        "\n  - {name: \"*.corp.example\", type: remote, relay: true, helo_only: true, \
+         route: [\"hub.example:26\", \"[::1]\"]}\n"
+    ));
+    for gone in ["*.corp.example", "example.org", "partner.example"] {
+        let gone = DomainName::parse(gone).unwrap();
+        editor.remove_domain(&server, &gone).unwrap().apply().unwrap();
+    }
+    let partner = "  - name: partner.example\n    type: remote    # theirs\n    relay: yes\n";
+    assert_eq!(home.text("default"), COMMENTED.replace(partner, ""));
+}
+
+#[test]
+fn changes_that_make_no_sense_are_refused_by_name() {
+    let home = home(&[("default", COMMENTED)]);
+    let (editor, server) = (home.editor(), name("default"));
+    let exact = |text: &str| DomainName::parse(text).unwrap();
+    assert!(matches!(
+        editor.add_alias_domain(&server, &domain("partner.example")),
+        Err(EditError::DomainExists { .. })
+    ));
+    assert!(matches!(
+        editor.remove_domain(&server, &exact("example.net")),
+        Err(EditError::DefaultDomain { .. })
+    ));
+    assert!(matches!(
+        editor.remove_domain(&server, &exact("nobody.example")),
+        Err(EditError::NoDomain { .. })
+    ));
+    assert!(matches!(
+        editor.remove_domain(&name("other"), &exact("nobody.example")),
+        Err(EditError::NoServer(_))
+    ));
+    assert_eq!(home.text("default"), COMMENTED);
+}
+
+#[test]
+fn a_server_is_created_whole_or_not_at_all() {
+    let home = home(&[("default", &listening("127.0.0.1:25"))]);
+    let mut spec = ServerSpec {
+        listen: vec!["127.0.0.1:2526".to_owned(), "[::1]:2526".to_owned()],
+        domain: domain("printers.example"),
+        root: Some("/srv/mail printers".to_owned()),
+        smart_host: vec![HostPort::parse("relay.example:587").unwrap()],
+        profile: Profile::Iis6,
+        enabled: false,
+    };
+    let printers = name("printers");
+    let loaded = home.editor().create_server(&printers, &spec).unwrap().apply().unwrap();
+    let config = &loaded.servers[&printers];
+    assert_eq!((config.profile, config.enabled), (Profile::Iis6, false));
+    assert_eq!(config.general.listen.len(), 2);
+    assert_eq!(config.store.root.as_deref(), Some(Path::new("/srv/mail printers")));
+    assert_eq!(config.delivery.smart_host, spec.smart_host);
+    assert_eq!(load(&home.paths).unwrap(), loaded);
+    assert!(matches!(
+        home.editor().create_server(&printers, &spec),
+        Err(EditError::ServerExists(_))
+    ));
+    spec =
+        ServerSpec { listen: vec!["127.0.0.1:25".to_owned()], root: None, enabled: true, ..spec };
+    let refused = home.editor().create_server(&name("third"), &spec).unwrap_err();
+    assert!(matches!(&refused, EditError::Refused(_)), "{refused}");
+    assert!(!home.paths.server_file(&name("third")).exists());
+}
+
+#[test]
+fn one_change_at_a_time() {
+    let home = home(&[("default", COMMENTED)]);
+    let (editor, server) = (home.editor(), name("default"));
+    let first = editor.add_alias_domain(&server, &domain("a.example")).unwrap();
+    assert!(matches!(editor.add_alias_domain(&server, &domain("b.example")), Err(EditError::Busy)));
+    drop(first);
+    assert!(editor.add_alias_domain(&server, &domain("b.example")).is_ok());
+}
+
+#[test]
+fn a_change_keeps_the_mode_of_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = home(&[("default", COMMENTED)]);
+    let path = home.paths.server_file(&name("default"));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+    home.editor()
+        .add_alias_domain(&name("default"), &domain("a.example"))
+        .unwrap()
+        .apply()
+        .unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o664);
+    let left = fs::read_dir(&home.paths.servers_dir).unwrap().count();
+    assert_eq!(left, 1, "no draft is left behind");
+}
+
+#[test]
+fn the_history_keeps_each_state_once() {
+    let home = home(&[("default", COMMENTED)]);
+    start(&home.paths).unwrap();
+    start(&home.paths).unwrap();
+    let states = || fs::read_dir(home.paths.state.join("history")).unwrap().count();
+    assert_eq!(states(), 1);
+    let change = home.editor().add_alias_domain(&name("default"), &domain("a.example")).unwrap();
+    change.apply().unwrap();
+    assert_eq!(states(), 2);
+}
