@@ -1,1 +1,319 @@
-//! queue
+//! The queue: the one handle to stored mail.
+//!
+//! In: drafts from the doors, outcomes from deliveries, wishes of operators. Out: leases of due
+//! mail, lists, numbers. Everything above talks to [`Queue`]; only this room knows the store.
+//!
+//! What is asked here is cheap to ask: no verb looks at all mail to answer about some of it. A
+//! panic inside the store aborts the process rather than leaving its locks and its promises in an
+//! unknown state; the supervisor starts it again and recovery sorts things out.
+
+mod guard;
+mod ids;
+
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use mailroot_common::units::{ByteSize, Timestamp};
+use smtpd_core::queue::recipient::Hold;
+use smtpd_core::route::table::{RouteName, Table};
+use tokio::sync::Notify;
+
+use self::ids::Ids;
+use crate::clock::Clock;
+use crate::store::memory::Memory;
+use crate::store::{Change, Pick, Store};
+
+pub use crate::store::{
+    Body, BodyReader, Changes, CommitError, Counts, Draft, Filter, Glob, LargeBody,
+    LargeBodyWriter, Lease, Message, NextDue, ReadError, RouteCount,
+};
+
+/// The one handle to stored mail. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Queue(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    clock: Clock,
+    ids: Ids,
+    work: Arc<Notify>,
+}
+
+impl Queue {
+    /// A queue in memory, for tests: it forgets on drop.
+    #[must_use]
+    pub fn in_memory(clock: Clock, table: Arc<Table>) -> Self {
+        let work = Arc::new(Notify::new());
+        let store = Store::Memory(Arc::new(Memory::new(table, Arc::clone(&work))));
+        Self::over(store, clock, work)
+    }
+
+    fn over(store: Store, clock: Clock, work: Arc<Notify>) -> Self {
+        let ids = Ids::above(store.highest_id());
+        Self(Arc::new(Inner { store, clock, ids, work }))
+    }
+
+    /// Whether new mail is likely to find room; asked before a body is taken.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.0.store.has_room()
+    }
+
+    /// An id nobody has or had, for a message that is about to be accepted with
+    /// [`Queue::accept_as`]. An id that is not used is lost, which harms nobody.
+    #[must_use]
+    pub fn new_id(&self) -> QueueId {
+        self.0.ids.next(self.0.clock.now())
+    }
+
+    /// Begins a body that is too large for memory (over [`Body::MEMORY_MAX`]).
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if no file can be made for it.
+    pub async fn large_body(&self) -> Result<LargeBodyWriter, CommitError> {
+        guard::wait(self.0.store.large_body()).await
+    }
+
+    /// Makes a message durable under a new id. After `Ok` it survives loss of power.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`]; nothing of the message will ever be sent then.
+    pub async fn accept(&self, draft: Draft) -> Result<QueueId, CommitError> {
+        let id = self.new_id();
+        self.accept_as(id, draft).await.map(|()| id)
+    }
+
+    /// Makes a message durable under an id from [`Queue::new_id`].
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`]; nothing of the message will ever be sent then.
+    pub async fn accept_as(&self, id: QueueId, draft: Draft) -> Result<(), CommitError> {
+        guard::wait(self.0.store.commit(id, draft)).await
+    }
+
+    /// Routes that have due mail. Each is named once: whoever gets a name leases from it until a
+    /// lease comes back with fewer messages than it asked for; from then on the route may be named
+    /// again. So a destination that is backing off costs the others nothing.
+    #[must_use]
+    pub fn next_due(&self, now: Timestamp) -> NextDue {
+        guard::call(|| self.0.store.next_due(now))
+    }
+
+    /// Gives a route that [`Queue::next_due`] named back, without having emptied it.
+    pub fn name_again(&self, route: &RouteName) {
+        guard::call(|| self.0.store.name_again(route));
+    }
+
+    /// Waits until [`Queue::next_due`] may have something new to say. For one caller at a time.
+    pub async fn wait_for_work(&self) {
+        self.0.work.notified().await;
+    }
+
+    /// Takes up to `max` messages of a route that are due at `now`, the longest due first.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the disk cannot be read.
+    pub async fn lease(
+        &self,
+        route: &RouteName,
+        now: Timestamp,
+        max: usize,
+    ) -> Result<Vec<Lease>, ReadError> {
+        guard::wait(self.0.store.lease(route, Pick::Due(now), now, max)).await
+    }
+
+    /// Takes up to `max` messages of a route that were accepted before a moment, due or not: for
+    /// the end of their time while the route is backing off.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the disk cannot be read.
+    pub async fn lease_aged(
+        &self,
+        route: &RouteName,
+        accepted_before: Timestamp,
+        max: usize,
+    ) -> Result<Vec<Lease>, ReadError> {
+        let now = self.0.clock.now();
+        guard::wait(self.0.store.lease(route, Pick::Aged(accepted_before), now, max)).await
+    }
+
+    /// The same as [`Queue::lease_aged`], but only recipients whose sender was not yet told of the
+    /// delay.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the disk cannot be read.
+    pub async fn lease_untold(
+        &self,
+        route: &RouteName,
+        accepted_before: Timestamp,
+        max: usize,
+    ) -> Result<Vec<Lease>, ReadError> {
+        let now = self.0.clock.now();
+        guard::wait(self.0.store.lease(route, Pick::Untold(accepted_before), now, max)).await
+    }
+
+    /// Records what became of a lease's recipients together with the reports that causes; returns
+    /// the ids of the reports. All of it is durable when this returns `Ok`. A message whose
+    /// recipients have all reached their end is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`]; no report exists then, and the recipients are due as they were before.
+    pub async fn settle(
+        &self,
+        lease: Lease,
+        changes: Changes,
+        reports: Vec<Draft>,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        let reports: Vec<(QueueId, Draft)> =
+            reports.into_iter().map(|draft| (self.new_id(), draft)).collect();
+        let ids = reports.iter().map(|(id, _)| *id).collect();
+        guard::wait(self.0.store.settle(lease, changes, reports)).await.map(|()| ids)
+    }
+
+    /// Records what became of a lease's recipients without waiting; durable within 50 ms. For
+    /// plain deliveries: after loss of power before that, they are tried again.
+    pub fn settle_later(&self, lease: Lease, changes: Changes) {
+        guard::call(|| self.0.store.settle_later(lease, changes));
+    }
+
+    /// Up to `limit` messages that pass `filter`, by id, beginning after `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the disk cannot be read.
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Vec<Message>, ReadError> {
+        guard::wait(self.0.store.list(filter, after, limit)).await
+    }
+
+    /// One message with the states of all its recipients.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the disk cannot be read.
+    pub async fn show(&self, id: QueueId) -> Result<Option<Message>, ReadError> {
+        guard::wait(self.0.store.show(id)).await
+    }
+
+    /// The content of one message, if it exists.
+    #[must_use]
+    pub fn read(&self, id: QueueId) -> Option<BodyReader> {
+        guard::call(|| self.0.store.read(id))
+    }
+
+    /// Holds messages back until they are released; returns those that exist.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if it cannot be made durable.
+    pub async fn hold(&self, ids: &[QueueId], hold: Hold) -> Result<Vec<QueueId>, CommitError> {
+        self.change(ids, Change::Hold(hold)).await
+    }
+
+    /// Ends holds; returns the messages that exist.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if it cannot be made durable.
+    pub async fn release(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, CommitError> {
+        self.change(ids, Change::Release).await
+    }
+
+    /// Ends messages without a report to anybody; returns those that existed.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if it cannot be made durable.
+    pub async fn remove(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, CommitError> {
+        self.change(ids, Change::Remove).await
+    }
+
+    /// Has every waiting recipient tried at a moment, at once if that has passed; returns the
+    /// messages that exist. Held messages stay held.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if it cannot be made durable.
+    pub async fn retry(&self, ids: &[QueueId], at: Timestamp) -> Result<Vec<QueueId>, CommitError> {
+        self.change(ids, Change::Retry(at)).await
+    }
+
+    async fn change(&self, ids: &[QueueId], change: Change) -> Result<Vec<QueueId>, CommitError> {
+        guard::wait(self.0.store.change(ids, &change)).await
+    }
+
+    /// Sorts all mail anew by another route table, in the background where there is much of it.
+    pub fn set_table(&self, table: Arc<Table>) {
+        guard::call(|| self.0.store.set_table(table));
+    }
+
+    /// How much mail waits.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.0.store.counts()
+    }
+
+    /// How much mail waits on each route.
+    #[must_use]
+    pub fn routes(&self) -> Vec<RouteCount> {
+        self.0.store.routes()
+    }
+
+    /// Octets free on the queue's disk, where that is known.
+    #[must_use]
+    pub fn free(&self) -> Option<ByteSize> {
+        self.0.store.free()
+    }
+
+    /// Makes everything handed in durable and ends the queue's threads; later verbs that write are
+    /// refused.
+    pub async fn close(&self) {
+        guard::wait(self.0.store.close()).await;
+    }
+
+    /// The store in memory, to ask it for faults; nothing if the queue is on disk.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> Option<&Memory> {
+        match &self.0.store {
+            Store::Memory(memory) => Some(memory),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use mailroot_common::status::ReplyCode;
+
+    use super::*;
+    use crate::store::conformance::{draft, route, start, table};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_message_leaves_nothing_and_the_next_is_taken() {
+        let clock = Clock::simulated(start(), 1);
+        let queue = Queue::in_memory(clock, table(&[]));
+        queue.memory().unwrap().refuse(&[io::ErrorKind::StorageFull]);
+        assert!(!queue.has_room());
+        let refused = queue.accept(draft(&["a@x.example"], start(), b"x")).await.unwrap_err();
+        assert_eq!(refused.codes().0, ReplyCode::new(452));
+        assert_eq!(queue.counts().messages, 0);
+        let id = queue.accept(draft(&["a@x.example"], start(), b"x")).await.unwrap();
+        queue.wait_for_work().await;
+        assert_eq!(queue.next_due(start()).routes, [route("mx:x.example")]);
+        let leases = queue.lease(&route("mx:x.example"), start(), 5).await.unwrap();
+        assert_eq!(leases[0].id, id);
+    }
+}

@@ -1,1 +1,301 @@
-//! store
+//! The durable half of the queue: what a message's life needs from storage, verb by verb.
+//!
+//! In: drafts, outcomes, an operator's wishes. Out: leases of due mail, lists, bodies. [`Store`] is
+//! a closed set: [`log::Log`] writes to disk, [`memory::Memory`] forgets on drop and refuses where a
+//! test tells it to. Both pass `conformance`.
+//!
+//! The verbs are those of a message's life, not get and put, so that each arm can be fast in its
+//! own way and what must be durable together is one call. Only the queue room calls them.
+
+mod body;
+#[cfg(test)]
+pub(crate) mod conformance;
+mod error;
+mod lease;
+mod list;
+pub mod memory;
+
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use mailroot_common::units::{ByteSize, Timestamp};
+use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::recipient::{Hold, RecipientStatus};
+use smtpd_core::route::table::{RouteName, Table};
+
+pub use self::body::{Body, BodyReader, LargeBody, LargeBodyWriter};
+pub use self::error::{CommitError, ReadError};
+pub use self::lease::Lease;
+pub use self::list::{Filter, Glob, Message};
+
+/// A message that is not yet mail: what [`Store::commit`] makes durable.
+#[derive(Debug)]
+pub struct Draft {
+    /// Its envelope, frozen from now on.
+    pub envelope: Envelope,
+    /// Its content, header first, lines ended by CRLF, without dot stuffing.
+    pub body: Body,
+}
+
+/// Which mail of a route a lease takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// Recipients whose next attempt has come by this moment.
+    Due(Timestamp),
+    /// Every waiting recipient of messages accepted before this moment, due or not.
+    Aged(Timestamp),
+    /// The same, but only recipients whose sender was not told of the delay.
+    Untold(Timestamp),
+}
+
+/// What an operator wants done with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// No attempt until it is released.
+    Hold(Hold),
+    /// End of the hold.
+    Release,
+    /// Every recipient that waits is tried at this moment, or at once if it has passed.
+    Retry(Timestamp),
+    /// The message ends here, without a report.
+    Remove,
+}
+
+/// What is due, and when to look again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NextDue {
+    /// Routes that have due mail and were not named since a lease of theirs last came back with
+    /// less than it asked for.
+    pub routes: Vec<RouteName>,
+    /// When the next route that is not named above has due mail.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// How much mail waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages stored.
+    pub messages: u64,
+    /// Octets of their bodies.
+    pub octets: u64,
+    /// Messages an operator holds back.
+    pub held: u64,
+    /// Messages of which an attempt is being made.
+    pub active: u64,
+    /// Messages set aside or records skipped because they were damaged.
+    pub damaged: u64,
+    /// Whether the store still reads what was stored before the start; counts grow until then.
+    pub recovering: bool,
+}
+
+/// The mail of one route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteCount {
+    /// The route.
+    pub route: RouteName,
+    /// Messages with a recipient that waits on it.
+    pub messages: u64,
+    /// When the first of them is due; absent if all are held or being tried.
+    pub next_due: Option<Timestamp>,
+}
+
+/// The changes of a settled lease: recipients by their place in the envelope.
+pub type Changes = Vec<(usize, RecipientStatus)>;
+
+/// A place where mail survives, or pretends to.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// Forgets on drop.
+    Memory(Arc<memory::Memory>),
+}
+
+impl Store {
+    /// Whether new mail is likely to find room.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        match self {
+            Self::Memory(memory) => memory.has_room(),
+        }
+    }
+
+    /// Begins a body that is too large for memory.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if no file can be made.
+    pub async fn large_body(&self) -> Result<LargeBodyWriter, CommitError> {
+        match self {
+            Self::Memory(_) => Ok(LargeBodyWriter::memory()),
+        }
+    }
+
+    /// Makes a message durable. After `Ok` it survives loss of power; after `Err` nothing of it
+    /// will ever be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`], which knows what the peer is to hear.
+    pub async fn commit(&self, id: QueueId, draft: Draft) -> Result<(), CommitError> {
+        match self {
+            Self::Memory(memory) => memory.commit(id, draft),
+        }
+    }
+
+    /// Routes with due mail. A route is named once; it is named again after a lease of it came
+    /// back with less than was asked for, or after [`Store::name_again`].
+    #[must_use]
+    pub fn next_due(&self, now: Timestamp) -> NextDue {
+        match self {
+            Self::Memory(memory) => memory.next_due(now),
+        }
+    }
+
+    /// Lets [`Store::next_due`] name a route again.
+    pub fn name_again(&self, route: &RouteName) {
+        match self {
+            Self::Memory(memory) => memory.name_again(route),
+        }
+    }
+
+    /// Takes up to `max` messages of a route for an attempt, the longest due first. Nobody else is
+    /// given their recipients until the lease is settled or dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if an envelope cannot be read; the message concerned is set aside.
+    pub async fn lease(
+        &self,
+        route: &RouteName,
+        pick: Pick,
+        now: Timestamp,
+        max: usize,
+    ) -> Result<Vec<Lease>, ReadError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.lease(route, pick, now, max)),
+        }
+    }
+
+    /// Records what became of a lease's recipients, and the reports that causes: all of it durable
+    /// together when this returns `Ok`. Recipients not named in `changes` are due as before.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`]; the recipients are then due as before, and no report exists.
+    pub async fn settle(
+        &self,
+        mut lease: Lease,
+        changes: Changes,
+        reports: Vec<(QueueId, Draft)>,
+    ) -> Result<(), CommitError> {
+        lease.disarm();
+        match self {
+            Self::Memory(memory) => memory.settle(&lease, changes, reports),
+        }
+    }
+
+    /// Records what became of a lease's recipients without waiting: durable with the next batch,
+    /// at the latest after 50 ms. If the power fails before, they are tried again.
+    pub fn settle_later(&self, mut lease: Lease, changes: Changes) {
+        lease.disarm();
+        match self {
+            Self::Memory(memory) => memory.settle_later(&lease, changes),
+        }
+    }
+
+    /// Does what an operator wants with those of `ids` that exist; returns these.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if it could not be made durable.
+    pub async fn change(
+        &self,
+        ids: &[QueueId],
+        change: &Change,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        match self {
+            Self::Memory(memory) => memory.change(ids, change),
+        }
+    }
+
+    /// Up to `limit` messages that pass `filter`, by id, beginning after `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the store cannot be read.
+    pub async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Vec<Message>, ReadError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.list(filter, after, limit)),
+        }
+    }
+
+    /// One message with the state of all its recipients.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the store cannot be read.
+    pub async fn show(&self, id: QueueId) -> Result<Option<Message>, ReadError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.show(id)),
+        }
+    }
+
+    /// The content of one message.
+    #[must_use]
+    pub fn read(&self, id: QueueId) -> Option<BodyReader> {
+        match self {
+            Self::Memory(memory) => memory.read(id),
+        }
+    }
+
+    /// Gives every waiting recipient the route it has in another table.
+    pub fn set_table(&self, table: Arc<Table>) {
+        match self {
+            Self::Memory(memory) => memory.set_table(table),
+        }
+    }
+
+    /// How much mail waits.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        match self {
+            Self::Memory(memory) => memory.counts(),
+        }
+    }
+
+    /// How much mail waits on each route.
+    #[must_use]
+    pub fn routes(&self) -> Vec<RouteCount> {
+        match self {
+            Self::Memory(memory) => memory.routes(),
+        }
+    }
+
+    /// An id as high as any that was ever given.
+    #[must_use]
+    pub fn highest_id(&self) -> QueueId {
+        match self {
+            Self::Memory(memory) => memory.highest_id(),
+        }
+    }
+
+    /// Octets free on the disk of the store, where that is known.
+    #[must_use]
+    pub fn free(&self) -> Option<ByteSize> {
+        match self {
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// Makes what nobody waited for durable, and ends the store's threads. Later verbs that write
+    /// are refused.
+    pub async fn close(&self) {
+        match self {
+            Self::Memory(memory) => memory.close(),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Ends the process when a panic leaves the store.
+//!
+//! A session that panics ends alone. A store that panics may hold a half-changed index: nothing it
+//! says afterwards can be trusted, so the process ends and recovery rebuilds the index from disk.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+
+/// Aborts the process if it is dropped while a panic unwinds.
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The panic's message and place were printed when it began.
+            std::process::abort();
+        }
+    }
+}
+
+/// Calls the store; a panic in it ends the process.
+pub(super) fn call<T>(verb: impl FnOnce() -> T) -> T {
+    let _guard = AbortOnUnwind;
+    verb()
+}
+
+/// Waits for the store; a panic in it ends the process. A panic of the caller that drops the
+/// future half-way does not: it is the caller's alone.
+pub(super) async fn wait<F: Future>(verb: F) -> F::Output {
+    let mut verb = pin!(verb);
+    poll_fn(|context| {
+        let _guard = AbortOnUnwind;
+        verb.as_mut().poll(context)
+    })
+    .await
+}

@@ -1,0 +1,76 @@
+//! A lease: one message's due recipients, ours alone until the lease is settled or dropped.
+
+use std::io;
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::recipient::RecipientStatus;
+
+use super::body::BodyReader;
+use super::memory::Memory;
+
+/// The right to try recipients of one message. Dropping it without settling makes them due again.
+#[derive(Debug)]
+pub struct Lease {
+    /// The message.
+    pub id: QueueId,
+    /// Its envelope.
+    pub envelope: Arc<Envelope>,
+    /// The leased recipients, by their place in the envelope, as they stand.
+    pub due: Vec<(usize, RecipientStatus)>,
+    /// Octets of the body.
+    pub size: u64,
+    pub(super) holder: Holder,
+}
+
+/// Who takes the recipients back.
+#[derive(Debug)]
+pub(super) enum Holder {
+    /// Nobody: the lease was settled.
+    Nobody,
+    /// The store in memory.
+    Memory(Arc<Memory>),
+}
+
+impl Lease {
+    /// A reader of the body, from its start.
+    #[must_use]
+    pub fn open(&self) -> BodyReader {
+        let reader = match &self.holder {
+            Holder::Nobody => None,
+            Holder::Memory(memory) => memory.read(self.id),
+        };
+        // A message an operator removed meanwhile reads as empty; its lease can no longer be
+        // settled, so an attempt that goes on harms nobody.
+        reader.unwrap_or_else(|| BodyReader::memory(Arc::from([])))
+    }
+
+    /// The header of the message, at most `max` octets of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`BodyReader::next`].
+    pub async fn read_header(&self, max: usize) -> io::Result<Vec<u8>> {
+        self.open().read_header(max).await
+    }
+
+    /// The places of the leased recipients.
+    pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        self.due.iter().map(|(place, _)| *place)
+    }
+
+    /// Makes the drop of this lease do nothing.
+    pub(super) fn disarm(&mut self) {
+        self.holder = Holder::Nobody;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.holder, Holder::Nobody) {
+            Holder::Nobody => {}
+            Holder::Memory(memory) => memory.give_back(self.id, self.places()),
+        }
+    }
+}

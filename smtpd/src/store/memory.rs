@@ -1,0 +1,408 @@
+//! The store in memory: for tests of everything above it, and the measure for the one on disk.
+//!
+//! Simple on purpose: it finds due mail by looking at all of it, so that `conformance` compares the
+//! log's index with something that is right by inspection. It forgets on drop, and it refuses to
+//! commit when a test asks for that.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::recipient::{MessageState, RecipientStatus};
+use smtpd_core::route::table::{RouteName, Table};
+use tokio::sync::Notify;
+
+use super::body::{Body, BodyReader};
+use super::lease::{Holder, Lease};
+use super::list::{Filter, Message};
+use super::{Change, Changes, CommitError, Counts, Draft, NextDue, Pick, RouteCount};
+
+/// Mail in memory.
+#[derive(Debug)]
+pub struct Memory {
+    inner: Mutex<Inner>,
+    work: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    messages: BTreeMap<QueueId, Stored>,
+    table: Arc<Table>,
+    /// Routes that [`Memory::next_due`] has named and whose lease did not come back short since.
+    named: HashSet<RouteName>,
+    highest: QueueId,
+    refusals: Vec<io::ErrorKind>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Stored {
+    envelope: Arc<Envelope>,
+    state: MessageState,
+    body: Arc<[u8]>,
+    /// One for each recipient.
+    leased: Vec<bool>,
+    /// An operator wants an attempt whatever the schedule says.
+    wanted: Vec<bool>,
+}
+
+impl Stored {
+    fn new(draft: Draft) -> Self {
+        let body = match draft.body {
+            Body::Memory(octets) => octets,
+            Body::File(large) => large.into_memory(),
+        };
+        let state = MessageState::fresh(&draft.envelope);
+        let count = state.recipients.len();
+        Self {
+            envelope: Arc::new(draft.envelope),
+            state,
+            body: body.into(),
+            leased: vec![false; count],
+            wanted: vec![false; count],
+        }
+    }
+
+    /// When the recipient at `place` may be tried; nothing if it is not waiting to be.
+    fn due(&self, place: usize) -> Option<Timestamp> {
+        let status = &self.state.recipients[place];
+        let free = self.state.hold.is_none() && !self.leased[place] && !status.phase.is_end();
+        let wanted = self.wanted[place];
+        free.then(|| if wanted { Timestamp::default() } else { status.next_attempt })
+    }
+
+    fn picked(&self, pick: Pick, place: usize) -> bool {
+        let Some(due) = self.due(place) else { return false };
+        match pick {
+            Pick::Due(now) => due <= now,
+            Pick::Aged(before) => self.envelope.accepted_at < before,
+            Pick::Untold(before) => {
+                self.envelope.accepted_at < before && !self.state.recipients[place].delay_told
+            }
+        }
+    }
+
+    fn apply(&mut self, changes: Changes) {
+        for (place, status) in changes {
+            self.state.recipients[place] = status;
+            self.wanted[place] = false;
+        }
+    }
+
+    fn view(&self, id: QueueId, table: &Table) -> Message {
+        Message {
+            id,
+            size: self.body.len() as u64,
+            envelope: Arc::clone(&self.envelope),
+            state: self.state.clone(),
+            active: self.leased.contains(&true),
+            routes: self.routes(table),
+        }
+    }
+
+    fn routes(&self, table: &Table) -> Vec<RouteName> {
+        self.envelope.recipients.iter().map(|to| table.route_name(&to.mailbox)).collect()
+    }
+}
+
+impl Inner {
+    fn check(&mut self) -> Result<(), CommitError> {
+        if self.closed {
+            return Err(CommitError::Closed);
+        }
+        match self.refusals.pop() {
+            Some(kind) => Err(CommitError::from_io(Path::new("memory"), kind.into())),
+            None => Ok(()),
+        }
+    }
+
+    fn insert(&mut self, id: QueueId, draft: Draft) {
+        self.highest = self.highest.max(id);
+        self.messages.insert(id, Stored::new(draft));
+    }
+
+    fn drop_if_done(&mut self, id: QueueId) {
+        if self.messages.get(&id).is_some_and(|stored| stored.state.is_done()) {
+            self.messages.remove(&id);
+        }
+    }
+
+    /// Every waiting (message, route) with the moment its first recipient is due.
+    fn links(&self) -> BTreeMap<(RouteName, QueueId), Option<Timestamp>> {
+        let mut links = BTreeMap::new();
+        for (id, stored) in &self.messages {
+            for (place, route) in stored.routes(&self.table).into_iter().enumerate() {
+                if stored.state.recipients[place].phase.is_end() {
+                    continue;
+                }
+                let link: &mut Option<Timestamp> = links.entry((route, *id)).or_default();
+                if let Some(due) = stored.due(place) {
+                    *link = Some(link.map_or(due, |before| before.min(due)));
+                }
+            }
+        }
+        links
+    }
+}
+
+impl Memory {
+    /// An empty store. `work` is notified when mail may have become due.
+    #[must_use]
+    pub fn new(table: Arc<Table>, work: Arc<Notify>) -> Self {
+        let inner = Inner {
+            messages: BTreeMap::new(),
+            table,
+            named: HashSet::new(),
+            highest: QueueId::from_u64(0),
+            refusals: Vec::new(),
+            closed: false,
+        };
+        Self { inner: Mutex::new(inner), work }
+    }
+
+    /// Makes the next writing verbs fail, the last kind first.
+    pub fn refuse(&self, kinds: &[io::ErrorKind]) {
+        self.lock().refusals.extend_from_slice(kinds);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        let inner = self.lock();
+        !inner.closed && !inner.refusals.last().is_some_and(|k| *k == io::ErrorKind::StorageFull)
+    }
+
+    pub(super) fn commit(&self, id: QueueId, draft: Draft) -> Result<(), CommitError> {
+        let mut inner = self.lock();
+        inner.check()?;
+        if inner.messages.contains_key(&id) {
+            return Err(CommitError::Duplicate { id });
+        }
+        inner.insert(id, draft);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn next_due(&self, now: Timestamp) -> NextDue {
+        let mut inner = self.lock();
+        let mut first: BTreeMap<RouteName, Timestamp> = BTreeMap::new();
+        for ((route, _), due) in inner.links() {
+            if let Some(due) = due
+                && !inner.named.contains(&route)
+            {
+                first.entry(route).and_modify(|before| *before = due.min(*before)).or_insert(due);
+            }
+        }
+        let mut found = NextDue::default();
+        for (route, due) in first {
+            if due <= now {
+                inner.named.insert(route.clone());
+                found.routes.push(route);
+            } else {
+                found.wake_at = Some(found.wake_at.map_or(due, |before| before.min(due)));
+            }
+        }
+        found
+    }
+
+    pub(super) fn name_again(&self, route: &RouteName) {
+        self.lock().named.remove(route);
+        self.work.notify_one();
+    }
+
+    pub(super) fn lease(
+        self: &Arc<Self>,
+        route: &RouteName,
+        pick: Pick,
+        _now: Timestamp,
+        max: usize,
+    ) -> Vec<Lease> {
+        let mut inner = self.lock();
+        let mut found: Vec<(Timestamp, QueueId)> = inner
+            .links()
+            .into_iter()
+            .filter_map(|((name, id), due)| (name == *route).then_some((due?, id)))
+            .collect();
+        found.sort_unstable();
+        let Inner { messages, table, named, .. } = &mut *inner;
+        let mut leases = Vec::new();
+        for (_, id) in found {
+            if leases.len() == max {
+                break;
+            }
+            let Some(stored) = messages.get_mut(&id) else { continue };
+            let mut due = Vec::new();
+            for (place, name) in stored.routes(table).into_iter().enumerate() {
+                if name == *route && stored.picked(pick, place) {
+                    stored.leased[place] = true;
+                    due.push((place, stored.state.recipients[place].clone()));
+                }
+            }
+            if !due.is_empty() {
+                leases.push(Lease {
+                    id,
+                    envelope: Arc::clone(&stored.envelope),
+                    due,
+                    size: stored.body.len() as u64,
+                    holder: Holder::Memory(Arc::clone(self)),
+                });
+            }
+        }
+        if leases.len() < max && matches!(pick, Pick::Due(_)) {
+            named.remove(route);
+        }
+        leases
+    }
+
+    /// Ends the lease of these recipients.
+    pub(super) fn give_back(&self, id: QueueId, places: impl Iterator<Item = usize>) {
+        if let Some(stored) = self.lock().messages.get_mut(&id) {
+            places.for_each(|place| stored.leased[place] = false);
+        }
+        self.work.notify_one();
+    }
+
+    pub(super) fn settle(
+        &self,
+        lease: &Lease,
+        changes: Changes,
+        reports: Vec<(QueueId, Draft)>,
+    ) -> Result<(), CommitError> {
+        let done = self.record(lease.id, changes, reports);
+        self.give_back(lease.id, lease.places());
+        done
+    }
+
+    fn record(
+        &self,
+        id: QueueId,
+        changes: Changes,
+        reports: Vec<(QueueId, Draft)>,
+    ) -> Result<(), CommitError> {
+        let mut inner = self.lock();
+        inner.check()?;
+        // A message an operator removed while it was tried has its end; nobody is told twice.
+        let Some(stored) = inner.messages.get_mut(&id) else { return Ok(()) };
+        stored.apply(changes);
+        inner.drop_if_done(id);
+        for (id, draft) in reports {
+            inner.insert(id, draft);
+        }
+        Ok(())
+    }
+
+    pub(super) fn settle_later(&self, lease: &Lease, changes: Changes) {
+        {
+            let mut inner = self.lock();
+            if let Some(stored) = inner.messages.get_mut(&lease.id) {
+                stored.apply(changes);
+            }
+            inner.drop_if_done(lease.id);
+        }
+        self.give_back(lease.id, lease.places());
+    }
+
+    pub(super) fn change(
+        &self,
+        ids: &[QueueId],
+        change: &Change,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        let mut inner = self.lock();
+        inner.check()?;
+        let mut changed = Vec::new();
+        for id in ids {
+            let Some(stored) = inner.messages.get_mut(id) else { continue };
+            changed.push(*id);
+            match change {
+                Change::Hold(hold) => stored.state.hold = Some(hold.clone()),
+                Change::Release => stored.state.hold = None,
+                Change::Retry(at) => retry(stored, *at),
+                Change::Remove => {
+                    inner.messages.remove(id);
+                }
+            }
+        }
+        self.work.notify_one();
+        Ok(changed)
+    }
+
+    pub(super) fn list(
+        &self,
+        filter: &Filter,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Vec<Message> {
+        let inner = self.lock();
+        let begin = after.map_or(QueueId::from_u64(0), QueueId::next);
+        inner
+            .messages
+            .range(begin..)
+            .map(|(id, stored)| stored.view(*id, &inner.table))
+            .filter(|message| filter.matches(message))
+            .take(limit)
+            .collect()
+    }
+
+    pub(super) fn show(&self, id: QueueId) -> Option<Message> {
+        let inner = self.lock();
+        inner.messages.get(&id).map(|stored| stored.view(id, &inner.table))
+    }
+
+    pub(super) fn read(&self, id: QueueId) -> Option<BodyReader> {
+        self.lock().messages.get(&id).map(|stored| BodyReader::memory(Arc::clone(&stored.body)))
+    }
+
+    pub(super) fn set_table(&self, table: Arc<Table>) {
+        self.lock().table = table;
+        self.work.notify_one();
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let inner = self.lock();
+        let mut counts = Counts::default();
+        for stored in inner.messages.values() {
+            counts.messages += 1;
+            counts.octets += stored.body.len() as u64;
+            counts.held += u64::from(stored.state.hold.is_some());
+            counts.active += u64::from(stored.leased.contains(&true));
+        }
+        counts
+    }
+
+    pub(super) fn routes(&self) -> Vec<RouteCount> {
+        let mut routes: Vec<RouteCount> = Vec::new();
+        for ((route, _), due) in self.lock().links() {
+            match routes.last_mut() {
+                Some(last) if last.route == route => {
+                    last.messages += 1;
+                    last.next_due = [last.next_due, due].into_iter().flatten().min();
+                }
+                _ => routes.push(RouteCount { route, messages: 1, next_due: due }),
+            }
+        }
+        routes
+    }
+
+    pub(super) fn highest_id(&self) -> QueueId {
+        self.lock().highest
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+    }
+}
+
+fn retry(stored: &mut Stored, at: Timestamp) {
+    let statuses = stored.state.recipients.iter_mut().zip(&mut stored.wanted);
+    for (status, wanted) in statuses.filter(|(status, _)| !status.phase.is_end()) {
+        let RecipientStatus { next_attempt, .. } = status;
+        *next_attempt = at;
+        *wanted = false;
+    }
+}
