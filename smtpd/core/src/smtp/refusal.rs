@@ -3,7 +3,9 @@
 //! The words go to strangers, so they say what to do and nothing about our disk or our rules. The
 //! reason is the word of the log (`reason=relay-denied`) and never changes its spelling.
 
-use mailroot_common::status::{Class, EnhancedCode, ReplyCode};
+use mailroot_common::status::{EnhancedCode, ReplyCode};
+
+use crate::policy::Reason;
 
 /// Defines the refusals once.
 macro_rules! refusals {
@@ -130,10 +132,12 @@ refusals! {
         "authentication required";
     /// The client may not send to this domain.
     RelayDenied: 550 permanent 7 1, Error, "relay-denied", "relaying is not allowed";
-    /// A host in the address that is not ours and not to be reached.
-    RecipientRefused: 550 permanent 1 2, Error, "recipient-refused", "recipient not accepted";
     /// What the decision needs could not be looked up.
     PolicyUnavailable: 451 transient 7 0, GoOn, "policy-unavailable",
+        "cannot decide now; try again later";
+
+    /// The same before the greeting, where only 421 and 554 may be said.
+    ConnectUnavailable: 421 transient 7 0, Close, "policy-unavailable",
         "cannot decide now; try again later";
 
     // Sizes and counts.
@@ -193,13 +197,21 @@ refusals! {
     TooSlow: 421 transient 4 2, Close, "too-slow", "message comes too slowly; closing";
 }
 
-impl Refusal {
-    /// Whether trying again may help.
-    #[must_use]
-    pub const fn is_transient(self) -> bool {
-        matches!(self.code().class(), Class::Transient)
+/// What a client is told when policy turns it away.
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::AccessDenied => Self::AccessDenied,
+            Reason::RelayDenied => Self::RelayDenied,
+            Reason::NameUnknown => Self::PolicyUnavailable,
+            Reason::TooManyConnections => Self::TooManyConnections,
+            Reason::TooManyFromClient => Self::TooManyFromClient,
+            Reason::AnonymousForbidden => Self::AuthenticationRequired,
+        }
     }
+}
 
+impl Refusal {
     /// Appends the reply, CRLF included.
     pub fn write(self, out: &mut Vec<u8>) {
         self.write_about(None, out);
@@ -225,6 +237,8 @@ const ABOUT_MAX: usize = 340;
 
 #[cfg(test)]
 mod tests {
+    use mailroot_common::status::Class;
+
     use super::*;
 
     #[test]

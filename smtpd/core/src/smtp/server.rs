@@ -9,6 +9,7 @@
 //! What shaped it: a client may send anything, at any pace, for ever. Every wait has a deadline,
 //! every count a limit with its own refusal, and nothing is kept of what is refused.
 
+mod action;
 mod body;
 mod converse;
 #[cfg(test)]
@@ -18,14 +19,14 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::id::QueueId;
 
+pub use self::action::{Action, End, Hello, Question, Rejection, Stage, Standing, Transaction};
 use super::body::{BodyDecoder, BodyLimits};
 use super::command::{Chunk, Grammar};
 use super::line::{Line, LineReader};
 use super::refusal::{After, Refusal};
-use crate::queue::envelope::{BodyKind, Recipient, Ret};
+use crate::queue::envelope::Recipient;
 
 /// What a virtual server's configuration says about its sessions.
 #[derive(Clone, Debug)]
@@ -58,115 +59,6 @@ pub struct Settings {
 
 /// The span over which the pace of a body is measured.
 pub const RATE_WINDOW: Duration = Duration::from_mins(1);
-
-/// What the client called itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    /// The argument of HELO or EHLO.
-    pub name: String,
-    /// Whether it was EHLO.
-    pub esmtp: bool,
-}
-
-/// A message on its way in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transaction {
-    /// MAIL FROM.
-    pub sender: ReversePath,
-    /// How large the client said the message is; zero is "not said".
-    pub declared_octets: u64,
-    /// BODY of MAIL.
-    pub body: BodyKind,
-    /// SMTPUTF8 of MAIL.
-    pub smtputf8: bool,
-    /// RET of MAIL.
-    pub ret: Option<Ret>,
-    /// ENVID of MAIL, in xtext.
-    pub envid: Option<String>,
-    /// Recipients let in so far.
-    pub recipients: Vec<Recipient>,
-    /// Whether a recipient was refused.
-    refused: bool,
-}
-
-/// What only the house can answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// May the sender of [`Server::transaction`] send? Answer with [`Server::admit`].
-    Sender,
-    /// May the recipient of [`Server::candidate`] be sent to? Answer with [`Server::admit`].
-    Recipient,
-    /// May the body come: is there room? Answer with [`Server::admit`].
-    Body,
-    /// The message is complete. Make it durable and answer with [`Server::committed`].
-    Commit,
-}
-
-/// What the driver has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Answer; the same question comes until it is answered.
-    Answer(Question),
-    /// Tell the log.
-    Rejected(Box<Rejection>),
-}
-
-/// A "no" that was said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// When in the session.
-    pub stage: Stage,
-    /// Why.
-    pub refusal: Refusal,
-    /// The sender, if there was one.
-    pub sender: Option<ReversePath>,
-    /// The recipient, if it was about one.
-    pub recipient: Option<Mailbox>,
-}
-
-/// Where in a session something was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Before the greeting.
-    Connect,
-    /// A line that is no command, or one out of order.
-    Command,
-    /// MAIL.
-    Mail,
-    /// RCPT.
-    Rcpt,
-    /// DATA or BDAT, before the body.
-    Data,
-    /// The body or its end.
-    End,
-    /// Between commands: a limit of the whole session.
-    Session,
-}
-
-impl Stage {
-    /// The word of the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Command => "command",
-            Self::Mail => "mail",
-            Self::Rcpt => "rcpt",
-            Self::Data => "data",
-            Self::End => "end",
-            Self::Session => "session",
-        }
-    }
-}
-
-/// How a session came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The client said QUIT.
-    Quit,
-    /// We closed it.
-    Refused(Refusal),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -365,9 +257,9 @@ impl Server {
         self.transaction.as_ref()
     }
 
-    /// Hands the transaction over, for the envelope; to be asked at [`Question::Commit`] only.
-    pub fn take_transaction(&mut self) -> Option<Transaction> {
-        self.transaction.take()
+    /// Hands the recipients over, for the envelope; to be asked at [`Question::Commit`] only.
+    pub fn take_recipients(&mut self) -> Vec<Recipient> {
+        self.transaction.as_mut().map(|t| std::mem::take(&mut t.recipients)).unwrap_or_default()
     }
 
     /// The recipient that [`Question::Recipient`] is about.
@@ -525,38 +417,6 @@ impl Server {
         self.body.clear();
         if self.body.capacity() > KEPT_OCTETS_MAX {
             self.body = Vec::new();
-        }
-    }
-}
-
-/// Where a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// No HELO or EHLO yet.
-    Greeting,
-    /// No message on its way.
-    Idle,
-    /// Between MAIL and the body.
-    Envelope,
-    /// The body is coming.
-    Body,
-    /// The message is being made durable.
-    Commit,
-    /// The last reply was said.
-    Closing,
-}
-
-impl Standing {
-    /// The word that people see.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Greeting => "greeting",
-            Self::Idle => "idle",
-            Self::Envelope => "envelope",
-            Self::Body => "body",
-            Self::Commit => "commit",
-            Self::Closing => "closing",
         }
     }
 }

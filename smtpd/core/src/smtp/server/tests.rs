@@ -202,8 +202,8 @@ fn stopping_waits_for_a_message_on_its_way_only() {
 #[test]
 fn memory_of_large_bodies_is_given_back() {
     let mut server = Server::new(Arc::new(settings()), Duration::ZERO);
-    let wire =
-        [HELLO_AND_ENVELOPE, b"DATA\r\n\r\n", &b"0123456\r\n".repeat(10_000)[..], b".\r\n"].concat();
+    let wire = [HELLO_AND_ENVELOPE, b"DATA\r\n\r\n", &b"0123456\r\n".repeat(10_000)[..], b".\r\n"]
+        .concat();
     let mut rest = &wire[..];
     while !rest.is_empty() {
         rest = &rest[server.on_octets(rest, Duration::ZERO)..];

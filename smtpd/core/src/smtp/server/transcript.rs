@@ -110,10 +110,11 @@ impl Player {
 
     fn commit(&mut self) {
         self.body.extend_from_slice(self.server.body());
-        let transaction = self.server.take_transaction().unwrap();
-        let recipients = transaction.recipients.iter().map(|r| r.mailbox.to_string()).collect();
+        let sender = self.server.transaction().unwrap().sender.to_string();
+        let recipients = self.server.take_recipients();
+        let recipients = recipients.iter().map(|r| r.mailbox.to_string()).collect();
         let body = std::mem::take(&mut self.body);
-        self.messages.push((transaction.sender.to_string(), recipients, body));
+        self.messages.push((sender, recipients, body));
         self.server.committed(Ok(QueueId::at_millis(1)), self.now);
     }
 
