@@ -138,7 +138,7 @@ fn claim_name(ticket: QueueId, name: &OsStr) -> OsString {
     OsString::from_vec(octets)
 }
 
-fn original_name(claim: &OsStr) -> OsString {
+pub(super) fn original_name(claim: &OsStr) -> OsString {
     let octets = claim.as_bytes();
     let start = octets.iter().position(|&o| o == b'.').map_or(0, |dot| dot + 1);
     OsStr::from_bytes(&octets[start..]).to_owned()

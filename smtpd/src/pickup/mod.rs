@@ -1,4 +1,211 @@
-//! pickup
+//! The Pickup directory: applications put messages there as files, Mailroot sends them.
+//!
+//! In: files that are complete: moved in, or at rest for a while. Out: queued messages, or entries
+//! of Badmail with line and reason. A file is claimed by a rename before it is read ([`claim`]),
+//! read as `smtpd_core::message::pickup` says, committed to the queue, and only then removed. What
+//! is not an ordinary file with one name that we may read is left where it is, listed, and logged
+//! once.
+//!
+//! Whoever may write here may send anywhere and name any sender; so nothing here is trusted but
+//! that right, and no name, link or device in the directory makes us wait, follow or fail.
+
 mod claim;
+mod enter;
+mod read;
 mod settle;
 mod watch;
+mod watcher;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mailroot_common::address::Mailbox;
+use mailroot_common::units::{ByteSize, Span};
+use smtpd_core::message::pickup;
+
+use crate::badmail::Badmail;
+use crate::clock::Clock;
+use crate::directory::{Directory, FileFacts};
+use crate::observe::{Counters, Log};
+use crate::queue::Queue;
+
+/// What the operator decided about a Pickup directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The virtual server's name, for the log.
+    pub server: String,
+    /// Our name, which stands in the trace field.
+    pub fqdn: String,
+    /// Where it is.
+    pub directory: PathBuf,
+    /// How often it is searched.
+    pub poll: Span,
+    /// How long a file must rest that was not moved in.
+    pub settle: Span,
+    /// Whether `X-Sender` and `X-Receiver` are obeyed.
+    pub x_headers: bool,
+    /// Whether lines that begin with a dot carry a second one.
+    pub dot_stuffed: bool,
+    /// Whether bare CR and LF become CRLF (`messages.fix`).
+    pub fix_line_ends: bool,
+    /// Whether `Date` is added where it is missing (`messages.fix`).
+    pub add_date: bool,
+    /// Whether `Message-ID` is added where it is missing (`messages.fix`).
+    pub add_message_id: bool,
+    /// The largest file.
+    pub size_max: ByteSize,
+    /// The largest header, in octets.
+    pub header_octets_max: usize,
+    /// How many recipients one file may name.
+    pub recipients_max: usize,
+    /// How many `Received` fields a message may have.
+    pub hops_max: u32,
+    /// Who sends files that name no sender.
+    pub default_sender: Option<Mailbox>,
+}
+
+/// The handle to one Pickup directory. Cheap to clone.
+#[derive(Clone)]
+pub struct Pickup(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    manner: read::Manner,
+    queue: Queue,
+    badmail: Badmail,
+    clock: Clock,
+    log: Log,
+    counters: Arc<Counters>,
+    refused: Mutex<HashMap<OsString, Left>>,
+}
+
+/// A file that is left where it is.
+struct Left {
+    /// As it was; once it changes it is looked at again. Absent if that would say nothing.
+    facts: Option<FileFacts>,
+    why: String,
+}
+
+impl fmt::Debug for Pickup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pickup").field(&self.0.settings.directory).finish()
+    }
+}
+
+/// A file in Pickup as `pickup list` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its name, printable.
+    pub name: String,
+    /// Octets.
+    pub size: u64,
+    /// What it waits for.
+    pub state: State,
+}
+
+/// What a file in Pickup waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has a name that people use while they write.
+    BeingWritten,
+    /// To be taken soon.
+    Waiting,
+    /// It is ours and not yet in the queue.
+    Claimed,
+    /// It is left where it is, for this reason.
+    Left(String),
+}
+
+impl Pickup {
+    /// A handle; nothing is opened yet.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        queue: Queue,
+        badmail: Badmail,
+        clock: Clock,
+        log: Log,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let manner = read::Manner {
+            parse: pickup::Settings {
+                x_headers: settings.x_headers,
+                header_octets_max: settings.header_octets_max,
+                recipients_max: settings.recipients_max,
+                default_sender: settings.default_sender.clone(),
+            },
+            fix_line_ends: settings.fix_line_ends,
+            dot_stuffed: settings.dot_stuffed,
+            limit: settings.size_max,
+        };
+        let refused = Mutex::default();
+        Self(Arc::new(Inner { settings, manner, queue, badmail, clock, log, counters, refused }))
+    }
+
+    /// Takes files until `stop` is done; files in hand are finished first.
+    pub async fn run(&self, stop: impl Future<Output = ()>) {
+        watcher::Watcher::new(Arc::clone(&self.0)).run(stop).await;
+    }
+
+    /// What lies in the directory, in the order of names, at most `limit` files.
+    ///
+    /// # Errors
+    ///
+    /// The system's error.
+    pub async fn list(&self, limit: usize) -> io::Result<Vec<Waiting>> {
+        let inner = Arc::clone(&self.0);
+        enter::blocking(move || inner.list(limit)).await
+    }
+}
+
+impl Inner {
+    fn list(&self, limit: usize) -> io::Result<Vec<Waiting>> {
+        let pickup = Directory::open(&self.settings.directory)?;
+        let mut found = names(&pickup)?;
+        found.truncate(limit);
+        let refused = lock(&self.refused);
+        let mut waiting = Vec::new();
+        for name in found {
+            // What vanished in the meantime does not wait.
+            let Ok(facts) = pickup.facts(&name) else { continue };
+            if name == claim::CLAIMED {
+                continue;
+            }
+            let state = match refused.get(&name) {
+                Some(left) => State::Left(left.why.clone()),
+                None if claim::is_ignored(&name) => State::BeingWritten,
+                None => State::Waiting,
+            };
+            waiting.push(Waiting { name: enter::shown(&name), size: facts.size, state });
+        }
+        drop(refused);
+        let claimed = pickup.private(claim::CLAIMED)?;
+        for name in names(&claimed)?.into_iter().take(limit.saturating_sub(waiting.len())) {
+            let Ok(facts) = claimed.facts(&name) else { continue };
+            let name = enter::shown(&claim::original_name(&name));
+            waiting.push(Waiting { name, size: facts.size, state: State::Claimed });
+        }
+        Ok(waiting)
+    }
+}
+
+fn names(directory: &Directory) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    directory.each_name(|name| {
+        names.push(name);
+        true
+    })?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

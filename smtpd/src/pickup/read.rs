@@ -21,6 +21,8 @@ pub(super) enum Bad {
     Grew(ByteSize),
     #[error("it has {hops} Received fields (delivery.max_hops is {limit}): it goes in circles")]
     Hops { hops: u32, limit: u32 },
+    #[error("it cannot be queued: {0}")]
+    Unstorable(String),
 }
 
 /// How files are read.
@@ -171,7 +173,8 @@ mod tests {
 
     #[test]
     fn bad_files_say_why() {
-        let bad = |octets: &[u8], manner: &Manner| front(file(octets), manner).unwrap().unwrap_err();
+        let bad =
+            |octets: &[u8], manner: &Manner| front(file(octets), manner).unwrap().unwrap_err();
         assert_eq!(bad(b"", &manner()), Bad::Fault(Fault::Empty));
         let strict = Manner { fix_line_ends: false, ..manner() };
         assert!(bad(b"From: a@b\n", &strict).to_string().contains("line 1 has a bare LF"));

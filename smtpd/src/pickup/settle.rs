@@ -4,7 +4,7 @@
 //! the kernel's change time, which its owner cannot set, lies far enough back, or we have seen the
 //! same file unchanged for that long (the wall clock may have been set).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ impl Settling {
     }
 
     /// Forgets files that are not there any more.
-    pub(super) fn retain(&mut self, names: &HashSet<OsString>) {
-        self.seen.retain(|name, _| names.contains(name));
+    pub(super) fn retain(&mut self, is_there: impl Fn(&OsStr) -> bool) {
+        self.seen.retain(|name, _| is_there(name));
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
     fn files_that_are_gone_are_forgotten() {
         let mut settling = Settling::default();
         assert!(look(&mut settling, &facts(5, 10_000), 0).is_some());
-        settling.retain(&HashSet::new());
+        settling.retain(|_| false);
         assert!(settling.seen.is_empty());
     }
 }

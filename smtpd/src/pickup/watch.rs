@@ -26,6 +26,13 @@ impl AsRawFd for Handle {
     }
 }
 
+#[expect(unsafe_code, reason = "tokio asks for this promise; it has no safe door for inotify")]
+fn register(handle: Handle) -> io::Result<AsyncFd<Handle>> {
+    // SAFETY: the handle owns its descriptor, always names the same one, and closes it only when
+    // it is dropped, which the `AsyncFd` that owns it does last.
+    Ok(unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE)? })
+}
+
 /// What was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
@@ -44,7 +51,7 @@ impl Watch {
             | AddWatchFlags::IN_ONLYDIR
             | AddWatchFlags::IN_DONT_FOLLOW;
         inotify.add_watch(path, mask)?;
-        Ok(Self(AsyncFd::with_interest(Handle(inotify), Interest::READABLE)?))
+        Ok(Self(register(Handle(inotify))?))
     }
 
     /// Waits for the next notices.

@@ -1,0 +1,261 @@
+//! One claimed file on its way into the queue, or into Badmail.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::message::header::readable;
+use smtpd_core::message::pickup::Parsed;
+use smtpd_core::message::received::{self, Entry, Trace};
+use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
+
+use super::claim::Claimed;
+use super::read::{Bad, Front, PIECE_OCTETS, front};
+use super::{Inner, Settings};
+use crate::badmail::{BadmailError, Reason, Record};
+use crate::directory::FileFacts;
+use crate::observe::Level;
+use crate::queue::{Body, CommitError, Draft};
+
+use std::os::unix::ffi::OsStrExt;
+
+/// Why a claim stays a claim for now.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stuck {
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Badmail(#[from] BadmailError),
+    #[error("cannot read the file: {0}")]
+    Read(#[from] io::Error),
+}
+
+/// What became of a file that was not stuck.
+enum Step<T> {
+    Good(T),
+    Bad(Bad),
+}
+
+/// Makes a claimed file a queued message, or keeps it in Badmail. After `Ok` the claim may go.
+pub(super) async fn enter(inner: &Arc<Inner>, claimed: Claimed) -> Result<(), Stuck> {
+    let Claimed { name, file, facts, .. } = claimed;
+    // Badmail wants the file from its start, whatever was read of it.
+    let again = file.try_clone()?;
+    let shown = readable(name.as_bytes());
+    let bad = match queue(inner, file, &shown).await? {
+        Step::Good(()) => return Ok(()),
+        Step::Bad(bad) => bad,
+    };
+    inner.counters.pickup_bad.add_one();
+    keep(inner, again, &facts, &shown, &bad).await?;
+    Ok(())
+}
+
+async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<()>, Stuck> {
+    let manner = inner.manner.clone();
+    let Front { parsed, body, mut reading } = match blocking(move || front(file, &manner)).await? {
+        Ok(front) => front,
+        Err(bad) => return Ok(Step::Bad(bad)),
+    };
+    let limit = inner.settings.hops_max;
+    if parsed.facts.hops >= limit {
+        return Ok(Step::Bad(Bad::Hops { hops: parsed.facts.hops, limit }));
+    }
+    let id = inner.queue.new_id();
+    let now = inner.clock.now();
+    let mut octets =
+        Vec::with_capacity(received::PREFIX_OCTETS_MAX.min(512) + parsed.header.len() + body.len());
+    write_prefix(&mut octets, &inner.settings, &parsed, id, now);
+    octets.extend_from_slice(&parsed.header);
+    octets.extend_from_slice(&body);
+    drop(body);
+    let body = if reading.is_done() && octets.len() <= Body::MEMORY_MAX {
+        Body::Memory(octets)
+    } else {
+        let mut writer = inner.queue.large_body().await?;
+        loop {
+            writer.append(&octets).await?;
+            if reading.is_done() {
+                break;
+            }
+            octets.clear();
+            let read = blocking(move || {
+                let done = reading.piece(&mut octets)?;
+                Ok(done.map(|()| (reading, octets)))
+            });
+            match read.await? {
+                Ok(back) => (reading, octets) = back,
+                Err(bad) => return Ok(Step::Bad(bad)),
+            }
+        }
+        Body::File(writer.finish().await?)
+    };
+    let size = body.size();
+    let envelope = envelope(inner, parsed, reading.is_eight_bit(), id, now, shown);
+    let line = received_line(&envelope);
+    match inner.queue.accept_as(id, Draft { envelope, body }).await {
+        Ok(()) => {}
+        // The envelope is at fault, not the disk: waiting would not help.
+        Err(error @ CommitError::TooLarge { .. }) => {
+            return Ok(Step::Bad(Bad::Unstorable(error.to_string())));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    inner.counters.pickup_taken.add_one();
+    inner.counters.messages_received.add_one();
+    inner.counters.octets_received.add(size);
+    line.log(inner, id, size, shown);
+    Ok(Step::Good(()))
+}
+
+/// Our trace field, and what the message lacks.
+fn write_prefix(
+    out: &mut Vec<u8>,
+    settings: &Settings,
+    parsed: &Parsed,
+    id: QueueId,
+    now: Timestamp,
+) {
+    let only_recipient = match &parsed.recipients[..] {
+        [mailbox] => Some(mailbox),
+        _ => None,
+    };
+    let by = &settings.fqdn;
+    Trace { entry: Entry::Pickup, by, id: Some(id), only_recipient, at: now }.write(out);
+    let date = (settings.add_date && !parsed.facts.has_date).then_some(now);
+    let wants_id = settings.add_message_id && !parsed.facts.has_message_id;
+    received::write_missing(out, date, wants_id.then_some(id), by);
+}
+
+fn envelope(
+    inner: &Inner,
+    parsed: Parsed,
+    is_eight_bit: bool,
+    id: QueueId,
+    now: Timestamp,
+    shown: &str,
+) -> Envelope {
+    let Parsed { sender, recipients, facts, .. } = parsed;
+    // Only addresses ask for SMTPUTF8: programs that put raw octets into a Subject have been
+    // served with 8BITMIME for decades, and a hop without SMTPUTF8 would have to refuse them.
+    let smtputf8 = recipients.iter().chain(sender.mailbox()).any(|mailbox| !mailbox.is_ascii());
+    let settings = &inner.settings;
+    let added_id = (settings.add_message_id && !facts.has_message_id)
+        .then(|| format!("<{id}@{}>", settings.fqdn));
+    Envelope {
+        sender,
+        recipients: recipients.into_iter().map(Recipient::plain).collect(),
+        accepted_at: now,
+        body: if is_eight_bit { BodyKind::EightBitMime } else { BodyKind::SevenBit },
+        smtputf8,
+        ret: None,
+        envid: None,
+        hops: facts.hops + 1,
+        origin: Origin {
+            via: Via::Pickup,
+            client: None,
+            helo: None,
+            session: None,
+            source: Some(shown.to_owned()),
+        },
+        message_id: facts.message_id.or(added_id),
+        subject: facts.subject,
+    }
+}
+
+/// What the log says of an envelope, kept while the queue has it.
+struct ReceivedLine {
+    recipients: usize,
+    from: String,
+    message_id: Option<String>,
+    subject: Option<String>,
+}
+
+fn received_line(envelope: &Envelope) -> ReceivedLine {
+    ReceivedLine {
+        recipients: envelope.recipients.len(),
+        from: format!("<{}>", envelope.sender),
+        message_id: envelope.message_id.clone(),
+        subject: envelope.subject.clone(),
+    }
+}
+
+impl ReceivedLine {
+    fn log(&self, inner: &Inner, id: QueueId, size: u64, shown: &str) {
+        let line = inner.log.line(Level::Info, "received");
+        let line = line
+            .word("server", &inner.settings.server)
+            .word("id", id)
+            .word("via", "pickup")
+            .word("size", size)
+            .word("nrcpt", self.recipients)
+            .word("from", &self.from)
+            .maybe("msgid", self.message_id.as_ref());
+        let line = match &self.subject {
+            Some(subject) => line.text("subject", subject),
+            None => line,
+        };
+        line.text("file", shown).send();
+    }
+}
+
+async fn keep(
+    inner: &Arc<Inner>,
+    mut file: File,
+    facts: &FileFacts,
+    shown: &str,
+    bad: &Bad,
+) -> Result<(), Stuck> {
+    let written = Timestamp::from_millis(facts.modified_millis);
+    let reason = match bad {
+        Bad::Hops { .. } => Reason::HopCount,
+        Bad::Fault(_) | Bad::LineEnd(_) | Bad::Grew(_) => Reason::BadPickupFile,
+        Bad::Unstorable(_) => Reason::General,
+    };
+    let mut incoming = inner.badmail.begin(Record {
+        id: inner.queue.new_id(),
+        at: inner.clock.now(),
+        reason,
+        detail: format!("{shown}: {bad}"),
+        sender: None,
+        recipients: Vec::new(),
+        source: Some(format!("Pickup/{shown}, written by uid {} at {written}", facts.uid)),
+        envelope: None,
+    });
+    // What grew while it was read is cut where it was allowed to end.
+    let mut left = inner.manner.limit.as_u64().saturating_add(1);
+    file.rewind()?;
+    let mut piece = Vec::new();
+    while left > 0 {
+        let most = left.min(PIECE_OCTETS as u64);
+        (file, piece) = blocking(move || {
+            piece.clear();
+            (&mut file).take(most).read_to_end(&mut piece)?;
+            Ok((file, piece))
+        })
+        .await?;
+        if piece.is_empty() {
+            break;
+        }
+        left -= piece.len() as u64;
+        incoming.append(&piece).await?;
+    }
+    incoming.finish().await?;
+    Ok(())
+}
+
+/// Runs what waits for the disk where waiting harms nobody.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// A file's name for people: bounded, printable, on one line.
+pub(super) fn shown(name: &OsStr) -> String {
+    readable(name.as_bytes())
+}
