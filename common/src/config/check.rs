@@ -68,7 +68,7 @@ fn domains(config: &ServerConfig, node: &Node, reader: &mut Reader) {
             .help("make the others aliases:  type: alias");
         reader.report(diagnostic);
     }
-    if defaults.is_empty() && types.iter().all(|(_, value)| is_type(value)) {
+    if defaults.is_empty() && all_typed(node) {
         let span = reader.origins.get("domains").cloned().unwrap_or(0..0);
         let label = if config.domains.is_empty() { "no domains" } else { "none of these" };
         let diagnostic = Diagnostic::error("E0403", "the server has no default domain")
@@ -78,8 +78,15 @@ fn domains(config: &ServerConfig, node: &Node, reader: &mut Reader) {
     }
 }
 
-fn is_type(node: &Node) -> bool {
-    matches!(node.text(), Some("default" | "alias" | "remote"))
+/// Whether every entry says what it is; one that does not may have been meant as the default.
+fn all_typed(node: &Node) -> bool {
+    let Kind::Map(pairs) = &node.kind else { return true };
+    let Some((_, list)) = pairs.iter().find(|(key, _)| key.text == "domains") else { return true };
+    let known = |node: &Node| matches!(node.text(), Some("default" | "alias" | "remote"));
+    list.items().iter().all(|item| match &item.kind {
+        Kind::Map(keys) => keys.iter().any(|(key, value)| key.text == "type" && known(value)),
+        Kind::Scalar { .. } | Kind::List(_) => false,
+    })
 }
 
 /// Finds a server that the world can reach and that relays for the world.

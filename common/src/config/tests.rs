@@ -82,3 +82,446 @@ fn host_bits_are_shown_with_both_readings() {
   = help: did you mean the network 10.1.0.0/16 or the single host 10.1.2.3?";
     assert_eq!(one_error(&text).render(), expected);
 }
+
+/// Code, line and column of everything found in a server file.
+fn found(text: &str) -> Vec<(&'static str, usize, usize)> {
+    let diagnostics = match server(text) {
+        Ok((_, warnings)) => warnings,
+        Err(diagnostics) => diagnostics,
+    };
+    let place = |diagnostic: &Diagnostic| {
+        diagnostic
+            .place()
+            .map_or((diagnostic.code, 0, 0), |at| (diagnostic.code, at.line, at.column))
+    };
+    diagnostics.iter().map(place).collect()
+}
+
+/// Bad bodies, which begin on line 3, and the places of what is wrong with them.
+const BAD: &[(&str, &[(&str, usize, usize)])] = &[
+    ("genral: {}\n", &[("E0107", 3, 1)]),
+    ("general: {listen: 25}\n", &[("E0306", 3, 19)]),
+    ("general: {listen: '127.0.0.1:025'}\n", &[("E0306", 3, 19)]),
+    ("general: {listen: '127.0.0.1:65536'}\n", &[("E0306", 3, 19)]),
+    ("general: {listen: 010.0.0.1:25}\n", &[("E0306", 3, 19)]),
+    ("general:\n  listen:\n    - 127.0.0.1:25\n    - 127.0.0.1:25\n", &[("E0412", 6, 7)]),
+    ("general:\n  listen: []\n", &[("W0415", 4, 11)]),
+    ("general:\n  max_connections: 0\n", &[("E0204", 4, 20)]),
+    ("general:\n  max_connections: 0x10\n", &[("E0202", 4, 20)]),
+    ("general:\n  max_connections: 0100\n", &[("E0202", 4, 20)]),
+    ("general:\n  max_connections: -1\n", &[("E0202", 4, 20)]),
+    ("general:\n  max_connections: 1e3\n", &[("E0202", 4, 20)]),
+    ("general:\n  max_connections: 99999999999\n", &[("E0202", 4, 20)]),
+    ("general:\n  max_connections: never\n", &[("E0202", 4, 20)]),
+    ("general:\n  max_connections:\n", &[("E0103", 4, 3)]),
+    ("general:\n  max_connections: [1]\n", &[("E0106", 4, 20)]),
+    ("general:\n  idle_timeout: 5\n", &[("E0203", 4, 17)]),
+    ("general:\n  idle_timeout: 5 min\n", &[("E0203", 4, 17)]),
+    ("general:\n  idle_timeout: 0s\n", &[("E0204", 4, 17)]),
+    ("general:\n  banner: \"a\\r\\n250 ok\"\n", &[("E0211", 4, 11)]),
+    ("general:\n  extensions: [PIPELINING, PIPELINE]\n", &[("E0206", 4, 28)]),
+    ("general:\n  extensions: BINARYMIME\n", &[("E0416", 4, 15)]),
+    ("general: nothing\n", &[("E0105", 3, 10)]),
+    ("access:\n  relay: {policy: allexcept}\n", &[("E0206", 4, 19)]),
+    ("access:\n  relay: {list: [300.1.1.1]}\n", &[("E0307", 4, 18)]),
+    ("access:\n  relay: {list: ['a b']}\n", &[("E0307", 4, 18)]),
+    (
+        "access:\n  relay: {list: [{net: 10.0.0.1/8, coment: x}]}\n",
+        &[("E0305", 4, 24), ("E0107", 4, 36)],
+    ),
+    ("access:\n  relay: {list: [{comment: x}]}\n", &[("E0104", 4, 18)]),
+    ("access:\n  connect: {list: mx.example.net}\n", &[("W0311", 4, 19)]),
+    ("access:\n  reverse_dns: maybe\n", &[("E0201", 4, 16)]),
+    ("messages: {max_size: 35}\n", &[("E0205", 3, 22)]),
+    ("messages: {max_size: 35 apples}\n", &[("E0205", 3, 22)]),
+    ("messages: {max_size: 1B}\n", &[("E0204", 3, 22)]),
+    ("messages: {max_size: 99999999999999TiB}\n", &[("E0205", 3, 22)]),
+    ("messages: {max_size: 1GiB}\n", &[("E0406", 3, 22)]),
+    ("messages: {max_size: unlimited}\n", &[("E0406", 3, 22)]),
+    ("messages: {max_session_size: 1MiB}\n", &[("E0406", 3, 30)]),
+    ("messages: {ndr_copy_to: postmaster}\n", &[("E0302", 3, 25)]),
+    ("messages: {fix: dates}\n", &[("E0206", 3, 17)]),
+    ("delivery: {smart_host: 'relay.example:'}\n", &[("E0303", 3, 24)]),
+    ("delivery: {smart_host: 'relay.example:0'}\n", &[("E0303", 3, 24)]),
+    ("delivery: {smart_host: 'a b'}\n", &[("E0303", 3, 24)]),
+    ("delivery: {smart_host: '300.1.2.3'}\n", &[("E0303", 3, 24)]),
+    ("delivery: {smart_host: '[::1'}\n", &[("E0303", 3, 24)]),
+    ("delivery: {smart_host: '127.0.0.1'}\n", &[("E0414", 3, 24)]),
+    ("delivery: {direct_first: on_dns_failure}\n", &[("E0411", 3, 26)]),
+    ("delivery: {source: [10.0.0.1, 10.0.0.2]}\n", &[("E0413", 3, 31)]),
+    ("delivery: {ip_version: 5}\n", &[("E0206", 3, 24)]),
+    ("delivery: {max_hops: 0}\n", &[("E0204", 3, 22)]),
+    ("delivery: {fqdn: -bad}\n", &[("E0301", 3, 18)]),
+    ("delivery:\n  outbound: {retry: []}\n", &[("E0408", 4, 21)]),
+    ("delivery:\n  outbound: {retry: [1m, 0s]}\n", &[("E0204", 4, 26)]),
+    ("delivery:\n  outbound: {retry: [1m, forever]}\n", &[("E0203", 4, 26)]),
+    ("delivery:\n  outbound: {expire: 1h}\n", &[("W0409", 4, 22)]),
+    ("delivery:\n  outbound: {quick_retries: 3}\n", &[("E0410", 4, 29)]),
+    ("delivery:\n  connections: {per_domain: 2000}\n", &[("E0407", 4, 29)]),
+    ("delivery:\n  connections: {max: 10}\n", &[("E0407", 4, 22)]),
+    ("store: {root: ../other}\n", &[("E0210", 3, 15)]),
+    ("store: {segment_size: 1KiB}\n", &[("E0204", 3, 23)]),
+    ("profile: iis5\n", &[("E0206", 3, 10)]),
+    ("enabled: ja\n", &[("E0201", 3, 10)]),
+];
+
+#[test]
+fn every_bad_value_is_found_at_its_place() {
+    for (body, expected) in BAD {
+        let text = with_body(body);
+        assert_eq!(
+            found(&text),
+            *expected,
+            "{text}\n{:?}",
+            server(&text).err().map(|d| render_all(&d))
+        );
+    }
+}
+
+/// Whole files with bad domains.
+const BAD_DOMAINS: &[(&str, &[(&str, usize, usize)])] = &[
+    ("", &[("E0403", 0, 0)]),
+    ("domains: []\n", &[("E0403", 2, 10)]),
+    ("domains: example.net\n", &[("E0106", 2, 10)]),
+    ("domains:\n  - {name: a.example, type: alias}\n", &[("E0403", 3, 3)]),
+    ("domains:\n  - {name: a.example, type: defualt}\n", &[("E0206", 3, 29)]),
+    ("domains:\n  - {name: a.example}\n", &[("E0104", 3, 5)]),
+    ("domains:\n  - {type: default}\n", &[("E0104", 3, 5)]),
+    ("domains:\n  - {name: a..example, type: default}\n", &[("E0301", 3, 12)]),
+    ("domains:\n  - {name: '*.a.example', type: default}\n", &[("E0405", 3, 12)]),
+    (
+        "domains:\n  - {name: a.example, type: default}\n  - {name: b.example, type: default}\n",
+        &[("E0402", 4, 29)],
+    ),
+    (
+        "domains:\n  - {name: a.example, type: default}\n  - {name: A.Example, type: alias}\n",
+        &[("E0401", 4, 12)],
+    ),
+    (
+        "domains:\n  - {name: a.example, type: default, relay: true}\n  - {name: b.example, type: alias, drop: {}}\n",
+        &[("E0404", 3, 45), ("E0404", 4, 42)],
+    ),
+    (
+        "domains:\n  - {name: a.example, type: default}\n  - {name: b.example, type: remote, route: []}\n",
+        &[("E0303", 4, 44)],
+    ),
+];
+
+#[test]
+fn bad_domains_are_found_at_their_places() {
+    for (body, expected) in BAD_DOMAINS {
+        let text = format!("version: 1\n{body}");
+        let said = server(&text).err().map(|d| render_all(&d)).unwrap_or_default();
+        let without_place: Vec<_> = found(&text)
+            .into_iter()
+            .map(
+                |(code, line, column)| {
+                    if body.is_empty() { (code, 0, 0) } else { (code, line, column) }
+                },
+            )
+            .collect();
+        assert_eq!(without_place, *expected, "{text}\n{said}");
+    }
+}
+
+#[test]
+fn all_errors_of_a_file_come_at_once_in_the_order_of_the_file() {
+    let text = with_body(
+        "general:\n  listen: nowhere\n  idle_timeout: 5\nmessages:\n  max_siz: 1MiB\n  max_size: 5\n",
+    );
+    assert_eq!(
+        found(&text),
+        [("E0306", 4, 11), ("E0203", 5, 17), ("E0107", 7, 3), ("E0205", 8, 13)]
+    );
+}
+
+#[test]
+fn an_open_relay_needs_a_listener_that_others_reach_and_can_be_insisted_on() {
+    let relay = |listen: &str, relay: &str| {
+        with_body(&format!("general: {{listen: {listen}}}\naccess: {{relay: {{{relay}}}}}\n"))
+    };
+    assert!(found(&relay("127.0.0.1:25", "list: 0.0.0.0/0")).is_empty());
+    assert_eq!(found(&relay("10.0.0.1:25", "list: 0.0.0.0/0")), [("E0310", 4, 24)]);
+    assert_eq!(found(&relay("0.0.0.0:25", "policy: all-except")), [("E0310", 4, 26)]);
+    assert_eq!(
+        found(&relay("10.0.0.1:25", "list: 0.0.0.0/0, i_want_an_open_relay: true")),
+        [("W0310", 4, 24)]
+    );
+    let by_default = with_body("profile: iis6\naccess: {relay: {list: [\"::/0\"]}}\n");
+    assert_eq!(found(&by_default), [("E0310", 4, 25)]);
+}
+
+#[test]
+fn words_are_words_and_booleans_are_booleans() {
+    let text = with_body(
+        "description: no\nenabled: off\naccess: {reverse_dns: YES}\ngeneral: {banner: 1.10}\n",
+    );
+    let (config, warnings) = server(&text).unwrap();
+    assert!(warnings.is_empty());
+    assert_eq!(config.description.as_deref(), Some("no"));
+    assert!(!config.enabled && config.access.reverse_dns);
+    assert_eq!(config.general.banner, "1.10");
+}
+
+#[test]
+fn lists_of_one_may_be_scalars_and_words_stand_for_no_limit() {
+    let text = with_body(
+        "general: {listen: \"[::1]:25\", max_connections: unlimited}\n\
+         access: {relay: {list: {net: 10.1.0.0/16, comment: LAN}}}\n\
+         delivery:\n  outbound: {retry: 10m, delay_notice: never}\n  connections: {reuse: never}\n\
+         messages: {max_session_size: unlimited, badmail: {keep: unlimited}}\n",
+    );
+    let (config, warnings) = server(&text).unwrap();
+    assert!(warnings.is_empty(), "{}", render_all(&warnings));
+    assert_eq!(config.general.listen, ["[::1]:25".parse().unwrap()]);
+    assert_eq!(config.general.max_connections, Limit::Unlimited);
+    assert_eq!(config.access.relay.list[0].comment.as_deref(), Some("LAN"));
+    assert_eq!(config.delivery.outbound.retry, [crate::units::Span::minutes(10)]);
+    assert_eq!(config.delivery.outbound.delay_notice, Wait::Never);
+    assert_eq!(config.delivery.connections.reuse, Wait::Never);
+    assert_eq!(config.messages.badmail.keep, Limit::Unlimited);
+}
+
+#[test]
+fn domains_carry_what_their_type_has() {
+    let text = "version: 1
+domains:
+- name: example.net
+  type: default
+  drop: {quota: 1GiB, format: maildir, dir: Inbox}
+- {name: example.org, type: alias}
+- name: \"*.corp.example\"
+  type: remote
+  relay: true
+  helo_only: true
+  route: [hub.corp.example, \"[192.0.2.7]:26\", 192.0.2.8]
+- {name: plain.example, type: remote}
+";
+    let (config, warnings) = server(text).unwrap();
+    assert!(warnings.is_empty());
+    let DomainKind::Default(drop) = &config.domains[0].kind else { panic!("{:?}", config.domains) };
+    assert_eq!(drop.quota, Limit::At(crate::units::ByteSize::gib(1)));
+    assert!(config.domains[1].is_local() && !config.domains[2].is_local());
+    let DomainKind::Remote { relay: true, helo_only: true, route: DomainRoute::Hosts(hosts) } =
+        &config.domains[2].kind
+    else {
+        panic!("{:?}", config.domains)
+    };
+    let hosts: Vec<String> = hosts.iter().map(HostPort::to_string).collect();
+    assert_eq!(hosts, ["hub.corp.example", "[192.0.2.7]:26", "[192.0.2.8]"]);
+    assert_eq!(config.domains[2].name.to_string(), "*.corp.example");
+    assert!(matches!(
+        config.domains[3].kind,
+        DomainKind::Remote { relay: false, helo_only: false, route: DomainRoute::Mx }
+    ));
+}
+
+#[test]
+fn the_service_file_is_read_and_checked() {
+    let text = "---\nversion: 1\nservice: {hostname: Relay1.Example.net, threads: 4, min_free: 1GiB}\n\
+        control:\n  operators:\n    - root\n    - \"%mailroot-operators\"\n    - {who: anna, role: viewer}\n\
+        dns: {resolvers: [127.0.0.1:5353, \"::1\", \"[::1]:54\"], timeout: 2s}\n\
+        logging: {target: file, file: /var/log/m.log, format: json, level: debug}\n";
+    let (config, warnings) = parse_service(text, "mailroot.yaml").unwrap();
+    assert!(warnings.is_empty());
+    assert_eq!(config.service.hostname.as_ref().unwrap().as_str(), "relay1.example.net");
+    assert_eq!(config.service.threads, Auto::Count(4));
+    assert_eq!(config.control.operators[2].role, control::Role::Viewer);
+    let dns::Resolvers::List(list) = &config.dns.resolvers else { panic!("{:?}", config.dns) };
+    let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+    assert_eq!(list, ["127.0.0.1:5353", "[::1]:53", "[::1]:54"]);
+    assert_eq!(parse_service("version: 1", "m").unwrap().0.dns.resolvers, dns::Resolvers::System);
+
+    for (bad, code) in [
+        ("", "E0101"),
+        ("service: {}\n", "E0101"),
+        ("version: 2\n", "E0102"),
+        ("version: \n", "E0102"),
+        ("version: 1\nlogging: {target: file}\n", "E0104"),
+        ("version: 1\nservice: {store: spool}\n", "E0210"),
+        ("version: 1\ncontrol: {operators: ['%']}\n", "E0308"),
+        ("version: 1\ncontrol: {operators: [{who: a, role: king}]}\n", "E0206"),
+        ("version: 1\ndns: {resolvers: []}\n", "E0309"),
+        ("version: 1\ndns: {resolvers: dns.example}\n", "E0309"),
+        ("version: 1\nhttp: {}\n", "E0107"),
+    ] {
+        let found = parse_service(bad, "mailroot.yaml").unwrap_err();
+        let codes: Vec<_> = found.iter().map(|diagnostic| diagnostic.code).collect();
+        assert_eq!(codes, [code], "{bad}");
+    }
+}
+
+/// The original's defaults as its dossier gives them (`iis-smtp.md` 1.2 to 1.5, 2.1 and 3.2).
+const ORIGINAL: &[(&str, &str)] = &[
+    ("general.listen", "0.0.0.0:25"),           // ServerBindings ":25:"
+    ("general.max_connections", "unlimited"),   // MaxConnections
+    ("general.idle_timeout", "10m"),            // ConnectionTimeout 600 s
+    ("general.max_errors", "unlimited"),        // MaxSmtpErrors
+    ("access.reverse_dns", "false"),            // EnableReverseDnsLookup
+    ("access.connect.policy", "all-except"),    // IPSecurity: empty, all may connect
+    ("access.connect.list", "none"),            // IPSecurity
+    ("access.relay.policy", "only"),            // RelayIpList
+    ("access.relay.list", "none"),              // RelayIpList
+    ("messages.max_size", "2MiB"),              // MaxMessageSize 2097152
+    ("messages.max_session_size", "10MiB"),     // MaxSessionSize 10485760
+    ("messages.max_per_connection", "20"),      // MaxBatchedMessages
+    ("messages.max_recipients", "100"),         // MaxRecipients
+    ("messages.ndr_copy_to", "none"),           // SendNdrTo
+    ("messages.ndr_full_message", "true"),      // ux.md 3.3
+    ("messages.badmail.keep", "unlimited"),     // nothing ever purges it
+    ("messages.badmail.max_size", "unlimited"), // MaxBadMailFolderSize
+    ("delivery.outbound.retry", "15m, 30m, 1h, 4h"), // SmtpRemoteProgressiveRetry
+    ("delivery.outbound.delay_notice", "12h"),  // SmtpRemoteDelayExpireMinutes 720
+    ("delivery.outbound.expire", "2d"),         // SmtpRemoteNDRExpireMinutes 2880
+    ("delivery.outbound.quick_retries", "3"),   // SmtpRemoteRetryThreshold
+    ("delivery.local.retry", "1h"),             // LocalRetryInterval 60 min
+    ("delivery.local.delay_notice", "12h"),     // SmtpLocalDelayExpireMinutes 720
+    ("delivery.local.expire", "2d"),            // SmtpLocalNDRExpireMinutes 2880
+    ("delivery.connections.max", "1000"),       // MaxOutConnections
+    ("delivery.connections.per_domain", "100"), // MaxOutConnectionsPerDomain
+    ("delivery.connections.timeout", "10m"),    // RemoteTimeout 600 s
+    ("delivery.connections.port", "25"),        // RemoteSmtpPort
+    ("delivery.ip_version", "4"),
+    ("delivery.max_hops", "15"),            // HopCount
+    ("delivery.masquerade_domain", "none"), // MasqueradeDomain
+    ("delivery.smart_host", "none"),        // SmartHost
+    ("delivery.direct_first", "never"),     // SmartHostType 0
+    ("store.pickup.enabled", "true"),       // ShouldPickupMail
+    ("store.pickup.x_headers", "true"),
+    ("store.pickup.dot_stuffed", "true"), // SmtpDotStuffPickupDirFiles
+];
+
+/// Ours, as `ux.md` 3.3 gives them.
+const OURS: &[(&str, &str)] = &[
+    ("general.listen", "127.0.0.1:25, [::1]:25"),
+    ("general.max_connections", "1000"),
+    ("general.max_connections_per_client", "50"),
+    ("general.idle_timeout", "5m"),
+    ("general.banner", "ESMTP"),
+    ("access.connect.policy", "all-except"),
+    ("access.connect.list", "none"),
+    ("access.relay.policy", "only"),
+    ("access.relay.list", "127.0.0.0/8, ::1"),
+    ("messages.max_size", "35MiB"),
+    ("messages.max_session_size", "350MiB"),
+    ("messages.max_per_connection", "20"),
+    ("messages.max_recipients", "1000"),
+    ("messages.ndr_full_message", "false"),
+    ("messages.fix", "date, message-id, line-ends"),
+    ("messages.badmail.keep", "30d"),
+    ("messages.badmail.max_size", "1GiB"),
+    ("delivery.outbound.retry", "1m, 5m, 15m, 30m, 1h, 4h"),
+    ("delivery.outbound.delay_notice", "12h"),
+    ("delivery.outbound.expire", "4d"),
+    ("delivery.local.retry", "5m"),
+    ("delivery.connections.max", "1000"),
+    ("delivery.connections.per_domain", "20"),
+    ("delivery.connections.timeout", "10m"),
+    ("delivery.connections.connect", "30s"),
+    ("delivery.connections.greeting", "5m"),
+    ("delivery.connections.data_end", "10m"),
+    ("delivery.connections.reuse", "30s"),
+    ("delivery.ip_version", "any"),
+    ("delivery.max_hops", "100"),
+    ("store.pickup.poll", "5s"),
+    ("store.pickup.settle", "1s"),
+    ("store.segment_size", "64MiB"),
+];
+
+#[test]
+fn both_profiles_have_the_defaults_of_their_sources() {
+    for (profile, column) in [(Profile::Iis6, ORIGINAL), (Profile::Modern, OURS)] {
+        let effective = ServerConfig::defaults(profile).effective();
+        for (key, expected) in column {
+            let row = effective.iter().find(|row| row.key == *key).expect(key);
+            assert_eq!((row.value.as_str(), row.default.as_str()), (*expected, *expected), "{key}");
+        }
+    }
+}
+
+#[test]
+fn every_key_is_documented_once_and_its_defaults_keep_its_bounds() {
+    for keys in [ServiceConfig::keys(), ServerConfig::keys()] {
+        let mut names: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for key in &keys {
+            assert!(key.doc.ends_with('.') && key.doc.len() > 15, "{key:?}");
+            assert!(!key.modern.is_empty() && !key.iis6.is_empty(), "{key:?}");
+        }
+    }
+}
+
+/// Defaults written out as a file are the same configuration.
+#[test]
+fn every_default_can_be_written_and_read_back() {
+    for (profile, word) in [(Profile::Modern, "modern"), (Profile::Iis6, "iis6")] {
+        let defaults = ServerConfig::defaults(profile);
+        let mut text = format!("version: 1\nprofile: {word}\n{DOMAINS}");
+        let mut sections: std::collections::BTreeMap<String, Vec<String>> = Default::default();
+        for row in defaults.effective() {
+            let Some((section, key)) = row.key.rsplit_once('.') else { continue };
+            let listed = ["list", "smart_host", "source", "fix", "retry", "listen", "extensions"];
+            let value = match row.value.as_str() {
+                "none" | "system" if listed.contains(&key) => "[]".to_owned(),
+                "none" | "service.hostname" | "the server's name below service.store" => continue,
+                list if listed.contains(&key) => format!("['{}']", list.replace(", ", "', '")),
+                value => format!("'{value}'"),
+            };
+            if key != "quick_retries" || profile == Profile::Iis6 {
+                sections.entry(section.to_owned()).or_default().push(format!("{key}: {value}"));
+            }
+        }
+        for (section, keys) in &sections {
+            assert!(section.split('.').count() <= 2, "{section}");
+            if !section.contains('.') {
+                text.push_str(&format!("{section}:\n"));
+                let inner = format!("{section}.");
+                for (sub, keys) in sections.iter().filter(|(name, _)| name.starts_with(&inner)) {
+                    text.push_str(&format!("  {}: {{{}}}\n", &sub[inner.len()..], keys.join(", ")));
+                }
+                keys.iter().for_each(|key| text.push_str(&format!("  {key}\n")));
+            }
+        }
+        let (mut read, warnings) = server(&text).unwrap_or_else(|d| panic!("{}", render_all(&d)));
+        assert!(warnings.is_empty(), "{}", render_all(&warnings));
+        read.origins = Origins::default();
+        read.domains.clear();
+        assert_eq!(read, defaults, "{text}");
+    }
+}
+
+#[test]
+fn what_is_in_force_names_its_origin() {
+    let text = with_body("messages:\n  max_recipients: 50\n");
+    let (config, _) = server(&text).unwrap();
+    let rows = config.effective();
+    let row = |key: &str| rows.iter().find(|row| row.key == key).unwrap();
+    let recipients = row("messages.max_recipients");
+    assert_eq!(recipients.value, "50");
+    assert_eq!((recipients.default.as_str(), recipients.iis_default.as_str()), ("1000", "100"));
+    let origin = recipients.origin.as_deref().unwrap();
+    assert_eq!(origin, "/etc/mailroot/servers.d/default.yaml:4");
+    assert_eq!(row("messages.max_size").origin, None);
+    assert_eq!(row("domains[0].name").value, "example.net");
+    assert_eq!(row("delivery.fqdn").value, "service.hostname");
+}
+
+#[test]
+fn a_diagnostic_is_data_for_editors_as_well() {
+    let text = with_body("delivery: {max_hops: 0}\n");
+    let value = serde_json::to_value(one_error(&text)).unwrap();
+    assert_eq!(value["code"], "E0204");
+    assert_eq!(value["place"]["line"], 3);
+    assert_eq!(value["octets"], serde_json::json!([78, 79]));
+    assert_eq!(&text[78..79], "0");
+}
+
+#[test]
+fn text_of_a_file_reaches_no_terminal_raw() {
+    let text = with_body("general: {banner: \"\\x1b[2Jx\"}\nmessages: {\"k\\x1b]0;x\\x07\": 1}\n");
+    let said = render_all(&server(&text).unwrap_err());
+    assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+}

@@ -19,13 +19,6 @@ pub(super) fn check_together(
     addresses(servers, &mut out);
     roots(paths, service, servers, &mut out);
     drops(paths, service, servers, &mut out);
-    if servers.is_empty() {
-        let title = format!("no virtual server in {}", paths.servers_dir.display());
-        out.push(
-            Diagnostic::warning("W0420", title)
-                .help("create one:  smtpctl server create default --listen 127.0.0.1:25"),
-        );
-    }
     out
 }
 

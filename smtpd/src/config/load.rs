@@ -189,6 +189,13 @@ pub(super) fn check(paths: &Paths, files: Files) -> Result<Loaded, Failed> {
                 .help("set service.hostname to the name that DNS has for this machine"),
         );
     }
+    if servers.is_empty() {
+        let title = format!("no virtual server in {}", paths.servers_dir.display());
+        diagnostics.push(
+            Diagnostic::warning("W0420", title)
+                .help("create one:  smtpctl server create default --listen 127.0.0.1:25"),
+        );
+    }
     let (service, revision) = (Arc::new(service), files.revision());
     Ok(Loaded { service, servers, hostname, warnings: diagnostics, revision, files })
 }

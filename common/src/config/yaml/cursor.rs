@@ -135,7 +135,7 @@ impl<'s> Cursor<'s> {
             b'|' | b'>' => {
                 ("a value must stand on one line", "write it behind its key, in quotes".to_owned())
             }
-            b'%' | b'@' | b'`' => ("a value cannot begin with this character", quoted),
+            b'%' | b'@' | b'`' | b'#' => ("a value cannot begin with this character", quoted),
             b'?' if self.is_gap(self.pos + 1) => {
                 ("keys are written without ?", "write  key: value".to_owned())
             }

@@ -133,3 +133,6 @@ fn difference(node: &Node, value: &serde_yaml::Value) -> Option<std::ops::Range<
         _ => here,
     }
 }
+
+#[cfg(test)]
+mod tests;
