@@ -68,6 +68,10 @@ counters! {
     recipients_refused,
     /// Sessions closed because `general.max_errors` was met.
     errors_met,
+    /// Sessions closed because `limits.idle_commands` was met.
+    idle_commands_met,
+    /// Command lines that were too long.
+    command_lines_too_long,
     /// Sessions closed because `general.idle_timeout` was met.
     idle_timeouts,
     /// Sessions closed because `general.max_session_time` was met.

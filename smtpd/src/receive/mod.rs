@@ -1,1 +1,204 @@
-//! receive
+//! Receiving mail over SMTP: the listeners and sessions of one virtual server.
+//!
+//! In: connections. Out: messages handed to the queue, each answered with 250 only after the queue
+//! said that it is durable. What is said and when is decided by [`smtpd_core::smtp::server`]; this
+//! room moves octets, asks policy and queue, and counts.
+//!
+//! What shaped it: clients are many, slow, hostile or gone. A session is one task with one small
+//! buffer that grows only while a body comes; every wait has an end; a fault in one session ends
+//! that session; and stopping waits for messages on their way, but not for ever.
+
+mod caught;
+mod count;
+mod listener;
+mod message;
+mod registry;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mailroot_common::id::SessionId;
+use smtpd_core::policy::connect::ConnectPolicy;
+use smtpd_core::policy::limit::{ConnectionCounts, ConnectionLimits};
+use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::route::table::Table;
+use smtpd_core::smtp::server as machine;
+
+pub use self::listener::ListenError;
+use self::listener::Listeners;
+use self::registry::Registry;
+pub use self::registry::SessionEntry;
+use crate::clock::Clock;
+use crate::net::Net;
+use crate::observe::{Counters, Log};
+use crate::queue::Queue;
+use crate::resolve::Resolver;
+
+/// What the configuration says about receiving.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the session machine goes by.
+    pub session: Arc<machine::Settings>,
+    /// Who may connect.
+    pub connect: ConnectPolicy,
+    /// Who may send to whom.
+    pub relay: RelayPolicy,
+    /// Which domains are ours.
+    pub table: Arc<Table>,
+    /// How many sessions there may be.
+    pub connections: ConnectionLimits,
+    /// Whether the name of each client is looked up and compared with what it said
+    /// (`access.reverse_dns`).
+    pub reverse_dns: bool,
+    /// Received fields a message may have, ours included (`delivery.max_hops`).
+    pub hops_max: u32,
+    /// Whether a missing Date is added (`messages.fix`).
+    pub add_date: bool,
+    /// Whether a missing Message-ID is added (`messages.fix`).
+    pub add_message_id: bool,
+    /// Octets of bodies that all sessions together may hold in memory (`limits.body_memory`).
+    pub body_memory_max: u64,
+}
+
+/// What a receiver works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The virtual server's name, for the log.
+    pub name: Arc<str>,
+    /// Time.
+    pub clock: Clock,
+    /// The network.
+    pub net: Net,
+    /// The log.
+    pub log: Log,
+    /// The virtual server's counters.
+    pub counters: Arc<Counters>,
+    /// Where mail goes.
+    pub queue: Queue,
+    /// Finds names of clients; without it no client has a name.
+    pub resolver: Option<Resolver>,
+    /// Gives sessions of all virtual servers their names.
+    pub session_ids: Arc<SessionIds>,
+}
+
+/// Names for sessions, unique while the daemon runs.
+#[derive(Debug, Default)]
+pub struct SessionIds(AtomicU64);
+
+impl SessionIds {
+    /// Names that begin somewhere, so that those of two runs of the daemon are unlikely to meet.
+    #[must_use]
+    pub fn beginning_at(start: u64) -> Self {
+        Self(AtomicU64::new(start & SessionId::MAX.as_u64()))
+    }
+
+    /// A name nobody has.
+    pub fn next(&self) -> SessionId {
+        SessionId::from_u64(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The receiving side of one virtual server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Receiver(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    settings: ArcSwap<Settings>,
+    listeners: Listeners,
+    registry: Registry,
+    counts: Mutex<ConnectionCounts>,
+    paused: AtomicBool,
+    stopped: AtomicBool,
+    /// Octets of bodies held in memory by all sessions.
+    body_memory: AtomicU64,
+}
+
+impl Receiver {
+    /// A receiver that listens nowhere yet.
+    #[must_use]
+    pub fn new(parts: Parts, settings: Settings) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            settings: ArcSwap::from_pointee(settings),
+            listeners: Listeners::default(),
+            registry: Registry::default(),
+            counts: Mutex::default(),
+            paused: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            body_memory: AtomicU64::new(0),
+        }))
+    }
+
+    /// Listens on these addresses and no others. Those listened on already stay as they are, their
+    /// waiting connections included.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] naming the address; then nothing has changed.
+    pub async fn listen(&self, addresses: &[SocketAddr]) -> Result<(), ListenError> {
+        listener::rebind(self, addresses).await
+    }
+
+    /// The addresses listened on, with real ports where port 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.listeners.bound()
+    }
+
+    /// Changes the settings. Sessions keep those they began with; who may connect and how many
+    /// holds at once.
+    pub fn set(&self, settings: Settings) {
+        self.0.settings.store(Arc::new(settings));
+    }
+
+    /// Takes no new sessions: clients hear 421 and may come again. Sessions go on.
+    pub fn pause(&self) {
+        self.0.paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes new sessions again.
+    pub fn resume(&self) {
+        self.0.paused.store(false, Ordering::Relaxed);
+    }
+
+    /// Stops for good: closes the listeners, ends sessions as soon as they carry no message, and
+    /// the others after `grace`. Returns when all are gone.
+    pub async fn stop(&self, grace: Duration) {
+        self.0.stopped.store(true, Ordering::Relaxed);
+        self.0.listeners.close().await;
+        self.0.registry.tell_all(registry::Order::Stop);
+        if tokio::time::timeout(grace, self.0.registry.empty()).await.is_err() {
+            self.0.registry.tell_all(registry::Order::Kill);
+            // A session that was told twice only has its last words to send.
+            let _ = tokio::time::timeout(LAST_WORDS, self.0.registry.empty()).await;
+        }
+    }
+
+    /// The sessions there are, the oldest first.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionEntry> {
+        self.0.registry.list()
+    }
+
+    /// Ends a session with 421, whatever it is doing but a commit; false if there is none of this
+    /// name.
+    #[must_use]
+    pub fn kill(&self, id: SessionId) -> bool {
+        self.0.registry.tell(id, registry::Order::Kill)
+    }
+}
+
+/// How long sessions get to say that they are killed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

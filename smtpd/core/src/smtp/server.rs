@@ -140,6 +140,15 @@ impl Server {
         server
     }
 
+    /// A session that is closed instead of greeted (RFC 5321 section 3.1).
+    #[must_use]
+    pub fn refused(settings: Arc<Settings>, refusal: Refusal, now: Duration) -> Self {
+        let mut server = Self::new(settings, now);
+        server.output.clear();
+        server.refuse(Stage::Connect, refusal, None);
+        server
+    }
+
     /// Takes octets in the order they came and says how many were used. The rest must come again:
     /// behind an open question after it is answered, else together with more octets.
     pub fn on_octets(&mut self, octets: &[u8], now: Duration) -> usize {

@@ -1,0 +1,34 @@
+//! Which counter a refusal moves.
+
+use smtpd_core::smtp::refusal::Refusal;
+
+use crate::observe::Counters;
+
+/// Counts what was refused, where somebody wants to know how often.
+pub(super) fn count(counters: &Counters, refusal: Refusal) {
+    let counter = match refusal {
+        Refusal::AccessDenied => &counters.connections_denied,
+        Refusal::TooManyConnections => &counters.connections_over_max,
+        Refusal::TooManyFromClient => &counters.connections_over_client_max,
+        Refusal::RelayDenied => &counters.relay_denied,
+        Refusal::TooLarge | Refusal::ChunkTooLarge => &counters.size_refused,
+        Refusal::SessionTooLarge => &counters.session_size_met,
+        Refusal::TooManyRecipients => &counters.recipients_refused,
+        Refusal::TooManyErrors => &counters.errors_met,
+        Refusal::TooManyCommands => &counters.idle_commands_met,
+        Refusal::Idle => &counters.idle_timeouts,
+        Refusal::SessionTooLong => &counters.session_time_met,
+        Refusal::TooSlow => &counters.too_slow,
+        Refusal::LineTooLong => &counters.command_lines_too_long,
+        Refusal::MessageLineTooLong | Refusal::HeaderTooLarge => &counters.shape_refused,
+        Refusal::BareLineEnd | Refusal::BareLineEndInChunk | Refusal::BareLineEndInCommand => {
+            &counters.bare_line_ends
+        }
+        Refusal::TooManyHops => &counters.hops_met,
+        Refusal::StorageFull => &counters.no_room,
+        Refusal::LocalTrouble => &counters.store_trouble,
+        Refusal::Fault => &counters.panics,
+        _ => return,
+    };
+    counter.add_one();
+}

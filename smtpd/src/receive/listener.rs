@@ -1,0 +1,222 @@
+//! Listeners: one task for each address, which lets connections in or says why not.
+//!
+//! Running out of descriptors must neither end a listener nor make it spin: it pauses, and goes on
+//! when sessions have ended. Connections that are turned away cost one short write.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use smtpd_core::policy::Verdict;
+use smtpd_core::policy::limit::Seat;
+use smtpd_core::smtp::refusal::Refusal;
+use smtpd_core::smtp::server::Stage;
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinHandle;
+
+use super::registry::Live;
+use super::session::{self, Visit};
+use super::{Inner, Receiver, Settings, count, lock};
+use crate::net::{Listener, Stream};
+use crate::observe::Level;
+
+/// How long to wait when the system has no more descriptors or memory for connections.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
+/// Errors in a row after which even those of single connections are not trusted to pass.
+const ERRORS_IN_A_ROW: u32 = 16;
+/// How long a client that is turned away may take to hear it.
+const TURN_AWAY: Duration = Duration::from_secs(1);
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{}", hint(.source, .address))]
+pub struct ListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+fn hint(error: &io::Error, address: &SocketAddr) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program or virtual server has it",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have the address",
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE"
+        }
+        _ => "",
+    }
+}
+
+/// The open listeners of one virtual server.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(Mutex<Vec<Open>>);
+
+#[derive(Debug)]
+struct Open {
+    asked: SocketAddr,
+    bound: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Open {
+    /// Stops listening; when this returns the address is free.
+    async fn close(self) {
+        self.task.abort();
+        // It was told to end, so how it ended says nothing.
+        let _ = self.task.await;
+    }
+}
+
+impl Listeners {
+    pub(super) fn bound(&self) -> Vec<SocketAddr> {
+        lock(&self.0).iter().map(|open| open.bound).collect()
+    }
+
+    pub(super) async fn close(&self) {
+        let all = std::mem::take(&mut *lock(&self.0));
+        for open in all {
+            open.close().await;
+        }
+    }
+
+    /// Binds what is not bound yet, all or nothing; returns what is not wanted any more.
+    fn exchange(
+        &self,
+        inner: &Arc<Inner>,
+        wanted: &[SocketAddr],
+    ) -> Result<Vec<Open>, ListenError> {
+        let mut all = lock(&self.0);
+        let mut fresh: Vec<(SocketAddr, SocketAddr, Listener)> = Vec::new();
+        for &address in wanted {
+            let known = all.iter().any(|open| open.asked == address);
+            if known || fresh.iter().any(|(asked, ..)| *asked == address) {
+                continue;
+            }
+            let failed = |source| ListenError { address, source };
+            let listener = inner.parts.net.listen(address).map_err(failed)?;
+            let bound = listener.local_addr().map_err(failed)?;
+            fresh.push((address, bound, listener));
+        }
+        let unwanted = all.extract_if(.., |open| !wanted.contains(&open.asked)).collect();
+        all.extend(fresh.into_iter().map(|(asked, bound, listener)| {
+            let task = tokio::spawn(accept(Arc::clone(inner), listener, bound));
+            Open { asked, bound, task }
+        }));
+        Ok(unwanted)
+    }
+}
+
+/// See [`Receiver::listen`].
+pub(super) async fn rebind(
+    receiver: &Receiver,
+    addresses: &[SocketAddr],
+) -> Result<(), ListenError> {
+    let inner = &receiver.0;
+    for open in inner.listeners.exchange(inner, addresses)? {
+        open.close().await;
+    }
+    Ok(())
+}
+
+async fn accept(inner: Arc<Inner>, listener: Listener, bound: SocketAddr) {
+    let mut errors = 0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                errors = 0;
+                welcome(&inner, stream, client).await;
+            }
+            Err(error) => {
+                errors += 1;
+                on_error(&inner, bound, &error, errors).await;
+            }
+        }
+    }
+}
+
+async fn on_error(inner: &Inner, bound: SocketAddr, error: &io::Error, errors: u32) {
+    let exhausted = is_exhausted(error);
+    if exhausted && errors == 1 {
+        inner.parts.counters.descriptors_exhausted.add_one();
+        let line = inner.parts.log.line(Level::Warn, "accept-paused");
+        line.word("server", &inner.parts.name).word("address", bound).word("error", error).send();
+    }
+    // Other errors are those of one connection that was gone before it was accepted.
+    if exhausted || errors >= ERRORS_IN_A_ROW {
+        inner.parts.clock.sleep(EXHAUSTED_PAUSE).await;
+    }
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+}
+
+/// Lets a connection in as a session of its own, or turns it away.
+async fn welcome(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr) {
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    inner.parts.counters.connections.add_one();
+    let settings = inner.settings.load_full();
+    match seat(inner, &settings, client) {
+        Ok(seat) => {
+            let id = inner.parts.session_ids.next();
+            let live = Arc::new(Live::new(id, client, inner.parts.clock.now()));
+            let visit = Visit::begin(Arc::clone(inner), seat, Arc::clone(&live));
+            tokio::spawn(session::attend(visit, stream, settings));
+        }
+        Err(refusal) => {
+            count::count(&inner.parts.counters, refusal);
+            let line = inner.parts.log.line(Level::Info, "reject");
+            line.word("server", &inner.parts.name)
+                .word("client", client.ip())
+                .word("port", client.port())
+                .word("stage", Stage::Connect.as_str())
+                .word("code", refusal.code())
+                .word("dsn", refusal.enhanced())
+                .word("reason", refusal.reason())
+                .send();
+            let mut words = Vec::new();
+            refusal.write(&mut words);
+            // Whoever does not listen is turned away all the same.
+            let _ = tokio::time::timeout(TURN_AWAY, stream.write_all(&words)).await;
+        }
+    }
+}
+
+fn seat(inner: &Inner, settings: &Settings, client: SocketAddr) -> Result<Seat, Refusal> {
+    if inner.paused.load(Ordering::Relaxed) || inner.stopped.load(Ordering::Relaxed) {
+        return Err(Refusal::Stopping);
+    }
+    match lock(&inner.counts).enter(client.ip(), settings.connections) {
+        Verdict::Admit(seat) => Ok(seat),
+        Verdict::Defer(denial) | Verdict::Refuse(denial) => Err(denial.reason.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_fails_says_what_to_do() {
+        let error = |kind: io::ErrorKind, address: &str| {
+            ListenError { address: address.parse().unwrap(), source: kind.into() }.to_string()
+        };
+        assert!(error(io::ErrorKind::AddrInUse, "127.0.0.1:25").contains("another program"));
+        let denied = error(io::ErrorKind::PermissionDenied, "127.0.0.1:25");
+        assert!(denied.contains("127.0.0.1:25") && denied.contains("CAP_NET_BIND_SERVICE"));
+    }
+
+    #[test]
+    fn only_want_of_resources_pauses_at_once() {
+        use nix::errno::Errno;
+        let is = |errno: Errno| is_exhausted(&io::Error::from_raw_os_error(errno as i32));
+        assert!(is(Errno::EMFILE) && is(Errno::ENFILE));
+        assert!(!is(Errno::ECONNABORTED) && !is_exhausted(&io::ErrorKind::Other.into()));
+    }
+}

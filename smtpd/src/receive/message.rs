@@ -1,0 +1,302 @@
+//! One message on its way from a session to the queue.
+//!
+//! In: the machine's body octets as they come. Out: a draft with our trace field in front, made
+//! durable. A body stays in memory while it is small and there is memory for it; else it goes
+//! to a file of the queue while it arrives, so that a message costs the same whatever its size.
+
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mailroot_common::id::QueueId;
+use smtpd_core::message::header::{self, HeaderEnd, HeaderFacts};
+use smtpd_core::message::received::{self, Entry, Protocol, Trace};
+use smtpd_core::policy::{Facts, NameFact};
+use smtpd_core::queue::envelope::{Envelope, Origin, Recipient, Via};
+use smtpd_core::smtp::refusal::Refusal;
+use smtpd_core::smtp::server::Server;
+
+use super::{Inner, Settings};
+use crate::observe::Level;
+use crate::queue::{Body, CommitError, Draft, LargeBodyWriter};
+
+/// Bodies under this size do not wait for their share of `limits.body_memory`; the number of
+/// sessions bounds them.
+const SMALL_OCTETS: usize = 16 << 10;
+/// How much of a body that goes to a file gathers in memory first.
+const PIECE_OCTETS: usize = 64 << 10;
+/// What our own fields may add without a body in memory passing the store's bound.
+const MEMORY_OCTETS_MAX: usize = Body::MEMORY_MAX - received::PREFIX_OCTETS_MAX;
+
+/// What a session knows of its client besides the dialogue.
+#[derive(Debug)]
+pub(super) struct Client<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) settings: &'a Settings,
+    pub(super) facts: &'a Facts,
+    pub(super) session: mailroot_common::id::SessionId,
+}
+
+/// The body that is arriving.
+#[derive(Debug)]
+pub(super) struct Incoming<'a> {
+    memory: &'a AtomicU64,
+    large: Option<Large>,
+    /// The file could not be written; the rest of the body is taken and forgotten.
+    failed: Option<Refusal>,
+    /// Octets counted into the memory of all sessions.
+    counted: u64,
+}
+
+#[derive(Debug)]
+struct Large {
+    id: QueueId,
+    facts: HeaderFacts,
+    writer: LargeBodyWriter,
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+impl<'a> Incoming<'a> {
+    /// Nothing has come yet; `memory` counts the octets that all sessions hold.
+    pub(super) fn new(memory: &'a AtomicU64) -> Self {
+        Self { memory, large: None, failed: None, counted: 0 }
+    }
+
+    /// Looks at what has come; takes it to a file if it is too much for memory.
+    pub(super) async fn on_octets(&mut self, client: &Client<'_>, server: &mut Server) {
+        if server.body_octets().is_none() {
+            self.forget();
+            return;
+        }
+        let here = server.body().len();
+        if self.failed.is_some() {
+            server.body_taken();
+        } else if self.large.is_some() {
+            if here >= PIECE_OCTETS {
+                self.append(client, server).await;
+            }
+        } else if here > SMALL_OCTETS && !self.fits(client, here) {
+            self.begin_large(client, server).await;
+        }
+    }
+
+    /// Counts the body into the memory of all sessions; false if it has to go to a file.
+    fn fits(&mut self, client: &Client<'_>, here: usize) -> bool {
+        let more = (here as u64).saturating_sub(self.counted);
+        let all = self.memory.fetch_add(more, Ordering::Relaxed) + more;
+        self.counted += more;
+        here <= MEMORY_OCTETS_MAX && all <= client.settings.body_memory_max
+    }
+
+    /// Nothing of the message is wanted any more, or all of it is stored.
+    pub(super) fn forget(&mut self) {
+        self.uncount();
+        self.large = None;
+        self.failed = None;
+    }
+
+    fn uncount(&mut self) {
+        if self.counted > 0 {
+            self.memory.fetch_sub(mem::take(&mut self.counted), Ordering::Relaxed);
+        }
+    }
+
+    async fn begin_large(&mut self, client: &Client<'_>, server: &mut Server) {
+        let facts = header::scan(server.body(), client.settings.session.body.header_max);
+        // Our fields stand in front and depend on the header, whose size is limited.
+        let limit = client.settings.session.body.header_max;
+        if facts.end == HeaderEnd::Open && server.body().len() < limit {
+            return;
+        }
+        let id = client.inner.parts.queue.new_id();
+        let mut front = Vec::with_capacity(received::PREFIX_OCTETS_MAX);
+        client.write_front(server, id, &facts, &mut front);
+        let begun = match client.inner.parts.queue.large_body().await {
+            Ok(mut writer) => writer.append(&front).await.map(|()| writer),
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(writer) => {
+                self.large = Some(Large { id, facts, writer });
+                self.append(client, server).await;
+            }
+            Err(error) => self.fail(client, &error, server),
+        }
+        self.uncount();
+    }
+
+    async fn append(&mut self, client: &Client<'_>, server: &mut Server) {
+        let Some(large) = &mut self.large else { return };
+        match large.writer.append(server.body()).await {
+            Ok(()) => server.body_taken(),
+            Err(error) => self.fail(client, &error, server),
+        }
+    }
+
+    fn fail(&mut self, client: &Client<'_>, error: &CommitError, server: &mut Server) {
+        self.large = None;
+        self.failed = Some(client.trouble(error));
+        server.body_taken();
+    }
+
+    /// Makes the complete message durable.
+    pub(super) async fn keep(
+        &mut self,
+        client: &Client<'_>,
+        server: &mut Server,
+    ) -> Result<QueueId, Refusal> {
+        if self.large.is_some() {
+            self.append(client, server).await;
+        }
+        if let Some(refusal) = self.failed {
+            return Err(refusal);
+        }
+        let (id, facts, body) = match self.large.take() {
+            Some(large) => {
+                let body = large.writer.finish().await;
+                (large.id, large.facts, Body::File(body.map_err(|e| client.trouble(&e))?))
+            }
+            None => client.assemble(server),
+        };
+        if facts.hops >= client.settings.hops_max {
+            return Err(Refusal::TooManyHops);
+        }
+        let size = body.size();
+        let recipients = server.take_recipients();
+        let envelope = client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
+        let line = client.received_line(id, &envelope, size);
+        let draft = Draft { envelope, body };
+        client.inner.parts.queue.accept_as(id, draft).await.map_err(|e| client.trouble(&e))?;
+        line.send();
+        client.inner.parts.counters.messages_received.add_one();
+        client.inner.parts.counters.octets_received.add(size);
+        Ok(id)
+    }
+}
+
+impl Client<'_> {
+    /// A body that is in memory, with our fields in front: the one copy it is stored from.
+    fn assemble(&self, server: &mut Server) -> (QueueId, HeaderFacts, Body) {
+        let facts = header::scan(server.body(), self.settings.session.body.header_max);
+        let id = self.inner.parts.queue.new_id();
+        let mut octets = Vec::with_capacity(server.body().len() + FRONT_OCTETS);
+        self.write_front(server, id, &facts, &mut octets);
+        octets.extend_from_slice(server.body());
+        server.body_taken();
+        (id, facts, Body::Memory(octets))
+    }
+
+    fn write_front(&self, server: &Server, id: QueueId, facts: &HeaderFacts, out: &mut Vec<u8>) {
+        let host = &self.settings.session.host;
+        let now = self.inner.parts.clock.now();
+        let (helo, esmtp) = server.hello().map_or(("", false), |h| (h.name.as_str(), h.esmtp));
+        let utf8 = server.transaction().is_some_and(|transaction| transaction.smtputf8);
+        let only_recipient = match server.transaction().map(|t| t.recipients.as_slice()) {
+            Some([recipient]) => Some(&recipient.mailbox),
+            _ => None,
+        };
+        let protocol = if esmtp {
+            Protocol::Esmtp { tls: false, authenticated: false, utf8 }
+        } else {
+            Protocol::Smtp
+        };
+        let name = self.name();
+        let entry = Entry::Smtp {
+            helo,
+            name,
+            client: self.facts.client,
+            unverified: self.settings.reverse_dns && !self.is_verified(helo),
+            protocol,
+        };
+        Trace { entry, by: host, id: Some(id), only_recipient, at: now }.write(out);
+        let date = (self.settings.add_date && !facts.has_date).then_some(now);
+        let message_id = (self.settings.add_message_id && !facts.has_message_id).then_some(id);
+        received::write_missing(out, date, message_id, host);
+        if facts.needs_empty_line() {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// The client's name, if DNS was asked and gave one that leads back.
+    pub(super) fn name(&self) -> Option<&str> {
+        match &self.facts.name {
+            NameFact::Names(names) => names.first().map(|name| name.as_str()),
+            NameFact::Unknown | NameFact::None => None,
+        }
+    }
+
+    fn is_verified(&self, helo: &str) -> bool {
+        match &self.facts.name {
+            NameFact::Names(names) => names.iter().any(|n| n.as_str().eq_ignore_ascii_case(helo)),
+            NameFact::Unknown | NameFact::None => false,
+        }
+    }
+
+    fn envelope(
+        &self,
+        server: &Server,
+        recipients: Vec<Recipient>,
+        facts: HeaderFacts,
+    ) -> Option<Envelope> {
+        let transaction = server.transaction()?;
+        Some(Envelope {
+            sender: transaction.sender.clone(),
+            recipients,
+            accepted_at: self.inner.parts.clock.now(),
+            body: transaction.body,
+            smtputf8: transaction.smtputf8,
+            ret: transaction.ret,
+            envid: transaction.envid.clone(),
+            hops: facts.hops + 1,
+            origin: Origin {
+                via: Via::Smtp,
+                client: Some(self.facts.client),
+                helo: server.hello().map(|hello| hello.name.clone()),
+                session: Some(self.session),
+                source: None,
+            },
+            message_id: facts.message_id,
+            subject: facts.subject,
+        })
+    }
+
+    fn received_line(
+        &self,
+        id: QueueId,
+        envelope: &Envelope,
+        size: u64,
+    ) -> crate::observe::Line<'_> {
+        let log = &self.inner.parts.log;
+        log.line(Level::Info, "received")
+            .word("server", &self.inner.parts.name)
+            .word("id", id)
+            .word("sid", self.session)
+            .word("client", self.facts.client)
+            .word("via", envelope.origin.via.as_str())
+            .word("size", size)
+            .word("nrcpt", envelope.recipients.len())
+            .word("user", "-")
+            .word("from", format_args!("<{}>", envelope.sender))
+            .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
+            .text("subject", envelope.subject.as_deref().unwrap_or_default())
+    }
+
+    /// What the peer hears when the queue cannot do its part; the operator hears all of it.
+    fn trouble(&self, error: &CommitError) -> Refusal {
+        let refusal = if error.is_full() { Refusal::StorageFull } else { Refusal::LocalTrouble };
+        let line = self.inner.parts.log.line(Level::Error, "not-stored");
+        line.word("server", &self.inner.parts.name)
+            .word("sid", self.session)
+            .word("reason", refusal.reason())
+            .word("error", error)
+            .send();
+        refusal
+    }
+}
+
+/// What our fields take in an ordinary message.
+const FRONT_OCTETS: usize = 512;

@@ -1,0 +1,413 @@
+//! One session: octets to the machine, questions to policy and queue, replies to the client.
+//!
+//! No reply text and no verb of SMTP stands here. What does: time. There is one timer for each
+//! session, set again only when it fires, so that traffic costs no timers; replies to commands that
+//! came together leave together; and a client that does not read its replies is given up.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use smtpd_core::policy::limit::Seat;
+use smtpd_core::policy::{Facts, NameFact, Verdict};
+use smtpd_core::smtp::refusal::Refusal;
+use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Standing};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Sleep;
+
+use super::caught::Caught;
+use super::message::{Client, Incoming};
+use super::registry::{Live, Order};
+use super::{Inner, Settings, count, lock};
+use crate::net::Stream;
+use crate::observe::Level;
+
+/// What a session reads into while it waits for commands; holds the longest command.
+const SMALL_BUFFER: usize = 4 << 10;
+/// What it reads into while a large body comes.
+const LARGE_BUFFER: usize = 64 << 10;
+/// A session that is silent for so long gives its buffers back.
+const RELEASE_AFTER: Duration = Duration::from_secs(5);
+/// The longest span after which limits of time are looked at.
+const LOOK_AFTER: Duration = Duration::from_mins(1);
+/// How long, and for how many octets, a client that we cut off may go on talking before its
+/// connection goes: one that is reset at once would never read why.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_OCTETS: usize = 64 << 20;
+
+/// A session's place among the others, given back however the session ends.
+pub(super) struct Visit {
+    inner: Arc<Inner>,
+    live: Arc<Live>,
+    seat: Option<Seat>,
+}
+
+impl Visit {
+    pub(super) fn begin(inner: Arc<Inner>, seat: Seat, live: Arc<Live>) -> Self {
+        inner.registry.add(Arc::clone(&live));
+        Self { inner, live, seat: Some(seat) }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            lock(&self.inner.counts).leave(seat);
+        }
+        self.inner.registry.remove(self.live.id);
+    }
+}
+
+/// Attends to a client until one side ends the session. A panic ends this session only.
+pub(super) async fn attend(visit: Visit, mut stream: Stream, settings: Arc<Settings>) {
+    let ended = Caught::new(converse(&visit, &mut stream, settings)).await;
+    if ended.is_err() {
+        count::count(&visit.inner.parts.counters, Refusal::Fault);
+        let line = visit.inner.parts.log.line(Level::Error, "session-fault");
+        line.word("server", &visit.inner.parts.name)
+            .word("sid", visit.live.id)
+            .word("client", visit.live.client.ip())
+            .send();
+        let mut words = Vec::new();
+        Refusal::Fault.write(&mut words);
+        // The client may be gone; there is nothing else to do for it.
+        let _ = tokio::time::timeout(LINGER, stream.write_all(&words)).await;
+    }
+}
+
+async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
+    let inner = &*visit.inner;
+    let client = visit.live.client;
+    let facts = gather(inner, &settings, client.ip()).await;
+    let context = Client { inner, settings: &settings, facts: &facts, session: visit.live.id };
+    let line = inner.parts.log.line(Level::Info, "connect");
+    line.word("server", &inner.parts.name)
+        .word("sid", visit.live.id)
+        .word("client", client.ip())
+        .word("port", client.port())
+        .maybe("name", context.name())
+        .send();
+    let now = inner.parts.clock.elapsed();
+    let mut session = Session {
+        client: context,
+        live: &visit.live,
+        stream,
+        server: Server::new(Arc::clone(&settings.session), now),
+        incoming: Incoming::new(&inner.body_memory),
+        buffer: Buffer::default(),
+        alarm: Box::pin(tokio::time::sleep(RELEASE_AFTER)),
+        helo_shown: false,
+    };
+    if let Err(refusal) = may_connect(&settings, &facts) {
+        session.server = Server::refused(Arc::clone(&settings.session), refusal, now);
+    }
+    let gone = session.run().await;
+    session.say_goodbye(gone);
+}
+
+/// Asks DNS for the client's names if anything depends on them.
+async fn gather(inner: &Inner, settings: &Settings, client: std::net::IpAddr) -> Facts {
+    let wanted = settings.reverse_dns
+        || settings.connect.list.needs_name_of(client)
+        || settings.relay.list.needs_name_of(client);
+    let mut facts = Facts::of_address(client);
+    if let (true, Some(resolver)) = (wanted, &inner.parts.resolver) {
+        facts.name = match resolver.names(client).await {
+            Ok(names) => NameFact::Names(names),
+            Err(error) if error.is_temporary() => NameFact::Unknown,
+            Err(_) => NameFact::None,
+        };
+    }
+    facts
+}
+
+fn may_connect(settings: &Settings, facts: &Facts) -> Result<(), Refusal> {
+    match settings.connect.judge(facts) {
+        Verdict::Admit(_) => Ok(()),
+        Verdict::Defer(_) => Err(Refusal::ConnectUnavailable),
+        Verdict::Refuse(denial) => Err(denial.reason.into()),
+    }
+}
+
+/// Octets read and not used yet.
+#[derive(Debug, Default)]
+struct Buffer {
+    octets: Vec<u8>,
+    /// Octets before this place are used.
+    used: usize,
+}
+
+/// How a session ended when nobody said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gone {
+    /// It was ended in words.
+    Said,
+    /// The client closed the connection.
+    Closed,
+    /// The connection broke, or the client did not read.
+    Broken,
+}
+
+struct Session<'a> {
+    client: Client<'a>,
+    live: &'a Live,
+    stream: &'a mut Stream,
+    server: Server,
+    incoming: Incoming<'a>,
+    buffer: Buffer,
+    alarm: Pin<Box<Sleep>>,
+    helo_shown: bool,
+}
+
+impl Session<'_> {
+    async fn run(&mut self) -> Gone {
+        if self.client.inner.stopped.load(Ordering::Relaxed) {
+            self.server.stop();
+        }
+        loop {
+            self.work().await;
+            self.obey();
+            if self.flush().await.is_err() {
+                return Gone::Broken;
+            }
+            if let Some(end) = self.server.end() {
+                self.linger(end).await;
+                return Gone::Said;
+            }
+            match self.read().await {
+                Ok(0) => return Gone::Closed,
+                Ok(_) => {}
+                Err(_) => return Gone::Broken,
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        match self.live.order() {
+            Order::None => {}
+            Order::Stop => self.server.stop(),
+            Order::Kill => self.server.kill(Refusal::Stopping),
+        }
+    }
+
+    /// Uses what was read as far as it goes.
+    async fn work(&mut self) {
+        loop {
+            let now = self.client.inner.parts.clock.elapsed();
+            let octets = self.buffer.octets.get(self.buffer.used..).unwrap_or_default();
+            let used = self.server.on_octets(octets, now);
+            self.buffer.used += used;
+            let mut acted = false;
+            while let Some(action) = self.server.poll() {
+                acted = true;
+                match action {
+                    Action::Answer(question) => self.answer(question).await,
+                    Action::Rejected(rejection) => self.on_rejection(&rejection),
+                }
+            }
+            self.incoming.on_octets(&self.client, &mut self.server).await;
+            if used == 0 && !acted {
+                break;
+            }
+        }
+        self.show();
+    }
+
+    async fn answer(&mut self, question: Question) {
+        let Client { inner, settings, facts, .. } = self.client;
+        let no_room = || Err(Refusal::StorageFull);
+        let verdict = match question {
+            Question::Sender if !inner.parts.queue.has_room() => no_room(),
+            Question::Body if !inner.parts.queue.has_room() => no_room(),
+            Question::Body => Ok(()),
+            Question::Sender => said(settings.relay.judge_sender(facts)),
+            Question::Recipient => match self.server.candidate() {
+                Some(candidate) => {
+                    said(settings.relay.judge(facts, &candidate.mailbox, &settings.table))
+                }
+                None => Err(Refusal::LocalTrouble),
+            },
+            Question::Commit => {
+                self.show();
+                let kept = self.incoming.keep(&self.client, &mut self.server).await;
+                self.incoming.forget();
+                self.server.committed(kept, inner.parts.clock.elapsed());
+                return;
+            }
+        };
+        self.server.admit(verdict, inner.parts.clock.elapsed());
+    }
+
+    fn on_rejection(&self, rejection: &Rejection) {
+        let Client { inner, session, .. } = self.client;
+        let refusal = rejection.refusal;
+        count::count(&inner.parts.counters, refusal);
+        // What is no command is of no interest but to the client, unless it ends the session.
+        let ends = self.server.end() == Some(End::Refused(refusal));
+        let level =
+            if rejection.stage == Stage::Command && !ends { Level::Debug } else { Level::Info };
+        let helo = self.server.hello().map_or("", |hello| hello.name.as_str());
+        let mut line = inner.parts.log.line(level, "reject");
+        line = line
+            .word("server", &inner.parts.name)
+            .word("client", self.live.client.ip())
+            .word("port", self.live.client.port())
+            .word("sid", session)
+            .word("stage", rejection.stage.as_str())
+            .word("code", refusal.code())
+            .word("dsn", refusal.enhanced())
+            .word("reason", refusal.reason())
+            .text("helo", helo);
+        if let Some(sender) = &rejection.sender {
+            line = line.word("from", format_args!("<{sender}>"));
+        }
+        if let Some(recipient) = &rejection.recipient {
+            line = line.word("to", format_args!("<{recipient}>"));
+        }
+        line.send();
+    }
+
+    fn show(&mut self) {
+        self.live.show(self.server.standing(), self.server.messages());
+        if !self.helo_shown
+            && let Some(hello) = self.server.hello()
+        {
+            self.live.show_helo(&hello.name);
+            self.helo_shown = true;
+        }
+    }
+
+    /// Sends all replies in one write; a client that does not take them within the idle time is
+    /// given up.
+    async fn flush(&mut self) -> std::io::Result<()> {
+        if self.server.output().is_empty() {
+            return Ok(());
+        }
+        let patience = self.client.settings.session.idle;
+        let live = self.live;
+        let killed = async {
+            while live.order() != Order::Kill {
+                live.told().await;
+            }
+        };
+        let output = self.server.output();
+        let sent = tokio::select! {
+            biased;
+            sent = tokio::time::timeout(patience, self.stream.write_all(output)) => sent,
+            () = killed => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+        };
+        output.clear();
+        sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    }
+
+    /// Waits for octets, or until an order or a limit of time ends the session; that counts as
+    /// something read, so that what the machine has to say about it is sent.
+    async fn read(&mut self) -> std::io::Result<usize> {
+        self.buffer.make_room(self.server.standing());
+        // An order may have come while replies were being sent.
+        self.obey();
+        while self.server.end().is_none() {
+            tokio::select! {
+                biased;
+                read = self.stream.read_buf(&mut self.buffer.octets) => {
+                    let octets = read?;
+                    self.live.add_octets(octets as u64);
+                    return Ok(octets);
+                }
+                () = self.live.told() => {
+                    self.obey();
+                }
+                () = &mut self.alarm => {
+                    let now = self.client.inner.parts.clock.elapsed();
+                    self.server.on_time(now);
+                    let next = self.server.deadline().saturating_sub(now).min(LOOK_AFTER);
+                    self.alarm.as_mut().set(tokio::time::sleep(next));
+                    self.server.release();
+                    self.buffer.release();
+                }
+            }
+        }
+        Ok(1)
+    }
+
+    /// Lets a client that was cut off read why.
+    async fn linger(&mut self, end: End) {
+        match end {
+            // It waits for our end of the connection and has nothing to say.
+            End::Quit | End::Refused(Refusal::Stopping) => return,
+            End::Refused(_) => {}
+        }
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let drain = async {
+            let mut left = LINGER_OCTETS;
+            loop {
+                self.buffer.octets.clear();
+                match self.stream.read_buf(&mut self.buffer.octets).await {
+                    Ok(octets) if octets > 0 && octets < left => left -= octets,
+                    Ok(_) | Err(_) => return,
+                }
+            }
+        };
+        // Whether it read our words or not, its time is up.
+        let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+
+    fn say_goodbye(&self, gone: Gone) {
+        let inner = self.client.inner;
+        let reason = match (gone, self.server.end()) {
+            (Gone::Said, Some(End::Quit)) => "quit",
+            (Gone::Said, Some(End::Refused(refusal))) => refusal.reason(),
+            (Gone::Closed, _) => "client-closed",
+            (Gone::Said | Gone::Broken, _) => "connection-lost",
+        };
+        let line = inner.parts.log.line(Level::Info, "disconnect");
+        line.word("server", &inner.parts.name)
+            .word("sid", self.live.id)
+            .word("client", self.live.client.ip())
+            .word("port", self.live.client.port())
+            .word("reason", reason)
+            .word("messages", self.server.messages())
+            .word("octets", self.live.octets())
+            .send();
+    }
+}
+
+impl Buffer {
+    /// Makes room to read into: what is used goes, and a body that fills the buffer gets a larger
+    /// one.
+    fn make_room(&mut self, standing: Standing) {
+        let full = self.octets.len() == self.octets.capacity();
+        self.octets.drain(..self.used);
+        self.used = 0;
+        let wanted = match standing {
+            Standing::Body if full && self.octets.capacity() > 0 => LARGE_BUFFER,
+            Standing::Greeting
+            | Standing::Idle
+            | Standing::Envelope
+            | Standing::Body
+            | Standing::Commit
+            | Standing::Closing => SMALL_BUFFER,
+        };
+        if self.octets.capacity() < wanted {
+            self.octets.reserve_exact(wanted - self.octets.len());
+        }
+    }
+
+    /// Gives a large buffer back.
+    fn release(&mut self) {
+        if self.octets.capacity() > SMALL_BUFFER && self.octets.len() <= SMALL_BUFFER {
+            self.octets.shrink_to(SMALL_BUFFER);
+        }
+    }
+}
+
+/// The proof a verdict carries is used up by the envelope that is built from the same words.
+fn said<P>(verdict: Verdict<P>) -> Result<(), Refusal> {
+    match verdict {
+        Verdict::Admit(_) => Ok(()),
+        Verdict::Defer(denial) | Verdict::Refuse(denial) => Err(denial.reason.into()),
+    }
+}
