@@ -25,7 +25,7 @@ const ROOMS: &[&[&str]] = &[
     &["drop", "badmail"],
     &["queue"],
     &["store"],
-    &["args", "config", "resolve", "observe", "disk", "net", "clock", "process"],
+    &["args", "config", "resolve", "observe", "disk", "directory", "net", "clock", "process"],
 ];
 
 /// Rooms of the lowest row that lean on others of it: the log, the network and disks need the time

@@ -8,15 +8,16 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mailroot_common::units::ByteSize;
+use mailroot_common::units::{ByteSize, Timestamp};
 use tokio::sync::oneshot;
 
 use super::usage::Usage;
 use super::{DropError, Format, Settings};
 use crate::clock::Clock;
-use crate::directory::Directory;
+use crate::directory::{Directory, FileKind};
 
 /// How many writers may work at once.
 const WRITERS_MAX: usize = 4;
@@ -24,6 +25,8 @@ const WRITERS_MAX: usize = 4;
 const BATCH_MAX: usize = 64;
 /// `mailroot-drop`, the directory's group, reads; nobody else does.
 const FILE_MODE: u32 = 0o640;
+/// A half-written file that did not change for this long, in milliseconds, is litter.
+const LITTER_MILLIS: u64 = 3_600_000;
 
 /// One file to be made.
 pub(super) struct Job {
@@ -54,6 +57,8 @@ pub(super) struct Writer {
     clock: Clock,
     waiting: Mutex<Waiting>,
     usage: Mutex<Usage>,
+    /// Whether what an earlier run left half-written was looked for.
+    was_swept: AtomicBool,
 }
 
 #[derive(Default)]
@@ -83,7 +88,8 @@ impl Target {
 
 impl Writer {
     pub(super) fn new(settings: Settings, clock: Clock) -> Self {
-        Self { settings, clock, waiting: Mutex::default(), usage: Mutex::default() }
+        let was_swept = AtomicBool::new(false);
+        Self { settings, clock, waiting: Mutex::default(), usage: Mutex::default(), was_swept }
     }
 
     /// Adds a job. Returns a writer to be run if one more is useful.
@@ -217,7 +223,13 @@ impl Writer {
                 seen: Some(base.shared("cur")?),
             })
         };
-        open().map_err(|source| DropError::Directory {
+        let opened = open().inspect(|target| {
+            if !self.was_swept.swap(true, Ordering::Relaxed) {
+                // What cannot be swept is only litter.
+                let _ = sweep(&target.temporary, self.clock.now());
+            }
+        });
+        opened.map_err(|source| DropError::Directory {
             path: self.settings.directory.clone(),
             source: Arc::new(source),
         })
@@ -243,10 +255,48 @@ impl Writer {
     }
 }
 
+/// Removes files that a crash left half-written and no delivery replaced since.
+fn sweep(directory: &Directory, now: Timestamp) -> io::Result<()> {
+    let mut litter = Vec::new();
+    directory.each_name(|name| {
+        let is_ours = name.to_str().is_some_and(|n| n.starts_with('.') && n.ends_with(".tmp"));
+        // What vanished in the meantime is swept.
+        if is_ours
+            && let Ok(facts) = directory.facts(&name)
+            && facts.kind == FileKind::Regular
+            && now.as_millis().saturating_sub(facts.changed_millis) > LITTER_MILLIS
+        {
+            litter.push(name);
+        }
+        true
+    })?;
+    litter.iter().try_for_each(|name| directory.remove(name))
+}
+
 fn write_error(directory: &Directory, name: &str, source: io::Error) -> DropError {
     DropError::Write { path: directory.path().join(name), source: Arc::new(source) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn litter_goes_and_everything_else_stays() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".000000000001.tmp", "a.eml", ".hidden"] {
+            std::fs::write(root.path().join(name), "x").unwrap();
+        }
+        let directory = Directory::open(root.path()).unwrap();
+        let now = Clock::real().now();
+        sweep(&directory, now).unwrap();
+        assert!(root.path().join(".000000000001.tmp").exists(), "it may be in use");
+        sweep(&directory, Timestamp::from_millis(now.as_millis() + 2 * LITTER_MILLIS)).unwrap();
+        assert!(!root.path().join(".000000000001.tmp").exists());
+        assert!(root.path().join("a.eml").exists() && root.path().join(".hidden").exists());
+    }
 }

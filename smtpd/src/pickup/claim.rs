@@ -263,7 +263,7 @@ mod tests {
     fn file_of_mode_zero_is_left_and_the_words_help() {
         let place = Place::new();
         std::fs::write(place.path("secret.eml"), "x").unwrap();
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0);
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o000);
         std::fs::set_permissions(place.path("secret.eml"), permissions).unwrap();
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(place.root.path(), permissions).unwrap();

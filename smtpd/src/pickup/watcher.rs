@@ -25,6 +25,9 @@ use crate::observe::Level;
 
 /// How many files are in hand at once.
 const IN_HAND_MAX: usize = 32;
+/// The shortest time from a notice to the search it causes, so that a flood of notices does not
+/// become a flood of searches.
+const STIR_MIN: Duration = Duration::from_millis(20);
 /// How many files one search takes note of; the next one finds the others.
 const FOUND_MAX: usize = 10_000;
 /// How many files that are left are remembered, so that each is logged once.
@@ -234,7 +237,7 @@ impl Watcher {
                 // Another file of a name in hand is found by the search like any other.
                 Notice::MovedIn(_) | Notice::Stirred => {
                     let settle = self.inner.settings.settle.as_duration();
-                    let soon = self.inner.clock.elapsed() + settle;
+                    let soon = self.inner.clock.elapsed() + settle.max(STIR_MIN);
                     self.next_search = self.next_search.min(soon);
                 }
             }
