@@ -31,8 +31,8 @@ section! {
             in Span::seconds(1)..=Span::days(30);
         /// Commands refused as wrong before the session is closed with 421.
         max_errors: Limit<u32> = Limit::At(20), Limit::Unlimited, in 1..=1_000_000;
-        /// What the greeting says after the host name.
-        banner: String = "ESMTP".to_owned(), concat!("ESMTP Mailroot ", env!("CARGO_PKG_VERSION")).to_owned();
+        /// What the greeting says after the host name. The original also told its version.
+        banner: String = "ESMTP".to_owned(), "ESMTP Mailroot".to_owned();
         /// Extensions offered in reply to EHLO. An extension that is left out is also refused when a
         /// client uses it.
         extensions: Vec<Extension> = Extension::ALL.to_vec(), Extension::IIS6.to_vec();

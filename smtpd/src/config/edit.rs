@@ -59,6 +59,7 @@ fn quoted(text: &str) -> String {
     let safe = text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"._-/".contains(&octet))
         && text.bytes().any(|octet| octet.is_ascii_alphabetic())
         && text.as_bytes()[0].is_ascii_alphanumeric()
+        && !["y", "n", "yes", "no", "on", "off"].contains(&&*text.to_ascii_lowercase())
         && matches!(serde_yaml::from_str(text), Ok(Value::String(_)));
     if safe { text.to_owned() } else { format!("{text:?}") }
 }
@@ -136,8 +137,17 @@ fn value(text: &str) -> Result<Value, TextError> {
     serde_yaml::from_str(text).map_err(|_| TextError::Proof)
 }
 
+/// The text with an end to its last line: an edit there must not be mistaken for one of that line.
+fn ended(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.ends_with('\n') {
+        return text.into();
+    }
+    format!("{text}{}", if text.contains("\r\n") { "\r\n" } else { "\n" }).into()
+}
+
 /// Adds an entry, given in flow style, at the end of `domains`, whose value stands at `span`.
 pub(super) fn add_domain(text: &str, entry: &str, span: Range<usize>) -> Result<String, TextError> {
+    let text = &*ended(text);
     // A flow list is extended within its lines; a block list only gains lines.
     let flow = text.as_bytes().get(span.start) == Some(&b'[');
     let touched = if flow { lines_of(text, span) } else { 0..0 };
@@ -155,15 +165,32 @@ pub(super) fn remove_domain(
     number: usize,
     span: Range<usize>,
 ) -> Result<String, TextError> {
-    let document = document(text)?;
-    sequence(&document)?.remove(number).ok_or(TextError::Proof)?;
+    let text = &*ended(text);
+    let new = match own_lines(text, &span) {
+        Some(lines) => format!("{}{}", &text[..lines.start], &text[lines.end..]),
+        None => {
+            let document = document(text)?;
+            sequence(&document)?.remove(number).ok_or(TextError::Proof)?;
+            document.to_string()
+        }
+    };
     let mut expected = value(text)?;
     let list = domains(&mut expected)?;
     if number >= list.len() {
         return Err(TextError::Proof);
     }
     list.remove(number);
-    prove(text, document.to_string(), &expected, &lines_of(text, span))
+    prove(text, new, &expected, &lines_of(text, span))
+}
+
+/// The octets of the lines that an entry behind a dash has to itself. They are cut out as they
+/// stand: `yaml-edit` would take empty lines around them as well.
+fn own_lines(text: &str, span: &Range<usize>) -> Option<Range<usize>> {
+    let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+    let end = span.end + text[span.end..].find('\n')? + 1;
+    let rest = text[span.end..end].trim();
+    let alone = text[start..span.start].trim() == "-" && (rest.is_empty() || rest.starts_with('#'));
+    alone.then_some(start..end)
 }
 
 fn domains(value: &mut Value) -> Result<&mut Vec<Value>, TextError> {
@@ -227,4 +254,154 @@ pub(super) fn diff(file: &str, old: &str, new: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use mailroot_common::config::{ServerName, parse_server};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ENTRY: &str = "{name: new.example, type: alias}";
+
+    /// Where `domains`, and each of its entries, stands.
+    fn spans(text: &str) -> (Range<usize>, Vec<Range<usize>>) {
+        let name = ServerName::parse("default").unwrap();
+        let (config, _) = parse_server(&name, text, "default.yaml").unwrap();
+        let item = |number| config.origins.span(&format!("domains[{number}]"));
+        (config.origins.span("domains"), (0..config.domains.len()).map(item).collect())
+    }
+
+    /// A server file as people write them: comments anywhere, items in either style.
+    fn file() -> impl Strategy<Value = String> {
+        let comment = prop_oneof![
+            3 => Just(""),
+            1 => Just("# c: [x"),
+            1 => Just("#"),
+            1 => Just("# - {name: off.example}"),
+        ];
+        let gap =
+            prop::collection::vec(prop_oneof![Just(""), Just("# note"), Just("  # deep")], 0..3);
+        let item = (0..4_u8, comment, gap);
+        let items = prop::collection::vec(item, 1..6);
+        (items, 0..3_usize, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+            |(items, indent, crlf, tail, newline)| {
+                let pad = " ".repeat(indent * 2);
+                let mut text = String::from(
+                    "# head\nversion: 1\ngeneral: {banner: 'a  b'}   # x\n\ndomains:\n",
+                );
+                for (number, (form, comment, gap)) in items.into_iter().enumerate() {
+                    for line in gap {
+                        let _ = writeln!(text, "{line}");
+                    }
+                    let kind = if number == 0 { "default" } else { "alias" };
+                    let c =
+                        if comment.is_empty() { String::new() } else { format!("   {comment}") };
+                    let _ = match form {
+                        0 => writeln!(text, "{pad}- {{name: d{number}.example, type: {kind}}}{c}"),
+                        1 => writeln!(
+                            text,
+                            "{pad}- name: 'd{number}.example'{c}\n{pad}  type: {kind}"
+                        ),
+                        2 => writeln!(
+                            text,
+                            "{pad}-   name: d{number}.example\n\n{pad}    type:   {kind}{c}"
+                        ),
+                        _ => writeln!(
+                            text,
+                            "{pad}- {{\"name\": d{number}.example,\n{pad}    type: {kind} }}{c}"
+                        ),
+                    };
+                }
+                if tail {
+                    text.push_str("\n# after\nstore: {segment_size: 1MiB}\n\n# end\n");
+                }
+                if !newline {
+                    text.truncate(text.trim_end_matches('\n').len());
+                }
+                if crlf { text.replace('\n', "\r\n") } else { text }
+            },
+        )
+    }
+
+    /// `text` without these lines.
+    fn without(text: &str, gone: &Range<usize>) -> Vec<String> {
+        let kept = text.lines().enumerate().filter(|(number, _)| !gone.contains(number));
+        kept.map(|(_, line)| line.to_owned()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn adding_a_domain_adds_one_line_and_touches_no_other(text in file()) {
+            let new = add_domain(&text, ENTRY, spans(&text).0).unwrap();
+            let place = new.lines().position(|line| line.contains("new.example")).unwrap();
+            prop_assert_eq!(new.lines().nth(place).unwrap().trim(), format!("- {ENTRY}"));
+            prop_assert_eq!(without(&new, &(place..place + 1)), without(&text, &(0..0)));
+            let bare = |text: &str| text.lines().count() - text.matches("\r\n").count();
+            prop_assert!(!text.contains('\r') || bare(&new) == 0);
+        }
+
+        #[test]
+        fn removing_a_domain_removes_its_lines_and_touches_no_other(
+            text in file(),
+            choice in any::<prop::sample::Index>(),
+        ) {
+            let (_, items) = spans(&text);
+            if items.len() > 1 {
+                let number = 1 + choice.index(items.len() - 1);
+                let lines = lines_of(&text, items[number].clone());
+                let new = remove_domain(&text, number, items[number].clone()).unwrap();
+                let kept = without(&text, &lines);
+                prop_assert_eq!(without(&new, &(0..0)), kept, "{}", new);
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_in_brackets_is_edited_within_its_line() {
+        let text = "version: 1\ndomains: [{name: a.example, type: default}, {name: b.example, type: alias}] # c\n";
+        let (list, items) = spans(text);
+        let added = add_domain(text, ENTRY, list).unwrap();
+        assert_eq!(added, text.replace("}] #", &format!("}}, {ENTRY}] #")));
+        let removed = remove_domain(text, 1, items[1].clone()).unwrap();
+        assert_eq!(removed, text.replace(", {name: b.example, type: alias}", ""));
+    }
+
+    #[test]
+    fn a_single_entry_without_dash_is_left_to_people() {
+        let text = "version: 1\ndomains: {name: a.example, type: default}\n";
+        let said = add_domain(text, ENTRY, spans(text).0).unwrap_err();
+        assert_eq!(said.to_string(), "domains is not written as a list");
+    }
+
+    #[test]
+    fn an_edit_that_changes_other_lines_or_values_is_refused() {
+        let old = "a: 1\nb: 2\nc: 3\n";
+        let expected = value("a: 1\nc: 3").unwrap();
+        let prove = |new: &str, lines: Range<usize>| prove(old, new.to_owned(), &expected, &lines);
+        assert!(prove("a: 1\nc: 3\n", 1..2).is_ok());
+        assert_eq!(prove("a: 1\nc: 3\n", 0..1), Err(TextError::Proof));
+        assert_eq!(prove("a:  1\nc: 3\n", 1..2), Err(TextError::Proof));
+        assert_eq!(prove("a: 1\nc: 4\n", 0..3), Err(TextError::Proof));
+    }
+
+    #[test]
+    fn text_is_quoted_where_yaml_would_take_it_for_something_else() {
+        for (text, written) in [
+            ("example.net", "example.net"),
+            ("no", "\"no\""),
+            ("1.2", "\"1.2\""),
+            ("1e5", "\"1e5\""),
+            ("*.a.example", "\"*.a.example\""),
+            ("hub.example:26", "\"hub.example:26\""),
+            ("a b", "\"a b\""),
+            ("a\"b", "\"a\\\"b\""),
+        ] {
+            assert_eq!(quoted(text), written);
+            assert_eq!(value(&format!("[{written}]")).unwrap()[0], Value::from(text));
+        }
+    }
 }
