@@ -20,7 +20,7 @@ pub const HOSTNAME: &str = "relay.test";
 #[derive(Clone, Debug)]
 enum Node {
     Value(String),
-    Map(BTreeMap<String, Node>),
+    Map(BTreeMap<String, Self>),
 }
 
 impl Node {
@@ -163,6 +163,13 @@ impl Setup {
     #[must_use]
     pub fn domain(mut self, entry: &str) -> Self {
         self.servers[0].domains.push(entry.to_owned());
+        self
+    }
+
+    /// Replaces the domains of the first server.
+    #[must_use]
+    pub fn only_domains(mut self, entries: &[&str]) -> Self {
+        self.servers[0].domains = entries.iter().map(|&entry| entry.to_owned()).collect();
         self
     }
 

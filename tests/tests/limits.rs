@@ -155,19 +155,10 @@ fn a_client_that_errs_too_often_is_closed() {
 #[test]
 fn lines_headers_and_hops_are_bounded() {
     let setup = Setup::new()
-        .key("limits.line", "2000B")
-        .key("limits.header", "8KiB")
+        .key("limits.line_length", "2KiB")
+        .key("limits.header_size", "8KiB")
         .key("delivery.max_hops", "5");
-    let site = Site::prepare(setup);
-    if site.run(&["--check"]).code != 0 {
-        site.configure(
-            Setup::new()
-                .key("limits.line", "2KiB")
-                .key("limits.header", "8KiB")
-                .key("delivery.max_hops", "5"),
-        );
-    }
-    site.launch();
+    let site = Site::start(setup);
     let mut talk = site.talk();
     talk.expect("EHLO client.test", 250);
     let to = local("x");

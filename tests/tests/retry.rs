@@ -348,7 +348,7 @@ fn a_dead_host_is_tried_no_more_often_than_the_schedule_says_and_every_host_coun
     wait::until("the second attempt", || (peer.attempts().len() >= 2).then_some(()));
     let rows = wait::until("the long wait", || {
         let rows = site.control().json(&["queue", "list"]);
-        (rows[0]["tries"].as_u64() == Some(2)).then_some(rows)
+        (rows[0]["attempts"].as_u64() == Some(2)).then_some(rows)
     });
     assert_eq!(rows.as_array().map(Vec::len), Some(1));
     assert_eq!(peer.attempts().len(), 2, "the schedule says 1 s, then 1 h");

@@ -1,0 +1,93 @@
+//! Every conversation of `tests/transcripts`, against Mailroot and against a real Postfix.
+//!
+//! Mailroot must answer as the transcript says. Where Postfix answers otherwise, the difference stands with
+//! its reason in `tests/transcripts/postfix-differences.txt`; one that is not there, or no longer true, fails.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use mailroot_tests::ports;
+use mailroot_tests::postfix::{self, Postfix};
+use mailroot_tests::setup::Setup;
+use mailroot_tests::site::Site;
+use mailroot_tests::skip;
+use mailroot_tests::transcript::Transcript;
+
+#[test]
+fn mailroot_answers_as_every_transcript_says() {
+    let mut complaints = Vec::new();
+    let mut sites: BTreeMap<Vec<(String, String)>, Site> = BTreeMap::new();
+    for transcript in Transcript::all() {
+        let site = sites.entry(transcript.keys.clone()).or_insert_with(|| {
+            let setup = transcript
+                .keys
+                .iter()
+                .filter(|(key, _)| key != "domains")
+                .fold(Setup::new(), |setup, (key, value)| setup.key(key, value))
+                .only_domains(&["{name: example.com, type: default}"]);
+            // Every transcript calls the same domain ours; nothing that it sends is meant to leave.
+            Site::start(setup.smart_host(ports::local()))
+        });
+        for difference in transcript.play(site.address(), false) {
+            complaints.push(format!("{}.smtp: {difference}", transcript.name));
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// `name:line: reason` for each line where Postfix is known to answer otherwise.
+fn known_differences() -> BTreeMap<(String, usize), String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts/postfix-differences.txt");
+    fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let mut parts = line.splitn(3, ':');
+            let name = parts.next().unwrap().to_owned();
+            let number = parts.next().unwrap().trim().parse().unwrap_or_else(|_| panic!("{line}"));
+            let reason = parts.next().unwrap().trim().to_owned();
+            assert!(reason.len() > 10, "a difference needs a reason: {line}");
+            ((name, number), reason)
+        })
+        .collect()
+}
+
+#[test]
+fn postfix_answers_alike_but_for_the_differences_that_are_listed() {
+    let known = known_differences();
+    let mut found = BTreeSet::new();
+    let mut complaints = Vec::new();
+    let mut servers: BTreeMap<Vec<String>, Postfix> = BTreeMap::new();
+    for transcript in Transcript::all() {
+        if !servers.contains_key(&transcript.postfix) {
+            let mut settings: Vec<&str> = vec![
+                "virtual_mailbox_domains = example.com",
+                "smtpd_forbid_bare_newline = reject",
+                "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination",
+                "default_transport = discard",
+            ];
+            settings.extend(transcript.postfix.iter().map(String::as_str));
+            let Some(postfix) = Postfix::start(ports::local(), None, &settings) else {
+                return skip::note("transcripts against Postfix", postfix::ABSENT);
+            };
+            servers.insert(transcript.postfix.clone(), postfix);
+        }
+        let server = &servers[&transcript.postfix];
+        for difference in transcript.play(server.address(), true) {
+            let key = (transcript.name.clone(), difference.line);
+            if !known.contains_key(&key) {
+                complaints.push(format!("{}:{}", transcript.name, difference));
+            }
+            found.insert(key);
+        }
+    }
+    for ((name, line), reason) in &known {
+        if !found.contains(&(name.clone(), *line)) {
+            complaints.push(format!("{name}:{line}: listed, but Postfix answers alike ({reason})"));
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
