@@ -20,6 +20,7 @@ pub mod status;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
 pub use domain::{Domain, DomainKind, NewDomain};
@@ -43,31 +44,6 @@ pub const SOCKET: &str = "/run/mailroot/control.sock";
 
 /// The control socket below the directory of `--home`.
 pub const SOCKET_BELOW_HOME: &str = "run/control.sock";
-
-/// What a caller may do; each role may do what the one before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// See status, servers, domains, sessions, queue and Badmail, but no content of messages.
-    Viewer,
-    /// Also act on sessions, queue and Badmail, pause, resume, start and stop servers, and read
-    /// content.
-    Operator,
-    /// Also change the configuration.
-    Admin,
-}
-
-impl Role {
-    /// The word of the configuration and of messages.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
 
 /// Asks for a change to the chosen objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,7 +127,6 @@ mod tests {
     #[test]
     fn roles_include_those_below_them() {
         assert!(Role::Admin > Role::Operator && Role::Operator > Role::Viewer);
-        assert_eq!(serde_json::to_string(&Role::Viewer).unwrap(), "\"viewer\"");
     }
 
     #[test]

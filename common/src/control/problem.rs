@@ -135,6 +135,15 @@ impl Problem {
         }
     }
 
+    /// Names it more closely than its kind does: the code becomes `noun.word`.
+    #[must_use]
+    pub fn word(mut self, word: &str) -> Self {
+        let noun = self.code.split('.').next().unwrap_or_default();
+        self.code = format!("{noun}.{word}").into();
+        self.type_uri = format!("urn:mailroot:problem:{}", self.code).into();
+        self
+    }
+
     /// Says what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Box<str>>) -> Self {
@@ -176,6 +185,13 @@ mod tests {
         for (status, exit) in [(400, 2), (403, 4), (404, 3), (413, 2), (500, 1), (503, 5)] {
             assert_eq!(Kind::of_status(status).exit_code(), exit, "{status}");
         }
+    }
+
+    #[test]
+    fn a_code_can_be_closer_than_its_kind() {
+        let problem = Problem::new("server", Kind::Conflict, "x").word("exists");
+        assert_eq!((&*problem.code, problem.exit), ("server.exists", 7));
+        assert_eq!(&*problem.type_uri, "urn:mailroot:problem:server.exists");
     }
 
     #[test]

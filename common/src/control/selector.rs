@@ -237,9 +237,15 @@ fn read_states(text: &str) -> Result<Vec<&'static str>, SelectorError> {
         .collect()
 }
 
-/// Upper case, look-alikes replaced, as ids are written.
+/// Upper case, look-alikes replaced, as ids are written. A message in Badmail may have a hyphen
+/// and a number after its id.
 fn normal_id(text: &str) -> Result<String, SelectorError> {
-    let id: String = text
+    let bad = || SelectorError::Id(text.to_owned());
+    let (id, suffix) = match text.split_once('-') {
+        Some((id, number)) => (id, Some(number)),
+        None => (text, None),
+    };
+    let mut out: String = id
         .chars()
         .map(|c| match c.to_ascii_uppercase() {
             'I' | 'L' => '1',
@@ -247,9 +253,22 @@ fn normal_id(text: &str) -> Result<String, SelectorError> {
             upper => upper,
         })
         .collect();
-    let good = (ID_PREFIX_MIN..=QueueId::DIGITS).contains(&id.len())
-        && id.bytes().all(|o| o.is_ascii_alphanumeric() && o != b'U');
-    if good { Ok(id) } else { Err(SelectorError::Id(text.to_owned())) }
+    let is_id = (ID_PREFIX_MIN..=QueueId::DIGITS).contains(&out.len())
+        && out.bytes().all(|o| o.is_ascii_alphanumeric() && o != b'U');
+    if !is_id {
+        return Err(bad());
+    }
+    if let Some(number) = suffix {
+        let is_number = (1..=9).contains(&number.len())
+            && number.bytes().all(|o| o.is_ascii_digit())
+            && out.len() == QueueId::DIGITS;
+        if !is_number {
+            return Err(bad());
+        }
+        out.push('-');
+        out.push_str(number);
+    }
+    Ok(out)
 }
 
 /// The first and the last id that begin with these characters.
@@ -631,6 +650,9 @@ mod tests {
             ("ids=6FZ", "id"),
             ("ids=6FZK3QB27N5C1", "id"),
             ("ids=6FZU", "id"),
+            ("ids=6FZK-2", "id"),
+            ("ids=6FZK3QB27N5C-", "id"),
+            ("ids=6FZK3QB27N5C-x", "id"),
             ("from=", "--from"),
             ("from=/(/", "--from"),
             ("to=/a{9999}{9999}/", "--to"),
@@ -672,6 +694,7 @@ mod tests {
         let (first, last) = id_range("6fzk").unwrap();
         assert_eq!(first.to_string(), "6FZK00000000");
         assert_eq!(last.to_string(), "6FZKZZZZZZZZ");
+        assert_eq!(normal_id("6fzk3qb27n5c-12").unwrap(), "6FZK3QB27N5C-12");
         let one = id_range("6FZK3QB27N5C").unwrap();
         assert_eq!(one.0, one.1);
         assert!(id_range("6FZ").is_err());
