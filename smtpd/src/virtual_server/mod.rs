@@ -132,8 +132,8 @@ impl VirtualServer {
     /// [`StartError`]; the server is stopped then and shows why.
     pub async fn start(&self) -> Result<(), StartError> {
         let mut inlets = self.inlets.lock().await;
-        if let Some(open) = &*inlets {
-            open.resume();
+        if let (Some(open), Some(rooms)) = (&mut *inlets, self.rooms.load_full()) {
+            open.resume(&self.name, &self.config(), &rooms.root).await;
         } else {
             self.stand(ServerState::Starting, None, None);
             match self.open().await {
@@ -178,9 +178,9 @@ impl VirtualServer {
 
     /// Takes no new mail; delivery goes on, so that the queue empties.
     pub async fn pause(&self, reason: Option<String>) {
-        let inlets = self.inlets.lock().await;
-        if let Some(open) = &*inlets {
-            open.pause();
+        let mut inlets = self.inlets.lock().await;
+        if let Some(open) = &mut *inlets {
+            open.pause().await;
             self.stand(ServerState::Paused, None, reason);
         }
     }
