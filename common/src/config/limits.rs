@@ -1,7 +1,6 @@
 //! `limits:` - how much of a virtual server's memory clients may claim.
 
 use super::section::section;
-use super::value::Limit;
 use crate::units::ByteSize;
 
 section! {
@@ -14,13 +13,6 @@ section! {
         /// The longest line of a message. RFC 5321 asks for 1000 octets; programs send longer ones.
         line_length: ByteSize = ByteSize::kib(64), ByteSize::kib(64),
             in ByteSize::bytes(1000)..=ByteSize::mib(16);
-        /// Commands a client may give since its last message without sending another; then the
-        /// session is closed with 421.
-        idle_commands: Limit<u32> = Limit::At(1000), Limit::Unlimited, in 10..=1_000_000;
-        /// Octets a second that a message must come with, measured over a minute. A slower client is
-        /// closed with 421; 0B turns this off.
-        min_rate: ByteSize = ByteSize::bytes(100), ByteSize::bytes(0),
-            in ByteSize::bytes(0)..=ByteSize::mib(1);
         /// The largest header of a message.
         header_size: ByteSize = ByteSize::kib(256), ByteSize::kib(256),
             in ByteSize::kib(4)..=ByteSize::mib(16);
