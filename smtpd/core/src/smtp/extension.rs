@@ -5,7 +5,7 @@
 //! trust: an unknown or malformed line is one extension less, never an error, so that a strange
 //! server still gets its mail in plain SMTP.
 
-use std::fmt::Write;
+use std::fmt;
 
 use mailroot_common::units::ByteSize;
 
@@ -110,20 +110,32 @@ impl Offer {
 
     /// The lines of an EHLO reply after its first, without codes: `SIZE 36700160`, `DSN` and so on.
     /// Without a limit, SIZE has no number (RFC 1870 section 4).
-    #[must_use]
-    pub fn lines(self, size_max: Option<ByteSize>, recipients_max: u32) -> Vec<String> {
-        let offered = Extension::ALL.into_iter().filter(|&extension| self.has(extension));
-        let line = |extension: Extension| {
-            let mut line = extension.keyword().to_owned();
-            let written = match (extension, size_max) {
-                (Extension::Size, Some(limit)) => write!(line, " {}", limit.as_u64()),
-                (Extension::Limits, _) => write!(line, " RCPTMAX={recipients_max}"),
-                _ => Ok(()),
-            };
-            debug_assert!(written.is_ok(), "writing into a String cannot fail");
-            line
-        };
-        offered.map(line).collect()
+    pub fn lines(
+        self,
+        size_max: Option<ByteSize>,
+        recipients_max: u32,
+    ) -> impl Iterator<Item = EhloLine> {
+        let offered = Extension::ALL.into_iter().filter(move |&extension| self.has(extension));
+        offered.map(move |extension| match (extension, size_max) {
+            (Extension::Size, Some(limit)) => EhloLine(extension, Some(limit.as_u64())),
+            (Extension::Limits, _) => EhloLine(extension, Some(recipients_max.into())),
+            _ => EhloLine(extension, None),
+        })
+    }
+}
+
+/// One line of an EHLO reply: an extension and the number that goes with it.
+#[derive(Clone, Copy, Debug)]
+pub struct EhloLine(Extension, Option<u64>);
+
+impl fmt::Display for EhloLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.keyword())?;
+        match self {
+            Self(Extension::Limits, Some(limit)) => write!(f, " RCPTMAX={limit}"),
+            Self(_, Some(number)) => write!(f, " {number}"),
+            Self(_, None) => Ok(()),
+        }
     }
 }
 
@@ -259,7 +271,10 @@ mod tests {
 
     #[test]
     fn everything_is_offered_unless_switched_off() {
-        let lines = Offer::all().lines(Some(ByteSize::kib(1)), 1000);
+        let said = |offer: Offer, size| -> Vec<String> {
+            offer.lines(size, 1000).map(|line| line.to_string()).collect()
+        };
+        let lines = said(Offer::all(), Some(ByteSize::kib(1)));
         assert_eq!(
             lines,
             [
@@ -275,7 +290,7 @@ mod tests {
                 "HELP"
             ]
         );
-        let lines = [Extension::Size].into_iter().collect::<Offer>().lines(None, 1000);
+        let lines = said([Extension::Size].into_iter().collect(), None);
         assert_eq!(lines, ["SIZE"]);
     }
 

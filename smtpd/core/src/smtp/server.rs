@@ -135,8 +135,8 @@ impl Server {
             window_octets: 0,
             stopping: false,
         };
-        let (host, banner) = (server.settings.host.clone(), server.settings.banner.clone());
-        server.say(format_args!("220 {host} {banner}"));
+        let Settings { host, banner, .. } = &*server.settings;
+        say(&mut server.output, format_args!("220 {host} {banner}"));
         server
     }
 
@@ -384,9 +384,7 @@ impl Server {
     }
 
     fn say(&mut self, line: std::fmt::Arguments<'_>) {
-        let written = self.output.write_fmt(line);
-        debug_assert!(written.is_ok(), "writing into a Vec cannot fail");
-        self.output.extend_from_slice(b"\r\n");
+        say(&mut self.output, line);
     }
 
     /// Says no, tells the log, and counts; the state must be the one to go on in.
@@ -428,6 +426,12 @@ impl Server {
             self.body = Vec::new();
         }
     }
+}
+
+fn say(output: &mut Vec<u8>, line: std::fmt::Arguments<'_>) {
+    let written = output.write_fmt(line);
+    debug_assert!(written.is_ok(), "writing into a Vec cannot fail");
+    output.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

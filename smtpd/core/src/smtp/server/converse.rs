@@ -1,10 +1,12 @@
 //! Commands: what each does to the session, and when it is out of order.
 
+use std::fmt;
 use std::time::Duration;
 
+use mailroot_common::address::Mailbox;
 use mailroot_common::units::ByteSize;
 
-use super::{End, Hello, Question, Server, Stage, State, Transaction};
+use super::{End, Hello, Question, Server, Stage, State, Transaction, say};
 use crate::queue::envelope::{BodyKind, Recipient};
 use crate::smtp::command::{self, Command, Mail, Rcpt};
 use crate::smtp::refusal::Refusal;
@@ -34,9 +36,8 @@ impl Server {
             Command::Data => self.on_data(),
             Command::Bdat(chunk) => self.on_bdat(chunk, now),
             Command::Quit => {
-                let host = self.settings.host.clone();
                 self.forget_transaction();
-                self.say(format_args!("221 2.0.0 {host} closing"));
+                say(&mut self.output, format_args!("221 2.0.0 {} closing", self.settings.host));
                 self.state = State::Closed(End::Quit);
             }
             Command::Helo(_)
@@ -80,12 +81,13 @@ impl Server {
         }
         let size_max = Some(settings.body.size_max).filter(|&size| size != u64::MAX);
         let size_max = size_max.map(ByteSize::bytes);
-        let mut said = settings.host.clone();
-        for line in settings.grammar.offer.lines(size_max, settings.recipients_max) {
-            self.say(format_args!("250-{said}"));
-            said = line;
+        let lines = settings.grammar.offer.lines(size_max, settings.recipients_max);
+        let mut lines = lines.peekable();
+        let sign = |more: bool| if more { '-' } else { ' ' };
+        self.say(format_args!("250{}{}", sign(lines.peek().is_some()), settings.host));
+        while let Some(line) = lines.next() {
+            self.say(format_args!("250{}{line}", sign(lines.peek().is_some())));
         }
-        self.say(format_args!("250 {said}"));
     }
 
     fn on_mail(&mut self, mail: Mail) {
@@ -130,8 +132,8 @@ impl Server {
         self.state = State::Commands;
         match (verdict, &self.transaction) {
             (Ok(()), Some(transaction)) => {
-                let said = shown(&transaction.sender);
-                self.say(format_args!("250 2.1.0 {said}sender ok"));
+                let said = Shown(transaction.sender.mailbox());
+                say(&mut self.output, format_args!("250 2.1.0 {said}sender ok"));
             }
             (verdict, _) => {
                 self.refuse_sender(verdict.err().unwrap_or(Refusal::LocalTrouble));
@@ -171,12 +173,12 @@ impl Server {
             debug_assert!(false, "a recipient is judged within a transaction");
             return;
         };
-        let said = shown(&recipient.mailbox);
+        let said = Shown(Some(&recipient.mailbox));
+        say(&mut self.output, format_args!("250 2.1.5 {said}recipient ok"));
         // One recipient named twice in the same words is one recipient.
         if !transaction.recipients.contains(&recipient) {
             transaction.recipients.push(recipient);
         }
-        self.say(format_args!("250 2.1.5 {said}recipient ok"));
     }
 
     fn refuse_recipient(&mut self, refusal: Refusal) {
@@ -213,9 +215,15 @@ impl Server {
     }
 }
 
-/// An address in a reply, with a blank behind it; nothing if it is not fit for a reply line of
-/// 512 octets of ASCII.
-fn shown(address: &impl std::fmt::Display) -> String {
-    let text = format!("<{address}> ");
-    if text.is_ascii() && text.len() < 340 { text } else { String::new() }
+/// An address in a reply, with a blank behind it; nothing if it is the null path or beyond ASCII.
+/// No address is too long for a reply line.
+struct Shown<'a>(Option<&'a Mailbox>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(mailbox) if mailbox.is_ascii() => write!(f, "<{mailbox}> "),
+            _ => Ok(()),
+        }
+    }
 }
