@@ -1,1 +1,170 @@
-//! deliver
+//! Delivering: mail that is due leaves, each route in its own lane.
+//!
+//! In: leases of due mail from the queue. Out: outcomes back to the queue, with the reports they
+//! cause, and one log line for each change of state.
+//!
+//! ```text
+//! dispatch   which routes have due mail          lane      how many workers, when to back off
+//! attempt    hosts one after the other           target    from a next hop to addresses
+//! session    octets to and from one host         reuse     idle connections
+//! local      into the Drop directory             finish    outcomes to the queue, reports, log
+//! ```
+//!
+//! A worker carries mail of one lane in small batches over one connection, without a task or a lock
+//! per message: that is where the speed comes from. A destination that cannot be reached is tried by
+//! one message at a time, at growing intervals, however much mail waits for it.
+
+mod age;
+mod attempt;
+mod dispatch;
+mod finish;
+mod job;
+mod lane;
+mod local;
+mod reuse;
+mod room;
+mod session;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailroot_common::address::{Domain, Mailbox};
+use smtpd_core::queue::retry::Schedules;
+use smtpd_core::route::loopback::AddressRule;
+use smtpd_core::route::table::{RouteName, Table};
+use smtpd_core::smtp::client::{self, Timeouts};
+
+pub use lane::{LaneState, LaneView};
+pub use session::SessionView;
+
+use self::room::Room;
+use crate::badmail::Badmail;
+use crate::clock::Clock;
+use crate::drop::DropDirectory;
+use crate::net::Net;
+use crate::observe::{Counters, Log};
+use crate::queue::Queue;
+use crate::resolve::{Family, Resolver};
+
+/// What the operator decided about delivery.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which domains are ours, and the next hops.
+    pub table: Arc<Table>,
+    /// When to try again, to tell of delay, to give up.
+    pub schedules: Schedules,
+    /// Our name: in EHLO, in reports, and what makes an MX record name us.
+    pub host: Domain,
+    /// Further names of ours that MX records may carry.
+    pub other_names: Vec<Domain>,
+    /// Replaces our domains in the sender address of mail that leaves.
+    pub masquerade: Option<Domain>,
+    /// Received fields after which a message is taken to be in a loop.
+    pub max_hops: u32,
+    /// Asks DNS.
+    pub resolver: Resolver,
+    /// Which addresses of hosts are used.
+    pub family: Family,
+    /// Which addresses of hosts are not.
+    pub addresses: AddressRule,
+    /// Our addresses for outbound connections; the first of the right kind is used.
+    pub sources: Vec<IpAddr>,
+    /// The port of hosts that were named without one.
+    pub port: u16,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long to wait in a session.
+    pub timeouts: Timeouts,
+    /// Connections at the same time.
+    pub connections_max: usize,
+    /// Connections at the same time for one route.
+    pub connections_per_route: usize,
+    /// Messages over one connection.
+    pub messages_per_connection: u32,
+    /// How long an idle connection is kept; not at all if absent.
+    pub reuse: Option<Duration>,
+    /// Where mail for our own domains ends.
+    pub drop: DropDirectory,
+    /// Where mail ends that can be neither delivered nor returned.
+    pub badmail: Badmail,
+    /// Gets a copy of every report of failure.
+    pub ndr_copy_to: Option<Mailbox>,
+    /// Whether reports return the whole message when the sender did not say.
+    pub ndr_full_message: bool,
+}
+
+impl Settings {
+    fn is_our_name(&self, name: &Domain) -> bool {
+        *name == self.host || self.other_names.contains(name)
+    }
+
+    fn client(&self, helo_only: bool) -> Arc<client::Settings> {
+        let name = self.host.to_string();
+        Arc::new(client::Settings { name, helo_only, timeouts: self.timeouts })
+    }
+}
+
+/// What delivery works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The virtual server's name, for the log.
+    pub server: Arc<str>,
+    /// Where mail waits.
+    pub queue: Queue,
+    /// The network.
+    pub net: Net,
+    /// Time and chance.
+    pub clock: Clock,
+    /// The log.
+    pub log: Log,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+}
+
+/// Delivery of one virtual server, running. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Deliver(Arc<Room>);
+
+impl Deliver {
+    /// Starts delivering, on the Tokio runtime of the caller.
+    #[must_use]
+    pub fn start(parts: Parts, settings: Settings) -> Self {
+        let room = Arc::new(Room::new(parts, settings));
+        tokio::spawn(dispatch::run(Arc::clone(&room)));
+        Self(room)
+    }
+
+    /// From now on new attempts go by these settings; those under way end by the old ones. The
+    /// queue is told of a new table by whoever made it.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.0.settings.store(Arc::new(settings));
+        self.0.look_again();
+    }
+
+    /// Stops: no new attempts, those under way may go on for `patience`, then they are given up.
+    /// Whatever was not decided is due again at the next start.
+    pub async fn stop(&self, patience: Duration) {
+        self.0.stop(patience).await;
+    }
+
+    /// Ends the back-off of a route, or of all, so that due mail is tried at once.
+    pub fn flush(&self, route: Option<&RouteName>) {
+        self.0.flush(route);
+    }
+
+    /// The lanes with mail under way or backing off.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneView> {
+        self.0.lanes()
+    }
+
+    /// The outbound connections, idle ones included.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Arc<SessionView>> {
+        self.0.sessions()
+    }
+}

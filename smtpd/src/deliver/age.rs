@@ -1,0 +1,61 @@
+//! Mail that waits behind a destination in trouble: it is not tried, but its time runs.
+
+use std::sync::Arc;
+
+use mailroot_common::units::{Span, Timestamp};
+use smtpd_core::queue::dispose::expire;
+use smtpd_core::queue::recipient::RecipientStatus;
+
+use super::Settings;
+use super::finish::record;
+use super::lane::Lane;
+use super::room::Room;
+use crate::queue::Lease;
+
+/// Messages looked at in one go.
+const BATCH: usize = 100;
+
+/// Returns mail whose time is up and tells of delays, on all lanes in trouble.
+pub(super) async fn age(room: Arc<Room>) {
+    let settings = room.settings.load_full();
+    for lane in room.lanes_in_trouble() {
+        if !room.pause_left().is_zero() {
+            return;
+        }
+        age_lane(&room, &settings, &lane).await;
+    }
+}
+
+async fn age_lane(room: &Arc<Room>, settings: &Settings, lane: &Arc<Lane>) {
+    let schedule = settings.schedules.of(&lane.route);
+    let now = room.clock.now();
+    let before =
+        |span: Span| Timestamp::from_millis(now.as_millis().saturating_sub(span.as_millis()));
+    let leases = room.queue.lease_aged(&lane.route, before(schedule.expire), BATCH).await;
+    judge(room, settings, lane, leases.unwrap_or_default()).await;
+    if let Some(notice) = schedule.delay_notice {
+        let leases = room.queue.lease_untold(&lane.route, before(notice), BATCH).await;
+        judge(room, settings, lane, leases.unwrap_or_default()).await;
+    }
+}
+
+async fn judge(room: &Arc<Room>, settings: &Settings, lane: &Arc<Lane>, leases: Vec<Lease>) {
+    let schedule = settings.schedules.of(&lane.route);
+    // A lane that got well meanwhile tries its mail itself.
+    let Some(trouble) = lane.trouble() else { return };
+    for lease in leases {
+        let now = room.clock.now();
+        let disposition = expire(&lease.envelope, &lease.due, Some(&trouble), now, schedule);
+        // Whoever wants no notice counts as told, so that the next look passes them over.
+        let quiet = lease
+            .due
+            .iter()
+            .filter(|(place, _)| disposition.status(*place).is_none())
+            .map(|(place, status)| {
+                let told = RecipientStatus { delay_told: true, ..status.clone() };
+                (*place, told)
+            })
+            .collect();
+        record(room, settings, lease, disposition, quiet).await;
+    }
+}

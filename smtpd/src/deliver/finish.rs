@@ -1,0 +1,306 @@
+//! From outcomes to the queue: new states, reports, Badmail, and a log line for each recipient.
+//!
+//! States and the reports they cause are recorded in one step, so that neither exists without the
+//! other. What goes to Badmail lies there before its state says so.
+
+use std::fmt;
+
+use mailroot_common::id::QueueId;
+use mailroot_common::units::{Span, Timestamp};
+use smtpd_core::message::dsn::{self, HEADER_OCTETS_MAX, Kind, Original};
+use smtpd_core::queue::dispose::{Disposition, dispose};
+use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
+use smtpd_core::queue::recipient::{Phase, RecipientStatus};
+
+use super::Settings;
+use super::job::{Ended, Job};
+use super::room::Room;
+use crate::badmail::{BadmailError, Concerned, Reason, Record};
+use crate::observe::{Level, Line};
+use crate::queue::{Body, Draft, Lease};
+
+/// How long a message waits that could not be put into Badmail.
+const BADMAIL_RETRY: Span = Span::minutes(5);
+
+/// Records what the attempt came to for the job's recipients, and lets go of its lease.
+pub(super) async fn finish(room: &Room, job: &mut Job) {
+    let Some(lease) = job.lease.take() else { return };
+    let settings = room.settings.load_full();
+    let now = room.clock.now();
+    let schedule = if job.local { &settings.schedules.local } else { &settings.schedules.outbound };
+    let random = room.clock.random();
+    let (relieved, ours): (Vec<Ended>, Vec<Ended>) =
+        std::mem::take(&mut job.ended).into_iter().partition(|ended| ended.dsn);
+    let decide = |ended: Vec<Ended>| {
+        let outcomes: Vec<(usize, Outcome)> =
+            ended.into_iter().map(|ended| (ended.place, ended.outcome)).collect();
+        dispose(&lease.envelope, &lease.due, &outcomes, now, schedule, random)
+    };
+    let mut disposition = decide(ours);
+    if !relieved.is_empty() {
+        let more = decide(relieved).leaving_success_to_next_hop();
+        disposition.statuses.extend(more.statuses);
+        disposition.failed.extend(more.failed);
+        disposition.delayed.extend(more.delayed);
+        disposition.badmail.extend(more.badmail);
+    }
+    record(room, &settings, lease, disposition, Vec::new()).await;
+}
+
+/// Records a disposition with what it causes. `quiet` are changes that are no news.
+pub(super) async fn record(
+    room: &Room,
+    settings: &Settings,
+    lease: Lease,
+    mut disposition: Disposition,
+    quiet: Vec<(usize, RecipientStatus)>,
+) {
+    if !disposition.badmail.is_empty()
+        && let Err(error) = put_into_badmail(room, settings, &lease, &disposition).await
+    {
+        trouble(room, lease.id, "badmail-failed", &error);
+        postpone_badmail(&mut disposition, room.clock.now());
+    }
+    let (id, envelope) = (lease.id, lease.envelope.clone());
+    for (place, status) in &disposition.statuses {
+        log_status(room, id, &envelope, *place, status);
+        count_status(room, status);
+    }
+    if !disposition.wants_report() && disposition.badmail.is_empty() {
+        let mut changes = disposition.statuses;
+        changes.extend(quiet);
+        room.queue.settle_later(lease, changes);
+        return;
+    }
+    let reports = write_reports(room, settings, &lease, &disposition).await;
+    let reports = match reports {
+        Ok(reports) => reports,
+        Err(error) => {
+            // Without the original's header no report can be written; the recipients stay due.
+            trouble(room, id, "report-failed", &error);
+            room.pause();
+            return;
+        }
+    };
+    let count = reports.len() as u64;
+    let mut changes = disposition.statuses;
+    changes.extend(quiet);
+    match room.queue.settle(lease, changes, reports).await {
+        Ok(ids) => {
+            room.counters.reports.add(count);
+            for report in ids {
+                room.log
+                    .line(Level::Info, "report")
+                    .word("server", &room.server)
+                    .word("id", report)
+                    .word("about", id)
+                    .word("to", Angled(&envelope.sender))
+                    .send();
+            }
+        }
+        Err(error) => {
+            trouble(room, id, "settle-failed", &error);
+            room.pause();
+        }
+    }
+}
+
+fn trouble(room: &Room, id: QueueId, event: &str, error: &dyn fmt::Display) {
+    room.log
+        .line(Level::Error, event)
+        .word("server", &room.server)
+        .word("id", id)
+        .word("error", error)
+        .send();
+}
+
+async fn put_into_badmail(
+    room: &Room,
+    settings: &Settings,
+    lease: &Lease,
+    disposition: &Disposition,
+) -> Result<(), BadmailError> {
+    let statuses = disposition.statuses_of(&disposition.badmail);
+    let recipients: Vec<Concerned> = statuses
+        .iter()
+        .filter_map(|(place, status)| {
+            let mailbox = lease.envelope.recipients.get(*place)?.mailbox.clone();
+            Some(Concerned { mailbox, place: *place, outcome: status.last.clone() })
+        })
+        .collect();
+    let last = recipients.iter().rev().find_map(|concerned| concerned.outcome.as_ref());
+    let loops = last.is_some_and(|outcome| outcome.stage == Stage::Route && is_loop(outcome));
+    let record = Record {
+        id: lease.id,
+        at: room.clock.now(),
+        reason: if loops { Reason::HopCount } else { Reason::NdrOfDsn },
+        detail: last.map(Outcome::to_string).unwrap_or_default(),
+        sender: Some(lease.envelope.sender.clone()),
+        recipients,
+        source: lease.envelope.origin.source.clone(),
+        envelope: Some((*lease.envelope).clone()),
+    };
+    let mut incoming = settings.badmail.begin(record);
+    let mut reader = lease.open();
+    let failed = |source| BadmailError::Files {
+        path: settings.badmail.settings().directory.clone(),
+        source,
+    };
+    while let Some(piece) = reader.next().await.map_err(failed)? {
+        incoming.append(piece).await?;
+    }
+    incoming.finish().await.map(drop)
+}
+
+fn is_loop(outcome: &Outcome) -> bool {
+    outcome.status == mailroot_common::status::EnhancedCode::permanent(4, 6)
+}
+
+/// Recipients that should lie in Badmail and do not go on waiting for it.
+fn postpone_badmail(disposition: &mut Disposition, now: Timestamp) {
+    let places = std::mem::take(&mut disposition.badmail);
+    for (place, status) in &mut disposition.statuses {
+        if places.contains(place) {
+            status.phase = Phase::Waiting;
+            status.next_attempt = now.after(BADMAIL_RETRY);
+        }
+    }
+}
+
+async fn write_reports(
+    room: &Room,
+    settings: &Settings,
+    lease: &Lease,
+    disposition: &Disposition,
+) -> std::io::Result<Vec<Draft>> {
+    let mut drafts = Vec::new();
+    let lists = [
+        (Kind::Failure, &disposition.failed),
+        (Kind::Delay, &disposition.delayed),
+        (Kind::Success, &disposition.succeeded),
+    ];
+    for (kind, list) in lists {
+        if list.is_empty() {
+            continue;
+        }
+        let by_default = settings.ndr_full_message;
+        let whole = Original::wants_whole(kind, &lease.envelope, by_default, lease.size);
+        let octets = if whole {
+            lease.open().read_all().await?
+        } else {
+            lease.read_header(HEADER_OCTETS_MAX).await?
+        };
+        let original = if whole { Original::Whole(&octets) } else { Original::Header(&octets) };
+        let schedule = &settings.schedules.outbound;
+        let written = dsn::write(&dsn::Report {
+            kind,
+            id: lease.id,
+            envelope: &lease.envelope,
+            recipients: &disposition.statuses_of(list),
+            original,
+            host: &settings.host,
+            default_domain: settings.table.default_domain(),
+            copy_to: settings.ndr_copy_to.as_ref(),
+            retry_until: schedule.expires_at(&lease.envelope),
+            now: room.clock.now(),
+            random: room.clock.random(),
+        });
+        if let Some(written) = written {
+            let body = Body::Memory(written.octets);
+            drafts.push(Draft { envelope: written.envelope, body });
+        }
+    }
+    Ok(drafts)
+}
+
+fn count_status(room: &Room, status: &RecipientStatus) {
+    let counters = &room.counters;
+    let last = status.last.as_ref();
+    match status.phase {
+        Phase::Delivered if last.is_some_and(|last| last.stage == Stage::Drop) => {
+            counters.recipients_dropped.add_one();
+        }
+        Phase::Delivered => counters.recipients_delivered.add_one(),
+        Phase::Waiting | Phase::InDoubt => {
+            if last.is_some_and(|last| last.result == AttemptResult::InDoubt) {
+                counters.recipients_in_doubt.add_one();
+            }
+            counters.recipients_deferred.add_one();
+        }
+        Phase::Returned | Phase::Badmail
+            if last.is_some_and(|last| last.stage == Stage::Expiry) =>
+        {
+            counters.recipients_expired.add_one();
+        }
+        Phase::Returned | Phase::Badmail => counters.recipients_failed.add_one(),
+        Phase::Removed => {}
+    }
+}
+
+/// One line for one recipient's new state.
+fn log_status(
+    room: &Room,
+    id: QueueId,
+    envelope: &Envelope,
+    place: usize,
+    status: &RecipientStatus,
+) {
+    let (Some(last), Some(recipient)) = (&status.last, envelope.recipients.get(place)) else {
+        return;
+    };
+    let event = match status.phase {
+        Phase::Delivered => "delivered",
+        Phase::Waiting | Phase::InDoubt => "deferred",
+        Phase::Returned | Phase::Badmail if last.stage == Stage::Expiry => "expired",
+        Phase::Returned | Phase::Badmail => "bounced",
+        Phase::Removed => return,
+    };
+    let line = room
+        .log
+        .line(Level::Info, event)
+        .word("server", &room.server)
+        .word("id", id)
+        .word("rcpt", place + 1);
+    let line = relay(line, last);
+    let line = match status.phase {
+        Phase::Waiting | Phase::InDoubt => {
+            line.word("try", status.attempts).word("next", status.next_attempt)
+        }
+        _ => line.word("delay", Seconds(last.at.since(envelope.accepted_at))),
+    };
+    let line = line.word("dsn", last.status);
+    let line = match (status.phase, last.result) {
+        (Phase::Delivered, _) => line,
+        (_, AttemptResult::InDoubt) => line.word("reason", "in-doubt"),
+        _ => line.word("reason", last.stage.as_str()),
+    };
+    line.word("to", Angled(&recipient.mailbox)).text("reply", last).send();
+}
+
+fn relay<'a>(line: Line<'a>, last: &Outcome) -> Line<'a> {
+    match (&last.host, last.stage) {
+        (Some(host), _) => line.word("relay", host),
+        (None, Stage::Drop) => line.word("relay", "drop"),
+        (None, _) => line,
+    }
+}
+
+/// An address in angle brackets.
+struct Angled<T>(T);
+
+impl<T: fmt::Display> fmt::Display for Angled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.0)
+    }
+}
+
+/// Seconds with milliseconds.
+struct Seconds(Span);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        write!(f, "{}.{:03}", millis / 1000, millis % 1000)
+    }
+}

@@ -1,0 +1,176 @@
+//! One leased message on its way through an attempt: who is still to be tried, what was said.
+
+use std::sync::Arc;
+
+use mailroot_common::address::{Domain, Host, Mailbox, ReversePath};
+use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::queue::envelope::{BodyKind, Envelope, Recipient};
+use smtpd_core::queue::outcome::{AttemptResult, Outcome, RemoteHost};
+use smtpd_core::route::table::Table;
+use smtpd_core::smtp::client::{Fate, Finished, Transaction};
+
+use crate::queue::Lease;
+
+/// A recipient for which the attempt is over.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    /// Its place in the envelope.
+    pub(super) place: usize,
+    /// How it ended.
+    pub(super) outcome: Outcome,
+    /// Whether the next hop took over the duty to report (RFC 3461).
+    pub(super) dsn: bool,
+}
+
+/// What was found in the message itself, where a peer's limits made it worth a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    /// Octets beyond ASCII stand in it.
+    pub(super) eight_bit: bool,
+    /// They stand in its header.
+    pub(super) in_header: bool,
+}
+
+/// One leased message.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// The lease, until it is settled.
+    pub(super) lease: Option<Lease>,
+    pub(super) id: QueueId,
+    pub(super) envelope: Arc<Envelope>,
+    pub(super) size: u64,
+    /// For Drop, by the schedule of local mail.
+    pub(super) local: bool,
+    sender: ReversePath,
+    /// Places of the recipients to try at the host at hand.
+    todo: Vec<usize>,
+    /// Places under way in a transaction.
+    sent: Vec<usize>,
+    /// Places that got "not now" from the host at hand.
+    held: Vec<usize>,
+    /// The last "not now" of each.
+    last: Vec<(usize, Outcome)>,
+    pub(super) ended: Vec<Ended>,
+    pub(super) content: Option<Content>,
+}
+
+impl Job {
+    pub(super) fn new(lease: Lease, sender: ReversePath, local: bool) -> Self {
+        let todo = lease.places().collect();
+        Self {
+            id: lease.id,
+            envelope: Arc::clone(&lease.envelope),
+            size: lease.size,
+            local,
+            sender,
+            todo,
+            sent: Vec::new(),
+            held: Vec::new(),
+            last: Vec::new(),
+            ended: Vec::with_capacity(lease.due.len()),
+            content: None,
+            lease: Some(lease),
+        }
+    }
+
+    /// Whether recipients wait for the host at hand.
+    pub(super) fn has_todo(&self) -> bool {
+        !self.todo.is_empty()
+    }
+
+    /// Whether recipients could be tried at a further host.
+    pub(super) fn is_open(&self) -> bool {
+        self.lease.is_some() && !(self.todo.is_empty() && self.held.is_empty())
+    }
+
+    /// Whether the attempt is over for every recipient.
+    pub(super) fn is_over(&self) -> bool {
+        self.lease.is_some() && self.todo.is_empty() && self.held.is_empty() && self.sent.is_empty()
+    }
+
+    /// Another host's turn: those it was "not now" for are tried again.
+    pub(super) fn turn_to_next_host(&mut self) {
+        self.todo.append(&mut self.held);
+        self.todo.sort_unstable();
+    }
+
+    /// The transaction for those who wait, who are under way from now on.
+    pub(super) fn begin(&mut self) -> Transaction<'_> {
+        self.sent = std::mem::take(&mut self.todo);
+        let eight_bit = match (self.envelope.body, self.content) {
+            (BodyKind::BinaryMime, _) => BodyKind::BinaryMime,
+            (_, Some(content)) if content.eight_bit => BodyKind::EightBitMime,
+            (_, Some(_)) => BodyKind::SevenBit,
+            (declared, None) => declared,
+        };
+        Transaction {
+            sender: &self.sender,
+            recipients: self.sent.iter().map(|&place| self.recipient(place)).collect(),
+            envid: self.envelope.envid.as_deref(),
+            ret: self.envelope.ret,
+            size: self.size,
+            body: eight_bit,
+            smtputf8: self.content.map_or(self.envelope.smtputf8, |content| content.in_header),
+        }
+    }
+
+    fn recipient(&self, place: usize) -> &Recipient {
+        self.envelope.recipients.get(place).expect("the store leases recipients of the envelope")
+    }
+
+    /// Takes the result of the transaction.
+    pub(super) fn apply(&mut self, finished: Finished, at: Timestamp, host: &RemoteHost) {
+        let dsn = finished.dsn;
+        for (place, fate) in std::mem::take(&mut self.sent).into_iter().zip(finished.fates) {
+            match fate {
+                Fate::Unsent | Fate::Untried => self.todo.push(place),
+                Fate::Ended(ending) => {
+                    let outcome = ending.into_outcome(at, Some(host.clone()));
+                    if outcome.result == AttemptResult::Deferred {
+                        self.held.push(place);
+                        self.last.retain(|(known, _)| *known != place);
+                        self.last.push((place, outcome));
+                    } else {
+                        self.ended.push(Ended { place, outcome, dsn });
+                    }
+                }
+            }
+        }
+    }
+
+    /// No further host is left: those still waiting end with what was last said about them, or
+    /// with `otherwise`.
+    pub(super) fn give_up(&mut self, otherwise: &Outcome) {
+        self.turn_to_next_host();
+        self.todo.append(&mut self.sent);
+        for place in std::mem::take(&mut self.todo) {
+            let said = self.last.iter().position(|(known, _)| *known == place);
+            let outcome = match said {
+                Some(at) => self.last.swap_remove(at).1,
+                None => otherwise.clone(),
+            };
+            self.ended.push(Ended { place, outcome, dsn: false });
+        }
+    }
+
+    /// The same end for every recipient.
+    pub(super) fn end_all(&mut self, outcome: &Outcome) {
+        self.last.clear();
+        self.give_up(outcome);
+    }
+}
+
+/// The sender as other hosts see it: one of our own domains gives way to the masquerade.
+pub(super) fn sender_outside(
+    sender: &ReversePath,
+    masquerade: Option<&Domain>,
+    table: &Table,
+) -> ReversePath {
+    let masked = masquerade.and_then(|mask| {
+        let mailbox = sender.mailbox()?;
+        let ours = mailbox.domain().is_some_and(|domain| table.is_local(domain));
+        ours.then(|| Mailbox::new(mailbox.local().clone(), Host::Name(mask.clone())))
+    });
+    masked.map_or_else(|| sender.clone(), ReversePath::Mailbox)
+}

@@ -1,0 +1,429 @@
+//! One lane: the mail of one route on its way out.
+//!
+//! The lane knows whether its route has due mail, how many workers carry it and whether the
+//! destination could be reached. One worker makes the first contact; only then others join, one
+//! for each full batch. After a failure the lane backs off, and one message asks again when its
+//! time has come: a dead destination is never met by more than that.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mailroot_common::status::EnhancedCode;
+use mailroot_common::units::{Span, Timestamp};
+use smtpd_core::queue::outcome::{Outcome, Stage};
+use smtpd_core::queue::retry::Schedule;
+use smtpd_core::route::table::{NextHop, RouteName};
+use tokio::sync::Notify;
+
+use super::Settings;
+use super::attempt::{self, Report};
+use super::finish::finish;
+use super::job::{Job, sender_outside};
+use super::local;
+use super::room::Room;
+use super::session::Connection;
+use crate::observe::Level;
+
+/// Messages leased at once.
+const BATCH: usize = 10;
+/// How long a worker waits for more mail before it ends.
+const LINGER: Duration = Duration::from_millis(100);
+/// The longest back-off.
+const BACK_OFF_MAX: Span = Span::minutes(15);
+/// How long the last words of a lane without trouble are remembered.
+const REMEMBERED: Duration = Duration::from_hours(1);
+/// Workers that write into Drop at once; more gain nothing.
+const LOCAL_WORKERS: usize = 32;
+
+/// What a lane is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneState {
+    /// Nothing is under way.
+    Idle,
+    /// Mail is under way.
+    Active,
+    /// The destination could not be reached.
+    BackingOff {
+        /// When it is asked again.
+        until: Timestamp,
+        /// How often in a row it could not be reached.
+        failures: u32,
+    },
+}
+
+/// What control shows of a lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneView {
+    /// The route.
+    pub route: RouteName,
+    /// What it is doing.
+    pub state: LaneState,
+    /// Workers that carry its mail, each with at most one connection.
+    pub workers: usize,
+    /// What the last failure to reach the destination came to.
+    pub last: Option<Outcome>,
+}
+
+/// What [`Room::feed`] is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing, or a worker was woken.
+    Done,
+    /// Start a worker; the lane counts it already.
+    Start,
+}
+
+/// One lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) route: RouteName,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The queue has named the route and no lease came back short since: mail is due.
+    due: bool,
+    workers: usize,
+    idle: usize,
+    /// The destination was reached since the last failure.
+    contact: bool,
+    failures: u32,
+    /// Until when, in the clock's time, nothing is tried.
+    not_before: Duration,
+    last: Option<Outcome>,
+    used_at: Duration,
+}
+
+impl Lane {
+    pub(super) fn new(route: RouteName) -> Self {
+        Self { route, state: Mutex::default(), wake: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn name_due(&self) {
+        self.state().due = true;
+    }
+
+    pub(super) fn limit(&self, settings: &Settings) -> usize {
+        let limit = settings.connections_per_route;
+        if self.route.is_drop() { limit.min(LOCAL_WORKERS) } else { limit }
+    }
+
+    /// Wakes a worker that idles, or counts one more if the lane may have it.
+    pub(super) fn take_turn(&self, now: Duration, limit: usize, room_left: bool) -> Turn {
+        let mut state = self.state();
+        if !state.due || now < state.not_before {
+            return Turn::Done;
+        }
+        if state.idle > 0 {
+            self.wake.notify_one();
+            return Turn::Done;
+        }
+        let may_grow = state.contact && state.workers < limit;
+        if room_left && (state.workers == 0 || may_grow) {
+            state.workers += 1;
+            return Turn::Start;
+        }
+        Turn::Done
+    }
+
+    /// The destination answers.
+    fn on_contact(&self) {
+        let mut state = self.state();
+        state.contact = true;
+        state.failures = 0;
+    }
+
+    /// Not one host could be talked to.
+    fn on_unreachable(&self, outcome: Outcome, now: Duration, schedule: &Schedule, random: u64) {
+        let mut state = self.state();
+        state.failures = state.failures.saturating_add(1);
+        state.contact = false;
+        state.last = Some(outcome);
+        let wait = schedule.wait(state.failures).as_duration().min(BACK_OFF_MAX.as_duration());
+        state.not_before = now + wait + jitter(wait, random);
+    }
+
+    /// A worker broke down: the lane waits as if nobody had answered.
+    fn on_breakdown(&self, now: Duration) {
+        let mut state = self.state();
+        state.failures = state.failures.saturating_add(1);
+        state.contact = false;
+        state.due = true;
+        state.not_before = now + BACK_OFF_MAX.as_duration();
+    }
+
+    pub(super) fn forgive(&self) {
+        let mut state = self.state();
+        state.not_before = Duration::ZERO;
+    }
+
+    pub(super) fn waits_until(&self) -> Option<Duration> {
+        let state = self.state();
+        (state.due && state.workers == 0).then_some(state.not_before)
+    }
+
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.state().failures > 0
+    }
+
+    /// What the last failure came to, while the lane backs off.
+    pub(super) fn trouble(&self) -> Option<Outcome> {
+        let state = self.state();
+        state.last.clone().filter(|_| state.failures > 0)
+    }
+
+    pub(super) fn is_forgettable(&self, now: Duration) -> bool {
+        let state = self.state();
+        let remembers = state.failures > 0 || state.last.is_some();
+        let fresh = now < state.used_at.max(state.not_before) + REMEMBERED;
+        state.workers == 0 && !state.due && !(remembers && fresh)
+    }
+
+    pub(super) fn view(&self, (wall, now): (Timestamp, Duration)) -> LaneView {
+        let state = self.state();
+        let lane_state = if state.failures > 0 && now < state.not_before {
+            let left = u64::try_from((state.not_before - now).as_millis()).unwrap_or(u64::MAX);
+            LaneState::BackingOff {
+                until: wall.after(Span::millis(left)),
+                failures: state.failures,
+            }
+        } else if state.workers > state.idle {
+            LaneState::Active
+        } else {
+            LaneState::Idle
+        };
+        LaneView {
+            route: self.route.clone(),
+            state: lane_state,
+            workers: state.workers,
+            last: state.last.clone(),
+        }
+    }
+}
+
+/// Up to a tenth more.
+fn jitter(wait: Duration, random: u64) -> Duration {
+    let thousandths = u32::try_from(random % 100).unwrap_or(0);
+    wait * thousandths / 1000
+}
+
+/// What a worker does next.
+enum Next {
+    /// Lease this many messages.
+    Lease(usize),
+    /// Wait for more mail.
+    Linger,
+    /// End; the lane no longer counts the worker.
+    End,
+}
+
+/// Keeps the lane's count right however the worker ends.
+struct Working<'a> {
+    room: &'a Arc<Room>,
+    lane: &'a Arc<Lane>,
+    counted: bool,
+}
+
+impl Working<'_> {
+    /// Decides under the lane's lock, so that mail named meanwhile is not forgotten.
+    fn next(&mut self, lingered: bool) -> Next {
+        let now = self.room.clock.elapsed();
+        let mut state = self.lane.state();
+        state.used_at = now;
+        let may = !self.room.is_halted() && now >= state.not_before;
+        if may && state.due {
+            state.due = false;
+            // After a failure one message asks.
+            return Next::Lease(if state.failures > 0 { 1 } else { BATCH });
+        }
+        if may && !lingered {
+            state.idle += 1;
+            return Next::Linger;
+        }
+        state.workers -= 1;
+        self.counted = false;
+        Next::End
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        if self.counted {
+            // Only a panic leads here.
+            self.room.counters.panics.add_one();
+            self.lane.state().workers -= 1;
+            self.lane.on_breakdown(self.room.clock.elapsed());
+        }
+        self.room.worker_ended(self.lane);
+    }
+}
+
+/// Carries mail of a lane until there is none, or the lane backs off.
+pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
+    let mut working = Working { room: &room, lane: &lane, counted: true };
+    let mut connection: Option<Connection> = None;
+    let mut lingered = false;
+    loop {
+        match working.next(lingered) {
+            Next::Lease(size) => {
+                lingered = false;
+                connection = carry(&room, &lane, size, connection).await;
+            }
+            Next::Linger => {
+                let woken = tokio::time::timeout(LINGER, lane.wake.notified()).await;
+                lane.state().idle -= 1;
+                lingered = woken.is_err();
+            }
+            Next::End => break,
+        }
+    }
+    if let Some(connection) = connection {
+        let settings = room.settings.load();
+        room.reuse.keep(connection, &settings);
+    }
+}
+
+/// Leases one batch and sees it through.
+async fn carry(
+    room: &Arc<Room>,
+    lane: &Arc<Lane>,
+    size: usize,
+    connection: Option<Connection>,
+) -> Option<Connection> {
+    let pause = room.pause_left();
+    if !pause.is_zero() {
+        lane.name_due();
+        tokio::select! {
+            () = room.clock.sleep(pause) => {}
+            () = room.halted() => {}
+        }
+        return connection;
+    }
+    let leases = match room.queue.lease(&lane.route, room.clock.now(), size).await {
+        Ok(leases) => leases,
+        Err(error) => {
+            room.log
+                .line(Level::Error, "lease-failed")
+                .word("server", &room.server)
+                .word("route", &lane.route)
+                .word("error", &error)
+                .send();
+            room.pause();
+            lane.name_due();
+            return connection;
+        }
+    };
+    if leases.len() == size {
+        lane.name_due();
+        room.feed(lane);
+    }
+    let Some(first) = leases.first() else { return connection };
+    let settings = room.settings.load_full();
+    let first = first.due.first().map_or(0, |(place, _)| *place);
+    let route = match leases[0].envelope.recipients.get(first) {
+        Some(recipient) => settings.table.route(&recipient.mailbox),
+        None => return connection,
+    };
+    let local = route.hop == NextHop::Drop;
+    let mask = if local { None } else { settings.masquerade.as_ref() };
+    let mut jobs: Vec<Job> = leases
+        .into_iter()
+        .map(|lease| {
+            let sender = sender_outside(&lease.envelope.sender, mask, &settings.table);
+            Job::new(lease, sender, local)
+        })
+        .collect();
+    turn_back_loops(room, &settings, &mut jobs).await;
+    if local {
+        lane.on_contact();
+        room.feed(lane);
+        local::deliver(room, &settings, &mut jobs).await;
+        return connection;
+    }
+    let on_contact = || {
+        lane.on_contact();
+        room.feed(lane);
+    };
+    let Report { connection, unreachable } =
+        attempt::attempt(room, &settings, &route, &mut jobs, connection, &on_contact).await;
+    if let Some(outcome) = unreachable {
+        let schedule = &settings.schedules.outbound;
+        lane.on_unreachable(outcome, room.clock.elapsed(), schedule, room.clock.random());
+        room.look_again();
+    }
+    connection
+}
+
+/// Mail that has gone round too often ends here.
+async fn turn_back_loops(room: &Room, settings: &Settings, jobs: &mut Vec<Job>) {
+    for job in jobs.iter_mut().filter(|job| job.envelope.hops > settings.max_hops) {
+        room.counters.hops_met.add_one();
+        let hops = job.envelope.hops;
+        let text = format!("the message has passed {hops} servers: it goes in circles");
+        let status = EnhancedCode::permanent(4, 6);
+        job.end_all(&Outcome::local(room.clock.now(), Stage::Route, status, text));
+        finish(room, job).await;
+    }
+    jobs.retain(|job| job.lease.is_some());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn lane() -> Lane {
+        Lane::new(RouteName::from_text("mx:x.test"))
+    }
+
+    fn failure() -> Outcome {
+        let status = EnhancedCode::transient(4, 1);
+        Outcome::local(Timestamp::from_millis(0), Stage::Connect, status, "connection refused")
+    }
+
+    #[test]
+    fn one_worker_makes_contact_before_others_join() {
+        let lane = lane();
+        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Done, "nothing is due");
+        lane.name_due();
+        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
+        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Done, "no contact yet");
+        lane.on_contact();
+        assert_eq!(lane.take_turn(NOW, 2, true), Turn::Start);
+        assert_eq!(lane.take_turn(NOW, 2, true), Turn::Done, "limit of the route");
+        assert_eq!(lane.take_turn(NOW, 20, false), Turn::Done, "limit of all");
+    }
+
+    #[test]
+    fn back_off_grows_by_the_schedule_and_ends_at_its_maximum() {
+        let lane = lane();
+        lane.name_due();
+        let schedule = Schedule::outbound();
+        let waits = [1, 2, 3, 4, 5].map(|_| {
+            lane.on_unreachable(failure(), NOW, &schedule, 0);
+            assert_eq!(lane.take_turn(NOW, 20, true), Turn::Done);
+            lane.waits_until().unwrap() - NOW
+        });
+        assert_eq!(waits, [1, 5, 15, 15, 15].map(Duration::from_mins));
+        assert!(lane.is_in_trouble() && lane.trouble().is_some());
+        lane.forgive();
+        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
+        lane.on_contact();
+        assert!(!lane.is_in_trouble());
+    }
+
+    #[test]
+    fn jitter_adds_less_than_a_tenth() {
+        let wait = Duration::from_mins(10);
+        for random in [0, 1, 99, u64::MAX] {
+            assert!(jitter(wait, random) < wait / 10);
+        }
+    }
+}

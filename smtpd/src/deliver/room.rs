@@ -1,0 +1,265 @@
+//! What all lanes share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mailroot_common::id::SessionId;
+use smtpd_core::route::table::RouteName;
+use tokio::sync::{Notify, watch};
+
+use super::lane::{self, Lane, LaneView, Turn};
+use super::reuse::Reuse;
+use super::session::SessionView;
+use super::{Parts, Settings};
+use crate::clock::Clock;
+use crate::net::Net;
+use crate::observe::{Counters, Log};
+use crate::queue::Queue;
+
+/// How far delivery has been told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Halt {
+    /// Not at all.
+    Run,
+    /// No new attempts.
+    Finish,
+    /// Attempts under way are given up.
+    Abandon,
+}
+
+/// How long no mail is leased after the queue could not record what became of some: it would be
+/// sent again and again.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(15);
+/// How long attempts that were given up may take to end.
+const ABANDON_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What all lanes share.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) server: Arc<str>,
+    pub(super) queue: Queue,
+    pub(super) net: Net,
+    pub(super) clock: Clock,
+    pub(super) log: Log,
+    pub(super) counters: Arc<Counters>,
+    pub(super) settings: ArcSwap<Settings>,
+    pub(super) reuse: Reuse,
+    lanes: Mutex<HashMap<RouteName, Arc<Lane>>>,
+    sessions: Mutex<HashMap<SessionId, Arc<SessionView>>>,
+    session_number: AtomicU64,
+    workers: AtomicUsize,
+    /// A lane could not have a worker because there were too many.
+    starved: AtomicBool,
+    halt: watch::Sender<Halt>,
+    /// Wakes the dispatcher to look at all lanes.
+    again: Notify,
+    /// Told when the last worker ends.
+    quiet: Notify,
+    /// Until when, in milliseconds of the clock's time, no mail is leased.
+    paused_until: AtomicU64,
+}
+
+impl Room {
+    pub(super) fn new(parts: Parts, settings: Settings) -> Self {
+        let Parts { server, queue, net, clock, log, counters } = parts;
+        let session_number = AtomicU64::new(clock.random());
+        Self {
+            server,
+            queue,
+            net,
+            clock,
+            log,
+            counters,
+            settings: ArcSwap::from_pointee(settings),
+            reuse: Reuse::default(),
+            lanes: Mutex::default(),
+            sessions: Mutex::default(),
+            session_number,
+            workers: AtomicUsize::new(0),
+            starved: AtomicBool::new(false),
+            halt: watch::Sender::new(Halt::Run),
+            again: Notify::new(),
+            quiet: Notify::new(),
+            paused_until: AtomicU64::new(0),
+        }
+    }
+
+    // --- stopping ---
+
+    pub(super) fn is_halted(&self) -> bool {
+        *self.halt.borrow() >= Halt::Finish
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        *self.halt.borrow() >= Halt::Abandon
+    }
+
+    /// Waits until attempts under way are to be given up.
+    pub(super) async fn given_up(&self) {
+        let mut halt = self.halt.subscribe();
+        // The sender lives as long as the room: the wait cannot fail.
+        let _ = halt.wait_for(|halt| *halt >= Halt::Abandon).await;
+    }
+
+    /// Waits until no new attempts are to begin.
+    pub(super) async fn halted(&self) {
+        let mut halt = self.halt.subscribe();
+        // As above.
+        let _ = halt.wait_for(|halt| *halt >= Halt::Finish).await;
+    }
+
+    pub(super) async fn stop(&self, patience: Duration) {
+        self.halt.send_replace(Halt::Finish);
+        self.again.notify_one();
+        if tokio::time::timeout(patience, self.until_quiet()).await.is_err() {
+            self.halt.send_replace(Halt::Abandon);
+            // Whoever does not end in time holds leases only; the store makes them due again.
+            let _ = tokio::time::timeout(ABANDON_PATIENCE, self.until_quiet()).await;
+        }
+        self.halt.send_replace(Halt::Abandon);
+        // Hanging up is all the goodbye that idle connections get: stopping must not wait.
+        drop(self.reuse.drain());
+    }
+
+    async fn until_quiet(&self) {
+        loop {
+            let quiet = self.quiet.notified();
+            if self.workers.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            quiet.await;
+        }
+    }
+
+    // --- lanes ---
+
+    fn lane_map(&self) -> MutexGuard<'_, HashMap<RouteName, Arc<Lane>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queue has named a route: its mail is this room's to lease.
+    /// Returns when the lane ends its back-off, if it is in one.
+    pub(super) fn on_due(self: &Arc<Self>, route: RouteName) -> Option<Duration> {
+        let lane = {
+            let mut lanes = self.lane_map();
+            Arc::clone(lanes.entry(route.clone()).or_insert_with(|| Arc::new(Lane::new(route))))
+        };
+        lane.name_due();
+        self.feed(&lane);
+        lane.waits_until()
+    }
+
+    /// Wakes or starts a worker if the lane has due mail and may have one more.
+    pub(super) fn feed(self: &Arc<Self>, lane: &Arc<Lane>) {
+        if self.is_halted() {
+            return;
+        }
+        let settings = self.settings.load();
+        let limit = lane.limit(&settings);
+        let room_left = self.workers.load(Ordering::Relaxed) < settings.connections_max;
+        if !room_left {
+            self.starved.store(true, Ordering::Relaxed);
+        }
+        if lane.take_turn(self.clock.elapsed(), limit, room_left) == Turn::Start {
+            self.workers.fetch_add(1, Ordering::AcqRel);
+            tokio::spawn(lane::work(Arc::clone(self), Arc::clone(lane)));
+        }
+    }
+
+    /// A worker has ended.
+    pub(super) fn worker_ended(&self, lane: &Lane) {
+        if self.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.quiet.notify_waiters();
+        }
+        if self.starved.swap(false, Ordering::Relaxed) || lane.waits_until().is_some() {
+            self.again.notify_one();
+        }
+    }
+
+    /// Feeds every lane and forgets those that have nothing to remember. Returns when, in the
+    /// clock's time, the next one ends its back-off.
+    pub(super) fn feed_all(self: &Arc<Self>) -> Option<Duration> {
+        let lanes: Vec<Arc<Lane>> = {
+            let mut lanes = self.lane_map();
+            let now = self.clock.elapsed();
+            lanes.retain(|_, lane| !lane.is_forgettable(now));
+            lanes.values().cloned().collect()
+        };
+        lanes.iter().for_each(|lane| self.feed(lane));
+        lanes.iter().filter_map(|lane| lane.waits_until()).min()
+    }
+
+    /// Lanes that are backing off.
+    pub(super) fn lanes_in_trouble(&self) -> Vec<Arc<Lane>> {
+        self.lane_map().values().filter(|lane| lane.is_in_trouble()).cloned().collect()
+    }
+
+    pub(super) fn lanes(&self) -> Vec<LaneView> {
+        let now = (self.clock.now(), self.clock.elapsed());
+        let mut views: Vec<LaneView> =
+            self.lane_map().values().map(|lane| lane.view(now)).collect();
+        views.sort_by(|a, b| a.route.cmp(&b.route));
+        views
+    }
+
+    pub(super) fn flush(&self, route: Option<&RouteName>) {
+        for (name, lane) in self.lane_map().iter() {
+            if route.is_none_or(|route| route == name) {
+                lane.forgive();
+            }
+        }
+        self.look_again();
+    }
+
+    /// Has the dispatcher look at all lanes.
+    pub(super) fn look_again(&self) {
+        self.again.notify_one();
+    }
+
+    /// Waits until the dispatcher is to look at all lanes.
+    pub(super) async fn again(&self) {
+        self.again.notified().await;
+    }
+
+    // --- trouble with the queue ---
+
+    /// The queue cannot record what happens: no mail is leased for a while.
+    pub(super) fn pause(&self) {
+        let until = self.clock.elapsed() + PAUSE_AFTER_TROUBLE;
+        let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.paused_until.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long no mail is leased yet.
+    pub(super) fn pause_left(&self) -> Duration {
+        let until = Duration::from_millis(self.paused_until.load(Ordering::Relaxed));
+        until.saturating_sub(self.clock.elapsed())
+    }
+
+    // --- sessions ---
+
+    fn session_map(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<SessionView>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn new_session_id(&self) -> SessionId {
+        SessionId::from_u64(self.session_number.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) fn remember_session(&self, view: &Arc<SessionView>) {
+        self.session_map().insert(view.id, Arc::clone(view));
+    }
+
+    pub(super) fn forget_session(&self, id: SessionId) {
+        self.session_map().remove(&id);
+    }
+
+    pub(super) fn sessions(&self) -> Vec<Arc<SessionView>> {
+        let mut views: Vec<_> = self.session_map().values().cloned().collect();
+        views.sort_by_key(|view| (view.since, view.id));
+        views
+    }
+}

@@ -1,0 +1,379 @@
+//! One outbound connection: octets between the network and the sending machine.
+//!
+//! This file decides nothing about mail and knows no verb and no code; it reads, writes, keeps the
+//! machine's deadlines and streams bodies. While a body's end is on its way the commands of the
+//! next message are put behind it, so that one write and one read carry both.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mailroot_common::id::SessionId;
+use mailroot_common::status::EnhancedCode;
+use mailroot_common::units::Timestamp;
+use smtpd_core::queue::outcome::{RemoteHost, Stage};
+use smtpd_core::smtp::client::{Action, BodyFlow, Client, Ending};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::Settings;
+use super::finish::finish;
+use super::job::{Content, Job};
+use super::room::Room;
+use super::target::Target;
+use crate::net::Stream;
+
+/// How much is read at once; replies are short.
+const READ_OCTETS: usize = 4 * 1024;
+/// How long to look for a last word after the network refused our octets.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// What `sessions` shows of an outbound connection.
+#[derive(Debug)]
+pub struct SessionView {
+    /// Its name.
+    pub id: SessionId,
+    /// The peer.
+    pub host: RemoteHost,
+    /// When it was opened.
+    pub since: Timestamp,
+    /// Messages begun on it.
+    pub messages: AtomicU32,
+}
+
+/// One outbound connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: Client,
+    stream: Stream,
+    pub(super) target: Target,
+    host: RemoteHost,
+    view: Arc<SessionView>,
+    room: Arc<Room>,
+    used: u32,
+    input: Vec<u8>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.room.forget_session(self.view.id);
+    }
+}
+
+impl Connection {
+    /// Connects and says hello. A peer that hangs up at EHLO is called again with HELO.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no session.
+    pub(super) async fn open(
+        room: &Arc<Room>,
+        settings: &Settings,
+        target: &Target,
+    ) -> Result<Self, Ending> {
+        match Self::open_once(room, settings, target, target.helo_only).await {
+            Err((_, true)) if !target.helo_only => {
+                Self::open_once(room, settings, target, true).await.map_err(|(ending, _)| ending)
+            }
+            other => other.map_err(|(ending, _)| ending),
+        }
+    }
+
+    /// The error says also whether the peer hung up at EHLO.
+    async fn open_once(
+        room: &Arc<Room>,
+        settings: &Settings,
+        target: &Target,
+        helo_only: bool,
+    ) -> Result<Self, (Ending, bool)> {
+        let stream = connect(room, settings, target).await.map_err(|ending| (ending, false))?;
+        room.counters.outbound_connections.add_one();
+        let host = target.host();
+        let view = Arc::new(SessionView {
+            id: room.new_session_id(),
+            host: host.clone(),
+            since: room.clock.now(),
+            messages: AtomicU32::new(0),
+        });
+        room.remember_session(&view);
+        let client = Client::new(settings.client(helo_only), room.clock.elapsed());
+        let mut connection = Self {
+            client,
+            stream,
+            target: target.clone(),
+            host,
+            view,
+            room: Arc::clone(room),
+            used: 0,
+            input: Vec::with_capacity(READ_OCTETS),
+        };
+        loop {
+            match connection.client.poll() {
+                Some(Action::Ready) => return Ok(connection),
+                Some(Action::Failed(ending)) => {
+                    connection.flush().await;
+                    return Err((ending, connection.client.ehlo_was_dropped()));
+                }
+                Some(Action::SendBody | Action::Done(_) | Action::Close) => {}
+                None => {
+                    connection.flush().await;
+                    connection.read().await;
+                }
+            }
+        }
+    }
+
+    /// Sends what the jobs have to do, as far as this connection goes. Jobs that are over are
+    /// finished at once; what is left to do must go over another connection to the same host.
+    pub(super) async fn send(&mut self, settings: &Settings, jobs: &mut [Job]) {
+        let mut waiting: VecDeque<usize> =
+            (0..jobs.len()).filter(|&place| jobs[place].has_todo()).collect();
+        let mut running: VecDeque<usize> = VecDeque::new();
+        loop {
+            while self.has_turn(settings)
+                && let Some(place) = waiting.pop_front()
+            {
+                if self.begin(&mut jobs[place]).await {
+                    running.push_back(place);
+                } else {
+                    self.conclude(&mut jobs[place], place, &mut waiting).await;
+                }
+            }
+            if self.client.is_spent() || self.used >= settings.messages_per_connection {
+                self.client.quit(self.room.clock.elapsed());
+            }
+            self.flush().await;
+            match self.client.poll() {
+                Some(Action::SendBody) => {
+                    if let Some(&place) = running.front() {
+                        self.send_body(&jobs[place]).await;
+                    }
+                }
+                Some(Action::Done(finished)) => {
+                    if let Some(place) = running.pop_front() {
+                        jobs[place].apply(finished, self.room.clock.now(), &self.host);
+                        self.conclude(&mut jobs[place], place, &mut waiting).await;
+                    }
+                }
+                Some(Action::Close) => return,
+                Some(Action::Ready | Action::Failed(_)) => {}
+                None if running.is_empty() && self.client.is_idle() => return,
+                None => self.read().await,
+            }
+        }
+    }
+
+    fn has_turn(&self, settings: &Settings) -> bool {
+        self.used < settings.messages_per_connection && self.client.can_begin()
+    }
+
+    /// Begins the job's transaction; says whether the peer is being asked.
+    async fn begin(&mut self, job: &mut Job) -> bool {
+        let peer = self.client.peer();
+        let narrow = !peer.eight_bit_mime || (job.envelope.smtputf8 && !peer.smtputf8);
+        if narrow && job.content.is_none() {
+            // Without the message at hand nothing can be said of it: the declared kind counts.
+            job.content = look_at(job).await.ok();
+        }
+        let now = self.room.clock.elapsed();
+        match self.client.begin(&job.begin(), now) {
+            Ok(()) => {
+                self.used += 1;
+                self.view.messages.store(self.used, Ordering::Relaxed);
+                true
+            }
+            Err(finished) => {
+                job.apply(finished, self.room.clock.now(), &self.host);
+                false
+            }
+        }
+    }
+
+    /// Finishes a job that is over; one with more to do here waits again.
+    async fn conclude(&mut self, job: &mut Job, place: usize, waiting: &mut VecDeque<usize>) {
+        if job.is_over() {
+            finish(&self.room, job).await;
+        } else if job.has_todo() {
+            waiting.push_back(place);
+        }
+    }
+
+    /// Streams the body; its end leaves only after all of it was read and proved whole.
+    async fn send_body(&mut self, job: &Job) {
+        let Some(lease) = &job.lease else { return };
+        let mut reader = lease.open();
+        let mut left = job.size;
+        if reader.size() != job.size {
+            self.abandon("the message was removed while it was being sent");
+            return;
+        }
+        loop {
+            let piece = match reader.next().await {
+                Ok(piece) => piece.unwrap_or_default(),
+                Err(error) => {
+                    let log = &self.room.log;
+                    log.line(crate::observe::Level::Error, "unreadable")
+                        .word("server", &self.room.server)
+                        .word("id", job.id)
+                        .word("error", &error)
+                        .send();
+                    self.abandon("the message cannot be read here");
+                    return;
+                }
+            };
+            let now = self.room.clock.elapsed();
+            left = left.saturating_sub(piece.len() as u64);
+            if left == 0 || piece.is_empty() {
+                self.client.last_body(piece, now);
+                return;
+            }
+            self.client.body(piece, now);
+            self.flush().await;
+            while self.client.body_flow() == BodyFlow::Wait {
+                self.read().await;
+            }
+            if self.client.body_flow() == BodyFlow::Stop {
+                return;
+            }
+        }
+    }
+
+    fn abandon(&mut self, why: &str) {
+        let ending = Ending::local(Stage::Data, EnhancedCode::transient(3, 0), why);
+        self.client.abandon(&ending);
+    }
+
+    /// Writes what the machine has put out.
+    async fn flush(&mut self) {
+        if self.client.output().is_empty() {
+            return;
+        }
+        let mut octets = std::mem::take(self.client.output());
+        let written = timeout(self.client.block_timeout(), self.stream.write_all(&octets)).await;
+        octets.clear();
+        match written {
+            Ok(Ok(())) => {
+                if self.client.output().is_empty() {
+                    *self.client.output() = octets;
+                }
+            }
+            Ok(Err(error)) => self.hear_last_word(&error).await,
+            Err(_) => self.client.on_timeout(),
+        }
+    }
+
+    /// The network refused our octets; the peer may have said why before it hung up.
+    async fn hear_last_word(&mut self, error: &io::Error) {
+        self.input.clear();
+        if let Ok(Ok(1..)) = timeout(LAST_WORD, self.stream.read_buf(&mut self.input)).await {
+            self.client.on_octets(&self.input, self.room.clock.elapsed());
+        }
+        self.client.on_close(&words_of(error));
+    }
+
+    /// Reads once, but not beyond the machine's deadline, nor when the room is given up.
+    async fn read(&mut self) {
+        let now = self.room.clock.elapsed();
+        let patience = match self.client.deadline() {
+            Some(deadline) => deadline.saturating_sub(now),
+            None => self.client.block_timeout(),
+        };
+        self.input.clear();
+        let reading = timeout(patience, self.stream.read_buf(&mut self.input));
+        let read = tokio::select! {
+            read = reading => read,
+            () = self.room.given_up() => {
+                let status = EnhancedCode::transient(3, 2);
+                let text = "this server is stopping";
+                self.client.abandon(&Ending::local(Stage::Data, status, text));
+                return;
+            }
+        };
+        match read {
+            Ok(Ok(0)) => self.client.on_close("the host closed the connection"),
+            Ok(Ok(_)) => self.client.on_octets(&self.input, self.room.clock.elapsed()),
+            Ok(Err(error)) => self.client.on_close(&words_of(&error)),
+            Err(_) => self.client.on_timeout(),
+        }
+    }
+
+    /// Whether the connection can be used for further mail.
+    pub(super) fn is_usable(&self, settings: &Settings) -> bool {
+        self.client.is_idle()
+            && !self.client.is_spent()
+            && self.used < settings.messages_per_connection
+    }
+
+    /// Whether the peer is still there and has said nothing since: looked at without waiting.
+    pub(super) async fn is_fresh(&mut self) -> bool {
+        self.input.clear();
+        let read = self.stream.read_buf(&mut self.input);
+        tokio::select! {
+            biased;
+            _ = read => false,
+            () = std::future::ready(()) => true,
+        }
+    }
+
+    /// Its name as a number.
+    pub(super) fn number(&self) -> u64 {
+        self.view.id.as_u64()
+    }
+
+    /// Says goodbye and hangs up.
+    pub(super) async fn close(mut self) {
+        self.client.quit(self.room.clock.elapsed());
+        loop {
+            self.flush().await;
+            match self.client.poll() {
+                Some(Action::Close) => return,
+                Some(_) => {}
+                None if self.client.is_closed() => return,
+                None => self.read().await,
+            }
+        }
+    }
+}
+
+async fn connect(room: &Room, settings: &Settings, target: &Target) -> Result<Stream, Ending> {
+    let source =
+        settings.sources.iter().find(|source| source.is_ipv4() == target.at.is_ipv4()).copied();
+    let status = EnhancedCode::transient(4, 1);
+    let failed = |text: String| {
+        room.counters.outbound_failures.add_one();
+        Ending::local(Stage::Connect, status, text)
+    };
+    match timeout(settings.connect_timeout, room.net.connect(target.at, source)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(failed(words_of(&error))),
+        Err(_) => {
+            let seconds = settings.connect_timeout.as_secs();
+            Err(failed(format!("connection timed out: no answer within {seconds}s")))
+        }
+    }
+}
+
+/// The system's words for what happened, in those every administrator knows.
+fn words_of(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "connection reset by the host".to_owned(),
+        io::ErrorKind::BrokenPipe => "the host closed the connection".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Looks through the message for what a peer with narrow limits must not be sent.
+async fn look_at(job: &Job) -> io::Result<Content> {
+    let Some(lease) = &job.lease else { return Err(io::ErrorKind::NotFound.into()) };
+    let mut reader = lease.open();
+    let mut content = Content { eight_bit: false, in_header: false };
+    let header = lease.read_header(usize::MAX).await?;
+    content.in_header = !header.is_ascii();
+    while let Some(piece) = reader.next().await? {
+        content.eight_bit |= !piece.is_ascii();
+    }
+    Ok(content)
+}

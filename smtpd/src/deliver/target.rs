@@ -1,0 +1,316 @@
+//! From a next hop to the hosts to try, one after the other, looked up only when it is their turn.
+//!
+//! What DNS says is a stranger's word: look-ups and addresses of one attempt are counted and
+//! bounded, and an address that is ourselves or forbidden is passed over.
+
+use std::collections::{HashSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+
+use mailroot_common::address::{Domain, Host};
+use mailroot_common::status::{Class, EnhancedCode};
+use mailroot_common::units::Timestamp;
+use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage};
+use smtpd_core::route::loopback::{FoundBy, Refused};
+use smtpd_core::route::mx::{self, MxHost};
+use smtpd_core::route::smart_host::SmartHost;
+use smtpd_core::route::table::{DirectFirst, NextHop, Route};
+use smtpd_core::smtp::client::Ending;
+
+use super::Settings;
+use crate::resolve::{Family, LookupError};
+
+/// Look-ups in one attempt.
+const LOOKUPS_MAX: u32 = 32;
+/// Addresses tried in one attempt.
+const ADDRESSES_MAX: usize = 20;
+
+/// A host's address to try.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Target {
+    /// The host's name, or its address in brackets.
+    pub(super) name: String,
+    pub(super) at: SocketAddr,
+    pub(super) helo_only: bool,
+}
+
+impl Target {
+    pub(super) fn host(&self) -> RemoteHost {
+        RemoteHost { name: self.name.clone(), address: Some(self.at.ip()), port: self.at.port() }
+    }
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Look up the hosts of a recipient domain.
+    Domain(Domain),
+    /// Look up the addresses of a host that DNS named.
+    Found(MxHost),
+    /// An address a recipient's address names.
+    Literal(IpAddr),
+    /// A host of the operator's.
+    Chosen(SmartHost),
+    /// A host of the operator's choice, after its MX look-up.
+    ChosenName { name: Domain, port: u16 },
+}
+
+/// The hosts of one next hop. Also keeps why none could be used.
+#[derive(Debug)]
+pub(super) struct Targets {
+    steps: VecDeque<Step>,
+    ready: VecDeque<Target>,
+    fallback: Option<(Vec<SmartHost>, DirectFirst)>,
+    helo_only: bool,
+    lookups: u32,
+    given: HashSet<SocketAddr>,
+    trouble: Vec<(Ending, Option<RemoteHost>)>,
+}
+
+impl Targets {
+    pub(super) fn new(route: &Route) -> Self {
+        let mut fallback = None;
+        let steps = match &route.hop {
+            NextHop::Drop => VecDeque::new(),
+            NextHop::Mx(domain) => [Step::Domain(domain.clone())].into(),
+            NextHop::Address(address) => [Step::Literal(*address)].into(),
+            NextHop::Hosts(hosts) => hosts.iter().cloned().map(Step::Chosen).collect(),
+            NextHop::DirectFirst { domain, hosts, rule } => {
+                fallback = Some((hosts.clone(), *rule));
+                [Step::Domain(domain.clone())].into()
+            }
+        };
+        Self {
+            steps,
+            ready: VecDeque::new(),
+            fallback,
+            helo_only: route.helo_only,
+            lookups: 0,
+            given: HashSet::new(),
+            trouble: Vec::new(),
+        }
+    }
+
+    /// The next address to try.
+    pub(super) async fn next(&mut self, settings: &Settings, random: u64) -> Option<Target> {
+        loop {
+            while let Some(target) = self.ready.pop_front() {
+                if self.given.len() < ADDRESSES_MAX && self.given.insert(target.at) {
+                    return Some(target);
+                }
+            }
+            match self.steps.pop_front() {
+                Some(step) => self.take(step, settings, random).await,
+                None => {
+                    let (hosts, rule) = self.fallback.take()?;
+                    if !self.falls_back(rule) {
+                        return None;
+                    }
+                    self.steps.extend(hosts.into_iter().map(Step::Chosen));
+                }
+            }
+        }
+    }
+
+    /// Marks an address as tried: a connection to it was at hand.
+    pub(super) fn mark_given(&mut self, target: &Target) {
+        self.given.insert(target.at);
+    }
+
+    /// Notes why a host could not be used.
+    pub(super) fn note(&mut self, ending: Ending, host: Option<RemoteHost>) {
+        self.trouble.push((ending, host));
+    }
+
+    /// What to say about mail that no host could be asked about: the last "not now" if there is
+    /// one, because then not all is lost, else the last refusal.
+    pub(super) fn verdict(self, at: Timestamp) -> Outcome {
+        let last = |class: Class| {
+            self.trouble.iter().rev().find(|(ending, _)| {
+                (ending.status.class() == Class::Permanent) == (class == Class::Permanent)
+            })
+        };
+        let worst = last(Class::Transient).or_else(|| last(Class::Permanent));
+        match worst {
+            Some((ending, host)) => ending.clone().into_outcome(at, host.clone()),
+            None => {
+                let text = "no host is known for this mail";
+                Outcome::local(at, Stage::Route, EnhancedCode::transient(4, 4), text)
+            }
+        }
+    }
+
+    /// Whether mail that could not be sent directly goes to the smart hosts. A domain that wants no
+    /// mail, or leads back to us, is not asked about elsewhere.
+    fn falls_back(&self, rule: DirectFirst) -> bool {
+        let refused = self.trouble.iter().any(|(ending, _)| ending.stage == Stage::Route);
+        let dns = self.given.is_empty()
+            && !self.trouble.is_empty()
+            && self.trouble.iter().all(|(ending, _)| ending.stage == Stage::Dns);
+        match rule {
+            DirectFirst::Never => false,
+            DirectFirst::OnDnsFailure => dns && !refused,
+            DirectFirst::OnAnyTemporaryFailure => !refused,
+        }
+    }
+
+    async fn take(&mut self, step: Step, settings: &Settings, random: u64) {
+        match step {
+            Step::Domain(domain) => self.look_up_domain(domain, settings, random).await,
+            Step::Found(host) => self.look_up_host(host, settings).await,
+            Step::Literal(address) => {
+                let name = Host::Address(address).to_string();
+                self.add(settings, &name, &[address], settings.port, FoundBy::Mx);
+            }
+            Step::Chosen(SmartHost { host: Host::Address(address), port }) => {
+                let name = Host::Address(address).to_string();
+                let port = port.unwrap_or(settings.port);
+                self.add(settings, &name, &[address], port, FoundBy::Operator);
+            }
+            Step::Chosen(SmartHost { host: Host::Name(name), port: Some(port) }) => {
+                self.steps.push_front(Step::ChosenName { name, port });
+            }
+            Step::Chosen(SmartHost { host: Host::Name(name), port: None }) => {
+                self.look_up_chosen(name, settings, random).await;
+            }
+            Step::ChosenName { name, port } => {
+                let Some(found) = self.addresses(&name, settings).await else {
+                    return;
+                };
+                match found {
+                    Ok(found) => {
+                        self.add(settings, name.as_str(), &found, port, FoundBy::Operator);
+                    }
+                    // A slip in the configuration must not bounce all mail.
+                    Err(error) => self.note_dns(EnhancedCode::transient(4, 3), &error),
+                }
+            }
+        }
+    }
+
+    /// Counts a look-up; says whether it may be made.
+    fn may_look_up(&mut self) -> bool {
+        self.lookups += 1;
+        if self.lookups == LOOKUPS_MAX + 1 {
+            let text = format!("more than {LOOKUPS_MAX} DNS look-ups would be needed");
+            let status = EnhancedCode::transient(4, 3);
+            self.note(Ending::local(Stage::Dns, status, text), None);
+        }
+        self.lookups <= LOOKUPS_MAX
+    }
+
+    async fn addresses(
+        &mut self,
+        host: &Domain,
+        settings: &Settings,
+    ) -> Option<Result<Vec<IpAddr>, LookupError>> {
+        // One for each kind of address.
+        let both = matches!(settings.family, Family::Any | Family::Prefer4);
+        if !self.may_look_up() || (both && !self.may_look_up()) {
+            return None;
+        }
+        Some(settings.resolver.addresses(host, settings.family).await)
+    }
+
+    fn note_dns(&mut self, status: EnhancedCode, error: &LookupError) {
+        self.note(Ending::local(Stage::Dns, status, error.to_string()), None);
+    }
+
+    async fn look_up_domain(&mut self, domain: Domain, settings: &Settings, random: u64) {
+        if !self.may_look_up() {
+            return;
+        }
+        let records = match settings.resolver.mx(&domain).await {
+            Ok(records) => records,
+            Err(error) if error.is_temporary() => {
+                return self.note_dns(EnhancedCode::transient(4, 3), &error);
+            }
+            Err(error) => return self.note_dns(EnhancedCode::permanent(1, 2), &error),
+        };
+        match mx::hosts(&domain, records, |name| settings.is_our_name(name), random) {
+            Ok(hosts) => {
+                for host in hosts.into_iter().rev() {
+                    self.steps.push_front(Step::Found(host));
+                }
+            }
+            Err(error) => {
+                let ending = Ending::local(Stage::Route, error.status(), error.to_string());
+                self.note(ending, None);
+            }
+        }
+    }
+
+    async fn look_up_host(&mut self, host: MxHost, settings: &Settings) {
+        let Some(found) = self.addresses(&host.name, settings).await else {
+            return;
+        };
+        match found {
+            Ok(found) => {
+                let before = self.ready.len();
+                let name = host.name.as_str();
+                let ours = self.add(settings, name, &found, settings.port, FoundBy::Mx);
+                if ours {
+                    // Those preferred less would only send it back to us.
+                    self.ready.truncate(before);
+                    self.steps.retain(|step| match step {
+                        Step::Found(other) => other.preference < host.preference,
+                        _ => true,
+                    });
+                }
+            }
+            Err(error) if error.is_temporary() => {
+                self.note_dns(EnhancedCode::transient(4, 3), &error);
+            }
+            Err(error) => self.note_dns(EnhancedCode::permanent(4, 4), &error),
+        }
+    }
+
+    /// A name of the operator's without a port is looked up as mail domains are, and is a host if
+    /// DNS knows no MX for it, or nothing: the hosts file may know it.
+    async fn look_up_chosen(&mut self, name: Domain, settings: &Settings, random: u64) {
+        let port = settings.port;
+        let records =
+            if self.may_look_up() { settings.resolver.mx(&name).await } else { Ok(Vec::new()) };
+        let hosts = records
+            .ok()
+            .filter(|records| !records.is_empty())
+            .and_then(|records| mx::hosts(&name, records, |_| false, random).ok());
+        match hosts {
+            Some(hosts) => {
+                for host in hosts.into_iter().rev() {
+                    self.steps.push_front(Step::ChosenName { name: host.name, port });
+                }
+            }
+            None => self.steps.push_front(Step::ChosenName { name, port }),
+        }
+    }
+
+    /// Adds addresses that may be connected to; says whether one of them is ourselves.
+    fn add(
+        &mut self,
+        settings: &Settings,
+        name: &str,
+        addresses: &[IpAddr],
+        port: u16,
+        found_by: FoundBy,
+    ) -> bool {
+        let mut ours = false;
+        for &address in addresses {
+            match settings.addresses.check(address, port, found_by) {
+                Ok(()) => self.ready.push_back(Target {
+                    name: name.to_owned(),
+                    at: SocketAddr::new(address, port),
+                    helo_only: self.helo_only,
+                }),
+                Err(why) => {
+                    ours |= why == Refused::Ourselves;
+                    let status = match why {
+                        Refused::Ourselves => EnhancedCode::permanent(4, 6),
+                        _ => EnhancedCode::permanent(4, 4),
+                    };
+                    let text = format!("{name} [{address}]:{port} is not connected to: {why}");
+                    self.note(Ending::local(Stage::Route, status, text), None);
+                }
+            }
+        }
+        ours
+    }
+}

@@ -1,0 +1,574 @@
+//! Delivery against made-up peers on a made-up network, in made-up time.
+
+mod peer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailroot_common::address::{Domain, Mailbox, ReversePath};
+use mailroot_common::id::QueueId;
+use mailroot_common::units::{Span, Timestamp};
+use smtpd_core::queue::envelope::{BodyKind, Envelope, Notify, Origin, Recipient, Via};
+use smtpd_core::queue::outcome::AttemptResult;
+use smtpd_core::queue::recipient::Phase;
+use smtpd_core::queue::retry::{Schedule, Schedules};
+use smtpd_core::route::loopback::AddressRule;
+use smtpd_core::route::smart_host::SmartHost;
+use smtpd_core::route::table::{self, DirectFirst, Table};
+use smtpd_core::smtp::client::Timeouts;
+
+use super::*;
+use crate::badmail;
+use crate::drop;
+use crate::net::SimulatedNet;
+use crate::observe::{Format, Level, Sink};
+use crate::queue::{Body, Draft};
+use crate::resolve::SimulatedDns;
+use peer::{Peer, Script};
+
+const START: Timestamp = Timestamp::from_millis(1_763_000_000_000);
+
+/// A running delivery with everything around it.
+struct House {
+    deliver: Deliver,
+    queue: Queue,
+    net: Net,
+    dns: SimulatedDns,
+    clock: Clock,
+    counters: Arc<Counters>,
+    lines: Sink,
+    folder: tempfile::TempDir,
+}
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn table(smart_hosts: &[&str], direct_first: DirectFirst) -> Arc<Table> {
+    let smart_hosts = smart_hosts.iter().map(|text| SmartHost::parse(text).unwrap()).collect();
+    Arc::new(
+        Table::new(table::Settings {
+            default_domain: domain("home.test"),
+            alias_domains: Vec::new(),
+            remote_domains: Vec::new(),
+            smart_hosts,
+            direct_first,
+        })
+        .unwrap(),
+    )
+}
+
+impl House {
+    fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["Drop", "Badmail"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let clock = Clock::simulated(START, 7);
+        let (log, lines) = Log::captured(Format::Logfmt, Level::Info, clock.clone());
+        let counters = Arc::new(Counters::default());
+        let dns = SimulatedDns::default();
+        let net = Net::Simulated(SimulatedNet::default());
+        let drop = drop::Settings {
+            server: "test".into(),
+            directory: folder.path().join("Drop"),
+            format: drop::Format::Eml,
+            quota: None,
+            host: "home.test".into(),
+        };
+        let badmail = badmail::Settings {
+            server: "test".into(),
+            directory: folder.path().join("Badmail"),
+            keep: None,
+            max_size: None,
+        };
+        let badmail =
+            badmail::Badmail::new(badmail, clock.clone(), log.clone(), Arc::clone(&counters));
+        let mut settings = Settings {
+            table: table(&[], DirectFirst::Never),
+            schedules: Schedules {
+                outbound: Schedule { jitter_percent: 0, ..Schedule::outbound() },
+                local: Schedule { jitter_percent: 0, ..Schedule::local() },
+            },
+            host: domain("relay.home.test"),
+            other_names: Vec::new(),
+            masquerade: None,
+            max_hops: 100,
+            resolver: Resolver::Simulated(dns.clone()),
+            family: Family::Any,
+            addresses: AddressRule::default(),
+            sources: Vec::new(),
+            port: 25,
+            connect_timeout: Duration::from_secs(30),
+            timeouts: Timeouts::default(),
+            connections_max: 100,
+            connections_per_route: 20,
+            messages_per_connection: 20,
+            reuse: Some(Duration::from_secs(30)),
+            drop: DropDirectory::new(drop, clock.clone(), log.clone()),
+            badmail,
+            ndr_copy_to: None,
+            ndr_full_message: false,
+        };
+        change(&mut settings);
+        let queue = Queue::in_memory(clock.clone(), Arc::clone(&settings.table));
+        let parts = Parts {
+            server: "test".into(),
+            queue: queue.clone(),
+            net: net.clone(),
+            clock: clock.clone(),
+            log,
+            counters: Arc::clone(&counters),
+        };
+        let deliver = Deliver::start(parts, settings);
+        Self { deliver, queue, net, dns, clock, counters, lines, folder }
+    }
+
+    /// A peer that takes mail for the domain.
+    fn peer(&self, of: &str, preference: u16, address: &str, script: Script) -> Peer {
+        let name = domain(&format!("mx{preference}.{of}"));
+        self.dns.add_mx(&domain(of), preference, Some(name.clone()));
+        self.dns.add_address(&name, address.parse().unwrap());
+        Peer::start(&self.net, &format!("{address}:25"), script)
+    }
+
+    async fn accept(&self, sender: &str, recipients: &[&str]) -> QueueId {
+        self.accept_with(sender, recipients, |_| {}).await
+    }
+
+    async fn accept_with(
+        &self,
+        sender: &str,
+        recipients: &[&str],
+        change: impl FnOnce(&mut Envelope),
+    ) -> QueueId {
+        let recipient = |text: &&str| Recipient::plain(Mailbox::parse(text).unwrap());
+        let mut envelope = Envelope {
+            sender: ReversePath::parse(sender).unwrap(),
+            recipients: recipients.iter().map(recipient).collect(),
+            accepted_at: self.clock.now(),
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            hops: 1,
+            origin: Origin {
+                via: Via::Smtp,
+                client: None,
+                helo: None,
+                session: None,
+                source: None,
+            },
+            message_id: None,
+            subject: None,
+        };
+        change(&mut envelope);
+        let body = match envelope.body {
+            BodyKind::SevenBit => "From: a@src.test\r\nSubject: hello\r\n\r\n.dot\r\n".as_bytes(),
+            _ => "From: a@src.test\r\nSubject: hello\r\n\r\ngr\u{fc}n\r\n".as_bytes(),
+        };
+        let draft = Draft { envelope, body: Body::Memory(body.to_vec()) };
+        self.queue.accept(draft).await.unwrap()
+    }
+
+    /// Waits, in made-up time, until the condition holds.
+    async fn until(&self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
+        for _ in 0..500_000 {
+            if condition(self).await {
+                return;
+            }
+            self.clock.sleep(Duration::from_millis(200)).await;
+        }
+        panic!("{what}: {}", self.lines.text());
+    }
+
+    async fn until_empty(&self) {
+        self.until("the queue is empty", async |house| house.queue.counts().messages == 0).await;
+    }
+
+    fn log(&self) -> String {
+        self.lines.text()
+    }
+
+    fn files(&self, name: &str) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.folder.path().join(name))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_reaches_the_most_preferred_host() {
+    let house = House::new(|_| {});
+    let first = house.peer("x.test", 10, "192.0.2.1", Script::honest());
+    let second = house.peer("x.test", 20, "192.0.2.2", Script::honest());
+    let id = house.accept("a@src.test", &["b@x.test", "c@x.test"]).await;
+    house.until_empty().await;
+    let mail = first.mail();
+    assert_eq!(mail.len(), 1);
+    assert_eq!(mail[0].sender, "<a@src.test>");
+    assert_eq!(mail[0].recipients, ["<b@x.test>", "<c@x.test>"]);
+    assert_eq!(mail[0].body, "From: a@src.test\r\nSubject: hello\r\n\r\n.dot\r\n");
+    assert_eq!(second.sessions(), 0);
+    let log = house.log();
+    assert!(log.contains(&format!("event=delivered server=test id={id} rcpt=2")), "{log}");
+    assert!(log.contains("relay=mx10.x.test[192.0.2.1]:25"), "{log}");
+    assert!(log.contains("to=<c@x.test> reply=\"250 2.0.0 taken\""), "{log}");
+    assert_eq!(house.counters.recipients_delivered.value(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_host_is_asked_before_not_now_counts() {
+    for fault in [
+        "GREETING 421 4.3.2 busy",
+        "GREETING 554 5.7.1 go away",
+        "MAIL 451 4.3.0 hm",
+        "RCPT 450 4.2.0 grey",
+        "DATA 451 4.3.0 hm",
+        "END 452 4.3.1 full",
+        "EHLO 451 4.3.0 hm",
+        "MAIL close",
+        "GREETING close",
+    ] {
+        let house = House::new(|_| {});
+        let first = house.peer("x.test", 10, "192.0.2.1", Script::with(fault));
+        let second = house.peer("x.test", 20, "192.0.2.2", Script::honest());
+        house.accept("a@src.test", &["b@x.test"]).await;
+        house.until_empty().await;
+        assert!(first.sessions() >= 1, "{fault}");
+        assert_eq!(second.mail().len(), 1, "{fault}: {}", house.log());
+        assert!(!house.log().contains("event=deferred"), "{fault}: {}", house.log());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn host_that_hangs_up_at_ehlo_is_called_again_with_helo() {
+    let house = House::new(|_| {});
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::with("EHLO close"));
+    house.accept("a@src.test", &["b@x.test"]).await;
+    house.until_empty().await;
+    assert_eq!((peer.mail().len(), peer.sessions()), (1, 2));
+    assert!(peer.saw("HELO relay.home.test"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusal_is_reported_with_the_words_of_the_host() {
+    let house = House::new(|settings| {
+        settings.ndr_copy_to = Some(Mailbox::parse("watch@src.test").unwrap());
+    });
+    let fault = "RCPT TO:<no@ 550 5.1.1 no such user here";
+    house.peer("x.test", 10, "192.0.2.1", Script::with(fault));
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    house.accept("a@src.test", &["no@x.test", "yes@x.test"]).await;
+    house.until_empty().await;
+    let mail = sender.mail();
+    assert_eq!(mail.len(), 1);
+    assert_eq!((mail[0].sender.as_str(), mail[0].recipients.len()), ("<>", 2));
+    assert!(mail[0].body.contains("no such user here"), "{}", mail[0].body);
+    assert!(!mail[0].body.contains("yes@x.test"));
+    let log = house.log();
+    assert!(log.contains("event=bounced"), "{log}");
+    assert!(log.contains("reply=\"550 5.1.1 no such user here\""), "{log}");
+    assert_eq!(house.counters.reports.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn undeliverable_report_ends_in_badmail_and_never_bounces() {
+    let house = House::new(|_| {});
+    house.peer("x.test", 10, "192.0.2.1", Script::with("RCPT 550 5.1.1 nobody"));
+    house.accept("", &["b@x.test"]).await;
+    house.until_empty().await;
+    let files = house.files("Badmail");
+    assert_eq!(files.len(), 3, "{files:?}");
+    let reason = files.iter().find(|name| name.ends_with(".reason")).unwrap();
+    let text = std::fs::read_to_string(house.folder.path().join("Badmail").join(reason)).unwrap();
+    assert!(text.contains("nobody"), "{text}");
+    assert_eq!(house.counters.reports.value(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn greylisted_message_comes_again_by_the_schedule_and_only_then() {
+    let house = House::new(|_| {});
+    let peer =
+        house.peer("x.test", 10, "192.0.2.1", Script::with("RCPT 450 4.7.1 come back").times(2));
+    let id = house.accept("a@src.test", &["b@x.test"]).await;
+    house.until("deferred", async |house| house.log().contains("event=deferred")).await;
+    let shown = house.queue.show(id).await.unwrap().unwrap();
+    let status = &shown.state.recipients[0];
+    assert_eq!(status.attempts, 1);
+    assert_eq!(status.last.as_ref().unwrap().text, "come back");
+    house.until_empty().await;
+    assert_eq!(peer.mail().len(), 1);
+    // One minute, then five.
+    let passed = house.clock.now().since(START);
+    assert!(passed >= Span::minutes(6) && passed < Span::minutes(7), "{passed}");
+    assert_eq!(house.log().matches("event=deferred").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_destination_is_asked_by_one_message_at_a_time() {
+    let house = House::new(|_| {});
+    house.dns.add_mx(&domain("x.test"), 10, Some(domain("mx.x.test")));
+    house.dns.add_address(&domain("mx.x.test"), "192.0.2.1".parse().unwrap());
+    for _ in 0..50 {
+        house.accept("a@src.test", &["b@x.test"]).await;
+    }
+    house.clock.sleep(Duration::from_hours(1)).await;
+    let tries = house.counters.outbound_failures.value();
+    assert!((3..=8).contains(&tries), "{tries} in an hour");
+    let lanes = house.deliver.lanes();
+    assert!(matches!(lanes[0].state, LaneState::BackingOff { failures: 3.., .. }), "{lanes:?}");
+    assert_eq!(lanes[0].last.as_ref().unwrap().text, "connection refused");
+    let peer = Peer::start(&house.net, "192.0.2.1:25", Script::honest());
+    house.deliver.flush(None);
+    house.until_empty().await;
+    assert_eq!(peer.mail().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_behind_a_dead_destination_is_returned_when_its_time_is_up() {
+    let house = House::new(|settings| {
+        settings.schedules.outbound.expire = Span::hours(6);
+        settings.schedules.outbound.delay_notice = Some(Span::hours(2));
+    });
+    house.dns.add_mx(&domain("x.test"), 10, Some(domain("mx.x.test")));
+    house.dns.add_address(&domain("mx.x.test"), "192.0.2.1".parse().unwrap());
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    for _ in 0..30 {
+        house.accept("a@src.test", &["b@x.test"]).await;
+    }
+    house.until_empty().await;
+    let passed = house.clock.now().since(START);
+    assert!(passed >= Span::hours(6) && passed < Span::hours(7), "{passed}");
+    let mail = sender.mail();
+    let count = |word: &str| mail.iter().filter(|mail| mail.body.contains(word)).count();
+    assert_eq!((count("(Delay)"), count("(Failure)")), (30, 30));
+    assert!(mail.iter().all(|mail| mail.body.contains("connection refused")));
+    assert_eq!(house.log().matches("event=expired").count(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_lost_after_the_end_leaves_the_recipient_in_doubt_until_it_is_taken() {
+    let house = House::new(|_| {});
+    let other = house.peer("x.test", 20, "192.0.2.2", Script::honest());
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::with("END close").times(1));
+    let id = house.accept("a@src.test", &["b@x.test"]).await;
+    house.until("in doubt", async |house| house.log().contains("reason=in-doubt")).await;
+    let shown = house.queue.show(id).await.unwrap().unwrap();
+    assert_eq!(shown.state.recipients[0].phase, Phase::InDoubt);
+    assert_eq!(other.mail().len(), 0, "no other host is asked at once: it may be there already");
+    house.until_empty().await;
+    assert_eq!(peer.mail().len(), 1);
+    assert_eq!(house.counters.recipients_in_doubt.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_messages_use_several_connections_and_few_messages_each() {
+    let house = House::new(|settings| settings.messages_per_connection = 7);
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest());
+    for n in 0..100 {
+        house.accept("a@src.test", &[&format!("u{n}@x.test")]).await;
+    }
+    house.until_empty().await;
+    let mut recipients: Vec<String> =
+        peer.mail().into_iter().flat_map(|mail| mail.recipients).collect();
+    recipients.sort();
+    recipients.dedup();
+    assert_eq!(recipients.len(), 100, "each once");
+    assert_eq!(peer.mail().len(), 100);
+    assert!(peer.sessions() >= 15, "{}", peer.sessions());
+    assert!(peer.most_in_a_session() <= 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_closes_after_some_messages_gets_the_rest_on_new_sessions() {
+    for fault in ["MAIL 421 4.3.2 enough", "MAIL close", "RCPT close"] {
+        let house = House::new(|_| {});
+        let script = Script::with(fault).after_messages(3);
+        let peer = house.peer("x.test", 10, "192.0.2.1", script);
+        for n in 0..20 {
+            house.accept("a@src.test", &[&format!("u{n}@x.test")]).await;
+        }
+        house.until_empty().await;
+        assert_eq!(peer.mail().len(), 20, "{fault}: no loss, no duplicate");
+        assert!(!house.log().contains("event=deferred"), "{fault}: {}", house.log());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connection_is_used_again_within_its_time() {
+    let house = House::new(|_| {});
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest());
+    for wait in [1, 10, 100] {
+        house.accept("a@src.test", &["b@x.test"]).await;
+        house.until_empty().await;
+        house.clock.sleep(Duration::from_secs(wait)).await;
+    }
+    assert_eq!(peer.sessions(), 1);
+    house.accept("a@src.test", &["b@x.test"]).await;
+    house.until_empty().await;
+    assert_eq!((peer.sessions(), peer.mail().len()), (2, 4));
+    assert_eq!(house.deliver.sessions().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn recipients_over_the_limit_go_in_further_transactions() {
+    let house = House::new(|_| {});
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest().recipients_max(3));
+    let names: Vec<String> = (0..10).map(|n| format!("u{n}@x.test")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    house.accept("a@src.test", &names).await;
+    house.until_empty().await;
+    let counts: Vec<usize> = peer.mail().iter().map(|mail| mail.recipients.len()).collect();
+    assert_eq!(counts, [3, 3, 3, 1]);
+    assert_eq!(peer.sessions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dns_says_decides_between_now_later_and_never() {
+    let house = House::new(|_| {});
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    house.dns.add_mx(&domain("null.test"), 0, None);
+    house.dns.add_mx(&domain("loop.test"), 10, Some(domain("relay.home.test")));
+    house.dns.add_mx(&domain("inside.test"), 10, Some(domain("mx.inside.test")));
+    house.dns.add_address(&domain("mx.inside.test"), "127.0.0.1".parse().unwrap());
+    house.dns.set_out_of_order(&domain("sick.test"), true);
+    for (of, status) in [
+        ("nx.test", "5.1.2"),
+        ("null.test", "5.1.10"),
+        ("loop.test", "5.4.6"),
+        ("inside.test", "5.4.4"),
+    ] {
+        let before = sender.mail().len();
+        house.accept("a@src.test", &[&format!("b@{of}")]).await;
+        house.until_empty().await;
+        let mail = sender.mail();
+        assert_eq!(mail.len(), before + 1, "{of}");
+        assert!(mail[before].body.contains(&format!("Status: {status}")), "{}", mail[before].body);
+    }
+    let id = house.accept("a@src.test", &["b@sick.test"]).await;
+    house.until("deferred", async |house| house.log().contains("event=deferred")).await;
+    let shown = house.queue.show(id).await.unwrap().unwrap();
+    let last = shown.state.recipients[0].last.clone().unwrap();
+    assert_eq!((last.result, last.status.to_string().as_str()), (AttemptResult::Deferred, "4.4.3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn smart_hosts_are_tried_in_order_and_may_be_on_loopback() {
+    let house = House::new(|settings| {
+        let hosts = ["[127.0.0.1]:2626", "second.test:2525"];
+        settings.table = table(&hosts, DirectFirst::Never);
+    });
+    house.dns.add_address(&domain("second.test"), "192.0.2.5".parse().unwrap());
+    let second = Peer::start(&house.net, "192.0.2.5:2525", Script::honest());
+    house.accept("a@src.test", &["b@x.test", "c@y.test"]).await;
+    house.until_empty().await;
+    assert_eq!(second.mail()[0].recipients.len(), 2, "one route, one transaction");
+    let first = Peer::start(&house.net, "127.0.0.1:2626", Script::honest());
+    house.clock.sleep(Duration::from_mins(1)).await;
+    house.accept("a@src.test", &["b@x.test"]).await;
+    house.until_empty().await;
+    assert_eq!(first.mail().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn direct_first_turns_to_the_smart_host_as_its_rule_says() {
+    for (rule, dns_fails, reaches) in [
+        (DirectFirst::OnDnsFailure, true, true),
+        (DirectFirst::OnDnsFailure, false, false),
+        (DirectFirst::OnAnyTemporaryFailure, true, true),
+        (DirectFirst::OnAnyTemporaryFailure, false, true),
+    ] {
+        let house = House::new(|settings| settings.table = table(&["[192.0.2.7]"], rule));
+        let smart = Peer::start(&house.net, "192.0.2.7:25", Script::honest());
+        if !dns_fails {
+            house.peer("x.test", 10, "192.0.2.1", Script::with("RCPT 451 4.3.0 not now"));
+        }
+        house.accept("a@src.test", &["b@x.test"]).await;
+        house.clock.sleep(Duration::from_secs(30)).await;
+        assert_eq!(smart.mail().len(), usize::from(reaches), "{rule:?} {dns_fails}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_for_ourselves_is_filed_in_drop() {
+    let house = House::new(|_| {});
+    let id = house.accept("a@src.test", &["b@home.test", "c@home.test"]).await;
+    house.until_empty().await;
+    assert_eq!(house.files("Drop"), [format!("{id}.eml")]);
+    assert!(house.log().contains("relay=drop"), "{}", house.log());
+    assert_eq!(house.counters.recipients_dropped.value(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_bit_message_is_never_sent_raw() {
+    let house = House::new(|_| {});
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest().offers(&["PIPELINING"]));
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    house.accept_with("a@src.test", &["b@x.test"], |e| e.body = BodyKind::EightBitMime).await;
+    house.until_empty().await;
+    assert_eq!(peer.mail().len(), 0);
+    assert!(sender.mail()[0].body.contains("Status: 5.6.3"), "{}", sender.mail()[0].body);
+    // Declared so, but plain: it can go.
+    house.accept_with("a@src.test", &["b@x.test"], |envelope| envelope.smtputf8 = true).await;
+    house.until_empty().await;
+    assert_eq!(peer.mail().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn masquerade_changes_our_own_senders_only() {
+    let house = House::new(|settings| settings.masquerade = Some(domain("public.test")));
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest());
+    for sender in ["app@home.test", "other@src.test", ""] {
+        house.accept(sender, &["b@x.test"]).await;
+        house.until_empty().await;
+    }
+    let senders: Vec<String> = peer.mail().into_iter().map(|mail| mail.sender).collect();
+    assert_eq!(senders, ["<app@public.test>", "<other@src.test>", "<>"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn success_is_reported_by_the_last_host_that_knows_how() {
+    for (offers, reports) in [(&["PIPELINING", "DSN"][..], 0), (&["PIPELINING"], 1)] {
+        let house = House::new(|_| {});
+        house.peer("x.test", 10, "192.0.2.1", Script::honest().offers(offers));
+        let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+        let all = Notify { success: true, failure: true, delay: true };
+        house
+            .accept_with("a@src.test", &["b@x.test"], |e| e.recipients[0].notify = Some(all))
+            .await;
+        house.until_empty().await;
+        assert_eq!(sender.mail().len(), reports, "{offers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_that_goes_in_circles_is_returned() {
+    let house = House::new(|_| {});
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest());
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    house.accept_with("a@src.test", &["b@x.test"], |envelope| envelope.hops = 101).await;
+    house.until_empty().await;
+    assert_eq!((peer.sessions(), sender.mail().len()), (0, 1));
+    assert!(sender.mail()[0].body.contains("Status: 5.4.6"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_lets_attempts_end_and_gives_the_rest_back() {
+    let house = House::new(|_| {});
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::with("END silence"));
+    let id = house.accept("a@src.test", &["b@x.test"]).await;
+    house.until("begun", async |_| peer.saw("DATA")).await;
+    let before = house.clock.elapsed();
+    house.deliver.stop(Duration::from_secs(10)).await;
+    assert!(house.clock.elapsed() - before <= Duration::from_secs(16));
+    let shown = house.queue.show(id).await.unwrap().unwrap();
+    assert_eq!(shown.state.recipients[0].phase, Phase::InDoubt);
+    let other = house.accept("a@src.test", &["c@x.test"]).await;
+    house.clock.sleep(Duration::from_hours(1)).await;
+    let shown = house.queue.show(other).await.unwrap().unwrap();
+    assert_eq!(shown.state.recipients[0].attempts, 0, "nothing begins after the stop");
+}
