@@ -82,8 +82,7 @@ impl House {
             keep: None,
             max_size: None,
         };
-        let badmail =
-            badmail::Badmail::new(badmail, clock.clone(), log.clone(), Arc::clone(&counters));
+        let badmail = Badmail::new(badmail, clock.clone(), log.clone(), Arc::clone(&counters));
         let mut settings = Settings {
             table: table(&[], DirectFirst::Never),
             schedules: Schedules {
