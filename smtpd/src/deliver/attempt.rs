@@ -15,6 +15,7 @@ use super::job::Job;
 use super::room::Room;
 use super::session::Connection;
 use super::target::Targets;
+use super::worker::Working;
 
 /// What an attempt says about the route, apart from the mail.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ pub(super) async fn attempt(
     route: &Route,
     jobs: &mut [Job],
     kept: Option<Connection>,
-    on_contact: &(dyn Fn() + Sync),
+    working: &Working<'_>,
 ) -> Report {
     let mut targets = Targets::new(route);
     let mut report = Report::default();
@@ -48,7 +49,7 @@ pub(super) async fn attempt(
         };
         targets.mark_given(&connection.target);
         talked = true;
-        on_contact();
+        working.on_contact();
         jobs.iter_mut().for_each(Job::turn_to_next_host);
         let left = send_all(room, settings, &mut targets, jobs, connection).await;
         if let Some(connection) = left {
@@ -59,11 +60,17 @@ pub(super) async fn attempt(
             }
         }
         if room.is_given_up() {
-            return report;
+            break;
         }
     }
-    if room.is_given_up() {
-        // What nobody was asked about is no attempt: the leases give the mail back.
+    let crowded = !talked && jobs.iter().any(Job::is_open) && working.is_crowded();
+    if room.is_given_up() || crowded {
+        for job in jobs.iter_mut().filter(|job| job.lease.is_some()) {
+            job.break_off();
+            if !job.ended.is_empty() {
+                finish(room, job).await;
+            }
+        }
         return report;
     }
     if jobs.iter().any(Job::is_open) {

@@ -154,6 +154,17 @@ impl Job {
         }
     }
 
+    /// The attempt is broken off: what is known of recipients counts, the others were not tried.
+    pub(super) fn break_off(&mut self) {
+        self.todo.clear();
+        for place in std::mem::take(&mut self.held) {
+            if let Some(said) = self.last.iter().position(|(known, _)| *known == place) {
+                let (place, outcome) = self.last.swap_remove(said);
+                self.ended.push(Ended { place, outcome, dsn: false });
+            }
+        }
+    }
+
     /// The same end for every recipient.
     pub(super) fn end_all(&mut self, outcome: &Outcome) {
         self.last.clear();

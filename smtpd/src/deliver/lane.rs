@@ -5,24 +5,16 @@
 //! for each full batch. After a failure the lane backs off, and one message asks again when its
 //! time has come: a dead destination is never met by more than that.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mailroot_common::status::EnhancedCode;
 use mailroot_common::units::{Span, Timestamp};
-use smtpd_core::queue::outcome::{Outcome, Stage};
+use smtpd_core::queue::outcome::Outcome;
 use smtpd_core::queue::retry::Schedule;
-use smtpd_core::route::table::{NextHop, RouteName};
+use smtpd_core::route::table::RouteName;
 use tokio::sync::Notify;
 
 use super::Settings;
-use super::attempt::{self, Report};
-use super::finish::finish;
-use super::job::{Job, sender_outside};
-use super::local;
-use super::room::Room;
-use super::session::Connection;
-use crate::observe::Level;
 
 /// Messages leased at once.
 const BATCH: usize = 10;
@@ -30,6 +22,8 @@ const BATCH: usize = 10;
 const LINGER: Duration = Duration::from_millis(100);
 /// The longest back-off.
 const BACK_OFF_MAX: Span = Span::minutes(15);
+/// How long a destination that let no more connections in is not asked for more.
+const CROWD_BELIEVED: Duration = Duration::from_mins(1);
 /// How long the last words of a lane without trouble are remembered.
 const REMEMBERED: Duration = Duration::from_hours(1);
 /// Workers that write into Drop at once; more gain nothing.
@@ -89,6 +83,10 @@ struct State {
     idle: usize,
     /// The destination was reached since the last failure.
     contact: bool,
+    /// Workers with a connection that answers.
+    in_contact: usize,
+    /// The most workers the destination has let in, and until when that is believed.
+    crowd: Option<(usize, Duration)>,
     failures: u32,
     /// Until when, in the clock's time, nothing is tried.
     not_before: Duration,
@@ -124,6 +122,8 @@ impl Lane {
             self.wake.notify_one();
             return Turn::Done;
         }
+        let crowd = state.crowd.filter(|(_, until)| now < *until).map(|(most, _)| most);
+        let limit = crowd.map_or(limit, |most| most.min(limit));
         let may_grow = state.contact && state.workers < limit;
         if room_left && (state.workers == 0 || may_grow) {
             state.workers += 1;
@@ -133,14 +133,32 @@ impl Lane {
     }
 
     /// The destination answers.
-    fn on_contact(&self) {
+    pub(super) fn on_contact(&self) {
         let mut state = self.state();
         state.contact = true;
         state.failures = 0;
     }
 
+    /// The destination lets no more in than those who are in contact, if there are such.
+    pub(super) fn is_crowded(&self, now: Duration) -> bool {
+        let mut state = self.state();
+        if state.in_contact == 0 {
+            return false;
+        }
+        state.crowd = Some((state.in_contact, now + CROWD_BELIEVED));
+        // The mail of whoever asks is due again.
+        state.due = true;
+        true
+    }
+
     /// Not one host could be talked to.
-    fn on_unreachable(&self, outcome: Outcome, now: Duration, schedule: &Schedule, random: u64) {
+    pub(super) fn on_unreachable(
+        &self,
+        outcome: Outcome,
+        now: Duration,
+        schedule: &Schedule,
+        random: u64,
+    ) {
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         state.contact = false;
@@ -150,12 +168,49 @@ impl Lane {
     }
 
     /// A worker broke down: the lane waits as if nobody had answered.
-    fn on_breakdown(&self, now: Duration) {
+    pub(super) fn on_breakdown(&self, now: Duration) {
         let mut state = self.state();
+        state.workers -= 1;
         state.failures = state.failures.saturating_add(1);
         state.contact = false;
         state.due = true;
         state.not_before = now + BACK_OFF_MAX.as_duration();
+    }
+
+    /// What a worker does next. Decided under one lock, so that mail named meanwhile is not
+    /// forgotten; a worker that is told to end is not counted any more.
+    pub(super) fn next(&self, now: Duration, welcome: bool, lingered: bool) -> Next {
+        let mut state = self.state();
+        state.used_at = now;
+        let may = welcome && now >= state.not_before;
+        if may && state.due {
+            state.due = false;
+            // After a failure one message asks.
+            return Next::Lease(if state.failures > 0 { 1 } else { BATCH });
+        }
+        if may && !lingered {
+            state.idle += 1;
+            return Next::Linger;
+        }
+        state.workers -= 1;
+        Next::End
+    }
+
+    /// Waits for more mail, for a while; says whether there is some.
+    pub(super) async fn linger(&self) -> bool {
+        let woken = tokio::time::timeout(LINGER, self.wake.notified()).await;
+        self.state().idle -= 1;
+        woken.is_ok()
+    }
+
+    /// A worker has a connection that answers.
+    pub(super) fn gain_contact(&self) {
+        self.state().in_contact += 1;
+    }
+
+    /// It has none any more.
+    pub(super) fn lose_contact(&self) {
+        self.state().in_contact -= 1;
     }
 
     pub(super) fn forgive(&self) {
@@ -207,14 +262,8 @@ impl Lane {
     }
 }
 
-/// Up to a tenth more.
-fn jitter(wait: Duration, random: u64) -> Duration {
-    let thousandths = u32::try_from(random % 100).unwrap_or(0);
-    wait * thousandths / 1000
-}
-
 /// What a worker does next.
-enum Next {
+pub(super) enum Next {
     /// Lease this many messages.
     Lease(usize),
     /// Wait for more mail.
@@ -223,158 +272,17 @@ enum Next {
     End,
 }
 
-/// Keeps the lane's count right however the worker ends.
-struct Working<'a> {
-    room: &'a Arc<Room>,
-    lane: &'a Arc<Lane>,
-    counted: bool,
-}
-
-impl Working<'_> {
-    /// Decides under the lane's lock, so that mail named meanwhile is not forgotten.
-    fn next(&mut self, lingered: bool) -> Next {
-        let now = self.room.clock.elapsed();
-        let mut state = self.lane.state();
-        state.used_at = now;
-        let may = !self.room.is_halted() && now >= state.not_before;
-        if may && state.due {
-            state.due = false;
-            // After a failure one message asks.
-            return Next::Lease(if state.failures > 0 { 1 } else { BATCH });
-        }
-        if may && !lingered {
-            state.idle += 1;
-            return Next::Linger;
-        }
-        state.workers -= 1;
-        self.counted = false;
-        Next::End
-    }
-}
-
-impl Drop for Working<'_> {
-    fn drop(&mut self) {
-        if self.counted {
-            // Only a panic leads here.
-            self.room.counters.panics.add_one();
-            self.lane.state().workers -= 1;
-            self.lane.on_breakdown(self.room.clock.elapsed());
-        }
-        self.room.worker_ended(self.lane);
-    }
-}
-
-/// Carries mail of a lane until there is none, or the lane backs off.
-pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
-    let mut working = Working { room: &room, lane: &lane, counted: true };
-    let mut connection: Option<Connection> = None;
-    let mut lingered = false;
-    loop {
-        match working.next(lingered) {
-            Next::Lease(size) => {
-                lingered = false;
-                connection = carry(&room, &lane, size, connection).await;
-            }
-            Next::Linger => {
-                let woken = tokio::time::timeout(LINGER, lane.wake.notified()).await;
-                lane.state().idle -= 1;
-                lingered = woken.is_err();
-            }
-            Next::End => break,
-        }
-    }
-    if let Some(connection) = connection {
-        let settings = room.settings.load();
-        room.reuse.keep(connection, &settings);
-    }
-}
-
-/// Leases one batch and sees it through.
-async fn carry(
-    room: &Arc<Room>,
-    lane: &Arc<Lane>,
-    size: usize,
-    connection: Option<Connection>,
-) -> Option<Connection> {
-    let pause = room.pause_left();
-    if !pause.is_zero() {
-        lane.name_due();
-        tokio::select! {
-            () = room.clock.sleep(pause) => {}
-            () = room.halted() => {}
-        }
-        return connection;
-    }
-    let leases = match room.queue.lease(&lane.route, room.clock.now(), size).await {
-        Ok(leases) => leases,
-        Err(error) => {
-            room.log
-                .line(Level::Error, "lease-failed")
-                .word("server", &room.server)
-                .word("route", &lane.route)
-                .word("error", &error)
-                .send();
-            room.pause();
-            lane.name_due();
-            return connection;
-        }
-    };
-    if leases.len() == size {
-        lane.name_due();
-        room.feed(lane);
-    }
-    let Some(first) = leases.first() else { return connection };
-    let settings = room.settings.load_full();
-    let first = first.due.first().map_or(0, |(place, _)| *place);
-    let route = match leases[0].envelope.recipients.get(first) {
-        Some(recipient) => settings.table.route(&recipient.mailbox),
-        None => return connection,
-    };
-    let local = route.hop == NextHop::Drop;
-    let mask = if local { None } else { settings.masquerade.as_ref() };
-    let mut jobs: Vec<Job> = leases
-        .into_iter()
-        .map(|lease| {
-            let sender = sender_outside(&lease.envelope.sender, mask, &settings.table);
-            Job::new(lease, sender, local)
-        })
-        .collect();
-    turn_back_loops(room, &settings, &mut jobs).await;
-    if local {
-        lane.on_contact();
-        room.feed(lane);
-        local::deliver(room, &settings, &mut jobs).await;
-        return connection;
-    }
-    let on_contact = || {
-        lane.on_contact();
-        room.feed(lane);
-    };
-    let Report { connection, unreachable } =
-        attempt::attempt(room, &settings, &route, &mut jobs, connection, &on_contact).await;
-    if let Some(outcome) = unreachable {
-        let schedule = &settings.schedules.outbound;
-        lane.on_unreachable(outcome, room.clock.elapsed(), schedule, room.clock.random());
-        room.look_again();
-    }
-    connection
-}
-
-/// Mail that has gone round too often ends here.
-async fn turn_back_loops(room: &Room, settings: &Settings, jobs: &mut Vec<Job>) {
-    for job in jobs.iter_mut().filter(|job| job.envelope.hops > settings.max_hops) {
-        room.counters.hops_met.add_one();
-        let hops = job.envelope.hops;
-        let text = format!("the message has passed {hops} servers: it goes in circles");
-        let status = EnhancedCode::permanent(4, 6);
-        job.end_all(&Outcome::local(room.clock.now(), Stage::Route, status, text));
-        finish(room, job).await;
-    }
-    jobs.retain(|job| job.lease.is_some());
+/// Up to a tenth more.
+fn jitter(wait: Duration, random: u64) -> Duration {
+    let thousandths = u32::try_from(random % 100).unwrap_or(0);
+    wait * thousandths / 1000
 }
 
 #[cfg(test)]
 mod tests {
+    use mailroot_common::status::EnhancedCode;
+    use smtpd_core::queue::outcome::Stage;
+
     use super::*;
 
     const NOW: Duration = Duration::from_secs(100);

@@ -2,37 +2,53 @@
 
 use std::sync::Arc;
 
+use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::{Outcome, Stage};
+use tokio::task::JoinSet;
 
 use super::Settings;
 use super::finish::finish;
 use super::job::Job;
 use super::room::Room;
-use crate::drop::DropError;
+use crate::drop::{DropError, Incoming};
 use crate::queue::Lease;
 
-/// Puts the jobs into Drop. They share the waits for the disk as far as they were written before
-/// the first of them is finished.
+/// Puts the jobs into Drop. All are written before the first wait for the disk, which they share.
 pub(super) async fn deliver(room: &Arc<Room>, settings: &Settings, jobs: &mut [Job]) {
-    for job in jobs {
-        let result = match &job.lease {
-            Some(lease) => put(settings, lease).await,
-            None => continue,
-        };
-        let now = room.clock.now();
-        let outcome = match result {
-            Ok(name) => {
-                let status = mailroot_common::status::EnhancedCode::success(0, 0);
-                Outcome::local(now, Stage::Drop, status, format!("filed as {name}"))
+    let mut waits = JoinSet::new();
+    for (place, job) in jobs.iter_mut().enumerate() {
+        let Some(lease) = &job.lease else { continue };
+        match write(settings, lease).await {
+            Ok(incoming) => {
+                waits.spawn(async move { (place, incoming.finish().await) });
             }
-            Err(error) => error.outcome(now),
-        };
-        job.end_all(&outcome);
-        finish(room, job).await;
+            Err(error) => end(room, job, Err(error)).await,
+        }
+    }
+    while let Some(done) = waits.join_next().await {
+        // A wait that broke down leaves its job unfinished: the lease gives the mail back.
+        if let Ok((place, result)) = done
+            && let Some(job) = jobs.get_mut(place)
+        {
+            end(room, job, result).await;
+        }
     }
 }
 
-async fn put(settings: &Settings, lease: &Lease) -> Result<String, DropError> {
+async fn end(room: &Room, job: &mut Job, result: Result<String, DropError>) {
+    let now = room.clock.now();
+    let outcome = match result {
+        Ok(name) => {
+            let text = format!("filed as {name}");
+            Outcome::local(now, Stage::Drop, EnhancedCode::success(0, 0), text)
+        }
+        Err(error) => error.outcome(now),
+    };
+    job.end_all(&outcome);
+    finish(room, job).await;
+}
+
+async fn write(settings: &Settings, lease: &Lease) -> Result<Incoming, DropError> {
     let places: Vec<usize> = lease.places().collect();
     let mut incoming = settings.drop.begin(lease.id, &lease.envelope, &places, lease.size);
     let mut reader = lease.open();
@@ -43,5 +59,5 @@ async fn put(settings: &Settings, lease: &Lease) -> Result<String, DropError> {
     while let Some(piece) = reader.next().await.map_err(failed)? {
         incoming.append(piece).await?;
     }
-    incoming.finish().await
+    Ok(incoming)
 }

@@ -5,9 +5,10 @@
 //!
 //! ```text
 //! dispatch   which routes have due mail          lane      how many workers, when to back off
-//! attempt    hosts one after the other           target    from a next hop to addresses
-//! session    octets to and from one host         reuse     idle connections
-//! local      into the Drop directory             finish    outcomes to the queue, reports, log
+//! worker     one batch after the other           attempt   hosts one after the other
+//! target     from a next hop to addresses        session   octets to and from one host
+//! reuse      idle connections                    local     into the Drop directory
+//! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -27,6 +28,7 @@ mod session;
 mod target;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -142,6 +144,8 @@ impl Deliver {
     /// queue is told of a new table by whoever made it.
     pub fn reconfigure(&self, settings: Settings) {
         self.0.settings.store(Arc::new(settings));
+        // Idle connections were made by the old ones; hanging up is all the goodbye they get.
+        drop(self.0.reuse.drain());
         self.0.look_again();
     }
 

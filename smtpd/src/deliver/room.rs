@@ -10,10 +10,10 @@ use mailroot_common::id::SessionId;
 use smtpd_core::route::table::RouteName;
 use tokio::sync::{Notify, watch};
 
-use super::lane::{self, Lane, LaneView, Turn};
+use super::lane::{Lane, LaneView, Turn};
 use super::reuse::Reuse;
 use super::session::SessionView;
-use super::{Parts, Settings};
+use super::{Parts, Settings, worker};
 use crate::clock::Clock;
 use crate::net::Net;
 use crate::observe::{Counters, Log};
@@ -165,7 +165,7 @@ impl Room {
         }
         if lane.take_turn(self.clock.elapsed(), limit, room_left) == Turn::Start {
             self.workers.fetch_add(1, Ordering::AcqRel);
-            tokio::spawn(lane::work(Arc::clone(self), Arc::clone(lane)));
+            tokio::spawn(worker::work(Arc::clone(self), Arc::clone(lane)));
         }
     }
 

@@ -60,6 +60,10 @@ fn table(smart_hosts: &[&str], direct_first: DirectFirst) -> Arc<Table> {
 
 impl House {
     fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::on(Net::Simulated(SimulatedNet::default()), change)
+    }
+
+    fn on(net: Net, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["Drop", "Badmail"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
@@ -68,7 +72,6 @@ impl House {
         let (log, lines) = Log::captured(Format::Logfmt, Level::Info, clock.clone());
         let counters = Arc::new(Counters::default());
         let dns = SimulatedDns::default();
-        let net = Net::Simulated(SimulatedNet::default());
         let drop = drop::Settings {
             server: "test".into(),
             directory: folder.path().join("Drop"),
@@ -141,8 +144,19 @@ impl House {
         recipients: &[&str],
         change: impl FnOnce(&mut Envelope),
     ) -> QueueId {
+        let mut envelope = self.envelope(sender, recipients);
+        change(&mut envelope);
+        let body = match envelope.body {
+            BodyKind::SevenBit => "From: a@src.test\r\nSubject: hello\r\n\r\n.dot\r\n".as_bytes(),
+            _ => "From: a@src.test\r\nSubject: hello\r\n\r\ngr\u{fc}n\r\n".as_bytes(),
+        };
+        let draft = Draft { envelope, body: Body::Memory(body.to_vec()) };
+        self.queue.accept(draft).await.unwrap()
+    }
+
+    fn envelope(&self, sender: &str, recipients: &[&str]) -> Envelope {
         let recipient = |text: &&str| Recipient::plain(Mailbox::parse(text).unwrap());
-        let mut envelope = Envelope {
+        Envelope {
             sender: ReversePath::parse(sender).unwrap(),
             recipients: recipients.iter().map(recipient).collect(),
             accepted_at: self.clock.now(),
@@ -160,14 +174,7 @@ impl House {
             },
             message_id: None,
             subject: None,
-        };
-        change(&mut envelope);
-        let body = match envelope.body {
-            BodyKind::SevenBit => "From: a@src.test\r\nSubject: hello\r\n\r\n.dot\r\n".as_bytes(),
-            _ => "From: a@src.test\r\nSubject: hello\r\n\r\ngr\u{fc}n\r\n".as_bytes(),
-        };
-        let draft = Draft { envelope, body: Body::Memory(body.to_vec()) };
-        self.queue.accept(draft).await.unwrap()
+        }
     }
 
     /// Waits, in made-up time, until the condition holds.
@@ -325,6 +332,19 @@ async fn dead_destination_is_asked_by_one_message_at_a_time() {
     house.deliver.flush(None);
     house.until_empty().await;
     assert_eq!(peer.mail().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn host_that_lets_few_in_gets_few_connections_and_all_mail() {
+    let house = House::new(|settings| settings.messages_per_connection = 1000);
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest().sessions_max(2));
+    for n in 0..200 {
+        house.accept("a@src.test", &[&format!("u{n}@x.test")]).await;
+    }
+    house.until_empty().await;
+    assert_eq!(peer.mail().len(), 200);
+    assert!(!house.log().contains("event=deferred"), "{}", house.log());
+    assert!(house.clock.now().since(START) < Span::seconds(30));
 }
 
 #[tokio::test(start_paused = true)]
@@ -515,6 +535,37 @@ async fn eight_bit_message_is_never_sent_raw() {
     house.accept_with("a@src.test", &["b@x.test"], |envelope| envelope.smtputf8 = true).await;
     house.until_empty().await;
     assert_eq!(peer.mail().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_message_travels_in_pieces_and_arrives_whole() {
+    for offers in [&["PIPELINING"][..], &["PIPELINING", "CHUNKING"], &["CHUNKING"]] {
+        let house = House::new(|_| {});
+        let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest().offers(offers));
+        let text = format!("Subject: x\r\n\r\n{}", ".line of the message\r\n".repeat(50_000));
+        let envelope = house.envelope("a@src.test", &["b@x.test"]);
+        let draft = Draft { envelope, body: Body::Memory(text.clone().into_bytes()) };
+        house.queue.accept(draft).await.unwrap();
+        house.until_empty().await;
+        assert!(peer.mail()[0].body == text, "{offers:?}");
+        assert_eq!(peer.saw("BDAT"), offers.contains(&"CHUNKING"));
+    }
+}
+
+#[tokio::test]
+async fn mail_crosses_the_real_network() {
+    let listener = Net::Real.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let at = listener.local_addr().unwrap();
+    let house = House::on(Net::Real, |settings| {
+        let host = format!("[127.0.0.1]:{}", at.port());
+        settings.table = table(&[&host], DirectFirst::Never);
+    });
+    let peer = Peer::start_on(listener, Script::honest());
+    for n in 0..50 {
+        house.accept("a@src.test", &[&format!("u{n}@x.test")]).await;
+    }
+    house.until_empty().await;
+    assert_eq!(peer.mail().len(), 50);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use crate::net::{Net, Stream};
+use crate::net::{Listener, Net, Stream};
 
 /// What a peer does.
 #[derive(Clone, Debug)]
@@ -17,6 +17,7 @@ pub(super) struct Script {
     times: usize,
     after_messages: usize,
     recipients_max: usize,
+    sessions_max: usize,
 }
 
 impl Script {
@@ -28,6 +29,7 @@ impl Script {
             times: usize::MAX,
             after_messages: 0,
             recipients_max: usize::MAX,
+            sessions_max: usize::MAX,
         }
     }
 
@@ -59,6 +61,10 @@ impl Script {
         Self { recipients_max, ..self }
     }
 
+    pub(super) fn sessions_max(self, sessions_max: usize) -> Self {
+        Self { sessions_max, ..self }
+    }
+
     pub(super) fn offers(self, offers: &'static [&'static str]) -> Self {
         Self { offers, ..self }
     }
@@ -76,6 +82,7 @@ pub(super) struct Mail {
 struct Seen {
     mail: Vec<Mail>,
     sessions: usize,
+    open: usize,
     most_in_a_session: usize,
     faults: usize,
     commands: Vec<String>,
@@ -87,13 +94,29 @@ pub(super) struct Peer(Arc<Mutex<Seen>>);
 
 impl Peer {
     pub(super) fn start(net: &Net, at: &str, script: Script) -> Self {
-        let listener = net.listen(at.parse().unwrap()).unwrap();
+        Self::start_on(net.listen(at.parse().unwrap()).unwrap(), script)
+    }
+
+    pub(super) fn start_on(listener: Listener, script: Script) -> Self {
         let peer = Self(Arc::default());
         let seen = peer.clone();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                seen.0.lock().unwrap().sessions += 1;
-                tokio::spawn(converse(seen.clone(), script.clone(), stream));
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let crowded = {
+                    let mut seen = seen.0.lock().unwrap();
+                    seen.sessions += 1;
+                    seen.open += 1;
+                    seen.open > script.sessions_max
+                };
+                let (seen, script) = (seen.clone(), script.clone());
+                tokio::spawn(async move {
+                    if crowded {
+                        stream.write_all(b"421 4.7.0 too many connections\r\n").await.unwrap();
+                    } else {
+                        converse(seen.clone(), script, stream).await;
+                    }
+                    seen.0.lock().unwrap().open -= 1;
+                });
             }
         });
         peer
@@ -201,11 +224,30 @@ impl Session {
             let goes_on = self.answer(command, "354 go\r\n").await;
             return goes_on && (faults(self) != before || self.take_body().await);
         }
+        if let Some(size) = command.strip_prefix("BDAT ") {
+            return self.take_chunk(size).await;
+        }
         if command == "QUIT" {
             self.say("221 2.0.0 bye\r\n").await;
             return false;
         }
         self.answer(command, "250 2.0.0 ok\r\n").await
+    }
+
+    async fn take_chunk(&mut self, size: &str) -> bool {
+        let last = size.ends_with(" LAST");
+        let size: usize = size.trim_end_matches(" LAST").parse().unwrap();
+        let mut octets = vec![0; size];
+        if self.stream.read_exact(&mut octets).await.is_err() {
+            return false;
+        }
+        self.mail.body.push_str(&String::from_utf8(octets).unwrap());
+        if last {
+            let mut seen = self.peer.0.lock().unwrap();
+            seen.mail.push(self.mail.clone());
+            self.mail.body.clear();
+        }
+        self.say("250 2.0.0 taken\r\n").await
     }
 
     async fn take_body(&mut self) -> bool {

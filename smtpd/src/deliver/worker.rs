@@ -1,0 +1,186 @@
+//! A worker: carries mail of one lane, batch after batch, over a connection of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mailroot_common::status::EnhancedCode;
+use smtpd_core::queue::outcome::{Outcome, Stage};
+use smtpd_core::route::table::NextHop;
+
+use super::attempt::{Report, attempt};
+use super::finish::finish;
+use super::job::{Job, sender_outside};
+use super::lane::{Lane, Next};
+use super::room::Room;
+use super::session::Connection;
+use super::{Settings, local};
+use crate::observe::Level;
+use crate::queue::Lease;
+
+/// Keeps the lane's count right however the worker ends.
+pub(super) struct Working<'a> {
+    room: &'a Arc<Room>,
+    lane: &'a Arc<Lane>,
+    counted: bool,
+    /// Whether the lane counts it among those in contact.
+    in_contact: AtomicBool,
+    /// The destination let it not in, though others are.
+    left_out: AtomicBool,
+}
+
+impl<'a> Working<'a> {
+    /// A host answers.
+    pub(super) fn on_contact(&self) {
+        if !self.in_contact.swap(true, Ordering::Relaxed) {
+            self.lane.gain_contact();
+        }
+        self.lane.on_contact();
+        self.room.feed(self.lane);
+    }
+
+    /// No host answers; says whether that is no news about the destination, because other
+    /// connections to it are alive: it takes no more of them. Then nothing counts as tried.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.lose_contact();
+        let crowded = self.lane.is_crowded(self.room.clock.elapsed());
+        self.left_out.store(crowded, Ordering::Relaxed);
+        crowded
+    }
+
+    fn new(room: &'a Arc<Room>, lane: &'a Arc<Lane>) -> Self {
+        let (in_contact, left_out) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { room, lane, counted: true, in_contact, left_out }
+    }
+
+    fn lose_contact(&self) {
+        if self.in_contact.swap(false, Ordering::Relaxed) {
+            self.lane.lose_contact();
+        }
+    }
+}
+
+impl Drop for Working<'_> {
+    fn drop(&mut self) {
+        self.lose_contact();
+        if self.counted {
+            // Only a panic leads here.
+            self.room.counters.panics.add_one();
+            self.lane.on_breakdown(self.room.clock.elapsed());
+        }
+        self.room.worker_ended(self.lane);
+    }
+}
+
+/// Carries mail of a lane until there is none, or the lane backs off.
+pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
+    let mut working = Working::new(&room, &lane);
+    let mut connection: Option<Kept> = None;
+    let mut lingered = false;
+    loop {
+        let welcome = !room.is_halted() && !working.left_out.load(Ordering::Relaxed);
+        match lane.next(room.clock.elapsed(), welcome, lingered) {
+            Next::Lease(size) => {
+                lingered = false;
+                connection = carry(&working, size, connection).await;
+            }
+            Next::Linger => lingered = !lane.linger().await,
+            Next::End => break,
+        }
+    }
+    working.counted = false;
+    if let Some(Kept { connection, settings }) = connection {
+        room.reuse.keep(connection, &settings);
+    }
+}
+
+/// A connection between two batches, with the settings it was made by.
+struct Kept {
+    connection: Connection,
+    settings: Arc<Settings>,
+}
+
+/// Leases one batch and sees it through.
+async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option<Kept> {
+    let (room, lane) = (working.room, working.lane);
+    let leases = lease(room, lane, size).await;
+    let Some(first) = leases.first() else { return kept };
+    let settings = room.settings.load_full();
+    // Every recipient of a lease has the same route.
+    let place = first.places().next().unwrap_or_default();
+    let Some(recipient) = first.envelope.recipients.get(place) else { return kept };
+    let route = settings.table.route(&recipient.mailbox);
+    let local = route.hop == NextHop::Drop;
+    let mask = if local { None } else { settings.masquerade.as_ref() };
+    let job = |lease: Lease| {
+        let sender = sender_outside(&lease.envelope.sender, mask, &settings.table);
+        Job::new(lease, sender, local)
+    };
+    let mut jobs: Vec<Job> = leases.into_iter().map(job).collect();
+    turn_back_loops(room, &settings, &mut jobs).await;
+    if local {
+        working.on_contact();
+        local::deliver(room, &settings, &mut jobs).await;
+        return kept;
+    }
+    let connection = match kept {
+        Some(kept) if Arc::ptr_eq(&kept.settings, &settings) => Some(kept.connection),
+        Some(kept) => {
+            kept.connection.close().await;
+            None
+        }
+        None => None,
+    };
+    let Report { connection, unreachable } =
+        attempt(room, &settings, &route, &mut jobs, connection, working).await;
+    if let Some(outcome) = unreachable {
+        let schedule = &settings.schedules.outbound;
+        lane.on_unreachable(outcome, room.clock.elapsed(), schedule, room.clock.random());
+    }
+    connection.map(|connection| Kept { connection, settings })
+}
+
+/// The next batch of the lane; more workers are called if there may be more mail.
+async fn lease(room: &Arc<Room>, lane: &Arc<Lane>, size: usize) -> Vec<Lease> {
+    let pause = room.pause_left();
+    if !pause.is_zero() {
+        lane.name_due();
+        tokio::select! {
+            () = room.clock.sleep(pause) => {}
+            () = room.halted() => {}
+        }
+        return Vec::new();
+    }
+    match room.queue.lease(&lane.route, room.clock.now(), size).await {
+        Ok(leases) => {
+            if leases.len() == size {
+                lane.name_due();
+                room.feed(lane);
+            }
+            leases
+        }
+        Err(error) => {
+            room.log
+                .line(Level::Error, "lease-failed")
+                .word("server", &room.server)
+                .word("route", &lane.route)
+                .word("error", &error)
+                .send();
+            room.pause();
+            lane.name_due();
+            Vec::new()
+        }
+    }
+}
+
+/// Mail that has gone round too often ends here.
+async fn turn_back_loops(room: &Room, settings: &Settings, jobs: &mut Vec<Job>) {
+    for job in jobs.iter_mut().filter(|job| job.envelope.hops > settings.max_hops) {
+        room.counters.hops_met.add_one();
+        let hops = job.envelope.hops;
+        let text = format!("the message has passed {hops} servers: it goes in circles");
+        let status = EnhancedCode::permanent(4, 6);
+        job.end_all(&Outcome::local(room.clock.now(), Stage::Route, status, text));
+        finish(room, job).await;
+    }
+    jobs.retain(|job| job.lease.is_some());
+}
