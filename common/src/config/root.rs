@@ -75,8 +75,7 @@ impl ServiceConfig {
 pub fn parse_service(text: &str, name: &str) -> Parsed<ServiceConfig> {
     let source = Arc::new(Source { name: name.to_owned(), text: text.to_owned() });
     let (node, duplicates) = yaml::parse(&source)?;
-    let mut reader = Reader::new(source, Profile::Modern);
-    reader.diagnostics = duplicates;
+    let mut reader = Reader::new(source, duplicates);
     let mut config = ServiceConfig::default();
     for (key, value) in reader.entries(&node, "", ServiceConfig::KEYS) {
         reader.remember(key, value);
@@ -159,6 +158,11 @@ impl Reader {
         self.diagnostics.sort_by_key(|diagnostic| {
             (diagnostic.labels.first().map_or(0, |label| label.span.start), diagnostic.severity)
         });
+        if self.unshown > 0 {
+            let title = format!("{} more in {}", self.unshown, self.source.name);
+            self.diagnostics
+                .push(Diagnostic::error("E0199", title).help("correct those above first"));
+        }
         (self.diagnostics, Origins { source: Some(self.source), spans: self.origins })
     }
 }

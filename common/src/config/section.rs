@@ -121,16 +121,28 @@ pub struct Reader {
     pub(crate) profile: Profile,
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) origins: BTreeMap<String, Range<usize>>,
+    pub(crate) unshown: usize,
 }
 
+/// How many errors and warnings of one file are told; a file with more is another kind of file.
+pub(crate) const SHOWN_MAX: usize = 100;
+
 impl Reader {
-    pub(crate) fn new(source: Arc<Source>, profile: Profile) -> Self {
-        Self { source, profile, diagnostics: Vec::new(), origins: BTreeMap::new() }
+    /// Begins with the keys that were found to stand twice.
+    pub(crate) fn new(source: Arc<Source>, duplicates: Vec<Diagnostic>) -> Self {
+        let (profile, origins) = (Profile::Modern, BTreeMap::new());
+        let mut reader = Self { source, profile, diagnostics: Vec::new(), origins, unshown: 0 };
+        duplicates.into_iter().for_each(|diagnostic| reader.report(diagnostic));
+        reader
     }
 
-    /// Notes an error at a place.
+    /// Notes an error at a place; beyond [`SHOWN_MAX`] they are only counted.
     pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
+        if self.diagnostics.len() < SHOWN_MAX {
+            self.diagnostics.push(diagnostic);
+        } else {
+            self.unshown += 1;
+        }
     }
 
     /// Begins an error that points at a value.

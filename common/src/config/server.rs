@@ -170,8 +170,7 @@ impl ServerConfig {
 pub fn parse_server(server: &ServerName, text: &str, name: &str) -> Parsed<ServerConfig> {
     let source = Arc::new(Source { name: name.to_owned(), text: text.to_owned() });
     let (node, duplicates) = yaml::parse(&source)?;
-    let mut reader = Reader::new(source, Profile::Modern);
-    reader.diagnostics = duplicates;
+    let mut reader = Reader::new(source, duplicates);
     let entries = reader.entries(&node, "", ServerConfig::KEYS);
     let profile = entries.iter().find(|(key, _)| *key == "profile").map(|(_, node)| *node);
     if let Some(node) = profile {

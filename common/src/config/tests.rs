@@ -83,8 +83,11 @@ fn host_bits_are_shown_with_both_readings() {
     assert_eq!(one_error(&text).render(), expected);
 }
 
-/// Code, line and column of everything found in a server file.
-fn found(text: &str) -> Vec<(&'static str, usize, usize)> {
+/// Code, line and column of something found.
+type Spot = (&'static str, usize, usize);
+
+/// Everything found in a server file.
+fn found(text: &str) -> Vec<Spot> {
     let diagnostics = match server(text) {
         Ok((_, warnings)) => warnings,
         Err(diagnostics) => diagnostics,
@@ -98,7 +101,7 @@ fn found(text: &str) -> Vec<(&'static str, usize, usize)> {
 }
 
 /// Bad bodies, which begin on line 3, and the places of what is wrong with them.
-const BAD: &[(&str, &[(&str, usize, usize)])] = &[
+const BAD: &[(&str, &[Spot])] = &[
     ("genral: {}\n", &[("E0107", 3, 1)]),
     ("general: {listen: 25}\n", &[("E0306", 3, 19)]),
     ("general: {listen: '127.0.0.1:025'}\n", &[("E0306", 3, 19)]),
@@ -179,7 +182,7 @@ fn every_bad_value_is_found_at_its_place() {
 }
 
 /// Whole files with bad domains.
-const BAD_DOMAINS: &[(&str, &[(&str, usize, usize)])] = &[
+const BAD_DOMAINS: &[(&str, &[Spot])] = &[
     ("", &[("E0403", 0, 0)]),
     ("domains: []\n", &[("E0403", 2, 10)]),
     ("domains: example.net\n", &[("E0106", 2, 10)]),
@@ -524,4 +527,14 @@ fn text_of_a_file_reaches_no_terminal_raw() {
     let text = with_body("general: {banner: \"\\x1b[2Jx\"}\nmessages: {\"k\\x1b]0;x\\x07\": 1}\n");
     let said = render_all(&server(&text).unwrap_err());
     assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+}
+
+#[test]
+fn of_endless_errors_the_first_are_told_and_the_rest_counted() {
+    let mut text = "version: 1\ndomains:\n  - {name: a.example, type: default}\n".to_owned();
+    (0..300).for_each(|n| text.push_str(&format!("  - {{name: d{n}.example, type: alais}}\n")));
+    let found = server(&text).unwrap_err();
+    assert_eq!(found.len(), 101);
+    assert_eq!(found[100].title, "200 more in /etc/mailroot/servers.d/default.yaml");
+    assert_eq!(found[100].code, "E0199");
 }
