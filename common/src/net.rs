@@ -75,6 +75,19 @@ impl Network {
         self.0
     }
 
+    /// The length of its prefix in bits.
+    #[must_use]
+    pub fn prefix(&self) -> u8 {
+        self.0.prefix_len()
+    }
+
+    /// Whether several together are every address of a family, such as both halves of it.
+    #[must_use]
+    pub fn are_everything(networks: &[Self]) -> bool {
+        let nets = networks.iter().map(|network| network.0).collect();
+        IpNet::aggregate(&nets).iter().any(|net| net.prefix_len() == 0)
+    }
+
     /// Whether all of its addresses are loopback addresses.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
@@ -134,5 +147,11 @@ mod tests {
         assert!(Network::parse("127.0.0.0/8").unwrap().is_loopback());
         assert!(Network::parse("::1").unwrap().is_loopback());
         assert!(!Network::parse("0.0.0.0/0").unwrap().is_loopback());
+        let nets = |texts: &[&str]| -> Vec<Network> {
+            texts.iter().map(|text| Network::parse(text).unwrap()).collect()
+        };
+        assert!(Network::are_everything(&nets(&["10.0.0.0/8", "128.0.0.0/1", "0.0.0.0/1"])));
+        assert!(Network::are_everything(&nets(&["::/1", "8000::/1"])));
+        assert!(!Network::are_everything(&nets(&["0.0.0.0/1", "8000::/1", "::/1"][..2])));
     }
 }

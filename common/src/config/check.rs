@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::access::{Policy, Who};
+use super::access::{ListEntry, Policy, Who};
 use super::diagnostic::Diagnostic;
 use super::domains::{DomainEntry, DomainName};
 use super::general::Extension;
@@ -16,6 +16,7 @@ use super::section::{Profile, Reader};
 use super::server::ServerConfig;
 use super::value::Limit;
 use crate::address::Host;
+use crate::net::Network;
 
 /// Checks a server that was read.
 pub(super) fn check(config: &ServerConfig, server: &ServerName, node: &Node, reader: &mut Reader) {
@@ -96,11 +97,7 @@ fn open_relay(config: &ServerConfig, server: &ServerName, reader: &mut Reader) {
         return;
     };
     let culprit = match relay.policy {
-        Policy::Only => relay
-            .list
-            .iter()
-            .position(|entry| matches!(&entry.who, Who::Network(net) if net.is_everything()))
-            .map(|number| format!("access.relay.list[{number}]")),
+        Policy::Only => everyone(&relay.list).map(|at| format!("access.relay.list[{at}]")),
         Policy::AllExcept => Some("access.relay.policy".to_owned()),
     };
     let Some(culprit) = culprit else { return };
@@ -130,6 +127,26 @@ fn open_relay(config: &ServerConfig, server: &ServerName, reader: &mut Reader) {
             .note("to insist, add  i_want_an_open_relay: true  to access.relay")
     };
     reader.report(diagnostic);
+}
+
+/// The entry that lets everyone in, or else the widest of several that together do.
+fn everyone(list: &[ListEntry]) -> Option<usize> {
+    let networks: Vec<(usize, Network)> = list
+        .iter()
+        .enumerate()
+        .filter_map(|(number, entry)| match entry.who {
+            Who::Network(network) => Some((number, network)),
+            Who::Name(_) | Who::Below(_) => None,
+        })
+        .collect();
+    let all: Vec<Network> = networks.iter().map(|(_, network)| *network).collect();
+    if !Network::are_everything(&all) {
+        return None;
+    }
+    let single = networks.iter().find(|(_, network)| network.is_everything());
+    single
+        .or_else(|| networks.iter().min_by_key(|(_, network)| network.prefix()))
+        .map(|(at, _)| *at)
 }
 
 /// A name in a list means a look-up for each connection.

@@ -230,9 +230,10 @@ impl Reader {
                 if !bounds.contains(&quantity) {
                     let at = node.items().get(number).unwrap_or(node);
                     let (least, most) = bounds.clone().into_inner();
-                    let title = format!("{key} must be from {least} to {most}");
+                    let title = format!("{key} is out of its bounds");
                     let label = if quantity < least { "too small" } else { "too large" };
-                    let diagnostic = self.error_at("E0204", title, at, label);
+                    let help = format!("write a value from {least} to {most}");
+                    let diagnostic = self.error_at("E0204", title, at, label).help(help);
                     self.report(diagnostic);
                 }
             }

@@ -172,6 +172,9 @@ const BAD: &[(&str, &[Spot])] = &[
 fn every_bad_value_is_found_at_its_place() {
     for (body, expected) in BAD {
         let text = with_body(body);
+        for error in server(&text).err().unwrap_or_default() {
+            assert!(!error.helps.is_empty(), "says nothing of what to do: {error}");
+        }
         assert_eq!(
             found(&text),
             *expected,
@@ -250,6 +253,8 @@ fn an_open_relay_needs_a_listener_that_others_reach_and_can_be_insisted_on() {
         found(&relay("10.0.0.1:25", "list: 0.0.0.0/0, i_want_an_open_relay: true")),
         [("W0310", 4, 24)]
     );
+    let halves = "list: [10.0.0.0/8, 128.0.0.0/1, 0.0.0.0/1, \"::1\"]";
+    assert_eq!(found(&relay("10.0.0.1:25", halves)), [("E0310", 4, 37)]);
     let by_default = with_body("profile: iis6\naccess: {relay: {list: [\"::/0\"]}}\n");
     assert_eq!(found(&by_default), [("E0310", 4, 25)]);
 }

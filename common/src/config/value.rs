@@ -103,7 +103,7 @@ impl Setting for String {
         if text.chars().any(char::is_control) || text.len() > 500 {
             let title = "text must be one line of at most 500 octets without control characters";
             let diagnostic = reader.error_at("E0211", title, node, "not such a text");
-            reader.report(diagnostic);
+            reader.report(diagnostic.help("write it shorter, without escapes such as \\n"));
             return None;
         }
         Some(text.to_owned())
@@ -128,7 +128,7 @@ impl Setting for bool {
             _ => {
                 let title = "this key is either true or false";
                 let diagnostic = reader.error_at("E0201", title, node, "neither true nor false");
-                reader.report(diagnostic);
+                reader.report(diagnostic.help("write true or false"));
                 None
             }
         }
@@ -260,7 +260,9 @@ impl Reader {
             UnitError::Shape { kind, example, .. } => self
                 .error_at(code, format!("this is not {kind}"), node, "not a number with a unit")
                 .help(format!("write it as in {example}")),
-            UnitError::Range(_) => self.error_at(code, "this is too large", node, "too large"),
+            UnitError::Range(_) => self
+                .error_at(code, "this is too large", node, "too large")
+                .help("write a smaller value, or unlimited where the key allows it"),
         };
         self.report(diagnostic);
     }
@@ -410,6 +412,6 @@ pub(crate) fn scalar<'n>(node: &'n Node, reader: &mut Reader, what: &str) -> Opt
     }
     let label = format!("this is {}", node.kind_name());
     let diagnostic = reader.error_at("E0106", format!("{what} belongs here"), node, label);
-    reader.report(diagnostic);
+    reader.report(diagnostic.help("write one value behind the key"));
     None
 }

@@ -66,7 +66,11 @@ fn guard(source: &Arc<Source>) -> Result<(), Box<Diagnostic>> {
         return Ok(());
     };
     let title = format!("the character U+{:04X} may not stand in a configuration", u32::from(c));
-    Err(Box::new(Diagnostic::error("E0002", title).at(source, at..at + c.len_utf8(), "here")))
+    Err(Box::new(
+        Diagnostic::error("E0002", title)
+            .at(source, at..at + c.len_utf8(), "here")
+            .help("remove it; in double quotes it can be written as an escape"),
+    ))
 }
 
 /// Control characters but tab and line end; characters that some readers of YAML take for line
