@@ -5,18 +5,17 @@
 //! file, synced, renamed over the old one, and the directory synced. What fails before the rename
 //! leaves every file as it was.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mailroot_common::address::Domain;
 use mailroot_common::config::{DomainKind, DomainName, ServerConfig, ServerName};
 
 use super::edit::{self, RemoteDomainSpec, ServerSpec, TextError};
-use super::history::sync_dir;
+use super::first_start::draft;
 use super::load::{Failed, Files, Loaded, check};
 use super::paths::Paths;
+use crate::disk::{Disk, File, Kind, Open};
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -189,22 +188,16 @@ impl Editor {
 
     /// Takes the lock and reads the files as they lie there.
     fn begin(&self) -> Result<(File, Loaded), EditError> {
-        let path = self.paths.lock();
-        let write = |source| EditError::Write { path: path.clone(), source };
-        fs::create_dir_all(&self.paths.state).map_err(write)?;
-        let write = |source| EditError::Write { path: path.clone(), source };
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(write)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(EditError::Busy),
-            Err(fs::TryLockError::Error(source)) => return Err(EditError::Write { path, source }),
-        }
+        let (disk, path) = (&self.paths.disk, self.paths.lock());
+        let locked = disk
+            .create_dir_all(&self.paths.state)
+            .and_then(|()| disk.open(&path, Open::Create))
+            .and_then(|file| Ok((file.try_lock()?, file)));
+        let lock = match locked {
+            Ok((true, lock)) => lock,
+            Ok((false, _)) => return Err(EditError::Busy),
+            Err(source) => return Err(EditError::Write { path, source }),
+        };
         let loaded = super::load(&self.paths).map_err(EditError::Broken)?;
         Ok((lock, loaded))
     }
@@ -217,6 +210,10 @@ impl Editor {
         edit: impl FnOnce(&str) -> Result<String, TextError>,
     ) -> Result<Change, EditError> {
         let (path, old) = &loaded.files.servers[server];
+        let by_hand = |reason: String| EditError::ByHand { path: path.clone(), reason };
+        if self.paths.disk.metadata(path).is_ok_and(|found| found.kind == Kind::Link) {
+            return Err(by_hand("it is a link to a file that others look after".to_owned()));
+        }
         let new = edit(old)
             .map_err(|error| EditError::ByHand { path: path.clone(), reason: error.to_string() })?;
         self.validate(lock, loaded.files, server, new)
@@ -251,36 +248,34 @@ impl Change {
     ///
     /// [`EditError::Write`]; the old file stands as it was.
     pub fn apply(mut self) -> Result<Loaded, EditError> {
-        replace(&self.file, &self.text)
+        replace(&self.paths.disk, &self.file, &self.text)
             .map_err(|source| EditError::Write { path: self.file.clone(), source })?;
         self.loaded.remember(&self.paths);
         Ok(self.loaded)
     }
 }
 
-/// Puts a text in the place of a file: there is the old one or the new one at any moment.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Puts a text in the place of a file: there is the old one or the new one at any moment. Its
+/// permissions stay; a new file has those of the package's.
+fn replace(disk: &Disk, path: &Path, text: &str) -> io::Result<()> {
     const MODE: u32 = 0o660;
-    let dir = path.parent().unwrap_or_else(|| Path::new("/"));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let draft = dir.join(format!(".{name}.draft"));
-    let mode = fs::metadata(path).map_or(MODE, |old| old.permissions().mode() & 0o777);
+    let mode = disk.metadata(path).map_or(MODE, |old| old.mode & 0o777);
+    let draft = draft(path);
     let written = (|| {
-        match fs::remove_file(&draft) {
+        match disk.unlink(&draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = File::options().create_new(true).write(true).mode(mode).open(&draft)?;
-        // The mask of the process must not take rights away that the old file gave.
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.write_all(text.as_bytes())?;
+        let file = disk.open(&draft, Open::CreateNew)?;
+        disk.set_mode(&draft, mode)?;
+        file.write_all_at(text.as_bytes(), 0)?;
         file.sync_all()?;
-        fs::rename(&draft, path)
+        disk.rename(&draft, path)
     })();
     if written.is_err() {
-        // The first error is the one to tell; a draft left behind is not read by anyone.
-        let _ = fs::remove_file(&draft);
+        // The first error is the one to tell; a draft left behind is read by nobody.
+        disk.unlink(&draft).unwrap_or_default();
     }
     written?;
-    sync_dir(dir)
+    disk.sync_dir(path.parent().unwrap_or_else(|| Path::new("/")))
 }

@@ -1,6 +1,6 @@
 //! The configuration that a first start below `--home` writes.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mailroot_common::address::Domain;
@@ -22,28 +22,39 @@ const LISTEN: &str = "127.0.0.1:2525";
 
 /// Whether no configuration is there yet.
 pub(super) fn is_due(paths: &Paths) -> bool {
-    !paths.service_file.exists() && !paths.server_file(&default_server()).exists()
+    let absent = |path: &Path| {
+        paths.disk.metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    absent(&paths.service_file)
 }
 
 fn default_server() -> mailroot_common::config::ServerName {
     mailroot_common::config::ServerName::parse("default").expect("the name is a good one")
 }
 
-/// Writes both files; an existing one is never overwritten.
-pub(super) fn write(paths: &Paths) -> io::Result<FirstStart> {
-    std::fs::create_dir_all(&paths.servers_dir)?;
-    let domain = machine_name();
-    let server_file = paths.server_file(&default_server());
-    write_new(&server_file, &server_text(&domain))?;
-    write_new(&paths.service_file, &service_text())?;
-    let files = vec![paths.service_file.clone(), server_file];
-    Ok(FirstStart { files, listen: LISTEN.to_owned(), domain })
+/// Writes the service file and, where there is no virtual server yet, that of `default`; `None`
+/// if there was one. The service file comes last: until it is there, a start is a first one.
+pub(super) fn write(paths: &Paths) -> io::Result<Option<FirstStart>> {
+    let disk = &paths.disk;
+    disk.create_dir_all(&paths.servers_dir)?;
+    let names = disk.list(&paths.servers_dir)?;
+    let written = if names.iter().any(|name| name.as_encoded_bytes().ends_with(b".yaml")) {
+        None
+    } else {
+        let (domain, file) = (machine_name(), paths.server_file(&default_server()));
+        disk.replace(&file, &draft(&file), server_text(&domain).as_bytes())?;
+        let files = vec![paths.service_file.clone(), file];
+        Some(FirstStart { files, listen: LISTEN.to_owned(), domain })
+    };
+    let file = &paths.service_file;
+    disk.replace(file, &draft(file), service_text().as_bytes())?;
+    Ok(written)
 }
 
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = std::fs::File::create_new(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+/// Where the new text of a file is written first. Its name ends in no `.yaml`.
+pub(super) fn draft(file: &Path) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!(".{name}.draft"))
 }
 
 fn service_text() -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use super::check::check_together;
 use super::first_start::{self, FirstStart};
 use super::history;
 use super::paths::Paths;
+use crate::disk::{Disk, Kind};
 
 /// The most virtual servers one service has.
 pub(super) const SERVERS_MAX: usize = 256;
@@ -83,7 +84,7 @@ pub(super) struct Files {
 ///
 /// Every error of every file.
 pub fn load(paths: &Paths) -> Result<Loaded, Failed> {
-    check(paths, Files::read(&paths.service_file, &paths.servers_dir)?)
+    check(paths, Files::read(paths)?)
 }
 
 /// Reads the configuration at the start of the daemon: writes a first one below `--home`, and
@@ -93,26 +94,21 @@ pub fn load(paths: &Paths) -> Result<Loaded, Failed> {
 ///
 /// Every error of every file, where there is no earlier state to take.
 pub fn start(paths: &Paths) -> Result<Started, Failed> {
-    let first_start = match &paths.home {
-        Some(_) if first_start::is_due(paths) => {
-            Some(first_start::write(paths).map_err(|error| {
-                let title = format!("cannot write a first configuration: {error}");
-                Failed::one(
-                    Diagnostic::error("E0021", title).help("choose a directory you may write to"),
-                )
-            })?)
-        }
-        _ => None,
-    };
+    let mut first_start = None;
+    if paths.home.is_some() && first_start::is_due(paths) {
+        first_start = first_start::write(paths).map_err(|error| {
+            let title = format!("cannot write a first configuration: {error}");
+            let diagnostic = Diagnostic::error("E0021", title);
+            Failed::one(diagnostic.help("choose a directory you may write to"))
+        })?;
+    }
     match load(paths) {
         Ok(mut loaded) => {
             loaded.remember(paths);
             Ok(Started { loaded, first_start, degraded: None })
         }
         Err(failed) => {
-            let last_good = history::latest(&paths.history())
-                .and_then(|(service, servers)| Files::read(&service, &servers).ok())
-                .and_then(|files| check(paths, files).ok());
+            let last_good = history::latest(paths).and_then(|files| check(paths, files).ok());
             match last_good {
                 Some(loaded) => Ok(Started { loaded, first_start, degraded: Some(failed) }),
                 None => Err(failed),
@@ -131,7 +127,7 @@ impl Loaded {
     /// Keeps this state in the history, so that a later start can fall back on it. A history that
     /// cannot be written is a warning, never a reason to stop.
     pub fn remember(&mut self, paths: &Paths) {
-        if let Err(error) = history::keep(&paths.history(), &self.files, &self.revision) {
+        if let Err(error) = history::keep(paths, &self.files, &self.revision) {
             let title = format!("cannot keep this configuration in the history: {error}");
             self.warnings.push(
                 Diagnostic::warning("W0022", title)
@@ -206,18 +202,19 @@ fn is_error(diagnostic: &Diagnostic) -> bool {
 
 impl Files {
     /// Reads all files.
-    pub(super) fn read(service_file: &Path, servers_dir: &Path) -> Result<Self, Failed> {
+    pub(super) fn read(paths: &Paths) -> Result<Self, Failed> {
+        let Paths { disk, service_file, servers_dir, .. } = paths;
         let mut diagnostics = Vec::new();
-        let service = read_text(service_file).unwrap_or_else(|diagnostic| {
+        let service = read_text(disk, service_file).unwrap_or_else(|diagnostic| {
             diagnostics.push(*diagnostic);
             String::new()
         });
         let mut servers = BTreeMap::new();
-        for path in list(servers_dir).unwrap_or_else(|diagnostic| {
+        for path in list(disk, servers_dir).unwrap_or_else(|diagnostic| {
             diagnostics.push(*diagnostic);
             Vec::new()
         }) {
-            match named(&path).and_then(|name| Ok((name, read_text(&path)?))) {
+            match named(&path).and_then(|name| Ok((name, read_text(disk, &path)?))) {
                 Ok((name, text)) => {
                     servers.insert(name, (path, text));
                 }
@@ -241,7 +238,7 @@ impl Files {
             }
             return Err(Failed { diagnostics });
         }
-        Ok(Self { service: (service_file.to_owned(), service), servers })
+        Ok(Self { service: (service_file.clone(), service), servers })
     }
 
     /// FNV-1a over names and texts: names a state; equality is decided by the texts themselves.
@@ -263,16 +260,15 @@ impl Files {
 }
 
 /// The server files of a directory, in the order of their names. Other files are left alone.
-fn list(servers_dir: &Path) -> Result<Vec<PathBuf>, Box<Diagnostic>> {
-    let cannot = |error: &io::Error| Box::new(unreadable(servers_dir, error));
-    let mut out = Vec::new();
-    for entry in std::fs::read_dir(servers_dir).map_err(|error| cannot(&error))? {
-        let path = entry.map_err(|error| cannot(&error))?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-        if !hidden && path.extension().is_some_and(|extension| extension == "yaml") {
-            out.push(path);
-        }
-    }
+fn list(disk: &Disk, servers_dir: &Path) -> Result<Vec<PathBuf>, Box<Diagnostic>> {
+    let names =
+        disk.list(servers_dir).map_err(|error| Box::new(unreadable(servers_dir, &error)))?;
+    let mut out: Vec<PathBuf> = names
+        .iter()
+        .map(|name| servers_dir.join(name))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .filter(|path| !path.file_name().unwrap_or_default().as_encoded_bytes().starts_with(b"."))
+        .collect();
     out.sort();
     Ok(out)
 }
@@ -285,18 +281,20 @@ fn named(path: &Path) -> Result<ServerName, Box<Diagnostic>> {
     })
 }
 
-/// Reads a regular file of bounded size as UTF-8.
-fn read_text(path: &Path) -> Result<String, Box<Diagnostic>> {
+/// Reads a regular file, or what a link points to, of bounded size as UTF-8.
+fn read_text(disk: &Disk, path: &Path) -> Result<String, Box<Diagnostic>> {
     let cannot = |error: &io::Error| Box::new(unreadable(path, error));
-    let kind = std::fs::metadata(path).map_err(|error| cannot(&error))?;
-    if !kind.is_file() {
+    let regular = match disk.metadata(path).map_err(|error| cannot(&error))?.kind {
+        Kind::File => true,
+        Kind::Link => std::fs::metadata(path).map_err(|error| cannot(&error))?.is_file(),
+        Kind::Directory | Kind::Other => false,
+    };
+    if !regular {
         let title = format!("{} is not a regular file", path.display());
         return Err(Box::new(Diagnostic::error("E0020", title).help("move it elsewhere")));
     }
-    let file = std::fs::File::open(path).map_err(|error| cannot(&error))?;
-    let mut octets = Vec::new();
-    let bound = yaml::FILE_OCTETS_MAX as u64 + 1;
-    file.take(bound).read_to_end(&mut octets).map_err(|error| cannot(&error))?;
+    let max = yaml::FILE_OCTETS_MAX as u64;
+    let octets = disk.read(path, max).map_err(|error| cannot(&error))?;
     String::from_utf8(octets).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
@@ -310,6 +308,9 @@ fn read_text(path: &Path) -> Result<String, Box<Diagnostic>> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
+    if error.kind() == io::ErrorKind::FileTooLarge {
+        return yaml::too_large(&path.display().to_string());
+    }
     let diagnostic = Diagnostic::error("E0020", format!("cannot read {}: {error}", path.display()));
     match error.kind() {
         io::ErrorKind::NotFound => {
@@ -318,6 +319,6 @@ fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
         io::ErrorKind::PermissionDenied => {
             diagnostic.help("let the daemon's user read it, or start as another user")
         }
-        _ => diagnostic,
+        _ => diagnostic.help("see to the disk or the file system"),
     }
 }

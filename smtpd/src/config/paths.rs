@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use mailroot_common::config::{ServerConfig, ServerName, ServiceConfig};
 
-/// The places of files, directories and sockets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::disk::Disk;
+
+/// The places of files, directories and sockets, and the disk that the configuration lies on.
+#[derive(Clone, Debug)]
 pub struct Paths {
     /// `mailroot.yaml`.
     pub service_file: PathBuf,
@@ -24,6 +26,7 @@ pub struct Paths {
     pub submit_socket: PathBuf,
     /// The directory given with `--home`.
     pub home: Option<PathBuf>,
+    pub(super) disk: Disk,
 }
 
 impl Paths {
@@ -51,6 +54,7 @@ impl Paths {
             control_socket: "/run/mailroot/control.sock".into(),
             submit_socket: "/run/mailroot/submit.sock".into(),
             home: None,
+            disk: Disk::Real,
         }
     }
 
@@ -63,7 +67,14 @@ impl Paths {
             control_socket: home.join("run/control.sock"),
             submit_socket: home.join("run/submit.sock"),
             home: Some(home.to_owned()),
+            disk: Disk::Real,
         }
+    }
+
+    /// The same places on another disk.
+    #[must_use]
+    pub fn on(self, disk: Disk) -> Self {
+        Self { disk, ..self }
     }
 
     /// The file of a virtual server.

@@ -7,6 +7,7 @@ use mailroot_common::address::Domain;
 use mailroot_common::config::{DomainName, HostPort, Profile, ServerName};
 
 use super::*;
+use crate::disk::{Disk, Fault, Modelled};
 
 struct Home {
     dir: tempfile::TempDir,
@@ -327,4 +328,96 @@ fn the_history_keeps_each_state_once() {
     let change = home.editor().add_alias_domain(&name("default"), &domain("a.example")).unwrap();
     change.apply().unwrap();
     assert_eq!(states(), 2);
+}
+
+#[test]
+fn a_file_that_is_a_link_is_read_and_not_replaced() {
+    let home = home(&[]);
+    let real = home.dir.path().join("managed.yaml");
+    fs::write(&real, COMMENTED).unwrap();
+    std::os::unix::fs::symlink(&real, home.paths.server_file(&name("default"))).unwrap();
+    assert_eq!(load(&home.paths).unwrap().servers.len(), 1);
+    assert!(matches!(
+        home.editor().add_alias_domain(&name("default"), &domain("a.example")),
+        Err(EditError::ByHand { .. })
+    ));
+}
+
+#[test]
+fn a_server_file_made_by_hand_is_kept_by_a_first_start() {
+    let home = home(&[("default", COMMENTED)]);
+    fs::remove_file(&home.paths.service_file).unwrap();
+    let started = start(&home.paths).unwrap();
+    assert!(started.first_start.is_none());
+    assert_eq!(home.text("default"), COMMENTED);
+}
+
+/// A home on a disk that forgets what was not synced.
+fn modelled(seed: u64) -> (std::sync::Arc<Modelled>, Paths) {
+    let model = std::sync::Arc::new(Modelled::new(seed));
+    let disk = Disk::Modelled(std::sync::Arc::clone(&model));
+    let paths = Paths::new(Some(Path::new("/home"))).unwrap().on(disk.clone());
+    disk.create_dir_all(&paths.servers_dir).unwrap();
+    let draft = Path::new("/home/etc/draft");
+    disk.replace(&paths.service_file, draft, SERVICE.as_bytes()).unwrap();
+    let file = paths.server_file(&name("default"));
+    let draft = paths.servers_dir.join("draft");
+    disk.replace(&file, &draft, COMMENTED.as_bytes()).unwrap();
+    (model, paths)
+}
+
+#[test]
+fn a_change_is_there_whole_or_not_at_all_wherever_the_power_fails() {
+    let (mut done, mut undone) = (0, 0);
+    for seed in 0..40 {
+        for after in 1..20 {
+            let (model, paths) = modelled(seed);
+            start(&paths).unwrap();
+            let change = Editor::new(paths.clone())
+                .add_alias_domain(&name("default"), &domain("a.example"))
+                .unwrap();
+            model.plan(after, Fault::Cut);
+            let promised = change.apply().is_ok() && !model.is_off();
+            model.cut();
+            model.power_on();
+            let started = start(&paths).unwrap();
+            assert!(started.degraded.is_none(), "seed {seed}, operation {after}");
+            let domains = started.loaded.servers[&name("default")].domains.len();
+            assert!(domains == 3 || (domains == 2 && !promised), "seed {seed}, operation {after}");
+            if domains == 3 { done += 1 } else { undone += 1 }
+        }
+    }
+    assert!(done > 100 && undone > 100, "{done} {undone}");
+}
+
+#[test]
+fn a_first_start_that_loses_power_is_made_up_for_by_the_next() {
+    for seed in 0..20 {
+        for after in 1..16 {
+            let model = std::sync::Arc::new(Modelled::new(seed));
+            let disk = Disk::Modelled(std::sync::Arc::clone(&model));
+            let paths = Paths::new(Some(Path::new("/home"))).unwrap().on(disk);
+            model.plan(after, Fault::Cut);
+            let cut = start(&paths).is_err();
+            model.cut();
+            model.power_on();
+            let started = start(&paths).unwrap();
+            assert!(started.degraded.is_none());
+            assert_eq!(started.loaded.servers.len(), 1, "cut: {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_change_that_cannot_be_written_changes_nothing() {
+    let (model, paths) = modelled(1);
+    let editor = Editor::new(paths.clone());
+    let add = || editor.add_alias_domain(&name("default"), &domain("a.example")).unwrap();
+    let before = load(&paths).unwrap();
+    model.set_capacity(10);
+    let error = add().apply().unwrap_err();
+    assert!(matches!(&error, EditError::Write { path, .. } if path.ends_with("default.yaml")));
+    assert_eq!(load(&paths).unwrap(), before);
+    model.set_capacity(u64::MAX);
+    assert_ne!(add().apply().unwrap(), before);
 }

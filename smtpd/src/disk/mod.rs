@@ -180,6 +180,15 @@ impl Disk {
         arms!(self, unlink(path))
     }
 
+    /// Gives a file these permission bits.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        arms!(self, set_mode(path, mode))
+    }
+
     /// Makes the names in a directory durable.
     ///
     /// # Errors

@@ -64,6 +64,10 @@ pub(super) fn unlink(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
+pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }

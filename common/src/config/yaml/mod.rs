@@ -45,15 +45,19 @@ pub fn parse(source: &Arc<Source>) -> Result<(Node, Vec<Diagnostic>), Vec<Diagno
     Ok((node, cursor.duplicates))
 }
 
+/// What is said of a file beyond [`FILE_OCTETS_MAX`].
+#[must_use]
+pub fn too_large(name: &str) -> Diagnostic {
+    let title = format!("{name} is larger than {}", ByteSize::bytes(FILE_OCTETS_MAX as u64));
+    Diagnostic::error("E0001", title)
+        .help("a configuration file is text of a few pages; see what it is")
+}
+
 /// Refuses texts that are too large or have characters that no configuration needs.
 fn guard(source: &Arc<Source>) -> Result<(), Box<Diagnostic>> {
     let text = &source.text;
     if text.len() > FILE_OCTETS_MAX {
-        let name = &source.name;
-        let title = format!("{name} is larger than {}", ByteSize::bytes(FILE_OCTETS_MAX as u64));
-        return Err(Box::new(
-            Diagnostic::error("E0001", title).help("split it into several virtual servers"),
-        ));
+        return Err(Box::new(too_large(&source.name)));
     }
     if text.starts_with('\u{feff}') {
         return Err(Box::new(
