@@ -1,3 +1,179 @@
-//! The `smtpd` program.
+//! The `smtpd` program: reads the configuration, starts the service, heeds signals, stops it.
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use mailroot_common::config::{Auto, logging, render_all};
+use smtpd::args::Args;
+use smtpd::clock::Clock;
+use smtpd::config::{self, FirstStart, Loaded, Paths, Started};
+use smtpd::net::Net;
+use smtpd::observe::{Format, Level, Log, LogError, Sink};
+use smtpd::process::{self, Request, Signals};
+use smtpd::service::Service;
+
+/// Exit codes of sysexits(3).
+const EX_UNAVAILABLE: u8 = 69;
+const EX_SOFTWARE: u8 = 70;
+const EX_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let paths = match Paths::new(args.home.as_deref()) {
+        Ok(paths) => paths,
+        Err(error) => return fail(EX_UNAVAILABLE, &format!("cannot find the home: {error}")),
+    };
+    if args.check {
+        return check(&paths);
+    }
+    process::make_files_private();
+    let started = match config::start(&paths) {
+        Ok(started) => started,
+        Err(failed) => {
+            say(&failed.to_string());
+            return fail(EX_CONFIG, "the configuration is refused; nothing was started");
+        }
+    };
+    let clock = Clock::real();
+    let log = match open_log(&args, &started.loaded, &clock) {
+        Ok(log) => log,
+        Err(error) => return fail(EX_UNAVAILABLE, &error.to_string()),
+    };
+    let runtime = match runtime(&started.loaded) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(EX_SOFTWARE, &format!("cannot start threads: {error}")),
+    };
+    let code = runtime.block_on(run(paths, started, log.clone(), clock));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    log.close();
+    code
+}
+
+/// `--check`: says all that is wrong with the configuration as it lies there.
+fn check(paths: &Paths) -> ExitCode {
+    match config::load(paths) {
+        Ok(loaded) => {
+            say(&render_all(&loaded.warnings));
+            say(&format!("{} is good", plural(loaded.files().count(), "configuration file")));
+            ExitCode::SUCCESS
+        }
+        Err(failed) => {
+            say(&failed.to_string());
+            ExitCode::from(EX_CONFIG)
+        }
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("each of {count} {noun}s") }
+}
+
+fn open_log(args: &Args, loaded: &Loaded, clock: &Clock) -> Result<Log, LogError> {
+    let settings = &loaded.service.logging;
+    let sink = match (settings.target, &settings.file) {
+        (logging::Target::File, Some(file)) => Sink::File(file.clone()),
+        _ => Sink::Stdout { journal: process::stdout_is_journal() },
+    };
+    let format = match (args.log, settings.format) {
+        (Some(form), _) => form.into(),
+        (None, logging::Format::Logfmt) => Format::Logfmt,
+        (None, logging::Format::Json) => Format::Json,
+    };
+    let level = match settings.level {
+        logging::Level::Error => Level::Error,
+        logging::Level::Warn => Level::Warn,
+        logging::Level::Info => Level::Info,
+        logging::Level::Debug => Level::Debug,
+    };
+    Log::open(sink, format, level, clock.clone())
+}
+
+fn runtime(loaded: &Loaded) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Auto::Count(threads) = loaded.service.service.threads {
+        builder.worker_threads(usize::try_from(threads).unwrap_or(1));
+    }
+    builder.thread_name("smtpd").enable_all().build()
+}
+
+/// Starts the service, serves until asked to stop, and stops it.
+async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return fail(EX_SOFTWARE, &format!("cannot listen for signals: {error}")),
+    };
+    greet(&paths, &started);
+    let first_warnings = render_all(&started.loaded.warnings);
+    say(&first_warnings);
+    let service = Service::start(paths, started, log.clone(), clock, Net::Real).await;
+    process::tell_ready(&service.summary());
+    serve(&service, &log, &mut signals).await;
+    process::tell_stopping();
+    service.stop().await;
+    log.line(Level::Info, "stopped").send();
+    ExitCode::SUCCESS
+}
+
+/// Heeds signals and reports to the supervisor until the service is asked to stop.
+async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
+    let watchdog = process::watchdog_interval();
+    let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_hours(24)));
+    loop {
+        tokio::select! {
+            request = signals.next() => match request {
+                Request::Stop => return,
+                Request::ReopenLog => log.reopen(),
+                Request::Reload => {
+                    log.reopen();
+                    // What is wrong is in the log; the configuration in force stays.
+                    let _ = service.reload("signal").await;
+                }
+            },
+            _ = beat.tick(), if watchdog.is_some() => {
+                if service.is_alive().await {
+                    process::tell_alive();
+                }
+            }
+        }
+    }
+}
+
+/// Tells a person at a terminal what to try next; a service manager needs no such words.
+fn greet(paths: &Paths, started: &Started) {
+    if let Some(failed) = &started.degraded {
+        say(&failed.to_string());
+        say("The files above are broken. The last good configuration runs instead.");
+    }
+    let (Some(home), Some(first)) = (&paths.home, &started.first_start) else { return };
+    say(&first_words(home, first));
+}
+
+fn first_words(home: &Path, first: &FirstStart) -> String {
+    let home = home.display();
+    let (listen, domain) = (&first.listen, &first.domain);
+    let files: Vec<String> =
+        first.files.iter().map(|file| format!("  {}", file.display())).collect();
+    format!(
+        "Mailroot wrote its first configuration:\n{}\n\n\
+         The virtual server \"default\" listens on {listen}. Try it:\n  \
+         swaks --server {listen} --to you@{domain}\n  \
+         ls {home}/spool/default/Drop\n  \
+         smtpctl --home {home} status\n",
+        files.join("\n"),
+    )
+}
+
+fn say(text: &str) {
+    if !text.is_empty() {
+        use std::io::Write;
+        // Without standard error there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+    }
+}
+
+fn fail(code: u8, text: &str) -> ExitCode {
+    say(&format!("smtpd: {text}"));
+    ExitCode::from(code)
+}

@@ -1,6 +1,7 @@
 //! The process itself: descriptors it may have, signals it hears, words to its supervisor.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -25,6 +26,20 @@ pub fn raise_descriptor_limit() -> Option<u64> {
         return Some(hard);
     }
     Some(soft)
+}
+
+/// The addresses of this machine, so that mail is not sent in circles; none if the sandbox forbids
+/// the question (it needs a netlink socket).
+#[must_use]
+pub fn own_addresses() -> Vec<IpAddr> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    interfaces
+        .filter_map(|interface| interface.address)
+        .filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect()
 }
 
 /// What the supervisor or the operator asks for.
@@ -108,6 +123,11 @@ pub fn stdout_is_journal() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_addresses_hold_no_wildcard() {
+        assert!(own_addresses().iter().all(|address| !address.is_unspecified()));
+    }
 
     #[test]
     fn the_soft_limit_reaches_the_hard_one() {

@@ -1,1 +1,503 @@
-//! service
+//! The service: every virtual server of one configuration, and what changes them.
+//!
+//! One change at a time: it is checked whole before anything is touched, and each virtual server
+//! is told only what concerns it. What fails in one of them shows in its state and in the log; the
+//! others never notice.
+
+mod describe;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use mailroot_common::address::Domain;
+use mailroot_common::config::control::Operator;
+use mailroot_common::config::dns::Resolvers;
+use mailroot_common::config::{DomainName, ServerConfig, ServerName};
+use mailroot_common::control::{self, Verb};
+use mailroot_common::units::Timestamp;
+
+use crate::clock::Clock;
+use crate::config::{
+    self, Change, EditError, Editor, Failed, Loaded, Paths, RemoteDomainSpec, ServerSpec, Started,
+};
+use crate::net::Net;
+use crate::observe::{Level, Log, SessionIds};
+use crate::resolve::{self, Resolver};
+use crate::virtual_server::{Shared, StartError, VirtualServer};
+
+/// Why the service did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// There is no such virtual server.
+    #[error("there is no virtual server {0}")]
+    NoServer(ServerName),
+    /// The configuration files are wrong; what ran before runs on.
+    #[error("the configuration is refused, the running one stays\n\n{0}")]
+    Config(Failed),
+    /// A change of the configuration was refused; nothing was changed.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// A virtual server did not start.
+    #[error("{server} did not start: {source}")]
+    Start {
+        /// The virtual server.
+        server: ServerName,
+        /// Why.
+        source: StartError,
+    },
+    /// Name servers of `dns.resolvers` cannot be used.
+    #[error("cannot set up name resolution: {0}")]
+    Resolver(resolve::SetupError),
+}
+
+/// A domain to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DomainSpec {
+    /// Another name of the default domain.
+    Alias(Domain),
+    /// A domain of other hosts.
+    Remote(RemoteDomainSpec),
+}
+
+/// The handle to the service. Cheap to clone.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    paths: Paths,
+    log: Log,
+    clock: Clock,
+    net: Net,
+    started_at: Timestamp,
+    /// The configuration in force.
+    active: ArcSwap<Loaded>,
+    /// How often it was read or changed since the start.
+    generation: AtomicU64,
+    /// What is wrong with the files, while an older state of them is in force.
+    degraded: Mutex<Option<String>>,
+    servers: Mutex<BTreeMap<ServerName, Arc<VirtualServer>>>,
+    session_ids: Arc<SessionIds>,
+    /// Held by whoever changes something.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("paths", &self.0.paths).finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Starts every enabled virtual server. One that cannot start is shown with its trouble.
+    pub async fn start(paths: Paths, started: Started, log: Log, clock: Clock, net: Net) -> Self {
+        let degraded = started.degraded.as_ref().map(ToString::to_string);
+        let loaded = Arc::new(started.loaded);
+        let session_ids = Arc::new(SessionIds::beginning_at(clock.random()));
+        let service = Self(Arc::new(Inner {
+            paths,
+            started_at: clock.now(),
+            log,
+            clock,
+            net,
+            active: ArcSwap::new(Arc::clone(&loaded)),
+            generation: AtomicU64::new(1),
+            degraded: Mutex::new(degraded),
+            servers: Mutex::default(),
+            session_ids,
+            changing: tokio::sync::Mutex::default(),
+        }));
+        service.log_troubles(&loaded);
+        match service.resolver(&loaded) {
+            Ok(resolver) => {
+                service.align(&loaded, &resolver).await;
+            }
+            Err(error) => service.complain(&error.to_string()),
+        }
+        service
+    }
+
+    fn log_troubles(&self, loaded: &Loaded) {
+        if let Some(text) = &*lock(&self.0.degraded) {
+            self.complain(text);
+        }
+        for warning in &loaded.warnings {
+            let line = self.0.log.line(Level::Warn, "config-warning");
+            line.word("code", warning.code).text("text", &warning.title).send();
+        }
+    }
+
+    fn complain(&self, text: &str) {
+        self.0.log.line(Level::Error, "config-refused").text("reason", text).send();
+    }
+
+    fn resolver(&self, loaded: &Loaded) -> Result<Resolver, ServiceError> {
+        let dns = &loaded.service.dns;
+        let settings = resolve::Settings {
+            name_servers: match &dns.resolvers {
+                Resolvers::System => Vec::new(),
+                Resolvers::List(list) => list.clone(),
+            },
+            timeout: dns.timeout.as_duration(),
+        };
+        Resolver::new(&settings).map_err(ServiceError::Resolver)
+    }
+
+    /// Makes the virtual servers be what the configuration says: adds, changes, starts, removes.
+    async fn align(&self, loaded: &Loaded, resolver: &Resolver) {
+        let gone: Vec<Arc<VirtualServer>> = {
+            let mut servers = lock(&self.0.servers);
+            let names: Vec<ServerName> = servers
+                .keys()
+                .filter(|name| !loaded.servers.contains_key(*name))
+                .cloned()
+                .collect();
+            names.iter().filter_map(|name| servers.remove(name)).collect()
+        };
+        for server in gone {
+            server.close().await;
+        }
+        for (name, config) in &loaded.servers {
+            let shared = self.shared(loaded, resolver, name, config);
+            let known = self.server(name);
+            let fresh = known.is_none();
+            let server = known.unwrap_or_else(|| {
+                let server = VirtualServer::new(name.clone(), shared.clone(), Arc::clone(config));
+                lock(&self.0.servers).insert(name.clone(), Arc::clone(&server));
+                server
+            });
+            let done = if fresh && config.enabled {
+                server.start().await
+            } else {
+                server.reconfigure(shared, Arc::clone(config)).await
+            };
+            if let Err(error) = done {
+                let line = self.0.log.line(Level::Error, "server-failed");
+                line.word("server", name).text("reason", error).send();
+            }
+        }
+    }
+
+    fn shared(
+        &self,
+        loaded: &Loaded,
+        resolver: &Resolver,
+        name: &ServerName,
+        config: &ServerConfig,
+    ) -> Shared {
+        Shared {
+            clock: self.0.clock.clone(),
+            net: self.0.net.clone(),
+            log: self.0.log.clone(),
+            resolver: resolver.clone(),
+            session_ids: Arc::clone(&self.0.session_ids),
+            hostname: loaded.hostname.clone(),
+            min_free: loaded.service.service.min_free,
+            mail_root: self.0.paths.mail_root(&loaded.service, name, config),
+        }
+    }
+
+    /// Stops every virtual server: sessions hear 421, nothing accepted is lost.
+    pub async fn stop(&self) {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let servers = self.all();
+        let closing = servers.iter().map(|server| {
+            let server = Arc::clone(server);
+            tokio::spawn(async move { server.close().await })
+        });
+        for task in closing.collect::<Vec<_>>() {
+            // A server that failed to stop in order has nothing left that could be lost.
+            let _ = task.await;
+        }
+    }
+
+    /// Reads the files again and makes them the configuration in force, or changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Config`] with everything that is wrong.
+    pub async fn reload(&self, actor: &str) -> Result<control::Reloaded, ServiceError> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        match config::load(&self.0.paths) {
+            Ok(mut loaded) => {
+                loaded.remember(&self.0.paths);
+                let warnings = loaded.warnings.iter().map(control::ConfigTrouble::from).collect();
+                let changes = self.activate(loaded, actor, "reload").await?;
+                Ok(control::Reloaded {
+                    changed: !changes.is_empty(),
+                    config_generation: self.generation(),
+                    changes,
+                    warnings,
+                })
+            }
+            Err(failed) => {
+                let text = failed.to_string();
+                self.complain(&text);
+                *lock(&self.0.degraded) = Some(text);
+                Err(ServiceError::Config(failed))
+            }
+        }
+    }
+
+    /// Puts a checked configuration in force.
+    async fn activate(
+        &self,
+        loaded: Loaded,
+        actor: &str,
+        via: &'static str,
+    ) -> Result<Vec<String>, ServiceError> {
+        let resolver = self.resolver(&loaded)?;
+        let before = self.0.active.load_full();
+        let changes = describe::changes(&before, &loaded);
+        let loaded = Arc::new(loaded);
+        self.0.active.store(Arc::clone(&loaded));
+        let generation = self.0.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        *lock(&self.0.degraded) = None;
+        self.align(&loaded, &resolver).await;
+        let line = self.0.log.line(Level::Info, "config").word("rev", generation);
+        line.word("actor", actor).word("via", via).text("change", changes.join("; ")).send();
+        Ok(changes)
+    }
+
+    async fn edit(
+        &self,
+        actor: &str,
+        edit: impl FnOnce(&Editor) -> Result<Change, EditError>,
+    ) -> Result<(), ServiceError> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let loaded = edit(&Editor::new(self.0.paths.clone()))?.apply()?;
+        self.activate(loaded, actor, "smtpctl").await?;
+        Ok(())
+    }
+
+    /// Writes the file of a new virtual server and starts it, unless it is not enabled. A trial
+    /// checks everything and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Edit`]; nothing was changed.
+    pub async fn create_server(
+        &self,
+        name: &ServerName,
+        spec: &ServerSpec,
+        actor: &str,
+        is_trial: bool,
+    ) -> Result<control::Server, ServiceError> {
+        if is_trial {
+            let change = Editor::new(self.0.paths.clone()).create_server(name, spec)?;
+            let server = self.planned(name, &change.loaded)?;
+            return Ok(server.describe().await);
+        }
+        self.edit(actor, |editor| editor.create_server(name, spec)).await?;
+        Ok(self.known(name)?.describe().await)
+    }
+
+    /// A server as a configuration would have it, not opened and not listed.
+    fn planned(
+        &self,
+        name: &ServerName,
+        loaded: &Loaded,
+    ) -> Result<Arc<VirtualServer>, ServiceError> {
+        let no_server = || ServiceError::NoServer(name.clone());
+        let config = loaded.servers.get(name).ok_or_else(no_server)?;
+        let resolver = self.resolver(loaded)?;
+        let shared = self.shared(loaded, &resolver, name, config);
+        Ok(VirtualServer::new(name.clone(), shared, Arc::clone(config)))
+    }
+
+    /// The domains of a virtual server, in the order of its file.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoServer`].
+    pub fn domains(&self, server: &ServerName) -> Result<Vec<control::Domain>, ServiceError> {
+        Ok(self.known(server)?.domains())
+    }
+
+    /// Adds a domain: another name of the default domain, or one of others with rules of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Edit`]; nothing was changed.
+    pub async fn add_domain(
+        &self,
+        server: &ServerName,
+        spec: DomainSpec,
+        actor: &str,
+    ) -> Result<control::Domain, ServiceError> {
+        let name = match &spec {
+            DomainSpec::Alias(domain) => DomainName::Exact(domain.clone()),
+            DomainSpec::Remote(remote) => remote.name.clone(),
+        };
+        self.edit(actor, |editor| match &spec {
+            DomainSpec::Alias(domain) => editor.add_alias_domain(server, domain),
+            DomainSpec::Remote(remote) => editor.add_remote_domain(server, remote),
+        })
+        .await?;
+        self.domain(server, &name)
+    }
+
+    /// Removes an alias or remote domain; says what it was.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Edit`]; nothing was changed.
+    pub async fn remove_domain(
+        &self,
+        server: &ServerName,
+        domain: &DomainName,
+        actor: &str,
+    ) -> Result<control::Domain, ServiceError> {
+        let was = self.domain(server, domain);
+        self.edit(actor, |editor| editor.remove_domain(server, domain)).await?;
+        was
+    }
+
+    fn domain(
+        &self,
+        server: &ServerName,
+        domain: &DomainName,
+    ) -> Result<control::Domain, ServiceError> {
+        let name = domain.to_string();
+        let unknown = || EditError::NoDomain { server: server.clone(), domain: domain.clone() };
+        let found = self.domains(server)?.into_iter().find(|domain| domain.name == name);
+        Ok(found.ok_or_else(unknown)?)
+    }
+
+    /// One virtual server with its settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoServer`].
+    pub async fn detail(&self, name: &ServerName) -> Result<control::ServerDetail, ServiceError> {
+        let file = self.0.paths.server_file(name).display().to_string();
+        Ok(self.known(name)?.detail(file).await)
+    }
+
+    /// All virtual servers, by name.
+    pub async fn servers(&self) -> Vec<control::Server> {
+        let mut servers = Vec::new();
+        for server in self.all() {
+            servers.push(server.describe().await);
+        }
+        servers
+    }
+
+    /// Checks the files as they lie there; what runs goes on.
+    #[must_use]
+    pub fn check_config(&self) -> control::ConfigReport {
+        match config::load(&self.0.paths) {
+            Ok(loaded) => {
+                let files = loaded.files().map(|(path, _)| path.display().to_string()).collect();
+                control::ConfigReport::of(files, &loaded.warnings)
+            }
+            Err(failed) => {
+                let active = self.active();
+                let files = active.files().map(|(path, _)| path.display().to_string()).collect();
+                control::ConfigReport::of(files, &failed.diagnostics)
+            }
+        }
+    }
+
+    fn known(&self, name: &ServerName) -> Result<Arc<VirtualServer>, ServiceError> {
+        self.server(name).ok_or_else(|| ServiceError::NoServer(name.clone()))
+    }
+
+    /// Starts, stops, pauses or resumes a virtual server until the daemon ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoServer`], or [`ServiceError::Start`] with what stands in the way.
+    pub async fn server_verb(
+        &self,
+        name: &ServerName,
+        verb: Verb,
+        reason: Option<String>,
+        actor: &str,
+    ) -> Result<control::Server, ServiceError> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let server = self.known(name)?;
+        let failed = |source| ServiceError::Start { server: name.clone(), source };
+        match verb {
+            Verb::Start => server.start().await.map_err(failed)?,
+            Verb::Resume => server.resume().await.map_err(failed)?,
+            Verb::Stop => server.stop(reason).await,
+            Verb::Pause => server.pause(reason).await,
+        }
+        let line = self.0.log.line(Level::Info, "server").word("server", name);
+        line.word("verb", verb.as_str()).word("actor", actor).send();
+        Ok(server.describe().await)
+    }
+
+    /// A virtual server by its name.
+    #[must_use]
+    pub fn server(&self, name: &ServerName) -> Option<Arc<VirtualServer>> {
+        lock(&self.0.servers).get(name).cloned()
+    }
+
+    /// All virtual servers, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<VirtualServer>> {
+        lock(&self.0.servers).values().cloned().collect()
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn active(&self) -> Arc<Loaded> {
+        self.0.active.load_full()
+    }
+
+    /// Who may give orders, as the configuration stands now.
+    #[must_use]
+    pub fn operators(&self) -> Vec<Operator> {
+        self.active().service.control.operators.clone()
+    }
+
+    /// The name of this machine: the default domain of a new server.
+    #[must_use]
+    pub fn hostname(&self) -> Domain {
+        self.active().hostname.clone()
+    }
+
+    /// Where files, directories and sockets lie.
+    #[must_use]
+    pub fn paths(&self) -> &Paths {
+        &self.0.paths
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    /// Time and randomness.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// How often the configuration was read or changed since the start.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Relaxed)
+    }
+
+    /// Whether every running virtual server makes progress; asked by the supervisor's watchdog.
+    pub async fn is_alive(&self) -> bool {
+        for server in self.all() {
+            if !server.is_alive().await {
+                let line = self.0.log.line(Level::Error, "stuck");
+                line.word("server", server.name()).send();
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

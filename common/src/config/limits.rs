@@ -1,6 +1,7 @@
-//! `limits:` - how much of a virtual server's memory clients may claim.
+//! `limits:` - how much of a virtual server's memory and time clients may claim.
 
 use super::section::section;
+use super::value::Limit;
 use crate::units::ByteSize;
 
 section! {
@@ -16,5 +17,12 @@ section! {
         /// The largest header of a message.
         header_size: ByteSize = ByteSize::kib(256), ByteSize::kib(256),
             in ByteSize::kib(4)..=ByteSize::mib(16);
+        /// Commands a client may send without a message coming of them before the session is closed
+        /// with 421: HELO, EHLO, RSET, NOOP, HELP, VRFY. A message sets the count back.
+        idle_commands: Limit<u32> = Limit::At(100), Limit::Unlimited, in 1..=1_000_000;
+        /// What must come of a message in each second, measured over a minute; a slower client is
+        /// closed with 421. 0B sets no pace.
+        min_rate: ByteSize = ByteSize::bytes(128), ByteSize::bytes(0),
+            in ByteSize::bytes(0)..=ByteSize::mib(1);
     }
 }

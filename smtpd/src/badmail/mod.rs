@@ -14,7 +14,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mailroot_common::units::{ByteSize, Span, Timestamp};
@@ -37,6 +37,13 @@ pub struct Settings {
     pub keep: Option<Span>,
     /// What it may hold; no bound if absent.
     pub max_size: Option<ByteSize>,
+}
+
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bounds {
+    keep: Option<Span>,
+    max_size: Option<ByteSize>,
 }
 
 /// Why Badmail could not do what was asked.
@@ -64,6 +71,8 @@ pub struct Badmail(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
+    /// How long messages stay and what the directory may hold; changed while it runs.
+    bounds: Mutex<Bounds>,
     clock: Clock,
     log: Log,
     counters: Arc<Counters>,
@@ -112,13 +121,24 @@ impl Badmail {
     #[must_use]
     pub fn new(settings: Settings, clock: Clock, log: Log, counters: Arc<Counters>) -> Self {
         let (writers, added) = (Semaphore::new(WRITERS_MAX), Notify::new());
-        Self(Arc::new(Inner { settings, clock, log, counters, writers, added }))
+        let bounds = Mutex::new(Bounds { keep: settings.keep, max_size: settings.max_size });
+        Self(Arc::new(Inner { settings, bounds, clock, log, counters, writers, added }))
     }
 
     /// Where it is.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// Goes by other bounds from now on; the directory stays.
+    pub fn set_bounds(&self, keep: Option<Span>, max_size: Option<ByteSize>) {
+        *self.bounds() = Bounds { keep, max_size };
+        self.0.added.notify_one();
+    }
+
+    fn bounds(&self) -> MutexGuard<'_, Bounds> {
+        self.0.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to keep a message. Dropping the result keeps nothing.
@@ -253,7 +273,7 @@ impl Badmail {
     /// [`BadmailError`].
     pub async fn prune(&self) -> Result<Removed, BadmailError> {
         let now = self.0.clock.now();
-        let Settings { keep, max_size, .. } = self.0.settings;
+        let Bounds { keep, max_size } = *self.bounds();
         let removed = self
             .on_disk(move |directory| {
                 files::remove_leftovers(directory, now)?;

@@ -48,7 +48,7 @@ use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::drop::DropDirectory;
 use crate::net::Net;
-use crate::observe::{Counters, Log};
+use crate::observe::{Counters, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::{Family, Resolver};
 
@@ -125,6 +125,8 @@ pub struct Parts {
     pub log: Log,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// Gives sessions of all virtual servers their names.
+    pub session_ids: Arc<SessionIds>,
 }
 
 /// Delivery of one virtual server, running. Cheap to clone.

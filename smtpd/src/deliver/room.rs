@@ -16,7 +16,7 @@ use super::session::SessionView;
 use super::{Parts, Settings, worker};
 use crate::clock::Clock;
 use crate::net::Net;
-use crate::observe::{Counters, Log};
+use crate::observe::{Counters, Log, SessionIds};
 use crate::queue::Queue;
 
 /// How far delivery has been told to stop.
@@ -49,7 +49,7 @@ pub(super) struct Room {
     pub(super) reuse: Reuse,
     lanes: Mutex<HashMap<RouteName, Arc<Lane>>>,
     sessions: Mutex<HashMap<SessionId, Arc<SessionView>>>,
-    session_number: AtomicU64,
+    session_ids: Arc<SessionIds>,
     workers: AtomicUsize,
     /// A lane could not have a worker because there were too many.
     starved: AtomicBool,
@@ -64,8 +64,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
-        let Parts { server, queue, net, clock, log, counters } = parts;
-        let session_number = AtomicU64::new(clock.random());
+        let Parts { server, queue, net, clock, log, counters, session_ids } = parts;
         Self {
             server,
             queue,
@@ -77,7 +76,7 @@ impl Room {
             reuse: Reuse::default(),
             lanes: Mutex::default(),
             sessions: Mutex::default(),
-            session_number,
+            session_ids,
             workers: AtomicUsize::new(0),
             starved: AtomicBool::new(false),
             halt: watch::Sender::new(Halt::Run),
@@ -246,7 +245,7 @@ impl Room {
     }
 
     pub(super) fn new_session_id(&self) -> SessionId {
-        SessionId::from_u64(self.session_number.fetch_add(1, Ordering::Relaxed))
+        self.session_ids.next()
     }
 
     pub(super) fn remember_session(&self, view: &Arc<SessionView>) {

@@ -21,7 +21,7 @@ use super::*;
 use crate::badmail;
 use crate::drop;
 use crate::net::SimulatedNet;
-use crate::observe::{Format, Level, Sink};
+use crate::observe::{Format, Level, SessionIds, Sink};
 use crate::queue::{Body, Draft};
 use crate::resolve::SimulatedDns;
 use peer::{Peer, Script};
@@ -121,6 +121,7 @@ impl House {
             clock: clock.clone(),
             log,
             counters: Arc::clone(&counters),
+            session_ids: Arc::new(SessionIds::beginning_at(1)),
         };
         let deliver = Deliver::start(parts, settings);
         Self { deliver, queue, net, dns, clock, counters, lines, folder }

@@ -3,7 +3,9 @@
 mod counters;
 mod line;
 mod log;
+mod session_ids;
 
 pub use counters::Counters;
 pub use line::{Format, Level, Line};
 pub use log::{Log, LogError, Sink};
+pub use session_ids::SessionIds;

@@ -36,7 +36,7 @@ use self::registry::Registry;
 pub use self::registry::SessionEntry;
 use crate::clock::Clock;
 use crate::net::Net;
-use crate::observe::{Counters, Log};
+use crate::observe::{Counters, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::Resolver;
 
@@ -85,23 +85,6 @@ pub struct Parts {
     pub resolver: Option<Resolver>,
     /// Gives sessions of all virtual servers their names.
     pub session_ids: Arc<SessionIds>,
-}
-
-/// Names for sessions, unique while the daemon runs.
-#[derive(Debug, Default)]
-pub struct SessionIds(AtomicU64);
-
-impl SessionIds {
-    /// Names that begin somewhere, so that those of two runs of the daemon are unlikely to meet.
-    #[must_use]
-    pub fn beginning_at(start: u64) -> Self {
-        Self(AtomicU64::new(start & SessionId::MAX.as_u64()))
-    }
-
-    /// A name nobody has.
-    pub fn next(&self) -> SessionId {
-        SessionId::from_u64(self.0.fetch_add(1, Ordering::Relaxed))
-    }
 }
 
 /// The receiving side of one virtual server. Cheap to clone.

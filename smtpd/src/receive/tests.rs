@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::net::{SimulatedNet, Stream};
-use crate::observe::{Format, Level, Sink};
+use crate::observe::{Format, Level, SessionIds, Sink};
 use crate::queue::Filter;
 use crate::resolve::SimulatedDns;
 

@@ -1,0 +1,147 @@
+//! What a virtual server says of itself to the control interface.
+
+use std::sync::atomic::Ordering;
+
+use mailroot_common::config::{DomainEntry, DomainKind, DomainRoute, Profile, ServerConfig};
+use mailroot_common::control::{self, Direction, QueueCounts, ServerDetail, Session, Setting};
+
+use super::{VirtualServer, rules};
+
+impl VirtualServer {
+    /// What a list of servers shows.
+    pub async fn describe(&self) -> control::Server {
+        let (config, shared, standing) = (self.config(), self.shared.load_full(), self.standing());
+        let queue = self.queue();
+        let counts = queue.as_ref().map(crate::queue::Queue::counts).unwrap_or_default();
+        let badmail = match self.badmail() {
+            Some(badmail) => badmail.totals().await.map_or(0, |totals| totals.messages),
+            None => 0,
+        };
+        let inlets = self.inlets.lock().await;
+        let bound = inlets.as_ref().map(|open| open.receiver.addresses());
+        let listen = bound.as_deref().unwrap_or(&config.general.listen);
+        control::Server {
+            name: self.name.to_string(),
+            state: standing.state,
+            trouble: standing.trouble,
+            reason: standing.reason,
+            listen: listen.iter().map(ToString::to_string).collect(),
+            domain: rules::default_domain(&config).map(ToString::to_string).unwrap_or_default(),
+            smart_host: smart_host(&config),
+            profile: match config.profile {
+                Profile::Modern => "modern".to_owned(),
+                Profile::Iis6 => "iis6".to_owned(),
+            },
+            sessions_in: inlets.as_ref().map_or(0, |open| open.receiver.sessions().len() as u64),
+            sessions_out: inlets.as_ref().map_or(0, |open| open.deliver.sessions().len() as u64),
+            queue: QueueCounts {
+                messages: counts.messages,
+                retry: 0,
+                held: counts.held,
+                in_doubt: 0,
+                bytes: counts.octets,
+                oldest_at: None,
+            },
+            badmail,
+            mail_root: shared.mail_root.display().to_string(),
+            free_bytes: queue.and_then(|queue| queue.free()).map(|free| free.as_u64()),
+        }
+    }
+
+    /// What `server show` shows.
+    pub async fn detail(&self, file: String) -> ServerDetail {
+        let setting = |key: mailroot_common::config::EffectiveKey| Setting {
+            key: key.key,
+            value: key.value,
+            origin: key.origin.unwrap_or_else(|| "default".to_owned()),
+        };
+        ServerDetail {
+            server: self.describe().await,
+            file,
+            settings: self.config().effective().into_iter().map(setting).collect(),
+        }
+    }
+
+    /// Its sessions, in both directions.
+    pub async fn sessions(&self) -> Vec<Session> {
+        let inlets = self.inlets.lock().await;
+        let Some(open) = &*inlets else { return Vec::new() };
+        let server = || self.name.to_string();
+        let inbound = open.receiver.sessions().into_iter().map(|entry| Session {
+            id: entry.id,
+            server: server(),
+            direction: Direction::In,
+            peer: entry.client.to_string(),
+            name: entry.helo,
+            user: None,
+            state: entry.standing.as_str().to_owned(),
+            messages: entry.messages,
+            bytes: entry.octets,
+            since: entry.since,
+        });
+        let outbound = open.deliver.sessions().into_iter().map(|view| Session {
+            id: view.id,
+            server: server(),
+            direction: Direction::Out,
+            peer: match view.host.address {
+                Some(address) => std::net::SocketAddr::new(address, view.host.port).to_string(),
+                None => view.host.to_string(),
+            },
+            name: Some(view.host.name.clone()),
+            user: None,
+            state: "connected".to_owned(),
+            messages: view.messages.load(Ordering::Relaxed).into(),
+            bytes: 0,
+            since: view.since,
+        });
+        inbound.chain(outbound).collect()
+    }
+
+    /// Its domains, in the order of the file.
+    #[must_use]
+    pub fn domains(&self) -> Vec<control::Domain> {
+        let config = self.config();
+        let routes = self.queue().map(|queue| queue.routes()).unwrap_or_default();
+        let queued = |domain: &DomainEntry| {
+            let ends = format!(":{}", domain.name);
+            let here = |route: &str| match domain.kind {
+                DomainKind::Default(_) => route == "drop",
+                DomainKind::Alias => false,
+                DomainKind::Remote { .. } => route.trim_end_matches(";helo").ends_with(&ends),
+            };
+            routes
+                .iter()
+                .filter(|count| here(count.route.as_str()))
+                .map(|count| count.messages)
+                .sum()
+        };
+        config
+            .domains
+            .iter()
+            .map(|domain| describe_domain(domain, self.name.as_str(), queued(domain)))
+            .collect()
+    }
+}
+
+fn smart_host(config: &ServerConfig) -> Option<String> {
+    let hosts: Vec<String> = config.delivery.smart_host.iter().map(ToString::to_string).collect();
+    (!hosts.is_empty()).then(|| hosts.join(", "))
+}
+
+fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::Domain {
+    let (kind, relay, helo_only, route) = match &entry.kind {
+        DomainKind::Default(_) => (control::DomainKind::Default, None, false, "Drop".to_owned()),
+        DomainKind::Alias => (control::DomainKind::Alias, None, false, "Drop".to_owned()),
+        DomainKind::Remote { relay, helo_only, route } => {
+            let route = match route {
+                DomainRoute::Mx => "mx".to_owned(),
+                DomainRoute::Hosts(hosts) => {
+                    hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                }
+            };
+            (control::DomainKind::Remote, Some(*relay), *helo_only, route)
+        }
+    };
+    let name = entry.name.to_string();
+    control::Domain { name, kind, server: server.to_owned(), relay, route, helo_only, queued }
+}

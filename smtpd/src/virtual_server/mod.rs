@@ -1,0 +1,333 @@
+//! A virtual server: its listeners, its mail root, its queue and everything between.
+//!
+//! It is stopped, running or paused (no new mail, delivery goes on). Its rooms are opened at its
+//! first start and stay open while it is stopped, so that its queue can be looked at; what fails
+//! to open leaves it stopped, with its trouble to be seen, and harms no other virtual server.
+
+mod describe;
+mod rooms;
+mod root;
+mod rules;
+mod settings;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use mailroot_common::address::Domain;
+use mailroot_common::config::{ServerConfig, ServerName};
+use mailroot_common::control::ServerState;
+use mailroot_common::id::SessionId;
+use mailroot_common::units::ByteSize;
+use smtpd_core::route::table::{RouteName, Table, TableError};
+
+use self::rooms::{Inlets, Rooms};
+pub use self::root::{MailRoot, RootError};
+use crate::badmail::Badmail;
+use crate::clock::Clock;
+use crate::deliver::LaneView;
+use crate::net::Net;
+use crate::observe::{Counters, Log, SessionIds};
+use crate::queue::{OpenError, Queue};
+use crate::receive::ListenError;
+use crate::resolve::Resolver;
+
+/// How long sessions with a message on its way may go on after a stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long attempts under way may go on after a stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What all virtual servers get from the service, and what it decides for this one.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Time and chance.
+    pub clock: Clock,
+    /// The network.
+    pub net: Net,
+    /// The log.
+    pub log: Log,
+    /// Asks DNS.
+    pub resolver: Resolver,
+    /// Names of sessions.
+    pub session_ids: Arc<SessionIds>,
+    /// The name of this machine.
+    pub hostname: Domain,
+    /// Room that must stay free on the spool (`service.min_free`).
+    pub min_free: ByteSize,
+    /// Where Pickup, Queue, Drop and Badmail are.
+    pub mail_root: PathBuf,
+}
+
+/// Why a virtual server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A directory of the mail root.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] OpenError),
+    /// A listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The domains contradict each other.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// There is no default domain.
+    #[error("no domain of the type default: add one to domains")]
+    NoDefaultDomain,
+    /// Something that only a restart of the daemon changes.
+    #[error("{0} cannot be changed while the daemon runs: restart it")]
+    NeedsRestart(&'static str),
+}
+
+/// One virtual server.
+pub struct VirtualServer {
+    name: ServerName,
+    counters: Arc<Counters>,
+    shared: ArcSwap<Shared>,
+    config: ArcSwap<ServerConfig>,
+    standing: Mutex<Standing>,
+    rooms: ArcSwapOption<Rooms>,
+    /// What lets mail in and out, while it does; held by whoever starts, stops or changes the server.
+    inlets: tokio::sync::Mutex<Option<Inlets>>,
+}
+
+/// What the server does, and why not something else.
+#[derive(Clone, Debug)]
+struct Standing {
+    state: ServerState,
+    trouble: Option<String>,
+    reason: Option<String>,
+}
+
+impl fmt::Debug for VirtualServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("VirtualServer").field(&self.name).finish()
+    }
+}
+
+impl VirtualServer {
+    /// A stopped server; nothing is opened yet.
+    #[must_use]
+    pub fn new(name: ServerName, shared: Shared, config: Arc<ServerConfig>) -> Arc<Self> {
+        let standing = Standing { state: ServerState::Stopped, trouble: None, reason: None };
+        Arc::new(Self {
+            name,
+            counters: Arc::default(),
+            shared: ArcSwap::from_pointee(shared),
+            config: ArcSwap::new(config),
+            standing: Mutex::new(standing),
+            rooms: ArcSwapOption::empty(),
+            inlets: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Takes and delivers mail. Nothing happens if it does already.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; the server is stopped then and shows why.
+    pub async fn start(&self) -> Result<(), StartError> {
+        let mut inlets = self.inlets.lock().await;
+        if let (Some(open), Some(rooms)) = (&mut *inlets, self.rooms.load_full()) {
+            open.resume(&self.name, &self.config(), &rooms.root).await;
+        } else {
+            self.stand(ServerState::Starting, None, None);
+            match self.open().await {
+                Ok(open) => *inlets = Some(open),
+                Err(error) => {
+                    self.stand(ServerState::Stopped, Some(error.to_string()), None);
+                    return Err(error);
+                }
+            }
+        }
+        self.stand(ServerState::Running, None, None);
+        Ok(())
+    }
+
+    /// The same as [`VirtualServer::start`]: a paused server takes mail again.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub async fn resume(&self) -> Result<(), StartError> {
+        self.start().await
+    }
+
+    async fn open(&self) -> Result<Inlets, StartError> {
+        let (shared, config) = (self.shared.load_full(), self.config.load_full());
+        let table = self.table(&config)?;
+        let rooms = if let Some(rooms) = self.rooms.load_full() {
+            rooms
+        } else {
+            let rooms = Rooms::open(&self.name, &shared, &config, &table, &self.counters).await?;
+            let rooms = Arc::new(rooms);
+            self.rooms.store(Some(Arc::clone(&rooms)));
+            rooms
+        };
+        Inlets::open(&self.name, &shared, &config, &table, &rooms, &self.counters).await
+    }
+
+    fn table(&self, config: &ServerConfig) -> Result<Arc<Table>, StartError> {
+        let default = rules::default_domain(config).ok_or(StartError::NoDefaultDomain)?;
+        Ok(Arc::new(rules::table(config, default)?))
+    }
+
+    /// Takes no new mail; delivery goes on, so that the queue empties.
+    pub async fn pause(&self, reason: Option<String>) {
+        let mut inlets = self.inlets.lock().await;
+        if let Some(open) = &mut *inlets {
+            open.pause().await;
+            self.stand(ServerState::Paused, None, reason);
+        }
+    }
+
+    /// Takes and delivers no mail. Sessions hear 421, attempts under way may end.
+    pub async fn stop(&self, reason: Option<String>) {
+        let mut inlets = self.inlets.lock().await;
+        if let Some(open) = inlets.take() {
+            self.stand(ServerState::Stopping, None, reason.clone());
+            open.close(STOP_GRACE, STOP_PATIENCE).await;
+        }
+        self.stand(ServerState::Stopped, None, reason);
+    }
+
+    /// Stops for good and makes everything durable.
+    pub async fn close(&self) {
+        self.stop(None).await;
+        if let Some(rooms) = self.rooms.swap(None) {
+            rooms.close().await;
+        }
+    }
+
+    /// Goes by another configuration from now on. Sessions keep the settings they began with; only
+    /// listeners that changed are bound anew.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: what could not be put in force; the rest is.
+    pub async fn reconfigure(
+        &self,
+        shared: Shared,
+        config: Arc<ServerConfig>,
+    ) -> Result<(), StartError> {
+        let before = self.config.swap(Arc::clone(&config));
+        let moved = self.shared.load().mail_root != shared.mail_root;
+        self.shared.store(Arc::new(shared));
+        match (before.enabled, config.enabled) {
+            (false, true) => return self.start().await,
+            (true, false) => {
+                self.stop(None).await;
+                return Ok(());
+            }
+            _ => {}
+        }
+        let mut inlets = self.inlets.lock().await;
+        let Some(rooms) = self.rooms.load_full() else {
+            let was_in_trouble = self.standing().trouble.is_some();
+            drop(inlets);
+            return if config.enabled && was_in_trouble { self.start().await } else { Ok(()) };
+        };
+        let table = self.table(&config)?;
+        rooms.queue.set_table(Arc::clone(&table));
+        if let Some(open) = &mut *inlets {
+            let shared = self.shared.load_full();
+            let root = &rooms.root;
+            let done = open.reconfigure(&self.name, &shared, &config, &table, &rooms).await;
+            let drop = settings::drop_keys(&config).map(|keys| root.root.join(&keys.dir));
+            if let Err(error) = done {
+                self.stand(self.state(), Some(error.to_string()), None);
+                return Err(error);
+            }
+            if moved || drop.is_some_and(|drop| drop != root.drop) {
+                return Err(StartError::NeedsRestart("the mail root or the Drop directory"));
+            }
+            self.stand(self.state(), None, self.standing().reason);
+        } else if config.enabled && self.standing().trouble.is_some() {
+            drop(inlets);
+            return self.start().await;
+        }
+        Ok(())
+    }
+
+    fn stand(&self, state: ServerState, trouble: Option<String>, reason: Option<String>) {
+        *lock(&self.standing) = Standing { state, trouble, reason };
+    }
+
+    fn standing(&self) -> Standing {
+        lock(&self.standing).clone()
+    }
+
+    /// What the server does.
+    #[must_use]
+    pub fn state(&self) -> ServerState {
+        lock(&self.standing).state
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &ServerName {
+        &self.name
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Its queue; none if it never started.
+    #[must_use]
+    pub fn queue(&self) -> Option<Queue> {
+        self.rooms.load().as_ref().map(|rooms| rooms.queue.clone())
+    }
+
+    /// Its Badmail; none if it never started.
+    #[must_use]
+    pub fn badmail(&self) -> Option<Badmail> {
+        self.rooms.load().as_ref().map(|rooms| rooms.badmail.clone())
+    }
+
+    /// Ends a session of a client with 421; false if there is none of this name.
+    pub async fn kill_session(&self, id: SessionId) -> bool {
+        self.inlets.lock().await.as_ref().is_some_and(|open| open.receiver.kill(id))
+    }
+
+    /// Ends the back-off of routes, so that their due mail is tried at once.
+    pub async fn flush(&self, routes: &[RouteName]) {
+        if let Some(open) = &*self.inlets.lock().await {
+            for route in routes {
+                open.deliver.flush(Some(route));
+            }
+        }
+    }
+
+    /// The lanes with mail under way or backing off.
+    pub async fn lanes(&self) -> Vec<LaneView> {
+        self.inlets.lock().await.as_ref().map(|open| open.deliver.lanes()).unwrap_or_default()
+    }
+
+    /// Whether the server answers within a moment; one that is stopped need not.
+    pub async fn is_alive(&self) -> bool {
+        match self.queue() {
+            Some(queue) => tokio::time::timeout(ALIVE_WITHIN, queue.is_alive()).await == Ok(true),
+            None => true,
+        }
+    }
+}
+
+/// How long the committer of a queue may be silent before it is taken to be stuck.
+const ALIVE_WITHIN: Duration = Duration::from_secs(10);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,139 @@
+//! From the configuration to the rules of `smtpd-core`.
+//!
+//! The configuration says what an administrator wrote; the rules take what they need of it, so
+//! that they can be tested without a file. This is the only place where one becomes the other.
+
+use mailroot_common::address::Domain;
+use mailroot_common::config::access::{ListEntry, Policy, Who};
+use mailroot_common::config::{
+    DomainEntry, DomainKind, DomainName, DomainRoute, HostPort, Limit, Profile, ServerConfig,
+    delivery,
+};
+use mailroot_common::units::Span;
+use smtpd_core::policy::access::{Entry, List, Mode};
+use smtpd_core::policy::connect::ConnectPolicy;
+use smtpd_core::policy::limit::ConnectionLimits;
+use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
+use smtpd_core::route::domain::{Pattern, RemoteDomain, RemoteRoute};
+use smtpd_core::route::smart_host::SmartHost;
+use smtpd_core::route::table::{self, DirectFirst, Table, TableError};
+
+/// The wait of profile `iis6` before the list of waits begins (`GlitchRetrySeconds`).
+const QUICK_WAIT: Span = Span::seconds(60);
+/// How much chance adds to a wait, so that mail deferred together does not come back together.
+const JITTER_PERCENT: u8 = 10;
+
+/// The route table.
+///
+/// # Errors
+///
+/// [`TableError`] if domains contradict each other; the check of the configuration finds these
+/// first, with their places.
+pub(super) fn table(config: &ServerConfig, default: &Domain) -> Result<Table, TableError> {
+    let exact = |entry: &DomainEntry| match &entry.name {
+        DomainName::Exact(domain) => Some(domain.clone()),
+        DomainName::Below(_) => None,
+    };
+    let aliases = config.domains.iter().filter(|entry| matches!(entry.kind, DomainKind::Alias));
+    Table::new(table::Settings {
+        default_domain: default.clone(),
+        alias_domains: aliases.filter_map(exact).collect(),
+        remote_domains: config.domains.iter().filter_map(remote_domain).collect(),
+        smart_hosts: smart_hosts(&config.delivery.smart_host),
+        direct_first: match config.delivery.direct_first {
+            delivery::DirectFirst::Never => DirectFirst::Never,
+            delivery::DirectFirst::OnDnsFailure => DirectFirst::OnDnsFailure,
+            delivery::DirectFirst::OnAnyTemporaryFailure => DirectFirst::OnAnyTemporaryFailure,
+        },
+    })
+}
+
+/// The domain of the type `default`; a checked configuration has exactly one.
+pub(super) fn default_domain(config: &ServerConfig) -> Option<&Domain> {
+    config.domains.iter().find_map(|entry| match (&entry.kind, &entry.name) {
+        (DomainKind::Default(_), DomainName::Exact(domain)) => Some(domain),
+        _ => None,
+    })
+}
+
+fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
+    let DomainKind::Remote { relay, helo_only, route } = &entry.kind else { return None };
+    Some(RemoteDomain {
+        pattern: match &entry.name {
+            DomainName::Exact(domain) => Pattern::Exact(domain.clone()),
+            DomainName::Below(domain) => Pattern::Below(domain.clone()),
+        },
+        relay: *relay,
+        helo_only: *helo_only,
+        route: match route {
+            DomainRoute::Mx => RemoteRoute::Mx,
+            DomainRoute::Hosts(hosts) => RemoteRoute::Hosts(smart_hosts(hosts)),
+        },
+    })
+}
+
+fn smart_hosts(hosts: &[HostPort]) -> Vec<SmartHost> {
+    hosts.iter().map(|host| SmartHost { host: host.host.clone(), port: host.port }).collect()
+}
+
+/// Who may connect.
+pub(super) fn connect_policy(config: &ServerConfig) -> ConnectPolicy {
+    let connect = &config.access.connect;
+    ConnectPolicy { list: list(connect.policy, &connect.list) }
+}
+
+/// Who may relay.
+pub(super) fn relay_policy(config: &ServerConfig) -> RelayPolicy {
+    let relay = &config.access.relay;
+    RelayPolicy { list: list(relay.policy, &relay.list), authenticated: true, anonymous: true }
+}
+
+fn list(policy: Policy, entries: &[ListEntry]) -> List {
+    let mode = match policy {
+        Policy::Only => Mode::Only,
+        Policy::AllExcept => Mode::AllExcept,
+    };
+    let entry = |entry: &ListEntry| match &entry.who {
+        Who::Network(network) => Entry::Network(*network),
+        Who::Name(domain) => Entry::Name(Pattern::Exact(domain.clone())),
+        Who::Below(domain) => Entry::Name(Pattern::Below(domain.clone())),
+    };
+    List { mode, entries: entries.iter().map(entry).collect() }
+}
+
+/// How many sessions there may be.
+pub(super) fn connection_limits(config: &ServerConfig) -> ConnectionLimits {
+    ConnectionLimits {
+        total: config.general.max_connections.value(),
+        per_client: config.general.max_connections_per_client.value(),
+    }
+}
+
+/// When mail is tried again and given up.
+pub(super) fn schedules(config: &ServerConfig) -> Schedules {
+    let (outbound, local) = (&config.delivery.outbound, &config.delivery.local);
+    let quick = (config.profile == Profile::Iis6 && outbound.quick_retries > 0)
+        .then_some(Quick { count: outbound.quick_retries, wait: QUICK_WAIT });
+    Schedules {
+        outbound: Schedule {
+            retry: outbound.retry.clone(),
+            quick,
+            delay_notice: outbound.delay_notice.value(),
+            expire: outbound.expire,
+            jitter_percent: JITTER_PERCENT,
+        },
+        local: Schedule {
+            retry: local.retry.clone(),
+            quick: None,
+            delay_notice: local.delay_notice.value(),
+            expire: local.expire,
+            jitter_percent: JITTER_PERCENT,
+        },
+    }
+}
+
+/// A limit of octets as a number; `unlimited` is the largest.
+pub(super) fn octets(limit: Limit<mailroot_common::units::ByteSize>) -> u64 {
+    limit.value().map_or(u64::MAX, mailroot_common::units::ByteSize::as_u64)
+}

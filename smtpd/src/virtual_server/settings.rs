@@ -1,0 +1,222 @@
+//! From the configuration to the settings of the rooms.
+//!
+//! Each room takes a plain struct of what it goes by. Built here anew whenever the configuration
+//! changes; two that are equal need no room to be told.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailroot_common::address::Domain;
+use mailroot_common::config::domains::{Drop, DropFormat};
+use mailroot_common::config::general::Extension as Word;
+use mailroot_common::config::messages::Fix;
+use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
+use mailroot_common::units::ByteSize;
+use smtpd_core::route::loopback::AddressRule;
+use smtpd_core::route::table::Table;
+use smtpd_core::smtp::body::BodyLimits;
+use smtpd_core::smtp::client::Timeouts;
+use smtpd_core::smtp::command::Grammar;
+use smtpd_core::smtp::extension::{Extension, Offer};
+use smtpd_core::smtp::server;
+
+use super::root::MailRoot;
+use super::{Shared, rules};
+use crate::badmail::{self, Badmail};
+use crate::drop::{self, DropDirectory};
+use crate::resolve::Family;
+use crate::{deliver, pickup, process, receive};
+
+/// A span that stands for "no limit": no session and no wait lasts that long.
+const FOR_EVER: Duration = Duration::from_hours(24 * 366);
+/// What a session of ours may wait for the answer to DATA and for the network to take a piece,
+/// where RFC 5321 section 4.5.3.2 wants less than `delivery.connections.timeout`.
+const DATA_WAIT_MAX: Duration = Duration::from_mins(2);
+const BLOCK_WAIT_MAX: Duration = Duration::from_mins(3);
+
+/// The name the server goes by: `delivery.fqdn`, or the machine's.
+pub(super) fn host<'a>(config: &'a ServerConfig, shared: &'a Shared) -> &'a Domain {
+    config.delivery.fqdn.as_ref().unwrap_or(&shared.hostname)
+}
+
+fn number(limit: Limit<u32>) -> u32 {
+    limit.value().unwrap_or(u32::MAX)
+}
+
+fn size(octets: ByteSize) -> usize {
+    usize::try_from(octets.as_u64()).unwrap_or(usize::MAX)
+}
+
+/// What the receiver goes by.
+pub(super) fn receive(
+    config: &ServerConfig,
+    shared: &Shared,
+    table: &Arc<Table>,
+) -> receive::Settings {
+    let (general, messages) = (&config.general, &config.messages);
+    let session = server::Settings {
+        host: host(config, shared).to_string(),
+        banner: general.banner.clone(),
+        grammar: Grammar {
+            offer: general.extensions.iter().copied().map(extension).collect::<Offer>(),
+            default_domain: table.default_domain().clone(),
+        },
+        body: BodyLimits {
+            size_max: rules::octets(messages.max_size),
+            line_max: size(config.limits.line_length),
+            header_max: size(config.limits.header_size),
+        },
+        recipients_max: number(messages.max_recipients),
+        session_octets_max: rules::octets(messages.max_session_size),
+        errors_max: number(general.max_errors),
+        idle_commands_max: number(config.limits.idle_commands),
+        idle: general.idle_timeout.as_duration(),
+        session_time: general.max_session_time.value().map_or(FOR_EVER, |time| time.as_duration()),
+        rate_min: config.limits.min_rate.as_u64(),
+    };
+    receive::Settings {
+        session: Arc::new(session),
+        connect: rules::connect_policy(config),
+        relay: rules::relay_policy(config),
+        table: Arc::clone(table),
+        connections: rules::connection_limits(config),
+        reverse_dns: config.access.reverse_dns,
+        hops_max: config.delivery.max_hops,
+        add_date: messages.fix.contains(&Fix::Date),
+        add_message_id: messages.fix.contains(&Fix::MessageId),
+        body_memory_max: config.limits.body_memory.as_u64(),
+    }
+}
+
+fn extension(word: Word) -> Extension {
+    match word {
+        Word::Pipelining => Extension::Pipelining,
+        Word::Size => Extension::Size,
+        Word::EightBitMime => Extension::EightBitMime,
+        Word::BinaryMime => Extension::BinaryMime,
+        Word::Chunking => Extension::Chunking,
+        Word::SmtpUtf8 => Extension::SmtpUtf8,
+        Word::Dsn => Extension::Dsn,
+        Word::EnhancedStatusCodes => Extension::EnhancedStatusCodes,
+        Word::Limits => Extension::Limits,
+    }
+}
+
+/// What delivery goes by.
+pub(super) fn deliver(
+    config: &ServerConfig,
+    shared: &Shared,
+    table: &Arc<Table>,
+    listeners: Vec<SocketAddr>,
+    ends: (DropDirectory, Badmail),
+) -> deliver::Settings {
+    let delivery = &config.delivery;
+    let connections = &delivery.connections;
+    let wait = connections.timeout.as_duration();
+    let (drop, badmail) = ends;
+    deliver::Settings {
+        table: Arc::clone(table),
+        schedules: rules::schedules(config),
+        host: host(config, shared).clone(),
+        other_names: vec![shared.hostname.clone()],
+        masquerade: delivery.masquerade_domain.clone(),
+        max_hops: delivery.max_hops,
+        resolver: shared.resolver.clone(),
+        family: match delivery.ip_version {
+            delivery::IpVersion::Any => Family::Any,
+            delivery::IpVersion::V4 => Family::V4,
+            delivery::IpVersion::V6 => Family::V6,
+            delivery::IpVersion::Prefer4 => Family::Prefer4,
+        },
+        addresses: AddressRule {
+            allow_loopback: delivery.allow_loopback,
+            listeners,
+            own_addresses: process::own_addresses(),
+        },
+        sources: delivery.source.clone(),
+        port: connections.port,
+        connect_timeout: connections.connect.as_duration(),
+        timeouts: Timeouts {
+            greeting: connections.greeting.as_duration(),
+            command: wait,
+            data: wait.min(DATA_WAIT_MAX),
+            block: wait.min(BLOCK_WAIT_MAX),
+            end: connections.data_end.as_duration(),
+        },
+        connections_max: number(connections.max) as usize,
+        connections_per_route: number(connections.per_domain) as usize,
+        messages_per_connection: number(config.messages.max_per_connection),
+        reuse: connections.reuse.value().map(|span| span.as_duration()),
+        drop,
+        badmail,
+        ndr_copy_to: config.messages.ndr_copy_to.clone(),
+        ndr_full_message: config.messages.ndr_full_message,
+    }
+}
+
+/// What Pickup goes by.
+pub(super) fn pickup(
+    name: &str,
+    config: &ServerConfig,
+    shared: &Shared,
+    root: &MailRoot,
+) -> pickup::Settings {
+    let (keys, messages) = (&config.store.pickup, &config.messages);
+    pickup::Settings {
+        server: name.to_owned(),
+        fqdn: host(config, shared).to_string(),
+        directory: root.pickup.clone(),
+        poll: keys.poll,
+        settle: keys.settle,
+        x_headers: keys.x_headers,
+        dot_stuffed: keys.dot_stuffed,
+        fix_line_ends: messages.fix.contains(&Fix::LineEnds),
+        add_date: messages.fix.contains(&Fix::Date),
+        add_message_id: messages.fix.contains(&Fix::MessageId),
+        size_max: ByteSize::bytes(rules::octets(messages.max_size)),
+        header_octets_max: size(config.limits.header_size),
+        recipients_max: number(messages.max_recipients) as usize,
+        hops_max: config.delivery.max_hops,
+        default_sender: None,
+    }
+}
+
+/// The keys of the default domain's Drop directory.
+pub(super) fn drop_keys(config: &ServerConfig) -> Option<&Drop> {
+    config.domains.iter().find_map(|entry| match &entry.kind {
+        DomainKind::Default(drop) => Some(drop),
+        DomainKind::Alias | DomainKind::Remote { .. } => None,
+    })
+}
+
+/// What the Drop directory goes by.
+pub(super) fn drop(
+    name: &str,
+    config: &ServerConfig,
+    shared: &Shared,
+    root: &MailRoot,
+) -> drop::Settings {
+    let keys = drop_keys(config);
+    drop::Settings {
+        server: name.to_owned(),
+        directory: root.drop.clone(),
+        format: match keys.map(|keys| keys.format) {
+            Some(DropFormat::Maildir) => drop::Format::Maildir,
+            Some(DropFormat::Eml) | None => drop::Format::Eml,
+        },
+        quota: keys.and_then(|keys| keys.quota.value()),
+        host: host(config, shared).to_string(),
+    }
+}
+
+/// What Badmail goes by.
+pub(super) fn badmail(name: &str, config: &ServerConfig, root: &MailRoot) -> badmail::Settings {
+    let keys = &config.messages.badmail;
+    badmail::Settings {
+        server: name.to_owned(),
+        directory: root.badmail.clone(),
+        keep: keys.keep.value(),
+        max_size: keys.max_size.value(),
+    }
+}
