@@ -117,6 +117,7 @@ fn open_relay(config: &ServerConfig, server: &ServerName, reader: &mut Reader) {
     };
     let diagnostic = if relay.i_want_an_open_relay {
         make(Diagnostic::warning("W0310", title), reader, label)
+            .help("remove i_want_an_open_relay unless everyone shall send through this server")
     } else {
         let help = match relay.policy {
             Policy::Only => "list your own networks and remove this entry",

@@ -543,3 +543,47 @@ fn of_endless_errors_the_first_are_told_and_the_rest_counted() {
     assert_eq!(found[100].title, "200 more in /etc/mailroot/servers.d/default.yaml");
     assert_eq!(found[100].code, "E0199");
 }
+
+mod generated {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WHOLE: &str = "# é ünï\nversion: 1\nprofile: iis6\ngeneral:\n  listen: [127.0.0.1:25, \"[::1]:25\"]\n  \
+        idle_timeout: 5m   # wähle\naccess: {relay: {list: [{net: 10.0.0.0/8, comment: \"ü\"}, 0.0.0.0/0]}}\n\
+        delivery:\n  smart_host: a.example:25\n  outbound: {retry: [1m, 2m], quick_retries: 2}\n\
+        domains:\n- {name: a.example, type: default}\n- name: '*.b.example'\n  type: remote\n  route: [c, d:26]\n";
+
+    proptest! {
+        /// Errors about any text can be shown, in any file.
+        #[test]
+        fn a_damaged_file_is_read_or_explained(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 0..4_u8, "[ -~é\\n\\t]{0,3}"), 1..6),
+        ) {
+            let mut text: Vec<char> = WHOLE.chars().collect();
+            for (at, kind, with) in changes {
+                let at = at.index(text.len());
+                match kind {
+                    0 => { text.remove(at); }
+                    1 => text.truncate(at.max(1)),
+                    2 => { text.splice(at..at, with.chars()); }
+                    _ => { let end = (at + 3).min(text.len()); text.splice(at..end, with.chars()); }
+                }
+                text.push('\n');
+            }
+            let text: String = text.into_iter().collect();
+            let said = match server(&text) {
+                Ok((_, warnings)) => warnings,
+                Err(found) => {
+                    prop_assert!(found.iter().any(|d| d.severity == Severity::Error));
+                    found
+                }
+            };
+            for diagnostic in &said {
+                prop_assert!(diagnostic.render().contains(diagnostic.code));
+                prop_assert!(!diagnostic.helps.is_empty(), "{}", diagnostic);
+            }
+            let _ = parse_service(&text, "mailroot.yaml").map_err(|found| render_all(&found));
+        }
+    }
+}

@@ -405,7 +405,7 @@ pub(crate) fn scalar<'n>(node: &'n Node, reader: &mut Reader, what: &str) -> Opt
                 node,
                 "nothing stands here",
             );
-            reader.report(diagnostic);
+            reader.report(diagnostic.help("write a value, or remove the line"));
             return None;
         }
         return Some(text);
