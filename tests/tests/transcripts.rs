@@ -91,3 +91,13 @@ fn postfix_answers_alike_but_for_the_differences_that_are_listed() {
     }
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
+
+#[test]
+fn the_machine_plays_every_transcript_too() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../smtpd/core/src/smtp/server/tests.rs");
+    let tests = fs::read_to_string(tests).unwrap();
+    for transcript in Transcript::all() {
+        let name = format!("    \"{}\"\n", transcript.name);
+        assert!(tests.contains(&name), "{} is missing in smtpd-core's list", transcript.name);
+    }
+}
