@@ -7,7 +7,6 @@
 //! panic inside the store aborts the process rather than leaving its locks and its promises in an
 //! unknown state; the supervisor starts it again and recovery sorts things out.
 
-mod guard;
 mod ids;
 
 use std::sync::Arc;
@@ -20,12 +19,14 @@ use tokio::sync::Notify;
 
 use self::ids::Ids;
 use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::observe::Log as Journal;
 use crate::store::memory::Memory;
-use crate::store::{Change, Pick, Store};
+use crate::store::{Change, Pick, Store, guard};
 
 pub use crate::store::{
     Body, BodyReader, Changes, CommitError, Counts, Draft, Filter, Glob, LargeBody,
-    LargeBodyWriter, Lease, Message, NextDue, ReadError, RouteCount,
+    LargeBodyWriter, Lease, Message, NextDue, OpenError, ReadError, RouteCount, Settings,
 };
 
 /// The one handle to stored mail. Cheap to clone.
@@ -40,6 +41,13 @@ struct Inner {
     work: Arc<Notify>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Threads of a store that was not closed must not outlive the queue for ever.
+        self.store.shut();
+    }
+}
+
 impl Queue {
     /// A queue in memory, for tests: it forgets on drop.
     #[must_use]
@@ -47,6 +55,25 @@ impl Queue {
         let work = Arc::new(Notify::new());
         let store = Store::Memory(Arc::new(Memory::new(table, Arc::clone(&work))));
         Self::over(store, clock, work)
+    }
+
+    /// Opens the queue in a directory and starts its threads. It takes new mail at once; mail
+    /// stored before is read in the background and not due before all of it is known.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if another process has the queue, named in it, or the disk refuses.
+    pub fn open(
+        disk: Disk,
+        settings: Settings,
+        clock: Clock,
+        journal: Journal,
+        table: Arc<Table>,
+    ) -> Result<Self, OpenError> {
+        let work = Arc::new(Notify::new());
+        let (told, time) = (Arc::clone(&work), clock.clone());
+        let store = Store::open(disk, settings, table, told, time, journal)?;
+        Ok(Self::over(store, clock, work))
     }
 
     fn over(store: Store, clock: Clock, work: Arc<Notify>) -> Self {
@@ -287,6 +314,7 @@ impl Queue {
     #[cfg(test)]
     pub(crate) fn memory(&self) -> Option<&Memory> {
         match &self.0.store {
+            Store::Log(_) => None,
             Store::Memory(memory) => Some(memory),
         }
     }

@@ -8,7 +8,11 @@
 use std::io;
 use std::sync::Arc;
 
-use super::CommitError;
+use mailroot_common::id::QueueId;
+use tokio::task::spawn_blocking;
+
+use super::log::{LargeFile, LargeFileWriter, LargeReader, Log, Opened};
+use super::{CommitError, ReadError};
 
 /// Content that is not yet stored.
 #[derive(Debug)]
@@ -39,6 +43,7 @@ pub struct LargeBodyWriter(Writer);
 
 #[derive(Debug)]
 enum Writer {
+    File(LargeFileWriter),
     Memory(Vec<u8>),
 }
 
@@ -47,17 +52,23 @@ impl LargeBodyWriter {
         Self(Writer::Memory(Vec::new()))
     }
 
+    pub(super) async fn file(log: Arc<Log>) -> Result<Self, CommitError> {
+        LargeFileWriter::begin(log).await.map(|writer| Self(Writer::File(writer)))
+    }
+
     /// Adds octets at the end.
     ///
     /// # Errors
     ///
     /// [`CommitError`] if they cannot be written.
-    #[expect(clippy::unused_async, reason = "the arm on disk waits")]
     pub async fn append(&mut self, octets: &[u8]) -> Result<(), CommitError> {
         match &mut self.0 {
-            Writer::Memory(body) => body.extend_from_slice(octets),
+            Writer::File(file) => file.append(octets).await,
+            Writer::Memory(body) => {
+                body.extend_from_slice(octets);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Ends the body and makes it durable.
@@ -65,9 +76,9 @@ impl LargeBodyWriter {
     /// # Errors
     ///
     /// [`CommitError`] if it cannot be made durable.
-    #[expect(clippy::unused_async, reason = "the arm on disk waits")]
     pub async fn finish(self) -> Result<LargeBody, CommitError> {
         match self.0 {
+            Writer::File(file) => file.finish().await.map(|done| LargeBody(Large::File(done))),
             Writer::Memory(body) => Ok(LargeBody(Large::Memory(body))),
         }
     }
@@ -79,6 +90,7 @@ pub struct LargeBody(Large);
 
 #[derive(Debug)]
 enum Large {
+    File(LargeFile),
     Memory(Vec<u8>),
 }
 
@@ -87,13 +99,25 @@ impl LargeBody {
     #[must_use]
     pub fn size(&self) -> u64 {
         match &self.0 {
+            Large::File(file) => file.size,
             Large::Memory(body) => body.len() as u64,
         }
     }
 
-    pub(super) fn into_memory(self) -> Vec<u8> {
+    /// The content of a body that was written into a store in memory; nothing for one on disk,
+    /// which can only be committed to the store it was made by.
+    pub(super) fn into_memory(self) -> Option<Vec<u8>> {
         match self.0 {
-            Large::Memory(body) => body,
+            Large::File(_) => None,
+            Large::Memory(body) => Some(body),
+        }
+    }
+
+    /// The file; nothing for a body that was written into a store in memory.
+    pub(super) fn into_file(self) -> Option<LargeFile> {
+        match self.0 {
+            Large::File(file) => Some(file),
+            Large::Memory(_) => None,
         }
     }
 }
@@ -107,16 +131,28 @@ pub struct BodyReader {
 
 #[derive(Debug)]
 enum Source {
-    Memory { body: Arc<[u8]>, at: usize },
+    Memory { body: Arc<Vec<u8>>, at: usize },
+    Large { log: Arc<Log>, id: QueueId, reader: LargeReader },
+    Unopened { log: Arc<Log>, id: QueueId },
+    Gone(QueueId),
 }
 
 impl BodyReader {
     /// The most octets one piece has.
     pub const PIECE_MAX: usize = 256 << 10;
 
-    pub(super) fn memory(body: Arc<[u8]>) -> Self {
+    pub(super) fn memory(body: Arc<Vec<u8>>) -> Self {
         let size = body.len() as u64;
         Self { source: Source::Memory { body, at: 0 }, size }
+    }
+
+    pub(super) const fn log(log: Arc<Log>, id: QueueId, size: u64) -> Self {
+        Self { source: Source::Unopened { log, id }, size }
+    }
+
+    /// The reader of a message that an operator removed meanwhile.
+    pub(super) const fn gone(id: QueueId) -> Self {
+        Self { source: Source::Gone(id), size: 0 }
     }
 
     /// How many octets the body has.
@@ -131,13 +167,25 @@ impl BodyReader {
     ///
     /// An error of the disk, or [`io::ErrorKind::InvalidData`] if the body is not what was
     /// written; then the message is held, and what was handed out must not be completed.
-    #[expect(clippy::unused_async, reason = "the arm on disk waits")]
     pub async fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        if let Source::Unopened { log, id } = &self.source {
+            self.source = open(Arc::clone(log), *id).await?;
+        }
         match &mut self.source {
             Source::Memory { body, at } => {
                 let begin = *at;
                 *at = body.len().min(begin + Self::PIECE_MAX);
                 Ok((begin < *at).then(|| &body[begin..*at]))
+            }
+            Source::Large { log, id, reader } => match reader.next().await {
+                Ok(piece) => Ok(piece),
+                Err(error) => {
+                    log.set_aside(*id, &error);
+                    Err(error.into())
+                }
+            },
+            Source::Gone(id) | Source::Unopened { id, .. } => {
+                Err(ReadError::Damaged { id: *id, what: "it was removed" }.into())
             }
         }
     }
@@ -175,5 +223,21 @@ impl BodyReader {
         }
         header.truncate(max);
         Ok(header)
+    }
+}
+
+/// Finds the body on disk. A small one is read whole and verified here.
+async fn open(log: Arc<Log>, id: QueueId) -> io::Result<Source> {
+    let opened = spawn_blocking({
+        let log = Arc::clone(&log);
+        move || log.open_body(id)
+    });
+    match opened.await.map_err(io::Error::other)? {
+        Ok(Opened::Small(body)) => Ok(Source::Memory { body, at: 0 }),
+        Ok(Opened::Large(reader)) => Ok(Source::Large { log, id, reader }),
+        Err(error) => {
+            log.set_aside(id, &error);
+            Err(error.into())
+        }
     }
 }

@@ -2,16 +2,21 @@
 //!
 //! A test is a story told to a [`Store`] through its verbs alone; the arms are made at the bottom.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::id::QueueId;
-use mailroot_common::units::{Span, Timestamp};
+use mailroot_common::units::{ByteSize, Span, Timestamp};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus};
-use smtpd_core::route::table::{DirectFirst, RouteName, Settings, Table};
+use smtpd_core::route::table::{DirectFirst, RouteName, Settings as TableSettings, Table};
 
-use super::{Body, Change, Draft, Filter, Lease, Pick, Store};
+use super::{Body, Change, Draft, Filter, Lease, Pick, Settings, Store};
+use crate::clock::Clock;
+use crate::disk::{Disk, Modelled};
+use crate::observe::Log as Journal;
 
 /// The moment all stories begin.
 pub(crate) fn start() -> Timestamp {
@@ -20,7 +25,7 @@ pub(crate) fn start() -> Timestamp {
 
 pub(crate) fn table(alias: &[&str]) -> Arc<Table> {
     let domain = |text: &str| Domain::parse(text).unwrap();
-    let settings = Settings {
+    let settings = TableSettings {
         default_domain: domain("here.example"),
         alias_domains: alias.iter().map(|text| domain(text)).collect(),
         remote_domains: Vec::new(),
@@ -224,6 +229,9 @@ async fn another_table_moves_waiting_mail(store: Store) {
         store.lease(&route("mx:x.example"), Pick::Due(start()), start(), 1).await.unwrap();
     let leased = leases.remove(0);
     store.set_table(table(&["x.example"]));
+    while store.counts().recovering {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let moved = lease_one(&store, "drop", start()).await;
     assert_ne!(moved.id, leased.id, "what is being tried is left where it is");
     drop(leased);
@@ -244,7 +252,7 @@ async fn aged_mail_is_leased_though_it_is_not_due(store: Store) {
     let mut untold = pick(Pick::Untold(later(1))).await.unwrap();
     let lease = untold.remove(0);
     let changes = all(&lease, |status| RecipientStatus { delay_told: true, ..status.clone() });
-    store.settle_later(lease, changes);
+    store.settle(lease, changes, Vec::new()).await.unwrap();
     assert!(pick(Pick::Untold(later(1))).await.unwrap().is_empty());
     assert_eq!(pick(Pick::Aged(later(1))).await.unwrap().len(), 1);
 }
@@ -329,6 +337,31 @@ fn in_memory() -> (Store, ()) {
     (Store::Memory(Arc::new(super::memory::Memory::new(table(&[]), Arc::default()))), ())
 }
 
+pub(crate) fn settings(directory: &Path) -> Settings {
+    Settings {
+        directory: directory.to_owned(),
+        segment_size: Settings::SEGMENT_SIZE_MIN,
+        min_free: ByteSize::bytes(0),
+        holder: "a test".into(),
+    }
+}
+
+fn on(disk: Disk, directory: &Path) -> Store {
+    let (clock, journal) = (Clock::real(), Journal::quiet());
+    Store::open(disk, settings(directory), table(&[]), Arc::default(), clock, journal).unwrap()
+}
+
+fn on_disk() -> (Store, tempfile::TempDir) {
+    let home = tempfile::tempdir().unwrap();
+    (on(Disk::Real, home.path()), home)
+}
+
+fn on_modelled_disk() -> (Store, ()) {
+    (on(Disk::Modelled(Arc::new(Modelled::new(1))), Path::new("/spool/Queue")), ())
+}
+
 arms! {
     memory: in_memory;
+    log: on_disk;
+    log_on_modelled_disk: on_modelled_disk;
 }

@@ -54,6 +54,14 @@ pub enum CommitError {
         /// The id.
         id: QueueId,
     },
+    /// The body was written into the file of another queue.
+    #[error(
+        "the body of {id} belongs to another queue: this is a bug in Mailroot, please report it"
+    )]
+    Foreign {
+        /// The message.
+        id: QueueId,
+    },
     /// The store is being closed.
     #[error("the queue is being closed")]
     Closed,

@@ -8,6 +8,7 @@ use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::RecipientStatus;
 
 use super::body::BodyReader;
+use super::log::Log;
 use super::memory::Memory;
 
 /// The right to try recipients of one message. Dropping it without settling makes them due again.
@@ -29,6 +30,8 @@ pub struct Lease {
 pub(super) enum Holder {
     /// Nobody: the lease was settled.
     Nobody,
+    /// The store on disk, and the content if it is at hand.
+    Log(Arc<Log>, Option<Arc<Vec<u8>>>),
     /// The store in memory.
     Memory(Arc<Memory>),
 }
@@ -39,11 +42,11 @@ impl Lease {
     pub fn open(&self) -> BodyReader {
         let reader = match &self.holder {
             Holder::Nobody => None,
+            Holder::Log(_, Some(body)) => Some(BodyReader::memory(Arc::clone(body))),
+            Holder::Log(log, None) => Some(BodyReader::log(Arc::clone(log), self.id, self.size)),
             Holder::Memory(memory) => memory.read(self.id),
         };
-        // A message an operator removed meanwhile reads as empty; its lease can no longer be
-        // settled, so an attempt that goes on harms nobody.
-        reader.unwrap_or_else(|| BodyReader::memory(Arc::from([])))
+        reader.unwrap_or_else(|| BodyReader::gone(self.id))
     }
 
     /// The header of the message, at most `max` octets of it.
@@ -70,6 +73,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.holder, Holder::Nobody) {
             Holder::Nobody => {}
+            Holder::Log(log, _) => log.give_back(self.id, self.places()),
             Holder::Memory(memory) => memory.give_back(self.id, self.places()),
         }
     }

@@ -43,7 +43,7 @@ struct Inner {
 struct Stored {
     envelope: Arc<Envelope>,
     state: MessageState,
-    body: Arc<[u8]>,
+    body: Arc<Vec<u8>>,
     /// One for each recipient.
     leased: Vec<bool>,
     /// An operator wants an attempt whatever the schedule says.
@@ -51,20 +51,20 @@ struct Stored {
 }
 
 impl Stored {
-    fn new(draft: Draft) -> Self {
+    fn new(draft: Draft) -> Option<Self> {
         let body = match draft.body {
             Body::Memory(octets) => octets,
-            Body::File(large) => large.into_memory(),
+            Body::File(large) => large.into_memory()?,
         };
         let state = MessageState::fresh(&draft.envelope);
         let count = state.recipients.len();
-        Self {
+        Some(Self {
             envelope: Arc::new(draft.envelope),
             state,
-            body: body.into(),
+            body: Arc::new(body),
             leased: vec![false; count],
             wanted: vec![false; count],
-        }
+        })
     }
 
     /// When the recipient at `place` may be tried; nothing if it is not waiting to be.
@@ -120,9 +120,11 @@ impl Inner {
         }
     }
 
-    fn insert(&mut self, id: QueueId, draft: Draft) {
+    fn insert(&mut self, id: QueueId, draft: Draft) -> Result<(), CommitError> {
+        let stored = Stored::new(draft).ok_or(CommitError::Foreign { id })?;
         self.highest = self.highest.max(id);
-        self.messages.insert(id, Stored::new(draft));
+        self.messages.insert(id, stored);
+        Ok(())
     }
 
     fn drop_if_done(&mut self, id: QueueId) {
@@ -184,7 +186,7 @@ impl Memory {
         if inner.messages.contains_key(&id) {
             return Err(CommitError::Duplicate { id });
         }
-        inner.insert(id, draft);
+        inner.insert(id, draft)?;
         self.work.notify_one();
         Ok(())
     }
@@ -292,7 +294,7 @@ impl Memory {
         stored.apply(changes);
         inner.drop_if_done(id);
         for (id, draft) in reports {
-            inner.insert(id, draft);
+            inner.insert(id, draft)?;
         }
         Ok(())
     }

@@ -11,8 +11,10 @@ mod body;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
+pub(crate) mod guard;
 mod lease;
 mod list;
+pub mod log;
 pub mod memory;
 
 use std::sync::Arc;
@@ -22,11 +24,16 @@ use mailroot_common::units::{ByteSize, Timestamp};
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::{Hold, RecipientStatus};
 use smtpd_core::route::table::{RouteName, Table};
+use tokio::sync::Notify;
 
 pub use self::body::{Body, BodyReader, LargeBody, LargeBodyWriter};
 pub use self::error::{CommitError, ReadError};
 pub use self::lease::Lease;
 pub use self::list::{Filter, Glob, Message};
+pub use self::log::{OpenError, Settings};
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::observe::Log as Journal;
 
 /// A message that is not yet mail: what [`Store::commit`] makes durable.
 #[derive(Debug)]
@@ -105,15 +112,38 @@ pub type Changes = Vec<(usize, RecipientStatus)>;
 /// A place where mail survives, or pretends to.
 #[derive(Clone, Debug)]
 pub enum Store {
+    /// A log of segments on disk.
+    Log(Arc<log::Log>),
     /// Forgets on drop.
     Memory(Arc<memory::Memory>),
 }
 
 impl Store {
+    /// Opens the store in a directory and starts its threads. `work` is notified when mail may
+    /// have become due. Mail stored before is known by and by; see [`Counts::recovering`].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if somebody else has the store or the disk refuses.
+    pub fn open(
+        disk: Disk,
+        settings: Settings,
+        table: Arc<Table>,
+        work: Arc<Notify>,
+        clock: Clock,
+        journal: Journal,
+    ) -> Result<Self, OpenError> {
+        let path = settings.directory.clone();
+        let log = log::Log::open(disk, settings, table, work, clock, journal)?;
+        log.start().map_err(|source| OpenError::Disk { path, source })?;
+        Ok(Self::Log(log))
+    }
+
     /// Whether new mail is likely to find room.
     #[must_use]
     pub fn has_room(&self) -> bool {
         match self {
+            Self::Log(log) => log.has_room(),
             Self::Memory(memory) => memory.has_room(),
         }
     }
@@ -125,6 +155,7 @@ impl Store {
     /// [`CommitError`] if no file can be made.
     pub async fn large_body(&self) -> Result<LargeBodyWriter, CommitError> {
         match self {
+            Self::Log(log) => LargeBodyWriter::file(Arc::clone(log)).await,
             Self::Memory(_) => Ok(LargeBodyWriter::memory()),
         }
     }
@@ -137,6 +168,7 @@ impl Store {
     /// [`CommitError`], which knows what the peer is to hear.
     pub async fn commit(&self, id: QueueId, draft: Draft) -> Result<(), CommitError> {
         match self {
+            Self::Log(log) => log.commit(id, draft).await,
             Self::Memory(memory) => memory.commit(id, draft),
         }
     }
@@ -146,6 +178,7 @@ impl Store {
     #[must_use]
     pub fn next_due(&self, now: Timestamp) -> NextDue {
         match self {
+            Self::Log(log) => log.next_due(now),
             Self::Memory(memory) => memory.next_due(now),
         }
     }
@@ -153,6 +186,7 @@ impl Store {
     /// Lets [`Store::next_due`] name a route again.
     pub fn name_again(&self, route: &RouteName) {
         match self {
+            Self::Log(log) => log.name_again(route),
             Self::Memory(memory) => memory.name_again(route),
         }
     }
@@ -171,6 +205,7 @@ impl Store {
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
         match self {
+            Self::Log(log) => log.lease(route, pick, now, max).await,
             Self::Memory(memory) => Ok(memory.lease(route, pick, now, max)),
         }
     }
@@ -189,6 +224,7 @@ impl Store {
     ) -> Result<(), CommitError> {
         lease.disarm();
         match self {
+            Self::Log(log) => log.settle(&lease, changes, reports).await,
             Self::Memory(memory) => memory.settle(&lease, changes, reports),
         }
     }
@@ -198,6 +234,7 @@ impl Store {
     pub fn settle_later(&self, mut lease: Lease, changes: Changes) {
         lease.disarm();
         match self {
+            Self::Log(log) => log.settle_later(&lease, changes),
             Self::Memory(memory) => memory.settle_later(&lease, changes),
         }
     }
@@ -213,6 +250,7 @@ impl Store {
         change: &Change,
     ) -> Result<Vec<QueueId>, CommitError> {
         match self {
+            Self::Log(log) => log.change(ids, change).await,
             Self::Memory(memory) => memory.change(ids, change),
         }
     }
@@ -229,6 +267,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Message>, ReadError> {
         match self {
+            Self::Log(log) => log.list(filter, after, limit).await,
             Self::Memory(memory) => Ok(memory.list(filter, after, limit)),
         }
     }
@@ -240,6 +279,7 @@ impl Store {
     /// [`ReadError`] if the store cannot be read.
     pub async fn show(&self, id: QueueId) -> Result<Option<Message>, ReadError> {
         match self {
+            Self::Log(log) => log.show(id).await,
             Self::Memory(memory) => Ok(memory.show(id)),
         }
     }
@@ -248,6 +288,9 @@ impl Store {
     #[must_use]
     pub fn read(&self, id: QueueId) -> Option<BodyReader> {
         match self {
+            Self::Log(log) => {
+                log.size_of(id).map(|size| BodyReader::log(Arc::clone(log), id, size))
+            }
             Self::Memory(memory) => memory.read(id),
         }
     }
@@ -255,6 +298,7 @@ impl Store {
     /// Gives every waiting recipient the route it has in another table.
     pub fn set_table(&self, table: Arc<Table>) {
         match self {
+            Self::Log(log) => log.set_table(table),
             Self::Memory(memory) => memory.set_table(table),
         }
     }
@@ -263,6 +307,7 @@ impl Store {
     #[must_use]
     pub fn counts(&self) -> Counts {
         match self {
+            Self::Log(log) => log.counts(),
             Self::Memory(memory) => memory.counts(),
         }
     }
@@ -271,6 +316,7 @@ impl Store {
     #[must_use]
     pub fn routes(&self) -> Vec<RouteCount> {
         match self {
+            Self::Log(log) => log.routes(),
             Self::Memory(memory) => memory.routes(),
         }
     }
@@ -279,6 +325,7 @@ impl Store {
     #[must_use]
     pub fn highest_id(&self) -> QueueId {
         match self {
+            Self::Log(log) => log.highest_id(),
             Self::Memory(memory) => memory.highest_id(),
         }
     }
@@ -287,7 +334,16 @@ impl Store {
     #[must_use]
     pub fn free(&self) -> Option<ByteSize> {
         match self {
+            Self::Log(log) => Some(log.free()),
             Self::Memory(_) => None,
+        }
+    }
+
+    /// Asks the store to end, without waiting for it.
+    pub fn shut(&self) {
+        match self {
+            Self::Log(log) => log.shut(),
+            Self::Memory(memory) => memory.close(),
         }
     }
 
@@ -295,6 +351,7 @@ impl Store {
     /// are refused.
     pub async fn close(&self) {
         match self {
+            Self::Log(log) => log.close().await,
             Self::Memory(memory) => memory.close(),
         }
     }

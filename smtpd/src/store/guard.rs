@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 
 /// Aborts the process if it is dropped while a panic unwinds.
-struct AbortOnUnwind;
+pub(super) struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
@@ -19,14 +19,14 @@ impl Drop for AbortOnUnwind {
 }
 
 /// Calls the store; a panic in it ends the process.
-pub(super) fn call<T>(verb: impl FnOnce() -> T) -> T {
+pub(crate) fn call<T>(verb: impl FnOnce() -> T) -> T {
     let _guard = AbortOnUnwind;
     verb()
 }
 
 /// Waits for the store; a panic in it ends the process. A panic of the caller that drops the
 /// future half-way does not: it is the caller's alone.
-pub(super) async fn wait<F: Future>(verb: F) -> F::Output {
+pub(crate) async fn wait<F: Future>(verb: F) -> F::Output {
     let mut verb = pin!(verb);
     poll_fn(|context| {
         let _guard = AbortOnUnwind;

@@ -1,0 +1,282 @@
+//! What operators ask of the log: lists, single messages, holds, retries, removals; and what the
+//! store itself does with a message it cannot read.
+
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::queue::recipient::Hold;
+use tokio::task::spawn_blocking;
+
+use super::super::list::{Filter, Message};
+use super::super::{Change, CommitError, ReadError};
+use super::Log;
+use super::commit::Task;
+use super::index::Index;
+use super::large::Reader;
+use super::read::{Loaded, Location};
+use super::record::IN_FILE;
+use crate::observe::Level;
+
+/// How many messages are looked at before others get the index.
+const CHUNK: usize = 256;
+
+/// A body as it was found.
+#[derive(Debug)]
+pub(in super::super) enum Opened {
+    Small(Arc<Vec<u8>>),
+    Large(Reader),
+}
+
+impl Log {
+    pub(in super::super) async fn change(
+        self: &Arc<Self>,
+        ids: &[QueueId],
+        change: &Change,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        // The newest version of old mail is not known before.
+        self.wait_recovered().await;
+        match change {
+            Change::Retry(at) => Ok(self.want(ids, *at)),
+            Change::Remove => self.submit_changes(ids.to_vec(), change).await,
+            Change::Hold(_) | Change::Release => {
+                let mut changed = Vec::new();
+                for chunk in ids.chunks(CHUNK) {
+                    let (log, chunk) = (Arc::clone(self), chunk.to_vec());
+                    let pins = spawn_blocking(move || log.pin(&chunk)).await;
+                    let pins = pins.map_err(|_| CommitError::Closed)?;
+                    let open = pins.ids.clone();
+                    changed.extend(self.submit_changes(open, change).await?);
+                }
+                Ok(changed)
+            }
+        }
+    }
+
+    /// A wish for an attempt is kept in memory: after a restart the schedule counts again.
+    fn want(&self, ids: &[QueueId], at: Timestamp) -> Vec<QueueId> {
+        let mut found = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            let mut index = self.index();
+            for id in chunk.iter().filter(|id| index.contains(**id)).copied().collect::<Vec<_>>() {
+                index.want(id, at);
+                found.push(id);
+            }
+        }
+        self.work.notify_one();
+        found
+    }
+
+    async fn submit_changes(
+        &self,
+        ids: Vec<QueueId>,
+        change: &Change,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        let mut answers = Vec::with_capacity(ids.len());
+        for id in ids {
+            if self.index().contains(id) {
+                let task = Task::Change { id, change: change.clone() };
+                answers.push((id, self.gather.submit(task)?));
+            }
+        }
+        let mut changed = Vec::with_capacity(answers.len());
+        for (id, answer) in answers {
+            answer.await.unwrap_or(Err(CommitError::Closed))?;
+            changed.push(id);
+        }
+        Ok(changed)
+    }
+
+    /// Opens messages and keeps them open. Blocks.
+    fn pin(self: &Arc<Self>, ids: &[QueueId]) -> Pins {
+        let mut pins = Pins { log: Arc::clone(self), ids: Vec::with_capacity(ids.len()) };
+        for id in ids {
+            if self.pin_one(*id) {
+                pins.ids.push(*id);
+            }
+        }
+        pins
+    }
+
+    fn pin_one(&self, id: QueueId) -> bool {
+        // The message may change while it is read; then it is read again.
+        loop {
+            let mut index = self.index();
+            if let Some(active) = index.actives.open_fresh(id) {
+                active.pins += 1;
+                return true;
+            }
+            let Some(location) = Location::of(&index, id) else { return false };
+            drop(index);
+            let Loaded { version, active } = match location.load() {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    self.set_aside(id, &error);
+                    return false;
+                }
+            };
+            let mut index = self.index();
+            if index.get(id).is_some_and(|slot| slot.version == version) {
+                index.actives.open(id, active).pins += 1;
+                return true;
+            }
+        }
+    }
+
+    pub(in super::super) async fn list(
+        self: &Arc<Self>,
+        filter: &Filter,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Vec<Message>, ReadError> {
+        let (log, filter) = (Arc::clone(self), filter.clone());
+        let listed = spawn_blocking(move || log.list_now(&filter, after, limit)).await;
+        Ok(listed.unwrap_or_default())
+    }
+
+    pub(in super::super) async fn show(
+        self: &Arc<Self>,
+        id: QueueId,
+    ) -> Result<Option<Message>, ReadError> {
+        let log = Arc::clone(self);
+        spawn_blocking(move || log.show_now(id)).await.unwrap_or(Ok(None))
+    }
+
+    pub(in super::super) fn list_now(
+        &self,
+        filter: &Filter,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Vec<Message> {
+        let (mut found, mut after) = (Vec::new(), after);
+        while found.len() < limit {
+            let chunk: Vec<QueueId> = self.index().ids_after(after).take(CHUNK).collect();
+            let Some(last) = chunk.last() else { break };
+            after = Some(*last);
+            for id in chunk {
+                if !filter.ids.is_empty() && !filter.ids.contains(&id) {
+                    continue;
+                }
+                let message = self.show_now(id).ok().flatten();
+                found.extend(message.filter(|message| filter.matches(message)));
+                if found.len() == limit {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// One message, read if it is not at hand. Blocks.
+    pub(in super::super) fn show_now(&self, id: QueueId) -> Result<Option<Message>, ReadError> {
+        let index = self.index();
+        if let Some(message) = view_open(&index, id) {
+            return Ok(Some(message));
+        }
+        let Some(location) = Location::of(&index, id) else { return Ok(None) };
+        drop(index);
+        let Loaded { active, .. } = match location.load() {
+            Ok(loaded) => loaded,
+            // It may have gone or moved between the look and the reading.
+            Err(error) => return if self.index().contains(id) { Err(error) } else { Ok(None) },
+        };
+        let index = self.index();
+        let Some(size) = index.get(id).map(|slot| slot.size) else { return Ok(None) };
+        let mut message = Message {
+            id,
+            size,
+            envelope: active.envelope,
+            state: active.state,
+            active: false,
+            routes: Vec::new(),
+        };
+        complete(&index, &mut message);
+        Ok(Some(message))
+    }
+
+    /// Finds the body of a message. Blocks.
+    pub(in super::super) fn open_body(&self, id: QueueId) -> Result<Opened, ReadError> {
+        let location = Location::of(&self.index(), id);
+        let location = location.ok_or(ReadError::Damaged { id, what: "it was removed" })?;
+        let (header, octets) = location.body()?;
+        if header.flags & IN_FILE == 0 {
+            Ok(Opened::Small(Arc::new(octets)))
+        } else {
+            Reader::open(self, id, octets, header.size).map(Opened::Large)
+        }
+    }
+
+    pub(in super::super) fn size_of(&self, id: QueueId) -> Option<u64> {
+        self.index().get(id).map(|slot| slot.size)
+    }
+
+    /// Holds a message back that cannot be read, and says so.
+    pub(in super::super) fn set_aside(&self, id: QueueId, error: &ReadError) {
+        if !matches!(error, ReadError::Damaged { .. }) || !self.index().contains(id) {
+            return;
+        }
+        self.journal
+            .line(Level::Error, "message_damaged")
+            .word("id", id)
+            .word("error", error)
+            .send();
+        let mut index = self.index();
+        index.damaged += 1;
+        if index.actives.get(id).is_some() {
+            let since = self.clock.now();
+            let hold = Hold { by: "mailroot".into(), reason: Some(error.to_string()), since };
+            drop(index);
+            self.gather.ride(Task::Change { id, change: Change::Hold(hold) });
+        } else {
+            // Not even its envelope can be read: it keeps its place and is never due.
+            index.disarm(id);
+        }
+    }
+}
+
+/// Messages that are kept open until this is dropped.
+struct Pins {
+    log: Arc<Log>,
+    ids: Vec<QueueId>,
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut index = self.log.index();
+        for id in &self.ids {
+            if let Some(active) = index.actives.get_mut(*id) {
+                active.pins -= 1;
+            }
+            index.actives.close_if_idle(*id);
+        }
+    }
+}
+
+fn view_open(index: &Index, id: QueueId) -> Option<Message> {
+    let size = index.get(id)?.size;
+    let active = index.actives.get(id)?;
+    let mut message = Message {
+        id,
+        size,
+        envelope: Arc::clone(&active.envelope),
+        state: active.state.clone(),
+        active: active.is_leased(),
+        routes: Vec::new(),
+    };
+    complete(index, &mut message);
+    Some(message)
+}
+
+/// Fills in the routes, and the wishes of operators, which are in memory only.
+fn complete(index: &Index, message: &mut Message) {
+    for (place, to) in message.envelope.recipients.iter().enumerate() {
+        let route = index.table.route_name(&to.mailbox);
+        let status = &mut message.state.recipients[place];
+        if !status.phase.is_end()
+            && let Some(at) = index.wanted(message.id, &route)
+        {
+            status.next_attempt = at;
+        }
+        message.routes.push(route);
+    }
+}

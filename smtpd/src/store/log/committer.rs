@@ -1,0 +1,507 @@
+//! The committer: one batch, one write, one sync, then everybody is answered.
+//!
+//! [`Log::commit_step`] is a step function: in production a thread of the store drives it, a
+//! simulation drives it directly. It takes what has gathered, decides for each task which records
+//! it means, writes them as one numbered batch and syncs once. Only then the index changes and the
+//! answers go out. If the write or the sync fails the batch is void, nothing of it happened, and
+//! the segment is never appended to again: the header of the next one says where it ended. The
+//! failed sync is not repeated, because the second one may say yes without having written.
+//!
+//! What became of deliveries is not forgotten when it cannot be written: it goes into the next
+//! batch, until the disk takes it. Its recipients stay leased so long.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use smtpd_core::queue::recipient::MessageState;
+
+use super::super::{Change, CommitError};
+use super::Log;
+use super::active::Actives;
+use super::commit::{Copied, NewBody, NewMessage, Submission, Task};
+use super::index::{Index, Place, plan};
+use super::record::{Batch, IN_FILE, Kind, Label, Part};
+use super::segment::{FIRST, SegmentFile, SegmentHeader};
+use super::segments::Use;
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There was nothing to do.
+    Idle,
+    /// A batch was written, or was found to need no writing.
+    Done,
+    /// A batch could not be written.
+    Failed,
+}
+
+/// What the committer remembers from batch to batch.
+#[derive(Debug)]
+pub(super) struct Committer {
+    pub(super) open: Option<OpenSegment>,
+    pub(super) previous: Previous,
+    pub(super) last_batch: u64,
+    batch: Batch,
+}
+
+/// The segment that records are appended to.
+#[derive(Debug)]
+pub(super) struct OpenSegment {
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) generation: u64,
+    pub(super) at: u64,
+}
+
+/// How the segment before ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Previous {
+    pub(super) generation: u64,
+    pub(super) end: u64,
+    pub(super) void_batch: u64,
+}
+
+/// A record that a submission means.
+enum Record {
+    /// The message of an Accept, or the n-th report of a Settle.
+    Message(usize),
+    State(MessageState, u32),
+    Removed(u32),
+    /// The n-th record of a Copy.
+    Copied(usize),
+}
+
+/// A record, the submission that means it, and where it is in the batch.
+struct Meant {
+    submission: usize,
+    record: Record,
+    at: u64,
+    len: u64,
+}
+
+/// Where a message stands after the tasks of this batch so far.
+enum Staged {
+    State(MessageState, u32),
+    Removed,
+}
+
+impl Committer {
+    pub(super) fn new(previous: Previous, last_batch: u64) -> Self {
+        Self { open: None, previous, last_batch, batch: Batch::default() }
+    }
+}
+
+impl Log {
+    /// Writes one batch of what has gathered.
+    pub(super) fn commit_step(&self) -> Progress {
+        let submissions = self.gather.take(self.batch_max());
+        if submissions.is_empty() {
+            return Progress::Idle;
+        }
+        let mut committer = self.committer();
+        let meant = self.resolve(&submissions);
+        match self.write(&mut committer, &submissions, meant) {
+            Ok((meant, segment, base)) => {
+                self.apply(submissions, meant, segment, base);
+                Progress::Done
+            }
+            Err(Failure::Split) => {
+                let mut first = submissions;
+                let second = first.split_off(first.len().div_ceil(2));
+                self.gather.put_back(second);
+                self.gather.put_back(first);
+                Progress::Done
+            }
+            Err(Failure::Commit(error)) => {
+                self.fail(submissions, &error);
+                Progress::Failed
+            }
+        }
+    }
+
+    /// The most octets taken for one batch: enough to make a sync worth it, no more than fits.
+    const fn batch_max(&self) -> u64 {
+        let room = (self.settings.segment_size - FIRST) / 2;
+        if room < (4 << 20) { room } else { 4 << 20 }
+    }
+
+    /// Decides which records the tasks mean, as things stand.
+    fn resolve(&self, submissions: &[Submission]) -> Vec<Meant> {
+        let index = self.index();
+        let mut staged: HashMap<QueueId, Staged> = HashMap::new();
+        let mut meant = Vec::with_capacity(submissions.len());
+        for (submission, Submission { task, .. }) in submissions.iter().enumerate() {
+            let mut mean = |record| meant.push(Meant { submission, record, at: 0, len: 0 });
+            match task {
+                Task::Accept(_) => mean(Record::Message(0)),
+                Task::Settle { id, changes, reports, .. } => {
+                    let found = next_state(&index, &mut staged, *id, |state| {
+                        for (place, status) in changes {
+                            if let Some(known) = state.recipients.get_mut(*place) {
+                                known.clone_from(status);
+                            }
+                        }
+                    });
+                    if let Some(record) = found {
+                        if !changes.is_empty() {
+                            mean(record);
+                        }
+                        (0..reports.len()).for_each(|report| mean(Record::Message(report)));
+                    }
+                }
+                Task::Change { id, change } => {
+                    let found = match change {
+                        Change::Remove => removal(&index, &mut staged, *id),
+                        Change::Hold(hold) => next_state(&index, &mut staged, *id, |state| {
+                            state.hold = Some(hold.clone());
+                        }),
+                        Change::Release => {
+                            next_state(&index, &mut staged, *id, |state| state.hold = None)
+                        }
+                        Change::Retry(_) => None,
+                    };
+                    found.into_iter().for_each(mean);
+                }
+                Task::Copy(records) => {
+                    let counts = |record: &Copied| match record.kind {
+                        Kind::Message => index.get(record.id).map(|slot| slot.record),
+                        Kind::State => index.get(record.id).map(|slot| slot.state),
+                        Kind::Removed => {
+                            let needed = index.segments.is_grave(record.id, record.from.segment);
+                            needed.then_some(record.from)
+                        }
+                    };
+                    for (place, record) in records.iter().enumerate() {
+                        if counts(record) == Some(record.from) {
+                            mean(Record::Copied(place));
+                        }
+                    }
+                }
+            }
+        }
+        meant
+    }
+
+    /// Writes and syncs the records; returns them with their places, the segment and where the
+    /// batch begins in it.
+    fn write(
+        &self,
+        committer: &mut Committer,
+        submissions: &[Submission],
+        mut meant: Vec<Meant>,
+    ) -> Result<(Vec<Meant>, u32, u64), Failure> {
+        committer.batch.clear();
+        for meant in &mut meant {
+            encode(&mut committer.batch, submissions, meant);
+        }
+        if committer.batch.is_empty() {
+            return Ok((meant, 0, 0));
+        }
+        let (len, capacity) = (committer.batch.len(), self.settings.segment_size - FIRST);
+        if len > capacity {
+            return Err(if submissions.len() > 1 {
+                Failure::Split
+            } else {
+                Failure::Commit(CommitError::TooLarge { octets: len, limit: capacity })
+            });
+        }
+        let fits =
+            committer.open.as_ref().is_some_and(|open| open.at + len <= self.settings.segment_size);
+        if !fits {
+            let ordinary = submissions.iter().any(Submission::is_ordinary);
+            match self.next_segment(committer, ordinary) {
+                Err(_) if ordinary && submissions.iter().any(|one| !one.is_ordinary()) => {
+                    // The reserve is for outcomes; they are tried again without new mail.
+                    return Err(Failure::Split);
+                }
+                done => done.map_err(Failure::Commit)?,
+            }
+        }
+        let open = committer.open.as_mut().expect("a segment was just opened");
+        let number = committer.last_batch + 1;
+        committer.last_batch = number;
+        let octets = committer.batch.stamp(open.generation, number);
+        let written = open.file.file.write_all_at(octets, open.at);
+        if let Err(error) = written.and_then(|()| open.file.file.sync_data()) {
+            let error = CommitError::from_io(&open.file.path, error);
+            self.abandon(committer, number);
+            return Err(Failure::Commit(error));
+        }
+        let base = open.at;
+        open.at += len;
+        Ok((meant, open.file.number, base))
+    }
+
+    /// Stops appending to the open segment, whose last batch is void.
+    fn abandon(&self, committer: &mut Committer, void_batch: u64) {
+        if let Some(open) = committer.open.take() {
+            let OpenSegment { file, generation, at } = open;
+            committer.previous = Previous { generation, end: at, void_batch };
+            self.index().segments.seal(file.number, at);
+        }
+        self.wake_keeper();
+    }
+
+    /// Opens the next segment: its header says, durably, how the one before ended.
+    pub(super) fn next_segment(
+        &self,
+        committer: &mut Committer,
+        ordinary: bool,
+    ) -> Result<(), CommitError> {
+        let spares = self.index().segments.count(Use::Spare);
+        // New mail leaves one spare segment for outcomes, removals and compaction.
+        if spares < if ordinary { 2 } else { 1 } {
+            self.make_spare()?;
+        }
+        if let Some(open) = committer.open.take() {
+            let OpenSegment { file, generation, at } = open;
+            committer.previous = Previous { generation, end: at, void_batch: 0 };
+            self.index().segments.seal(file.number, at);
+        }
+        let (file, highest_id) = {
+            let mut index = self.index();
+            let number = index.segments.find(Use::Spare).ok_or(CommitError::Closed)?;
+            index.segments.set_use(number, Use::Changing);
+            let segment = index.segments.get(number).expect("it was found just now");
+            (Arc::clone(&segment.file), index.highest)
+        };
+        let generation = self.new_generation();
+        let Previous { generation: previous, end: previous_end, void_batch } = committer.previous;
+        let header = SegmentHeader {
+            in_use: true,
+            generation,
+            highest_id,
+            previous,
+            previous_end,
+            void_batch,
+            last_batch: committer.last_batch,
+        };
+        let written = file.write_header(&header);
+        let mut index = self.index();
+        let guards = (void_batch != 0 && written.is_ok()).then_some(previous);
+        index.segments.begin(file.number, generation, guards);
+        if let Err(error) = written {
+            // Which header stands is unknown; nothing follows it, so the keeper can void it. The
+            // next header says again what this one would have said.
+            index.segments.seal(file.number, FIRST);
+            return Err(CommitError::from_io(&file.path, error));
+        }
+        drop(index);
+        committer.open = Some(OpenSegment { file, generation, at: FIRST });
+        self.wake_keeper();
+        Ok(())
+    }
+
+    /// Changes the index as a durable batch says, and answers.
+    fn apply(&self, submissions: Vec<Submission>, meant: Vec<Meant>, segment: u32, base: u64) {
+        let mut answers = Vec::with_capacity(submissions.len());
+        let mut meant = meant.into_iter().peekable();
+        let mut index = self.index();
+        for (number, Submission { task, answer }) in submissions.into_iter().enumerate() {
+            let mine = std::iter::from_fn(|| meant.next_if(|meant| meant.submission == number));
+            let places =
+                mine.map(|meant| (meant.record, Place::new(segment, base + meant.at, meant.len)));
+            index.apply(task, places);
+            answers.extend(answer);
+        }
+        let unlinks = !index.unlinks.is_empty();
+        drop(index);
+        self.work.notify_one();
+        if unlinks {
+            self.wake_keeper();
+        }
+        for answer in answers {
+            // Who does not wait any more need not be told.
+            answer.send(Ok(())).unwrap_or_default();
+        }
+    }
+
+    /// Tells everybody that the batch is void; outcomes are kept for the next one.
+    fn fail(&self, submissions: Vec<Submission>, error: &CommitError) {
+        let lasting = matches!(error, CommitError::TooLarge { .. });
+        let mut again = Vec::new();
+        for submission in submissions {
+            match &submission.task {
+                Task::Settle { .. } if !lasting => again.push(submission),
+                Task::Settle { id, places, .. } => {
+                    self.give_back(*id, places.iter().copied());
+                    submission.answer(Err(error.clone()));
+                }
+                _ => submission.answer(Err(error.clone())),
+            }
+        }
+        self.gather.put_back(again);
+        self.report_failure(error);
+    }
+}
+
+/// Why a batch was not written.
+enum Failure {
+    /// It is to be tried in smaller parts.
+    Split,
+    /// The disk.
+    Commit(CommitError),
+}
+
+fn encode(batch: &mut Batch, submissions: &[Submission], meant: &mut Meant) {
+    let task = &submissions[meant.submission].task;
+    let label = |kind, id, version| Label { kind, flags: 0, id, version, size: 0 };
+    (meant.at, meant.len) = match (&meant.record, task) {
+        (Record::Message(_), Task::Accept(message)) => push_message(batch, message),
+        (Record::Message(report), Task::Settle { reports, .. }) => {
+            push_message(batch, &reports[*report])
+        }
+        (Record::State(state, version), Task::Settle { id, .. } | Task::Change { id, .. }) => {
+            let meta = serde_json::to_vec(state).expect("a state has a form in JSON");
+            batch.push(label(Kind::State, *id, *version), Part::new(&meta), Part::EMPTY)
+        }
+        (Record::Removed(version), Task::Settle { id, .. } | Task::Change { id, .. }) => {
+            batch.push(label(Kind::Removed, *id, *version), Part::EMPTY, Part::EMPTY)
+        }
+        (Record::Copied(place), Task::Copy(records)) => {
+            let Copied { id, kind, flags, version, size, meta, body, .. } = &records[*place];
+            let (id, kind, flags) = (*id, *kind, *flags);
+            let label = Label { kind, flags, id, version: *version, size: *size };
+            batch.push(label, Part::new(meta), Part::new(body))
+        }
+        _ => unreachable!("resolve() means only records of the task at hand"),
+    };
+}
+
+fn push_message(batch: &mut Batch, message: &NewMessage) -> (u64, u64) {
+    let (flags, body) = match &message.body {
+        NewBody::Memory(octets, crc) => (0, Part { octets, crc: *crc }),
+        NewBody::File(file) => (IN_FILE, Part::new(&file.checksums)),
+    };
+    let label =
+        Label { kind: Kind::Message, flags, id: message.id, version: 0, size: message.size };
+    batch.push(label, Part { octets: &message.meta, crc: message.meta_crc }, body)
+}
+
+/// The record for a message's next state: a snapshot, or its end if every recipient has reached
+/// its own. Nothing if the message is gone.
+fn next_state(
+    index: &Index,
+    staged: &mut HashMap<QueueId, Staged>,
+    id: QueueId,
+    change: impl FnOnce(&mut MessageState),
+) -> Option<Record> {
+    let slot = index.get(id)?;
+    let (mut state, version) = match staged.remove(&id) {
+        Some(Staged::Removed) => {
+            staged.insert(id, Staged::Removed);
+            return None;
+        }
+        Some(Staged::State(state, version)) => (state, version + 1),
+        None => (index.actives.get(id)?.state.clone(), slot.version + 1),
+    };
+    change(&mut state);
+    if state.is_done() {
+        staged.insert(id, Staged::Removed);
+        return Some(Record::Removed(version));
+    }
+    staged.insert(id, Staged::State(state.clone(), version));
+    Some(Record::State(state, version))
+}
+
+fn removal(index: &Index, staged: &mut HashMap<QueueId, Staged>, id: QueueId) -> Option<Record> {
+    let version = match staged.insert(id, Staged::Removed) {
+        Some(Staged::Removed) => return None,
+        Some(Staged::State(_, version)) => version + 1,
+        None => index.get(id)?.version + 1,
+    };
+    Some(Record::Removed(version))
+}
+
+impl Index {
+    /// Does what a task whose records are durable means.
+    fn apply(&mut self, task: Task, mut records: impl Iterator<Item = (Record, Place)>) {
+        match task {
+            Task::Accept(message) => {
+                if let Some((_, place)) = records.next() {
+                    self.accept(message, place);
+                }
+            }
+            Task::Settle { id, places, reports, .. } => {
+                let mut reports = reports.into_iter();
+                for (record, place) in records {
+                    if let Record::Message(_) = record {
+                        let report = reports.next().expect("each report has one record");
+                        self.accept(report, place);
+                    } else {
+                        self.change_state(id, record, place);
+                    }
+                }
+                if let Some(active) = self.actives.get_mut(id) {
+                    active.give_back(places);
+                }
+                self.relink_active(id);
+                self.actives.close_if_idle(id);
+            }
+            Task::Change { id, .. } => {
+                records.for_each(|(record, place)| self.change_state(id, record, place));
+                self.relink_active(id);
+            }
+            Task::Copy(copied) => {
+                for (record, to) in records {
+                    let Record::Copied(place) = record else { continue };
+                    let Copied { id, kind, from, .. } = &copied[place];
+                    match kind {
+                        Kind::Message => self.moved_record(*id, *from, to),
+                        Kind::State => self.moved_state(*id, *from, to),
+                        Kind::Removed => {
+                            self.segments.moved_grave(*id, from.segment, to.segment);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, message: NewMessage, place: Place) {
+        let NewMessage { id, envelope, body, size, plans, table, .. } = message;
+        self.insert(id, place, size);
+        let body = match body {
+            NewBody::Memory(octets, _) => Some(octets),
+            NewBody::File(mut file) => {
+                self.large.insert(id, file.keep());
+                None
+            }
+        };
+        if Arc::ptr_eq(&table, &self.table) {
+            self.relink(id, &plans, true);
+        } else {
+            let state = MessageState::fresh(&envelope);
+            let plans = plan(&self.table, &envelope, &state, |_| false);
+            self.relink(id, &plans, true);
+        }
+        self.actives.keep_fresh(id, envelope, body);
+    }
+
+    fn change_state(&mut self, id: QueueId, record: Record, place: Place) {
+        match record {
+            Record::State(state, version) => {
+                self.set_state(id, place, version, state.hold.is_some());
+                if let Some(active) = self.actives.get_mut(id) {
+                    active.state = state;
+                }
+            }
+            Record::Removed(_) => {
+                self.remove(id, place.segment);
+                self.actives.remove(id);
+            }
+            Record::Message(_) | Record::Copied(_) => {}
+        }
+    }
+
+    /// Makes the links of an open message what its state says.
+    pub(super) fn relink_active(&mut self, id: QueueId) {
+        let Self { actives, table, .. } = self;
+        let Some(plans) = Actives::get(actives, id).map(|active| {
+            plan(table, &active.envelope, &active.state, |place| active.leased[place])
+        }) else {
+            return;
+        };
+        self.relink(id, &plans, true);
+    }
+}

@@ -1,0 +1,420 @@
+//! The index: in memory, what is alive in the log and where.
+//!
+//! Compact on purpose: one slot of 72 octets per message, one link of 16 octets per route it waits
+//! on, and one entry in the route's due set. Addresses and outcomes stay on disk; they are in
+//! memory only while somebody leases the message ([`super::active`]).
+//!
+//! The index changes only after the batch that says so was synced. It also knows, for each
+//! segment, how much of it is alive and which removal records in it are still needed: a removal
+//! lives until every copy of its message was overwritten.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::recipient::MessageState;
+use smtpd_core::route::table::{RouteName, Table};
+
+use super::super::Pick;
+use super::active::Actives;
+use super::routes::Routes;
+use super::segments::Segments;
+
+/// A frame: segment, place and length, both in units of 8 octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) segment: u32,
+    at: u32,
+    len: u32,
+}
+
+impl Place {
+    /// The place of no frame.
+    pub(super) const NOWHERE: Self = Self { segment: u32::MAX, at: 0, len: 0 };
+
+    pub(super) fn new(segment: u32, at: u64, len: u64) -> Self {
+        let units = |octets: u64| u32::try_from(octets / 8).expect("segments are under 32 GiB");
+        Self { segment, at: units(at), len: units(len) }
+    }
+
+    pub(super) const fn at(self) -> u64 {
+        self.at as u64 * 8
+    }
+
+    pub(super) const fn len(self) -> u64 {
+        self.len as u64 * 8
+    }
+
+    pub(super) fn is_somewhere(self) -> bool {
+        self != Self::NOWHERE
+    }
+}
+
+/// One message.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// The message record.
+    pub(super) record: Place,
+    /// The state record of the highest version, if there is one.
+    pub(super) state: Place,
+    pub(super) version: u32,
+    pub(super) flags: u8,
+    /// Octets of the content.
+    pub(super) size: u64,
+    links: Links,
+}
+
+/// An operator holds the message.
+pub(super) const HELD: u8 = 1;
+
+#[derive(Debug)]
+enum Links {
+    One(Link),
+    Many(Box<[Link]>),
+}
+
+impl Links {
+    fn all(&self) -> &[Link] {
+        match self {
+            Self::One(link) => std::slice::from_ref(link),
+            Self::Many(links) => links,
+        }
+    }
+
+    fn all_mut(&mut self) -> &mut [Link] {
+        match self {
+            Self::One(link) => std::slice::from_mut(link),
+            Self::Many(links) => links,
+        }
+    }
+}
+
+/// A message on one of its routes.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    route: u32,
+    flags: u32,
+    /// When it is due there; [`NEVER`] while it is leased or held.
+    due: Timestamp,
+}
+
+const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
+/// The senders of all its waiting recipients were told of the delay.
+const TOLD: u32 = 1;
+/// An operator wants an attempt at `due`, whatever the schedule says.
+const WANTED: u32 = 2;
+
+/// What a link is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) route: RouteName,
+    pub(super) due: Option<Timestamp>,
+    pub(super) told: bool,
+}
+
+/// The links a message needs: one for each route with a recipient that waits.
+pub(super) fn plan(
+    table: &Table,
+    envelope: &Envelope,
+    state: &MessageState,
+    leased: impl Fn(usize) -> bool,
+) -> Vec<Plan> {
+    let mut plans: Vec<Plan> = Vec::with_capacity(1);
+    // Messages to thousands have few routes or few hits per route; a map pays only from here on.
+    let mut places: HashMap<RouteName, usize> = HashMap::new();
+    for (place, status) in state.recipients.iter().enumerate() {
+        let Some(to) = envelope.recipients.get(place) else { break };
+        if status.phase.is_end() {
+            continue;
+        }
+        let due = (state.hold.is_none() && !leased(place)).then_some(status.next_attempt);
+        let route = table.route_name(&to.mailbox);
+        let known = if plans.len() < 8 {
+            plans.iter().position(|plan| plan.route == route)
+        } else {
+            if places.is_empty() {
+                places.extend(plans.iter().enumerate().map(|(at, plan)| (plan.route.clone(), at)));
+            }
+            places.get(&route).copied()
+        };
+        if let Some(known) = known {
+            let plan = &mut plans[known];
+            plan.due = [plan.due, due].into_iter().flatten().min();
+            plan.told &= status.delay_told;
+        } else {
+            if !places.is_empty() {
+                places.insert(route.clone(), plans.len());
+            }
+            plans.push(Plan { route, due, told: status.delay_told });
+        }
+    }
+    plans
+}
+
+/// Everything that is alive.
+#[derive(Debug)]
+pub(super) struct Index {
+    by_id: BTreeMap<QueueId, u32>,
+    slots: Vec<Vec<Option<Slot>>>,
+    vacant: Vec<u32>,
+    pub(super) routes: Routes,
+    pub(super) segments: Segments,
+    pub(super) actives: Actives,
+    pub(super) table: Arc<Table>,
+    /// Messages up to this id wait to be sorted by a new table.
+    pub(super) unsorted: Option<QueueId>,
+    /// The files of large bodies, by their message.
+    pub(super) large: HashMap<QueueId, u64, foldhash::fast::RandomState>,
+    /// Files of large bodies whose message's removal is durable.
+    pub(super) unlinks: Vec<u64>,
+    pub(super) octets: u64,
+    pub(super) held: u64,
+    pub(super) damaged: u64,
+    /// False until everything stored before the start was read.
+    pub(super) recovered: bool,
+    pub(super) highest: QueueId,
+}
+
+const CHUNK: usize = 1024;
+
+impl Index {
+    pub(super) fn new(table: Arc<Table>) -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            routes: Routes::default(),
+            segments: Segments::default(),
+            actives: Actives::default(),
+            table,
+            unsorted: None,
+            large: HashMap::default(),
+            unlinks: Vec::new(),
+            octets: 0,
+            held: 0,
+            damaged: 0,
+            recovered: false,
+            highest: QueueId::from_u64(0),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn contains(&self, id: QueueId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    pub(super) fn get(&self, id: QueueId) -> Option<&Slot> {
+        let number = *self.by_id.get(&id)? as usize;
+        self.slots[number / CHUNK][number % CHUNK].as_ref()
+    }
+
+    fn get_mut(&mut self, id: QueueId) -> Option<&mut Slot> {
+        let number = *self.by_id.get(&id)? as usize;
+        self.slots[number / CHUNK][number % CHUNK].as_mut()
+    }
+
+    /// The ids after one, in order.
+    pub(super) fn ids_after(&self, after: Option<QueueId>) -> impl Iterator<Item = QueueId> + '_ {
+        let begin = after.map_or(QueueId::from_u64(0), QueueId::next);
+        self.by_id.range(begin..).map(|(id, _)| *id)
+    }
+
+    /// Adds a message without links.
+    pub(super) fn insert(&mut self, id: QueueId, record: Place, size: u64) {
+        let links = Links::Many(Box::default());
+        let slot = Slot { record, state: Place::NOWHERE, version: 0, flags: 0, size, links };
+        let number = match self.vacant.pop() {
+            Some(number) => number,
+            None => {
+                if self.slots.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+                    self.slots.push(Vec::with_capacity(CHUNK));
+                }
+                let full = (self.slots.len() - 1) * CHUNK;
+                let chunk = self.slots.last_mut().expect("a chunk was just made sure of");
+                chunk.push(None);
+                u32::try_from(full + chunk.len() - 1).expect("messages are fewer than 2^32")
+            }
+        };
+        self.slots[number as usize / CHUNK][number as usize % CHUNK] = Some(slot);
+        self.by_id.insert(id, number);
+        self.octets += size;
+        self.highest = self.highest.max(id);
+        self.segments.add_live(record);
+    }
+
+    /// Replaces a message's links. A wish of an operator for an early attempt is kept on routes
+    /// that stay.
+    pub(super) fn relink(&mut self, id: QueueId, plans: &[Plan], armed: bool) {
+        let Some(number) = self.by_id.get(&id).copied() else { return };
+        let slot = &mut self.slots[number as usize / CHUNK][number as usize % CHUNK];
+        let slot = slot.as_mut().expect("the map of ids names only slots in use");
+        let mut link = |plan: &Plan| {
+            let route = self.routes.join(&plan.route);
+            let old = slot.links.all().iter().find(|link| link.route == route);
+            let wanted = old.filter(|link| link.flags & WANTED != 0 && link.due != NEVER);
+            let told = if plan.told { TOLD } else { 0 };
+            match (plan.due, wanted) {
+                (Some(_), Some(old)) => Link { route, flags: told | WANTED, due: old.due },
+                (due, _) => Link { route, flags: told, due: due.unwrap_or(NEVER) },
+            }
+        };
+        let new = match plans {
+            [plan] => Links::One(link(plan)),
+            plans => Links::Many(plans.iter().map(link).collect()),
+        };
+        let old = std::mem::replace(&mut slot.links, new);
+        for link in old.all() {
+            if link.due != NEVER {
+                self.routes.disarm(link.route, link.due, id);
+            }
+        }
+        if armed {
+            for link in slot.links.all().iter().filter(|link| link.due != NEVER) {
+                self.routes.arm(link.route, link.due, id);
+            }
+        }
+        // Last, so that a route the message stays on is not forgotten in between.
+        old.all().iter().for_each(|link| self.routes.leave(link.route));
+    }
+
+    /// Puts the links of a message that was found during recovery into their due sets.
+    pub(super) fn arm(&mut self, id: QueueId) {
+        let Some(number) = self.by_id.get(&id).copied() else { return };
+        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_ref();
+        let slot = slot.expect("the map of ids names only slots in use");
+        for link in slot.links.all().iter().filter(|link| link.due != NEVER) {
+            self.routes.arm(link.route, link.due, id);
+        }
+    }
+
+    /// Has every link that is due some time due at `at`.
+    pub(super) fn want(&mut self, id: QueueId, at: Timestamp) {
+        let Some(number) = self.by_id.get(&id).copied() else { return };
+        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
+        let slot = slot.expect("the map of ids names only slots in use");
+        for link in slot.links.all_mut().iter_mut().filter(|link| link.due != NEVER) {
+            self.routes.disarm(link.route, link.due, id);
+            link.due = at;
+            link.flags |= WANTED;
+            self.routes.arm(link.route, at, id);
+        }
+    }
+
+    /// Keeps a message that cannot be read from ever being due.
+    pub(super) fn disarm(&mut self, id: QueueId) {
+        let Some(number) = self.by_id.get(&id).copied() else { return };
+        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
+        let slot = slot.expect("the map of ids names only slots in use");
+        for link in slot.links.all_mut().iter_mut().filter(|link| link.due != NEVER) {
+            self.routes.disarm(link.route, link.due, id);
+            link.due = NEVER;
+        }
+    }
+
+    /// When an operator wants the message tried on a route, if that was asked for.
+    pub(super) fn wanted(&self, id: QueueId, route: &RouteName) -> Option<Timestamp> {
+        let number = self.routes.number(route)?;
+        let links = self.get(id)?.links.all();
+        let link = links.iter().find(|link| link.route == number)?;
+        (link.flags & WANTED != 0 && link.due != NEVER).then_some(link.due)
+    }
+
+    /// The number of routes the message waits on, and the first of them.
+    pub(super) fn only_route(&self, id: QueueId) -> Option<&RouteName> {
+        match self.get(id)?.links.all() {
+            [link] => Some(self.routes.name(link.route)),
+            _ => None,
+        }
+    }
+
+    /// Up to `max` messages of a route that may be picked.
+    pub(super) fn candidates(&mut self, route: &RouteName, pick: Pick, max: usize) -> Vec<QueueId> {
+        let Some(number) = self.routes.number(route) else { return Vec::new() };
+        let Self { routes, by_id, slots, .. } = self;
+        routes.candidates(number, pick, max, |id| {
+            let Some(slot) = by_id.get(&id).map(|n| *n as usize) else { return true };
+            slots[slot / CHUNK][slot % CHUNK].as_ref().is_none_or(|slot| {
+                let links = slot.links.all();
+                links.iter().any(|link| link.route == number && link.flags & TOLD != 0)
+            })
+        })
+    }
+
+    /// Records where the state of a message now is.
+    pub(super) fn set_state(&mut self, id: QueueId, state: Place, version: u32, held: bool) {
+        let Some(slot) = self.get_mut(id) else { return };
+        let old = std::mem::replace(&mut slot.state, state);
+        slot.version = version;
+        let was_held = slot.flags & HELD != 0;
+        slot.flags = if held { slot.flags | HELD } else { slot.flags & !HELD };
+        self.held = self.held + u64::from(held) - u64::from(was_held);
+        self.segments.drop_live(old);
+        self.segments.add_live(state);
+    }
+
+    /// Forgets a message whose removal record stands in `grave`.
+    pub(super) fn remove(&mut self, id: QueueId, grave: u32) -> bool {
+        self.relink(id, &[], false);
+        let Some(number) = self.by_id.remove(&id) else { return false };
+        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].take();
+        let slot = slot.expect("the map of ids names only slots in use");
+        self.vacant.push(number);
+        self.octets -= slot.size;
+        self.held -= u64::from(slot.flags & HELD != 0);
+        self.unlinks.extend(self.large.remove(&id));
+        self.segments.drop_live(slot.record);
+        self.segments.drop_live(slot.state);
+        self.segments.bury(id, slot.record.segment, grave);
+        true
+    }
+
+    /// Follows a message record that was copied, if it is still the one that counts.
+    pub(super) fn moved_record(&mut self, id: QueueId, from: Place, to: Place) {
+        if let Some(slot) = self.get_mut(id)
+            && slot.record == from
+        {
+            slot.record = to;
+            self.segments.drop_live(from);
+            self.segments.add_live(to);
+            self.segments.moved_out(id, from.segment);
+        }
+    }
+
+    /// Follows a state record that was copied, if it is still the one that counts.
+    pub(super) fn moved_state(&mut self, id: QueueId, from: Place, to: Place) {
+        if let Some(slot) = self.get_mut(id)
+            && slot.state == from
+        {
+            slot.state = to;
+            self.segments.drop_live(from);
+            self.segments.add_live(to);
+        }
+    }
+
+    /// Takes a newer copy of a message record into account, found during recovery.
+    pub(super) fn second_copy(&mut self, id: QueueId, newer: Place) {
+        if let Some(slot) = self.get_mut(id) {
+            let older = std::mem::replace(&mut slot.record, newer);
+            self.segments.drop_live(older);
+            self.segments.add_live(newer);
+            self.segments.moved_out(id, older.segment);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_takes_the_room_the_design_allows() {
+        // A slot and its share of the map of ids; at most 120 octets together.
+        assert!(size_of::<Option<Slot>>() <= 80, "{}", size_of::<Option<Slot>>());
+        assert_eq!(size_of::<Link>(), 16);
+    }
+}

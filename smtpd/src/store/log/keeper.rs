@@ -1,0 +1,229 @@
+//! The keeper: everything the log does that nobody waits for.
+//!
+//! [`Log::keep_step`] does one small thing at a time, the most urgent first: a segment in reserve,
+//! the reading of old mail after a start, recycling, files of large bodies whose message is gone,
+//! mail to be sorted by a new table, compaction. A thread drives it in production; a simulation
+//! calls it when it likes.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use mailroot_common::id::QueueId;
+
+use super::super::CommitError;
+use super::Log;
+use super::compact::Compaction;
+use super::index::plan;
+use super::large;
+use super::read::Location;
+use super::recover::Recovery;
+use super::segment::{SegmentFile, SegmentHeader};
+use super::segments::Use;
+use crate::observe::Level;
+
+/// Spare segments wanted: one for the next batches, one in reserve.
+const SPARES: usize = 2;
+/// More are given back to the file system.
+const SPARES_MAX: usize = 3;
+/// How often the disk's room is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Messages sorted by a new table in one step.
+const SORT_CHUNK: usize = 256;
+
+/// What a step of the keeper came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Nothing to do, or nothing that can be done now.
+    Idle,
+    /// Something was done, and there may be more.
+    Done,
+    /// Records were handed in to be moved; the pace of that is bounded.
+    Copied,
+}
+
+/// What the keeper remembers from step to step.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    pub(super) recovery: Option<Recovery>,
+    pub(super) compaction: Compaction,
+    /// Files of large bodies up to this number were there before the start.
+    pub(super) old_large: u64,
+    looked: Option<Instant>,
+}
+
+impl Keeper {
+    pub(super) fn new(old_large: u64) -> Self {
+        let recovery = Some(Recovery::default());
+        Self { recovery, compaction: Compaction::default(), old_large, looked: None }
+    }
+}
+
+impl Log {
+    /// Does one thing that is due.
+    pub(super) fn keep_step(&self) -> Kept {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look_at_disk(&mut keeper);
+        if self.keep_spare() {
+            return Kept::Done;
+        }
+        if let Some(mut recovery) = keeper.recovery.take() {
+            if !self.recover_step(&mut recovery, keeper.old_large) {
+                keeper.recovery = Some(recovery);
+            }
+            return Kept::Done;
+        }
+        self.unlink_bodies();
+        if self.recycle_one() || self.sort_some() {
+            return Kept::Done;
+        }
+        self.compact_step(&mut keeper.compaction)
+    }
+
+    fn look_at_disk(&self, keeper: &mut Keeper) {
+        if keeper.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        keeper.looked = Some(Instant::now());
+        if let Ok(space) = self.disk.space(&self.settings.directory) {
+            self.free.store(space.free.as_u64(), Ordering::Relaxed);
+        }
+        // The next batch tells whether the trouble is over.
+        self.in_trouble.store(false, Ordering::Relaxed);
+    }
+
+    /// Makes a spare segment if one is missing; returns whether it did.
+    fn keep_spare(&self) -> bool {
+        let spares = self.index().segments.count(Use::Spare);
+        // Below the floor only the reserve is filled up: it is what lets the queue shrink.
+        let roomy = self.free().as_u64() > self.settings.min_free.as_u64();
+        spares < if roomy { SPARES } else { 1 } && self.make_spare().is_ok()
+    }
+
+    /// Makes a segment of zeros.
+    pub(super) fn make_spare(&self) -> Result<(), CommitError> {
+        let (number, size) = (self.index().segments.new_number(), self.settings.segment_size);
+        let made = SegmentFile::create(&self.disk, &self.settings.directory, number, size);
+        let file = made.map_err(|error| CommitError::from_io(&self.settings.directory, error))?;
+        self.index().segments.add(file, Use::Spare, 0);
+        Ok(())
+    }
+
+    /// Voids a segment in which nothing is needed any more, so that it can be written again.
+    fn recycle_one(&self) -> bool {
+        let (file, spares) = {
+            let mut index = self.index();
+            let sealed: Vec<u32> = index
+                .segments
+                .iter()
+                .filter(|s| s.usage == Use::Sealed)
+                .map(|s| s.file.number)
+                .collect();
+            let free = sealed.into_iter().find(|number| index.segments.is_free(*number));
+            let Some(segment) = free.and_then(|number| index.segments.get_mut(number)) else {
+                return false;
+            };
+            segment.usage = Use::Changing;
+            (Arc::clone(&segment.file), index.segments.count(Use::Spare))
+        };
+        let generation = self.new_generation();
+        let header = SegmentHeader {
+            in_use: false,
+            generation,
+            highest_id: self.index().highest,
+            previous: 0,
+            previous_end: 0,
+            void_batch: 0,
+            last_batch: 0,
+        };
+        let written = file.write_header(&header);
+        let mut index = self.index();
+        if let Err(error) = written {
+            // Which header stands is unknown, so nothing that depends on it may be forgotten.
+            index.segments.set_use(file.number, Use::Sealed);
+            drop(index);
+            self.report_failure(&CommitError::from_io(&file.path, error));
+            return false;
+        }
+        index.segments.recycled(file.number, generation);
+        if spares >= SPARES_MAX {
+            index.segments.remove(file.number);
+            drop(index);
+            // If the file stays, the next start finds a spare segment.
+            self.disk.unlink(&file.path).unwrap_or_default();
+        }
+        true
+    }
+
+    fn unlink_bodies(&self) {
+        let unlinks = std::mem::take(&mut self.index().unlinks);
+        for number in unlinks {
+            // If a file stays, the next start finds it and no record that names it.
+            self.disk.unlink(&large::path(self, number)).unwrap_or_default();
+        }
+    }
+
+    /// Gives some messages the routes of a new table; returns whether there were any left.
+    fn sort_some(&self) -> bool {
+        let chunk: Vec<QueueId> = {
+            let mut index = self.index();
+            let Some(from) = index.unsorted else { return false };
+            let chunk: Vec<QueueId> = index.ids_after(Some(from)).take(SORT_CHUNK).collect();
+            index.unsorted = chunk.last().copied();
+            chunk
+        };
+        for id in &chunk {
+            self.sort_one(*id);
+        }
+        self.work.notify_one();
+        !chunk.is_empty()
+    }
+
+    fn sort_one(&self, id: QueueId) {
+        let mut index = self.index();
+        index.actives.open_fresh(id);
+        if index.actives.get(id).is_some() {
+            index.relink_active(id);
+            index.actives.close_if_idle(id);
+            return;
+        }
+        let Some(location) = Location::of(&index, id) else { return };
+        drop(index);
+        let loaded = match location.load() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.set_aside(id, &error);
+                return;
+            }
+        };
+        let mut index = self.index();
+        if index.actives.get(id).is_some() {
+            index.relink_active(id);
+        } else if index.get(id).is_some_and(|slot| slot.version == loaded.version) {
+            let active = &loaded.active;
+            let plans = plan(&index.table, &active.envelope, &active.state, |_| false);
+            index.relink(id, &plans, true);
+        }
+        // A message that changed in between was linked by the new table already.
+    }
+
+    /// Copies damaged octets to where people find them.
+    pub(super) fn keep_damaged(&self, file: &SegmentFile, at: u64, len: u64) {
+        self.index().damaged += 1;
+        let line = self.journal.line(Level::Error, "log_damaged");
+        line.word("file", file.path.display()).word("at", at).word("octets", len).send();
+        let aside = self.settings.directory.join(super::open::DAMAGED);
+        let copy = || -> std::io::Result<()> {
+            let mut octets = vec![0; usize::try_from(len).map_err(std::io::Error::other)?];
+            file.file.read_exact_at(&mut octets, at)?;
+            self.disk.create_dir_all(&aside)?;
+            let name = format!("segment-{:06}-{at}", file.number);
+            let temporary = aside.join(format!(".{name}"));
+            self.disk.replace(&aside.join(name), &temporary, &octets)
+        };
+        if let Err(error) = copy() {
+            let line = self.journal.line(Level::Error, "damage_not_kept");
+            line.word("file", file.path.display()).word("error", error).send();
+        }
+    }
+}

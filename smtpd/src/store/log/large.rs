@@ -1,0 +1,226 @@
+//! Large bodies: a file of its own for each, written while the body arrives.
+//!
+//! The file holds the content and nothing else, so that it can be read without Mailroot. Its
+//! checksums, one for each block of 64 KiB, are kept in the message's record. The file is synced
+//! and its name made durable before the record is written; it is unlinked after the message's
+//! removal is durable. A file that no record names is removed at start.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+
+use super::super::{CommitError, ReadError};
+use super::Log;
+use super::record::{read_u32, read_u64};
+use crate::disk::{File, Open};
+use mailroot_common::id::QueueId;
+
+const BLOCK: usize = 64 << 10;
+/// What is written and read at once.
+const PIECE: usize = 4 * BLOCK;
+const PREFIX: &str = "body-";
+
+/// The number in a file name of a large body; nothing for other files.
+pub(super) fn number_of(name: &str) -> Option<u64> {
+    u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()
+}
+
+pub(super) fn path(log: &Log, number: u64) -> PathBuf {
+    log.settings.directory.join(format!("{PREFIX}{number:016x}"))
+}
+
+/// The number in the list of checksums of a record.
+pub(super) fn number_in(list: &[u8]) -> Option<u64> {
+    (list.len() >= 8).then(|| read_u64(list, 0))
+}
+
+/// A file of a large body. Dropped before a record names it, it is unlinked.
+#[derive(Debug)]
+pub(in super::super) struct Owned {
+    log: Arc<Log>,
+    number: u64,
+    kept: bool,
+}
+
+impl Owned {
+    fn path(&self) -> PathBuf {
+        path(&self.log, self.number)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// A record names the file: it stays.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if !self.kept {
+            // If this fails the next start finds the file, which no record names.
+            self.log.disk.unlink(&self.path()).unwrap_or_default();
+        }
+    }
+}
+
+/// A large body as it arrives.
+#[derive(Debug)]
+pub(in super::super) struct Writer {
+    owned: Owned,
+    file: Arc<File>,
+    piece: Vec<u8>,
+    at: u64,
+    checksums: Vec<u8>,
+}
+
+impl Writer {
+    pub(in super::super) async fn begin(log: Arc<Log>) -> Result<Self, CommitError> {
+        let number = log.new_large_number();
+        let owned = Owned { log, number, kept: false };
+        let (path, disk) = (owned.path(), owned.log.disk.clone());
+        let opened = blocking({
+            let path = path.clone();
+            move || disk.open(&path, Open::CreateNew)
+        });
+        let file = opened.await.map_err(|error| CommitError::from_io(&path, error))?;
+        let checksums = number.to_le_bytes().to_vec();
+        let piece = Vec::with_capacity(PIECE);
+        Ok(Self { owned, file: Arc::new(file), piece, at: 0, checksums })
+    }
+
+    pub(in super::super) async fn append(&mut self, octets: &[u8]) -> Result<(), CommitError> {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PIECE - self.piece.len()));
+            self.piece.extend_from_slice(now);
+            rest = later;
+            if self.piece.len() == PIECE {
+                self.write().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), CommitError> {
+        let (file, piece, at) = (Arc::clone(&self.file), std::mem::take(&mut self.piece), self.at);
+        self.at += piece.len() as u64;
+        let written = blocking(move || {
+            let sums: Vec<u8> =
+                piece.chunks(BLOCK).flat_map(|block| crc32c::crc32c(block).to_le_bytes()).collect();
+            file.write_all_at(&piece, at).map(|()| (piece, sums))
+        });
+        let (mut piece, sums) = written.await.map_err(|error| self.trouble(error))?;
+        piece.clear();
+        self.piece = piece;
+        self.checksums.extend_from_slice(&sums);
+        Ok(())
+    }
+
+    fn trouble(&self, error: io::Error) -> CommitError {
+        CommitError::from_io(&self.owned.path(), error)
+    }
+
+    pub(in super::super) async fn finish(mut self) -> Result<Finished, CommitError> {
+        if !self.piece.is_empty() {
+            self.write().await?;
+        }
+        let (file, log) = (Arc::clone(&self.file), Arc::clone(&self.owned.log));
+        let synced = blocking(move || {
+            file.sync_all()?;
+            log.disk.sync_dir(&log.settings.directory)
+        });
+        synced.await.map_err(|error| self.trouble(error))?;
+        Ok(Finished { owned: self.owned, size: self.at, checksums: self.checksums })
+    }
+}
+
+/// A large body that is durable, but that no record names yet.
+#[derive(Debug)]
+pub(in super::super) struct Finished {
+    pub(super) owned: Owned,
+    pub(in super::super) size: u64,
+    /// The number of the file and one CRC-32C for each block.
+    pub(in super::super) checksums: Vec<u8>,
+}
+
+impl Finished {
+    pub(super) fn keep(&mut self) -> u64 {
+        self.owned.keep();
+        self.owned.number()
+    }
+}
+
+/// Reads a large body piece by piece, each compared with its checksums before it is handed out.
+#[derive(Debug)]
+pub(in super::super) struct Reader {
+    id: QueueId,
+    path: PathBuf,
+    file: Arc<File>,
+    checksums: Arc<Vec<u8>>,
+    size: u64,
+    at: u64,
+    piece: Vec<u8>,
+}
+
+impl Reader {
+    /// Opens the file that a record's list of checksums names. Blocks.
+    pub(super) fn open(
+        log: &Log,
+        id: QueueId,
+        checksums: Vec<u8>,
+        size: u64,
+    ) -> Result<Self, ReadError> {
+        let damaged = || ReadError::Damaged { id, what: "its list of checksums" };
+        let number = number_in(&checksums).ok_or_else(damaged)?;
+        if (checksums.len() as u64 - 8) / 4 != size.div_ceil(BLOCK as u64) {
+            return Err(damaged());
+        }
+        let path = path(log, number);
+        let file = log
+            .disk
+            .open(&path, Open::Read)
+            .map_err(|source| ReadError::Read { path: path.clone(), source: Arc::new(source) })?;
+        let (file, checksums) = (Arc::new(file), Arc::new(checksums));
+        Ok(Self { id, path, file, checksums, size, at: 0, piece: Vec::new() })
+    }
+
+    pub(in super::super) async fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
+        if self.at >= self.size {
+            return Ok(None);
+        }
+        let len = usize::try_from(self.size - self.at).map_or(PIECE, |rest| rest.min(PIECE));
+        let first = usize::try_from(self.at).unwrap_or(usize::MAX) / BLOCK;
+        let (file, sums, at) = (Arc::clone(&self.file), Arc::clone(&self.checksums), self.at);
+        let mut piece = std::mem::take(&mut self.piece);
+        let read = blocking(move || {
+            piece.resize(len, 0);
+            file.read_exact_at(&mut piece, at)?;
+            let sound = piece.chunks(BLOCK).enumerate().all(|(place, block)| {
+                crc32c::crc32c(block) == read_u32(&sums, 8 + 4 * (first + place))
+            });
+            Ok((piece, sound))
+        });
+        let (piece, sound) = read.await.map_err(|source| ReadError::Read {
+            path: self.path.clone(),
+            source: Arc::new(source),
+        })?;
+        if !sound {
+            return Err(ReadError::Damaged { id: self.id, what: "its content" });
+        }
+        self.at += len as u64;
+        self.piece = piece;
+        Ok(Some(&self.piece))
+    }
+}
+
+/// Does something with the disk where it holds nobody up.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.map_err(io::Error::other)?
+}

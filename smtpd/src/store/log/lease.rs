@@ -1,0 +1,175 @@
+//! Leases of the log: due mail found in the index, read where it is not at hand, handed out.
+//!
+//! A lease is in memory only: after a crash everything is due again. Two leases never have the same
+//! recipient; recipients of one message on different routes are leased and settled apart, and each
+//! settlement is applied to the state as it then is.
+
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::route::table::RouteName;
+use tokio::task::spawn_blocking;
+
+use super::super::lease::{Holder, Lease};
+use super::super::{Changes, CommitError, Draft, NextDue, Pick, ReadError, RouteCount};
+use super::Log;
+use super::commit::Task;
+use super::index::Index;
+use super::read::{Loaded, Location};
+
+impl Log {
+    pub(in super::super) fn next_due(&self, now: Timestamp) -> NextDue {
+        self.index().routes.next_due(now)
+    }
+
+    pub(in super::super) fn name_again(&self, route: &RouteName) {
+        if self.index().routes.name_again(route) {
+            self.work.notify_one();
+        }
+    }
+
+    pub(in super::super) fn routes(&self) -> Vec<RouteCount> {
+        self.index().routes.counts()
+    }
+
+    pub(in super::super) async fn lease(
+        self: &Arc<Self>,
+        route: &RouteName,
+        pick: Pick,
+        now: Timestamp,
+        max: usize,
+    ) -> Result<Vec<Lease>, ReadError> {
+        let (ids, missing) = self.look(route, pick, max);
+        let asked = ids.len();
+        let loaded = if missing.is_empty() {
+            Vec::new()
+        } else {
+            let log = Arc::clone(self);
+            spawn_blocking(move || log.load_all(&missing)).await.unwrap_or_default()
+        };
+        let leases = self.hand_out(route, pick, now, &ids, loaded);
+        if asked < max && matches!(pick, Pick::Due(_)) {
+            self.name_again(route);
+        }
+        Ok(leases)
+    }
+
+    /// The messages that may be leased, and those of them that have to be read first.
+    fn look(&self, route: &RouteName, pick: Pick, max: usize) -> (Vec<QueueId>, Vec<Location>) {
+        let mut index = self.index();
+        let ids = index.candidates(route, pick, max);
+        let missing = ids
+            .iter()
+            .filter(|id| !index.actives.is_at_hand(**id))
+            .filter_map(|id| Location::of(&index, *id))
+            .collect();
+        (ids, missing)
+    }
+
+    /// Reads messages. One that cannot be read is set aside, so that it does not come up again.
+    fn load_all(&self, missing: &[Location]) -> Vec<(QueueId, Loaded)> {
+        let mut loaded = Vec::with_capacity(missing.len());
+        for location in missing {
+            match location.load() {
+                Ok(found) => loaded.push((location.id, found)),
+                Err(error) => self.set_aside(location.id, &error),
+            }
+        }
+        loaded
+    }
+
+    fn hand_out(
+        self: &Arc<Self>,
+        route: &RouteName,
+        pick: Pick,
+        now: Timestamp,
+        ids: &[QueueId],
+        loaded: Vec<(QueueId, Loaded)>,
+    ) -> Vec<Lease> {
+        let mut index = self.index();
+        for (id, Loaded { version, active }) in loaded {
+            // If the message changed while it was read, it comes up again.
+            if index.get(id).is_some_and(|slot| slot.version == version) {
+                index.actives.open(id, active);
+            }
+        }
+        ids.iter().filter_map(|id| self.lease_one(&mut index, route, pick, now, *id)).collect()
+    }
+
+    fn lease_one(
+        self: &Arc<Self>,
+        index: &mut Index,
+        route: &RouteName,
+        pick: Pick,
+        now: Timestamp,
+        id: QueueId,
+    ) -> Option<Lease> {
+        let size = index.get(id)?.size;
+        let wanted = index.wanted(id, route).is_some_and(|at| at <= now);
+        let table = Arc::clone(&index.table);
+        let active = index.actives.open_fresh(id)?;
+        let mut due = Vec::new();
+        let held = active.state.hold.is_some();
+        for (place, status) in active.state.recipients.iter().enumerate() {
+            let free = !held && !status.phase.is_end() && !active.leased[place];
+            let picked = match pick {
+                Pick::Due(now) => wanted || status.next_attempt <= now,
+                Pick::Aged(before) => active.envelope.accepted_at < before,
+                Pick::Untold(before) => active.envelope.accepted_at < before && !status.delay_told,
+            };
+            let to = &active.envelope.recipients[place].mailbox;
+            if free && picked && table.route_name(to) == *route {
+                due.push((place, status.clone()));
+            }
+        }
+        for (place, _) in &due {
+            active.leased[*place] = true;
+        }
+        let (envelope, body) = (Arc::clone(&active.envelope), active.body.clone());
+        index.relink_active(id);
+        if due.is_empty() {
+            index.actives.close_if_idle(id);
+            return None;
+        }
+        Some(Lease { id, envelope, due, size, holder: Holder::Log(Arc::clone(self), body) })
+    }
+
+    pub(in super::super) fn give_back(&self, id: QueueId, places: impl Iterator<Item = usize>) {
+        let mut index = self.index();
+        if let Some(active) = index.actives.get_mut(id) {
+            active.give_back(places);
+            index.relink_active(id);
+            index.actives.close_if_idle(id);
+        }
+        drop(index);
+        self.work.notify_one();
+    }
+
+    pub(in super::super) async fn settle(
+        self: &Arc<Self>,
+        lease: &Lease,
+        changes: Changes,
+        reports: Vec<(QueueId, Draft)>,
+    ) -> Result<(), CommitError> {
+        let mut prepared = Vec::with_capacity(reports.len());
+        for (id, draft) in reports {
+            match self.prepare(id, draft).await {
+                Ok(message) => prepared.push(message),
+                Err(error) => {
+                    self.give_back(lease.id, lease.places());
+                    return Err(error);
+                }
+            }
+        }
+        let places = lease.places().collect();
+        let task = Task::Settle { id: lease.id, places, changes, reports: prepared };
+        let answer = self.gather.submit(task)?;
+        answer.await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    pub(in super::super) fn settle_later(&self, lease: &Lease, changes: Changes) {
+        let places = lease.places().collect();
+        self.gather.ride(Task::Settle { id: lease.id, places, changes, reports: Vec::new() });
+    }
+}

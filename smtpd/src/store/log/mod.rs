@@ -1,0 +1,315 @@
+//! The store on disk: a log of segments and an index in memory.
+//!
+//! Mail is written once, in order. A message, every change of its state and its end are records
+//! ([`record`]) in segments ([`segment`]); what gathers while one batch is synced is the next batch
+//! ([`commit`], [`committer`]). The index ([`index`], [`routes`], [`segments`]) says what is alive,
+//! where, and when it is due. At start the segments are read ([`recover`], [`scan`]) while new mail
+//! is taken already; a thread in the background ([`keeper`], [`compact`]) prepares, empties and
+//! recycles segments.
+//!
+//! Lock order: committer, index, gather. No lock is held across a wait, the index not across disk.
+
+mod active;
+mod change;
+mod commit;
+mod committer;
+mod compact;
+mod index;
+mod keeper;
+mod large;
+mod lease;
+mod open;
+mod read;
+mod record;
+mod recover;
+mod routes;
+mod scan;
+mod segment;
+mod segments;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mailroot_common::id::QueueId;
+use mailroot_common::units::ByteSize;
+use smtpd_core::route::table::Table;
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
+
+use self::commit::{Gather, NewMessage, Task};
+use self::committer::{Committer, Progress};
+use self::index::Index;
+use self::keeper::{Keeper, Kept};
+use super::guard::AbortOnUnwind;
+use super::{Body, CommitError, Counts, Draft};
+use crate::clock::Clock;
+use crate::disk::{Disk, File};
+use crate::observe::{Level, Log as Journal};
+
+pub(super) use self::change::Opened;
+pub(super) use self::large::{
+    Finished as LargeFile, Reader as LargeReader, Writer as LargeFileWriter,
+};
+pub use self::open::OpenError;
+
+/// What a store on disk is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The `Queue` directory.
+    pub directory: PathBuf,
+    /// Octets of one segment: [`Settings::SEGMENT_SIZE`], less in tests.
+    pub segment_size: u64,
+    /// New mail is refused while the disk has less room than this.
+    pub min_free: ByteSize,
+    /// Who opens the store, for whoever finds it locked: such as `smtpd, server default`.
+    pub holder: String,
+}
+
+impl Settings {
+    /// The size of a segment unless somebody knows better.
+    pub const SEGMENT_SIZE: u64 = 64 << 20;
+    /// The smallest size that works: a few records.
+    pub const SEGMENT_SIZE_MIN: u64 = 64 << 10;
+}
+
+/// The store on disk.
+#[derive(Debug)]
+pub struct Log {
+    settings: Settings,
+    disk: Disk,
+    journal: Journal,
+    work: Arc<Notify>,
+    clock: Clock,
+    table: ArcSwap<Table>,
+    gather: Gather,
+    committer: Mutex<Committer>,
+    index: Mutex<Index>,
+    keeper: Mutex<Keeper>,
+    recovered: watch::Sender<bool>,
+    /// The generation the next header gets.
+    generation: AtomicU64,
+    /// The number the next file of a large body gets.
+    large: AtomicU64,
+    /// Octets free on the disk when it was last looked.
+    free: AtomicU64,
+    /// The disk refused the last batch.
+    in_trouble: AtomicBool,
+    bell: Bell,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held open for its lock.
+    _lock: File,
+}
+
+/// Wakes the keeper.
+#[derive(Debug, Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    heard: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.heard.notify_one();
+    }
+
+    /// Waits until it rings, at most `patience`.
+    fn wait(&self, patience: Duration) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.heard.wait_timeout_while(rung, patience, |rung| !*rung);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
+    }
+}
+
+/// How long the committer waits before it tries a disk again that refused.
+const TROUBLE_PAUSE: Duration = Duration::from_millis(100);
+/// How long compaction rests after each 256 KiB.
+const COPY_PAUSE: Duration = Duration::from_millis(8);
+/// How often the keeper looks around when nothing wakes it.
+const KEEPER_PAUSE: Duration = Duration::from_millis(500);
+
+impl Log {
+    /// Runs the committer and the keeper on threads of their own.
+    pub(super) fn start(self: &Arc<Self>) -> std::io::Result<()> {
+        let (committing, keeping) = (Arc::clone(self), Arc::clone(self));
+        let committer = std::thread::Builder::new().name("store-commit".into());
+        let keeper = std::thread::Builder::new().name("store-keep".into());
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.push(committer.spawn(move || committing.run_committer())?);
+        threads.push(keeper.spawn(move || keeping.run_keeper())?);
+        Ok(())
+    }
+
+    fn run_committer(&self) {
+        let _guard = AbortOnUnwind;
+        while self.gather.wait() {
+            if self.commit_step() == Progress::Failed {
+                if self.gather.is_closed() {
+                    // The disk refuses even now; what could not be recorded is tried again after
+                    // the next start.
+                    break;
+                }
+                std::thread::sleep(TROUBLE_PAUSE);
+            }
+        }
+    }
+
+    fn run_keeper(&self) {
+        let _guard = AbortOnUnwind;
+        while !self.gather.is_closed() {
+            match self.keep_step() {
+                Kept::Idle => self.bell.wait(KEEPER_PAUSE),
+                Kept::Done => {}
+                Kept::Copied => std::thread::sleep(COPY_PAUSE),
+            }
+        }
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(|_| abort_poisoned())
+    }
+
+    fn committer(&self) -> MutexGuard<'_, Committer> {
+        self.committer.lock().unwrap_or_else(|_| abort_poisoned())
+    }
+
+    fn wake_keeper(&self) {
+        self.bell.ring();
+    }
+
+    fn new_generation(&self) -> u64 {
+        self.generation.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn new_large_number(&self) -> u64 {
+        self.large.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn report_failure(&self, error: &CommitError) {
+        // Once per trouble, not once per message.
+        if !self.in_trouble.swap(true, Ordering::Relaxed) {
+            self.journal.line(Level::Error, "store_failed").word("error", error).send();
+        }
+        self.wake_keeper();
+    }
+
+    pub(super) fn free(&self) -> ByteSize {
+        ByteSize::bytes(self.free.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.free() >= self.settings.min_free && !self.in_trouble.load(Ordering::Relaxed)
+    }
+
+    fn check_room(&self) -> Result<(), CommitError> {
+        let (free, floor) = (self.free(), self.settings.min_free);
+        if free < floor {
+            return Err(CommitError::Low { path: self.settings.directory.clone(), free, floor });
+        }
+        Ok(())
+    }
+
+    /// The largest body that is kept in a record.
+    const fn inline_max(&self) -> u64 {
+        let quarter = self.settings.segment_size / 4;
+        let usual = Body::MEMORY_MAX as u64;
+        if quarter < usual { quarter } else { usual }
+    }
+
+    pub(super) async fn commit(
+        self: &Arc<Self>,
+        id: QueueId,
+        draft: Draft,
+    ) -> Result<(), CommitError> {
+        self.check_room()?;
+        let message = self.prepare(id, draft).await?;
+        if self.index().contains(id) {
+            return Err(CommitError::Duplicate { id });
+        }
+        let answer = self.gather.submit(Task::Accept(message))?;
+        answer.await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// Gets a message ready for the committer: writes a body out that is too large for a record.
+    async fn prepare(
+        self: &Arc<Self>,
+        id: QueueId,
+        mut draft: Draft,
+    ) -> Result<NewMessage, CommitError> {
+        if let Body::Memory(octets) = &draft.body
+            && octets.len() as u64 > self.inline_max()
+        {
+            let mut writer = super::LargeBodyWriter::file(Arc::clone(self)).await?;
+            writer.append(octets).await?;
+            draft.body = Body::File(writer.finish().await?);
+        }
+        let message = NewMessage::new(id, draft, self.table.load_full());
+        let message = message.ok_or(CommitError::Foreign { id })?;
+        let limit = self.settings.segment_size - segment::FIRST;
+        match message.cost() {
+            octets if octets > limit => Err(CommitError::TooLarge { octets, limit }),
+            _ => Ok(message),
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let index = self.index();
+        Counts {
+            messages: index.len() as u64,
+            octets: index.octets,
+            held: index.held,
+            active: index.actives.leased(),
+            damaged: index.damaged,
+            recovering: !index.recovered || index.unsorted.is_some(),
+        }
+    }
+
+    pub(super) fn highest_id(&self) -> QueueId {
+        self.index().highest
+    }
+
+    pub(super) fn set_table(&self, table: Arc<Table>) {
+        self.table.store(Arc::clone(&table));
+        let mut index = self.index();
+        index.table = table;
+        index.unsorted = Some(QueueId::from_u64(0));
+        drop(index);
+        self.wake_keeper();
+    }
+
+    /// Waits until everything stored before the start was read.
+    pub(super) async fn wait_recovered(&self) {
+        let mut told = self.recovered.subscribe();
+        let done = told.wait_for(|done| *done).await;
+        debug_assert!(done.is_ok(), "the sender lives as long as the store does");
+    }
+
+    /// Takes nothing more, and lets the threads end when everything handed in is written.
+    pub(super) fn shut(&self) {
+        self.gather.close();
+        self.bell.ring();
+    }
+
+    pub(super) async fn close(self: &Arc<Self>) {
+        self.shut();
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let joined = spawn_blocking(move || {
+            for thread in threads {
+                // A panic in one of them has ended the process already.
+                thread.join().unwrap_or_default();
+            }
+        });
+        joined.await.unwrap_or_default();
+    }
+}
+
+/// The index of a store that panicked cannot be trusted: the process ends and recovery makes a
+/// new one.
+fn abort_poisoned() -> ! {
+    std::process::abort()
+}

@@ -1,0 +1,271 @@
+//! Recovery: reads what was stored before the start, segment by segment, oldest use first.
+//!
+//! New mail is accepted meanwhile; old mail is found by and by but is not due before the last
+//! segment was read, because only then the highest version of each message is known. Versions
+//! decide, not the order of records: compaction and removal leave older records behind anywhere.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::recipient::MessageState;
+
+use super::Log;
+use super::index::{Index, Place, Plan, plan};
+use super::large;
+use super::read::Location;
+use super::record::{HEADER, IN_FILE, Kind};
+use super::scan::{Sound, Step, Walk, Window};
+use super::segment::SegmentFile;
+use super::segments::Use;
+use crate::observe::Level;
+
+/// Records applied to the index at once.
+const CHUNK: usize = 512;
+
+/// What recovery knows beyond the index.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    /// Removed messages, with the segment of the removal.
+    removed: HashMap<QueueId, u32, foldhash::fast::RandomState>,
+    /// States of messages not met yet.
+    early: HashMap<QueueId, State, foldhash::fast::RandomState>,
+    /// Messages whose links need envelope and state together.
+    unlinked: HashSet<QueueId, foldhash::fast::RandomState>,
+    messages: u64,
+}
+
+/// What a record found says.
+enum Found {
+    Message { size: u64, plans: Vec<Plan>, large: Option<u64> },
+    State(State),
+    Removed,
+}
+
+/// A state record, and what links are made from if there is only one.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    version: u32,
+    place: Place,
+    held: bool,
+    /// When the first waiting recipient is due.
+    due: Option<mailroot_common::units::Timestamp>,
+    told: bool,
+}
+
+impl Log {
+    /// Reads one segment, or finishes; returns whether recovery is over.
+    pub(super) fn recover_step(&self, recovery: &mut Recovery, old_large: u64) -> bool {
+        let next = {
+            let index = self.index();
+            let unread = index.segments.iter().filter(|segment| segment.usage == Use::Unread);
+            let oldest = unread.min_by_key(|segment| segment.generation);
+            oldest.map(|segment| (Arc::clone(&segment.file), segment.generation, segment.end))
+        };
+        let Some((file, generation, end)) = next else {
+            self.finish_recovery(recovery, old_large);
+            return true;
+        };
+        if let Err(error) = self.read_segment(recovery, &file, generation, end) {
+            // Its mail is not lost, only not known: the file is left as it is for the next start.
+            let line = self.journal.line(Level::Error, "segment_unread");
+            line.word("file", file.path.display()).word("error", error).send();
+            let mut index = self.index();
+            index.damaged += 1;
+            index.segments.set_use(file.number, Use::Changing);
+        } else {
+            self.index().segments.set_use(file.number, Use::Sealed);
+        }
+        false
+    }
+
+    fn read_segment(
+        &self,
+        recovery: &mut Recovery,
+        file: &SegmentFile,
+        generation: u64,
+        end: Option<u64>,
+    ) -> io::Result<()> {
+        let mut window = Window::new(file)?;
+        let mut walk = Walk::new(window.len(), generation, end);
+        let mut found = Vec::with_capacity(CHUNK);
+        loop {
+            match walk.next(&mut window)? {
+                Step::Frame(frame) => match self.understand(&mut window, &frame)? {
+                    Some(record) => found.push((frame, record)),
+                    None => self.keep_damaged(file, frame.at, frame.header.frame_len()),
+                },
+                Step::Damage { at, len } => self.keep_damaged(file, at, len),
+                Step::End => break,
+            }
+            if found.len() == CHUNK {
+                recovery.apply(&mut self.index(), file.number, &mut found);
+            }
+        }
+        recovery.apply(&mut self.index(), file.number, &mut found);
+        Ok(())
+    }
+
+    /// Reads the meta of a record; nothing if it makes no sense.
+    fn understand(&self, window: &mut Window, frame: &Sound) -> io::Result<Option<Found>> {
+        let header = frame.header;
+        Ok(match header.kind {
+            Kind::Removed => Some(Found::Removed),
+            Kind::State => {
+                let Ok(state) = serde_json::from_slice::<MessageState>(window.meta(frame)?) else {
+                    return Ok(None);
+                };
+                let waiting = || state.recipients.iter().filter(|one| !one.phase.is_end());
+                let due = waiting().map(|status| status.next_attempt).min();
+                Some(Found::State(State {
+                    version: header.version,
+                    place: Place::NOWHERE,
+                    held: state.hold.is_some(),
+                    due: due.filter(|_| state.hold.is_none()),
+                    told: waiting().all(|status| status.delay_told),
+                }))
+            }
+            Kind::Message => {
+                let Ok(envelope) = serde_json::from_slice::<Envelope>(window.meta(frame)?) else {
+                    return Ok(None);
+                };
+                let fresh = MessageState::fresh(&envelope);
+                let plans = plan(&self.table.load(), &envelope, &fresh, |_| false);
+                let large = if header.flags & IN_FILE == 0 {
+                    None
+                } else {
+                    let at = frame.at + HEADER as u64 + u64::from(header.meta_len);
+                    large::number_in(window.at(at, 8)?)
+                };
+                Some(Found::Message { size: header.size, plans, large })
+            }
+        })
+    }
+
+    fn finish_recovery(&self, recovery: &mut Recovery, old_large: u64) {
+        for id in std::mem::take(&mut recovery.unlinked) {
+            self.link(id);
+        }
+        let mut after = None;
+        loop {
+            let mut index = self.index();
+            let chunk: Vec<QueueId> = index.ids_after(after).take(CHUNK).collect();
+            let Some(last) = chunk.last() else { break };
+            after = Some(*last);
+            chunk.iter().for_each(|id| index.arm(*id));
+        }
+        self.remove_orphans(old_large);
+        let mut index = self.index();
+        index.recovered = true;
+        let (messages, damaged) = (index.len(), index.damaged);
+        drop(index);
+        *recovery = Recovery::default();
+        self.recovered.send_replace(true);
+        self.work.notify_one();
+        let line = self.journal.line(Level::Info, "queue_read");
+        line.word("messages", messages).word("damaged", damaged).send();
+    }
+
+    /// Makes the links of a message from its envelope and its state.
+    fn link(&self, id: QueueId) {
+        let Some(location) = Location::of(&self.index(), id) else { return };
+        match location.load() {
+            Ok(loaded) => {
+                let mut index = self.index();
+                let active = &loaded.active;
+                let plans = plan(&index.table, &active.envelope, &active.state, |_| false);
+                index.relink(id, &plans, false);
+            }
+            Err(error) => self.set_aside(id, &error),
+        }
+    }
+
+    /// Unlinks files of large bodies that no record names: they were being written when the
+    /// process ended, or their message was removed and its file not yet.
+    fn remove_orphans(&self, old_large: u64) {
+        // A segment that could not be read may name any of them.
+        if self.index().segments.count(Use::Changing) > 0 {
+            return;
+        }
+        let named: HashSet<u64> = self.index().large.values().copied().collect();
+        let names = self.disk.list(&self.settings.directory).unwrap_or_default();
+        for number in names.iter().filter_map(|name| large::number_of(name.to_str()?)) {
+            if number <= old_large && !named.contains(&number) {
+                self.disk.unlink(&large::path(self, number)).unwrap_or_default();
+            }
+        }
+    }
+}
+
+impl Recovery {
+    fn apply(&mut self, index: &mut Index, segment: u32, found: &mut Vec<(Sound, Found)>) {
+        for (frame, record) in found.drain(..) {
+            let id = frame.header.id;
+            let place = Place::new(segment, frame.at, frame.header.frame_len());
+            index.highest = index.highest.max(id);
+            match record {
+                Found::Message { size, plans, large } => {
+                    self.message(index, id, place, size, &plans);
+                    if index.contains(id) {
+                        index.large.extend(large.map(|number| (id, number)));
+                    }
+                }
+                Found::State(state) => self.state(index, id, State { place, ..state }),
+                Found::Removed => self.removal(index, id, segment),
+            }
+        }
+    }
+
+    fn message(&mut self, index: &mut Index, id: QueueId, place: Place, size: u64, plans: &[Plan]) {
+        if let Some(grave) = self.removed.get(&id) {
+            index.segments.found_buried(id, place.segment, *grave);
+        } else if index.contains(id) {
+            index.second_copy(id, place);
+        } else {
+            self.messages += 1;
+            index.insert(id, place, size);
+            index.relink(id, plans, false);
+            if let Some(state) = self.early.remove(&id) {
+                self.state(index, id, state);
+            }
+        }
+    }
+
+    fn state(&mut self, index: &mut Index, id: QueueId, state: State) {
+        if self.removed.contains_key(&id) {
+            return;
+        }
+        let Some(slot) = index.get(id) else {
+            if self.early.get(&id).is_none_or(|known| known.version <= state.version) {
+                self.early.insert(id, state);
+            }
+            return;
+        };
+        // Equal versions are copies of one record; the later copy is the one that stays.
+        if state.version < slot.version {
+            return;
+        }
+        index.set_state(id, state.place, state.version, state.held);
+        match index.only_route(id).cloned() {
+            Some(route) => {
+                let plan = Plan { route, due: state.due, told: state.told };
+                index.relink(id, &[plan], false);
+            }
+            None => {
+                self.unlinked.insert(id);
+            }
+        }
+    }
+
+    fn removal(&mut self, index: &mut Index, id: QueueId, segment: u32) {
+        if let Some(before) = self.removed.insert(id, segment) {
+            index.segments.moved_grave(id, before, segment);
+            return;
+        }
+        self.early.remove(&id);
+        self.unlinked.remove(&id);
+        index.remove(id, segment);
+    }
+}
