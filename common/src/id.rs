@@ -122,6 +122,12 @@ impl QueueId {
         Self::from_u64(millis << 18)
     }
 
+    /// The moment it was made, in milliseconds since 1970.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0 >> 18
+    }
+
     /// The id after this one.
     #[must_use]
     pub const fn next(self) -> Self {

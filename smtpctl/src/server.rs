@@ -152,7 +152,7 @@ fn for_people(detail: &ServerDetail, shape: &Shape) -> String {
     line("listen", &server.listen.join(", "));
     line("file", &detail.file);
     line("mail root", &server.mail_root);
-    for name in ["queue", "retry", "held", "in_doubt", "oldest", "badmail", "in", "out"] {
+    for name in ["queue", "retry", "held", "oldest", "badmail", "in", "out"] {
         if let Some(column) = Server::COLUMNS.iter().find(|column| column.name == name) {
             let value = (column.cell)(server).for_people(shape.now, shape.time, shape.utc);
             line(&name.replace('_', " "), &value);

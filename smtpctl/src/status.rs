@@ -125,7 +125,6 @@ impl Row for Server {
         Column::always("queue", |it| Cell::Count(it.queue.messages)),
         Column::wide("retry", |it| Cell::Count(it.queue.retry)),
         Column::wide("held", |it| Cell::Count(it.queue.held)),
-        Column::wide("in_doubt", |it| Cell::Count(it.queue.in_doubt)),
         Column::wide("size", |it| Cell::Size(it.queue.bytes)),
         Column::wide("oldest", |it| it.queue.oldest_at.map_or(Cell::Nothing, Cell::Ago)),
         Column::wide("badmail", |it| Cell::Count(it.badmail)),

@@ -93,7 +93,7 @@ fn open_log(args: &Args, loaded: &Loaded, clock: &Clock) -> Result<Log, LogError
 fn runtime(loaded: &Loaded) -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Auto::Count(threads) = loaded.service.service.threads {
-        builder.worker_threads(usize::try_from(threads).unwrap_or(1));
+        builder.worker_threads(usize::from(threads));
     }
     builder.thread_name("smtpd").enable_all().build()
 }

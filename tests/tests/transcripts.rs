@@ -94,7 +94,8 @@ fn postfix_answers_alike_but_for_the_differences_that_are_listed() {
 
 #[test]
 fn the_machine_plays_every_transcript_too() {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../smtpd/core/src/smtp/server/tests.rs");
+    let tests =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../smtpd/core/src/smtp/server/tests.rs");
     let tests = fs::read_to_string(tests).unwrap();
     for transcript in Transcript::all() {
         let name = format!("    \"{}\"\n", transcript.name);

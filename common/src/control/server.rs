@@ -95,9 +95,6 @@ pub struct QueueCounts {
     pub retry: u64,
     /// Those held by an operator.
     pub held: u64,
-    /// Those with a recipient whose last attempt ended without an answer.
-    #[serde(default)]
-    pub in_doubt: u64,
     /// Octets of all messages.
     #[serde(default)]
     pub bytes: u64,

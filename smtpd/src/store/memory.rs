@@ -368,8 +368,10 @@ impl Memory {
     pub(super) fn counts(&self) -> Counts {
         let inner = self.lock();
         let mut counts = Counts::default();
-        for stored in inner.messages.values() {
+        for (id, stored) in &inner.messages {
             counts.messages += 1;
+            counts.oldest = counts.oldest.into_iter().chain([*id]).min();
+            counts.tried += u64::from(stored.state.recipients.iter().any(|s| s.attempts > 0));
             counts.octets += stored.body.len() as u64;
             counts.held += u64::from(stored.state.hold.is_some());
             counts.active += u64::from(stored.leased.contains(&true));

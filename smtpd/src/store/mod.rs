@@ -87,6 +87,10 @@ pub struct Counts {
     pub octets: u64,
     /// Messages an operator holds back.
     pub held: u64,
+    /// Messages of which something became already, such as a failed attempt.
+    pub tried: u64,
+    /// The oldest message.
+    pub oldest: Option<QueueId>,
     /// Messages of which an attempt is being made.
     pub active: u64,
     /// Messages set aside or records skipped because they were damaged.
@@ -327,6 +331,14 @@ impl Store {
         match self {
             Self::Log(log) => log.highest_id(),
             Self::Memory(memory) => memory.highest_id(),
+        }
+    }
+
+    /// Waits until a batch and a look at the index would have their turn.
+    pub fn wait_for_turn(&self) {
+        match self {
+            Self::Log(log) => log.wait_for_turn(),
+            Self::Memory(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use mailroot_common::config::{DomainEntry, DomainKind, DomainRoute, Profile, ServerConfig};
 use mailroot_common::control::{self, Direction, QueueCounts, ServerDetail, Session, Setting};
+use mailroot_common::units::Timestamp;
 
 use super::{VirtualServer, rules};
 
@@ -36,11 +37,10 @@ impl VirtualServer {
             sessions_out: inlets.as_ref().map_or(0, |open| open.deliver.sessions().len() as u64),
             queue: QueueCounts {
                 messages: counts.messages,
-                retry: 0,
+                retry: counts.tried,
                 held: counts.held,
-                in_doubt: 0,
                 bytes: counts.octets,
-                oldest_at: None,
+                oldest_at: counts.oldest.map(|id| Timestamp::from_millis(id.as_millis())),
             },
             badmail,
             mail_root: shared.mail_root.display().to_string(),

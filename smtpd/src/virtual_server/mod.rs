@@ -163,7 +163,7 @@ impl VirtualServer {
         let rooms = if let Some(rooms) = self.rooms.load_full() {
             rooms
         } else {
-            let rooms = Rooms::open(&self.name, &shared, &config, &table, &self.counters).await?;
+            let rooms = Rooms::open(&self.name, &shared, &config, &table, &self.counters)?;
             let rooms = Arc::new(rooms);
             self.rooms.store(Some(Arc::clone(&rooms)));
             rooms

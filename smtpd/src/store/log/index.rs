@@ -345,6 +345,17 @@ impl Index {
         })
     }
 
+    /// How many messages have a state record, because something became of them already.
+    pub(super) fn tried(&self) -> u64 {
+        let slots = self.slots.iter().flatten().flatten();
+        slots.filter(|slot| slot.state.is_somewhere()).count() as u64
+    }
+
+    /// The id of the oldest message.
+    pub(super) fn oldest(&self) -> Option<QueueId> {
+        self.by_id.keys().next().copied()
+    }
+
     /// Records where the state of a message now is.
     pub(super) fn set_state(&mut self, id: QueueId, state: Place, version: u32, held: bool) {
         let Some(slot) = self.get_mut(id) else { return };

@@ -262,10 +262,18 @@ impl Log {
             messages: index.len() as u64,
             octets: index.octets,
             held: index.held,
+            tried: index.tried(),
+            oldest: index.oldest(),
             active: index.actives.leased(),
             damaged: index.damaged,
             recovering: !index.recovered || index.unsorted.is_some(),
         }
+    }
+
+    /// Waits until it could write and look things up.
+    pub(super) fn wait_for_turn(&self) {
+        drop(self.committer());
+        drop(self.index());
     }
 
     pub(super) fn highest_id(&self) -> QueueId {
