@@ -22,7 +22,7 @@ use super::refusal::Refusal;
 pub struct BodyLimits {
     /// Octets of the whole message, without dots that were stuffed.
     pub size_max: u64,
-    /// Octets of a line, without its CRLF (RFC 5321 section 4.5.3.1.6 asks for 998).
+    /// Octets of a line with its CRLF; at least 1000 by RFC 5321 section 4.5.3.1.6.
     pub line_max: usize,
     /// Octets of the header, without the empty line after it.
     pub header_max: usize,
@@ -190,7 +190,7 @@ impl BodyDecoder {
     }
 
     fn check_line(&mut self) {
-        if self.line_octets > self.limits.line_max {
+        if self.line_octets + 2 > self.limits.line_max {
             self.refuse(Refusal::MessageLineTooLong);
         }
         if self.header_octets.is_some_and(|o| o + self.line_octets > self.limits.header_max) {
@@ -329,7 +329,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: BodyLimits = BodyLimits { size_max: 10_000, line_max: 998, header_max: 5_000 };
+    const LIMITS: BodyLimits = BodyLimits { size_max: 10_000, line_max: 1000, header_max: 5_000 };
 
     fn decode(wire: &[u8]) -> (Vec<u8>, Option<Refusal>, Option<usize>) {
         decode_in_pieces(wire, wire.len().max(1), LIMITS)
@@ -458,7 +458,7 @@ mod tests {
 
     #[test]
     fn limits_are_met_exactly_and_bound_what_is_kept() {
-        let limits = BodyLimits { size_max: 12, line_max: 6, header_max: 8 };
+        let limits = BodyLimits { size_max: 12, line_max: 8, header_max: 8 };
         let play = |wire: &str| {
             let (out, fault, end) = decode_in_pieces(wire.as_bytes(), 2, limits);
             assert_eq!(end, Some(wire.len()), "{wire:?}");
@@ -475,7 +475,7 @@ mod tests {
 
     #[test]
     fn chunks_are_counted_and_dots_mean_nothing_in_them() {
-        let limits = BodyLimits { size_max: 20, line_max: 10, header_max: 20 };
+        let limits = BodyLimits { size_max: 20, line_max: 12, header_max: 20 };
         let mut decoder = BodyDecoder::new(Framing::Chunks, limits);
         let mut out = Vec::new();
         decoder.push(b".\r\n..\r", &mut out);

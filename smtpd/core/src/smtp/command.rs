@@ -140,11 +140,11 @@ pub fn parse<'a>(line: &'a [u8], grammar: &Grammar) -> Result<Command<'a>, Compl
         b"NOOP" => Ok(Command::Noop),
         b"EHLO" => hello(argument).map(Command::Ehlo),
         b"HELO" => hello(argument).map(Command::Helo),
-        b"HELP" if grammar.offer.has(Extension::Help) => Ok(Command::Help),
+        b"HELP" => Ok(Command::Help),
         b"VRFY" if argument.is_empty() => Err(Refusal::ArgumentMissing.into()),
         b"VRFY" => Ok(Command::Vrfy),
-        b"HELP" | b"EXPN" | b"STARTTLS" | b"AUTH" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND"
-        | b"SOML" | b"SAML" => Err(Refusal::NotOffered.into()),
+        b"EXPN" | b"STARTTLS" | b"AUTH" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML"
+        | b"SAML" => Err(Refusal::NotOffered.into()),
         // A browser or a client of another protocol was lured to us; its next lines may be mail
         // that somebody else has written.
         b"GET" | b"POST" | b"PUT" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"CONNECT" | b"PATCH"

@@ -30,7 +30,7 @@ pub enum Extension {
     EnhancedStatusCodes,
     /// RFC 9422.
     Limits,
-    /// RFC 5321 section 4.1.1.8.
+    /// RFC 5321 section 4.1.1.8; cannot be switched off.
     Help,
 }
 
@@ -141,7 +141,8 @@ impl fmt::Display for EhloLine {
 
 impl FromIterator<Extension> for Offer {
     fn from_iter<I: IntoIterator<Item = Extension>>(extensions: I) -> Self {
-        Self(extensions.into_iter().fold(0, |bits, extension| bits | 1 << extension as u16))
+        let always = 1 << Extension::Help as u16;
+        Self(extensions.into_iter().fold(always, |bits, extension| bits | 1 << extension as u16))
     }
 }
 
@@ -291,7 +292,7 @@ mod tests {
             ]
         );
         let lines = said([Extension::Size].into_iter().collect(), None);
-        assert_eq!(lines, ["SIZE"]);
+        assert_eq!(lines, ["SIZE", "HELP"]);
     }
 
     #[test]

@@ -188,7 +188,7 @@ fn set(settings: &mut Settings, key: &str) -> bool {
         "messages.max_recipients" => settings.recipients_max = value.parse().unwrap(),
         "general.max_errors" => settings.errors_max = value.parse().unwrap(),
         "limits.idle_commands" => settings.idle_commands_max = value.parse().unwrap(),
-        "limits.line_length" => settings.body.line_max = usize::try_from(size()).unwrap() - 2,
+        "limits.line_length" => settings.body.line_max = usize::try_from(size()).unwrap(),
         "limits.header_size" => settings.body.header_max = usize::try_from(size()).unwrap(),
         "general.extensions" => {
             let names = value.trim_matches(['[', ']']).split(", ");
