@@ -25,6 +25,8 @@ use crate::observe::Level;
 
 /// What a session reads into while it waits for commands; holds the longest command.
 const SMALL_BUFFER: usize = 4 << 10;
+/// What it reads into while a body comes; takes most messages in one piece.
+const BODY_BUFFER: usize = 16 << 10;
 /// What it reads into while a large body comes.
 const LARGE_BUFFER: usize = 64 << 10;
 /// A session that is silent for so long gives its buffers back.
@@ -383,11 +385,11 @@ impl Buffer {
         self.octets.drain(..self.used);
         self.used = 0;
         let wanted = match standing {
-            Standing::Body if full && self.octets.capacity() > 0 => LARGE_BUFFER,
+            Standing::Body if full && self.octets.capacity() >= BODY_BUFFER => LARGE_BUFFER,
+            Standing::Body => BODY_BUFFER,
             Standing::Greeting
             | Standing::Idle
             | Standing::Envelope
-            | Standing::Body
             | Standing::Commit
             | Standing::Closing => SMALL_BUFFER,
         };

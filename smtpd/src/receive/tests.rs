@@ -1,5 +1,6 @@
 //! Sessions over a network in memory, with virtual time and a queue in memory.
 
+use std::io;
 use std::net::IpAddr;
 
 use mailroot_common::address::Domain;
@@ -457,4 +458,57 @@ async fn changed_settings_hold_for_the_next_session() {
     house.connect("10.0.0.2").await.expect(&["220 new.test"]).await;
     old.send("HELO x\r\n").await;
     old.expect(&["250 mx.test"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_of_ours_ends_one_session_only() {
+    let mut faulty = settings();
+    // No configuration allows such a pace; its sum overflows when the first minute is over.
+    faulty.session =
+        Arc::new(machine::Settings { rate_min: u64::MAX, ..(*faulty.session).clone() });
+    let house = house(faulty).await;
+    let mut guest = house.connect("10.0.0.1").await;
+    guest.send(&format!("{HELLO}{ENVELOPE}DATA\r\n")).await;
+    guest.expect(&["220", "250", "250", "250", "354"]).await;
+    house.receiver.0.parts.clock.sleep(Duration::from_secs(50)).await;
+    let mut other = house.connect("10.0.0.1").await;
+    other.expect(&["220"]).await;
+    guest.expect(&["421 4.3.0", ""]).await;
+    assert_eq!(house.counters.panics.value(), 1);
+    assert_eq!(house.receiver.sessions().len(), 1, "its place is given back");
+    other.send("NOOP\r\n").await;
+    other.expect(&["250"]).await;
+    assert!(house.lines.text().contains("event=session-fault level=error server=default"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_without_room_is_452_before_any_body_comes() {
+    let house = house(settings()).await;
+    house.queue.close().await;
+    let mut guest = house.connect("10.0.0.1").await;
+    guest.send(&format!("{HELLO}MAIL FROM:<a@app.test>\r\nNOOP\r\n")).await;
+    guest.expect(&["220", "250", "452 4.3.1", "250"]).await;
+    assert_eq!(house.counters.no_room.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_4xx_and_the_session_goes_on() {
+    let house = house(settings()).await;
+    let mut guest = house.connect("10.0.0.1").await;
+    guest.send(HELLO).await;
+    guest.expect(&["220", "250"]).await;
+    for (fault, reply) in [
+        (Some(io::ErrorKind::StorageFull), "452 4.3.1"),
+        (Some(io::ErrorKind::Other), "451 4.3.0"),
+        (None, "250 2.6.0"),
+    ] {
+        guest.send(&format!("{ENVELOPE}DATA\r\n")).await;
+        guest.expect(&["250", "250", "354"]).await;
+        house.queue.memory().unwrap().refuse(fault.as_slice());
+        guest.send("x\r\n.\r\n").await;
+        guest.expect(&[reply]).await;
+    }
+    assert_eq!((house.counters.no_room.value(), house.counters.store_trouble.value()), (1, 1));
+    assert_eq!(house.counters.messages_received.value(), 1);
+    assert!(house.lines.text().contains("event=not-stored level=error server=default"));
 }

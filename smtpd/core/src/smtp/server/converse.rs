@@ -13,9 +13,8 @@ use crate::smtp::refusal::Refusal;
 
 impl Server {
     pub(super) fn on_line(&mut self, line: &[u8], now: Duration) {
-        // The settings are shared, so that the command may borrow from the line alone.
-        let settings = std::sync::Arc::clone(&self.settings);
-        match command::parse(line, &settings.grammar) {
+        let command = command::parse(line, &self.settings.grammar);
+        match command {
             Ok(command) => self.on_command(command, now),
             Err(complaint) => {
                 let stage = match complaint.refusal {
