@@ -9,7 +9,9 @@
 
 mod ids;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Timestamp};
@@ -20,14 +22,30 @@ use tokio::sync::Notify;
 use self::ids::Ids;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::observe::Log as Journal;
+use crate::observe::Log;
 use crate::store::memory::Memory;
-use crate::store::{Change, Pick, Store, guard};
+use crate::store::{self, Change, Pick, Store, Surroundings, guard};
 
 pub use crate::store::{
     Body, BodyReader, Changes, CommitError, Counts, Draft, Filter, Glob, LargeBody,
-    LargeBodyWriter, Lease, Message, NextDue, OpenError, ReadError, RouteCount, Settings,
+    LargeBodyWriter, Lease, Message, NextDue, OpenError, ReadError, RouteCount,
 };
+
+/// How long a store may take to answer the watchdog. A sync of a busy disk can take seconds.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// What the operator decided about a queue.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The virtual server's name, for whoever finds the queue locked.
+    pub server: String,
+    /// Where the log of segments lies: the `Queue` directory.
+    pub directory: PathBuf,
+    /// The size of new segments, at least 64 KiB.
+    pub segment_size: ByteSize,
+    /// Room that must stay free on the disk; below it new mail is refused.
+    pub min_free: ByteSize,
+}
 
 /// The one handle to stored mail. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -63,16 +81,39 @@ impl Queue {
     /// # Errors
     ///
     /// [`OpenError`] if another process has the queue, named in it, or the disk refuses.
-    pub fn open(
+    pub async fn open(
+        settings: Settings,
+        clock: Clock,
+        log: Log,
+        table: Arc<Table>,
+    ) -> Result<Self, OpenError> {
+        Self::open_on(Disk::Real, settings, clock, log, table).await
+    }
+
+    /// The same on any disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Queue::open`].
+    pub async fn open_on(
         disk: Disk,
         settings: Settings,
         clock: Clock,
-        journal: Journal,
+        log: Log,
         table: Arc<Table>,
     ) -> Result<Self, OpenError> {
         let work = Arc::new(Notify::new());
+        let path = settings.directory.clone();
         let (told, time) = (Arc::clone(&work), clock.clone());
-        let store = Store::open(disk, settings, table, told, time, journal)?;
+        let around = Surroundings { table, work: told, clock: time, journal: log };
+        let settings = store::Settings {
+            segment_size: settings.segment_size.as_u64(),
+            min_free: settings.min_free,
+            holder: format!("smtpd, server {}", settings.server),
+            directory: settings.directory,
+        };
+        let opened = guard::blocking(move || Store::open(disk, settings, around));
+        let store = opened.await.map_err(|source| OpenError::Disk { path, source })??;
         Ok(Self::over(store, clock, work))
     }
 
@@ -151,7 +192,7 @@ impl Queue {
         now: Timestamp,
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
-        guard::wait(self.0.store.lease(route, Pick::Due(now), now, max)).await
+        guard::wait(self.0.store.lease(route, Pick::Due(now), max)).await
     }
 
     /// Takes up to `max` messages of a route that were accepted before a moment, due or not: for
@@ -166,8 +207,7 @@ impl Queue {
         accepted_before: Timestamp,
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
-        let now = self.0.clock.now();
-        guard::wait(self.0.store.lease(route, Pick::Aged(accepted_before), now, max)).await
+        guard::wait(self.0.store.lease(route, Pick::Aged(accepted_before), max)).await
     }
 
     /// The same as [`Queue::lease_aged`], but only recipients whose sender was not yet told of the
@@ -182,8 +222,7 @@ impl Queue {
         accepted_before: Timestamp,
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
-        let now = self.0.clock.now();
-        guard::wait(self.0.store.lease(route, Pick::Untold(accepted_before), now, max)).await
+        guard::wait(self.0.store.lease(route, Pick::Untold(accepted_before), max)).await
     }
 
     /// Records what became of a lease's recipients together with the reports that causes; returns
@@ -308,6 +347,17 @@ impl Queue {
     #[must_use]
     pub fn free(&self) -> Option<ByteSize> {
         self.0.store.free()
+    }
+
+    /// Whether the queue still answers: its threads run and its locks are free within seconds.
+    /// For the watchdog.
+    pub async fn is_alive(&self) -> bool {
+        let store = self.0.store.clone();
+        let asked = guard::blocking(move || store.is_alive());
+        match tokio::time::timeout(ANSWER_MAX, asked).await {
+            Ok(Ok(alive)) => alive,
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// Makes everything handed in durable and ends the queue's threads; later verbs that write are

@@ -13,7 +13,7 @@ use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus};
 use smtpd_core::route::table::{DirectFirst, RouteName, Settings as TableSettings, Table};
 
-use super::{Body, Change, Draft, Filter, Lease, Pick, Settings, Store};
+use super::{Body, Change, Draft, Filter, Lease, Pick, Settings, Store, Surroundings};
 use crate::clock::Clock;
 use crate::disk::{Disk, Modelled};
 use crate::observe::Log as Journal;
@@ -87,13 +87,13 @@ pub(super) fn all(
 }
 
 async fn lease_one(store: &Store, name: &str, now: Timestamp) -> Lease {
-    let mut leases = store.lease(&route(name), Pick::Due(now), now, 10).await.unwrap();
+    let mut leases = store.lease(&route(name), Pick::Due(now), 10).await.unwrap();
     assert_eq!(leases.len(), 1, "exactly one message is due on {name}");
     leases.remove(0)
 }
 
 async fn nothing_due(store: &Store, name: &str, now: Timestamp) {
-    let leases = store.lease(&route(name), Pick::Due(now), now, 10).await.unwrap();
+    let leases = store.lease(&route(name), Pick::Due(now), 10).await.unwrap();
     assert!(leases.is_empty(), "{name} has {} due", leases.len());
 }
 
@@ -225,8 +225,7 @@ async fn lists_are_by_id_filtered_and_paged(store: Store) {
 async fn another_table_moves_waiting_mail(store: Store) {
     store.commit(id(1), draft(&["a@x.example"], start(), b"x")).await.unwrap();
     store.commit(id(2), draft(&["a@x.example"], start(), b"x")).await.unwrap();
-    let mut leases =
-        store.lease(&route("mx:x.example"), Pick::Due(start()), start(), 1).await.unwrap();
+    let mut leases = store.lease(&route("mx:x.example"), Pick::Due(start()), 1).await.unwrap();
     let leased = leases.remove(0);
     store.set_table(table(&["x.example"]));
     while store.counts().recovering {
@@ -246,7 +245,7 @@ async fn aged_mail_is_leased_though_it_is_not_due(store: Store) {
     let changes = all(&lease, |status| deferred(later(600), status));
     store.settle(lease, changes, Vec::new()).await.unwrap();
     let name = route("mx:x.example");
-    let pick = |pick| store.lease(&name, pick, later(5), 10);
+    let pick = |pick| store.lease(&name, pick, 10);
     assert!(pick(Pick::Aged(start())).await.unwrap().is_empty(), "it is not old enough");
     assert_eq!(pick(Pick::Aged(later(1))).await.unwrap().len(), 1);
     let mut untold = pick(Pick::Untold(later(1))).await.unwrap();
@@ -261,7 +260,7 @@ async fn outcomes_nobody_waits_for_hold_at_once(store: Store) {
     for number in 1..4 {
         store.commit(id(number), draft(&["a@x.example"], start(), b"x")).await.unwrap();
     }
-    let leases = store.lease(&route("mx:x.example"), Pick::Due(start()), start(), 10).await;
+    let leases = store.lease(&route("mx:x.example"), Pick::Due(start()), 10).await;
     for lease in leases.unwrap() {
         let changes = all(&lease, |status| ended(Phase::Delivered, status));
         store.settle_later(lease, changes);
@@ -346,9 +345,13 @@ pub(crate) fn settings(directory: &Path) -> Settings {
     }
 }
 
-fn on(disk: Disk, directory: &Path) -> Store {
+pub(crate) fn surroundings() -> Surroundings {
     let (clock, journal) = (Clock::real(), Journal::quiet());
-    Store::open(disk, settings(directory), table(&[]), Arc::default(), clock, journal).unwrap()
+    Surroundings { table: table(&[]), work: Arc::default(), clock, journal }
+}
+
+fn on(disk: Disk, directory: &Path) -> Store {
+    Store::open(disk, settings(directory), surroundings()).unwrap()
 }
 
 fn on_disk() -> (Store, tempfile::TempDir) {

@@ -4,6 +4,7 @@
 //! says afterwards can be trusted, so the process ends and recovery rebuilds the index from disk.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 
 /// Aborts the process if it is dropped while a panic unwinds.
@@ -33,4 +34,11 @@ pub(crate) async fn wait<F: Future>(verb: F) -> F::Output {
         verb.as_mut().poll(context)
     })
     .await
+}
+
+/// Calls the store on a thread that may block; a panic in it ends the process.
+pub(crate) async fn blocking<T: Send + 'static>(
+    verb: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(move || call(verb)).await.map_err(io::Error::other)
 }

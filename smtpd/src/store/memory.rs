@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::Envelope;
-use smtpd_core::queue::recipient::{MessageState, RecipientStatus};
+use smtpd_core::queue::recipient::MessageState;
 use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
@@ -46,8 +46,6 @@ struct Stored {
     body: Arc<Vec<u8>>,
     /// One for each recipient.
     leased: Vec<bool>,
-    /// An operator wants an attempt whatever the schedule says.
-    wanted: Vec<bool>,
 }
 
 impl Stored {
@@ -63,7 +61,6 @@ impl Stored {
             state,
             body: Arc::new(body),
             leased: vec![false; count],
-            wanted: vec![false; count],
         })
     }
 
@@ -71,8 +68,7 @@ impl Stored {
     fn due(&self, place: usize) -> Option<Timestamp> {
         let status = &self.state.recipients[place];
         let free = self.state.hold.is_none() && !self.leased[place] && !status.phase.is_end();
-        let wanted = self.wanted[place];
-        free.then(|| if wanted { Timestamp::default() } else { status.next_attempt })
+        free.then_some(status.next_attempt)
     }
 
     fn picked(&self, pick: Pick, place: usize) -> bool {
@@ -89,7 +85,6 @@ impl Stored {
     fn apply(&mut self, changes: Changes) {
         for (place, status) in changes {
             self.state.recipients[place] = status;
-            self.wanted[place] = false;
         }
     }
 
@@ -177,7 +172,8 @@ impl Memory {
 
     pub(super) fn has_room(&self) -> bool {
         let inner = self.lock();
-        !inner.closed && !inner.refusals.last().is_some_and(|k| *k == io::ErrorKind::StorageFull)
+        !inner.closed
+            && inner.refusals.last().is_none_or(|kind| *kind != io::ErrorKind::StorageFull)
     }
 
     pub(super) fn commit(&self, id: QueueId, draft: Draft) -> Result<(), CommitError> {
@@ -218,13 +214,7 @@ impl Memory {
         self.work.notify_one();
     }
 
-    pub(super) fn lease(
-        self: &Arc<Self>,
-        route: &RouteName,
-        pick: Pick,
-        _now: Timestamp,
-        max: usize,
-    ) -> Vec<Lease> {
+    pub(super) fn lease(self: &Arc<Self>, route: &RouteName, pick: Pick, max: usize) -> Vec<Lease> {
         let mut inner = self.lock();
         let mut found: Vec<(Timestamp, QueueId)> = inner
             .links()
@@ -403,10 +393,7 @@ impl Memory {
 }
 
 fn retry(stored: &mut Stored, at: Timestamp) {
-    let statuses = stored.state.recipients.iter_mut().zip(&mut stored.wanted);
-    for (status, wanted) in statuses.filter(|(status, _)| !status.phase.is_end()) {
-        let RecipientStatus { next_attempt, .. } = status;
-        *next_attempt = at;
-        *wanted = false;
+    for status in stored.state.recipients.iter_mut().filter(|status| !status.phase.is_end()) {
+        status.next_attempt = at;
     }
 }

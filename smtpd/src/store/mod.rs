@@ -24,16 +24,13 @@ use mailroot_common::units::{ByteSize, Timestamp};
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::{Hold, RecipientStatus};
 use smtpd_core::route::table::{RouteName, Table};
-use tokio::sync::Notify;
 
 pub use self::body::{Body, BodyReader, LargeBody, LargeBodyWriter};
 pub use self::error::{CommitError, ReadError};
 pub use self::lease::Lease;
 pub use self::list::{Filter, Glob, Message};
-pub use self::log::{OpenError, Settings};
-use crate::clock::Clock;
+pub use self::log::{OpenError, Settings, Surroundings};
 use crate::disk::Disk;
-use crate::observe::Log as Journal;
 
 /// A message that is not yet mail: what [`Store::commit`] makes durable.
 #[derive(Debug)]
@@ -123,22 +120,14 @@ pub enum Store {
 }
 
 impl Store {
-    /// Opens the store in a directory and starts its threads. `work` is notified when mail may
-    /// have become due. Mail stored before is known by and by; see [`Counts::recovering`].
+    /// Opens the store in a directory and starts its threads. Mail stored before is known by and by; see [`Counts::recovering`].
     ///
     /// # Errors
     ///
     /// [`OpenError`] if somebody else has the store or the disk refuses.
-    pub fn open(
-        disk: Disk,
-        settings: Settings,
-        table: Arc<Table>,
-        work: Arc<Notify>,
-        clock: Clock,
-        journal: Journal,
-    ) -> Result<Self, OpenError> {
+    pub fn open(disk: Disk, settings: Settings, around: Surroundings) -> Result<Self, OpenError> {
         let path = settings.directory.clone();
-        let log = log::Log::open(disk, settings, table, work, clock, journal)?;
+        let log = log::Log::open(disk, settings, around)?;
         log.start().map_err(|source| OpenError::Disk { path, source })?;
         Ok(Self::Log(log))
     }
@@ -205,12 +194,11 @@ impl Store {
         &self,
         route: &RouteName,
         pick: Pick,
-        now: Timestamp,
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
         match self {
-            Self::Log(log) => log.lease(route, pick, now, max).await,
-            Self::Memory(memory) => Ok(memory.lease(route, pick, now, max)),
+            Self::Log(log) => log.lease(route, pick, max).await,
+            Self::Memory(memory) => Ok(memory.lease(route, pick, max)),
         }
     }
 
@@ -348,6 +336,15 @@ impl Store {
         match self {
             Self::Log(log) => Some(log.free()),
             Self::Memory(_) => None,
+        }
+    }
+
+    /// Whether the store's threads run. Blocks until its locks are free.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        match self {
+            Self::Log(log) => log.is_alive(),
+            Self::Memory(memory) => memory.counts().messages < u64::MAX,
         }
     }
 

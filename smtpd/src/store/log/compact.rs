@@ -99,14 +99,14 @@ impl Log {
             .filter(|segment| !stuck.contains(&segment.generation))
             .min_by_key(|segment| segment.live)?;
         let (file, generation) = (Arc::clone(&victim.file), victim.generation);
-        let walk = Walk::new(size, generation, victim.end);
+        let walk = Walk::new(file.len, generation, victim.end);
         Some(Current { file, generation, walk, pending: None })
     }
 
     /// Reads on in the segment until there is enough to move, or its end.
     fn gather_live(&self, current: &mut Current) -> io::Result<Vec<Copied>> {
         let (mut records, mut octets) = (Vec::new(), 0);
-        let mut window = Window::new(&current.file)?;
+        let mut window = Window::new(&current.file);
         let most = PIECE.min(self.settings.segment_size / 8);
         while octets < most {
             let frame = match current.walk.next(&mut window)? {

@@ -146,7 +146,8 @@ impl Log {
             return false;
         }
         index.segments.recycled(file.number, generation);
-        if spares >= SPARES_MAX {
+        // A segment of another size is of a time with other settings.
+        if spares >= SPARES_MAX || file.len != self.settings.segment_size {
             index.segments.remove(file.number);
             drop(index);
             // If the file stays, the next start finds a spare segment.

@@ -37,7 +37,6 @@ impl Log {
         self: &Arc<Self>,
         route: &RouteName,
         pick: Pick,
-        now: Timestamp,
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
         let (ids, missing) = self.look(route, pick, max);
@@ -48,7 +47,7 @@ impl Log {
             let log = Arc::clone(self);
             spawn_blocking(move || log.load_all(&missing)).await.unwrap_or_default()
         };
-        let leases = self.hand_out(route, pick, now, &ids, loaded);
+        let leases = self.hand_out(route, pick, &ids, loaded);
         if asked < max && matches!(pick, Pick::Due(_)) {
             self.name_again(route);
         }
@@ -83,7 +82,6 @@ impl Log {
         self: &Arc<Self>,
         route: &RouteName,
         pick: Pick,
-        now: Timestamp,
         ids: &[QueueId],
         loaded: Vec<(QueueId, Loaded)>,
     ) -> Vec<Lease> {
@@ -94,7 +92,7 @@ impl Log {
                 index.actives.open(id, active);
             }
         }
-        ids.iter().filter_map(|id| self.lease_one(&mut index, route, pick, now, *id)).collect()
+        ids.iter().filter_map(|id| self.lease_one(&mut index, route, pick, *id)).collect()
     }
 
     fn lease_one(
@@ -102,11 +100,10 @@ impl Log {
         index: &mut Index,
         route: &RouteName,
         pick: Pick,
-        now: Timestamp,
         id: QueueId,
     ) -> Option<Lease> {
         let size = index.get(id)?.size;
-        let wanted = index.wanted(id, route).is_some_and(|at| at <= now);
+        let wanted = index.wanted(id, route);
         let table = Arc::clone(&index.table);
         let active = index.actives.open_fresh(id)?;
         let mut due = Vec::new();
@@ -114,7 +111,7 @@ impl Log {
         for (place, status) in active.state.recipients.iter().enumerate() {
             let free = !held && !status.phase.is_end() && !active.leased[place];
             let picked = match pick {
-                Pick::Due(now) => wanted || status.next_attempt <= now,
+                Pick::Due(now) => wanted.unwrap_or(status.next_attempt) <= now,
                 Pick::Aged(before) => active.envelope.accepted_at < before,
                 Pick::Untold(before) => active.envelope.accepted_at < before && !status.delay_told,
             };

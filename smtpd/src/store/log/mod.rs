@@ -54,7 +54,7 @@ pub(super) use self::change::Opened;
 pub(super) use self::large::{
     Finished as LargeFile, Reader as LargeReader, Writer as LargeFileWriter,
 };
-pub use self::open::OpenError;
+pub use self::open::{OpenError, Surroundings};
 
 /// What a store on disk is told.
 #[derive(Clone, Debug)]
@@ -294,6 +294,12 @@ impl Log {
         let mut told = self.recovered.subscribe();
         let done = told.wait_for(|done| *done).await;
         debug_assert!(done.is_ok(), "the sender lives as long as the store does");
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        drop(self.index());
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.gather.is_closed() || threads.iter().all(|thread| !thread.is_finished())
     }
 
     /// Takes nothing more, and lets the threads end when everything handed in is written.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
@@ -50,6 +50,19 @@ pub enum OpenError {
     SegmentSize(u64),
 }
 
+/// What a store works with besides its disk.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where mail goes.
+    pub table: Arc<Table>,
+    /// Notified when mail may have become due.
+    pub work: Arc<Notify>,
+    /// The time.
+    pub clock: Clock,
+    /// Where it says what happened to it.
+    pub journal: Journal,
+}
+
 /// A segment that was written before the start.
 struct Old {
     file: Arc<SegmentFile>,
@@ -66,15 +79,11 @@ struct Inventory {
 }
 
 impl Log {
-    /// Opens the store in a directory, which is made if it does not exist. `work` is notified when
-    /// mail may have become due. Nothing runs in the background until the store is started.
+    /// Opens the store in a directory, which is made if it does not exist. Nothing runs in the background until the store is started.
     pub(in super::super) fn open(
         disk: Disk,
         settings: Settings,
-        table: Arc<Table>,
-        work: Arc<Notify>,
-        clock: Clock,
-        journal: Journal,
+        around: Surroundings,
     ) -> Result<Arc<Self>, OpenError> {
         if settings.segment_size < Settings::SEGMENT_SIZE_MIN {
             return Err(OpenError::SegmentSize(settings.segment_size));
@@ -83,8 +92,8 @@ impl Log {
         let trouble = |source| OpenError::Disk { path: directory.clone(), source };
         disk.create_dir_all(&directory).map_err(trouble)?;
         let lock = lock(&disk, &settings)?;
-        let inventory = inventory(&disk, &directory, &journal).map_err(trouble)?;
-        let log = Self::assemble(disk, settings, table, work, clock, journal, lock, inventory);
+        let inventory = inventory(&disk, &settings, &around.journal).map_err(trouble)?;
+        let log = Self::assemble(disk, settings, around, lock, inventory);
         let log = log.map_err(trouble)?;
         // The header of a new segment says how the last one ended, before anything else happens.
         let opened = log.next_segment(&mut log.committer(), false);
@@ -95,13 +104,11 @@ impl Log {
     fn assemble(
         disk: Disk,
         settings: Settings,
-        table: Arc<Table>,
-        work: Arc<Notify>,
-        clock: Clock,
-        journal: Journal,
+        around: Surroundings,
         lock: File,
         inventory: Inventory,
     ) -> io::Result<Self> {
+        let Surroundings { table, work, clock, journal } = around;
         let Inventory { mut old, spare, unreadable, large_highest } = inventory;
         old.sort_unstable_by_key(|segment| segment.header.generation);
         let tail = newest_tail(&old, &journal)?;
@@ -181,7 +188,8 @@ fn lock(disk: &Disk, settings: &Settings) -> Result<File, OpenError> {
 }
 
 /// Opens every segment; puts aside what is none.
-fn inventory(disk: &Disk, directory: &Path, journal: &Journal) -> io::Result<Inventory> {
+fn inventory(disk: &Disk, settings: &Settings, journal: &Journal) -> io::Result<Inventory> {
+    let directory = settings.directory.as_path();
     let mut found = Inventory::default();
     let mut changed = false;
     for name in disk.list(directory)? {
@@ -194,9 +202,12 @@ fn inventory(disk: &Disk, directory: &Path, journal: &Journal) -> io::Result<Inv
             Found::Segment(file, header) if header.in_use => {
                 found.old.push(Old { file, header });
             }
-            Found::Segment(file, header) => found.spare.push(Old { file, header }),
-            Found::Unfinished(path) => {
-                disk.unlink(&path)?;
+            Found::Segment(file, header) if file.len == settings.segment_size => {
+                found.spare.push(Old { file, header });
+            }
+            // One that was being made, or one of another size that nothing is in.
+            Found::Segment(..) | Found::Unfinished => {
+                disk.unlink(&directory.join(name))?;
                 changed = true;
             }
             Found::Unreadable(path) => {
@@ -222,7 +233,7 @@ fn inventory(disk: &Disk, directory: &Path, journal: &Journal) -> io::Result<Inv
 fn newest_tail(old: &[Old], journal: &Journal) -> io::Result<Option<Tail>> {
     let Some(Old { file, header }) = old.last() else { return Ok(None) };
     file.file.sync_data()?;
-    let mut window = Window::new(file)?;
+    let mut window = Window::new(file);
     let tail = find_tail(&mut window, header.generation, header.last_batch)?;
     if tail.void_batch != 0 {
         let line = journal.line(Level::Warn, "torn_batch_dropped");

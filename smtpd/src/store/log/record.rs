@@ -29,7 +29,9 @@ use mailroot_common::id::QueueId;
 /// Octets of a frame before its meta.
 pub(super) const HEADER: usize = 64;
 /// Batches begin at multiples of this, so that a synced sector is never written again.
-pub(super) const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = PAGE as u64;
+/// The same as a length in memory.
+pub(super) const PAGE: usize = 4096;
 pub(super) const MAGIC: [u8; 4] = *b"MRr1";
 
 /// What a record says.
@@ -242,7 +244,7 @@ impl Batch {
     /// Fills in what was not known before: where the batch goes and what number it has. Returns
     /// the octets to write. May be called again with other values.
     pub(super) fn stamp(&mut self, generation: u64, batch: u64) -> &[u8] {
-        let whole = self.octets.len().next_multiple_of(BLOCK as usize);
+        let whole = self.octets.len().next_multiple_of(PAGE);
         self.octets.resize(whole, 0);
         let last = self.frames.len().saturating_sub(1);
         for (place, frame) in self.frames.iter_mut().enumerate() {

@@ -88,7 +88,7 @@ impl Log {
         generation: u64,
         end: Option<u64>,
     ) -> io::Result<()> {
-        let mut window = Window::new(file)?;
+        let mut window = Window::new(file);
         let mut walk = Walk::new(window.len(), generation, end);
         let mut found = Vec::with_capacity(CHUNK);
         loop {

@@ -220,7 +220,7 @@ mod tests {
         let number = routes.join(&name);
         routes.arm(number, at(10), QueueId::from_u64(1));
         assert_eq!(routes.next_due(at(9)).wake_at, Some(at(10)));
-        assert_eq!(routes.next_due(at(10)).routes, [name.clone()]);
+        assert_eq!(routes.next_due(at(10)).routes, std::slice::from_ref(&name));
         routes.join(&name);
         routes.arm(number, at(5), QueueId::from_u64(2));
         assert_eq!(routes.next_due(at(10)), NextDue::default());

@@ -39,8 +39,8 @@ impl Sound {
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn new(file: &'a SegmentFile) -> io::Result<Self> {
-        Ok(Self { file, octets: Vec::new(), begin: 0, len: file.file.len()? })
+    pub(super) const fn new(file: &'a SegmentFile) -> Self {
+        Self { file, octets: Vec::new(), begin: 0, len: file.len }
     }
 
     /// The length of the file.

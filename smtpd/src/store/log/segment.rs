@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
 
-use super::record::{BLOCK, read_u32, read_u64};
+use super::record::{BLOCK, PAGE, read_u32, read_u64};
 use crate::disk::{Disk, File, Open};
 
 const MAGIC: [u8; 8] = *b"MRSEGM\x00\x01";
@@ -47,8 +47,8 @@ pub(super) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    fn write(&self) -> [u8; BLOCK as usize] {
-        let mut page = [0; BLOCK as usize];
+    fn write(&self) -> [u8; PAGE] {
+        let mut page = [0; PAGE];
         page[0..8].copy_from_slice(&MAGIC);
         page[8..12].copy_from_slice(&FORMAT.to_le_bytes());
         page[12..16].copy_from_slice(&u32::from(self.in_use).to_le_bytes());
@@ -99,6 +99,8 @@ pub(super) struct SegmentFile {
     pub(super) number: u32,
     pub(super) path: PathBuf,
     pub(super) file: File,
+    /// Octets, all of them on the disk already.
+    pub(super) len: u64,
 }
 
 /// What an existing segment file turned out to be.
@@ -107,7 +109,7 @@ pub(super) enum Found {
     /// A segment with its header.
     Segment(Arc<SegmentFile>, SegmentHeader),
     /// A file that was being prepared when the process ended: nothing was ever in it.
-    Unfinished(PathBuf),
+    Unfinished,
     /// A file whose header cannot be read.
     Unreadable(PathBuf),
 }
@@ -134,7 +136,7 @@ impl SegmentFile {
         match made {
             Ok(file) => {
                 disk.sync_dir(directory)?;
-                Ok(Arc::new(Self { number, path, file }))
+                Ok(Arc::new(Self { number, path, file, len: size }))
             }
             Err(error) => {
                 // What is left of it would only take room; the next start finds it otherwise.
@@ -161,12 +163,13 @@ impl SegmentFile {
     pub(super) fn open(disk: &Disk, directory: &Path, number: u32) -> io::Result<Found> {
         let path = Self::path(directory, number);
         let file = disk.open(&path, Open::Write)?;
-        let mut page = [0; BLOCK as usize];
-        let len = file.len()?.min(BLOCK);
-        file.read_exact_at(&mut page[..usize::try_from(len).unwrap_or(0)], 0)?;
+        let mut page = [0; PAGE];
+        let len = file.len()?;
+        let begin = usize::try_from(len).map_or(PAGE, |len| len.min(PAGE));
+        file.read_exact_at(&mut page[..begin], 0)?;
         Ok(match SegmentHeader::read(&page) {
-            Some(header) => Found::Segment(Arc::new(Self { number, path, file }), header),
-            None if page.iter().all(|octet| *octet == 0) => Found::Unfinished(path),
+            Some(header) => Found::Segment(Arc::new(Self { number, path, file, len }), header),
+            None if page.iter().all(|octet| *octet == 0) => Found::Unfinished,
             None => Found::Unreadable(path),
         })
     }
@@ -203,7 +206,7 @@ mod tests {
         let home = Path::new("/q");
         disk.create_dir_all(home).unwrap();
         let segment = SegmentFile::create(&disk, home, 3, 65536).unwrap();
-        assert!(matches!(SegmentFile::open(&disk, home, 3).unwrap(), Found::Unfinished(_)));
+        assert!(matches!(SegmentFile::open(&disk, home, 3).unwrap(), Found::Unfinished));
         segment.write_header(&header(5)).unwrap();
         model.damage(&segment.path, 0, |octets| octets[..512].fill(0xff)).unwrap();
         let Found::Segment(_, found) = SegmentFile::open(&disk, home, 3).unwrap() else {
