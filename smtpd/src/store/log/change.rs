@@ -98,7 +98,7 @@ impl Log {
         pins
     }
 
-    fn pin_one(&self, id: QueueId) -> bool {
+    pub(super) fn pin_one(&self, id: QueueId) -> bool {
         // The message may change while it is read; then it is read again.
         loop {
             let mut index = self.index();

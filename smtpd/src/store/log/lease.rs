@@ -55,7 +55,12 @@ impl Log {
     }
 
     /// The messages that may be leased, and those of them that have to be read first.
-    fn look(&self, route: &RouteName, pick: Pick, max: usize) -> (Vec<QueueId>, Vec<Location>) {
+    pub(super) fn look(
+        &self,
+        route: &RouteName,
+        pick: Pick,
+        max: usize,
+    ) -> (Vec<QueueId>, Vec<Location>) {
         let mut index = self.index();
         let ids = index.candidates(route, pick, max);
         let missing = ids
@@ -67,7 +72,7 @@ impl Log {
     }
 
     /// Reads messages. One that cannot be read is set aside, so that it does not come up again.
-    fn load_all(&self, missing: &[Location]) -> Vec<(QueueId, Loaded)> {
+    pub(super) fn load_all(&self, missing: &[Location]) -> Vec<(QueueId, Loaded)> {
         let mut loaded = Vec::with_capacity(missing.len());
         for location in missing {
             match location.load() {
@@ -78,7 +83,7 @@ impl Log {
         loaded
     }
 
-    fn hand_out(
+    pub(super) fn hand_out(
         self: &Arc<Self>,
         route: &RouteName,
         pick: Pick,

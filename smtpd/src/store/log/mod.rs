@@ -26,6 +26,8 @@ mod routes;
 mod scan;
 mod segment;
 mod segments;
+#[cfg(test)]
+mod simulation;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

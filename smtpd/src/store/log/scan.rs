@@ -118,11 +118,23 @@ pub(super) struct Tail {
     pub(super) highest: QueueId,
 }
 
+/// A batch being read from the newest segment.
+struct Last {
+    number: u64,
+    /// Whether it is there from its first frame on, without a gap.
+    whole: bool,
+    /// Whether its end mark was seen.
+    ended: bool,
+    frames: Vec<Sound>,
+}
+
 /// Finds the end of a segment that no other segment speaks of.
+///
+/// Frames without their bodies tell where batches begin and end. Only the last batch can be torn,
+/// because each is synced before the next one is written, so only its bodies are read as well.
 pub(super) fn find_tail(window: &mut Window, generation: u64, last_batch: u64) -> io::Result<Tail> {
     let mut tail = Tail { end: FIRST, last_batch, void_batch: 0, highest: QueueId::from_u64(0) };
-    // The batch being read, and whether every frame of it was there so far.
-    let mut batch: Option<(u64, bool)> = None;
+    let mut last: Option<Last> = None;
     let mut at = FIRST;
     loop {
         let (frame, jumped) = match window.frame(at, generation)? {
@@ -132,31 +144,43 @@ pub(super) fn find_tail(window: &mut Window, generation: u64, last_batch: u64) -
                 None => break,
             },
         };
-        let number = frame.header.batch;
-        let whole = match batch {
-            Some((current, whole)) if current == number => whole && !jumped,
-            Some((current, _)) => {
-                // A later batch follows, so this one was synced, whatever it looks like now.
-                tail.end = frame.at;
-                tail.last_batch = current;
-                frame.header.in_batch == 0
-            }
-            None => frame.header.in_batch == 0,
-        };
-        batch = Some((number, whole));
         tail.highest = tail.highest.max(frame.header.id);
         at = frame.end();
-        if whole && frame.header.flags & BATCH_END != 0 {
-            tail.end = at;
-            tail.last_batch = number;
-        }
+        let number = frame.header.batch;
+        let mut batch = match last.take() {
+            Some(batch) if batch.number == number => batch,
+            before => {
+                if let Some(before) = before {
+                    // A later batch follows, so this one was synced, whatever it looks like now.
+                    let begin = frame.at.saturating_sub(u64::from(frame.header.in_batch));
+                    (tail.end, tail.last_batch) = (begin, before.number);
+                }
+                let whole = frame.header.in_batch == 0;
+                Last { number, whole, ended: false, frames: Vec::new() }
+            }
+        };
+        batch.whole &= !jumped || batch.frames.is_empty();
+        batch.ended |= frame.header.flags & BATCH_END != 0;
+        batch.frames.push(frame);
+        last = Some(batch);
     }
-    if let Some((number, _)) = batch
-        && number != tail.last_batch
-    {
-        tail.void_batch = number;
+    let Some(batch) = last else { return Ok(tail) };
+    if batch.whole && batch.ended && bodies_match(window, &batch.frames)? {
+        (tail.end, tail.last_batch) = (at, batch.number);
+    } else {
+        tail.void_batch = batch.number;
     }
     Ok(tail)
+}
+
+fn bodies_match(window: &mut Window, frames: &[Sound]) -> io::Result<bool> {
+    for frame in frames {
+        let body = window.at(frame.at + frame.header.body_at(), frame.header.body_len as usize)?;
+        if !frame.header.body_matches(body) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What a walk through a segment comes across.
