@@ -337,12 +337,6 @@ impl Queue {
         self.0.store.routes()
     }
 
-    /// Whether the store gets on: returns when its locks can be had, which a stuck disk prevents.
-    pub async fn is_alive(&self) -> bool {
-        let queue = self.clone();
-        tokio::task::spawn_blocking(move || queue.0.store.wait_for_turn()).await.is_ok()
-    }
-
     /// Octets free on the queue's disk, where that is known.
     #[must_use]
     pub fn free(&self) -> Option<ByteSize> {

@@ -322,14 +322,6 @@ impl Store {
         }
     }
 
-    /// Waits until a batch and a look at the index would have their turn.
-    pub fn wait_for_turn(&self) {
-        match self {
-            Self::Log(log) => log.wait_for_turn(),
-            Self::Memory(_) => {}
-        }
-    }
-
     /// Octets free on the disk of the store, where that is known.
     #[must_use]
     pub fn free(&self) -> Option<ByteSize> {

@@ -163,7 +163,7 @@ impl VirtualServer {
         let rooms = if let Some(rooms) = self.rooms.load_full() {
             rooms
         } else {
-            let rooms = Rooms::open(&self.name, &shared, &config, &table, &self.counters)?;
+            let rooms = Rooms::open(&self.name, &shared, &config, &table, &self.counters).await?;
             let rooms = Arc::new(rooms);
             self.rooms.store(Some(Arc::clone(&rooms)));
             rooms
@@ -319,14 +319,11 @@ impl VirtualServer {
     /// Whether the server answers within a moment; one that is stopped need not.
     pub async fn is_alive(&self) -> bool {
         match self.queue() {
-            Some(queue) => tokio::time::timeout(ALIVE_WITHIN, queue.is_alive()).await == Ok(true),
+            Some(queue) => queue.is_alive().await,
             None => true,
         }
     }
 }
-
-/// How long the committer of a queue may be silent before it is taken to be stuck.
-const ALIVE_WITHIN: Duration = Duration::from_secs(10);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -16,7 +16,6 @@ use super::root::MailRoot;
 use super::{Shared, StartError, settings};
 use crate::badmail::Badmail;
 use crate::deliver::{self, Deliver};
-use crate::disk::Disk;
 use crate::drop::DropDirectory;
 use crate::observe::Counters;
 use crate::pickup::{self, Pickup};
@@ -33,7 +32,7 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    pub(super) fn open(
+    pub(super) async fn open(
         name: &ServerName,
         shared: &Shared,
         config: &ServerConfig,
@@ -44,17 +43,17 @@ impl Rooms {
         let root = MailRoot::at(&shared.mail_root, drop);
         root.prepare()?;
         let queue = Queue::open(
-            Disk::Real,
             queue::Settings {
+                server: name.to_string(),
                 directory: root.queue.clone(),
-                segment_size: config.store.segment_size.as_u64(),
+                segment_size: config.store.segment_size,
                 min_free: shared.min_free,
-                holder: format!("smtpd, server {name}"),
             },
             shared.clock.clone(),
             shared.log.clone(),
             Arc::clone(table),
-        )?;
+        )
+        .await?;
         let settings = settings::badmail(name.as_str(), config, &root);
         let log = shared.log.clone();
         let badmail = Badmail::new(settings, shared.clock.clone(), log, Arc::clone(counters));

@@ -272,12 +272,6 @@ impl Log {
         }
     }
 
-    /// Waits until it could write and look things up.
-    pub(super) fn wait_for_turn(&self) {
-        drop(self.committer());
-        drop(self.index());
-    }
-
     pub(super) fn highest_id(&self) -> QueueId {
         self.index().highest
     }
