@@ -199,6 +199,7 @@ impl Selector {
             parsed.map_err(|source| SelectorError::Unit { condition, source })
         };
         Ok(Matcher {
+            takes_everything: Self { all: false, ..self.clone() }.is_empty(),
             ids: self.ids.iter().map(|id| normal_id(id)).collect::<Result<_, _>>()?,
             from: whole("from", &self.from)?,
             to: whole("to", &self.to)?,
@@ -291,6 +292,7 @@ pub fn id_range(prefix: &str) -> Result<(QueueId, QueueId), SelectorError> {
 /// A selector whose texts have been understood.
 #[derive(Clone, Debug)]
 pub struct Matcher {
+    takes_everything: bool,
     ids: Vec<String>,
     from: Option<Pattern>,
     to: Option<Pattern>,
@@ -343,6 +345,12 @@ impl Matcher {
     #[must_use]
     pub fn ids(&self) -> &[String] {
         &self.ids
+    }
+
+    /// Whether every object on its server is chosen, so that none needs to be looked at.
+    #[must_use]
+    pub const fn takes_everything(&self) -> bool {
+        self.takes_everything
     }
 
     /// The virtual server asked for.

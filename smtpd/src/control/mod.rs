@@ -1,1 +1,110 @@
-//! control
+//! The control interface: HTTP/1.1 with JSON on a Unix socket, and nowhere else.
+//!
+//! In: requests of operators, known by the credentials of their connection. Out: answers in the
+//! words of `mailroot_common::control`. [`listen`] bounds what a connection may cost, [`caller`]
+//! knows who asks, [`gate`] decides who may ask what and refuses browsers; then one file per noun
+//! calls [`crate::service::Service`]. Every change is logged with its person.
+//!
+//! Nothing a client sends ends more than its own connection.
+
+mod answer;
+mod badmail;
+mod caller;
+mod choose;
+mod config;
+mod domain;
+mod gate;
+mod lines;
+mod listen;
+mod queue;
+mod requeue;
+mod server;
+mod session;
+mod stall;
+mod status;
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+use mailroot_common::control::path;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::service::Service;
+use listen::Listener;
+
+pub use listen::ListenError;
+
+/// The group whose members may connect, where it exists. Who may do what is decided by role.
+const GROUP: &str = "mailroot-operators";
+
+/// The interface at work.
+#[derive(Debug)]
+pub struct Control {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Opens the control socket and serves it.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`], saying what to do.
+    pub fn listen(service: Service) -> Result<Self, ListenError> {
+        let active = service.active();
+        let configured = active.service.control.socket.as_deref();
+        let socket = configured.unwrap_or_else(|| &service.paths().control_socket);
+        let listener = Listener::open(socket, GROUP)?;
+        let (stop, stopped) = watch::channel(false);
+        let log = service.log().clone();
+        let task = tokio::spawn(listener.serve(router(service), log, stopped));
+        Ok(Self { stop, task })
+    }
+
+    /// Closes the socket; requests in progress have two seconds to end.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        // A panic in the task was told by the panic itself.
+        let _ = self.task.await;
+    }
+}
+
+/// What every handler is given.
+#[derive(Clone, Debug)]
+struct App {
+    service: Service,
+    people: caller::People,
+}
+
+/// The whole interface over a service.
+fn router(service: Service) -> Router {
+    let app = App { service, people: caller::People::default() };
+    Router::new()
+        .route(path::VERSION, get(status::version))
+        .route(path::STATUS, get(status::status))
+        .route(path::RELOAD, post(config::reload))
+        .route(path::CONFIG_CHECK, get(config::check))
+        .route(path::SERVERS, get(server::list).post(server::create))
+        .route(path::SERVER, get(server::show))
+        .route(path::SERVER_VERB, post(server::verb))
+        .route(path::DOMAINS, get(domain::list).post(domain::add))
+        .route(path::DOMAIN, delete(domain::remove))
+        .route(path::SESSIONS, get(session::list))
+        .route(path::SESSIONS_KILL, post(session::kill))
+        .route(path::QUEUE, get(queue::list))
+        .route(path::QUEUE_MESSAGE, get(queue::show))
+        .route(path::QUEUE_CONTENT, get(queue::content))
+        .route(path::QUEUE_VERB, post(queue::verb))
+        .route(path::BADMAIL, get(badmail::list))
+        .route(path::BADMAIL_MESSAGE, get(badmail::show))
+        .route(path::BADMAIL_CONTENT, get(badmail::content))
+        .route(path::BADMAIL_REQUEUE, post(badmail::requeue))
+        .route(path::BADMAIL_PURGE, post(badmail::purge))
+        .fallback(answer::no_such_path)
+        .method_not_allowed_fallback(answer::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), gate::pass))
+        .with_state(app)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! Finding the messages that a selector means, in the queues of one or of all virtual servers.
+//!
+//! In: a selector. Out: messages, page by page, in the order of their ids, server after server, so
+//! that a list of a million messages never stands in memory. Beginnings of ids are resolved first;
+//! one that fits several messages is an error that names them.
+
+use std::sync::Arc;
+
+use mailroot_common::control::queue::{Attempt, QueueRecipient, RecipientState};
+use mailroot_common::control::selector::{Facts, RecipientFacts, id_range};
+use mailroot_common::control::{Kind, Matcher, Problem, QueueEntry, QueueMessage};
+use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::queue::envelope::BodyKind;
+use smtpd_core::queue::outcome::{AttemptResult, Outcome};
+use smtpd_core::queue::recipient::{Phase, RecipientStatus};
+
+use super::App;
+use super::answer::Refused;
+use crate::queue::{Filter, Message, Queue, ReadError};
+use crate::service::ServiceError;
+use crate::virtual_server::VirtualServer;
+
+/// The first page is small, so that its first line is sent at once.
+const FIRST_PAGE: usize = 50;
+/// The pages after it.
+const PAGE: usize = 500;
+/// How many messages an ambiguous beginning of an id is shown to fit.
+const CANDIDATES_MAX: usize = 10;
+
+/// The virtual servers that a selector means.
+pub(super) fn servers(app: &App, server: Option<&str>) -> Result<Vec<Arc<VirtualServer>>, Refused> {
+    let Some(name) = server else {
+        return Ok(app.service.all());
+    };
+    let name = super::server::read_name(name)?;
+    let found = app.service.server(&name);
+    Ok(vec![found.ok_or(ServiceError::NoServer(name))?])
+}
+
+/// The queues of these servers; those that are stopped have none.
+pub(super) fn queues(servers: &[Arc<VirtualServer>]) -> Vec<Place> {
+    let place = |server: &Arc<VirtualServer>| {
+        let queue = server.queue()?;
+        Some(Place { server: server.name().to_string(), queue })
+    };
+    servers.iter().filter_map(place).collect()
+}
+
+/// A queue and the name of its server.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) server: String,
+    pub(super) queue: Queue,
+}
+
+/// A search that goes on page by page.
+#[derive(Debug)]
+pub(super) struct Search {
+    places: Vec<Place>,
+    matcher: Matcher,
+    now: Timestamp,
+    /// The ids asked for, with the place of each; every message if absent.
+    named: Option<Vec<(usize, QueueId)>>,
+    /// Ids that name nothing.
+    pub(super) missing: Vec<String>,
+    place: usize,
+    after: Option<QueueId>,
+    page: usize,
+}
+
+impl Search {
+    /// Begins a search.
+    pub(super) async fn begin(
+        places: Vec<Place>,
+        matcher: Matcher,
+        now: Timestamp,
+    ) -> Result<Self, Refused> {
+        let mut search = Self {
+            places,
+            matcher,
+            now,
+            named: None,
+            missing: Vec::new(),
+            place: 0,
+            after: None,
+            page: FIRST_PAGE,
+        };
+        if !search.matcher.ids().is_empty() {
+            search.resolve().await?;
+        }
+        Ok(search)
+    }
+
+    /// The queues searched.
+    pub(super) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    async fn resolve(&mut self) -> Result<(), Refused> {
+        let mut named = Vec::new();
+        for text in self.matcher.ids().to_vec() {
+            let found = candidates(&self.places, &text).await?;
+            match found.as_slice() {
+                [] => self.missing.push(text),
+                [one] => named.push(*one),
+                several => return Err(ambiguous(&text, several.iter().map(|(_, id)| *id)).into()),
+            }
+        }
+        // The order of a list, whatever that of the ids; each message once.
+        named.sort_unstable();
+        named.dedup();
+        named.reverse();
+        self.named = Some(named);
+        Ok(())
+    }
+
+    /// The next messages with the place of their queue; nothing at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<(usize, Message)>>, ReadError> {
+        if let Some(named) = &mut self.named {
+            let mut found = Vec::new();
+            while found.len() < PAGE {
+                let Some((place, id)) = named.pop() else { break };
+                let message = self.places[place].queue.show(id).await?;
+                let message = message.filter(|message| {
+                    is_chosen(&self.matcher, message, &self.places[place].server, self.now)
+                });
+                found.extend(message.map(|message| (place, message)));
+            }
+            return Ok(if found.is_empty() && named.is_empty() { None } else { Some(found) });
+        }
+        let place = self.place;
+        let Some(here) = self.places.get(place) else {
+            return Ok(None);
+        };
+        let limit = std::mem::replace(&mut self.page, PAGE);
+        let mut page = here.queue.list(&Filter::default(), self.after, limit).await?;
+        if page.len() < limit {
+            self.place += 1;
+            self.after = None;
+        } else {
+            self.after = page.last().map(|message| message.id);
+        }
+        page.retain(|message| is_chosen(&self.matcher, message, &here.server, self.now));
+        Ok(Some(page.into_iter().map(|message| (place, message)).collect()))
+    }
+}
+
+/// The messages whose ids begin with a text, a few of them if they are many.
+async fn candidates(places: &[Place], text: &str) -> Result<Vec<(usize, QueueId)>, Refused> {
+    let mut found = Vec::new();
+    if text.contains('-') {
+        // The name of a message in Badmail.
+        return Ok(found);
+    }
+    let (first, last) = id_range(text)?;
+    for (number, place) in places.iter().enumerate() {
+        if first == last {
+            if place.queue.show(first).await?.is_some() {
+                found.push((number, first));
+            }
+            continue;
+        }
+        let before = first.as_u64().checked_sub(1).map(QueueId::from_u64);
+        let page = place.queue.list(&Filter::default(), before, CANDIDATES_MAX).await?;
+        let ids = page.iter().map(|message| message.id).filter(|id| (first..=last).contains(id));
+        found.extend(ids.map(|id| (number, id)));
+    }
+    Ok(found)
+}
+
+/// The error for a beginning that fits several ids.
+pub(super) fn ambiguous<T: std::fmt::Display>(
+    text: &str,
+    candidates: impl Iterator<Item = T>,
+) -> Problem {
+    Problem::new("selector", Kind::Usage, format!("{text} is the beginning of several ids"))
+        .word("ambiguous")
+        .items(candidates.take(CANDIDATES_MAX))
+}
+
+/// The one message meant.
+pub(super) async fn one(
+    places: Vec<Place>,
+    id: &str,
+    now: Timestamp,
+) -> Result<(Place, Message), Refused> {
+    let selector = mailroot_common::control::Selector::id(id);
+    let mut search = Search::begin(places, selector.compile()?, now).await?;
+    let found = search.next().await?.unwrap_or_default().pop();
+    let (place, message) = found.ok_or_else(|| {
+        Problem::new("queue", Kind::NotFound, format!("there is no message {id} in the queue"))
+            .hint("it was delivered, returned or removed; the log tells which")
+    })?;
+    Ok((search.places[place].clone(), message))
+}
+
+fn is_chosen(matcher: &Matcher, message: &Message, server: &str, now: Timestamp) -> bool {
+    if matcher.takes_everything() {
+        return true;
+    }
+    let (id, from) = (message.id.to_string(), message.envelope.sender.to_string());
+    let facts = Facts {
+        id: &id,
+        server,
+        state: message.standing().as_str(),
+        at: Some(message.envelope.accepted_at),
+        size: Some(message.size),
+        from: Some(&from),
+        subject: message.envelope.subject.as_deref(),
+        client: message.envelope.origin.client,
+    };
+    if !matcher.asks_recipients() {
+        return matcher.matches(&facts, [], now);
+    }
+    let texts: Vec<_> = message
+        .waiting()
+        .map(|(place, status)| {
+            let address = message.envelope.recipients[place].mailbox.to_string();
+            let words = status.last.as_ref().map(ToString::to_string);
+            (address, words, status.last.as_ref().map(|last| last.status.to_string()))
+        })
+        .collect();
+    let recipients = texts.iter().map(|(address, reason, code)| RecipientFacts {
+        address,
+        reason: reason.as_deref(),
+        code: code.as_deref(),
+    });
+    matcher.matches(&facts, recipients, now)
+}
+
+/// A message as a list shows it.
+pub(super) fn entry(server: &str, message: &Message) -> QueueEntry {
+    let mailbox = |place: usize| message.envelope.recipients[place].mailbox.clone();
+    QueueEntry {
+        id: message.id,
+        server: server.to_owned(),
+        state: message.standing(),
+        accepted_at: message.envelope.accepted_at,
+        size: message.size,
+        from: message.envelope.sender.clone(),
+        to: message.waiting().map(|(place, _)| mailbox(place)).collect(),
+        attempts: message.attempts(),
+        next_attempt_at: message.next_attempt_at(),
+        reason: message.reason(),
+    }
+}
+
+/// A message with everything known of it.
+pub(super) fn details(server: &str, message: &Message) -> QueueMessage {
+    let envelope = &message.envelope;
+    let recipients = envelope.recipients.iter().zip(&message.state.recipients).enumerate();
+    QueueMessage {
+        entry: entry(server, message),
+        via: envelope.origin.via.as_str().to_owned(),
+        client: envelope.origin.client,
+        helo: envelope.origin.helo.clone(),
+        session: envelope.origin.session,
+        source: envelope.origin.source.clone(),
+        message_id: envelope.message_id.clone(),
+        subject: envelope.subject.clone(),
+        envid: envelope.envid.clone(),
+        body: match envelope.body {
+            BodyKind::SevenBit => "7bit",
+            BodyKind::EightBitMime => "8bitmime",
+            BodyKind::BinaryMime => "binarymime",
+        }
+        .to_owned(),
+        smtputf8: envelope.smtputf8,
+        hops: envelope.hops,
+        recipients: recipients
+            .map(|(place, (recipient, status))| QueueRecipient {
+                address: recipient.mailbox.clone(),
+                state: recipient_state(status),
+                route: message.routes.get(place).map(ToString::to_string),
+                attempts: status.attempts,
+                next_attempt_at: (!status.phase.is_end()).then_some(status.next_attempt),
+                last: status.last.as_ref().map(attempt),
+            })
+            .collect(),
+    }
+}
+
+const fn recipient_state(status: &RecipientStatus) -> RecipientState {
+    match status.phase {
+        Phase::Waiting if status.attempts == 0 => RecipientState::Queued,
+        Phase::Waiting => RecipientState::Retry,
+        Phase::InDoubt => RecipientState::InDoubt,
+        Phase::Delivered => RecipientState::Delivered,
+        Phase::Returned => RecipientState::Returned,
+        Phase::Badmail => RecipientState::Badmail,
+        Phase::Removed => RecipientState::Removed,
+    }
+}
+
+fn attempt(outcome: &Outcome) -> Attempt {
+    Attempt {
+        at: outcome.at,
+        result: match outcome.result {
+            AttemptResult::Delivered => "delivered",
+            AttemptResult::Deferred => "deferred",
+            AttemptResult::Failed => "failed",
+            AttemptResult::InDoubt => "in_doubt",
+        }
+        .to_owned(),
+        code: outcome.code,
+        status: outcome.status,
+        text: outcome.text.clone(),
+        host: outcome.host.as_ref().map(ToString::to_string),
+        stage: outcome.stage.as_str().to_owned(),
+    }
+}

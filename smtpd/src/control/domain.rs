@@ -1,0 +1,93 @@
+//! `/v1/servers/{server}/domains`: the domains of one virtual server.
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use mailroot_common::address;
+use mailroot_common::config::DomainName;
+use mailroot_common::control::{Domain, NewDomain};
+
+use super::App;
+use super::answer::{Answer, Refused, object, read, usage};
+use super::caller::Caller;
+use super::server::{read_host, read_name};
+use crate::config::RemoteDomainSpec;
+use crate::service::DomainSpec;
+
+/// All of them.
+pub(super) async fn list(
+    State(app): State<App>,
+    Path(server): Path<String>,
+) -> Answer<Vec<Domain>> {
+    object(app.service.domains(&read_name(&server)?)?)
+}
+
+/// A new one.
+pub(super) async fn add(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(server): Path<String>,
+    body: Bytes,
+) -> Answer<Domain> {
+    let server = read_name(&server)?;
+    let spec = read_spec(read(&body)?)?;
+    object(app.service.add_domain(&server, spec, &caller.name).await?)
+}
+
+/// The end of one; what it was.
+pub(super) async fn remove(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path((server, domain)): Path<(String, String)>,
+) -> Answer<Domain> {
+    let (server, name) = (read_name(&server)?, read_domain(&domain)?);
+    object(app.service.remove_domain(&server, &name, &caller.name).await?)
+}
+
+fn read_domain(text: &str) -> Result<DomainName, Refused> {
+    DomainName::parse(text)
+        .ok_or_else(|| usage(format!("{text:?} is no domain: write example.net or *.example.net")))
+}
+
+fn read_spec(wish: NewDomain) -> Result<DomainSpec, Refused> {
+    Ok(match wish {
+        NewDomain::Alias { name } => DomainSpec::Alias(
+            address::Domain::parse(&name).map_err(|error| usage(error.to_string()))?,
+        ),
+        NewDomain::Remote { name, relay, helo_only, route } => {
+            DomainSpec::Remote(RemoteDomainSpec {
+                name: read_domain(&name)?,
+                relay,
+                helo_only,
+                route: route.iter().map(|hop| read_host(hop)).collect::<Result<_, _>>()?,
+            })
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_become_specifications_or_usage_errors() {
+        let wish = |json| read_spec(serde_json::from_value(json).unwrap());
+        let alias = wish(serde_json::json!({"kind": "alias", "name": "A.example"})).unwrap();
+        assert_eq!(alias, DomainSpec::Alias(address::Domain::parse("a.example").unwrap()));
+        let remote = serde_json::json!(
+            {"kind": "remote", "name": "*.b.example", "relay": true, "route": ["h:26", "[192.0.2.1]"]}
+        );
+        let DomainSpec::Remote(spec) = wish(remote).unwrap() else { panic!("a remote domain") };
+        assert_eq!(spec.name.to_string(), "*.b.example");
+        assert!(spec.relay && !spec.helo_only);
+        assert_eq!(spec.route[0].port, Some(26));
+        for bad in [
+            serde_json::json!({"kind": "alias", "name": "*.a.example"}),
+            serde_json::json!({"kind": "remote", "name": "a b"}),
+            serde_json::json!({"kind": "remote", "name": "b.example", "route": ["a b"]}),
+        ] {
+            let Refused(problem) = wish(bad).unwrap_err();
+            assert_eq!(problem.exit, 2);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! `/v1/queue`: messages that wait.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use mailroot_common::control::{Change, Changed, Kind, Problem, QueueMessage, QueueVerb, Selector};
+use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
+use serde::Deserialize;
+use smtpd_core::queue::recipient::Hold;
+use smtpd_core::route::table::RouteName;
+
+use super::App;
+use super::answer::{Answer, Refused, object, read, usage};
+use super::caller::Caller;
+use super::choose::{Search, details, entry, one, queues, servers};
+use super::gate::tell;
+use super::lines::{End, Lines, json_lines, octets};
+use crate::queue::{BodyReader, CommitError, Queue};
+
+/// How many messages one change of the store is about.
+const CHANGED_AT_ONCE: usize = 1_000;
+/// The longest header that is shown.
+const HEADER_OCTETS_MAX: usize = 1 << 20;
+
+/// The part of a list's query that is no selector.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Page {
+    limit: Option<u64>,
+}
+
+/// The chosen ones, one JSON object per line, sent as they are found.
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(selector): Query<Selector>,
+    Query(page): Query<Page>,
+) -> Result<Response, Refused> {
+    let matcher = selector.compile()?;
+    let places = queues(&servers(&app, matcher.server())?);
+    let mut search = Search::begin(places, matcher, app.service.clock().now()).await?;
+    let first = search.next().await?;
+    Ok(json_lines(move |mut lines| async move {
+        let mut next = first;
+        let mut left = page.limit.unwrap_or(u64::MAX);
+        while let Some(found) = next {
+            match push_page(&mut lines, &search, &found, &mut left).await {
+                Ok(()) if left == 0 => break,
+                Ok(()) => {}
+                Err(end) => return Err((lines, end)),
+            }
+            next = match search.next().await {
+                Ok(next) => next,
+                Err(error) => return Err((lines, End::Broken(io::Error::other(error)))),
+            };
+        }
+        Ok(lines)
+    }))
+}
+
+async fn push_page(
+    lines: &mut Lines,
+    search: &Search,
+    found: &[(usize, crate::queue::Message)],
+    left: &mut u64,
+) -> Result<(), End> {
+    for (place, message) in found {
+        if *left == 0 {
+            break;
+        }
+        *left -= 1;
+        lines.push(&entry(&search.places()[*place].server, message)).await?;
+    }
+    Ok(lines.flush().await?)
+}
+
+/// One with everything known of it but its content.
+pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<QueueMessage> {
+    let places = queues(&app.service.all());
+    let (place, message) = one(places, &id, app.service.clock().now()).await?;
+    object(details(&place.server, &message))
+}
+
+/// Which octets are wanted.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Part {
+    #[serde(default)]
+    headers: bool,
+}
+
+/// The octets of one, or of its header.
+pub(super) async fn content(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    Query(part): Query<Part>,
+) -> Result<Response, Refused> {
+    let places = queues(&app.service.all());
+    let (place, message) = one(places, &id, app.service.clock().now()).await?;
+    let gone = || Problem::new("queue", Kind::NotFound, format!("message {id} has just gone"));
+    let reader = place.queue.read(message.id).ok_or_else(gone)?;
+    tell(&app, &caller, if part.headers { "read-header" } else { "read-content" })
+        .word("server", &place.server)
+        .word("id", message.id)
+        .send();
+    Ok(octets(move |lines| send_content(lines, reader, part.headers)))
+}
+
+async fn send_content(
+    mut lines: Lines,
+    mut reader: BodyReader,
+    header_only: bool,
+) -> Result<Lines, (Lines, End)> {
+    if header_only {
+        return match reader.read_header(HEADER_OCTETS_MAX).await {
+            Ok(header) => match lines.octets(&header).await {
+                Ok(()) => Ok(lines),
+                Err(gone) => Err((lines, gone.into())),
+            },
+            Err(error) => Err((lines, End::Broken(error))),
+        };
+    }
+    loop {
+        match reader.next().await {
+            Ok(None) => return Ok(lines),
+            Ok(Some(piece)) => {
+                if let Err(gone) = lines.octets(piece).await {
+                    return Err((lines, gone.into()));
+                }
+            }
+            Err(error) => return Err((lines, End::Broken(error))),
+        }
+    }
+}
+
+/// Flush, retry, hold, release, remove.
+pub(super) async fn verb(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(verb): Path<String>,
+    body: Bytes,
+) -> Answer<Changed> {
+    let verb: QueueVerb = verb.parse().map_err(|error| usage(format!("{error}")))?;
+    let Change { selector, reason } = read(&body)?;
+    let matcher = selector.compile_for_change()?;
+    let now = app.service.clock().now();
+    let servers = servers(&app, matcher.server())?;
+    let mut search = Search::begin(queues(&servers), matcher, now).await?;
+    let chosen = gather(&mut search).await?;
+    let deed = Deed { verb, by: caller.name.clone(), reason, now };
+    let mut changed = Changed::default();
+    for (place, chosen) in search.places().iter().zip(&chosen) {
+        if chosen.messages.is_empty() {
+            continue;
+        }
+        let before = changed.changed;
+        perform(&place.queue, &deed, &chosen.messages, &mut changed).await?;
+        let server = servers.iter().find(|server| server.name().as_str() == place.server);
+        if let (QueueVerb::Flush | QueueVerb::Retry, Some(server)) = (verb, server) {
+            server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>()).await;
+        }
+        tell(&app, &caller, "queue")
+            .word("verb", verb.as_str())
+            .word("server", &place.server)
+            .word("messages", changed.changed - before)
+            .maybe("id", one_id(&chosen.messages))
+            .maybe("reason", deed.reason.as_ref())
+            .send();
+    }
+    for id in &search.missing {
+        changed.add_failure(id, &gone(id));
+    }
+    object(changed)
+}
+
+/// What is to be done to messages.
+#[derive(Debug)]
+struct Deed {
+    verb: QueueVerb,
+    by: String,
+    reason: Option<String>,
+    now: Timestamp,
+}
+
+/// The chosen messages of one queue.
+#[derive(Debug, Default)]
+struct Chosen {
+    messages: Vec<(QueueId, u64)>,
+    routes: BTreeSet<RouteName>,
+}
+
+/// Finds all before anything is changed, so that a change cannot run after its own tail.
+async fn gather(search: &mut Search) -> Result<Vec<Chosen>, Refused> {
+    let mut all: Vec<_> = search.places().iter().map(|_| Chosen::default()).collect();
+    while let Some(found) = search.next().await? {
+        for (place, message) in found {
+            let chosen = &mut all[place];
+            chosen.messages.push((message.id, message.size));
+            for (number, _) in message.waiting() {
+                if let Some(route) = message.routes.get(number)
+                    && !chosen.routes.contains(route)
+                {
+                    chosen.routes.insert(route.clone());
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn perform(
+    queue: &Queue,
+    deed: &Deed,
+    messages: &[(QueueId, u64)],
+    changed: &mut Changed,
+) -> Result<(), CommitError> {
+    for part in messages.chunks(CHANGED_AT_ONCE) {
+        let ids: Vec<_> = part.iter().map(|(id, _)| *id).collect();
+        let mut done = match deed.verb {
+            QueueVerb::Flush | QueueVerb::Retry => queue.retry(&ids, deed.now).await?,
+            QueueVerb::Release => queue.release(&ids).await?,
+            QueueVerb::Remove => queue.remove(&ids).await?,
+            QueueVerb::Hold => {
+                let hold =
+                    Hold { by: deed.by.clone(), reason: deed.reason.clone(), since: deed.now };
+                queue.hold(&ids, hold).await?
+            }
+        };
+        done.sort_unstable();
+        for (id, size) in part {
+            if done.binary_search(id).is_ok() {
+                changed.add(id, *size);
+            } else {
+                changed.add_failure(id, &gone(&id.to_string()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn one_id(messages: &[(QueueId, u64)]) -> Option<QueueId> {
+    match messages {
+        [(id, _)] => Some(*id),
+        _ => None,
+    }
+}
+
+fn gone(id: &str) -> Problem {
+    Problem::new("queue", Kind::NotFound, format!("there is no message {id} in the queue"))
+}

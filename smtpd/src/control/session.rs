@@ -1,0 +1,155 @@
+//! `/v1/sessions`: SMTP sessions, in both directions.
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use mailroot_common::control::selector::Facts;
+use mailroot_common::control::{Change, Changed, Kind, Matcher, Problem, Selector, Session};
+use mailroot_common::units::Timestamp;
+
+use super::App;
+use super::answer::{Answer, Refused, object, read};
+use super::caller::Caller;
+use super::choose::{ambiguous, servers};
+use super::gate::tell;
+use super::lines::json_lines;
+
+/// The chosen ones, one JSON object per line.
+pub(super) async fn list(
+    State(app): State<App>,
+    Query(selector): Query<Selector>,
+) -> Result<Response, Refused> {
+    let matcher = selector.compile()?;
+    let mut found = Vec::new();
+    for server in servers(&app, matcher.server())? {
+        found.extend(server.sessions().await);
+    }
+    let (found, _) = choose(found, &matcher, app.service.clock().now())?;
+    Ok(json_lines(|mut lines| async move {
+        for session in &found {
+            if let Err(end) = lines.push(session).await {
+                return Err((lines, end));
+            }
+        }
+        Ok(lines)
+    }))
+}
+
+/// Ends the chosen ones with 421.
+pub(super) async fn kill(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Answer<Changed> {
+    let Change { selector, reason } = read(&body)?;
+    let matcher = selector.compile_for_change()?;
+    let words = reason.unwrap_or_else(|| format!("ended by {}", caller.name));
+    let servers = servers(&app, matcher.server())?;
+    let mut found = Vec::new();
+    for server in &servers {
+        found.extend(server.sessions().await);
+    }
+    let (found, missing) = choose(found, &matcher, app.service.clock().now())?;
+    let mut changed = Changed::default();
+    for session in &found {
+        let server = servers.iter().find(|server| server.name().as_str() == session.server);
+        let is_ended = match server {
+            Some(server) => server.kill_session(session.id).await,
+            None => false,
+        };
+        if is_ended {
+            changed.add(&session.id, 0);
+            tell(&app, &caller, "session-kill")
+                .word("server", &session.server)
+                .word("session", session.id)
+                .text("reason", &words)
+                .send();
+        } else {
+            changed.add_failure(&session.id, &gone(&session.id.to_string()));
+        }
+    }
+    for id in missing {
+        changed.add_failure(&id, &gone(&id));
+    }
+    object(changed)
+}
+
+fn gone(id: &str) -> Problem {
+    Problem::new("session", Kind::NotFound, format!("there is no session {id}"))
+}
+
+/// Those that are chosen, and the ids that name none.
+fn choose(
+    sessions: Vec<Session>,
+    matcher: &Matcher,
+    now: Timestamp,
+) -> Result<(Vec<Session>, Vec<String>), Refused> {
+    let mut missing = Vec::new();
+    for id in matcher.ids() {
+        let all = sessions.iter().map(|session| session.id.to_string());
+        let fit: Vec<_> = all.filter(|whole| whole.starts_with(id.as_str())).collect();
+        match fit.len() {
+            0 => missing.push(id.clone()),
+            1 => {}
+            _ => return Err(ambiguous(id, fit.into_iter()).into()),
+        }
+    }
+    let is_chosen = |session: &Session| {
+        let id = session.id.to_string();
+        let peer = session.peer.parse::<std::net::SocketAddr>().ok();
+        let facts = Facts {
+            id: &id,
+            server: &session.server,
+            state: &session.state,
+            at: Some(session.since),
+            client: peer.map(|peer| peer.ip()),
+            ..Facts::default()
+        };
+        matcher.matches(&facts, [], now)
+    };
+    Ok((sessions.into_iter().filter(is_chosen).collect(), missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(id: &str, peer: &str) -> Session {
+        serde_json::from_value(serde_json::json!({
+            "id": id, "server": "default", "direction": "in", "peer": peer, "state": "idle",
+            "since": "2026-11-24T09:00:00Z"
+        }))
+        .unwrap()
+    }
+
+    fn chosen(selector: &Selector) -> Result<(Vec<String>, Vec<String>), u8> {
+        let sessions = vec![
+            session("7QK2M9", "10.1.0.7:40000"),
+            session("7QK2MF", "[2001:db8::1]:25"),
+            session("8QK000", "10.2.0.1:1"),
+        ];
+        let now = Timestamp::parse("2026-11-24T10:00:00Z").unwrap();
+        let found = choose(sessions, &selector.compile().unwrap(), now);
+        let (found, missing) = found.map_err(|Refused(problem)| problem.exit)?;
+        Ok((found.iter().map(|session| session.id.to_string()).collect(), missing))
+    }
+
+    #[test]
+    fn sessions_are_chosen_by_id_client_and_age() {
+        let text = |text: &str| Some(text.to_owned());
+        let ids = |found: Result<(Vec<String>, Vec<String>), u8>| found.unwrap().0;
+        assert_eq!(ids(chosen(&Selector::default())).len(), 3);
+        assert_eq!(ids(chosen(&Selector::id("8qk0"))), ["8QK000"]);
+        let lan = Selector { client: text("10.0.0.0/8"), ..Selector::default() };
+        assert_eq!(ids(chosen(&lan)), ["7QK2M9", "8QK000"]);
+        let young = Selector { newer_than: text("30m"), ..Selector::default() };
+        assert_eq!(ids(chosen(&young)).len(), 0);
+    }
+
+    #[test]
+    fn unknown_ids_are_told_and_ambiguous_ones_refused() {
+        assert_eq!(chosen(&Selector::id("9999")), Ok((Vec::new(), vec!["9999".to_owned()])));
+        assert_eq!(chosen(&Selector::id("7QK2")), Err(2));
+    }
+}
