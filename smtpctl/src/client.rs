@@ -201,14 +201,14 @@ fn not_there(socket: &Path, error: &io::Error) -> Problem {
         io::ErrorKind::NotFound => {
             let detail = format!("the daemon is not running: there is no {path}");
             Problem::new("daemon", Kind::Unavailable, detail).hint(
-                "start it with: systemctl start mailroot; \
-                 or name its directory with --home or MAILROOT_HOME",
+                "start it with: systemctl start mailroot, or smtpd --home DIR; \
+                 smtpctl finds the latter with --home DIR or MAILROOT_HOME",
             )
         }
         io::ErrorKind::ConnectionRefused => {
             let detail = format!("the daemon is not running: nobody answers at {path}");
             Problem::new("daemon", Kind::Unavailable, detail)
-                .hint("start it with: systemctl start mailroot; or smtpd --home DIR")
+                .hint("start it with: systemctl start mailroot, or smtpd --home DIR")
         }
         _ => {
             let detail = format!("cannot reach the daemon at {path}: {error}");

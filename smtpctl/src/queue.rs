@@ -22,9 +22,9 @@ pub(crate) enum QueueCommand {
     List(QueueSelection),
     /// Show one message: where each recipient stands, and the remote's words.
     Show(Show),
-    /// Try everything chosen now, all if nothing is chosen, and forget back-off.
+    /// Try everything that is chosen now, and all if nothing is.
     Flush(Plain),
-    /// Try messages now.
+    /// Try messages now, whatever back-off their destinations have.
     Retry(Plain),
     /// Hold messages back until they are released.
     Hold(Reasoned),

@@ -7,6 +7,8 @@ use std::fmt::Write;
 
 /// Whether the daemon answers, and which one it is.
 pub const VERSION: &str = "/v1/version";
+/// What the interface consists of, as an OpenAPI document.
+pub const OPENAPI: &str = "/v1/openapi.json";
 /// The state of everything.
 pub const STATUS: &str = "/v1/status";
 /// Read the configuration again.

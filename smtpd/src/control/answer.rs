@@ -137,7 +137,8 @@ pub(super) async fn no_such_path() -> Refused {
 
 /// For paths that are asked in another way than they answer.
 pub(super) async fn no_such_method() -> Refused {
-    Refused(Problem::new("request", Kind::Usage, "this path does not know that method"))
+    let problem = Problem::new("request", Kind::Usage, "this path does not know that method");
+    Refused(problem.word("no_method"))
 }
 
 #[cfg(test)]

@@ -170,10 +170,8 @@ pub(super) async fn content(
 ) -> Result<Response, Refused> {
     let (place, found) = one(&app, &id).await?;
     let (found, file) = place.badmail.requeue(&found.name).await?;
-    tell(&app, &caller, "badmail-read-content")
-        .word("server", place.server.name())
-        .word("id", &found.name)
-        .send();
+    let server = place.server.name().as_str();
+    tell(&app, "content-read", server, Some(&found.name), &caller).word("part", "all").send();
     Ok(octets(move |lines| send_file(lines, file)))
 }
 
@@ -214,20 +212,21 @@ pub(super) async fn purge(
     let (found, missing) = choose(&places, &matcher, app.service.clock().now()).await?;
     let mut changed = Changed::default();
     for (place, entry) in found {
-        match places[place].badmail.remove(&entry.name).await {
-            Ok(_) => changed.add(&entry.name, entry.size),
+        let Place { server, badmail } = &places[place];
+        match badmail.remove(&entry.name).await {
+            Ok(_) => {
+                changed.add(&entry.name, entry.size);
+                let server = server.name().as_str();
+                tell(&app, "badmail-removed", server, Some(&entry.name), &caller)
+                    .maybe("reason", reason.as_ref())
+                    .send();
+            }
             Err(error) => changed.add_failure(&entry.name, &Refused::from(error).0),
         }
     }
     for id in missing {
         changed.add_failure(&id, &gone(&id));
     }
-    tell(&app, &caller, "badmail-purge")
-        .maybe("server", matcher.server())
-        .word("messages", changed.changed)
-        .word("size", changed.bytes)
-        .maybe("reason", reason)
-        .send();
     object(changed)
 }
 
@@ -249,10 +248,9 @@ pub(super) async fn requeue(
         match put_back(badmail, &queue, &entry.name, &wish, app.service.clock().now()).await {
             Ok(id) => {
                 changed.add(&id, entry.size);
-                tell(&app, &caller, "badmail-requeue")
-                    .word("server", server.name())
+                let server = server.name().as_str();
+                tell(&app, "requeued", server, Some(&id.to_string()), &caller)
                     .word("source", &entry.name)
-                    .word("id", id)
                     .send();
             }
             Err(Refused(problem)) => changed.add_failure(&entry.name, &problem),

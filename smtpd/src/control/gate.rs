@@ -1,24 +1,24 @@
 //! The one door of the interface: who may ask what, from where, and how much.
 //!
 //! In: a request and the credentials of its connection. Out: the same request with its body read
-//! whole and its [`Caller`] known, or a refusal. The role a request needs follows from its method
-//! and path in one table, so that a new path is for admins until somebody decides otherwise.
+//! whole and its [`Caller`] known, or a refusal. Which role a request needs is said by the table of
+//! [`endpoint`]; what is not in the table is for admins.
 //! Browsers are refused (Origin, Referer, a foreign Host), because a page that a person has open
 //! must not be able to give orders in their name.
 
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use mailroot_common::config::control::Role;
 use mailroot_common::control::{Kind, Problem};
 
 use super::App;
 use super::answer::Refused;
 use super::caller::{Caller, Credentials};
+use super::endpoint;
 use crate::observe::{Level, Line};
 
 /// The largest body of a request: ten thousand ids fit.
@@ -26,17 +26,24 @@ const BODY_OCTETS_MAX: usize = 1 << 20;
 /// How long a client may take to send its body.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 
-/// Begins the line that tells of an operator's deed. The service itself tells of changes of its
-/// configuration and of its virtual servers.
-pub(super) fn tell<'app>(app: &'app App, caller: &Caller, action: &'static str) -> Line<'app> {
+/// Begins the line that tells of a deed. The service itself tells of changes of its configuration
+/// and of its virtual servers.
+pub(super) fn tell<'app>(
+    app: &'app App,
+    event: &'static str,
+    server: &str,
+    id: Option<&str>,
+    caller: &Caller,
+) -> Line<'app> {
     app.service
         .log()
-        .line(Level::Info, "operator")
+        .line(Level::Info, event)
+        .word("server", server)
+        .maybe("id", id)
         .word("actor", &caller.name)
         .word("role", caller.role.word())
         .word("uid", caller.credentials.uid)
         .maybe("pid", caller.credentials.pid)
-        .word("action", action)
 }
 
 /// The layer around every handler.
@@ -53,7 +60,8 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refused> {
     let credentials = credentials.ok_or_else(|| {
         Problem::new("caller", Kind::NotPermitted, "the connection has no credentials")
     })?;
-    let needed = needed(request.method(), request.uri().path());
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let needed = endpoint::role(request.method(), path);
     let admitted = app.people.admit(credentials, &app.service.operators(), needed).await;
     let caller: Caller = admitted.inspect_err(|problem| {
         let line = app.service.log().line(Level::Warn, "control-refused");
@@ -104,66 +112,11 @@ fn refuse_browsers(headers: &HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The role that a request needs.
-fn needed(method: &Method, path: &str) -> Role {
-    if method == Method::GET || method == Method::HEAD {
-        return if path.ends_with("/content") { Role::Operator } else { Role::Viewer };
-    }
-    if method != Method::POST {
-        return Role::Admin;
-    }
-    let parts: Vec<_> = path.split('/').skip(2).collect();
-    match parts.as_slice() {
-        ["servers", _, "start" | "stop" | "pause" | "resume"]
-        | ["sessions", "kill"]
-        | ["queue", "do", _]
-        | ["badmail", "do", _] => Role::Operator,
-        _ => Role::Admin,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
-
-    #[test]
-    fn every_verb_needs_its_role() {
-        let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
-        for (method, path, role) in [
-            (&get, "/v1/version", Role::Viewer),
-            (&get, "/v1/status", Role::Viewer),
-            (&get, "/v1/config/check", Role::Viewer),
-            (&get, "/v1/servers", Role::Viewer),
-            (&get, "/v1/servers/default", Role::Viewer),
-            (&get, "/v1/servers/default/domains", Role::Viewer),
-            (&get, "/v1/sessions", Role::Viewer),
-            (&get, "/v1/queue", Role::Viewer),
-            (&get, "/v1/queue/6FZK", Role::Viewer),
-            (&get, "/v1/queue/6FZK/content", Role::Operator),
-            (&get, "/v1/badmail", Role::Viewer),
-            (&get, "/v1/badmail/6FZK", Role::Viewer),
-            (&get, "/v1/badmail/6FZK/content", Role::Operator),
-            (&post, "/v1/servers/default/start", Role::Operator),
-            (&post, "/v1/servers/default/stop", Role::Operator),
-            (&post, "/v1/servers/default/pause", Role::Operator),
-            (&post, "/v1/servers/default/resume", Role::Operator),
-            (&post, "/v1/sessions/kill", Role::Operator),
-            (&post, "/v1/queue/do/flush", Role::Operator),
-            (&post, "/v1/queue/do/remove", Role::Operator),
-            (&post, "/v1/badmail/do/requeue", Role::Operator),
-            (&post, "/v1/badmail/do/purge", Role::Operator),
-            (&post, "/v1/reload", Role::Admin),
-            (&post, "/v1/servers", Role::Admin),
-            (&post, "/v1/servers/default/domains", Role::Admin),
-            (&delete, "/v1/servers/default/domains/a.example", Role::Admin),
-            (&post, "/v1/of/the/future", Role::Admin),
-            (&Method::PUT, "/v1/queue", Role::Admin),
-        ] {
-            assert_eq!(needed(method, path), role, "{method} {path}");
-        }
-    }
 
     #[test]
     fn browsers_are_refused() {

@@ -2,8 +2,8 @@
 //!
 //! In: requests of operators, known by the credentials of their connection. Out: answers in the
 //! words of `mailroot_common::control`. [`listen`] bounds what a connection may cost, [`caller`]
-//! knows who asks, [`gate`] decides who may ask what and refuses browsers; then one file per noun
-//! calls [`crate::service::Service`]. Every change is logged with its person.
+//! knows who asks, [`endpoint`] is the table of what can be asked and by whom, [`gate`] refuses the
+//! rest and browsers; then one file per noun calls [`crate::service::Service`]. Every change is logged with its person.
 //!
 //! Nothing a client sends ends more than its own connection.
 
@@ -13,9 +13,11 @@ mod caller;
 mod choose;
 mod config;
 mod domain;
+mod endpoint;
 mod gate;
 mod lines;
 mod listen;
+mod openapi;
 mod queue;
 mod requeue;
 mod server;
@@ -24,8 +26,6 @@ mod stall;
 mod status;
 
 use axum::Router;
-use axum::routing::{delete, get, post};
-use mailroot_common::control::path;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -79,27 +79,9 @@ struct App {
 /// The whole interface over a service.
 fn router(service: Service) -> Router {
     let app = App { service, people: caller::People::default() };
-    Router::new()
-        .route(path::VERSION, get(status::version))
-        .route(path::STATUS, get(status::status))
-        .route(path::RELOAD, post(config::reload))
-        .route(path::CONFIG_CHECK, get(config::check))
-        .route(path::SERVERS, get(server::list).post(server::create))
-        .route(path::SERVER, get(server::show))
-        .route(path::SERVER_VERB, post(server::verb))
-        .route(path::DOMAINS, get(domain::list).post(domain::add))
-        .route(path::DOMAIN, delete(domain::remove))
-        .route(path::SESSIONS, get(session::list))
-        .route(path::SESSIONS_KILL, post(session::kill))
-        .route(path::QUEUE, get(queue::list))
-        .route(path::QUEUE_MESSAGE, get(queue::show))
-        .route(path::QUEUE_CONTENT, get(queue::content))
-        .route(path::QUEUE_VERB, post(queue::verb))
-        .route(path::BADMAIL, get(badmail::list))
-        .route(path::BADMAIL_MESSAGE, get(badmail::show))
-        .route(path::BADMAIL_CONTENT, get(badmail::content))
-        .route(path::BADMAIL_REQUEUE, post(badmail::requeue))
-        .route(path::BADMAIL_PURGE, post(badmail::purge))
+    endpoint::ENDPOINTS
+        .iter()
+        .fold(Router::new(), |router, endpoint| router.route(endpoint.path, (endpoint.route)()))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), gate::pass))

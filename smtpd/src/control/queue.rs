@@ -102,10 +102,9 @@ pub(super) async fn content(
     let (place, message) = one(places, &id, app.service.clock().now()).await?;
     let gone = || Problem::new("queue", Kind::NotFound, format!("message {id} has just gone"));
     let reader = place.queue.read(message.id).ok_or_else(gone)?;
-    tell(&app, &caller, if part.headers { "read-header" } else { "read-content" })
-        .word("server", &place.server)
-        .word("id", message.id)
-        .send();
+    let id = message.id.to_string();
+    let part_word = if part.headers { "header" } else { "all" };
+    tell(&app, "content-read", &place.server, Some(&id), &caller).word("part", part_word).send();
     Ok(octets(move |lines| send_content(lines, reader, part.headers)))
 }
 
@@ -156,19 +155,12 @@ pub(super) async fn verb(
         if chosen.messages.is_empty() {
             continue;
         }
-        let before = changed.changed;
-        perform(&place.queue, &deed, &chosen.messages, &mut changed).await?;
+        let done = perform(&place.queue, &deed, &chosen.messages, &mut changed).await?;
         let server = servers.iter().find(|server| server.name().as_str() == place.server);
         if let (QueueVerb::Flush | QueueVerb::Retry, Some(server)) = (verb, server) {
             server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>()).await;
         }
-        tell(&app, &caller, "queue")
-            .word("verb", verb.as_str())
-            .word("server", &place.server)
-            .word("messages", changed.changed - before)
-            .maybe("id", one_id(&chosen.messages))
-            .maybe("reason", deed.reason.as_ref())
-            .send();
+        tell_of(&app, &caller, &deed, &place.server, &done);
     }
     for id in &search.missing {
         changed.add_failure(id, &gone(id));
@@ -216,7 +208,8 @@ async fn perform(
     deed: &Deed,
     messages: &[(QueueId, u64)],
     changed: &mut Changed,
-) -> Result<(), CommitError> {
+) -> Result<Vec<QueueId>, CommitError> {
+    let mut all_done = Vec::new();
     for part in messages.chunks(CHANGED_AT_ONCE) {
         let ids: Vec<_> = part.iter().map(|(id, _)| *id).collect();
         let mut done = match deed.verb {
@@ -237,14 +230,27 @@ async fn perform(
                 changed.add_failure(id, &gone(&id.to_string()));
             }
         }
+        all_done.append(&mut done);
     }
-    Ok(())
+    Ok(all_done)
 }
 
-fn one_id(messages: &[(QueueId, u64)]) -> Option<QueueId> {
-    match messages {
-        [(id, _)] => Some(*id),
-        _ => None,
+/// One line for each message whose state changed; an earlier attempt is no change of state.
+fn tell_of(app: &App, caller: &Caller, deed: &Deed, server: &str, done: &[QueueId]) {
+    let event = match deed.verb {
+        QueueVerb::Hold => "held",
+        QueueVerb::Release => "released",
+        QueueVerb::Remove => "removed",
+        QueueVerb::Flush | QueueVerb::Retry => {
+            let id = if let [id] = done { Some(id.to_string()) } else { None };
+            let line = tell(app, "scheduled", server, id.as_deref(), caller);
+            return line.word("messages", done.len()).send();
+        }
+    };
+    for id in done {
+        tell(app, event, server, Some(&id.to_string()), caller)
+            .maybe("reason", deed.reason.as_ref())
+            .send();
     }
 }
 

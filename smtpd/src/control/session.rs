@@ -60,9 +60,8 @@ pub(super) async fn kill(
         };
         if is_ended {
             changed.add(&session.id, 0);
-            tell(&app, &caller, "session-kill")
-                .word("server", &session.server)
-                .word("session", session.id)
+            let id = session.id.to_string();
+            tell(&app, "session-ended", &session.server, Some(&id), &caller)
                 .text("reason", &words)
                 .send();
         } else {

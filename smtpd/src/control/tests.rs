@@ -241,8 +241,10 @@ async fn messages_are_chosen_shown_and_changed() {
     assert_eq!((removed.matched, removed.changed, removed.failed.len()), (2, 1, 1));
     assert_eq!(daemon.refused("GET", &format!("/v1/queue/{first}"), "").await.exit, 3);
     let log = daemon.log.text();
-    assert!(log.contains("event=operator") && log.contains("verb=hold"), "{log}");
-    assert!(log.contains("action=read-content"), "{log}");
+    for event in ["held", "released", "removed", "content-read"] {
+        assert!(log.contains(&format!("event={event} server=default id={first} actor=")), "{log}");
+    }
+    assert!(log.contains("event=scheduled server=default actor="), "{log}");
     daemon.end().await;
 }
 
@@ -310,6 +312,30 @@ async fn badmail_is_shown_put_back_and_purged() {
     let purged: Changed = daemon.good("POST", "/v1/badmail/do/purge", all).await;
     assert_eq!((purged.changed, list("").await.len()), (1, 0));
     assert_eq!(daemon.refused("GET", &format!("/v1/badmail/{id}"), "").await.exit, 3);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn the_interface_describes_itself() {
+    let daemon = Daemon::start().await;
+    let document: serde_json::Value = daemon.good("GET", "/v1/openapi.json", "").await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let remove = &document["paths"]["/v1/queue/do/{verb}"]["post"];
+    assert_eq!(remove["x-role"], "operator");
+    assert_eq!(remove["parameters"][0]["name"], "verb");
+    let list = &document["paths"]["/v1/queue"]["get"];
+    let names = list["parameters"].as_array().unwrap().iter().map(|it| it["name"].as_str());
+    assert!(names.flatten().any(|name| name == "older_than"));
+    // Whatever is described is there: nothing answers that there is no such path or method.
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let path = path.replace("{server}", "nobody").replace("{id}", "000000000000");
+            let path = path.replace("{domain}", "a.example").replace("{verb}", "x");
+            let (_, body) = ask(&daemon.socket(), &method.to_uppercase(), &path, "").await;
+            assert!(!body.contains("request.not_found"), "{method} {path}: {body}");
+            assert!(!body.contains("request.no_method"), "{method} {path}: {body}");
+        }
+    }
     daemon.end().await;
 }
 
