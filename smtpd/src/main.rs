@@ -9,6 +9,7 @@ use mailroot_common::config::{Auto, logging, render_all};
 use smtpd::args::Args;
 use smtpd::clock::Clock;
 use smtpd::config::{self, FirstStart, Loaded, Paths, Started};
+use smtpd::control::Control;
 use smtpd::net::Net;
 use smtpd::observe::{Format, Level, Log, LogError, Sink};
 use smtpd::process::{self, Request, Signals};
@@ -108,9 +109,17 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
     let first_warnings = render_all(&started.loaded.warnings);
     say(&first_warnings);
     let service = Service::start(paths, started, log.clone(), clock, Net::Real).await;
+    let control = match Control::listen(service.clone()) {
+        Ok(control) => control,
+        Err(error) => {
+            service.stop().await;
+            return fail(EX_UNAVAILABLE, &error.to_string());
+        }
+    };
     process::tell_ready(&service.summary());
     serve(&service, &log, &mut signals).await;
     process::tell_stopping();
+    control.stop().await;
     service.stop().await;
     log.line(Level::Info, "stopped").send();
     ExitCode::SUCCESS
