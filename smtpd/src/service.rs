@@ -4,6 +4,7 @@
 //! is told only what concerns it. What fails in one of them shows in its state and in the log; the
 //! others never notice.
 
+mod change;
 mod describe;
 
 use std::collections::BTreeMap;
@@ -15,14 +16,13 @@ use arc_swap::ArcSwap;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Operator;
 use mailroot_common::config::dns::Resolvers;
-use mailroot_common::config::{DomainName, ServerConfig, ServerName};
+use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, Verb};
 use mailroot_common::units::Timestamp;
 
+pub use self::change::DomainSpec;
 use crate::clock::Clock;
-use crate::config::{
-    self, Change, EditError, Editor, Failed, Loaded, Paths, RemoteDomainSpec, ServerSpec, Started,
-};
+use crate::config::{self, EditError, Failed, Loaded, Paths, Started};
 use crate::net::Net;
 use crate::observe::{Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
@@ -51,15 +51,6 @@ pub enum ServiceError {
     /// Name servers of `dns.resolvers` cannot be used.
     #[error("cannot set up name resolution: {0}")]
     Resolver(resolve::SetupError),
-}
-
-/// A domain to be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DomainSpec {
-    /// Another name of the default domain.
-    Alias(Domain),
-    /// A domain of other hosts.
-    Remote(RemoteDomainSpec),
 }
 
 /// The handle to the service. Cheap to clone.
@@ -259,111 +250,6 @@ impl Service {
         let line = self.0.log.line(Level::Info, "config").word("rev", generation);
         line.word("actor", actor).word("via", via).text("change", changes.join("; ")).send();
         Ok(changes)
-    }
-
-    async fn edit(
-        &self,
-        actor: &str,
-        edit: impl FnOnce(&Editor) -> Result<Change, EditError>,
-    ) -> Result<(), ServiceError> {
-        let _one_at_a_time = self.0.changing.lock().await;
-        let loaded = edit(&Editor::new(self.0.paths.clone()))?.apply()?;
-        self.activate(loaded, actor, "smtpctl").await?;
-        Ok(())
-    }
-
-    /// Writes the file of a new virtual server and starts it, unless it is not enabled. A trial
-    /// checks everything and changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`ServiceError::Edit`]; nothing was changed.
-    pub async fn create_server(
-        &self,
-        name: &ServerName,
-        spec: &ServerSpec,
-        actor: &str,
-        is_trial: bool,
-    ) -> Result<control::Server, ServiceError> {
-        if is_trial {
-            let change = Editor::new(self.0.paths.clone()).create_server(name, spec)?;
-            let server = self.planned(name, &change.loaded)?;
-            return Ok(server.describe().await);
-        }
-        self.edit(actor, |editor| editor.create_server(name, spec)).await?;
-        Ok(self.known(name)?.describe().await)
-    }
-
-    /// A server as a configuration would have it, not opened and not listed.
-    fn planned(
-        &self,
-        name: &ServerName,
-        loaded: &Loaded,
-    ) -> Result<Arc<VirtualServer>, ServiceError> {
-        let no_server = || ServiceError::NoServer(name.clone());
-        let config = loaded.servers.get(name).ok_or_else(no_server)?;
-        let resolver = self.resolver(loaded)?;
-        let shared = self.shared(loaded, &resolver, name, config);
-        Ok(VirtualServer::new(name.clone(), shared, Arc::clone(config)))
-    }
-
-    /// The domains of a virtual server, in the order of its file.
-    ///
-    /// # Errors
-    ///
-    /// [`ServiceError::NoServer`].
-    pub fn domains(&self, server: &ServerName) -> Result<Vec<control::Domain>, ServiceError> {
-        Ok(self.known(server)?.domains())
-    }
-
-    /// Adds a domain: another name of the default domain, or one of others with rules of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`ServiceError::Edit`]; nothing was changed.
-    pub async fn add_domain(
-        &self,
-        server: &ServerName,
-        spec: DomainSpec,
-        actor: &str,
-    ) -> Result<control::Domain, ServiceError> {
-        let name = match &spec {
-            DomainSpec::Alias(domain) => DomainName::Exact(domain.clone()),
-            DomainSpec::Remote(remote) => remote.name.clone(),
-        };
-        self.edit(actor, |editor| match &spec {
-            DomainSpec::Alias(domain) => editor.add_alias_domain(server, domain),
-            DomainSpec::Remote(remote) => editor.add_remote_domain(server, remote),
-        })
-        .await?;
-        self.domain(server, &name)
-    }
-
-    /// Removes an alias or remote domain; says what it was.
-    ///
-    /// # Errors
-    ///
-    /// [`ServiceError::Edit`]; nothing was changed.
-    pub async fn remove_domain(
-        &self,
-        server: &ServerName,
-        domain: &DomainName,
-        actor: &str,
-    ) -> Result<control::Domain, ServiceError> {
-        let was = self.domain(server, domain);
-        self.edit(actor, |editor| editor.remove_domain(server, domain)).await?;
-        was
-    }
-
-    fn domain(
-        &self,
-        server: &ServerName,
-        domain: &DomainName,
-    ) -> Result<control::Domain, ServiceError> {
-        let name = domain.to_string();
-        let unknown = || EditError::NoDomain { server: server.clone(), domain: domain.clone() };
-        let found = self.domains(server)?.into_iter().find(|domain| domain.name == name);
-        Ok(found.ok_or_else(unknown)?)
     }
 
     /// One virtual server with its settings.
