@@ -27,10 +27,10 @@ const SAMPLES: usize = 3;
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ChangeOptions {
     /// Print what would change, and change nothing.
-    #[arg(long)]
+    #[arg(long, help_heading = "Options")]
     pub(crate) dry_run: bool,
     /// Do not ask.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Options")]
     pub(crate) yes: bool,
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Reasoned {
     #[command(flatten)]
     plain: Plain,
     /// Why, for the log and for queue show.
-    #[arg(long = "because", value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", help_heading = "Options")]
     because: Option<String>,
 }
 

@@ -9,7 +9,7 @@ use mailroot_common::control::{Kind, Problem, Selector};
 #[command(next_help_heading = "Selector")]
 pub(crate) struct MessageSelection {
     /// Ids, or beginnings of ids with 4 or more characters; - reads ids from standard input.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", help_heading = "Arguments")]
     ids: Vec<String>,
     /// The sender: a pattern with * and ?, or /a regular expression/; '<>' for none.
     #[arg(long, value_name = "PATTERN")]
@@ -62,7 +62,7 @@ pub(crate) struct QueueSelection {
 #[command(next_help_heading = "Selector")]
 pub(crate) struct SessionSelection {
     /// Ids, or beginnings of ids with 4 or more characters; - reads ids from standard input.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", help_heading = "Arguments")]
     ids: Vec<String>,
     /// The other side's address or network.
     #[arg(long, value_name = "CIDR")]

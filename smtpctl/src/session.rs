@@ -26,7 +26,7 @@ pub(crate) struct Kill {
     #[command(flatten)]
     options: ChangeOptions,
     /// Why, for the log.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", help_heading = "Options")]
     reason: Option<String>,
 }
 
