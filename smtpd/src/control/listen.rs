@@ -36,6 +36,8 @@ const HEADER_OCTETS_MAX: usize = 80 * 1024;
 const FIELDS_MAX: usize = 64;
 /// How long a client may leave an answer untaken.
 const STALL_MAX: Duration = Duration::from_secs(60);
+/// The longest path of a socket (sun_path, without the zero at its end), `.new` included.
+const SOCKET_PATH_MAX: usize = 107;
 /// How long requests may go on after the daemon was asked to stop.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -49,7 +51,7 @@ pub enum ListenError {
     #[error("{} is in the way and is no socket: move it", .0.display())]
     InTheWay(PathBuf),
     /// The path does not fit into a socket's address.
-    #[error("the path {} is too long for a socket: at most 107 octets", .0.display())]
+    #[error("the path {} is too long for a socket: at most 103 octets", .0.display())]
     TooLong(PathBuf),
     /// The system's error.
     #[error("cannot open the control socket {}: {source}", .path.display())]
@@ -74,24 +76,28 @@ impl Listener {
     pub(super) fn open(path: &Path, group: &str) -> Result<Self, ListenError> {
         let path = path.to_owned();
         let failed = |source| ListenError::System { path: path.clone(), source };
-        if path.as_os_str().len() > 107 {
+        // The socket gets its name when its owner and mode are right, so that nobody meets it
+        // before.
+        let mut unready = path.clone().into_os_string();
+        unready.push(".new");
+        if unready.len() > SOCKET_PATH_MAX {
             return Err(ListenError::TooLong(path));
         }
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
         remove_stale(&path)?;
-        // Between bind and the change of mode the process's mask (0027) keeps strangers out.
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        let listener = Self { listener, path: path.clone() };
+        remove_stale(Path::new(&unready))?;
+        let listener = UnixListener::bind(&unready).map_err(failed)?;
         if let Some(group) = Group::from_name(group).ok().flatten() {
             // A daemon that is no member of the group may not give the socket to it; then its own
             // group keeps it, and root can do everything.
-            let _ = chown(&path, None, Some(group.gid));
+            let _ = chown(Path::new(&unready), None, Some(group.gid));
         }
         let mode = std::fs::Permissions::from_mode(0o660);
-        std::fs::set_permissions(&path, mode).map_err(failed)?;
-        Ok(listener)
+        std::fs::set_permissions(&unready, mode).map_err(failed)?;
+        std::fs::rename(&unready, &path).map_err(failed)?;
+        Ok(Self { listener, path })
     }
 
     /// Serves requests until `stop` turns true; then lets those in progress end.
@@ -252,7 +258,7 @@ mod tests {
         let listener = Listener::open(&path, "no-such-group").unwrap();
         assert_eq!(mode(&path), 0o660);
         drop(listener);
-        assert!(!path.exists());
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
     }
 
     #[tokio::test]
