@@ -261,7 +261,10 @@ impl Badmail {
             tokio::select! {
                 () = &mut stop => return,
                 () = self.0.clock.sleep(PRUNE_EVERY) => {}
-                () = self.0.added.notified() => self.0.clock.sleep(PRUNE_PAUSE).await,
+                () = self.0.added.notified() => tokio::select! {
+                    () = &mut stop => return,
+                    () = self.0.clock.sleep(PRUNE_PAUSE) => {}
+                },
             }
         }
     }
