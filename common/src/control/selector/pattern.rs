@@ -1,0 +1,132 @@
+//! Patterns and comparisons: the values of conditions, understood.
+//!
+//! Whatever is written, matching takes time in proportion to pattern and text at worst.
+
+use super::{PATTERN_OCTETS_MAX, SelectorError};
+use crate::units::ByteSize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SizeRule {
+    Over(u64),
+    AtLeast(u64),
+    Under(u64),
+    AtMost(u64),
+}
+
+impl SizeRule {
+    pub(super) fn parse(text: &str) -> Result<Self, SelectorError> {
+        let text = text.trim();
+        let after = |sign: &str| text.strip_prefix(sign);
+        let (rest, rule): (&str, fn(u64) -> Self) = if let Some(rest) = after(">=") {
+            (rest, Self::AtLeast)
+        } else if let Some(rest) = after("<=") {
+            (rest, Self::AtMost)
+        } else if let Some(rest) = after(">") {
+            (rest, Self::Over)
+        } else if let Some(rest) = after("<") {
+            (rest, Self::Under)
+        } else {
+            return Err(SelectorError::Comparison(text.to_owned()));
+        };
+        let size = ByteSize::parse(rest.trim());
+        size.map(|size| rule(size.as_u64()))
+            .map_err(|source| SelectorError::Unit { condition: "size", source })
+    }
+
+    pub(super) const fn holds(self, size: u64) -> bool {
+        match self {
+            Self::Over(bound) => size > bound,
+            Self::AtLeast(bound) => size >= bound,
+            Self::Under(bound) => size < bound,
+            Self::AtMost(bound) => size <= bound,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Pattern {
+    /// The null path.
+    Null,
+    /// Small letters with `*` and `?`.
+    Glob(Vec<char>),
+    Regex(regex_lite::Regex),
+}
+
+impl Pattern {
+    /// `anywhere`: a text without wildcards may stand anywhere.
+    pub(super) fn parse(
+        condition: &'static str,
+        text: &str,
+        anywhere: bool,
+    ) -> Result<Self, SelectorError> {
+        let bad = |why: String| SelectorError::Pattern { condition, text: text.to_owned(), why };
+        if text.len() > PATTERN_OCTETS_MAX {
+            return Err(bad(format!("it is longer than {PATTERN_OCTETS_MAX} octets")));
+        }
+        if text.is_empty() {
+            // An unset variable in a script must not choose anything.
+            return Err(bad("it is empty; the null path is written <>".to_owned()));
+        }
+        if text == "<>" {
+            return Ok(Self::Null);
+        }
+        let inner = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
+        if let Some(inner) = inner {
+            return regex_lite::RegexBuilder::new(inner)
+                .case_insensitive(true)
+                .size_limit(1 << 20)
+                .build()
+                .map(Self::Regex)
+                .map_err(|error| bad(error.to_string()));
+        }
+        let mut glob: Vec<char> = text.to_lowercase().chars().collect();
+        if anywhere && !text.contains(['*', '?']) {
+            glob.insert(0, '*');
+            glob.push('*');
+        }
+        Ok(Self::Glob(glob))
+    }
+
+    pub(super) fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Null => text.is_empty(),
+            Self::Regex(regex) => regex.is_match(text),
+            Self::Glob(glob) => glob_matches(glob, text),
+        }
+    }
+}
+
+/// The usual walk with one way back: at a mismatch the last `*` takes one more character. Never
+/// worse than pattern times text.
+fn glob_matches(glob: &[char], text: &str) -> bool {
+    let text: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
+    let (mut g, mut t) = (0, 0);
+    let mut way_back: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if glob.get(g) == Some(&'*') {
+            way_back = Some((g + 1, t));
+            g += 1;
+        } else if glob.get(g).is_some_and(|&c| c == '?' || c == text[t]) {
+            (g, t) = (g + 1, t + 1);
+        } else if let Some((after_star, from)) = way_back {
+            (g, t) = (after_star, from + 1);
+            way_back = Some((after_star, from + 1));
+        } else {
+            return false;
+        }
+    }
+    glob[g..].iter().all(|&c| c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_globs_take_no_time() {
+        let stars = Pattern::parse("to", &"*a".repeat(400), false).unwrap();
+        assert!(!stars.matches(&"a".repeat(399)));
+        assert!(stars.matches(&"a".repeat(400)));
+        assert!(!stars.matches(&format!("{}b", "a".repeat(5_000))));
+    }
+}
