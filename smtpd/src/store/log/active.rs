@@ -108,6 +108,14 @@ impl Actives {
         self.open.entry(id).or_insert(active)
     }
 
+    /// Ends an operator's wish.
+    pub(super) fn unpin(&mut self, id: QueueId) {
+        if let Some(active) = self.open.get_mut(&id) {
+            active.pins -= 1;
+        }
+        self.close_if_idle(id);
+    }
+
     /// Closes a message that nobody needs open any more.
     pub(super) fn close_if_idle(&mut self, id: QueueId) {
         if self.open.get(&id).is_some_and(|active| active.pins == 0 && !active.is_leased()) {

@@ -75,7 +75,7 @@ impl Log {
         let mut answers = Vec::with_capacity(ids.len());
         for id in ids {
             if self.index().contains(id) {
-                let task = Task::Change { id, change: change.clone() };
+                let task = Task::Change { id, change: change.clone(), pinned: false };
                 answers.push((id, self.gather.submit(task)?));
             }
         }
@@ -222,11 +222,12 @@ impl Log {
             .send();
         let mut index = self.index();
         index.damaged += 1;
-        if index.actives.get(id).is_some() {
+        if let Some(active) = index.actives.get_mut(id) {
+            active.pins += 1;
             let since = self.clock.now();
             let hold = Hold { by: "mailroot".into(), reason: Some(error.to_string()), since };
             drop(index);
-            self.gather.ride(Task::Change { id, change: Change::Hold(hold) });
+            self.gather.ride(Task::Change { id, change: Change::Hold(hold), pinned: true });
         } else {
             // Not even its envelope can be read: it keeps its place and is never due.
             index.disarm(id);
@@ -244,10 +245,7 @@ impl Drop for Pins {
     fn drop(&mut self) {
         let mut index = self.log.index();
         for id in &self.ids {
-            if let Some(active) = index.actives.get_mut(*id) {
-                active.pins -= 1;
-            }
-            index.actives.close_if_idle(*id);
+            index.actives.unpin(*id);
         }
     }
 }

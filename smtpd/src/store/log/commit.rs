@@ -96,8 +96,9 @@ pub(super) enum Task {
     Accept(NewMessage),
     /// What became of leased recipients, and the reports that causes.
     Settle { id: QueueId, places: Vec<usize>, changes: Changes, reports: Vec<NewMessage> },
-    /// An operator's wish. The message is open, unless the wish is to remove it.
-    Change { id: QueueId, change: Change },
+    /// An operator's wish. The message is open, unless the wish is to remove it. `pinned` if it is
+    /// kept open only until this is done.
+    Change { id: QueueId, change: Change, pinned: bool },
     /// Records that compaction moves.
     Copy(Vec<Copied>),
 }

@@ -149,7 +149,7 @@ impl Log {
                         (0..reports.len()).for_each(|report| mean(Record::Message(report)));
                     }
                 }
-                Task::Change { id, change } => {
+                Task::Change { id, change, .. } => {
                     let found = match change {
                         Change::Remove => removal(&index, &mut staged, *id),
                         Change::Hold(hold) => next_state(&index, &mut staged, *id, |state| {
@@ -327,6 +327,7 @@ impl Log {
                     self.give_back(*id, places.iter().copied());
                     submission.answer(Err(error.clone()));
                 }
+                Task::Change { id, pinned: true, .. } => self.index().actives.unpin(*id),
                 _ => submission.answer(Err(error.clone())),
             }
         }
@@ -438,9 +439,12 @@ impl Index {
                 self.relink_active(id);
                 self.actives.close_if_idle(id);
             }
-            Task::Change { id, .. } => {
+            Task::Change { id, pinned, .. } => {
                 records.for_each(|(record, place)| self.change_state(id, record, place));
                 self.relink_active(id);
+                if pinned {
+                    self.actives.unpin(id);
+                }
             }
             Task::Copy(copied) => {
                 for (record, to) in records {

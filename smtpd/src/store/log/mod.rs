@@ -14,6 +14,8 @@ mod change;
 mod commit;
 mod committer;
 mod compact;
+#[cfg(test)]
+mod faults;
 mod index;
 mod keeper;
 mod large;

@@ -226,14 +226,18 @@ impl World {
         match self.random.u8(..5) {
             0 if log.index().contains(id) => {
                 self.known.get_mut(&id).unwrap().removal_asked = true;
-                self.submit(log, Task::Change { id, change: Change::Remove }, What::Remove(id));
+                self.submit(
+                    log,
+                    Task::Change { id, change: Change::Remove, pinned: false },
+                    What::Remove(id),
+                );
             }
             1 | 2 => {
                 let release = self.random.bool();
                 let hold = Hold { by: "anna".into(), reason: None, since: self.now };
                 let change = if release { Change::Release } else { Change::Hold(hold) };
                 if log.pin_one(id) {
-                    self.submit(log, Task::Change { id, change }, What::Hold);
+                    self.submit(log, Task::Change { id, change, pinned: true }, What::Hold);
                 }
             }
             _ => self.check_body(log, id),

@@ -1,0 +1,326 @@
+//! One test for each way a disk, a directory or a neighbour can go wrong.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use mailroot_common::units::ByteSize;
+use smtpd_core::queue::recipient::Phase;
+
+use super::super::conformance::{
+    all, draft, ended, envelope, id, route, settings, start, surroundings,
+};
+use super::super::{Body, CommitError, Draft, Filter, LargeBodyWriter, Lease, Pick, Settings};
+use super::commit::{NewMessage, Task};
+use super::committer::Progress;
+use super::keeper::Kept;
+use super::segments::Use;
+use super::{Log, OpenError};
+use crate::disk::{Disk, Fault, Modelled};
+
+const HOME: &str = "/spool/Queue";
+
+struct Machine {
+    model: Arc<Modelled>,
+    disk: Disk,
+    settings: Settings,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let model = Arc::new(Modelled::new(7));
+        let disk = Disk::Modelled(Arc::clone(&model));
+        Self { model, disk, settings: settings(Path::new(HOME)) }
+    }
+
+    fn open(&self) -> Arc<Log> {
+        let log = Log::open(self.disk.clone(), self.settings.clone(), surroundings()).unwrap();
+        while !log.index().recovered {
+            log.keep_step();
+        }
+        log
+    }
+
+    /// Ends the process that has the log and starts another.
+    fn restart(&self, log: Arc<Log>) -> Arc<Log> {
+        drop(log);
+        self.model.kill();
+        self.open()
+    }
+
+    fn segments(&self) -> Vec<PathBuf> {
+        let names = self.disk.list(Path::new(HOME)).unwrap();
+        let mut names: Vec<String> =
+            names.iter().map(|name| name.to_string_lossy().into()).collect();
+        names.retain(|name| name.starts_with("segment-"));
+        names.sort();
+        names.iter().map(|name| Path::new(HOME).join(name)).collect()
+    }
+
+    /// The file and the place at which `octets` are found.
+    fn find(&self, octets: &[u8]) -> (PathBuf, u64) {
+        for path in self.segments() {
+            let content = self.disk.read(&path, u64::MAX).unwrap();
+            if let Some(at) = memchr::memmem::find(&content, octets) {
+                return (path, at as u64);
+            }
+        }
+        unreachable!("the octets were written")
+    }
+}
+
+fn submit(log: &Log, number: u64, body: &[u8]) -> Result<(), CommitError> {
+    let draft = draft(&["a@x.example"], start(), body);
+    let message = NewMessage::new(id(number), draft, log.table.load_full()).unwrap();
+    let mut answer = log.gather.submit(Task::Accept(message)).unwrap();
+    log.commit_step();
+    answer.try_recv().unwrap()
+}
+
+fn lease_all(log: &Arc<Log>) -> Vec<Lease> {
+    let (route, pick) = (route("mx:x.example"), Pick::Due(start()));
+    let (ids, missing) = log.look(&route, pick, 1000);
+    let loaded = log.load_all(&missing);
+    log.hand_out(&route, pick, &ids, loaded)
+}
+
+fn ids(log: &Arc<Log>) -> Vec<QueueId> {
+    let found = log.list_now(&Filter::default(), None, usize::MAX);
+    found.into_iter().map(|message| message.id).collect()
+}
+
+fn settle_all(log: &Arc<Log>) {
+    for mut lease in lease_all(log) {
+        let changes = all(&lease, |status| ended(Phase::Delivered, status));
+        lease.disarm();
+        log.settle_later(&lease, changes);
+    }
+}
+
+fn work_off(log: &Log) {
+    while log.commit_step() != Progress::Idle || log.keep_step() != Kept::Idle {}
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_told_who_has_the_queue() {
+    let machine = Machine::new();
+    let _log = machine.open();
+    let second = Log::open(machine.disk.clone(), machine.settings.clone(), surroundings());
+    let Err(error @ OpenError::Locked { .. }) = second else { unreachable!("it is locked") };
+    let holder = format!("in use by process {} (a test)", std::process::id());
+    assert!(error.to_string().contains(&holder), "{error}");
+}
+
+#[test]
+fn a_damaged_record_is_set_aside_and_the_rest_is_read() {
+    let machine = Machine::new();
+    let log = machine.open();
+    for number in 1..=20 {
+        submit(&log, number, format!("body number {number}.").as_bytes()).unwrap();
+    }
+    let (path, at) = machine.find(b"body number 7.");
+    // The envelope stands before the body.
+    machine.model.damage(&path, at - 60, |octets| octets[0] ^= 1).unwrap();
+    let log = machine.restart(log);
+    let expected: Vec<QueueId> = (1..=20).filter(|n| *n != 7).map(id).collect();
+    assert_eq!(ids(&log), expected);
+    assert_eq!(log.counts().damaged, 1);
+    let kept = machine.disk.list(&Path::new(HOME).join("damaged")).unwrap();
+    assert_eq!(kept.len(), 1);
+    let kept = Path::new(HOME).join("damaged").join(&kept[0]);
+    let octets = machine.disk.read(&kept, 1 << 20).unwrap();
+    assert!(memchr::memmem::find(&octets, b"body number 7.").is_some());
+}
+
+#[tokio::test]
+async fn a_damaged_body_is_never_completed_and_its_message_is_held() {
+    let machine = Machine::new();
+    let log = machine.open();
+    submit(&log, 1, b"the first body").unwrap();
+    submit(&log, 2, b"the second body").unwrap();
+    submit(&log, 3, b"the third body").unwrap();
+    let (path, at) = machine.find(b"the second body");
+    machine.model.damage(&path, at, |octets| octets[4] = b'S').unwrap();
+    let log = machine.restart(log);
+    let leases = lease_all(&log);
+    assert_eq!(leases.len(), 3);
+    let error = leases[1].open().read_all().await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert_eq!(leases[2].open().read_all().await.unwrap(), b"the third body");
+    drop(leases);
+    log.commit_step();
+    assert_eq!(log.counts().held, 1);
+    assert_eq!(lease_all(&log).len(), 2);
+    let held = log.show_now(id(2)).unwrap().unwrap();
+    assert!(held.reason().unwrap().contains("damaged"), "{:?}", held.reason());
+}
+
+#[test]
+fn a_batch_whose_sync_failed_is_void_for_ever() {
+    let machine = Machine::new();
+    let log = machine.open();
+    submit(&log, 1, b"safe").unwrap();
+    machine.model.plan(2, Fault::Error(io::ErrorKind::Other));
+    let refused = submit(&log, 2, b"refused").unwrap_err();
+    assert!(!refused.is_full());
+    submit(&log, 3, b"safe again").unwrap();
+    let log = machine.restart(log);
+    assert_eq!(ids(&log), [id(1), id(3)]);
+    // Once more, now that the segment after it is not the newest.
+    let log = machine.restart(log);
+    assert_eq!(ids(&log), [id(1), id(3)]);
+    assert_eq!(log.counts().damaged, 0);
+}
+
+#[test]
+fn an_outcome_that_cannot_be_written_is_written_later_and_its_mail_not_tried_again() {
+    let machine = Machine::new();
+    let log = machine.open();
+    submit(&log, 1, b"x").unwrap();
+    settle_all(&log);
+    machine.model.plan(1, Fault::Error(io::ErrorKind::Other));
+    assert_eq!(log.commit_step(), Progress::Failed);
+    assert!(lease_all(&log).is_empty(), "nobody delivers it twice");
+    assert_eq!(log.commit_step(), Progress::Done);
+    assert_eq!(log.counts().messages, 0);
+    assert!(ids(&machine.restart(log)).is_empty());
+}
+
+#[test]
+fn a_full_disk_refuses_new_mail_and_still_settles_what_is_there() {
+    let machine = Machine::new();
+    let log = machine.open();
+    log.keep_step();
+    machine.model.set_capacity(3 * 65536 + 1000);
+    let mut number = 0;
+    let refused = loop {
+        number += 1;
+        if let Err(error) = submit(&log, number, &[b'x'; 3000]) {
+            break error;
+        }
+    };
+    assert!(refused.is_full(), "{refused}");
+    assert!(number > 10);
+    assert_eq!(log.index().segments.count(Use::Spare), 1, "one segment is in reserve");
+    settle_all(&log);
+    work_off(&log);
+    assert_eq!(log.counts().messages, 0);
+    submit(&log, 1000, b"there is room again").unwrap();
+}
+
+#[test]
+fn below_the_floor_new_mail_is_refused_before_it_comes() {
+    let mut machine = Machine::new();
+    machine.model.set_capacity(1 << 20);
+    machine.settings.min_free = ByteSize::mib(2);
+    let log = machine.open();
+    assert!(!log.has_room());
+    let error = log.check_room().unwrap_err();
+    assert!(error.is_full() && error.to_string().contains("queue.min_free"), "{error}");
+}
+
+#[test]
+fn foreign_truncated_and_missing_segments_leave_the_others_alone() {
+    let machine = Machine::new();
+    let log = machine.open();
+    let mut number = 0;
+    while machine.segments().len() < 9 {
+        number += 1;
+        submit(&log, number, &[b'x'; 3000]).unwrap();
+        log.keep_step();
+    }
+    drop(log);
+    machine.model.kill();
+    let segments = machine.segments();
+    machine.model.damage(&segments[0], 0, |octets| octets[..4096].fill(b'?')).unwrap();
+    machine.disk.unlink(&segments[1]).unwrap();
+    machine.disk.open(&segments[2], crate::disk::Open::Write).unwrap().set_len(20_000).unwrap();
+    let log = machine.open();
+    let left = ids(&log);
+    assert!((20..number).contains(&(left.len() as u64)), "{} of {number}", left.len());
+    assert!(left.contains(&id(number)), "what was in sound segments is there");
+    assert!(log.counts().damaged >= 2);
+    let aside = machine.disk.list(&Path::new(HOME).join("damaged")).unwrap();
+    assert!(aside.iter().any(|name| name == "segment-000001"));
+}
+
+#[test]
+fn random_damage_never_alters_a_message() {
+    let (mut found, mut read) = (0, 0);
+    for seed in 0..150 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let machine = Machine::new();
+        let log = machine.open();
+        for number in 0..40 {
+            let body = format!("{number}:").repeat(50 + random.usize(..100));
+            submit(&log, number, body.as_bytes()).unwrap();
+        }
+        drop(log);
+        machine.model.kill();
+        for _ in 0..random.usize(1..6) {
+            let segments = machine.segments();
+            let path = &segments[random.usize(..segments.len())];
+            let (at, bit) = (random.u64(..65536), random.u8(..8));
+            machine.model.damage(path, at, |octets| octets[0] ^= 1 << bit).unwrap();
+        }
+        let log = machine.open();
+        for id in ids(&log) {
+            found += 1;
+            let Ok(super::Opened::Small(body)) = log.open_body(id) else { continue };
+            let number = id.as_u64() - super::super::conformance::id(0).as_u64();
+            let unit = format!("{number}:");
+            assert!(body.chunks(unit.len()).all(|chunk| chunk == unit.as_bytes()), "{seed} {id}");
+            read += 1;
+        }
+    }
+    assert!(found > 150 * 30 && read < found, "{found} found, {read} read");
+}
+
+#[tokio::test]
+async fn large_bodies_survive_a_restart_and_leave_no_files_behind() {
+    let machine = Machine::new();
+    let log = machine.open();
+    let octets = vec![b'L'; 300_000];
+    let mut kept = LargeBodyWriter::file(Arc::clone(&log)).await.unwrap();
+    kept.append(&octets).await.unwrap();
+    let body = Body::File(kept.finish().await.unwrap());
+    let draft = Draft { envelope: envelope(&["a@x.example"], start()), body };
+    let message = NewMessage::new(id(1), draft, log.table.load_full()).unwrap();
+    let mut answer = log.gather.submit(Task::Accept(message)).unwrap();
+    log.commit_step();
+    answer.try_recv().unwrap().unwrap();
+    let mut orphan = LargeBodyWriter::file(Arc::clone(&log)).await.unwrap();
+    orphan.append(&octets).await.unwrap();
+    std::mem::forget(orphan.finish().await.unwrap());
+    let bodies = || {
+        let names = machine.disk.list(Path::new(HOME)).unwrap();
+        names.iter().filter(|name| name.to_string_lossy().starts_with("body-")).count()
+    };
+    assert_eq!(bodies(), 2);
+    let log = machine.restart(log);
+    assert_eq!(bodies(), 1, "what no record names is gone");
+    let leases = lease_all(&log);
+    assert!(leases[0].open().read_all().await.unwrap() == octets);
+    drop(leases);
+    settle_all(&log);
+    work_off(&log);
+    assert_eq!(bodies(), 0);
+}
+
+#[test]
+fn segments_of_another_size_are_read_and_not_used_again() {
+    let mut machine = Machine::new();
+    let log = machine.open();
+    submit(&log, 1, b"small").unwrap();
+    drop(log);
+    machine.model.kill();
+    machine.settings.segment_size = 128 << 10;
+    let log = machine.open();
+    assert_eq!(ids(&log), [id(1)]);
+    settle_all(&log);
+    work_off(&log);
+    let sizes: Vec<u64> =
+        machine.segments().iter().map(|path| machine.disk.metadata(path).unwrap().len).collect();
+    assert!(sizes.iter().all(|size| *size == 128 << 10), "{sizes:?}");
+}
