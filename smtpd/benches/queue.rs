@@ -129,8 +129,8 @@ fn main() {
     // Cargo adds `--bench`; only numbers are ours.
     let mut numbers = std::env::args().filter_map(|argument| argument.parse::<u64>().ok());
     let (count, tasks) = (numbers.next().unwrap_or(200_000), numbers.next().unwrap_or(40));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
-    let runtime = { runtime }.build().expect("threads can be started");
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().expect("threads can be started");
     runtime.block_on(async {
         let here = std::env::current_dir().expect("there is a working directory");
         let home = tempfile::tempdir_in(&here).expect("it can be written");

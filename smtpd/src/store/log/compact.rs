@@ -1,7 +1,7 @@
 //! Compaction: moves what is alive out of segments that are mostly dead.
 //!
-//! It begins when the sealed segments take more than twice what is alive plus one segment, and
-//! takes the emptiest. Records are moved as they are, through the committer like everything else;
+//! It begins when the sealed segments take more than twice what is alive, and takes the emptiest.
+//! With the segment being written and three spare ones that is the bound of the disk's use. Records are moved as they are, through the committer like everything else;
 //! it looks once more whether they still count. The emptied segment is recycled by the keeper when
 //! the batch is synced and nobody reads it any more. Removals move too as long as another segment
 //! holds a copy of their message.
@@ -90,7 +90,7 @@ impl Log {
         let index = self.index();
         let sealed = || index.segments.iter().filter(|segment| segment.usage == Use::Sealed);
         let size = self.settings.segment_size;
-        if sealed().count() as u64 * size <= 2 * index.segments.live + size {
+        if sealed().count() as u64 * size <= 2 * index.segments.live {
             return None;
         }
         let needed = |live: u64, removals: u32| live > 0 || removals > 0;

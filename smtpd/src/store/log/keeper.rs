@@ -22,8 +22,8 @@ use super::segment::{SegmentFile, SegmentHeader};
 use super::segments::Use;
 use crate::observe::Level;
 
-/// Spare segments wanted: one for the next batches, one in reserve.
-const SPARES: usize = 2;
+/// Spare segments wanted: two for the next batches, one in reserve.
+const SPARES: usize = 3;
 /// More are given back to the file system.
 const SPARES_MAX: usize = 3;
 /// How often the disk's room is looked at.

@@ -153,9 +153,10 @@ impl SegmentFile {
         while at < size {
             let count = (size - at).min(ZEROS as u64);
             file.write_all_at(&zeros[..usize::try_from(count).unwrap_or(ZEROS)], at)?;
+            // Piece by piece, so that no batch has to wait behind a whole segment of zeros.
+            file.sync_all()?;
             at += count;
         }
-        file.sync_all()?;
         Ok(file)
     }
 
