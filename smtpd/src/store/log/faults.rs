@@ -191,8 +191,7 @@ fn an_outcome_that_cannot_be_written_is_written_later_and_its_mail_not_tried_aga
 fn a_full_disk_refuses_new_mail_and_still_settles_what_is_there() {
     let machine = Machine::new();
     let log = machine.open();
-    log.keep_step();
-    machine.model.set_capacity(3 * 65536 + 1000);
+    machine.model.set_capacity(4 * 65536 + 1000);
     let mut number = 0;
     let refused = loop {
         number += 1;

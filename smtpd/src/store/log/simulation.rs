@@ -307,11 +307,17 @@ impl World {
     }
 
     fn work(&mut self, log: &Arc<Log>, steps: u32) {
-        for _ in 0..steps {
+        let mut ebb = false;
+        for step in 0..steps {
             if self.model.is_off() {
                 break;
             }
+            if step % 60 == 0 {
+                // At times mail only leaves: then segments hold removals and little else.
+                ebb = self.random.bool();
+            }
             match self.random.u8(..20) {
+                0..5 if ebb => self.lease(log),
                 0..5 => self.accept(log),
                 5..9 => self.lease(log),
                 9 => self.operate(log),
@@ -434,8 +440,8 @@ fn live(seed: u64, errors: bool) -> World {
                 world.model.plan(world.random.u64(1..150), Fault::Error(kind));
             }
         }
-        world.model.plan(world.random.u64(1..400), Fault::Cut);
-        let steps = world.random.u32(50..700);
+        world.model.plan(world.random.u64(1..700), Fault::Cut);
+        let steps = world.random.u32(50..900);
         world.work(&log, steps);
         if world.model.is_off() {
             world.cuts += 1;
