@@ -119,6 +119,27 @@ fn delivered(lease: &Lease) -> Vec<(usize, RecipientStatus)> {
     lease.due.iter().map(|(place, status)| (*place, end(status))).collect()
 }
 
+/// Starts again over `count` messages: how long until new mail is taken, how long until all old
+/// mail is known, and what that takes in memory.
+async fn reopen(home: &tempfile::TempDir, count: u64) {
+    let begun = Instant::now();
+    let queue = open(home).await;
+    let opened = begun.elapsed();
+    while queue.counts().recovering {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(queue.counts().messages, count, "everything accepted is there");
+    println!("start            open {opened:?}  all known {:?}  {}", begun.elapsed(), memory());
+    queue.close().await;
+}
+
+/// The process's resident memory, where the system tells.
+fn memory() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS"));
+    line.map_or_else(String::new, |line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
 fn report(row: &str, count: u64, took: Duration, waits: &[Duration]) {
     let rate = count as f64 / took.as_secs_f64();
     let at = |part: usize| waits[(waits.len() - 1) * part / 100];
@@ -139,6 +160,8 @@ fn main() {
         let waits = accept(&queue, count, tasks).await;
         report("accept and hold", count, begun.elapsed(), &waits);
         queue.close().await;
+        drop(queue);
+        reopen(&home, count).await;
 
         let home = tempfile::tempdir_in(&here).expect("it can be written");
         let queue = open(&home).await;

@@ -148,23 +148,28 @@ impl Log {
         after: Option<QueueId>,
         limit: usize,
     ) -> Vec<Message> {
+        if !filter.ids.is_empty() {
+            let mut ids = filter.ids.clone();
+            ids.retain(|id| after.is_none_or(|after| *id > after));
+            ids.sort_unstable();
+            ids.dedup();
+            return self.view_matching(filter, ids).take(limit).collect();
+        }
         let (mut found, mut after) = (Vec::new(), after);
         while found.len() < limit {
             let chunk: Vec<QueueId> = self.index().ids_after(after).take(CHUNK).collect();
             let Some(last) = chunk.last() else { break };
             after = Some(*last);
-            for id in chunk {
-                if !filter.ids.is_empty() && !filter.ids.contains(&id) {
-                    continue;
-                }
-                let message = self.show_now(id).ok().flatten();
-                found.extend(message.filter(|message| filter.matches(message)));
-                if found.len() == limit {
-                    break;
-                }
-            }
+            let room = limit - found.len();
+            found.extend(self.view_matching(filter, chunk).take(room));
         }
         found
+    }
+
+    /// Those of the messages that pass the filter. What cannot be read cannot be shown.
+    fn view_matching(&self, filter: &Filter, ids: Vec<QueueId>) -> impl Iterator<Item = Message> {
+        let messages = ids.into_iter().filter_map(|id| self.show_now(id).ok().flatten());
+        messages.filter(|message| filter.matches(message))
     }
 
     /// One message, read if it is not at hand. Blocks.

@@ -18,9 +18,8 @@ use smtpd_core::queue::recipient::MessageState;
 
 use super::super::{Change, CommitError};
 use super::Log;
-use super::active::Actives;
 use super::commit::{Copied, NewBody, NewMessage, Submission, Task};
-use super::index::{Index, Place, plan};
+use super::index::{Index, Place};
 use super::record::{Batch, IN_FILE, Kind, Label, Part};
 use super::segment::{FIRST, SegmentFile, SegmentHeader};
 use super::segments::Use;
@@ -62,7 +61,7 @@ pub(super) struct Previous {
 }
 
 /// A record that a submission means.
-enum Record {
+pub(super) enum Record {
     /// The message of an Accept, or the n-th report of a Settle.
     Message(usize),
     State(MessageState, u32),
@@ -412,100 +411,4 @@ fn removal(index: &Index, staged: &mut HashMap<QueueId, Staged>, id: QueueId) ->
         None => index.get(id)?.version + 1,
     };
     Some(Record::Removed(version))
-}
-
-impl Index {
-    /// Does what a task whose records are durable means.
-    fn apply(&mut self, task: Task, mut records: impl Iterator<Item = (Record, Place)>) {
-        match task {
-            Task::Accept(message) => {
-                if let Some((_, place)) = records.next() {
-                    self.accept(message, place);
-                }
-            }
-            Task::Settle { id, places, reports, .. } => {
-                let mut reports = reports.into_iter();
-                for (record, place) in records {
-                    if let Record::Message(_) = record {
-                        let report = reports.next().expect("each report has one record");
-                        self.accept(report, place);
-                    } else {
-                        self.change_state(id, record, place);
-                    }
-                }
-                if let Some(active) = self.actives.get_mut(id) {
-                    active.give_back(places);
-                }
-                self.relink_active(id);
-                self.actives.close_if_idle(id);
-            }
-            Task::Change { id, pinned, .. } => {
-                records.for_each(|(record, place)| self.change_state(id, record, place));
-                self.relink_active(id);
-                if pinned {
-                    self.actives.unpin(id);
-                }
-            }
-            Task::Copy(copied) => {
-                for (record, to) in records {
-                    let Record::Copied(place) = record else { continue };
-                    let Copied { id, kind, from, .. } = &copied[place];
-                    match kind {
-                        Kind::Message => self.moved_record(*id, *from, to),
-                        Kind::State => self.moved_state(*id, *from, to),
-                        Kind::Removed => {
-                            self.segments.moved_grave(*id, from.segment, to.segment);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn accept(&mut self, message: NewMessage, place: Place) {
-        let NewMessage { id, envelope, body, size, plans, table, .. } = message;
-        self.insert(id, place, size);
-        let body = match body {
-            NewBody::Memory(octets, _) => Some(octets),
-            NewBody::File(mut file) => {
-                self.large.insert(id, file.keep());
-                None
-            }
-        };
-        if Arc::ptr_eq(&table, &self.table) {
-            self.relink(id, &plans, true);
-        } else {
-            let state = MessageState::fresh(&envelope);
-            let plans = plan(&self.table, &envelope, &state, |_| false);
-            self.relink(id, &plans, true);
-        }
-        self.actives.keep_fresh(id, envelope, body);
-    }
-
-    fn change_state(&mut self, id: QueueId, record: Record, place: Place) {
-        match record {
-            Record::State(state, version) => {
-                self.set_state(id, place, version, state.hold.is_some());
-                if let Some(active) = self.actives.get_mut(id) {
-                    active.state = state;
-                }
-            }
-            Record::Removed(_) => {
-                self.remove(id, place.segment);
-                self.actives.remove(id);
-            }
-            Record::Message(_) | Record::Copied(_) => {}
-        }
-    }
-
-    /// Makes the links of an open message what its state says.
-    pub(super) fn relink_active(&mut self, id: QueueId) {
-        let Self { actives, table, .. } = self;
-        let Some(plans) = Actives::get(actives, id).map(|active| {
-            plan(table, &active.envelope, &active.state, |place| active.leased[place])
-        }) else {
-            return;
-        };
-        self.relink(id, &plans, true);
-    }
 }

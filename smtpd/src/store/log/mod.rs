@@ -10,6 +10,7 @@
 //! Lock order: committer, index, gather. No lock is held across a wait, the index not across disk.
 
 mod active;
+mod apply;
 mod change;
 mod commit;
 mod committer;

@@ -351,9 +351,8 @@ impl World {
         let size = log.settings.segment_size;
         let taken = index.segments.iter().count() as u64 * size;
         let allowed = 2 * index.segments.live + 4 * size;
-        let irregular = index.segments.iter().filter(|s| s.guards.is_some()).count() as u64 * size;
         assert!(
-            taken <= allowed + irregular + size * 2,
+            taken <= allowed,
             "disk {taken}, live {}, {:?}",
             index.segments.live,
             index.segments.iter().map(|s| (s.usage, s.live, s.needed_removals)).collect::<Vec<_>>()
