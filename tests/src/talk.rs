@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::wait::PATIENCE;
 
@@ -75,6 +76,15 @@ impl Talk {
         stream.set_nodelay(true)?;
         let reader = BufReader::new(stream.try_clone()?);
         Ok(Self { stream, reader })
+    }
+
+    /// Sets how long a reply may take before reading it fails.
+    ///
+    /// # Panics
+    ///
+    /// When the span is zero.
+    pub fn wait_for_replies(&self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
     }
 
     /// Sends octets as they are.

@@ -19,6 +19,7 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::talk::Talk;
 
@@ -136,14 +137,20 @@ impl Transcript {
     }
 
     /// Plays it against a server; every difference, with its line. With `codes_only`, enhanced codes
-    /// are not compared.
+    /// are not compared. A reply that has not come after `patience` is taken for none.
     #[must_use]
-    pub fn play(&self, address: SocketAddr, codes_only: bool) -> Vec<Difference> {
+    pub fn play(
+        &self,
+        address: SocketAddr,
+        codes_only: bool,
+        patience: Duration,
+    ) -> Vec<Difference> {
         let mut differences = Vec::new();
         let mut talk = match Talk::connect(address) {
             Ok(talk) => talk,
             Err(error) => return vec![difference(0, "a connection", &error.to_string())],
         };
+        talk.wait_for_replies(patience);
         if !matches!(self.steps.first(), Some((_, Step::Expect { .. } | Step::End))) {
             match talk.reply() {
                 Ok(reply) if reply.code == 220 => {}

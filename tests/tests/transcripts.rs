@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use mailroot_tests::ports;
 use mailroot_tests::postfix::{self, Postfix};
@@ -14,6 +15,7 @@ use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
 use mailroot_tests::skip;
 use mailroot_tests::transcript::Transcript;
+use mailroot_tests::wait::PATIENCE;
 
 #[test]
 fn mailroot_answers_as_every_transcript_says() {
@@ -30,7 +32,7 @@ fn mailroot_answers_as_every_transcript_says() {
             // Every transcript calls the same domain ours; nothing that it sends is meant to leave.
             Site::start(setup.smart_host(ports::local()))
         });
-        for difference in transcript.play(site.address(), false) {
+        for difference in transcript.play(site.address(), false, PATIENCE) {
             complaints.push(format!("{}.smtp: {difference}", transcript.name));
         }
     }
@@ -68,6 +70,8 @@ fn postfix_answers_alike_but_for_the_differences_that_are_listed() {
                 "smtpd_forbid_bare_newline = reject",
                 "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination",
                 "default_transport = discard",
+                "virtual_transport = discard",
+                "smtpd_timeout = 10s",
             ];
             settings.extend(transcript.postfix.iter().map(String::as_str));
             let Some(postfix) = Postfix::start(ports::local(), None, &settings) else {
@@ -76,7 +80,8 @@ fn postfix_answers_alike_but_for_the_differences_that_are_listed() {
             servers.insert(transcript.postfix.clone(), postfix);
         }
         let server = &servers[&transcript.postfix];
-        for difference in transcript.play(server.address(), true) {
+        eprintln!("{} {:?}", transcript.name, std::time::SystemTime::now());
+        for difference in transcript.play(server.address(), true, Duration::from_secs(2)) {
             let key = (transcript.name.clone(), difference.line);
             if !known.contains_key(&key) {
                 complaints.push(format!("{}:{}", transcript.name, difference));
