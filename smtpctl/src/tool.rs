@@ -25,7 +25,8 @@ pub(crate) struct Tool {
 impl Tool {
     /// Reads the surroundings: clock and terminal.
     pub(crate) fn new(global: Global) -> Self {
-        let width = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal());
+        let width =
+            if io::stdout().is_terminal() { comfy_table::Table::new().width() } else { None };
         let shape = Shape {
             form: global.output.clone(),
             columns: global.columns.clone(),
@@ -34,7 +35,7 @@ impl Tool {
             limit: global.limit,
             time: global.time,
             utc: global.utc,
-            width: width.map(|(width, _)| usize::from(width.0)),
+            width,
             now: now(),
         };
         Self { shape, global, client: None }

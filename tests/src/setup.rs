@@ -183,7 +183,7 @@ impl Setup {
     /// Sends everything that is not local to one host.
     #[must_use]
     pub fn smart_host(self, address: SocketAddr) -> Self {
-        let value = format!("{{host: \"[{}]\", port: {}}}", address.ip(), address.port());
+        let value = format!("\"[{}]:{}\"", address.ip(), address.port());
         self.key("delivery.smart_host", &value)
     }
 

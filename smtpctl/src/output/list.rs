@@ -3,15 +3,13 @@
 use std::io::{self, Write};
 
 use mailroot_common::control::{Kind, Problem};
-use unicode_width::UnicodeWidthStr;
 
 use super::shape::{FormError, find};
+use super::table::{Layout, Text};
 use super::{Cell, Column, Form, Row, Shape, escape, json, yaml};
 
 /// How many rows are looked at before the widths of a table's columns stand.
 const ROWS_LOOKED_AT: usize = 100;
-/// How wide a column of a terminal's table may be, unless it is the last.
-const COLUMN_WIDTH_MAX: usize = 40;
 
 /// A list being printed.
 pub(crate) struct List<'out, T: Row> {
@@ -23,8 +21,8 @@ pub(crate) struct List<'out, T: Row> {
     /// Rows kept until they can be sorted.
     kept: Vec<T>,
     /// Rows of a table whose widths are not known yet.
-    waiting: Vec<Vec<(String, bool)>>,
-    widths: Vec<usize>,
+    waiting: Vec<Vec<Text>>,
+    layout: Option<Layout>,
     rows: u64,
 }
 
@@ -51,7 +49,7 @@ impl<'out, T: Row> List<'out, T> {
             template,
             kept: Vec::new(),
             waiting: Vec::new(),
-            widths: Vec::new(),
+            layout: None,
             rows: 0,
             out,
             shape,
@@ -165,73 +163,32 @@ impl<'out, T: Row> List<'out, T> {
             (cell.for_people(shape.now, shape.time, shape.utc), cell.is_number())
         });
         let cells: Vec<_> = cells.collect();
-        if self.widths.is_empty() {
-            self.waiting.push(cells);
-            if self.waiting.len() >= ROWS_LOOKED_AT {
-                self.print_waiting()?;
+        match &self.layout {
+            Some(layout) => self.out.write_all(layout.lines(&[cells]).as_bytes()),
+            None => {
+                self.waiting.push(cells);
+                if self.waiting.len() >= ROWS_LOOKED_AT { self.print_waiting() } else { Ok(()) }
             }
-            return Ok(());
         }
-        self.print_line(&cells)
     }
 
     /// Prints the header and the rows that waited for widths. An empty table prints nothing.
     fn print_waiting(&mut self) -> io::Result<()> {
-        let waiting = std::mem::take(&mut self.waiting);
-        let Some(first) = waiting.first() else {
+        let mut rows = std::mem::take(&mut self.waiting);
+        let Some(first) = rows.first() else {
             return Ok(());
         };
-        let headers = self
-            .columns
-            .iter()
-            .zip(first)
-            .map(|(column, (_, right))| (column.name.to_uppercase().replace('_', " "), *right));
-        let headers: Vec<_> = headers.collect();
-        let header_width =
-            |place: usize| if self.shape.no_headers { 1 } else { headers[place].0.width() };
-        self.widths = (0..self.columns.len())
-            .map(|place| {
-                let widest = waiting.iter().map(|cells| cells[place].0.width()).max().unwrap_or(0);
-                let widest = widest.max(header_width(place));
-                match self.shape.width {
-                    Some(_) => widest.min(COLUMN_WIDTH_MAX.max(header_width(place))),
-                    None => widest,
-                }
-            })
-            .collect();
         if !self.shape.no_headers {
-            self.print_line(&headers)?;
+            let named = self.columns.iter().zip(first);
+            let headers = named
+                .map(|(column, (_, right))| (column.name.to_uppercase().replace('_', " "), *right));
+            let headers = headers.collect();
+            rows.insert(0, headers);
         }
-        waiting.iter().try_for_each(|cells| self.print_line(cells))
-    }
-
-    fn print_line(&mut self, cells: &[(String, bool)]) -> io::Result<()> {
-        let mut line = String::new();
-        let mut used = 0;
-        for (place, ((text, right), &width)) in cells.iter().zip(&self.widths).enumerate() {
-            let is_last = place + 1 == cells.len();
-            let room = match self.shape.width {
-                Some(total) if is_last => total.saturating_sub(used).max(8),
-                Some(_) => width,
-                None => usize::MAX,
-            };
-            let text = cut(text, room);
-            let blanks = " ".repeat(width.saturating_sub(text.width()));
-            if *right {
-                line.push_str(&blanks);
-                line.push_str(&text);
-            } else {
-                line.push_str(&text);
-                if !is_last {
-                    line.push_str(&blanks);
-                }
-            }
-            if !is_last {
-                line.push_str("  ");
-            }
-            used += width + 2;
-        }
-        writeln!(self.out, "{}", line.trim_end())
+        let layout = Layout::of(&rows, self.shape.width);
+        self.out.write_all(layout.lines(&rows).as_bytes())?;
+        self.layout = Some(layout);
+        Ok(())
     }
 }
 
@@ -248,23 +205,6 @@ pub(crate) fn print_all<T: Row>(
     let mut list = List::begin(shape, out)?;
     rows.into_iter().try_for_each(|row| list.push(row)).map_err(crate::io_problem)?;
     list.finish().map_err(crate::io_problem)
-}
-
-/// Cuts text to a width, with a mark where something is missing.
-fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
-    if text.width() <= width {
-        return text.into();
-    }
-    let mut out = String::new();
-    for c in text.chars() {
-        let mut buffer = [0; 4];
-        if out.width() + c.encode_utf8(&mut buffer).width() + 1 > width {
-            break;
-        }
-        out.push(c);
-    }
-    out.push('…');
-    out.into()
 }
 
 /// RFC 4180 section 2.
@@ -315,6 +255,7 @@ mod tests {
     use mailroot_common::units::Timestamp;
     use serde::Serialize;
 
+    use super::super::table::COLUMN_WIDTH_MAX;
     use super::*;
 
     #[derive(Serialize)]
@@ -453,7 +394,10 @@ mod tests {
             note: "and more words than fit",
         };
         for line in printed(vec![long], &shape).lines().skip(1) {
-            assert!(line.width() <= COLUMN_WIDTH_MAX + 2 + 6 + 2 + 8, "{line:?}");
+            assert!(
+                line.chars().count() <= usize::from(COLUMN_WIDTH_MAX) + 2 + 6 + 2 + 8,
+                "{line:?}"
+            );
             assert!(line.contains('…') && line.ends_with('…'), "{line:?}");
         }
     }

@@ -10,6 +10,7 @@
 mod cell;
 mod list;
 mod shape;
+mod table;
 
 use std::fmt::Write as _;
 

@@ -90,7 +90,7 @@ pub(crate) struct Shape {
     /// Moments in UTC.
     pub(crate) utc: bool,
     /// The terminal's width, if standard output is one.
-    pub(crate) width: Option<usize>,
+    pub(crate) width: Option<u16>,
     /// The moment that ages are counted to.
     pub(crate) now: Timestamp,
 }
