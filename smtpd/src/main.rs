@@ -109,6 +109,10 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
     let first_warnings = render_all(&started.loaded.warnings);
     say(&first_warnings);
     let service = Service::start(paths, started, log.clone(), clock, Net::Real).await;
+    if let Some(troubles) = service.did_not_start() {
+        service.stop().await;
+        return fail(EX_UNAVAILABLE, &format!("no virtual server could be started\n{troubles}"));
+    }
     let control = match Control::listen(service.clone()) {
         Ok(control) => control,
         Err(error) => {

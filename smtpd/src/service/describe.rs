@@ -33,6 +33,19 @@ impl Service {
         }
     }
 
+    /// Why every virtual server that should run does not, a line each; nothing if one of them runs
+    /// or none should.
+    #[must_use]
+    pub fn did_not_start(&self) -> Option<String> {
+        let servers = self.all();
+        let troubles: Option<Vec<String>> = servers
+            .iter()
+            .filter(|server| server.config().enabled)
+            .map(|server| server.trouble().map(|trouble| format!("{}: {trouble}", server.name())))
+            .collect();
+        troubles.filter(|troubles| !troubles.is_empty()).map(|troubles| troubles.join("\n"))
+    }
+
     /// One line for the supervisor's status.
     #[must_use]
     pub fn summary(&self) -> String {

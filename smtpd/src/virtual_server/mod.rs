@@ -267,6 +267,12 @@ impl VirtualServer {
         lock(&self.standing).state
     }
 
+    /// Why it does not run, or not as configured.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.standing().trouble
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &ServerName {
