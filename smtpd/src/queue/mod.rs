@@ -377,6 +377,7 @@ mod tests {
     use mailroot_common::status::ReplyCode;
 
     use super::*;
+    use crate::disk::Modelled;
     use crate::store::conformance::{draft, route, start, table};
 
     #[tokio::test(start_paused = true)]
@@ -393,5 +394,40 @@ mod tests {
         assert_eq!(queue.next_due(start()).routes, [route("mx:x.example")]);
         let leases = queue.lease(&route("mx:x.example"), start(), 5).await.unwrap();
         assert_eq!(leases[0].id, id);
+    }
+
+    #[tokio::test]
+    async fn mail_and_ids_go_on_after_a_restart_though_the_clock_went_back() {
+        let disk = Disk::Modelled(Arc::new(Modelled::new(3)));
+        let open = |clock: Clock| {
+            let settings = Settings {
+                server: "test".into(),
+                directory: "/spool/Queue".into(),
+                segment_size: ByteSize::kib(64),
+                min_free: ByteSize::bytes(0),
+            };
+            Queue::open_on(disk.clone(), settings, clock, Log::quiet(), table(&[]))
+        };
+        let queue = open(Clock::simulated(start(), 1)).await.unwrap();
+        let mut ids = Vec::new();
+        for number in 0..100_u8 {
+            let draft = draft(&["a@x.example"], start(), &[number; 700]);
+            ids.push(queue.accept(draft).await.unwrap());
+        }
+        assert!(queue.is_alive().await);
+        queue.close().await;
+        drop(queue);
+        let earlier = Timestamp::from_millis(start().as_millis() - 86_400_000);
+        let queue = open(Clock::simulated(earlier, 2)).await.unwrap();
+        assert!(queue.new_id() > ids[99], "no id is given twice");
+        while queue.counts().recovering {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let listed = queue.list(&Filter::default(), None, 1000).await.unwrap();
+        assert_eq!(listed.iter().map(|message| message.id).collect::<Vec<_>>(), ids);
+        let leases = queue.lease(&route("mx:x.example"), start(), 1000).await.unwrap();
+        assert_eq!(leases.len(), 100);
+        assert_eq!(leases[7].open().read_all().await.unwrap(), [7; 700]);
+        queue.close().await;
     }
 }

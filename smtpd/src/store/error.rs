@@ -13,7 +13,7 @@ use mailroot_common::units::ByteSize;
 pub enum CommitError {
     /// The disk has less room than must stay free.
     #[error(
-        "{} has {free} left, under queue.min_free ({floor}): free space or lower the limit",
+        "{} has {free} left, under service.min_free ({floor}): free space or lower the limit",
         .path.display()
     )]
     Low {

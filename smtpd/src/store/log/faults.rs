@@ -216,7 +216,7 @@ fn below_the_floor_new_mail_is_refused_before_it_comes() {
     let log = machine.open();
     assert!(!log.has_room());
     let error = log.check_room().unwrap_err();
-    assert!(error.is_full() && error.to_string().contains("queue.min_free"), "{error}");
+    assert!(error.is_full() && error.to_string().contains("service.min_free"), "{error}");
 }
 
 #[test]

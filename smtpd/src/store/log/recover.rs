@@ -165,6 +165,7 @@ impl Log {
         self.recovered.send_replace(true);
         self.work.notify_one();
         let line = self.journal.line(Level::Info, "queue_read");
+        let line = line.word("queue", self.settings.directory.display());
         line.word("messages", messages).word("damaged", damaged).send();
     }
 
