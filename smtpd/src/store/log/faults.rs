@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::ByteSize;
-use smtpd_core::queue::recipient::Phase;
+use smtpd_core::queue::recipient::{MessageState, Phase};
 
 use super::super::conformance::{
     all, draft, ended, envelope, id, route, settings, start, surroundings,
@@ -15,6 +15,7 @@ use super::super::{Body, CommitError, Draft, Filter, LargeBodyWriter, Lease, Pic
 use super::commit::{NewMessage, Task};
 use super::committer::Progress;
 use super::keeper::Kept;
+use super::record::{Batch, DAMAGED, IN_FILE, Kind, Label, Part};
 use super::segments::Use;
 use super::{Log, OpenError};
 use crate::disk::{Disk, Fault, Modelled};
@@ -322,4 +323,66 @@ fn segments_of_another_size_are_read_and_not_used_again() {
     let sizes: Vec<u64> =
         machine.segments().iter().map(|path| machine.disk.metadata(path).unwrap().len).collect();
     assert!(sizes.iter().all(|size| *size == 128 << 10), "{sizes:?}");
+}
+
+/// A segment of records that are sound one by one and make no sense together.
+fn nonsense(random: &mut fastrand::Rng) -> Vec<u8> {
+    let one = envelope(&["a@x.example"], start());
+    let two = envelope(&["a@x.example", "b@here.example", "c@x.example"], start());
+    let metas: Vec<Vec<u8>> = vec![
+        serde_json::to_vec(&one).unwrap(),
+        serde_json::to_vec(&two).unwrap(),
+        serde_json::to_vec(&MessageState::fresh(&one)).unwrap(),
+        serde_json::to_vec(&MessageState::fresh(&two)).unwrap(),
+        b"{\"r\":[]}".to_vec(),
+        b"not JSON".to_vec(),
+        Vec::new(),
+    ];
+    let mut octets = Vec::new();
+    for number in 1..random.u64(2..12) {
+        let mut batch = Batch::default();
+        for _ in 0..random.usize(1..6) {
+            let kinds = [Kind::Message, Kind::Message, Kind::State, Kind::Removed];
+            let label = Label {
+                kind: kinds[random.usize(..4)],
+                flags: [0, IN_FILE, DAMAGED][random.usize(..3)],
+                id: id(random.u64(..6)),
+                version: random.u32(..4),
+                size: random.u64(..100),
+            };
+            let body: Vec<u8> = (0..random.usize(..40)).map(|_| random.u8(..)).collect();
+            let meta = &metas[random.usize(..metas.len())];
+            batch.push(label, Part::new(meta), Part::new(&body));
+        }
+        octets.extend_from_slice(batch.stamp(1, number));
+    }
+    octets
+}
+
+#[test]
+fn records_that_make_no_sense_together_harm_nothing() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let machine = Machine::new();
+        drop(machine.open());
+        machine.model.kill();
+        let path = &machine.segments()[0];
+        let octets = nonsense(&mut random);
+        machine
+            .model
+            .damage(path, 4096, |old| old[..octets.len()].copy_from_slice(&octets))
+            .unwrap();
+        let log = machine.open();
+        let listed = ids(&log);
+        let readable = listed.iter().filter(|id| log.open_body(**id).is_ok()).count();
+        assert!(readable <= listed.len());
+        submit(&log, 100, b"sound").unwrap();
+        settle_all(&log);
+        work_off(&log);
+        let log = machine.restart(log);
+        assert!(!ids(&log).contains(&id(100)), "seed {seed}");
+        submit(&log, 101, b"sound").unwrap();
+        let log = machine.restart(log);
+        assert!(ids(&log).contains(&id(101)), "seed {seed}");
+    }
 }
