@@ -55,10 +55,9 @@ impl Server {
         if fault.is_some() {
             self.body.clear();
         }
-        if taken.ended {
+        self.check_session_size();
+        if taken.ended && self.state == State::Data {
             self.end_of_message(fault);
-        } else {
-            self.check_session_size();
         }
         taken.octets
     }

@@ -104,6 +104,17 @@ fn message_comes_out_as_it_was_meant() {
 }
 
 #[test]
+fn session_limit_holds_however_the_octets_are_cut() {
+    let wire = [HELLO_AND_ENVELOPE, b"DATA\r\nSubject: x\r\n\r\nlong enough\r\n.\r\n"].concat();
+    for piece in [1, 7, 1000] {
+        let mut player = Player::new(Settings { session_octets_max: 20, ..settings() });
+        player.feed(&wire, piece);
+        assert_eq!(player.server.end(), Some(End::Refused(Refusal::SessionTooLarge)), "{piece}");
+        assert!(player.messages.is_empty());
+    }
+}
+
+#[test]
 fn chunks_become_one_message() {
     let mut player = Player::new(settings());
     player.feed(HELLO_AND_ENVELOPE, 1000);
