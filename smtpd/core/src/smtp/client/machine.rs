@@ -44,7 +44,7 @@ pub struct Client {
     /// QUIT as soon as nothing runs.
     quits: bool,
     ehlo_dropped: bool,
-    /// Since when the first awaited reply is awaited.
+    /// Since when the first awaited reply is awaited, or a reply nobody asked for is on its way.
     armed_at: Duration,
 }
 
@@ -133,11 +133,17 @@ impl Client {
         &mut self.output
     }
 
-    /// By when the next reply must be whole, in the driver's time; `None` while none is awaited.
+    /// By when the next reply must be whole, in the driver's time; `None` while none is awaited
+    /// and none has begun. One that nobody asked for must not drip in for ever either.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        let expect = self.expected.front().filter(|_| self.phase != Phase::Closed)?;
-        Some(self.armed_at + self.patience(*expect))
+        let patience = match self.expected.front() {
+            _ if self.phase == Phase::Closed => return None,
+            Some(expect) => self.patience(*expect),
+            None if self.reader.has_rest() => self.block_timeout(),
+            None => return None,
+        };
+        Some(self.armed_at + patience)
     }
 
     fn patience(&self, expect: Expect) -> Duration {
@@ -405,6 +411,9 @@ impl Client {
     pub fn on_octets(&mut self, octets: &[u8], now: Duration) {
         if self.phase == Phase::Closed {
             return;
+        }
+        if self.expected.is_empty() && !self.reader.has_rest() {
+            self.armed_at = now;
         }
         self.reader.feed(octets);
         while self.phase != Phase::Closed {

@@ -607,6 +607,21 @@ fn drip_of_octets_does_not_move_the_deadline() {
 }
 
 #[test]
+fn reply_that_nobody_asked_for_must_not_drip_in_for_ever() {
+    let mut client = client();
+    client.on_octets(b"220 mx\r\n", Duration::ZERO);
+    client.on_octets(b"250 mx\r\n", Duration::from_secs(1));
+    assert_eq!(client.deadline(), None, "nothing is awaited");
+    client.on_octets(b"4", Duration::from_secs(50));
+    let deadline = client.deadline();
+    assert_eq!(deadline, Some(Duration::from_secs(50) + Timeouts::default().block));
+    client.on_octets(b"21 bye", Duration::from_secs(100));
+    assert_eq!(client.deadline(), deadline);
+    client.on_timeout();
+    assert!(client.is_closed());
+}
+
+#[test]
 fn goodbye_travels_behind_the_last_body() {
     let mail = mail(&["b@x.test"]);
     let mut client = client();
