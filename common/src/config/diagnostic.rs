@@ -4,6 +4,7 @@
 //! the same as data for editors. A diagnostic owns what it points at, so that errors of several
 //! files travel together and are shown in one run.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -148,7 +149,7 @@ impl Diagnostic {
             }
         }
         for source in sources {
-            let mut snippet = Snippet::source(source.text.as_str()).path(source.name.as_str());
+            let mut snippet = Snippet::source(quoted(&source.text)).path(source.name.as_str());
             for (number, label) in self.labels.iter().enumerate() {
                 if Arc::ptr_eq(source, &label.source) {
                     let kind =
@@ -195,6 +196,14 @@ impl Serialize for Diagnostic {
 #[must_use]
 pub fn render_all(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(Diagnostic::render).collect::<Vec<_>>().join("\n\n")
+}
+
+/// A source as a terminal may see it. The renderer shows the control characters of ASCII as
+/// pictures but lets the others pass, and U+009B begins an escape sequence. What stands for them
+/// has as many octets, so that places stay right.
+fn quoted(text: &str) -> Cow<'_, str> {
+    let beyond_ascii = |c: char| matches!(c, '\u{80}'..='\u{9f}');
+    if text.contains(beyond_ascii) { text.replace(beyond_ascii, "¿").into() } else { text.into() }
 }
 
 /// Text from a file as a terminal may see it: no control characters, no endless lines.

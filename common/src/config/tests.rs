@@ -532,6 +532,11 @@ fn text_of_a_file_reaches_no_terminal_raw() {
     let text = with_body("general: {banner: \"\\x1b[2Jx\"}\nmessages: {\"k\\x1b]0;x\\x07\": 1}\n");
     let said = render_all(&server(&text).unwrap_err());
     assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+    // U+009B begins an escape sequence as well.
+    for text in ["a: \u{9b}2Jx\n".to_owned(), with_body("ge\u{9b}2Jneral: {}\n")] {
+        let said = render_all(&server(&text).unwrap_err());
+        assert!(said.chars().all(|c| c == '\n' || !c.is_control()), "{said:?}");
+    }
 }
 
 #[test]
