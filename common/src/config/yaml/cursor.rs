@@ -268,10 +268,11 @@ impl<'s> Cursor<'s> {
             _ => None,
         };
         let Some(c) = found else {
+            let said = self.text.get(start + 1..).and_then(|rest| rest.chars().next());
             return self.error(
                 "E0010",
                 "this escape is not known",
-                start..start + 2,
+                start..start + 1 + said.map_or(0, char::len_utf8),
                 "after a backslash",
                 "write \\\\ for a backslash, or use single quotes",
             );

@@ -130,6 +130,15 @@ fn a_file_of_the_largest_size_is_read() {
     assert!(pairs[0].1.items().len() > 20_000);
 }
 
+#[test]
+fn places_lie_within_the_text_and_between_characters() {
+    for text in ["\"\\", "a: \"\\é\"", "a: \"\\u12", "'", "\"é", "a: [é", "{é"] {
+        for one in read(text).unwrap_err() {
+            assert!(text.get(one.labels[0].span.clone()).is_some(), "{text:?}: {one:?}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_ends_the_reader(text in "[ \\n\\t\\r:\\-\\[\\]{},'\"#&*!|>a-c0-2\\\\é]{0,80}") {
