@@ -2,9 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+use crate::wait;
 
 /// What a program left behind.
 #[derive(Clone, Debug)]
@@ -75,7 +78,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Finished {
         // A program that exits without reading its input is judged by its exit code.
         let _unread = stdin.write_all(&input);
     });
-    let output = child.wait_with_output().unwrap();
+    let output = finish(child, &shown);
     feeder.join().unwrap();
     Finished {
         code: output.status.code().unwrap_or(-1),
@@ -83,6 +86,32 @@ pub fn run(command: &mut Command, input: &[u8]) -> Finished {
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
         command: shown,
     }
+}
+
+/// Waits for the end of a program with its output; one that does not end in time is ended, and its test
+/// with it.
+#[track_caller]
+fn finish(mut child: Child, shown: &str) -> Output {
+    let mut streams: Vec<Box<dyn Read + Send>> =
+        vec![Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+    let readers: Vec<JoinHandle<Vec<u8>>> = streams
+        .drain(..)
+        .map(|mut stream| {
+            std::thread::spawn(move || {
+                let mut octets = Vec::new();
+                // What cannot be read is missing in the output, which the test looks at.
+                let _read = stream.read_to_end(&mut octets);
+                octets
+            })
+        })
+        .collect();
+    let Some(status) = wait::within(wait::PATIENCE, || child.try_wait().unwrap()) else {
+        child.kill().unwrap();
+        panic!("{shown} did not end within {} s", wait::PATIENCE.as_secs());
+    };
+    let mut outputs = readers.into_iter().map(|reader| reader.join().unwrap());
+    let stdout = outputs.next().unwrap();
+    Output { status, stdout, stderr: outputs.next().unwrap() }
 }
 
 /// Where a program of the system is, looking also where only root's path leads.
