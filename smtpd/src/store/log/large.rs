@@ -27,6 +27,15 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()
 }
 
+/// The number of the first large body of a life of the store.
+///
+/// No number is ever given twice, although the file that had the highest one may be gone: records
+/// of messages long removed still name theirs, and reading them must not unlink the file of a
+/// message that came since. Generations are never given twice, so each life has numbers of its own.
+pub(super) fn first_number(generation: u64, highest_file: u64) -> u64 {
+    (generation << 32).max(highest_file + 1)
+}
+
 pub(super) fn path(log: &Log, number: u64) -> PathBuf {
     log.settings.directory.join(format!("{PREFIX}{number:016x}"))
 }
@@ -223,4 +232,64 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::super::conformance::{draft, id, settings, start, surroundings};
+    use super::super::super::{Change, Settings};
+    use super::super::Opened;
+    use super::super::commit::Task;
+    use super::super::keeper::Kept;
+    use super::*;
+    use crate::disk::{Disk, Modelled};
+
+    fn open(model: &Arc<Modelled>) -> Arc<Log> {
+        let settings: Settings = settings(Path::new("/spool/Queue"));
+        Log::open(Disk::Modelled(Arc::clone(model)), settings, surroundings()).unwrap()
+    }
+
+    /// The log has no threads here: new mail can come before any old record was read.
+    async fn accept(log: &Arc<Log>, number: u64, body: &[u8]) {
+        let (committing, draft) = (Arc::clone(log), draft(&["a@x.example"], start(), body));
+        let commit = tokio::spawn(async move { committing.commit(id(number), draft).await });
+        while !commit.is_finished() {
+            log.commit_step();
+            tokio::task::yield_now().await;
+        }
+        commit.await.unwrap().unwrap();
+    }
+
+    fn keep(log: &Log) {
+        while log.keep_step() != Kept::Idle {}
+    }
+
+    #[tokio::test]
+    async fn reading_an_old_removal_leaves_the_large_body_of_a_new_message() {
+        let model = Arc::new(Modelled::new(1));
+        let body = vec![b'n'; 100_000];
+        let log = open(&model);
+        accept(&log, 1, &[b'o'; 100_000]).await;
+        let removal = Task::Change { id: id(1), change: Change::Remove };
+        let _answer = log.gather.submit(removal).unwrap();
+        log.commit_step();
+        keep(&log);
+        drop(log);
+        model.kill();
+
+        let log = open(&model);
+        accept(&log, 2, &body).await;
+        keep(&log);
+
+        let Opened::Large(mut reader) = log.open_body(id(2)).unwrap() else {
+            panic!("the body is in a file");
+        };
+        let mut found = Vec::new();
+        while let Some(piece) = reader.next().await.unwrap() {
+            found.extend_from_slice(piece);
+        }
+        assert!(found == body, "it is the body that was accepted");
+    }
 }

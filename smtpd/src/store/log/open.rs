@@ -144,10 +144,12 @@ impl Log {
         for Old { file, header } in spare {
             index.segments.add(file, Use::Spare, header.generation);
         }
+        generation += 1;
+        let first_large = large::first_number(generation, large_highest);
         let free = disk.space(&settings.directory)?.free;
         Ok(Self {
-            large: AtomicU64::new(large_highest + 1),
-            keeper: Mutex::new(Keeper::new(large_highest)),
+            large: AtomicU64::new(first_large),
+            keeper: Mutex::new(Keeper::new(first_large - 1)),
             settings,
             disk,
             journal,
@@ -158,7 +160,7 @@ impl Log {
             committer: Mutex::new(Committer::new(previous, last_batch)),
             index: Mutex::new(index),
             recovered: watch::Sender::new(false),
-            generation: AtomicU64::new(generation + 1),
+            generation: AtomicU64::new(generation),
             free: AtomicU64::new(free.as_u64()),
             in_trouble: AtomicBool::new(false),
             bell: super::Bell::default(),
