@@ -325,8 +325,46 @@ fn segments_of_another_size_are_read_and_not_used_again() {
     assert!(sizes.iter().all(|size| *size == 128 << 10), "{sizes:?}");
 }
 
+fn active_generation(log: &Log) -> u64 {
+    let index = log.index();
+    let active = index.segments.find(Use::Active).unwrap();
+    index.segments.get(active).unwrap().generation
+}
+
+/// A body that holds a record of a message, for a segment of some generation. The octets before
+/// the record make it begin where records may begin.
+fn smuggled(generation: u64) -> Vec<u8> {
+    let meta = serde_json::to_vec(&envelope(&["victim@x.example"], start())).unwrap();
+    let mut batch = Batch::default();
+    let label = Label { kind: Kind::Message, flags: 0, id: id(666), version: 0, size: 3 };
+    batch.push(label, Part::new(&meta), Part::new(b"bad"));
+    let frame = batch.stamp(generation, 3)[..1000].to_vec();
+    let mut body = Vec::new();
+    for shift in 0..8 {
+        body.resize(shift * 1001, b'.');
+        body.extend_from_slice(&frame);
+    }
+    body
+}
+
+#[test]
+fn a_record_hidden_in_a_body_is_not_believed_even_after_damage() {
+    let forged = |guess: fn(u64) -> u64| {
+        let machine = Machine::new();
+        let log = machine.open();
+        submit(&log, 1, b"first").unwrap();
+        submit(&log, 2, &smuggled(guess(active_generation(&log)))).unwrap();
+        submit(&log, 3, b"third").unwrap();
+        machine.model.damage(&machine.segments()[0], 8192, |octets| octets[9] ^= 1).unwrap();
+        ids(&machine.restart(log))
+    };
+    assert_eq!(forged(|generation| generation & !0xffff_ffff), [id(1), id(3)]);
+    let knowing = forged(|generation| generation);
+    assert!(knowing.contains(&id(666)), "the body is built so that a known generation would do");
+}
+
 /// A segment of records that are sound one by one and make no sense together.
-fn nonsense(random: &mut fastrand::Rng) -> Vec<u8> {
+fn nonsense(random: &mut fastrand::Rng, generation: u64) -> Vec<u8> {
     let one = envelope(&["a@x.example"], start());
     let two = envelope(&["a@x.example", "b@here.example", "c@x.example"], start());
     let metas: Vec<Vec<u8>> = vec![
@@ -354,7 +392,7 @@ fn nonsense(random: &mut fastrand::Rng) -> Vec<u8> {
             let meta = &metas[random.usize(..metas.len())];
             batch.push(label, Part::new(meta), Part::new(&body));
         }
-        octets.extend_from_slice(batch.stamp(1, number));
+        octets.extend_from_slice(batch.stamp(generation, number));
     }
     octets
 }
@@ -364,10 +402,10 @@ fn records_that_make_no_sense_together_harm_nothing() {
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let machine = Machine::new();
-        drop(machine.open());
+        let generation = active_generation(&machine.open());
         machine.model.kill();
         let path = &machine.segments()[0];
-        let octets = nonsense(&mut random);
+        let octets = nonsense(&mut random, generation);
         machine
             .model
             .damage(path, 4096, |old| old[..octets.len()].copy_from_slice(&octets))

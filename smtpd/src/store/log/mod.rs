@@ -95,8 +95,8 @@ pub struct Log {
     index: Mutex<Index>,
     keeper: Mutex<Keeper>,
     recovered: watch::Sender<bool>,
-    /// The generation the next header gets.
-    generation: AtomicU64,
+    /// The number of the next header, the upper half of its generation.
+    uses: AtomicU64,
     /// The number the next file of a large body gets.
     large: AtomicU64,
     /// Octets free on the disk when it was last looked.
@@ -186,8 +186,12 @@ impl Log {
         self.bell.ring();
     }
 
+    /// A generation above all others that nobody can guess.
+    ///
+    /// After damage, reading goes on at the next record that verifies, and that may be in the
+    /// middle of a body. A stranger who knew the generation could send a body that holds records.
     fn new_generation(&self) -> u64 {
-        self.generation.fetch_add(1, Ordering::Relaxed)
+        (self.uses.fetch_add(1, Ordering::Relaxed) << 32) | (self.clock.random() >> 32)
     }
 
     fn new_large_number(&self) -> u64 {

@@ -160,7 +160,7 @@ impl Log {
             committer: Mutex::new(Committer::new(previous, last_batch)),
             index: Mutex::new(index),
             recovered: watch::Sender::new(false),
-            generation: AtomicU64::new(generation),
+            uses: AtomicU64::new((generation >> 32) + 1),
             free: AtomicU64::new(free.as_u64()),
             in_trouble: AtomicBool::new(false),
             bell: super::Bell::default(),

@@ -2,7 +2,7 @@
 //!
 //! The first 4096 octets of a segment are its header, in two copies so that a sector gone bad does
 //! not take a segment of mail with it. The header says what use of the file this is (its
-//! *generation*; every write of a header takes a new one) and where the segment before it ended, so
+//! *generation*, a rising number and a random one; every write of a header takes a new one) and where the segment before it ended, so
 //! that a tail torn by loss of power, or voided by a failed sync, stays void for ever.
 //!
 //! Because the file has its full length and its blocks before it is used, a sync of a batch writes
@@ -32,7 +32,7 @@ pub(super) const FIRST: u64 = BLOCK;
 pub(super) struct SegmentHeader {
     /// Whether records of this generation may follow.
     pub(super) in_use: bool,
-    /// Which use of the file this is; unique in the store, rising.
+    /// Which use of the file this is; unique in the store, rising, not to be guessed.
     pub(super) generation: u64,
     /// At least as high as any id given before.
     pub(super) highest_id: QueueId,

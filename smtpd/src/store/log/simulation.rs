@@ -347,7 +347,7 @@ impl World {
         assert!(self.pending.is_empty() || self.model.is_off(), "everything is answered");
         let index = log.index();
         self.recycles =
-            self.recycles.max(index.segments.iter().map(|s| s.generation).max().unwrap());
+            self.recycles.max(index.segments.iter().map(|s| s.generation >> 32).max().unwrap());
         let size = log.settings.segment_size;
         let taken = index.segments.iter().count() as u64 * size;
         let allowed = 2 * index.segments.live + 4 * size;
