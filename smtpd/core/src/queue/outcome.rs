@@ -82,10 +82,11 @@ pub struct RemoteHost {
     pub port: u16,
 }
 
-/// `mx1.example[192.0.2.20]:25`.
+/// `mx1.example[192.0.2.20]:25`, or `[192.0.2.20]:25` for a host without a name.
 impl fmt::Display for RemoteHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
+            Some(_) if self.name.starts_with('[') => write!(f, "{}:{}", self.name, self.port),
             Some(address) => write!(f, "{}[{address}]:{}", self.name, self.port),
             None => write!(f, "{}:{}", self.name, self.port),
         }

@@ -272,7 +272,7 @@ mod tests {
         let body = vec![b'n'; 100_000];
         let log = open(&model);
         accept(&log, 1, &[b'o'; 100_000]).await;
-        let removal = Task::Change { id: id(1), change: Change::Remove };
+        let removal = Task::Change { id: id(1), change: Change::Remove, pinned: false };
         let _answer = log.gather.submit(removal).unwrap();
         log.commit_step();
         keep(&log);

@@ -36,8 +36,6 @@ pub struct Transaction<'a> {
 const RECIPIENTS_UNSAID: usize = 100;
 /// Recipients in one transaction, whatever the peer would take.
 const RECIPIENTS_MAX: usize = 1000;
-/// From here on BDAT is cheaper than looking for dots.
-const CHUNKING_FROM: u64 = 64 * 1024;
 
 impl Transaction<'_> {
     /// Why this peer cannot be given the message at all.
@@ -206,10 +204,8 @@ impl Running {
     pub(super) fn new(transaction: &Transaction<'_>, peer: &PeerExtensions) -> Self {
         let mut fates = vec![None; transaction.recipients.len()];
         let chosen = transaction.choose(peer, &mut fates);
-        let large = transaction.size > CHUNKING_FROM;
-        let binary = transaction.body == BodyKind::BinaryMime;
-        let transport =
-            if peer.chunking && (large || binary) { Transport::Bdat } else { Transport::Data };
+        // Counted octets need no search for dots, on either side (RFC 3030).
+        let transport = if peer.chunking { Transport::Bdat } else { Transport::Data };
         Self {
             progress: Progress::Envelope,
             transport,
