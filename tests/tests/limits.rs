@@ -66,7 +66,9 @@ fn a_silent_session_is_closed() {
 
 #[test]
 fn a_session_does_not_last_for_ever() {
-    let site = Site::start(Setup::new().key("general.max_session_time", "1s"));
+    let site = Site::start(
+        Setup::new().key("general.max_session_time", "1s").key("limits.idle_commands", "unlimited"),
+    );
     let mut talk = site.talk();
     let end =
         mailroot_tests::wait::until("the end of the session", || match talk.try_say("NOOP") {

@@ -36,6 +36,7 @@ fn swaks_to_a_local_domain_ends_as_a_file_in_drop() {
     assert_eq!(dropped[0].fields("X-Receiver"), [format!("ops@{LOCAL_DOMAIN}")]);
     assert!(dropped[0].fields("Received")[0].contains(HOSTNAME), "{}", dropped[0].text());
     assert!(String::from_utf8_lossy(dropped[0].body()).contains("one line"));
+    site.await_empty_queue();
     assert_eq!(site.ctl(&["queue", "list", "-o", "json"]).ok().trim(), "[]");
 }
 

@@ -89,7 +89,7 @@ fn no_sequence_but_the_genuine_one_ends_a_message() {
     for (name, sequence) in SEQUENCES {
         let mut talk = open(&site);
         let head = b"Subject: outer\r\n\r\nfirst line";
-        let _may_be_cut = talk.send(&[&head[..], sequence, SECOND, b".\r\n"].concat());
+        let _may_be_cut = talk.send(&[&head[..], sequence, SECOND].concat());
 
         let code = one_reply(name, &mut talk);
 
