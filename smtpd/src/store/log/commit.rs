@@ -142,6 +142,7 @@ impl Submission {
 pub(super) struct Gather {
     queue: Mutex<Gathered>,
     arrived: Condvar,
+    closing: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -244,9 +245,16 @@ impl Gather {
         }
     }
 
+    /// Lets a thread of the store rest; the closing of the store ends the rest.
+    pub(super) fn rest(&self, span: Duration) {
+        let rested = self.closing.wait_timeout_while(self.lock(), span, |state| !state.closed);
+        drop(rested.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Takes nothing more.
     pub(super) fn close(&self) {
         self.lock().closed = true;
+        self.closing.notify_all();
         self.arrived.notify_one();
     }
 

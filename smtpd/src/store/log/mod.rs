@@ -158,7 +158,7 @@ impl Log {
                     // the next start.
                     break;
                 }
-                std::thread::sleep(TROUBLE_PAUSE);
+                self.gather.rest(TROUBLE_PAUSE);
             }
         }
     }
@@ -169,7 +169,7 @@ impl Log {
             match self.keep_step() {
                 Kept::Idle => self.bell.wait(KEEPER_PAUSE),
                 Kept::Done => {}
-                Kept::Copied => std::thread::sleep(COPY_PAUSE),
+                Kept::Copied => self.gather.rest(COPY_PAUSE),
             }
         }
     }
