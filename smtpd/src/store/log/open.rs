@@ -144,8 +144,8 @@ impl Log {
         for Old { file, header } in spare {
             index.segments.add(file, Use::Spare, header.generation);
         }
-        generation += 1;
-        let first_large = large::first_number(generation, large_highest);
+        let uses = (generation >> 32) + 1;
+        let first_large = large::first_number(uses, large_highest);
         let free = disk.space(&settings.directory)?.free;
         Ok(Self {
             large: AtomicU64::new(first_large),
@@ -160,7 +160,7 @@ impl Log {
             committer: Mutex::new(Committer::new(previous, last_batch)),
             index: Mutex::new(index),
             recovered: watch::Sender::new(false),
-            uses: AtomicU64::new((generation >> 32) + 1),
+            uses: AtomicU64::new(uses),
             free: AtomicU64::new(free.as_u64()),
             in_trouble: AtomicBool::new(false),
             bell: super::Bell::default(),
