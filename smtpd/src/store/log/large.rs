@@ -91,13 +91,16 @@ pub(in super::super) struct Writer {
 impl Writer {
     pub(in super::super) async fn begin(log: Arc<Log>) -> Result<Self, CommitError> {
         let number = log.new_large_number();
-        let owned = Owned { log, number, kept: false };
-        let (path, disk) = (owned.path(), owned.log.disk.clone());
+        let path = path(&log, number);
         let opened = blocking({
             let path = path.clone();
-            move || disk.open(&path, Open::CreateNew)
+            // Owned from the moment it is there, and not before: a file found is somebody else's.
+            move || {
+                let file = log.disk.open(&path, Open::CreateNew)?;
+                Ok((file, Owned { log, number, kept: false }))
+            }
         });
-        let file = opened.await.map_err(|error| CommitError::from_io(&path, error))?;
+        let (file, owned) = opened.await.map_err(|error| CommitError::from_io(&path, error))?;
         let checksums = number.to_le_bytes().to_vec();
         let piece = Vec::with_capacity(PIECE);
         Ok(Self { owned, file: Arc::new(file), piece, at: 0, checksums })
