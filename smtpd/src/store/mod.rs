@@ -214,10 +214,12 @@ impl Store {
         changes: Changes,
         reports: Vec<(QueueId, Draft)>,
     ) -> Result<(), CommitError> {
-        lease.disarm();
         match self {
-            Self::Log(log) => log.settle(&lease, changes, reports).await,
-            Self::Memory(memory) => memory.settle(&lease, changes, reports),
+            Self::Log(log) => log.settle(lease, changes, reports).await,
+            Self::Memory(memory) => {
+                lease.disarm();
+                memory.settle(&lease, changes, reports)
+            }
         }
     }
 

@@ -292,15 +292,24 @@ impl Index {
         }
     }
 
-    /// Has every link that is due some time due at `at`.
+    /// Has every link that is due some time due at `at`, because an operator wants it.
     pub(super) fn want(&mut self, id: QueueId, at: Timestamp) {
+        self.make_due(id, at, WANTED);
+    }
+
+    /// The same because the message could not be read before.
+    pub(super) fn postpone(&mut self, id: QueueId, at: Timestamp) {
+        self.make_due(id, at, 0);
+    }
+
+    fn make_due(&mut self, id: QueueId, at: Timestamp, flag: u32) {
         let Some(number) = self.by_id.get(&id).copied() else { return };
         let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
         let slot = slot.expect("the map of ids names only slots in use");
         for link in slot.links.all_mut().iter_mut().filter(|link| link.due != NEVER) {
             self.routes.disarm(link.route, link.due, id);
             link.due = at;
-            link.flags |= WANTED;
+            link.flags = (link.flags & !WANTED) | flag;
             self.routes.arm(link.route, at, id);
         }
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
-use mailroot_common::units::Timestamp;
+use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::route::table::RouteName;
 use tokio::task::spawn_blocking;
 
@@ -17,6 +17,10 @@ use super::Log;
 use super::commit::Task;
 use super::index::Index;
 use super::read::{Loaded, Location};
+use crate::observe::Level;
+
+/// How long mail waits that the disk would not give.
+const UNREADABLE_PAUSE: Span = Span::minutes(1);
 
 impl Log {
     pub(in super::super) fn next_due(&self, now: Timestamp) -> NextDue {
@@ -40,7 +44,6 @@ impl Log {
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
         let (ids, missing) = self.look(route, pick, max);
-        let asked = ids.len();
         let loaded = if missing.is_empty() {
             Vec::new()
         } else {
@@ -48,7 +51,8 @@ impl Log {
             spawn_blocking(move || log.load_all(&missing)).await.unwrap_or_default()
         };
         let leases = self.hand_out(route, pick, &ids, loaded);
-        if asked < max && matches!(pick, Pick::Due(_)) {
+        // Also if candidates came to nothing: whoever asked goes by what it was given.
+        if leases.len() < max && matches!(pick, Pick::Due(_)) {
             self.name_again(route);
         }
         Ok(leases)
@@ -71,16 +75,24 @@ impl Log {
         (ids, missing)
     }
 
-    /// Reads messages. One that cannot be read is set aside, so that it does not come up again.
+    /// Reads messages. One that is damaged is set aside, so that it does not come up again; one the
+    /// disk will not give comes up again after a while.
     pub(super) fn load_all(&self, missing: &[Location]) -> Vec<(QueueId, Loaded)> {
         let mut loaded = Vec::with_capacity(missing.len());
         for location in missing {
             match location.load() {
                 Ok(found) => loaded.push((location.id, found)),
-                Err(error) => self.set_aside(location.id, &error),
+                Err(error @ ReadError::Damaged { .. }) => self.set_aside(location.id, &error),
+                Err(error) => self.postpone(location.id, &error),
             }
         }
         loaded
+    }
+
+    fn postpone(&self, id: QueueId, error: &ReadError) {
+        let line = self.journal.line(Level::Error, "message_unreadable");
+        line.word("id", id).word("error", error).send();
+        self.index().postpone(id, self.clock.now().after(UNREADABLE_PAUSE));
     }
 
     pub(super) fn hand_out(
@@ -150,20 +162,17 @@ impl Log {
 
     pub(in super::super) async fn settle(
         self: &Arc<Self>,
-        lease: &Lease,
+        mut lease: Lease,
         changes: Changes,
         reports: Vec<(QueueId, Draft)>,
     ) -> Result<(), CommitError> {
         let mut prepared = Vec::with_capacity(reports.len());
         for (id, draft) in reports {
-            match self.prepare(id, draft).await {
-                Ok(message) => prepared.push(message),
-                Err(error) => {
-                    self.give_back(lease.id, lease.places());
-                    return Err(error);
-                }
-            }
+            // Until everything is prepared the lease gives its recipients back by itself, also if
+            // the wait for the disk is broken off.
+            prepared.push(self.prepare(id, draft).await?);
         }
+        lease.disarm();
         let places = lease.places().collect();
         let task = Task::Settle { id: lease.id, places, changes, reports: prepared };
         let answer = self.gather.submit(task)?;
