@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::envelope::Envelope;
 use super::outcome::Outcome;
 
+/// What ends words that were cut.
+const CUT: &str = " [cut]";
+
 /// Where a recipient stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,6 +81,26 @@ impl MessageState {
         Self { recipients: vec![status; envelope.recipients.len()], hold: None }
     }
 
+    /// Cuts the longest words of remote hosts, if all together have more than `most` octets.
+    ///
+    /// Words are never thinned for their looks. But a host could say so much about so many
+    /// recipients that no record holds it, and an outcome that cannot be recorded would have the
+    /// mail sent again and again.
+    pub fn cut_words(&mut self, most: usize) {
+        let texts =
+            || self.recipients.iter().filter_map(|status| Some(&status.last.as_ref()?.text));
+        if texts().map(String::len).sum::<usize>() <= most {
+            return;
+        }
+        let share = (most / texts().count().max(1)).saturating_sub(CUT.len());
+        for last in self.recipients.iter_mut().filter_map(|status| status.last.as_mut()) {
+            if last.text.len() > share + CUT.len() {
+                last.text.truncate(last.text.floor_char_boundary(share));
+                last.text.push_str(CUT);
+            }
+        }
+    }
+
     /// Whether every recipient has reached its end.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -95,4 +118,38 @@ pub struct Hold {
     pub reason: Option<String>,
     /// Since when.
     pub since: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use mailroot_common::status::EnhancedCode;
+
+    use super::*;
+    use crate::queue::outcome::Stage;
+
+    fn state(words: &[String]) -> MessageState {
+        let at = Timestamp::from_millis(0);
+        let recipients = words.iter().map(|text| RecipientStatus {
+            phase: Phase::Waiting,
+            attempts: 1,
+            next_attempt: at,
+            delay_told: false,
+            last: Some(Outcome::local(at, Stage::Rcpt, EnhancedCode::transient(2, 0), text)),
+        });
+        MessageState { recipients: recipients.collect(), hold: None }
+    }
+
+    #[test]
+    fn words_are_cut_only_where_there_are_too_many_and_between_letters() {
+        let words = ["short".to_owned(), "\u{fffd}".repeat(50), "x".repeat(45)];
+        let mut whole = state(&words);
+        whole.cut_words(200);
+        assert_eq!(whole, state(&words));
+        let mut cut = state(&words);
+        cut.cut_words(150);
+        let texts: Vec<&str> =
+            cut.recipients.iter().map(|one| one.last.as_ref().unwrap().text.as_str()).collect();
+        let shortened = format!("{} [cut]", "\u{fffd}".repeat(14));
+        assert_eq!(texts, ["short", &shortened, &"x".repeat(45)]);
+    }
 }

@@ -66,6 +66,11 @@ impl NewMessage {
         Some(Self { id, envelope, meta, meta_crc, body, size, plans, table })
     }
 
+    /// The most octets the states of its recipients may come to, without the words of hosts.
+    pub(super) fn state_cost_max(&self) -> u64 {
+        2 * STATE_COST * self.envelope.recipients.len() as u64
+    }
+
     /// Octets of its record.
     pub(super) fn cost(&self) -> u64 {
         let body = match &self.body {

@@ -97,25 +97,32 @@ impl Log {
         if submissions.is_empty() {
             return Progress::Idle;
         }
-        let mut committer = self.committer();
+        self.commit_batch(&mut self.committer(), submissions)
+    }
+
+    /// Writes submissions as one batch, or in parts if they do not go together.
+    fn commit_batch(&self, committer: &mut Committer, submissions: Vec<Submission>) -> Progress {
         let meant = self.resolve(&submissions);
-        match self.write(&mut committer, &submissions, meant) {
+        let (first, second) = match self.write(committer, &submissions, meant) {
             Ok((meant, segment, base)) => {
                 self.apply(submissions, meant, segment, base);
-                Progress::Done
-            }
-            Err(Failure::Split) => {
-                let mut first = submissions;
-                let second = first.split_off(first.len().div_ceil(2));
-                self.gather.put_back(second);
-                self.gather.put_back(first);
-                Progress::Done
+                return Progress::Done;
             }
             Err(Failure::Commit(error)) => {
                 self.fail(submissions, &error);
-                Progress::Failed
+                return Progress::Failed;
             }
-        }
+            Err(Failure::TooLong) => {
+                let mut first = submissions;
+                let second = first.split_off(first.len().div_ceil(2));
+                (first, second)
+            }
+            Err(Failure::Reserve) => {
+                submissions.into_iter().partition(|submission| !submission.is_ordinary())
+            }
+        };
+        let parts = [first, second].map(|part| self.commit_batch(committer, part));
+        if parts.contains(&Progress::Failed) { Progress::Failed } else { Progress::Done }
     }
 
     /// The most octets taken for one batch: enough to make a sync worth it, no more than fits.
@@ -124,9 +131,17 @@ impl Log {
         if room < (4 << 20) { room } else { 4 << 20 }
     }
 
+    /// The most octets of remote hosts' words in one state, so that it fits into a segment however
+    /// they are written.
+    fn words_max(&self) -> usize {
+        let octets = (self.settings.segment_size - FIRST) / 4;
+        usize::try_from(octets).expect("a segment fits into memory")
+    }
+
     /// Decides which records the tasks mean, as things stand.
     fn resolve(&self, submissions: &[Submission]) -> Vec<Meant> {
         let index = self.index();
+        let known = (&*index, self.words_max());
         let mut staged: HashMap<QueueId, Staged> = HashMap::new();
         let mut meant = Vec::with_capacity(submissions.len());
         for (submission, Submission { task, .. }) in submissions.iter().enumerate() {
@@ -134,10 +149,10 @@ impl Log {
             match task {
                 Task::Accept(_) => mean(Record::Message(0)),
                 Task::Settle { id, changes, reports, .. } => {
-                    let found = next_state(&index, &mut staged, *id, |state| {
+                    let found = next_state(known, &mut staged, *id, |state| {
                         for (place, status) in changes {
-                            if let Some(known) = state.recipients.get_mut(*place) {
-                                known.clone_from(status);
+                            if let Some(one) = state.recipients.get_mut(*place) {
+                                one.clone_from(status);
                             }
                         }
                     });
@@ -151,11 +166,11 @@ impl Log {
                 Task::Change { id, change, .. } => {
                     let found = match change {
                         Change::Remove => removal(&index, &mut staged, *id),
-                        Change::Hold(hold) => next_state(&index, &mut staged, *id, |state| {
+                        Change::Hold(hold) => next_state(known, &mut staged, *id, |state| {
                             state.hold = Some(hold.clone());
                         }),
                         Change::Release => {
-                            next_state(&index, &mut staged, *id, |state| state.hold = None)
+                            next_state(known, &mut staged, *id, |state| state.hold = None)
                         }
                         Change::Retry(_) => None,
                     };
@@ -199,23 +214,12 @@ impl Log {
         let (len, capacity) = (committer.batch.len(), self.settings.segment_size - FIRST);
         if len > capacity {
             return Err(if submissions.len() > 1 {
-                Failure::Split
+                Failure::TooLong
             } else {
                 Failure::Commit(CommitError::TooLarge { octets: len, limit: capacity })
             });
         }
-        let fits =
-            committer.open.as_ref().is_some_and(|open| open.at + len <= self.settings.segment_size);
-        if !fits {
-            let ordinary = submissions.iter().any(Submission::is_ordinary);
-            match self.next_segment(committer, ordinary) {
-                Err(_) if ordinary && submissions.iter().any(|one| !one.is_ordinary()) => {
-                    // The reserve is for outcomes; they are tried again without new mail.
-                    return Err(Failure::Split);
-                }
-                done => done.map_err(Failure::Commit)?,
-            }
-        }
+        self.make_room(committer, submissions, len)?;
         let open = committer.open.as_mut().expect("a segment was just opened");
         let number = committer.last_batch + 1;
         committer.last_batch = number;
@@ -229,6 +233,32 @@ impl Log {
         let base = open.at;
         open.at += len;
         Ok((meant, open.file.number, base))
+    }
+
+    /// Makes sure that a batch has a segment to go to. With new mail in it one more stays spare for
+    /// outcomes, removals and compaction: without it a full disk could never be emptied again.
+    fn make_room(
+        &self,
+        committer: &mut Committer,
+        submissions: &[Submission],
+        len: u64,
+    ) -> Result<(), Failure> {
+        let ordinary = submissions.iter().any(Submission::is_ordinary);
+        let fits =
+            committer.open.as_ref().is_some_and(|open| open.at + len <= self.settings.segment_size);
+        let made = if !fits {
+            self.next_segment(committer, ordinary)
+        } else if ordinary && self.index().segments.count(Use::Spare) == 0 {
+            self.make_spare()
+        } else {
+            Ok(())
+        };
+        match made {
+            Err(_) if ordinary && !submissions.iter().all(Submission::is_ordinary) => {
+                Err(Failure::Reserve)
+            }
+            made => made.map_err(Failure::Commit),
+        }
     }
 
     /// Stops appending to the open segment, whose last batch is void.
@@ -337,8 +367,10 @@ impl Log {
 
 /// Why a batch was not written.
 enum Failure {
-    /// It is to be tried in smaller parts.
-    Split,
+    /// It fits into no segment; its halves may.
+    TooLong,
+    /// The reserve is for outcomes: they are to be tried without the new mail, and it without them.
+    Reserve,
     /// The disk.
     Commit(CommitError),
 }
@@ -381,7 +413,7 @@ fn push_message(batch: &mut Batch, message: &NewMessage) -> (u64, u64) {
 /// The record for a message's next state: a snapshot, or its end if every recipient has reached
 /// its own. Nothing if the message is gone.
 fn next_state(
-    index: &Index,
+    (index, words_max): (&Index, usize),
     staged: &mut HashMap<QueueId, Staged>,
     id: QueueId,
     change: impl FnOnce(&mut MessageState),
@@ -396,6 +428,7 @@ fn next_state(
         None => (index.actives.get(id)?.state.clone(), slot.version + 1),
     };
     change(&mut state);
+    state.cut_words(words_max);
     if state.is_done() {
         staged.insert(id, Staged::Removed);
         return Some(Record::Removed(version));

@@ -20,22 +20,22 @@ use super::segments::Use;
 use super::{Log, OpenError};
 use crate::disk::{Disk, Fault, Modelled};
 
-const HOME: &str = "/spool/Queue";
+pub(super) const HOME: &str = "/spool/Queue";
 
-struct Machine {
-    model: Arc<Modelled>,
-    disk: Disk,
-    settings: Settings,
+pub(super) struct Machine {
+    pub(super) model: Arc<Modelled>,
+    pub(super) disk: Disk,
+    pub(super) settings: Settings,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let model = Arc::new(Modelled::new(7));
         let disk = Disk::Modelled(Arc::clone(&model));
         Self { model, disk, settings: settings(Path::new(HOME)) }
     }
 
-    fn open(&self) -> Arc<Log> {
+    pub(super) fn open(&self) -> Arc<Log> {
         let log = Log::open(self.disk.clone(), self.settings.clone(), surroundings()).unwrap();
         while !log.index().recovered {
             log.keep_step();
@@ -44,13 +44,13 @@ impl Machine {
     }
 
     /// Ends the process that has the log and starts another.
-    fn restart(&self, log: Arc<Log>) -> Arc<Log> {
+    pub(super) fn restart(&self, log: Arc<Log>) -> Arc<Log> {
         drop(log);
         self.model.kill();
         self.open()
     }
 
-    fn segments(&self) -> Vec<PathBuf> {
+    pub(super) fn segments(&self) -> Vec<PathBuf> {
         let names = self.disk.list(Path::new(HOME)).unwrap();
         let mut names: Vec<String> =
             names.iter().map(|name| name.to_string_lossy().into()).collect();
@@ -60,7 +60,7 @@ impl Machine {
     }
 
     /// The file and the place at which `octets` are found.
-    fn find(&self, octets: &[u8]) -> (PathBuf, u64) {
+    pub(super) fn find(&self, octets: &[u8]) -> (PathBuf, u64) {
         for path in self.segments() {
             let content = self.disk.read(&path, u64::MAX).unwrap();
             if let Some(at) = memchr::memmem::find(&content, octets) {
@@ -71,7 +71,7 @@ impl Machine {
     }
 }
 
-fn submit(log: &Log, number: u64, body: &[u8]) -> Result<(), CommitError> {
+pub(super) fn submit(log: &Log, number: u64, body: &[u8]) -> Result<(), CommitError> {
     let draft = draft(&["a@x.example"], start(), body);
     let message = NewMessage::new(id(number), draft, log.table.load_full()).unwrap();
     let mut answer = log.gather.submit(Task::Accept(message)).unwrap();
@@ -79,19 +79,19 @@ fn submit(log: &Log, number: u64, body: &[u8]) -> Result<(), CommitError> {
     answer.try_recv().unwrap()
 }
 
-fn lease_all(log: &Arc<Log>) -> Vec<Lease> {
+pub(super) fn lease_all(log: &Arc<Log>) -> Vec<Lease> {
     let (route, pick) = (route("mx:x.example"), Pick::Due(start()));
     let (ids, missing) = log.look(&route, pick, 1000);
     let loaded = log.load_all(&missing);
     log.hand_out(&route, pick, &ids, loaded)
 }
 
-fn ids(log: &Arc<Log>) -> Vec<QueueId> {
+pub(super) fn ids(log: &Arc<Log>) -> Vec<QueueId> {
     let found = log.list_now(&Filter::default(), None, usize::MAX);
     found.into_iter().map(|message| message.id).collect()
 }
 
-fn settle_all(log: &Arc<Log>) {
+pub(super) fn settle_all(log: &Arc<Log>) {
     for mut lease in lease_all(log) {
         let changes = all(&lease, |status| ended(Phase::Delivered, status));
         lease.disarm();
@@ -99,7 +99,7 @@ fn settle_all(log: &Arc<Log>) {
     }
 }
 
-fn work_off(log: &Log) {
+pub(super) fn work_off(log: &Log) {
     while log.commit_step() != Progress::Idle || log.keep_step() != Kept::Idle {}
 }
 

@@ -21,6 +21,8 @@ mod index;
 mod keeper;
 mod large;
 mod lease;
+#[cfg(test)]
+mod liveness;
 mod open;
 mod read;
 mod record;
@@ -161,6 +163,9 @@ impl Log {
                 self.gather.rest(TROUBLE_PAUSE);
             }
         }
+        for left in self.gather.take(u64::MAX) {
+            left.answer(Err(CommitError::Closed));
+        }
     }
 
     fn run_keeper(&self) {
@@ -259,7 +264,7 @@ impl Log {
         let message = NewMessage::new(id, draft, self.table.load_full());
         let message = message.ok_or(CommitError::Foreign { id })?;
         let limit = self.settings.segment_size - segment::FIRST;
-        match message.cost() {
+        match message.cost().max(message.state_cost_max()) {
             octets if octets > limit => Err(CommitError::TooLarge { octets, limit }),
             _ => Ok(message),
         }
