@@ -31,10 +31,11 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
 ///
 /// No number is ever given twice, although the file that had the highest one may be gone: records
 /// of messages long removed still name theirs, and reading them must not unlink the file of a
-/// message that came since. `uses` numbers the headers written, the life's first one among them, and
-/// is never given twice, so each life has numbers of its own.
+/// message that came since. `uses` is the number of the life's first header, the upper half of its
+/// generation: it rises from life to life, so each has numbers of its own. The lower half is drawn
+/// by lot and would not do.
 pub(super) fn first_number(uses: u64, highest_file: u64) -> u64 {
-    (uses << 32).max(highest_file + 1)
+    (uses << 32).max(highest_file.saturating_add(1))
 }
 
 pub(super) fn path(log: &Log, number: u64) -> PathBuf {

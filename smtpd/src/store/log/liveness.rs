@@ -12,11 +12,11 @@ use smtpd_core::queue::recipient::{Phase, RecipientStatus};
 use tokio::sync::oneshot::{Receiver, error::TryRecvError};
 
 use super::super::conformance::{all, draft, ended, envelope, id, route, start, table};
-use super::super::{Body, CommitError, Draft, LargeBodyWriter, Lease, Pick};
+use super::super::{Body, Change, CommitError, Draft, LargeBodyWriter, Lease, Pick};
 use super::Log;
 use super::commit::{NewMessage, Task};
 use super::committer::Progress;
-use super::faults::{Machine, lease_all, settle_all, submit};
+use super::faults::{Machine, lease_all, submit};
 use super::keeper::Kept;
 use super::segments::Use;
 use crate::disk::{Fault, Open};
@@ -42,7 +42,7 @@ async fn submit_large(log: &Arc<Log>, number: u64, octets: &[u8]) -> QueueId {
 fn settle(
     log: &Log,
     mut lease: Lease,
-    status: RecipientStatus,
+    status: &RecipientStatus,
 ) -> Receiver<Result<(), CommitError>> {
     let (id, places) = (lease.id, lease.places().collect());
     let changes = lease.due.iter().map(|(place, _)| (*place, status.clone())).collect();
@@ -66,20 +66,26 @@ fn refused_at_length(octets: usize, until: Timestamp) -> RecipientStatus {
 #[tokio::test]
 async fn the_file_of_a_large_body_is_never_taken_for_that_of_an_earlier_message() {
     let machine = Machine::new();
-    let log = machine.open();
-    submit_large(&log, 1, &[b'1'; 300_000]).await;
-    settle_all(&log);
-    log.commit_step();
-    log.keep_step();
-    let log = machine.restart(log);
-    let second = submit_large(&log, 2, &[b'2'; 300_000]).await;
-    let log = machine.restart(log);
-    // The removal of the first message is read again, and its file unlinked again.
-    while log.keep_step() != Kept::Idle {}
-    let leases = lease_all(&log);
-    assert_eq!(leases.len(), 1);
-    assert_eq!(leases[0].id, second);
-    assert!(leases[0].open().read_all().await.unwrap() == [b'2'; 300_000]);
+    let mut log = machine.open();
+    let first = submit_large(&log, 1, &[b'1'; 300_000]).await;
+    // Numbers are partly drawn by lot, so that one round would show nothing.
+    for number in (2..20).step_by(2) {
+        let removed = submit_large(&log, number, &[b'r'; 300_000]).await;
+        let remove = Task::Change { id: removed, change: Change::Remove, pinned: false };
+        let _answer = log.gather.submit(remove).unwrap();
+        log.commit_step();
+        log.keep_step();
+        log = machine.restart(log);
+        let last = submit_large(&log, number + 1, &[b'2'; 300_000]).await;
+        // The removal is read again, and the file it ends unlinked again.
+        log = machine.restart(log);
+        while log.keep_step() != Kept::Idle {}
+        let leases = lease_all(&log);
+        assert_eq!((leases[0].id, leases[leases.len() - 1].id), (first, last));
+        for lease in leases {
+            assert_eq!(lease.open().read_all().await.unwrap().len(), 300_000, "round {number}");
+        }
+    }
 }
 
 #[test]
@@ -99,7 +105,7 @@ fn outcomes_are_written_on_a_full_disk_also_when_new_mail_comes_with_them() {
     assert_eq!(log.index().segments.count(Use::Spare), 1);
     let mut refused = hand_in(&log, 900, draft(&["a@x.example"], start(), &[b'x'; 20_000]));
     let status = ended(Phase::Delivered, &lease.due[0].1);
-    let mut settled = settle(&log, lease, status);
+    let mut settled = settle(&log, lease, &status);
     for _ in 0..5 {
         log.commit_step();
     }
@@ -117,7 +123,7 @@ fn a_batch_that_turns_out_too_long_is_written_in_parts() {
     let until = start().after(Span::minutes(5));
     let settled: Vec<_> = lease_all(&log)
         .into_iter()
-        .map(|lease| settle(&log, lease, refused_at_length(20_000, until)))
+        .map(|lease| settle(&log, lease, &refused_at_length(20_000, until)))
         .collect();
     let mut steps = 0;
     while log.commit_step() != Progress::Idle {
@@ -140,7 +146,7 @@ fn words_of_hosts_that_no_record_can_hold_are_cut_and_the_outcome_kept() {
     accepted.try_recv().unwrap().unwrap();
     let until = start().after(Span::minutes(5));
     let lease = lease_all(&log).remove(0);
-    let mut answer = settle(&log, lease, refused_at_length(64_000, until));
+    let mut answer = settle(&log, lease, &refused_at_length(64_000, until));
     log.commit_step();
     answer.try_recv().unwrap().unwrap();
     assert!(lease_all(&log).is_empty(), "it is not tried again at once");
@@ -191,7 +197,7 @@ fn whoever_waits_is_answered_when_the_store_is_closed_over_a_disk_that_refuses()
     submit(&log, 1, b"x").unwrap();
     let lease = lease_all(&log).remove(0);
     let changes = all(&lease, |status| ended(Phase::Delivered, status));
-    let mut answer = settle(&log, lease, changes[0].1.clone());
+    let mut answer = settle(&log, lease, &changes[0].1);
     for after in 1..100 {
         machine.model.plan(after, Fault::Error(io::ErrorKind::Other));
     }
