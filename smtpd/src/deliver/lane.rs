@@ -151,6 +151,13 @@ impl Lane {
         true
     }
 
+    /// There is no destination: all its mail is returned, and nothing is gained by waiting.
+    pub(super) fn on_nowhere(&self) {
+        let mut state = self.state();
+        state.failures = 0;
+        state.last = None;
+    }
+
     /// Not one host could be talked to.
     pub(super) fn on_unreachable(
         &self,

@@ -477,6 +477,22 @@ async fn what_dns_says_decides_between_now_later_and_never() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn all_mail_for_a_domain_that_does_not_exist_is_returned_at_once() {
+    let house = House::new(|_| {});
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    for n in 0..50 {
+        house.accept("a@src.test", &[&format!("u{n}@nx.test")]).await;
+        if n % 5 == 0 {
+            house.until("one came back", async |_| !sender.mail().is_empty()).await;
+        }
+    }
+    house.until_empty().await;
+    assert_eq!(sender.mail().len(), 50);
+    let passed = house.clock.now().since(START);
+    assert!(passed < Span::minutes(1), "{passed}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn smart_hosts_are_tried_in_order_and_may_be_on_loopback() {
     let house = House::new(|settings| {
         let hosts = ["[127.0.0.1]:2626", "second.test:2525"];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mailroot_common::status::EnhancedCode;
-use smtpd_core::queue::outcome::{Outcome, Stage};
+use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
 use smtpd_core::route::table::NextHop;
 
 use super::attempt::{Report, attempt};
@@ -133,10 +133,20 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     let Report { connection, unreachable } =
         attempt(room, &settings, &route, &mut jobs, connection, working).await;
     if let Some(outcome) = unreachable {
+        if is_nowhere(&outcome) {
+            lane.on_nowhere();
+            return None;
+        }
         let schedule = &settings.schedules.outbound;
         lane.on_unreachable(outcome, room.clock.elapsed(), schedule, room.clock.random());
     }
     connection.map(|connection| Kept { connection, settings })
+}
+
+/// No host was asked, and none is to be asked: the domain does not exist, or wants no mail.
+fn is_nowhere(outcome: &Outcome) -> bool {
+    let stage = matches!(outcome.stage, Stage::Dns | Stage::Route);
+    stage && outcome.result == AttemptResult::Failed
 }
 
 /// The next batch of the lane; more workers are called if there may be more mail.
