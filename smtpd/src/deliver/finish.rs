@@ -74,15 +74,6 @@ pub(super) async fn record(
         return;
     }
     let reports = write_reports(room, settings, &lease, &disposition).await;
-    let reports = match reports {
-        Ok(reports) => reports,
-        Err(error) => {
-            // Without the original's header no report can be written; the recipients stay due.
-            trouble(room, id, "report-failed", &error);
-            room.pause();
-            return;
-        }
-    };
     let count = reports.len() as u64;
     let mut changes = disposition.statuses;
     changes.extend(quiet);
@@ -173,7 +164,7 @@ async fn write_reports(
     settings: &Settings,
     lease: &Lease,
     disposition: &Disposition,
-) -> std::io::Result<Vec<Draft>> {
+) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let lists = [
         (Kind::Failure, &disposition.failed),
@@ -186,11 +177,16 @@ async fn write_reports(
         }
         let by_default = settings.ndr_full_message;
         let whole = Original::wants_whole(kind, &lease.envelope, by_default, lease.size);
-        let octets = if whole {
-            lease.open().read_all().await?
+        let read = if whole {
+            lease.open().read_all().await
         } else {
-            lease.read_header(HEADER_OCTETS_MAX).await?
+            lease.read_header(HEADER_OCTETS_MAX).await
         };
+        // A report that quotes nothing is better than none: trying again would meet the same.
+        let octets = read.unwrap_or_else(|error| {
+            trouble(room, lease.id, "unreadable", &error);
+            Vec::new()
+        });
         let original = if whole { Original::Whole(&octets) } else { Original::Header(&octets) };
         let schedule = &settings.schedules.outbound;
         let written = dsn::write(&dsn::Report {
@@ -211,7 +207,7 @@ async fn write_reports(
             drafts.push(Draft { envelope: written.envelope, body });
         }
     }
-    Ok(drafts)
+    drafts
 }
 
 fn count_status(room: &Room, status: &RecipientStatus) {

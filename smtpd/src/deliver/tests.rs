@@ -283,6 +283,29 @@ async fn refusal_is_reported_with_the_words_of_the_host() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn refused_message_that_cannot_be_read_is_reported_and_holds_nobody_up() {
+    let house = House::new(|_| {});
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    house.dns.add_mx(&domain("x.test"), 10, Some(domain("mx.x.test")));
+    house.dns.add_address(&domain("mx.x.test"), "192.0.2.1".parse().unwrap());
+    let id = house.accept("a@src.test", &["b@x.test"]).await;
+    house.until("deferred", async |house| house.log().contains("event=deferred")).await;
+    house.queue.memory().unwrap().lose_body(id);
+    let fault = Script::with("RCPT 550 5.1.1 nobody");
+    let _peer = Peer::start(&house.net, "192.0.2.1:25", fault);
+
+    house.until("refused", async |house| house.log().contains("event=bounced")).await;
+    let refused_at = house.clock.now();
+    house.accept("a@src.test", &["c@src.test"]).await;
+    house.until_empty().await;
+
+    assert!(house.clock.now().since(refused_at) < Span::seconds(5), "{}", house.log());
+    assert_eq!(house.log().matches("event=bounced").count(), 1);
+    assert!(house.log().contains("event=unreadable"), "{}", house.log());
+    assert!(sender.mail().iter().any(|mail| mail.body.contains("550 5.1.1 nobody")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn undeliverable_report_ends_in_badmail_and_never_bounces() {
     let house = House::new(|_| {});
     house.peer("x.test", 10, "192.0.2.1", Script::with("RCPT 550 5.1.1 nobody"));

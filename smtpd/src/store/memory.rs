@@ -46,6 +46,8 @@ struct Stored {
     body: Arc<Vec<u8>>,
     /// One for each recipient.
     leased: Vec<bool>,
+    /// The body cannot be read any more.
+    lost: bool,
 }
 
 impl Stored {
@@ -61,6 +63,7 @@ impl Stored {
             state,
             body: Arc::new(body),
             leased: vec![false; count],
+            lost: false,
         })
     }
 
@@ -164,6 +167,13 @@ impl Memory {
     /// Makes the next writing verbs fail, the last kind first.
     pub fn refuse(&self, kinds: &[io::ErrorKind]) {
         self.lock().refusals.extend_from_slice(kinds);
+    }
+
+    /// Makes the body of a message unreadable.
+    pub fn lose_body(&self, id: QueueId) {
+        if let Some(stored) = self.lock().messages.get_mut(&id) {
+            stored.lost = true;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -347,7 +357,9 @@ impl Memory {
     }
 
     pub(super) fn read(&self, id: QueueId) -> Option<BodyReader> {
-        self.lock().messages.get(&id).map(|stored| BodyReader::memory(Arc::clone(&stored.body)))
+        let inner = self.lock();
+        let stored = inner.messages.get(&id).filter(|stored| !stored.lost)?;
+        Some(BodyReader::memory(Arc::clone(&stored.body)))
     }
 
     pub(super) fn set_table(&self, table: Arc<Table>) {
