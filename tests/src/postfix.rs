@@ -67,7 +67,7 @@ impl Postfix {
         let main = format!(
             "compatibility_level = 3.6\nqueue_directory = {at}/queue\ndata_directory = {at}/data\n\
              maillog_file =\nmyhostname = postfix.test\n\
-             mydestination =\nmynetworks = 127.0.0.0/8\ninet_interfaces = {ip}\ninet_protocols = ipv4\n\
+             mydestination =\nmynetworks = 127.0.0.0/8\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\n\
              smtp_bind_address = 127.0.0.1\nsmtpd_peername_lookup = no\nsmtp_dns_support_level = disabled\n\
              alias_maps =\nalias_database =\nlocal_recipient_maps =\n\
              virtual_mailbox_domains = postfix.test, example.com, example.org\n\
@@ -79,7 +79,6 @@ impl Postfix {
              strict_smtputf8 = no\nsmtpd_client_restrictions =\nsmtpd_sender_restrictions =\n\
              smtpd_delay_reject = no\nsmtpd_error_sleep_time = 0\nminimal_backoff_time = 5s\n\
              maximal_backoff_time = 5s\nqueue_run_delay = 5s\n{relayhost}{extra}\n",
-            ip = self.address.ip(),
             extra = settings.join("\n"),
         );
         fs::write(home.join("etc/main.cf"), main).unwrap();

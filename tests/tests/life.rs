@@ -107,8 +107,8 @@ fn a_bad_file_keeps_the_old_configuration_and_says_why() {
     let path = site.home().join("etc/servers.d/default.yaml");
     let good = fs::read_to_string(&path).unwrap();
     for (bad, word) in [
-        ("limits:\n  max_connection: 5\n", "max_connection"),
-        ("general: [\n", "default.yaml"),
+        ("messages:\n  max_recipient: 5\n", "max_recipients"),
+        ("messages: [\n", "default.yaml"),
         ("\tversion: 1\n", "default.yaml"),
     ] {
         fs::write(&path, format!("{good}{bad}")).unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use mailroot_tests::message::{awkward, body, fields, tagged};
-use mailroot_tests::peer::Peer;
+use mailroot_tests::peer::{Answer, Peer};
 use mailroot_tests::setup::{HOSTNAME, LOCAL_DOMAIN, ServerFile, Setup};
 use mailroot_tests::site::Site;
 use mailroot_tests::skip;
@@ -92,13 +92,17 @@ fn a_message_without_date_and_message_id_gets_both_and_one_with_them_keeps_its_o
 
 #[test]
 fn a_relayed_message_reaches_the_next_host_octet_for_octet_by_data_and_by_bdat() {
-    for (keywords, chunked) in
-        [(&["PIPELINING", "8BITMIME"][..], false), (&["PIPELINING", "8BITMIME", "CHUNKING"], true)]
-    {
-        let peer =
-            Peer::offering(ports::local(), keywords, |_| mailroot_tests::peer::Answer::Accept);
+    // BDAT pays for large messages; a small one goes by DATA either way.
+    let large = [awkward("large"), b"0123456789abcdef\r\n".repeat(8192)].concat();
+    for (keywords, sent, chunked) in [
+        (&["PIPELINING", "8BITMIME"][..], awkward("small"), false),
+        (&["PIPELINING", "8BITMIME"], large.clone(), false),
+        (&["PIPELINING", "8BITMIME", "CHUNKING"], awkward("small"), false),
+        (&["PIPELINING", "8BITMIME", "CHUNKING"], large.clone(), true),
+        (&["8BITMIME", "CHUNKING"], large.clone(), true),
+    ] {
+        let peer = Peer::offering(ports::local(), keywords, |_| Answer::Accept);
         let site = Site::start(Setup::new().smart_host(peer.address()));
-        let sent = awkward("octets");
         let mut talk = site.talk();
         talk.expect("EHLO client.test", 250);
         assert_eq!(talk.message("a@client.test", &["b@far.test"], &sent).unwrap().code, 250);
@@ -107,12 +111,8 @@ fn a_relayed_message_reaches_the_next_host_octet_for_octet_by_data_and_by_bdat()
 
         assert_eq!(received.sender(), "a@client.test");
         assert_eq!(received.recipients(), ["b@far.test"]);
-        assert_eq!(received.chunked, chunked);
-        assert!(
-            received.octets.ends_with(&sent),
-            "{:?}",
-            String::from_utf8_lossy(&received.octets)
-        );
+        assert_eq!(received.chunked, chunked, "{keywords:?}, {} octets", sent.len());
+        assert!(received.octets.ends_with(&sent), "{keywords:?}, {} octets", sent.len());
         let added = &received.octets[..received.octets.len() - sent.len()];
         assert_eq!(fields(added, "Received").len(), 1);
         assert!(fields(added, "Return-Path").is_empty(), "Return-Path belongs to final delivery");

@@ -126,7 +126,7 @@ fn the_place_of_a_sequence_makes_no_difference() {
             if before == 0 {
                 octets.clear();
             }
-            let _may_be_cut = talk.send(&[&octets[..], sequence, SECOND, b".\r\n"].concat());
+            let _may_be_cut = talk.send(&[&octets[..], sequence, SECOND].concat());
             let code = one_reply(&format!("{name} {place}"), &mut talk);
             assert!(code >= 400, "{name} {place}: {code}");
         }

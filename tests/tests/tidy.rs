@@ -341,10 +341,13 @@ fn tests_wait_for_what_happens_and_not_for_time_to_pass() {
     let mut complaints = Vec::new();
     let word = ["thread::", "sleep"].concat();
     for source in sources(EVERYWHERE) {
+        let ours = source.name().starts_with("tests/") || source.is_unit_tests();
+        // The product may pause in a thread of its own; its unit tests may not.
+        let before = if ours { 0 } else { source.product().len() };
         if source.path.ends_with("tests/src/wait.rs") {
             continue;
         }
-        for (number, line) in source.text.lines().enumerate() {
+        for (number, line) in source.text.lines().enumerate().skip(before) {
             if line.contains(&word) {
                 complaints.push(format!("{}:{}: {line}", source.name(), number + 1));
             }
