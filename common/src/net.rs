@@ -38,7 +38,7 @@ impl Network {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self(IpNet::from(address.to_canonical())));
         }
-        let net: IpNet = text.parse().map_err(|_| NetworkError::Shape(text.to_owned()))?;
+        let net = address_and_length(text).ok_or_else(|| NetworkError::Shape(text.to_owned()))?;
         let text = || text.to_owned();
         if net.addr() != net.trunc().addr() {
             return Err(NetworkError::HostBits {
@@ -98,6 +98,14 @@ impl Network {
     }
 }
 
+/// Reads `address/length`. No number begins with a zero: some programs read `010` as eight.
+fn address_and_length(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let plain = length.bytes().all(|octet| octet.is_ascii_digit())
+        && (length == "0" || !length.starts_with('0'));
+    IpNet::new(address.parse().ok()?, length.parse().ok().filter(|_| plain)?).ok()
+}
+
 /// A single address is written without its length.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,7 +143,19 @@ mod tests {
     #[test]
     fn host_bits_and_nonsense_are_refused() {
         assert!(matches!(Network::parse("10.1.2.3/16"), Err(NetworkError::HostBits { .. })));
-        for bad in ["", "10.1", "10.0.0.0/33", "x", "10.0.0.0/255.0.0.0", "::1/129"] {
+        for bad in [
+            "",
+            "10.1",
+            "10.0.0.0/33",
+            "x",
+            "10.0.0.0/255.0.0.0",
+            "::1/129",
+            "010.0.0.0",
+            "010.0.0.0/8",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "10.0.0.0/",
+        ] {
             assert!(matches!(Network::parse(bad), Err(NetworkError::Shape(_))), "{bad:?}");
         }
     }
