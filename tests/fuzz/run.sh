@@ -3,8 +3,8 @@
 #
 #   tests/fuzz/run.sh [-t SECONDS] [TARGET]...
 #
-# The corpus of a target grows in tests/fuzz/corpus/TARGET. A finding is written to
-# tests/fuzz/findings and ends the run with exit code 1.
+# The corpus of a target grows in tests/fuzz/corpus/TARGET, the rest of what it said lies in
+# tests/fuzz/logs. A finding is written to tests/fuzz/findings and ends the run with exit code 1.
 set -eu
 cd "$(dirname "$0")"
 
@@ -23,18 +23,25 @@ flags="$flags -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="$flags" cargo build --release --locked --target "$host"
 
-mkdir -p findings
+mkdir -p findings logs
+failed=
 for target in $targets; do
     mkdir -p "corpus/$target"
-    seeds=
-    [ -d "seeds/$target" ] && seeds="seeds/$target"
-    echo "== $target, $seconds s"
-    # shellcheck disable=SC2086 # an absent seed folder must be no argument at all
-    "target/$host/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
-        -max_len=65536 -print_final_stats=1 -artifact_prefix="findings/$target-" \
-        "corpus/$target" $seeds 2>&1 | tail -n 12
+    # Longer inputs only cost time, but for the limits of replies.
+    longest=8192
+    [ "$target" = reply ] && longest=131072
+    set -- "-max_total_time=$seconds" -timeout=10 -rss_limit_mb=1024 "-max_len=$longest" \
+        -print_final_stats=1 "-artifact_prefix=findings/$target-"
+    [ -f "dictionaries/$target" ] && set -- "$@" "-dict=dictionaries/$target"
+    set -- "$@" "corpus/$target"
+    [ -d "seeds/$target" ] && set -- "$@" "seeds/$target"
+    if "target/$host/release/$target" "$@" >"logs/$target" 2>&1; then
+        runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "logs/$target")
+        echo "$target: $seconds s, $runs runs, nothing found"
+    else
+        failed="$failed $target"
+        echo "$target: FOUND, see tests/fuzz/findings and tests/fuzz/logs/$target"
+        grep -a -A3 'panicked at\|ERROR: libFuzzer' "logs/$target" | head -n 8 || true
+    fi
 done
-if [ -n "$(ls findings)" ]; then
-    echo "findings:" && ls findings
-    exit 1
-fi
+[ -z "$failed" ]

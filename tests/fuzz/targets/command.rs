@@ -205,8 +205,12 @@ fn compare(line: &str, command: &Command<'_>) {
     let path = line.split(['<', '>']).nth(1).unwrap_or_default();
     let routed = path.starts_with('@');
     let spaced = line.contains("  ") || line.contains(": ");
-    // It has no answer to a size beyond 64 bit.
-    let huge = matches!(command, Command::Mail(mail) if mail.size == u64::MAX);
+    // It has no answer to a size that just about fits 64 bit.
+    let huge = match command {
+        Command::Mail(mail) => mail.size > u64::MAX / 100,
+        Command::Bdat(chunk) => chunk.octets > u64::MAX / 100,
+        _ => false,
+    };
     let half = !path.is_empty() && !path.contains('@');
     if !plain || routed || spaced || half || huge {
         return;

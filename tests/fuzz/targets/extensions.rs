@@ -28,7 +28,7 @@ fuzz_target!(|text: &str| {
     }
     assert!(peer.auth.len() <= 64, "bounded");
     for (place, mechanism) in peer.auth.iter().enumerate() {
-        assert!(!mechanism.is_empty() && !mechanism.contains(char::is_whitespace));
+        assert!(!mechanism.is_empty() && !mechanism.contains(|c: char| c.is_ascii_whitespace()));
         assert!(!mechanism.bytes().any(|octet| octet.is_ascii_lowercase()));
         assert!(!peer.auth[..place].contains(mechanism), "each once");
     }
