@@ -145,7 +145,8 @@ fn a_server_that_cannot_start_leaves_the_others_running_and_shows_in_status() {
     wait::until("the first server", || Talk::try_to(site.address()).ok());
 
     let servers = wait::until("both servers in the list", || {
-        let servers = site.control().json(&["server", "list"]);
+        let listed = site.ctl(&["server", "list", "-o", "json"]);
+        let servers: serde_json::Value = serde_json::from_str(&listed.out).ok()?;
         (servers.as_array().map(Vec::len) == Some(2)).then_some(servers)
     });
 
