@@ -1,5 +1,91 @@
-#!/bin/sh
-# Runs the tests.
-set -eu
+#!/bin/bash
+# Runs the tests: units and properties beside the code, then the programs against real peers.
+#
+#   tests/run.sh           what every change must pass
+#   tests/run.sh --full    the long suites as well: 200 kills, fuzzing
+#
+# As root it installs the Debian packages it needs, and starts none of them as a service. As another user it
+# prints the line to run as root, runs what it can, and lists what it skipped and why.
+set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo test --workspace --locked -j2
+
+full=
+case "${1:-}" in
+    --full) full=1 ;;
+    "") ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0" && exit 2 ;;
+esac
+
+missing() {
+    echo "$1 is missing: $2" >&2
+    exit 1
+}
+command -v cargo >/dev/null ||
+    missing "Rust" "install 1.95 or later, https://www.rust-lang.org/tools/install"
+command -v cc >/dev/null || missing "A C compiler" "apt install gcc, or dnf install gcc"
+
+# What the suites need: the program that shows it is there, and its package.
+tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc
+python3:python3 node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux"
+packages=
+PATH=$PATH:/usr/sbin:/sbin
+for tool in $tools; do
+    command -v "${tool%%:*}" >/dev/null || case " $packages " in
+        *" ${tool##*:} "*) ;;
+        *) packages="$packages ${tool##*:}" ;;
+    esac
+done
+packages=${packages# }
+
+if [ -n "$packages" ] && [ "$(id -u)" != 0 ]; then
+    echo "Some suites will be skipped. As root: apt-get update && apt-get install -y --no-install-recommends $packages"
+elif [ -n "$packages" ] && command -v apt-get >/dev/null; then
+    echo "== installing $packages"
+    # No service may start: a policy that forbids it, for as long as the installation takes.
+    policy=/usr/sbin/policy-rc.d
+    [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && made=1; }
+    log=$(mktemp)
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages \
+        >"$log" 2>&1 || { cat "$log"; exit 1; }
+    [ -z "${made:-}" ] || rm -f $policy
+fi
+
+# Exim cannot be installed beside Postfix; it is unpacked instead.
+exim=target/exim
+if [ ! -x $exim/usr/sbin/exim4 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    mkdir -p $exim/deb
+    if (cd $exim/deb && { apt-get download -qq exim4-daemon-light libidn12 ||
+        { apt-get update -qq && apt-get download -qq exim4-daemon-light libidn12; }; } >log 2>&1); then
+        for package in "$exim"/deb/*.deb; do dpkg -x "$package" $exim; done
+    else
+        cat $exim/deb/log
+    fi
+fi
+
+if command -v npm >/dev/null && [ ! -d tests/node/node_modules ]; then
+    (cd tests/node && npm ci --no-audit --no-fund --silent) || echo "npm could not install nodemailer"
+fi
+
+skips=$PWD/target/skips.txt
+mkdir -p target && : >"$skips"
+export MAILROOT_SKIPS=$skips
+[ -z "$full" ] || export MAILROOT_FULL=1
+export CARGO_TERM_COLOR=never
+
+cargo build --workspace --all-targets --locked -j2
+if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --workspace --locked --no-fail-fast -j2
+else
+    cargo test --workspace --locked --no-fail-fast -j2
+fi
+
+if [ -n "$full" ]; then
+    tests/fuzz/run.sh -t 600
+fi
+
+if [ -s "$skips" ]; then
+    echo "skipped:"
+    sort -u "$skips" | sed 's/^/  /'
+fi
