@@ -54,7 +54,7 @@ pub(super) async fn attempt(
         let left = send_all(room, settings, &mut targets, jobs, connection).await;
         if let Some(connection) = left {
             if jobs.iter().any(Job::is_open) {
-                room.reuse.keep(connection, settings);
+                room.reuse.keep(connection, settings, &room.settings);
             } else {
                 report.connection = Some(connection);
             }

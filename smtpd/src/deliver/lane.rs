@@ -175,8 +175,10 @@ impl Lane {
     }
 
     /// A worker broke down: the lane waits as if nobody had answered.
-    pub(super) fn on_breakdown(&self, now: Duration) {
+    pub(super) fn on_breakdown(&self, outcome: Outcome, now: Duration) {
         let mut state = self.state();
+        // So that the mail can grow too old, should it be the reason.
+        state.last = Some(outcome);
         state.workers -= 1;
         state.failures = state.failures.saturating_add(1);
         state.contact = false;
@@ -332,6 +334,16 @@ mod tests {
         assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
         lane.on_contact();
         assert!(!lane.is_in_trouble());
+    }
+
+    #[test]
+    fn mail_behind_a_breakdown_can_grow_too_old() {
+        let lane = lane();
+        lane.name_due();
+        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
+        lane.on_breakdown(failure(), NOW);
+        assert!(lane.trouble().is_some());
+        assert_eq!(lane.waits_until(), Some(NOW + BACK_OFF_MAX.as_duration()));
     }
 
     #[test]

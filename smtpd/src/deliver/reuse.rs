@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
+
 use super::Settings;
 use super::session::Connection;
 use super::target::Target;
@@ -30,8 +32,14 @@ impl Reuse {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a connection for as long as the settings say, or closes it.
-    pub(super) fn keep(&self, connection: Connection, settings: &Settings) {
+    /// Keeps a connection for as long as the settings it was made by say, or closes it: also if
+    /// others are in force now.
+    pub(super) fn keep(
+        &self,
+        connection: Connection,
+        settings: &Settings,
+        in_force: &ArcSwap<Settings>,
+    ) {
         let target = connection.target.clone();
         let Some(span) = settings.reuse.filter(|_| connection.is_usable(settings)) else {
             tokio::spawn(connection.close());
@@ -40,8 +48,13 @@ impl Reuse {
         let number = connection.number();
         {
             let mut idle = self.idle();
+            // Looked at under the lock: whoever changes settings empties this room afterwards.
+            let outdated = !std::ptr::eq(Arc::as_ptr(&in_force.load()), settings);
             let kept = idle.entry(target.clone()).or_default();
-            if kept.len() >= KEPT_MAX {
+            if outdated || kept.len() >= KEPT_MAX {
+                if kept.is_empty() {
+                    idle.remove(&target);
+                }
                 drop(idle);
                 tokio::spawn(connection.close());
                 return;

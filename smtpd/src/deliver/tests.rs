@@ -1,6 +1,7 @@
 //! Delivery against made-up peers on a made-up network, in made-up time.
 
 mod peer;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;

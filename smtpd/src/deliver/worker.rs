@@ -65,7 +65,9 @@ impl Drop for Working<'_> {
         if self.counted {
             // Only a panic leads here.
             self.room.counters.panics.add_one();
-            self.lane.on_breakdown(self.room.clock.elapsed());
+            let (status, text) = (EnhancedCode::transient(3, 0), "this server broke down over it");
+            let outcome = Outcome::local(self.room.clock.now(), Stage::Route, status, text);
+            self.lane.on_breakdown(outcome, self.room.clock.elapsed());
         }
         self.room.worker_ended(self.lane);
     }
@@ -89,7 +91,7 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
     }
     working.counted = false;
     if let Some(Kept { connection, settings }) = connection {
-        room.reuse.keep(connection, &settings);
+        room.reuse.keep(connection, &settings, &room.settings);
     }
 }
 
