@@ -31,18 +31,32 @@ async fn age_lane(room: &Arc<Room>, settings: &Settings, lane: &Arc<Lane>) {
     let now = room.clock.now();
     let before =
         |span: Span| Timestamp::from_millis(now.as_millis().saturating_sub(span.as_millis()));
-    let leases = room.queue.lease_aged(&lane.route, before(schedule.expire), BATCH).await;
-    judge(room, settings, lane, leases.unwrap_or_default()).await;
-    if let Some(notice) = schedule.delay_notice {
+    loop {
+        let leases = room.queue.lease_aged(&lane.route, before(schedule.expire), BATCH).await;
+        if !judge(room, settings, lane, leases.unwrap_or_default()).await {
+            break;
+        }
+    }
+    let Some(notice) = schedule.delay_notice else { return };
+    loop {
         let leases = room.queue.lease_untold(&lane.route, before(notice), BATCH).await;
-        judge(room, settings, lane, leases.unwrap_or_default()).await;
+        if !judge(room, settings, lane, leases.unwrap_or_default()).await {
+            break;
+        }
     }
 }
 
-async fn judge(room: &Arc<Room>, settings: &Settings, lane: &Arc<Lane>, leases: Vec<Lease>) {
+/// Says whether there may be more: the batch was full, and all that was decided came to be.
+async fn judge(
+    room: &Arc<Room>,
+    settings: &Settings,
+    lane: &Arc<Lane>,
+    leases: Vec<Lease>,
+) -> bool {
     let schedule = settings.schedules.of(&lane.route);
     // A lane that got well meanwhile tries its mail itself.
-    let Some(trouble) = lane.trouble() else { return };
+    let Some(trouble) = lane.trouble() else { return false };
+    let mut more = leases.len() == BATCH && !room.is_halted();
     for lease in leases {
         let now = room.clock.now();
         let disposition = expire(&lease.envelope, &lease.due, Some(&trouble), now, schedule);
@@ -56,6 +70,7 @@ async fn judge(room: &Arc<Room>, settings: &Settings, lane: &Arc<Lane>, leases: 
                 (*place, told)
             })
             .collect();
-        record(room, settings, lease, disposition, quiet).await;
+        more &= record(room, settings, lease, disposition, quiet).await;
     }
+    more
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use super::age::age;
 use super::room::Room;
 
@@ -15,6 +17,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 pub(super) async fn run(room: Arc<Room>) {
     let mut lanes_at = room.feed_all();
     let mut age_at = room.clock.elapsed() + AGE_EVERY;
+    let mut aging: Option<JoinHandle<()>> = None;
     while !room.is_halted() {
         let due = room.queue.next_due(room.clock.now());
         for route in due.routes {
@@ -28,7 +31,9 @@ pub(super) async fn run(room: Arc<Room>) {
         if age_at <= now {
             age_at = now + AGE_EVERY;
             lanes_at = room.feed_all();
-            tokio::spawn(age(Arc::clone(&room)));
+            if aging.as_ref().is_none_or(JoinHandle::is_finished) {
+                aging = Some(tokio::spawn(age(Arc::clone(&room))));
+            }
         }
         let mail_in = due.wake_at.map(|at| at.since(room.clock.now()).as_duration());
         let lanes_in = lanes_at.map(|at| at.saturating_sub(now));

@@ -48,19 +48,22 @@ pub(super) async fn finish(room: &Room, job: &mut Job) {
     record(room, &settings, lease, disposition, Vec::new()).await;
 }
 
-/// Records a disposition with what it causes. `quiet` are changes that are no news.
+/// Records a disposition with what it causes. `quiet` are changes that are no news. Says whether
+/// all that was decided came to be.
 pub(super) async fn record(
     room: &Room,
     settings: &Settings,
     lease: Lease,
     mut disposition: Disposition,
     quiet: Vec<(usize, RecipientStatus)>,
-) {
+) -> bool {
+    let mut complete = true;
     if !disposition.badmail.is_empty()
         && let Err(error) = put_into_badmail(room, settings, &lease, &disposition).await
     {
         trouble(room, lease.id, "badmail-failed", &error);
         postpone_badmail(&mut disposition, room.clock.now());
+        complete = false;
     }
     let (id, envelope) = (lease.id, lease.envelope.clone());
     for (place, status) in &disposition.statuses {
@@ -71,7 +74,7 @@ pub(super) async fn record(
         let mut changes = disposition.statuses;
         changes.extend(quiet);
         room.queue.settle_later(lease, changes);
-        return;
+        return complete;
     }
     let reports = write_reports(room, settings, &lease, &disposition).await;
     let count = reports.len() as u64;
@@ -93,8 +96,10 @@ pub(super) async fn record(
         Err(error) => {
             trouble(room, id, "settle-failed", &error);
             room.pause();
+            complete = false;
         }
     }
+    complete
 }
 
 fn trouble(room: &Room, id: QueueId, event: &str, error: &dyn fmt::Display) {

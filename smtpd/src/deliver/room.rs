@@ -147,8 +147,9 @@ impl Room {
             Arc::clone(lanes.entry(route.clone()).or_insert_with(|| Arc::new(Lane::new(route))))
         };
         lane.name_due();
+        let now = self.clock.elapsed();
         self.feed(&lane);
-        lane.waits_until()
+        lane.waits_until().filter(|at| *at > now)
     }
 
     /// Wakes or starts a worker if the lane has due mail and may have one more.
@@ -158,22 +159,24 @@ impl Room {
         }
         let settings = self.settings.load();
         let limit = lane.limit(&settings);
-        let room_left = self.workers.load(Ordering::Relaxed) < settings.connections_max;
-        if !room_left {
-            self.starved.store(true, Ordering::Relaxed);
-        }
+        let is_room_left = || self.workers.load(Ordering::SeqCst) < settings.connections_max;
+        // Looked at once more, because a worker that ends in between does not know of us.
+        let room_left = is_room_left() || {
+            self.starved.store(true, Ordering::SeqCst);
+            is_room_left()
+        };
         if lane.take_turn(self.clock.elapsed(), limit, room_left) == Turn::Start {
-            self.workers.fetch_add(1, Ordering::AcqRel);
+            self.workers.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(worker::work(Arc::clone(self), Arc::clone(lane)));
         }
     }
 
     /// A worker has ended.
     pub(super) fn worker_ended(&self, lane: &Lane) {
-        if self.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.workers.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.quiet.notify_waiters();
         }
-        if self.starved.swap(false, Ordering::Relaxed) || lane.waits_until().is_some() {
+        if self.starved.swap(false, Ordering::SeqCst) || lane.waits_until().is_some() {
             self.again.notify_one();
         }
     }
@@ -181,14 +184,15 @@ impl Room {
     /// Feeds every lane and forgets those that have nothing to remember. Returns when, in the
     /// clock's time, the next one ends its back-off.
     pub(super) fn feed_all(self: &Arc<Self>) -> Option<Duration> {
+        let now = self.clock.elapsed();
         let lanes: Vec<Arc<Lane>> = {
             let mut lanes = self.lane_map();
-            let now = self.clock.elapsed();
             lanes.retain(|_, lane| !lane.is_forgettable(now));
             lanes.values().cloned().collect()
         };
         lanes.iter().for_each(|lane| self.feed(lane));
-        lanes.iter().filter_map(|lane| lane.waits_until()).min()
+        // Lanes that could have a worker now, but for the limit of all, wait for one to end.
+        lanes.iter().filter_map(|lane| lane.waits_until()).filter(|at| *at > now).min()
     }
 
     /// Lanes that are backing off.

@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// A dead host for `x.test`.
+fn dead(house: &House) {
+    house.dns.add_mx(&domain("x.test"), 10, Some(domain("mx.x.test")));
+    house.dns.add_address(&domain("mx.x.test"), "192.0.2.1".parse().unwrap());
+}
+
 #[tokio::test(start_paused = true)]
 async fn connection_made_by_earlier_settings_is_not_used_by_later_ones() {
     let house = House::new(|_| {});
@@ -19,4 +25,34 @@ async fn connection_made_by_earlier_settings_is_not_used_by_later_ones() {
     house.until_empty().await;
     assert_eq!((peer.sessions(), peer.mail().len()), (2, 2));
     assert!(peer.saw("EHLO new.home.test"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn much_mail_behind_a_dead_destination_grows_too_old_together() {
+    let house = House::new(|settings| {
+        settings.schedules.outbound.expire = Span::hours(6);
+        settings.schedules.outbound.delay_notice = None;
+    });
+    dead(&house);
+    house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    for _ in 0..700 {
+        house.accept("a@src.test", &["b@x.test"]).await;
+    }
+    house.clock.sleep(Span::hours(6).as_duration() + Duration::from_secs(45)).await;
+    assert_eq!(house.log().matches("event=expired").count(), 700);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lane_that_waits_for_a_free_worker_does_not_keep_the_dispatcher_busy() {
+    let house = House::new(|settings| settings.connections_max = 1);
+    let first = house.peer("x.test", 10, "192.0.2.1", Script::with("END silence").times(1));
+    let second = house.peer("y.test", 10, "192.0.2.2", Script::honest());
+    house.accept("a@src.test", &["b@x.test"]).await;
+    house.until("the first is under way", async |_| first.sessions() == 1).await;
+    house.accept("a@src.test", &["b@y.test"]).await;
+    house.clock.sleep(Duration::from_secs(1)).await;
+    assert_eq!(second.sessions(), 0);
+    let wake_at = house.deliver.0.feed_all();
+    assert!(wake_at.is_none_or(|at| at > house.clock.elapsed()), "{wake_at:?}");
+    house.until("the second is delivered", async |_| second.mail().len() == 1).await;
 }
