@@ -376,14 +376,26 @@ impl<'a> Slow<'a> {
         }
     }
 
-    /// The code of the next reply; none if it is not whole or none at all.
+    /// The code of the next reply; none if it is not whole, or if anything is wrong with it:
+    /// nobody knows what the replies behind it answer.
     fn reply(&mut self) -> Option<u16> {
+        let mut first: Option<&[u8]> = None;
         loop {
             let end = self.heard.iter().position(|octet| *octet == b'\n')?;
             let (line, rest) = self.heard.split_at(end + 1);
             self.heard = rest;
-            if line.get(3) != Some(&b'-') {
-                return std::str::from_utf8(line.get(..3)?).ok()?.parse().ok();
+            let text = line.strip_suffix(b"\r\n")?;
+            let code = text.get(..3)?;
+            let one = first.is_none_or(|first| first == code);
+            let sign = text.get(3).copied().unwrap_or(b' ');
+            if text.contains(&0) || !one || !matches!(sign, b' ' | b'-') {
+                self.heard = &[];
+                return None;
+            }
+            first = Some(code);
+            if sign == b' ' {
+                let code = std::str::from_utf8(code).ok()?.parse().ok()?;
+                return (200..600).contains(&code).then_some(code);
             }
         }
     }

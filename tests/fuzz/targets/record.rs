@@ -8,7 +8,7 @@
 #[path = "../../../smtpd/src/disk/mod.rs"]
 mod disk;
 
-#[allow(dead_code, unused_assignments)]
+#[allow(dead_code)]
 #[path = "record/log.rs"]
 mod log;
 

@@ -235,7 +235,8 @@ impl Run {
             match ours.next_if(|ours| same(ours)) {
                 Some(ours) => {
                     assert!(!slow.bad, "a bare line end was taken");
-                    assert!(ours.recipients <= slow.recipients);
+                    // Which of two refused messages alike was asked about cannot be told.
+                    assert!(!taken || ours.recipients <= slow.recipients);
                     assert!(ours.octets.len() as u64 <= self.size_max);
                 }
                 None => assert!(!taken, "another message was taken than was sent"),

@@ -105,7 +105,6 @@ fn fill(
         }
         if at + batch.len() > SEGMENT {
             out.truncate(begin);
-            number -= 1;
             break;
         }
         if choices.rarely(60) {
