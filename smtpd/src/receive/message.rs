@@ -11,7 +11,7 @@ use mailroot_common::id::QueueId;
 use smtpd_core::message::header::{self, HeaderEnd, HeaderFacts};
 use smtpd_core::message::received::{self, Entry, Protocol, Trace};
 use smtpd_core::policy::{Facts, NameFact};
-use smtpd_core::queue::envelope::{Envelope, Origin, Recipient, Via};
+use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::Server;
 
@@ -52,6 +52,7 @@ struct Large {
     id: QueueId,
     facts: HeaderFacts,
     writer: LargeBodyWriter,
+    eight_bit: bool,
 }
 
 impl Drop for Incoming<'_> {
@@ -121,7 +122,7 @@ impl<'a> Incoming<'a> {
         };
         match begun {
             Ok(writer) => {
-                self.large = Some(Large { id, facts, writer });
+                self.large = Some(Large { id, facts, writer, eight_bit: false });
                 self.append(client, server).await;
             }
             Err(error) => self.fail(client, &error, server),
@@ -131,6 +132,7 @@ impl<'a> Incoming<'a> {
 
     async fn append(&mut self, client: &Client<'_>, server: &mut Server) {
         let Some(large) = &mut self.large else { return };
+        large.eight_bit |= !server.body().is_ascii();
         match large.writer.append(server.body()).await {
             Ok(()) => server.body_taken(),
             Err(error) => self.fail(client, &error, server),
@@ -155,19 +157,28 @@ impl<'a> Incoming<'a> {
         if let Some(refusal) = self.failed {
             return Err(refusal);
         }
-        let (id, facts, body) = match self.large.take() {
+        let (id, facts, body, eight_bit) = match self.large.take() {
             Some(large) => {
-                let body = large.writer.finish().await;
-                (large.id, large.facts, Body::File(body.map_err(|e| client.trouble(&e))?))
+                let body = large.writer.finish().await.map_err(|e| client.trouble(&e))?;
+                (large.id, large.facts, Body::File(body), large.eight_bit)
             }
-            None => client.assemble(server),
+            None => {
+                let eight_bit = !server.body().is_ascii();
+                let (id, facts, body) = client.assemble(server);
+                (id, facts, body, eight_bit)
+            }
         };
         if facts.hops >= client.settings.hops_max {
             return Err(Refusal::TooManyHops);
         }
         let size = body.size();
         let recipients = server.take_recipients();
-        let envelope = client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
+        let mut envelope =
+            client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
+        if eight_bit && envelope.body == BodyKind::SevenBit {
+            // Many clients send what they did not declare; the next hop is told what it is.
+            envelope.body = BodyKind::EightBitMime;
+        }
         let line = client.received_line(id, &envelope, size);
         let draft = Draft { envelope, body };
         client.inner.parts.queue.accept_as(id, draft).await.map_err(|e| client.trouble(&e))?;

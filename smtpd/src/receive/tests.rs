@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use mailroot_common::address::Domain;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::{Entry, List, Mode};
-use smtpd_core::queue::envelope::Via;
+use smtpd_core::queue::envelope::{BodyKind, Via};
 use smtpd_core::route::table;
 use smtpd_core::smtp::body::BodyLimits;
 use smtpd_core::smtp::command::Grammar;
@@ -176,6 +176,7 @@ async fn message_lies_in_the_queue_with_our_fields_in_front() {
     assert_eq!(envelope.origin.helo.as_deref(), Some("app.test"));
     assert_eq!(envelope.origin.client, Some("10.0.0.7".parse().unwrap()));
     assert_eq!(envelope.subject.as_deref(), Some("hi \u{fc}"));
+    assert_eq!(envelope.body, BodyKind::EightBitMime, "what was not declared is seen");
     let content = house.content().await;
     let size = content.len();
     let content = content.replace("\r\n\t", " ");
