@@ -1,19 +1,18 @@
-//! Message bodies on the wire, both ways.
+//! Message bodies as they arrive.
 //!
-//! [`BodyDecoder`]: in: octets after DATA or within BDAT, in whatever pieces the network made; out:
-//! the octets of the message, counted and checked. [`DotStuffer`]: the octets of a message in
-//! pieces; out: what DATA carries.
+//! In: octets after DATA or within BDAT, in whatever pieces the network made. Out: the octets of
+//! the message, counted and checked.
 //!
 //! SMTP smuggling shapes this file: two servers that do not agree where a message ends can be made
 //! to see two messages where there was one. So only CR LF `.` CR LF ends a good message, a bare CR
 //! or LF makes the message a bad one, and nothing that follows a bad one is executed: the server
 //! machine closes. Once a message is bad, LF `.` LF is taken for its end as well, because a client
-//! that writes such lines waits for its reply there. The encoder never writes a bare CR or LF.
+//! that writes such lines waits for its reply there.
 //!
-//! Bodies are most of what is received, so both directions look for the few octets that matter with
-//! `memchr` and copy the runs between them once.
+//! Bodies are most of what is received, so the few octets that matter are looked for with
+//! `memchr` and the runs between them copied once.
 
-use memchr::{memchr2, memchr3};
+use memchr::memchr3;
 
 use super::refusal::Refusal;
 
@@ -236,93 +235,6 @@ fn between(octets: &[u8], start: usize, end: usize) -> &[u8] {
     octets.get(start..end).unwrap_or_default()
 }
 
-/// Puts a message on the wire for DATA: dots that begin a line are doubled, CR and LF go out only
-/// as CRLF, and a last line without its end gets one.
-#[derive(Clone, Debug)]
-pub struct DotStuffer {
-    line_start: bool,
-    /// A CR stood at the end of the last chunk; it is written when it is known what follows.
-    cr: bool,
-}
-
-impl Default for DotStuffer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl DotStuffer {
-    /// A stuffer at the beginning of a message.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { line_start: true, cr: false }
-    }
-
-    /// Appends the next octets of the message to `out`.
-    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        let mut rest = chunk;
-        if self.cr && !rest.is_empty() {
-            self.cr = false;
-            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
-            self.end_line(out);
-        }
-        // Good lines gather into one run; a bare CR or LF and a dot at a line's start break it.
-        let mut run = rest;
-        while !rest.is_empty() {
-            if self.line_start && rest.first() == Some(&b'.') {
-                flush(&mut run, rest, out);
-                out.push(b'.');
-            }
-            let Some(plain) = memchr2(b'\r', b'\n', rest) else {
-                self.line_start = false;
-                break;
-            };
-            let (line, end) = rest.split_at(plain);
-            match end {
-                [b'\r', b'\n', after @ ..] => {
-                    self.line_start = true;
-                    rest = after;
-                }
-                [b'\r'] => {
-                    out.extend_from_slice(run.get(..run.len() - 1).unwrap_or_default());
-                    self.cr = true;
-                    return;
-                }
-                _ => {
-                    let whole = run.len() - rest.len() + line.len();
-                    out.extend_from_slice(run.get(..whole).unwrap_or_default());
-                    self.end_line(out);
-                    rest = end.get(1..).unwrap_or_default();
-                    run = rest;
-                }
-            }
-        }
-        out.extend_from_slice(run);
-    }
-
-    /// Ends the message: a missing CRLF, then the line with the dot.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
-        if self.cr || !self.line_start {
-            self.end_line(out);
-        }
-        out.extend_from_slice(b".\r\n");
-        *self = Self::new();
-    }
-
-    fn end_line(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"\r\n");
-        self.line_start = true;
-        self.cr = false;
-    }
-}
-
-/// Writes what stands in `run` before `rest`, its tail, and makes `rest` the run.
-fn flush<'a>(run: &mut &'a [u8], rest: &'a [u8], out: &mut Vec<u8>) {
-    let before = run.len() - rest.len();
-    out.extend_from_slice(run.get(..before).unwrap_or_default());
-    *run = rest;
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -496,33 +408,6 @@ mod tests {
         }
     }
 
-    fn stuff(body: &[u8], piece: usize) -> Vec<u8> {
-        let (mut stuffer, mut out) = (DotStuffer::new(), Vec::new());
-        for piece in body.chunks(piece) {
-            stuffer.push(piece, &mut out);
-        }
-        stuffer.finish(&mut out);
-        out
-    }
-
-    #[test]
-    fn stuffing_doubles_dots_and_mends_line_ends() {
-        for (body, wire) in [
-            ("", ".\r\n"),
-            ("a\r\n", "a\r\n.\r\n"),
-            ("a", "a\r\n.\r\n"),
-            (".a\r\n.\r\n..b\r\n", "..a\r\n..\r\n...b\r\n.\r\n"),
-            ("a\n.\nb\r.\rc", "a\r\n..\r\nb\r\n..\r\nc\r\n.\r\n"),
-            ("a\r", "a\r\n.\r\n"),
-            ("\r\r\n\n", "\r\n\r\n\r\n.\r\n"),
-        ] {
-            for piece in 1..=body.len().max(1) {
-                let out = stuff(body.as_bytes(), piece);
-                assert_eq!(out, wire.as_bytes(), "{body:?} in pieces of {piece}");
-            }
-        }
-    }
-
     /// Octets that are likely to matter.
     fn wire() -> impl Strategy<Value = Vec<u8>> {
         let octet = prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a'),];
@@ -532,14 +417,6 @@ mod tests {
             3 => octet.prop_map(|octet| vec![octet]),
         ];
         proptest::collection::vec(part, 0..30).prop_map(|parts| parts.concat())
-    }
-
-    /// The body with every kind of line end turned into CRLF, the last line's too.
-    fn mended(body: &[u8]) -> Vec<u8> {
-        let text = String::from_utf8(body.to_vec()).unwrap();
-        let lines = text.replace("\r\n", "\n").replace('\r', "\n");
-        let ended = if lines.is_empty() || lines.ends_with('\n') { "" } else { "\n" };
-        format!("{lines}{ended}").replace('\n', "\r\n").into_bytes()
     }
 
     proptest! {
@@ -556,15 +433,6 @@ mod tests {
                     prop_assert_eq!(out, plain);
                 }
             }
-        }
-
-        #[test]
-        fn what_is_stuffed_is_unstuffed_to_the_same(body in wire(), piece in 1..9_usize) {
-            let wire = stuff(&body, piece);
-            let (out, fault, end) = decode(&wire);
-            prop_assert_eq!(fault, None, "no bare CR or LF goes out");
-            prop_assert_eq!(end, Some(wire.len()), "the body cannot end itself");
-            prop_assert_eq!(out, mended(&body));
         }
     }
 }
