@@ -4,7 +4,7 @@
 //! the directories by a link can make the daemon write elsewhere. So each must be a real directory
 //! of our own, and only Pickup may be written by others.
 
-use std::fs::{DirBuilder, Metadata};
+use std::fs::{DirBuilder, File, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -100,12 +100,21 @@ fn prepare(path: &Path, mode: u32, writers: Writers) -> Result<(), RootError> {
     let failed = |source| RootError::Make { path: path.to_owned(), source };
     match std::fs::symlink_metadata(path) {
         Ok(found) => check(path, &found, writers),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut builder = DirBuilder::new();
-            builder.recursive(true).mode(mode).create(path).map_err(failed)
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path, mode).map_err(failed),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Makes a directory and those above it, and their names durable: mail in a directory whose own
+/// name is lost with the power is lost as well.
+fn make(path: &Path, mode: u32) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|one| !one.exists()).collect();
+    DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        File::open(above.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn check(path: &Path, found: &Metadata, writers: Writers) -> Result<(), RootError> {
