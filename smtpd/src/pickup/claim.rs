@@ -51,6 +51,18 @@ pub(super) enum Refusal {
     Unclaimable(io::Error),
 }
 
+impl Refusal {
+    /// Whether only a change of the file helps. Otherwise the machine is in trouble (no free
+    /// descriptor, a failing disk, a directory of the wrong mode), which passes unseen.
+    pub(super) fn lasts_until_it_changes(&self) -> bool {
+        match self {
+            Self::NotFile(_) | Self::Linked(_) | Self::TooLarge { .. } => true,
+            Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Unclaimable(_) => false,
+        }
+    }
+}
+
 /// Whether a name is one that people use while they write.
 pub(super) fn is_ignored(name: &OsStr) -> bool {
     let octets = name.as_bytes();
@@ -279,6 +291,19 @@ mod tests {
         assert!(matches!(refusal, Refusal::Unreadable { .. }), "{refusal}");
         assert!(refusal.to_string().ends_with(&expected), "{refusal}");
         assert!(place.path("secret.eml").exists());
+    }
+
+    #[test]
+    fn only_trouble_of_the_file_itself_waits_for_its_change() {
+        let unreadable = |errno: i32| Refusal::Unreadable {
+            path: "x".into(),
+            source: io::Error::from_raw_os_error(errno),
+        };
+        assert!(unreadable(nix::libc::EACCES).lasts_until_it_changes());
+        for errno in [nix::libc::EMFILE, nix::libc::ENFILE, nix::libc::EIO, nix::libc::ENOMEM] {
+            assert!(!unreadable(errno).lasts_until_it_changes(), "{errno}");
+        }
+        assert!(Refusal::Linked(2).lasts_until_it_changes());
     }
 
     #[test]

@@ -289,8 +289,8 @@ impl Watcher {
     /// Remembers a file that stays where it is; the log hears of it once.
     fn leave(&self, name: OsString, facts: Option<FileFacts>, refusal: &Refusal) {
         let why = refusal.to_string();
-        // Whether a claim can be made does not show in the file's own facts.
-        let facts = facts.filter(|_| !matches!(refusal, Refusal::Unclaimable(_)));
+        // Trouble that does not show in the file's own facts is looked for again.
+        let facts = facts.filter(|_| refusal.lasts_until_it_changes());
         let mut refused = lock(&self.inner.refused);
         let is_known = refused.get(&name).is_some_and(|left| left.why == why);
         let is_remembered = refused.len() < LEFT_MAX || refused.contains_key(&name);
@@ -390,6 +390,10 @@ async fn resume_claim(inner: &Inner, place: &Place, claim: OsString) -> Result<C
     let resumed = blocking(move || Ok(claim::resume(&claimed, &wanted, limit)));
     match resumed.await {
         Ok(Ok(claimed)) => Ok(claimed),
+        Ok(Err(Refusal::Unreadable { source, .. })) => {
+            let name = claim::original_name(&claim);
+            Err(Done::Stuck { name, claim, why: Stuck::Read(source) })
+        }
         Ok(Err(refusal)) => Err(Done::Left { name: claim, facts: None, refusal }),
         Err(error) => {
             Err(Done::Left { name: claim, facts: None, refusal: Refusal::Unclaimable(error) })
