@@ -53,6 +53,7 @@ struct State {
     operations: u64,
     faults: BTreeMap<u64, Fault>,
     capacity: u64,
+    unreadable: bool,
     random: fastrand::Rng,
 }
 
@@ -191,6 +192,7 @@ impl Modelled {
             operations: 0,
             faults: BTreeMap::new(),
             capacity: u64::MAX,
+            unreadable: false,
             random: fastrand::Rng::with_seed(seed),
         }))
     }
@@ -216,6 +218,11 @@ impl Modelled {
     /// Limits the octets of all files together; writes beyond fail as on a full disk.
     pub fn set_capacity(&self, octets: u64) {
         self.lock().capacity = octets;
+    }
+
+    /// Lets every reading of an open file fail, or work again.
+    pub fn refuse_reads(&self, refuse: bool) {
+        self.lock().unreadable = refuse;
     }
 
     /// Cuts the power: nothing works until [`Modelled::power_on`].
@@ -397,6 +404,9 @@ impl Handle {
 
     pub(super) fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
         let state = self.lock()?;
+        if state.unreadable {
+            return Err(io::Error::other("the disk does not give it"));
+        }
         let inode = state.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?;
         let at = usize::try_from(at).map_err(io::Error::other)?;
         let Some(rest) = inode.content.get(at..) else { return Ok(0) };

@@ -362,6 +362,7 @@ impl Log {
         }
         self.gather.put_back(again);
         self.report_failure(error);
+        self.wake_keeper();
     }
 }
 

@@ -228,3 +228,49 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::super::super::Change;
+    use super::super::super::conformance::{draft, id, settings, start, surroundings};
+    use super::super::commit::{NewMessage, Task};
+    use super::*;
+    use crate::disk::{Disk, Fault, Modelled};
+
+    #[test]
+    fn a_disk_that_refuses_does_not_keep_the_keeper_busy() {
+        let model = Arc::new(Modelled::new(1));
+        let settings = settings(Path::new("/spool/Queue"));
+        let disk = Disk::Modelled(Arc::clone(&model));
+        let log = Log::open(disk, settings, surroundings()).unwrap();
+        while log.keep_step() != Kept::Idle {}
+        for number in 0..12 {
+            let draft = draft(&["a@x.example"], start(), &[b'x'; 14_000]);
+            let message = NewMessage::new(id(number), draft, log.table.load_full()).unwrap();
+            let _accepted = log.gather.submit(Task::Accept(message)).unwrap();
+            log.commit_step();
+            let removal = Task::Change { id: id(number), change: Change::Remove };
+            let _removed = log.gather.submit(removal).unwrap();
+            log.commit_step();
+        }
+        let is_free = |log: &Log| {
+            let index = log.index();
+            let mut sealed = index.segments.iter().filter(|s| s.usage == Use::Sealed);
+            sealed.any(|segment| index.segments.is_free(segment.file.number))
+        };
+        assert!(is_free(&log), "there is a segment to recycle");
+        for operation in 1..100 {
+            model.plan(operation, Fault::Error(io::ErrorKind::Other));
+        }
+        *log.bell.rung.lock().unwrap() = false;
+        assert_eq!(log.keep_step(), Kept::Idle);
+        assert!(!*log.bell.rung.lock().unwrap(), "it would not rest");
+
+        model.plan_nothing();
+        while log.keep_step() != Kept::Idle {}
+        assert!(!is_free(&log), "the segment is recycled once the disk is well");
+    }
+}

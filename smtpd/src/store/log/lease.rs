@@ -13,14 +13,11 @@ use tokio::task::spawn_blocking;
 
 use super::super::lease::{Holder, Lease};
 use super::super::{Changes, CommitError, Draft, NextDue, Pick, ReadError, RouteCount};
-use super::Log;
 use super::commit::Task;
 use super::index::Index;
 use super::read::{Loaded, Location};
+use super::{Log, UNREAD_PAUSE};
 use crate::observe::Level;
-
-/// How long mail waits that the disk would not give.
-const UNREADABLE_PAUSE: Span = Span::minutes(1);
 
 impl Log {
     pub(in super::super) fn next_due(&self, now: Timestamp) -> NextDue {
@@ -51,7 +48,8 @@ impl Log {
             spawn_blocking(move || log.load_all(&missing)).await.unwrap_or_default()
         };
         let leases = self.hand_out(route, pick, &ids, loaded);
-        // Also if candidates came to nothing: whoever asked goes by what it was given.
+        // Fewer than asked for, because no more is due or because some could not be had: whoever
+        // leases does not come again by itself.
         if leases.len() < max && matches!(pick, Pick::Due(_)) {
             self.name_again(route);
         }
@@ -75,24 +73,24 @@ impl Log {
         (ids, missing)
     }
 
-    /// Reads messages. One that is damaged is set aside, so that it does not come up again; one the
-    /// disk will not give comes up again after a while.
+    /// Reads messages. A damaged one is set aside; one that the disk does not give is tried again
+    /// after a while, so that it does not come up at once.
     pub(super) fn load_all(&self, missing: &[Location]) -> Vec<(QueueId, Loaded)> {
         let mut loaded = Vec::with_capacity(missing.len());
         for location in missing {
             match location.load() {
                 Ok(found) => loaded.push((location.id, found)),
                 Err(error @ ReadError::Damaged { .. }) => self.set_aside(location.id, &error),
-                Err(error) => self.postpone(location.id, &error),
+                Err(error) => self.put_off(location.id, &error),
             }
         }
         loaded
     }
 
-    fn postpone(&self, id: QueueId, error: &ReadError) {
-        let line = self.journal.line(Level::Error, "message_unreadable");
+    fn put_off(&self, id: QueueId, error: &ReadError) {
+        let line = self.journal.line(Level::Error, "message_unread");
         line.word("id", id).word("error", error).send();
-        self.index().postpone(id, self.clock.now().after(UNREADABLE_PAUSE));
+        self.index().want(id, self.clock.now().after(UNREAD_PAUSE));
     }
 
     pub(super) fn hand_out(
@@ -182,5 +180,55 @@ impl Log {
     pub(in super::super) fn settle_later(&self, lease: &Lease, changes: Changes) {
         let places = lease.places().collect();
         self.gather.ride(Task::Settle { id: lease.id, places, changes, reports: Vec::new() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mailroot_common::units::Span;
+
+    use super::super::super::conformance::{draft, id, route, settings, start, surroundings};
+    use super::super::keeper::Kept;
+    use super::*;
+    use crate::disk::{Disk, Modelled};
+
+    #[tokio::test]
+    async fn mail_the_disk_did_not_give_is_named_again_and_leased_later() {
+        let model = Arc::new(Modelled::new(1));
+        let open = || {
+            let settings = settings(Path::new("/spool/Queue"));
+            Log::open(Disk::Modelled(Arc::clone(&model)), settings, surroundings()).unwrap()
+        };
+        let log = open();
+        for number in 0..4 {
+            let (committing, draft) = (Arc::clone(&log), draft(&["a@x.example"], start(), b"x"));
+            let commit = tokio::spawn(async move { committing.commit(id(number), draft).await });
+            while !commit.is_finished() {
+                log.commit_step();
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(log);
+        model.kill();
+        let log = open();
+        while log.keep_step() != Kept::Idle {}
+        let (name, now) = (route("mx:x.example"), log.clock.now());
+        assert_eq!(log.next_due(now).routes, [name.clone()]);
+
+        model.refuse_reads(true);
+        let first = log.lease(&name, Pick::Due(now), 2).await.unwrap();
+        assert_eq!(first.len(), 0, "none could be read");
+        model.refuse_reads(false);
+        assert_eq!(log.next_due(now).routes, [name.clone()], "there is more");
+        let second = log.lease(&name, Pick::Due(now), 10).await.unwrap();
+        assert_eq!(second.len(), 2, "those in trouble hold nobody up");
+        let due = log.next_due(now);
+        assert!(due.routes.is_empty() && due.wake_at.is_some(), "{due:?}");
+
+        let later = log.clock.now().after(Span::minutes(2));
+        assert_eq!(log.next_due(later).routes, [name.clone()]);
+        assert_eq!(log.lease(&name, Pick::Due(later), 10).await.unwrap().len(), 2);
     }
 }

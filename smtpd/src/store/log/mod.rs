@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mailroot_common::id::QueueId;
-use mailroot_common::units::ByteSize;
+use mailroot_common::units::{ByteSize, Span};
 use smtpd_core::route::table::Table;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
@@ -136,6 +136,8 @@ impl Bell {
 const TROUBLE_PAUSE: Duration = Duration::from_millis(100);
 /// How long compaction rests after each 256 KiB.
 const COPY_PAUSE: Duration = Duration::from_millis(8);
+/// How long a message rests whose record the disk would not give.
+const UNREAD_PAUSE: Span = Span::minutes(1);
 /// How often the keeper looks around when nothing wakes it.
 const KEEPER_PAUSE: Duration = Duration::from_millis(500);
 
@@ -208,7 +210,6 @@ impl Log {
         if !self.in_trouble.swap(true, Ordering::Relaxed) {
             self.journal.line(Level::Error, "store_failed").word("error", error).send();
         }
-        self.wake_keeper();
     }
 
     pub(super) fn free(&self) -> ByteSize {
