@@ -39,6 +39,7 @@ fuzz_target!(|input: (u8, [u8; 16], &str)| {
     let authenticated = (style & 16 != 0).then(|| "ada".to_owned());
     let facts = Facts { client, name, authenticated };
     let list = List { mode, entries };
+    assert!(list.asks_for_names() || !list.needs_name_of(client));
     let found = search(&list, &facts);
     judge(&list, &facts, found, style, recipient);
 });
@@ -94,7 +95,7 @@ fn network(text: &str, client: IpAddr) {
         (Ok(network), Some(inside)) => {
             assert_eq!(network.contains(client), inside, "{text:?} {client}");
             let written = network.to_string();
-            assert_eq!(Network::parse(&written).as_ref(), Ok(network), "{written}");
+            assert_eq!(written.parse().as_ref(), Ok(network), "{written}");
             assert_eq!(network.is_everything(), network.prefix() == 0);
             if network.is_loopback() {
                 assert!(!inside || client.to_canonical().is_loopback());
@@ -108,10 +109,10 @@ fn network(text: &str, client: IpAddr) {
 
 fn entry(text: &str) {
     if let Ok(entry) = Entry::parse(text) {
-        assert_eq!(Entry::parse(&entry.to_string()), Ok(entry));
+        assert_eq!(entry.to_string().parse(), Ok(entry));
     }
     if let Ok(pattern) = Pattern::parse(text) {
-        assert_eq!(Pattern::parse(&pattern.to_string()), Ok(pattern));
+        assert_eq!(pattern.to_string().parse(), Ok(pattern));
     }
 }
 
@@ -178,6 +179,8 @@ fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: 
         anonymous: style & 64 == 0,
     };
     let opening = policy.opening(&remote_domains);
+    assert!(opening.as_ref().is_none_or(|opening| !opening.to_string().is_empty()));
+    assert!(matches!(ConnectPolicy::default().judge(facts), Verdict::Admit(_)));
     assert!(opening.is_some() || list.mode == Mode::Only || !policy.anonymous);
     let local = table.route(&mailbox).hop == NextHop::Drop;
     // What goes out on the wire again is judged and routed alike.

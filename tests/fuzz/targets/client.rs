@@ -28,6 +28,7 @@ fuzz_target!(|input: &[u8]| {
 struct Plan {
     settings: Settings,
     sender: ReversePath,
+    ret: Option<Ret>,
     mail: Vec<Mail>,
 }
 
@@ -51,6 +52,7 @@ impl Plan {
                 timeouts: Timeouts::default(),
             },
             sender: ReversePath::parse(sender).expect("an address"),
+            ret: [None, Some(Ret::Full), Some(Ret::Headers)][usize::from(style >> 3) % 3],
             mail,
         }
     }
@@ -67,7 +69,11 @@ impl Mail {
             let local = if beyond && place == 1 { "\u{fc}".to_owned() } else { format!("r{place}") };
             let mailbox = Mailbox::parse(&format!("{local}@d{}.test", place % 3));
             let orcpt = (place == 1).then(|| "rfc822;x".to_owned());
-            let notify = (place == 2).then_some(Notify::NEVER);
+            let notify = match place {
+                2 => Some(Notify::NEVER),
+                3 => Some(Notify { success: true, failure: true, delay: true }),
+                _ => None,
+            };
             Recipient { mailbox: mailbox.expect("an address"), notify, orcpt }
         };
         let body: &[u8] = match choices.below(8) {
@@ -109,6 +115,8 @@ struct Run<'a> {
     handed: Option<usize>,
     failed: usize,
     closed: usize,
+    /// Said because the peer takes no more.
+    quit: bool,
 }
 
 impl<'a> Run<'a> {
@@ -125,18 +133,23 @@ impl<'a> Run<'a> {
             handed: None,
             failed: 0,
             closed: 0,
+            quit: false,
         }
     }
 
     fn play(&mut self, octets: &[u8], choices: &mut Choices<'_>) {
         let mut rest = octets;
         while !rest.is_empty() && !self.client.is_closed() {
-            let (piece, behind) = choices.piece(rest);
+            let (piece, behind) = cut(rest, choices);
             rest = behind;
             self.heard.extend_from_slice(piece);
             self.client.on_octets(piece, self.now);
             self.act(choices);
             self.now += Duration::from_millis(1);
+            if choices.rarely(2) {
+                self.client.quit(self.now);
+                self.act(choices);
+            }
             if choices.rarely(2) {
                 let ending = Ending::local(Stage::Data, EnhancedCode::transient(3, 0), "we stop");
                 self.client.abandon(&ending);
@@ -145,7 +158,8 @@ impl<'a> Run<'a> {
         }
         // The peer has said all it had to say.
         if !self.client.is_closed() {
-            let ours = self.client.can_begin() || self.handed.is_some();
+            let spent = self.client.is_spent();
+            let ours = self.client.can_begin() || spent || self.handed.is_some();
             assert!(self.client.deadline().is_some() || ours, "nobody's turn, and no end to it");
             if choices.octet() % 2 == 0 {
                 self.client.on_close("the connection was closed");
@@ -154,7 +168,8 @@ impl<'a> Run<'a> {
             }
             self.act(choices);
         }
-        assert!(self.client.is_closed(), "it always ends");
+        assert!(self.client.is_closed() && !self.client.is_idle(), "it always ends");
+        assert!(!self.client.ehlo_was_dropped() || self.asked.is_empty());
         assert!(self.client.deadline().is_none() && !self.client.can_begin());
         self.client.on_octets(b"250 late\r\n", self.now);
         assert!(self.client.poll().is_none());
@@ -190,7 +205,14 @@ impl<'a> Run<'a> {
     }
 
     fn begin(&mut self, choices: &mut Choices<'_>) -> bool {
-        if self.client.is_closed() || !self.client.can_begin() {
+        if self.client.is_closed() {
+            return false;
+        }
+        if self.client.is_spent() && !std::mem::replace(&mut self.quit, true) {
+            self.client.quit(self.now);
+            return true;
+        }
+        if !self.client.can_begin() {
             return false;
         }
         let Some(mail) = self.plan.mail.get(self.begun) else {
@@ -200,11 +222,12 @@ impl<'a> Run<'a> {
             self.client.quit(self.now);
             return true;
         };
+        assert!(self.client.peer().mails_max.is_none_or(|most| self.asked.len() < most as usize));
         let transaction = Transaction {
             sender: &self.plan.sender,
             recipients: mail.recipients.iter().collect(),
             envid: Some("e"),
-            ret: Some(Ret::Headers),
+            ret: self.plan.ret,
             size: mail.body.len() as u64,
             body: mail.kind,
             smtputf8: mail.smtputf8,
@@ -270,6 +293,18 @@ impl<'a> Run<'a> {
         }
         assert!(found.next().is_none(), "delivered, but said not to be: it will be sent twice");
     }
+}
+
+/// Cuts off what the peer says at once: a line, unless it is chosen otherwise.
+fn cut<'o>(octets: &'o [u8], choices: &mut Choices<'_>) -> (&'o [u8], &'o [u8]) {
+    let line = octets.iter().position(|octet| *octet == b'\n').map_or(octets.len(), |at| at + 1);
+    let length = match choices.octet() {
+        0 => line,
+        255 => octets.len(),
+        few @ 1..=127 => usize::from(few),
+        many => usize::from(many) * 64,
+    };
+    octets.split_at(length.min(octets.len()))
 }
 
 fn is_delivered(fate: &Fate) -> bool {

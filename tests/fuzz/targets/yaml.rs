@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use mailroot_common::config::diagnostic::{Diagnostic, Severity};
+use mailroot_common::config::diagnostic::{Diagnostic, Severity, render_all};
 use mailroot_common::config::ServerName;
 use mailroot_common::config::parse_service;
 use mailroot_common::config::parse_server;
@@ -40,7 +40,12 @@ fn check(found: &[Diagnostic], text: &str, worst: Severity) {
     let lines = text.split('\n').count();
     assert!(found.len() <= 200, "the number of errors is bounded");
     let mut octets = 0;
-    for one in found {
+    for (number, one) in found.iter().enumerate() {
+        // The last of very many says how many more there are.
+        if number == 100 && one.labels.is_empty() {
+            assert!(found.len() == 101);
+            continue;
+        }
         assert!(worst == Severity::Error || one.severity == worst);
         let place = one.place().expect("every error has a place");
         assert!((1..=lines).contains(&place.line), "{place}");
@@ -48,10 +53,14 @@ fn check(found: &[Diagnostic], text: &str, worst: Severity) {
         for label in &one.labels {
             assert!(text.get(label.span.clone()).is_some(), "{one:?}");
         }
-        let shown = one.render();
+        let shown = one.to_string();
+        let data = serde_json::to_value(one).expect("a diagnostic is data");
+        assert_eq!(data["place"]["line"], place.line);
+        assert!(place.to_string().contains(".yaml:"));
         assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
         octets += shown.len();
     }
+    assert!(render_all(found).len() >= octets);
     // Each error shows a few lines of the text, and no line endlessly.
     assert!(octets <= (found.len() + 1) * (4096 + 8 * text.len()), "{octets}");
 }
