@@ -252,7 +252,7 @@ mod tests {
             let message = NewMessage::new(id(number), draft, log.table.load_full()).unwrap();
             let _accepted = log.gather.submit(Task::Accept(message)).unwrap();
             log.commit_step();
-            let removal = Task::Change { id: id(number), change: Change::Remove };
+            let removal = Task::Change { id: id(number), change: Change::Remove, pinned: false };
             let _removed = log.gather.submit(removal).unwrap();
             log.commit_step();
         }

@@ -13,11 +13,14 @@ use tokio::task::spawn_blocking;
 
 use super::super::lease::{Holder, Lease};
 use super::super::{Changes, CommitError, Draft, NextDue, Pick, ReadError, RouteCount};
+use super::Log;
 use super::commit::Task;
 use super::index::Index;
 use super::read::{Loaded, Location};
-use super::{Log, UNREAD_PAUSE};
 use crate::observe::Level;
+
+/// How long mail waits that the disk would not give.
+const UNREADABLE_PAUSE: Span = Span::minutes(1);
 
 impl Log {
     pub(in super::super) fn next_due(&self, now: Timestamp) -> NextDue {
@@ -48,8 +51,7 @@ impl Log {
             spawn_blocking(move || log.load_all(&missing)).await.unwrap_or_default()
         };
         let leases = self.hand_out(route, pick, &ids, loaded);
-        // Fewer than asked for, because no more is due or because some could not be had: whoever
-        // leases does not come again by itself.
+        // Also if candidates came to nothing: whoever asked goes by what it was given.
         if leases.len() < max && matches!(pick, Pick::Due(_)) {
             self.name_again(route);
         }
@@ -73,24 +75,24 @@ impl Log {
         (ids, missing)
     }
 
-    /// Reads messages. A damaged one is set aside; one that the disk does not give is tried again
-    /// after a while, so that it does not come up at once.
+    /// Reads messages. One that is damaged is set aside, so that it does not come up again; one the
+    /// disk will not give comes up again after a while.
     pub(super) fn load_all(&self, missing: &[Location]) -> Vec<(QueueId, Loaded)> {
         let mut loaded = Vec::with_capacity(missing.len());
         for location in missing {
             match location.load() {
                 Ok(found) => loaded.push((location.id, found)),
                 Err(error @ ReadError::Damaged { .. }) => self.set_aside(location.id, &error),
-                Err(error) => self.put_off(location.id, &error),
+                Err(error) => self.postpone(location.id, &error),
             }
         }
         loaded
     }
 
-    fn put_off(&self, id: QueueId, error: &ReadError) {
-        let line = self.journal.line(Level::Error, "message_unread");
+    fn postpone(&self, id: QueueId, error: &ReadError) {
+        let line = self.journal.line(Level::Error, "message_unreadable");
         line.word("id", id).word("error", error).send();
-        self.index().want(id, self.clock.now().after(UNREAD_PAUSE));
+        self.index().postpone(id, self.clock.now().after(UNREADABLE_PAUSE));
     }
 
     pub(super) fn hand_out(
@@ -215,20 +217,24 @@ mod tests {
         let log = open();
         while log.keep_step() != Kept::Idle {}
         let (name, now) = (route("mx:x.example"), log.clock.now());
-        assert_eq!(log.next_due(now).routes, [name.clone()]);
+        assert_eq!(log.next_due(now).routes, [name.as_str()].map(RouteName::from_text));
 
         model.refuse_reads(true);
         let first = log.lease(&name, Pick::Due(now), 2).await.unwrap();
         assert_eq!(first.len(), 0, "none could be read");
         model.refuse_reads(false);
-        assert_eq!(log.next_due(now).routes, [name.clone()], "there is more");
+        assert_eq!(
+            log.next_due(now).routes,
+            [name.as_str()].map(RouteName::from_text),
+            "there is more"
+        );
         let second = log.lease(&name, Pick::Due(now), 10).await.unwrap();
         assert_eq!(second.len(), 2, "those in trouble hold nobody up");
         let due = log.next_due(now);
         assert!(due.routes.is_empty() && due.wake_at.is_some(), "{due:?}");
 
         let later = log.clock.now().after(Span::minutes(2));
-        assert_eq!(log.next_due(later).routes, [name.clone()]);
+        assert_eq!(log.next_due(later).routes, [name.as_str()].map(RouteName::from_text));
         assert_eq!(log.lease(&name, Pick::Due(later), 10).await.unwrap().len(), 2);
     }
 }

@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mailroot_common::id::QueueId;
-use mailroot_common::units::{ByteSize, Span};
+use mailroot_common::units::ByteSize;
 use smtpd_core::route::table::Table;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
@@ -136,8 +136,6 @@ impl Bell {
 const TROUBLE_PAUSE: Duration = Duration::from_millis(100);
 /// How long compaction rests after each 256 KiB.
 const COPY_PAUSE: Duration = Duration::from_millis(8);
-/// How long a message rests whose record the disk would not give.
-const UNREAD_PAUSE: Span = Span::minutes(1);
 /// How often the keeper looks around when nothing wakes it.
 const KEEPER_PAUSE: Duration = Duration::from_millis(500);
 
