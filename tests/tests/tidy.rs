@@ -324,6 +324,22 @@ fn a_function_fits_a_screen() {
 }
 
 #[test]
+fn unsafe_code_stands_in_one_file_at_most_and_releases_check_overflows() {
+    // Spelled in two parts so that this file does not find itself.
+    let word = ["allow(unsafe", "_code"].concat();
+    let files: Vec<String> = sources(EVERYWHERE)
+        .iter()
+        .filter(|source| source.text.contains(&word))
+        .map(Source::name)
+        .collect();
+    assert!(files.len() <= 1, "{files:?}");
+    let manifest = fs::read_to_string(repository().join("Cargo.toml")).unwrap();
+    let release = manifest.split("[profile.release]").nth(1).unwrap();
+    assert!(release.split("\n[").next().unwrap().contains("overflow-checks = true"));
+    assert!(manifest.contains("unsafe_code = \"deny\""));
+}
+
+#[test]
 fn nothing_is_left_over() {
     // Spelled in two parts so that this file does not find itself.
     let left_overs = [

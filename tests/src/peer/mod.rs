@@ -46,6 +46,8 @@ pub enum Answer {
     Close,
     /// Never answers; ends when the client gives up or the peer is stopped.
     Silence,
+    /// Answers with lines that announce further lines, for as long as the client reads.
+    Endless,
     /// Accepts and keeps what came, but closes before saying so.
     AcceptAndClose,
 }

@@ -71,6 +71,9 @@ impl<'a> Session<'a> {
                 Ok(text.starts_with(['2', '3']))
             }
             Answer::Close | Answer::AcceptAndClose => Err(Over),
+            Answer::Endless => loop {
+                self.write("250-and so on")?;
+            },
             Answer::Silence => {
                 self.stream.set_read_timeout(Some(Duration::from_millis(50)))?;
                 let mut waste = [0; 4096];
@@ -249,7 +252,7 @@ impl<'a> Session<'a> {
         let keeps = match &answer {
             Answer::Accept | Answer::AcceptAndClose => true,
             Answer::Say(text) => text.starts_with('2'),
-            Answer::Close | Answer::Silence => false,
+            Answer::Close | Answer::Silence | Answer::Endless => false,
         };
         if keeps {
             self.shared.received.lock().unwrap().push(Received {
