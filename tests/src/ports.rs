@@ -5,7 +5,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Mutex;
 
 const FIRST: u16 = 20_000;
@@ -20,7 +19,8 @@ static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
 /// When every port of the range is taken.
 #[must_use]
 pub fn free() -> u16 {
-    let folder = std::env::temp_dir().join("mailroot-test-ports");
+    let user = nix::unistd::geteuid();
+    let folder = std::env::temp_dir().join(format!("mailroot-test-ports-{user}"));
     std::fs::create_dir_all(&folder).unwrap();
     let span = u32::from(LAST - FIRST);
     let start = std::process::id().wrapping_mul(37) % span;
@@ -31,7 +31,6 @@ pub fn free() -> u16 {
             .create(true)
             .truncate(false)
             .write(true)
-            .mode(0o666)
             .open(folder.join(port.to_string()))
         else {
             continue;

@@ -1,11 +1,12 @@
 //! A daemon in a directory of its own: started, stopped, killed, looked at.
 //!
-//! Readiness is a greeting on every listener, never a pause. When a test fails, the site prints its
+//! Readiness is a greeting on every listener and a control socket that answers, never a pause. When a test fails, the site prints its
 //! configuration and its log.
 
 use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -101,7 +102,8 @@ impl Site {
         program::run(self.command().args(arguments), b"")
     }
 
-    /// Starts the daemon in this home (again) and waits until every listener greets.
+    /// Starts the daemon in this home (again) and waits until every listener greets and
+    /// the control socket answers.
     ///
     /// # Panics
     ///
@@ -127,6 +129,11 @@ impl Site {
                 Talk::try_to(address).ok()
             });
         }
+        let socket = self.home().join("run/control.sock");
+        wait::until("the control socket", || {
+            self.must_live();
+            UnixStream::connect(&socket).ok()
+        });
     }
 
     /// Starts the daemon without waiting for anything.
