@@ -54,12 +54,13 @@ impl Exim {
         let configuration = format!(
             "primary_hostname = exim.test\nspool_directory = {at}/spool\nlog_file_path = {at}/log/%s\n\
              notifier_socket =\nkeep_environment =\nqualify_domain = exim.test\nhosts_connection_nolog = *\n\
-             local_interfaces = 127.0.0.1\nacl_not_smtp =\n\
+             local_interfaces = 127.0.0.1\nexim_path = {root}/usr/sbin/exim4\n\
              begin routers\nsend:\n  driver = manualroute\n  route_list = * {ip}\n  transport = out\n  \
              self = send\nbegin transports\nout:\n  driver = smtp\n  port = {port}\n  \
              hosts_try_chunking = *\n  allow_localhost\n",
             ip = host.ip(),
             port = host.port(),
+            root = root.display(),
         );
         fs::write(home.path().join("exim.conf"), configuration).unwrap();
         Some(Self { home, root })
