@@ -1,18 +1,24 @@
 #!/bin/sh
 # Fuzzes every target, or those named, for a number of seconds each. Works with the stable compiler.
 #
-#   tests/fuzz/run.sh [-t SECONDS] [TARGET]...
+#   tests/fuzz/run.sh [-b] [-t SECONDS] [TARGET]...
 #
+# With -b the targets are built and not run.
 # The corpus of a target grows in tests/fuzz/corpus/TARGET, the rest of what it said lies in
 # tests/fuzz/logs. A finding is written to tests/fuzz/findings and ends the run with exit code 1.
 set -eu
 cd "$(dirname "$0")"
 
 seconds=60
-if [ "${1:-}" = -t ]; then
-    seconds=$2
-    shift 2
-fi
+build_only=
+while getopts bt: option; do
+    case $option in
+    b) build_only=yes ;;
+    t) seconds=$OPTARG ;;
+    *) exit 64 ;;
+    esac
+done
+shift $((OPTIND - 1))
 targets=${*:-$(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' Cargo.toml)}
 
 # The sanitizer coverage that libFuzzer steers by, as stable compiler options.
@@ -21,7 +27,14 @@ flags="$flags -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table"
 flags="$flags -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 host=$(rustc -vV | sed -n 's/^host: //p')
-RUSTFLAGS="$flags" cargo build --release --locked --target "$host"
+# One target alone is built alone.
+set --
+for target in $targets; do
+    set -- "$@" --bin "$target"
+done
+RUSTFLAGS="$flags" cargo build --release --locked --target "$host" "$@"
+[ -z "$build_only" ] || exit 0
+programs=${CARGO_TARGET_DIR:-target}/$host/release
 
 mkdir -p findings logs
 failed=
@@ -35,7 +48,7 @@ for target in $targets; do
     [ -f "dictionaries/$target" ] && set -- "$@" "-dict=dictionaries/$target"
     set -- "$@" "corpus/$target"
     [ -d "seeds/$target" ] && set -- "$@" "seeds/$target"
-    if "target/$host/release/$target" "$@" >"logs/$target" 2>&1; then
+    if "$programs/$target" "$@" >"logs/$target" 2>&1; then
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "logs/$target")
         echo "$target: $seconds s, $runs runs, nothing found"
     else
