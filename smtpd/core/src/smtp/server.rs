@@ -94,6 +94,9 @@ pub struct Server {
     output: Vec<u8>,
     rejections: Vec<Rejection>,
     errors: u32,
+    /// MAIL was refused for a trouble of ours: so many commands that the client sent behind it in
+    /// one go are out of order, but not by its fault.
+    excused: u32,
     idle_commands: u32,
     messages: u64,
     /// Octets of bodies, also of refused ones.
@@ -126,6 +129,7 @@ impl Server {
             output: Vec::with_capacity(256),
             rejections: Vec::new(),
             errors: 0,
+            excused: 0,
             idle_commands: 0,
             messages: 0,
             octets: 0,
@@ -393,6 +397,7 @@ impl Server {
         self.reject(stage, refusal);
         match refusal.after() {
             After::GoOn => {}
+            After::Error if self.excused > 0 && refusal == Refusal::MailFirst => self.excused -= 1,
             After::Close => self.state = State::Closed(End::Refused(refusal)),
             After::Error => {
                 self.errors += 1;
@@ -418,6 +423,7 @@ impl Server {
     }
 
     fn forget_transaction(&mut self) {
+        self.excused = 0;
         self.transaction = None;
         self.candidate = None;
         self.decoder = None;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use mailroot_common::address::Mailbox;
+use mailroot_common::status::Class;
 use mailroot_common::units::ByteSize;
 
 use super::{End, Hello, Question, Server, Stage, State, Transaction, say};
@@ -125,6 +126,10 @@ impl Server {
     fn refuse_sender(&mut self, refusal: Refusal) {
         self.refuse(Stage::Mail, refusal, None);
         self.transaction = None;
+        if refusal.enhanced().class() == Class::Transient {
+            // The recipients and DATA that may have been sent with it.
+            self.excused = self.settings.recipients_max.saturating_add(1);
+        }
     }
 
     pub(super) fn on_sender_verdict(&mut self, verdict: Result<(), Refusal>) {

@@ -323,6 +323,34 @@ proptest! {
     }
 }
 
+#[test]
+fn what_is_pipelined_behind_a_mail_that_trouble_of_ours_refused_is_no_error_of_the_client() {
+    let settings = Settings { errors_max: 3, ..settings() };
+    let mut server = Server::new(Arc::new(settings), Duration::ZERO);
+    let all = b"MAIL FROM:<a@b.test>\r\nRCPT TO:<c@example.com>\r\nDATA\r\n";
+    server.on_octets(b"EHLO x\r\n", Duration::ZERO);
+    for _ in 0..10 {
+        let mut rest = &all[..];
+        while !rest.is_empty() {
+            let taken = server.on_octets(rest, Duration::ZERO);
+            rest = &rest[taken..];
+            while let Some(action) = server.poll() {
+                if matches!(action, Action::Answer(Question::Sender)) {
+                    server.admit(Err(Refusal::StorageFull), Duration::ZERO);
+                }
+            }
+        }
+    }
+    assert_eq!(server.end(), None, "{}", String::from_utf8_lossy(server.output()));
+    let mut wrong = &b"RCPT TO:<c@example.com>\r\n".repeat(2000)[..];
+    while server.end().is_none() && !wrong.is_empty() {
+        let taken = server.on_octets(wrong, Duration::ZERO);
+        wrong = &wrong[taken..];
+        while server.poll().is_some() {}
+    }
+    assert!(server.end().is_some(), "the excuse is not without end");
+}
+
 const PARTS: &[&str] = &[
     "EHLO x\r\n",
     "HELO x\r\n",
