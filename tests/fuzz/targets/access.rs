@@ -48,7 +48,9 @@ fuzz_target!(|input: (u8, [u8; 16], &str)| {
 fn bits(address: IpAddr) -> Vec<bool> {
     let octets: Vec<u8> = match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(v6.octets().to_vec(), |v4| v4.octets().to_vec()),
+        IpAddr::V6(v6) => {
+            v6.to_ipv4_mapped().map_or(v6.octets().to_vec(), |v4| v4.octets().to_vec())
+        }
     };
     octets.iter().flat_map(|octet| (0..8).rev().map(move |bit| octet >> bit & 1 == 1)).collect()
 }

@@ -20,7 +20,9 @@ fuzz_target!(|text: &str| {
         assert_eq!(again, mailbox);
         if let Some(domain) = mailbox.domain() {
             assert_eq!(Domain::parse(domain.as_str()).as_ref(), Ok(domain));
-            assert!(domain.as_str().bytes().all(|o| o.is_ascii_graphic() && !o.is_ascii_uppercase()));
+            assert!(
+                domain.as_str().bytes().all(|o| o.is_ascii_graphic() && !o.is_ascii_uppercase())
+            );
         }
     }
     if let Ok(path) = ReversePath::parse(text) {

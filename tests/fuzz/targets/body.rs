@@ -10,7 +10,9 @@ use smtpd_core::smtp::refusal::Refusal;
 fuzz_target!(|input: &[u8]| {
     let (octets, mut choices) = split(input);
     let limits = match choices.below(4) {
-        0 => BodyLimits { size_max: u64::MAX, line_max: usize::MAX / 2, header_max: usize::MAX / 2 },
+        0 => {
+            BodyLimits { size_max: u64::MAX, line_max: usize::MAX / 2, header_max: usize::MAX / 2 }
+        }
         1 => BodyLimits { size_max: 64, line_max: 998, header_max: 1 << 20 },
         2 => BodyLimits { size_max: 1 << 20, line_max: 16, header_max: 1 << 20 },
         _ => BodyLimits { size_max: 1 << 20, line_max: 998, header_max: 32 },

@@ -66,7 +66,8 @@ impl Mail {
         };
         let beyond = choices.rarely(40);
         let recipient = |place: usize| {
-            let local = if beyond && place == 1 { "\u{fc}".to_owned() } else { format!("r{place}") };
+            let local =
+                if beyond && place == 1 { "\u{fc}".to_owned() } else { format!("r{place}") };
             let mailbox = Mailbox::parse(&format!("{local}@d{}.test", place % 3));
             let orcpt = (place == 1).then(|| "rfc822;x".to_owned());
             let notify = match place {
@@ -319,7 +320,8 @@ fn is_delivered(fate: &Fate) -> bool {
 }
 
 fn with_end(body: &[u8], dots: bool) -> Vec<u8> {
-    let end: &[u8] = if dots && !body.is_empty() && !body.ends_with(b"\r\n") { b"\r\n" } else { b"" };
+    let end: &[u8] =
+        if dots && !body.is_empty() && !body.ends_with(b"\r\n") { b"\r\n" } else { b"" };
     [body, end].concat()
 }
 

@@ -117,7 +117,9 @@ fn check(line: &[u8], grammar: &Grammar) {
             }
             if complaint.refusal.after() == After::Close {
                 let word = good.split(' ').next().unwrap_or_default().to_ascii_uppercase();
-                let http = ["GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE"];
+                let http = [
+                    "GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE",
+                ];
                 assert!(word == "BDAT" || http.contains(&word.as_str()), "{word}");
             }
         }
@@ -204,6 +206,7 @@ fn compare(line: &str, command: &Command<'_>) {
     let plain = line.is_ascii() && !line.contains(['"', '\\', '\t', '[', '(']);
     let path = line.split(['<', '>']).nth(1).unwrap_or_default();
     let routed = path.starts_with('@');
+    let bracket = line.find(':').is_some_and(|at| line[at..].starts_with(":<"));
     let spaced = line.contains("  ") || line.contains(": ");
     // It has no answer to a size that just about fits 64 bit.
     let huge = match command {
@@ -219,8 +222,10 @@ fn compare(line: &str, command: &Command<'_>) {
     let mut octets = wire.as_bytes().iter();
     let theirs = Request::parse(&mut octets);
     match command {
-        Command::Mail(mail) if line.contains('<') && line.ends_with(['>', ' ']) | line.contains("> ") => {
-            let Ok(Request::Mail { from }) = theirs else { panic!("MAIL: {theirs:?} for {line:?}") };
+        Command::Mail(mail) if bracket => {
+            let Ok(Request::Mail { from }) = theirs else {
+                panic!("MAIL: {theirs:?} for {line:?}")
+            };
             same_address(path, &from.address);
             assert_eq!(from.size as u64, mail.size, "{line:?}");
             let flag = |flag| from.flags & flag != 0;
@@ -231,7 +236,7 @@ fn compare(line: &str, command: &Command<'_>) {
             assert_eq!(flag(MAIL_SMTPUTF8), mail.smtputf8, "{line:?}");
             assert_eq!(from.env_id.is_some(), mail.envid.is_some(), "{line:?}");
         }
-        Command::Rcpt(rcpt) if line.contains('<') && rcpt.orcpt.is_none() => {
+        Command::Rcpt(rcpt) if bracket && rcpt.orcpt.is_none() => {
             let Ok(Request::Rcpt { to }) = theirs else { panic!("RCPT: {theirs:?} for {line:?}") };
             same_address(path, &to.address);
             let Some(Notify { success, failure, delay }) = rcpt.notify else {

@@ -214,7 +214,8 @@ fn fields(octets: &[u8], told: usize) {
         assert!(group.starts_with(begin), "{group:?}");
         for line in group.split("\r\n").filter(|line| !line.is_empty()) {
             let name = line.split(": ").next().unwrap_or_default();
-            let field = !name.is_empty() && name.bytes().all(|o| o.is_ascii_alphabetic() || o == b'-');
+            let field =
+                !name.is_empty() && name.bytes().all(|o| o.is_ascii_alphabetic() || o == b'-');
             assert!(field || line.starts_with(' ') && !line.trim().is_empty(), "{line:?}");
         }
         let count = |name: &str| group.matches(&format!("\r\n{name}: ")).count();

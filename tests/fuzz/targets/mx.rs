@@ -84,12 +84,14 @@ fn judge((allow_loopback, listeners, octets, port): Addresses) {
     for found_by in [FoundBy::Mx, FoundBy::Operator] {
         let plain = rule.check(v4.into(), port, found_by);
         assert_eq!(rule.check(v4.to_ipv6_mapped().into(), port, found_by), plain);
-        for (address, verdict) in [(IpAddr::V4(v4), plain), (v6.into(), rule.check(v6.into(), port, found_by))]
+        for (address, verdict) in
+            [(IpAddr::V4(v4), plain), (v6.into(), rule.check(v6.into(), port, found_by))]
         {
             if rule.listeners.contains(&SocketAddr::new(address, port)) {
                 assert_eq!(verdict, Err(Refused::Ourselves));
             }
-            let local = address.to_canonical().is_loopback() || address.to_canonical().is_unspecified();
+            let local =
+                address.to_canonical().is_loopback() || address.to_canonical().is_unspecified();
             if local && found_by == FoundBy::Mx && !allow_loopback {
                 assert!(verdict.is_err(), "a stranger reaches nothing on this machine");
             }

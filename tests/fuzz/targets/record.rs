@@ -12,5 +12,4 @@ mod disk;
 #[path = "record/log.rs"]
 mod log;
 
-
 libfuzzer_sys::fuzz_target!(|input: &[u8]| log::run(input));

@@ -26,7 +26,8 @@ fuzz_target!(|input: &[u8]| {
 
 fn settings(choices: &mut Choices<'_>) -> Settings {
     let tight = choices.octet();
-    let of = |bit: u8, tight_value: u64, wide: u64| if tight & bit != 0 { tight_value } else { wide };
+    let of =
+        |bit: u8, tight_value: u64, wide: u64| if tight & bit != 0 { tight_value } else { wide };
     let offer = if tight & 64 == 0 {
         Offer::all()
     } else {

@@ -3,10 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
-use mailroot_common::config::diagnostic::{Diagnostic, Severity, render_all};
 use mailroot_common::config::ServerName;
-use mailroot_common::config::parse_service;
+use mailroot_common::config::diagnostic::{Diagnostic, Severity, render_all};
 use mailroot_common::config::parse_server;
+use mailroot_common::config::parse_service;
 
 fuzz_target!(|text: &str| -> Corpus {
     // The limit of the daemon is far above; beyond a few KiB only time is lost here.

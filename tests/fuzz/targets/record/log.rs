@@ -78,11 +78,7 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 /// Writes batches of records made of the octets, as the committer does.
-fn fill(
-    segment: &SegmentFile,
-    octets: &[u8],
-    choices: &mut Choices<'_>,
-) -> (Vec<Written>, u64) {
+fn fill(segment: &SegmentFile, octets: &[u8], choices: &mut Choices<'_>) -> (Vec<Written>, u64) {
     let (mut out, mut at, mut number, mut rest) = (Vec::new(), FIRST, 4, octets);
     let mut batch = Batch::default();
     for _ in 0..1 + choices.below(4) {
