@@ -145,6 +145,23 @@ fn search(list: &List, facts: &Facts) -> Option<bool> {
     (!unknown).then_some(false)
 }
 
+/// Two local domains, and a remote one below which one is not relayed to.
+fn table() -> Table {
+    let domain = |text: &str| Domain::parse(text).expect("a domain");
+    let remote = |text: &str, relay| RemoteDomain {
+        relay,
+        ..RemoteDomain::plain(Pattern::parse(text).expect("a pattern"))
+    };
+    Table::new(Settings {
+        default_domain: domain("o.test"),
+        alias_domains: vec![domain("a.test")],
+        remote_domains: vec![remote("*.p.test", true), remote("no.p.test", false)],
+        smart_hosts: Vec::new(),
+        direct_first: DirectFirst::Never,
+    })
+    .expect("a table")
+}
+
 fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: &str) {
     let said = match list.find(facts) {
         Listed::By(_) => Some(true),
@@ -160,27 +177,15 @@ fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: 
         None => assert!(matches!(verdict, Verdict::Defer(_))),
     }
 
-    let domain = |text: &str| Domain::parse(text).expect("a domain");
-    let remote = |text: &str, relay| RemoteDomain {
-        relay,
-        ..RemoteDomain::plain(Pattern::parse(text).expect("a pattern"))
-    };
-    let remote_domains = vec![remote("*.p.test", true), remote("no.p.test", false)];
-    let table = Table::new(Settings {
-        default_domain: domain("o.test"),
-        alias_domains: vec![domain("a.test")],
-        remote_domains: remote_domains.clone(),
-        smart_hosts: Vec::new(),
-        direct_first: DirectFirst::Never,
-    })
-    .expect("a table");
+    let table = table();
+    let remote_domains = &table.settings().remote_domains;
     let Ok(mailbox) = Mailbox::parse(recipient) else { return };
     let policy = RelayPolicy {
         list: list.clone(),
         authenticated: style & 32 != 0,
         anonymous: style & 64 == 0,
     };
-    let opening = policy.opening(&remote_domains);
+    let opening = policy.opening(remote_domains);
     assert!(opening.as_ref().is_none_or(|opening| !opening.to_string().is_empty()));
     assert!(matches!(ConnectPolicy::default().judge(facts), Verdict::Admit(_)));
     assert!(opening.is_some() || list.mode == Mode::Only || !policy.anonymous);
