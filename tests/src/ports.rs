@@ -4,7 +4,7 @@
 //! test processes apart for as long as they live.
 
 use std::fs::{File, OpenOptions};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Mutex;
 
 const FIRST: u16 = 20_000;
@@ -12,7 +12,7 @@ const LAST: u16 = 32_000;
 
 static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
-/// A port that is free on 127.0.0.1 and stays ours until this process ends.
+/// A port on which nobody listens on 127.0.0.1 and stays ours until this process ends.
 ///
 /// # Panics
 ///
@@ -38,7 +38,9 @@ pub fn free() -> u16 {
         if lock.try_lock().is_err() {
             continue;
         }
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        // Asked by connecting: a listener of ours, opened to see whether it can be, could be inherited by a
+        // program that another thread starts at this moment, and the port would be in use after all.
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             TAKEN.lock().unwrap().push(lock);
             return port;
         }
