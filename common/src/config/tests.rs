@@ -549,6 +549,14 @@ fn of_endless_errors_the_first_are_told_and_the_rest_counted() {
     assert_eq!(found[100].code, "E0199");
 }
 
+#[test]
+fn endless_double_keys_before_a_syntax_error_are_bounded_too() {
+    let text = format!("version: 1\n{}general: [\n", "enabled: true\n".repeat(400));
+    let found = server(&text).unwrap_err();
+    assert!(found.len() <= 101, "{}", found.len());
+    assert!(found.iter().any(|one| one.code != "E0108"), "the syntax error is among them");
+}
+
 mod generated {
     use proptest::prelude::*;
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Source};
 use super::node::{Kind, Node};
+use super::section::SHOWN_MAX;
 use crate::units::ByteSize;
 use cursor::Cursor;
 
@@ -28,13 +29,15 @@ pub const DEPTH_MAX: usize = 32;
 ///
 /// # Errors
 ///
-/// The first error of the syntax.
+/// The first error of the syntax, after at most 99 keys that stand twice before it.
 pub fn parse(source: &Arc<Source>) -> Result<(Node, Vec<Diagnostic>), Vec<Diagnostic>> {
     guard(source).map_err(|diagnostic| vec![*diagnostic])?;
     let mut cursor = Cursor::new(source);
     let node = match cursor.document() {
         Ok(node) => node,
         Err(diagnostic) => {
+            // The rest of the file is unread; its syntax error must be among what is told.
+            cursor.duplicates.truncate(SHOWN_MAX - 1);
             cursor.duplicates.push(*diagnostic);
             return Err(cursor.duplicates);
         }
