@@ -83,6 +83,13 @@ impl Domain {
         &self.0
     }
 
+    /// Whether it is digits and dots only and so reads like an address, however it was written:
+    /// full-width digits, for example, are spelt as ASCII ones.
+    #[must_use]
+    pub fn reads_like_an_address(&self) -> bool {
+        self.0.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.')
+    }
+
     /// Whether this is `parent` or one of its sub-domains' names below it, by whole labels.
     #[must_use]
     pub fn is_below(&self, parent: &Self) -> bool {

@@ -137,9 +137,9 @@ fn read_who(node: &Node, reader: &mut Reader) -> Option<Who> {
     if let Some(below) = text.strip_prefix("*.").and_then(|rest| Domain::parse(rest).ok()) {
         return Some(Who::Below(below));
     }
-    let numeric = text.contains(['/', ':'])
-        || text.bytes().all(|octet| octet.is_ascii_digit() || octet == b'.');
-    if !numeric && let Ok(name) = Domain::parse(text) {
+    if let Ok(name) = Domain::parse(text)
+        && !name.reads_like_an_address()
+    {
         return Some(Who::Name(name));
     }
     match Network::parse(text) {

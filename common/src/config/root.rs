@@ -158,10 +158,14 @@ impl Reader {
         self.diagnostics.sort_by_key(|diagnostic| {
             (diagnostic.labels.first().map_or(0, |label| label.span.start), diagnostic.severity)
         });
-        if self.unshown > 0 {
-            let title = format!("{} more in {}", self.unshown, self.source.name);
-            self.diagnostics
-                .push(Diagnostic::error("E0199", title).help("correct those above first"));
+        let title = |unshown: usize| format!("{unshown} more in {}", self.source.name);
+        if self.unshown_errors > 0 {
+            let more = Diagnostic::error("E0199", title(self.unshown_errors));
+            self.diagnostics.push(more.help("correct those above first"));
+        }
+        if self.unshown_warnings > 0 {
+            let more = Diagnostic::warning("W0199", title(self.unshown_warnings));
+            self.diagnostics.push(more.help("settle those above first"));
         }
         (self.diagnostics, Origins { source: Some(self.source), spans: self.origins })
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::diagnostic::{Diagnostic, Source};
+use super::diagnostic::{Diagnostic, Severity, Source};
 use super::node::{Key, Kind, Node};
 
 /// Whose defaults a virtual server has.
@@ -121,27 +121,40 @@ pub struct Reader {
     pub(crate) profile: Profile,
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) origins: BTreeMap<String, Range<usize>>,
-    pub(crate) unshown: usize,
+    pub(crate) unshown_errors: usize,
+    pub(crate) unshown_warnings: usize,
 }
 
-/// How many errors and warnings of one file are told; a file with more is another kind of file.
+/// How many errors of one file are told, and how many warnings; a file with more is another kind
+/// of file.
 pub(crate) const SHOWN_MAX: usize = 100;
 
 impl Reader {
     /// Begins with the keys that were found to stand twice.
     pub(crate) fn new(source: Arc<Source>, duplicates: Vec<Diagnostic>) -> Self {
         let (profile, origins) = (Profile::Modern, BTreeMap::new());
-        let mut reader = Self { source, profile, diagnostics: Vec::new(), origins, unshown: 0 };
+        let mut reader = Self {
+            source,
+            profile,
+            diagnostics: Vec::new(),
+            origins,
+            unshown_errors: 0,
+            unshown_warnings: 0,
+        };
         duplicates.into_iter().for_each(|diagnostic| reader.report(diagnostic));
         reader
     }
 
-    /// Notes an error at a place; beyond [`SHOWN_MAX`] they are only counted.
+    /// Notes an error or a warning; beyond [`SHOWN_MAX`] of its kind they are only counted.
     pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
-        if self.diagnostics.len() < SHOWN_MAX {
+        let of_its_kind = |told: &&Diagnostic| told.severity == diagnostic.severity;
+        if self.diagnostics.iter().filter(of_its_kind).count() < SHOWN_MAX {
             self.diagnostics.push(diagnostic);
-        } else {
-            self.unshown += 1;
+            return;
+        }
+        match diagnostic.severity {
+            Severity::Error => self.unshown_errors += 1,
+            Severity::Warning => self.unshown_warnings += 1,
         }
     }
 

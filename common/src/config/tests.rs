@@ -1,5 +1,7 @@
 //! Whole files and what is said about them.
 
+use std::sync::Arc;
+
 use super::*;
 
 fn server(text: &str) -> Parsed<ServerConfig> {
@@ -128,6 +130,7 @@ const BAD: &[(&str, &[Spot])] = &[
     ("access:\n  relay: {policy: allexcept}\n", &[("E0206", 4, 19)]),
     ("access:\n  relay: {list: [300.1.1.1]}\n", &[("E0307", 4, 18)]),
     ("access:\n  relay: {list: ['a b']}\n", &[("E0307", 4, 18)]),
+    ("access:\n  relay: {list: ['\u{ff11}0.0.0.1']}\n", &[("E0307", 4, 18)]),
     (
         "access:\n  relay: {list: [{net: 10.0.0.1/8, coment: x}]}\n",
         &[("E0305", 4, 24), ("E0107", 4, 36)],
@@ -547,6 +550,18 @@ fn of_endless_errors_the_first_are_told_and_the_rest_counted() {
     assert_eq!(found.len(), 101);
     assert_eq!(found[100].title, "200 more in /etc/mailroot/servers.d/default.yaml");
     assert_eq!(found[100].code, "E0199");
+}
+
+#[test]
+fn endless_warnings_hide_no_error_and_are_none() {
+    let source = Arc::new(Source { name: "default.yaml".to_owned(), text: String::new() });
+    let mut reader = section::Reader::new(source, Vec::new());
+    (0..102).for_each(|_| reader.report(Diagnostic::warning("W0311", "a name")));
+    reader.report(Diagnostic::error("E0107", "an unknown key"));
+    let (found, _) = reader.finish();
+    let codes: Vec<&str> = found.iter().map(|one| one.code).collect();
+    assert_eq!(codes.iter().filter(|&&code| code == "W0311").count(), 100);
+    assert!(codes.contains(&"E0107") && codes.contains(&"W0199") && !codes.contains(&"E0199"));
 }
 
 #[test]

@@ -47,9 +47,15 @@ impl Entry {
         if like_address {
             return Ok(Self::Network(Network::parse(text)?));
         }
-        match text.strip_prefix('.') {
-            Some(suffix) => Ok(Self::Name(Pattern::parse(&format!("*.{suffix}"))?)),
-            None => Ok(Self::Name(Pattern::parse(text)?)),
+        let pattern = match text.strip_prefix('.') {
+            Some(suffix) => Pattern::parse(&format!("*.{suffix}"))?,
+            None => Pattern::parse(text)?,
+        };
+        match &pattern {
+            Pattern::Exact(name) if name.reads_like_an_address() => {
+                Err(NetworkError::Shape(text.to_owned()).into())
+            }
+            _ => Ok(Self::Name(pattern)),
         }
     }
 }
@@ -175,6 +181,10 @@ mod tests {
             ["10.0.0.0/255.0.0.0", "10.0.0.1/8", "10.0.0.0/33", "10.1", "1.2.3.4.5", "::g", "."]
         {
             assert!(matches!(Entry::parse(bad), Err(EntryError::Network(_))), "{bad}");
+        }
+        for bad in ["1\u{34f}", "\u{ff11}\u{ff12}\u{ff17}.0.0.1"] {
+            let found = Entry::parse(bad);
+            assert!(matches!(found, Err(EntryError::Network(_))), "{bad}: spelt as digits alone");
         }
         for bad in ["", "*", ".-", "*x.example", "a b", "-"] {
             assert!(matches!(Entry::parse(bad), Err(EntryError::Name(_))), "{bad}");
