@@ -158,6 +158,12 @@ fn for_people(detail: &ServerDetail, shape: &Shape) -> String {
             line(&name.replace('_', " "), &value);
         }
     }
+    let counted = detail.counters.iter().filter(|(_, count)| **count > 0);
+    let counted: Vec<String> =
+        counted.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
+    if !counted.is_empty() {
+        line("counted", &counted.join(", "));
+    }
     text.push('\n');
     text
 }

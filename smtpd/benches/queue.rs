@@ -54,7 +54,7 @@ async fn open(home: &tempfile::TempDir) -> Queue {
         segment_size: ByteSize::mib(64),
         min_free: ByteSize::bytes(0),
     };
-    let queue = Queue::open(settings, Clock::real(), Log::quiet(), table()).await;
+    let queue = Queue::open(settings, Clock::real(), Log::quiet(), Arc::default(), table()).await;
     queue.expect("the working directory can be written")
 }
 

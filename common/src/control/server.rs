@@ -1,5 +1,6 @@
 //! Virtual servers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -151,6 +152,9 @@ pub struct ServerDetail {
     /// Its settings in the order of the manual.
     #[serde(default)]
     pub settings: Vec<Setting>,
+    /// What it counted since the daemon started, by the counter's name.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// One setting as it is in force.

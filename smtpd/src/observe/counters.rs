@@ -14,8 +14,8 @@ macro_rules! counters {
         impl Counters {
             /// Every counter with its name, in the order of the table.
             #[must_use]
-            pub fn list(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.value()),)*]
+            pub fn list(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name.value()),)*].into_iter()
             }
         }
     };
@@ -110,6 +110,14 @@ counters! {
     reports,
     /// Messages kept in Badmail.
     badmail,
+    /// Batches the store wrote, each with one sync.
+    store_batches,
+    /// Segments the store filled with zeros.
+    segments_made,
+    /// Segments of which nothing was needed any more, made ready to be written again.
+    segments_recycled,
+    /// Segments out of which compaction moved what was alive.
+    segments_compacted,
     /// Outbound connections made.
     outbound_connections,
     /// Outbound connections that failed.
@@ -125,7 +133,7 @@ mod tests {
         let counters = Counters::default();
         counters.relay_denied.add_one();
         counters.octets_received.add(4096);
-        let list = counters.list();
+        let list: Vec<_> = counters.list().collect();
         assert!(list.contains(&("relay_denied", 1)) && list.contains(&("octets_received", 4096)));
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use self::ids::Ids;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::observe::Log;
+use crate::observe::{Counters, Log};
 use crate::store::memory::Memory;
 use crate::store::{self, Change, Pick, Store, Surroundings, guard};
 
@@ -85,9 +85,10 @@ impl Queue {
         settings: Settings,
         clock: Clock,
         log: Log,
+        counters: Arc<Counters>,
         table: Arc<Table>,
     ) -> Result<Self, OpenError> {
-        Self::open_on(Disk::Real, settings, clock, log, table).await
+        Self::open_on(Disk::Real, settings, clock, log, counters, table).await
     }
 
     /// The same on any disk.
@@ -100,12 +101,13 @@ impl Queue {
         settings: Settings,
         clock: Clock,
         log: Log,
+        counters: Arc<Counters>,
         table: Arc<Table>,
     ) -> Result<Self, OpenError> {
         let work = Arc::new(Notify::new());
         let path = settings.directory.clone();
         let (told, time) = (Arc::clone(&work), clock.clone());
-        let around = Surroundings { table, work: told, clock: time, journal: log };
+        let around = Surroundings { table, work: told, clock: time, journal: log, counters };
         let settings = store::Settings {
             segment_size: settings.segment_size.as_u64(),
             min_free: settings.min_free,
@@ -406,7 +408,7 @@ mod tests {
                 segment_size: ByteSize::kib(64),
                 min_free: ByteSize::bytes(0),
             };
-            Queue::open_on(disk.clone(), settings, clock, Log::quiet(), table(&[]))
+            Queue::open_on(disk.clone(), settings, clock, Log::quiet(), Arc::default(), table(&[]))
         };
         let queue = open(Clock::simulated(start(), 1)).await.unwrap();
         let mut ids = Vec::new();

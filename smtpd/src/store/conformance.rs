@@ -347,7 +347,13 @@ pub(crate) fn settings(directory: &Path) -> Settings {
 
 pub(crate) fn surroundings() -> Surroundings {
     let (clock, journal) = (Clock::real(), Journal::quiet());
-    Surroundings { table: table(&[]), work: Arc::default(), clock, journal }
+    Surroundings {
+        table: table(&[]),
+        work: Arc::default(),
+        clock,
+        journal,
+        counters: Arc::default(),
+    }
 }
 
 fn on(disk: Disk, directory: &Path) -> Store {

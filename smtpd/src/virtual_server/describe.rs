@@ -59,6 +59,7 @@ impl VirtualServer {
             server: self.describe().await,
             file,
             settings: self.config().effective().into_iter().map(setting).collect(),
+            counters: self.counters.list().map(|(name, count)| (name.to_owned(), count)).collect(),
         }
     }
 

@@ -51,6 +51,7 @@ impl Rooms {
             },
             shared.clock.clone(),
             shared.log.clone(),
+            Arc::clone(counters),
             Arc::clone(table),
         )
         .await?;

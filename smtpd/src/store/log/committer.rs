@@ -230,6 +230,7 @@ impl Log {
             self.abandon(committer, number);
             return Err(Failure::Commit(error));
         }
+        self.counters.store_batches.add_one();
         let base = open.at;
         open.at += len;
         Ok((meant, open.file.number, base))

@@ -68,7 +68,9 @@ impl Log {
                     segment.generation != generation
                         || (segment.live == 0 && segment.needed_removals == 0)
                 });
-                if !emptied {
+                if emptied {
+                    self.counters.segments_compacted.add_one();
+                } else {
                     compaction.stuck.insert(generation);
                 }
                 Kept::Done

@@ -1,8 +1,8 @@
 //! The keeper: everything the log does that nobody waits for.
 //!
-//! [`Log::keep_step`] does one small thing at a time, the most urgent first: a segment in reserve,
-//! the reading of old mail after a start, recycling, files of large bodies whose message is gone,
-//! mail to be sorted by a new table, compaction. A thread drives it in production; a simulation
+//! [`Log::keep_step`] does one small thing at a time, the most urgent first: recycling, a segment in
+//! reserve, the reading of old mail after a start, files of large bodies whose message is gone, mail
+//! to be sorted by a new table, compaction. A thread drives it in production; a simulation
 //! calls it when it likes.
 
 use std::sync::atomic::Ordering;
@@ -22,8 +22,9 @@ use super::segment::{SegmentFile, SegmentHeader};
 use super::segments::Use;
 use crate::observe::Level;
 
-/// Spare segments wanted: two for the next batches, one in reserve.
-const SPARES: usize = 3;
+/// Spare segments wanted: one for the next batches, one in reserve. While a segment fills, one that
+/// is not needed any more is recycled or, if there is none, another is made.
+const SPARES: usize = 2;
 /// More are given back to the file system.
 const SPARES_MAX: usize = 3;
 /// How often the disk's room is looked at.
@@ -64,7 +65,8 @@ impl Log {
     pub(super) fn keep_step(&self) -> Kept {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         self.look_at_disk(&mut keeper);
-        if self.keep_spare() {
+        // Until everything is read nobody knows which removals are still needed.
+        if (keeper.recovery.is_none() && self.recycle_one()) || self.keep_spare() {
             return Kept::Done;
         }
         if let Some(mut recovery) = keeper.recovery.take() {
@@ -74,7 +76,7 @@ impl Log {
             return Kept::Done;
         }
         self.unlink_bodies();
-        if self.recycle_one() || self.sort_some() {
+        if self.sort_some() {
             return Kept::Done;
         }
         self.compact_step(&mut keeper.compaction)
@@ -106,6 +108,7 @@ impl Log {
         let made = SegmentFile::create(&self.disk, &self.settings.directory, number, size);
         let file = made.map_err(|error| CommitError::from_io(&self.settings.directory, error))?;
         self.index().segments.add(file, Use::Spare, 0);
+        self.counters.segments_made.add_one();
         Ok(())
     }
 
@@ -146,6 +149,7 @@ impl Log {
             return false;
         }
         index.segments.recycled(file.number, generation);
+        self.counters.segments_recycled.add_one();
         // A segment of another size is of a time with other settings.
         if spares >= SPARES_MAX || file.len != self.settings.segment_size {
             index.segments.remove(file.number);

@@ -55,7 +55,7 @@ use super::guard::AbortOnUnwind;
 use super::{Body, CommitError, Counts, Draft};
 use crate::clock::Clock;
 use crate::disk::{Disk, File};
-use crate::observe::{Level, Log as Journal};
+use crate::observe::{Counters, Level, Log as Journal};
 
 pub(super) use self::change::Opened;
 pub(super) use self::large::{
@@ -89,6 +89,7 @@ pub struct Log {
     settings: Settings,
     disk: Disk,
     journal: Journal,
+    counters: Arc<Counters>,
     work: Arc<Notify>,
     clock: Clock,
     table: ArcSwap<Table>,

@@ -20,7 +20,7 @@ use super::segments::Use;
 use super::{Log, Settings, large};
 use crate::clock::Clock;
 use crate::disk::{Disk, File, Open};
-use crate::observe::{Level, Log as Journal};
+use crate::observe::{Counters, Level, Log as Journal};
 
 const LOCK: &str = "lock";
 /// Where what is damaged is kept for people.
@@ -61,6 +61,8 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Where it says what happened to it.
     pub journal: Journal,
+    /// Where it counts what it did.
+    pub counters: Arc<Counters>,
 }
 
 /// A segment that was written before the start.
@@ -108,7 +110,7 @@ impl Log {
         lock: File,
         inventory: Inventory,
     ) -> io::Result<Self> {
-        let Surroundings { table, work, clock, journal } = around;
+        let Surroundings { table, work, clock, journal, counters } = around;
         let Inventory { mut old, spare, unreadable, large_highest } = inventory;
         old.sort_unstable_by_key(|segment| segment.header.generation);
         let tail = newest_tail(&old, &journal)?;
@@ -153,6 +155,7 @@ impl Log {
             settings,
             disk,
             journal,
+            counters,
             work,
             clock,
             table: ArcSwap::new(table),
