@@ -2,7 +2,7 @@
 # Runs the tests: units and properties beside the code, then the programs against real peers.
 #
 #   tests/run.sh           what every change must pass
-#   tests/run.sh --full    the long suites as well: 200 kills, fuzzing
+#   tests/run.sh --full    the long suites as well: 200 kills, fuzzing for ten minutes each
 #
 # As root it installs the Debian packages it needs, and starts none of them as a service. As another user it
 # prints the line to run as root, runs what it can, and lists what it skipped and why.
@@ -26,7 +26,7 @@ command -v cc >/dev/null || missing "A C compiler" "apt install gcc, or dnf inst
 
 # What the suites need: the program that shows it is there, and its package.
 tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc
-python3:python3 node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux"
+c++:g++ python3:python3 node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do
@@ -82,7 +82,9 @@ else
 fi
 
 if [ -n "$full" ]; then
-    tests/fuzz/run.sh -t 600
+    tests/fuzz/run.sh -j 2 -t 600
+else
+    tests/fuzz/run.sh -j 2 -n 20000
 fi
 
 if [ -s "$skips" ]; then

@@ -1,19 +1,24 @@
 #!/bin/sh
 # Fuzzes every target, or those named, for a number of seconds each. Works with the stable compiler.
 #
-#   tests/fuzz/run.sh [-b] [-t SECONDS] [TARGET]...
+#   tests/fuzz/run.sh [-b] [-j TARGETS] [-n RUNS | -t SECONDS] [TARGET]...
 #
-# With -b the targets are built and not run.
-# The corpus of a target grows in tests/fuzz/corpus/TARGET, the rest of what it said lies in
+# With -b the targets are built and not run; with -j several run at once. With -n each does that
+# many runs from the seeds alone, drawn from a fixed number, so that the same code does the same.
+# Otherwise the corpus of a target grows in tests/fuzz/corpus/TARGET. What else it said lies in
 # tests/fuzz/logs. A finding is written to tests/fuzz/findings and ends the run with exit code 1.
 set -eu
 cd "$(dirname "$0")"
 
 seconds=60
 build_only=
-while getopts bt: option; do
+at_once=1
+runs_each=
+while getopts bj:n:t: option; do
     case $option in
     b) build_only=yes ;;
+    j) at_once=$OPTARG ;;
+    n) runs_each=$OPTARG ;;
     t) seconds=$OPTARG ;;
     *) exit 64 ;;
     esac
@@ -37,24 +42,48 @@ RUSTFLAGS="$flags" cargo build --release --locked --target "$host" "$@"
 programs=${CARGO_TARGET_DIR:-target}/$host/release
 
 mkdir -p findings logs
-failed=
-for target in $targets; do
-    mkdir -p "corpus/$target"
+fuzz() {
+    target=$1
+    corpus=corpus/$target
+    if [ -n "$runs_each" ]; then
+        corpus=$(mktemp -d)
+        trap 'rm -r "$corpus"' EXIT
+        set -- -seed=1 "-runs=$runs_each"
+    else
+        set -- "-max_total_time=$seconds"
+    fi
+    mkdir -p "$corpus"
     # Longer inputs only cost time, but for the limits of replies.
     longest=8192
     [ "$target" = reply ] && longest=131072
-    set -- "-max_total_time=$seconds" -timeout=10 -rss_limit_mb=1024 "-max_len=$longest" \
+    set -- "$@" -timeout=10 -rss_limit_mb=1024 "-max_len=$longest" \
         -print_final_stats=1 "-artifact_prefix=findings/$target-"
     [ -f "dictionaries/$target" ] && set -- "$@" "-dict=dictionaries/$target"
-    set -- "$@" "corpus/$target"
+    set -- "$@" "$corpus"
     [ -d "seeds/$target" ] && set -- "$@" "seeds/$target"
     if "$programs/$target" "$@" >"logs/$target" 2>&1; then
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "logs/$target")
-        echo "$target: $seconds s, $runs runs, nothing found"
+        spent=$(sed -n 's/^Done .* runs in \([0-9]*\) second.*/\1/p' "logs/$target")
+        echo "$target: $runs runs in $spent s, nothing found"
     else
-        failed="$failed $target"
         echo "$target: FOUND, see tests/fuzz/findings and tests/fuzz/logs/$target"
-        grep -a -A3 'panicked at\|ERROR: libFuzzer' "logs/$target" | head -n 8 || true
+        grep -a -A3 'panicked at\|ERROR: libFuzzer' "logs/$target" | head -n 8
+        return 1
     fi
+}
+
+failed=
+running=
+await() {
+    for one in $running; do
+        wait "$one" || failed=yes
+    done
+    running=
+}
+for target in $targets; do
+    fuzz "$target" &
+    running="$running $!"
+    [ "$(echo "$running" | wc -w)" -lt "$at_once" ] || await
 done
+await
 [ -z "$failed" ]

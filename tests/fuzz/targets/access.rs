@@ -185,7 +185,7 @@ fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: 
         authenticated: style & 32 != 0,
         anonymous: style & 64 == 0,
     };
-    let opening = policy.opening(remote_domains);
+    let opening = policy.opening(&remote_domains);
     assert!(opening.as_ref().is_none_or(|opening| !opening.to_string().is_empty()));
     assert!(matches!(ConnectPolicy::default().judge(facts), Verdict::Admit(_)));
     assert!(opening.is_some() || list.mode == Mode::Only || !policy.anonymous);
