@@ -5,7 +5,8 @@ use std::io::Write as _;
 
 use clap::Subcommand;
 use mailroot_common::control::{
-    Attempt, Change, Problem, QueueEntry, QueueMessage, QueueRecipient, QueueVerb, Selector, path,
+    Attempt, Change, Problem, QueueEntry, QueueMessage, QueueRecipient, QueueVerb, RecipientState,
+    Selector, path,
 };
 
 use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
@@ -228,9 +229,15 @@ fn recipient_for_people(recipient: &QueueRecipient, shape: &Shape) -> String {
         let tries = if recipient.attempts == 1 { "try" } else { "tries" };
         text.push_str(&format!("  {} {tries}", recipient.attempts));
     }
-    if let (Some(at), false) = (recipient.next_attempt_at, recipient.state.is_end()) {
-        let next = Cell::Until(at).for_people(shape.now, shape.time, shape.utc);
-        text.push_str(&format!("  next {next}"));
+    match recipient.next_attempt_at {
+        Some(at) if !recipient.state.is_end() => {
+            let next = Cell::Until(at).for_people(shape.now, shape.time, shape.utc);
+            text.push_str(&format!("  next {next}"));
+        }
+        None if recipient.state == RecipientState::InDoubt => {
+            text.push_str("  waits for an operator");
+        }
+        _ => {}
     }
     if let Some(route) = &recipient.route {
         text.push_str(&format!("  by {route}"));

@@ -58,6 +58,11 @@ section! {
         expire: Span = Span::days(4), Span::days(2), in Span::minutes(1)..=Span::days(9999);
         /// Attempts 60 seconds apart before the waits of retry begin. Profile iis6 only.
         quick_retries: u32 = 0, 3, in 0..=100;
+        /// What is done with a recipient in doubt: the whole message was sent, and the connection or
+        /// this service ended before the reply. A further attempt may deliver it twice, none may mean
+        /// that it never arrived. hold waits for an operator's queue retry, return tells the sender
+        /// that it is not known.
+        in_doubt: InDoubt = InDoubt::Retry, InDoubt::Retry;
     }
 }
 
@@ -110,6 +115,18 @@ choice! {
         V6 = "6",
         /// Both, IPv4 first.
         Prefer4 = "prefer-4",
+    }
+}
+
+choice! {
+    /// What is done with a recipient that may or may not have the message.
+    pub enum InDoubt {
+        /// It is tried again by the schedule.
+        Retry = "retry",
+        /// It waits for an operator.
+        Hold = "hold",
+        /// It is returned to its sender.
+        Return = "return",
     }
 }
 

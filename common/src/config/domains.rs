@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::choice::choice;
+use super::delivery::InDoubt;
 use super::diagnostic::Diagnostic;
 use super::host::HostPort;
 use super::node::{Kind, Node};
@@ -26,6 +27,9 @@ section! {
         helo_only: bool = false, false;
         /// Remote only: mx, or hosts that take its mail in this order.
         route: DomainRoute = DomainRoute::Mx, DomainRoute::Mx;
+        /// Remote only: what is done with its recipients that are in doubt, if not the same as for
+        /// other domains.
+        in_doubt: Option<InDoubt> = None, None, shown "delivery.outbound.in_doubt";
     }
     sections {
         /// Default only: the Drop directory.
@@ -130,6 +134,8 @@ pub enum DomainKind {
         helo_only: bool,
         /// Where its mail goes.
         route: DomainRoute,
+        /// What is done with recipients in doubt, if not what the server says.
+        in_doubt: Option<InDoubt>,
     },
 }
 
@@ -207,8 +213,8 @@ impl DomainEntry {
         }
         let (name, kind) = (keys.name?, keys.r#type?);
         let foreign: &[&str] = match kind {
-            DomainType::Default => &["relay", "helo_only", "route"],
-            DomainType::Alias => &["drop", "relay", "helo_only", "route"],
+            DomainType::Default => &["relay", "helo_only", "route", "in_doubt"],
+            DomainType::Alias => &["drop", "relay", "helo_only", "route", "in_doubt"],
             DomainType::Remote => &["drop"],
         };
         for key in foreign {
@@ -239,6 +245,7 @@ impl DomainEntry {
                 relay: keys.relay,
                 helo_only: keys.helo_only,
                 route: keys.route,
+                in_doubt: keys.in_doubt,
             },
         };
         Some(Self { name, kind })
@@ -254,10 +261,11 @@ impl DomainEntry {
                 DomainType::Default
             }
             DomainKind::Alias => DomainType::Alias,
-            DomainKind::Remote { relay, helo_only, route } => {
+            DomainKind::Remote { relay, helo_only, route, in_doubt } => {
                 keys.relay = *relay;
                 keys.helo_only = *helo_only;
                 keys.route = route.clone();
+                keys.in_doubt = *in_doubt;
                 DomainType::Remote
             }
         });

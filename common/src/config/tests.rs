@@ -313,8 +313,9 @@ domains:
     let DomainKind::Default(drop) = &config.domains[0].kind else { panic!("{:?}", config.domains) };
     assert_eq!(drop.quota, Limit::At(crate::units::ByteSize::gib(1)));
     assert!(config.domains[1].is_local() && !config.domains[2].is_local());
-    let DomainKind::Remote { relay: true, helo_only: true, route: DomainRoute::Hosts(hosts) } =
-        &config.domains[2].kind
+    let DomainKind::Remote {
+        relay: true, helo_only: true, route: DomainRoute::Hosts(hosts), ..
+    } = &config.domains[2].kind
     else {
         panic!("{:?}", config.domains)
     };
@@ -323,7 +324,12 @@ domains:
     assert_eq!(config.domains[2].name.to_string(), "*.corp.example");
     assert!(matches!(
         config.domains[3].kind,
-        DomainKind::Remote { relay: false, helo_only: false, route: DomainRoute::Mx }
+        DomainKind::Remote {
+            relay: false,
+            helo_only: false,
+            route: DomainRoute::Mx,
+            in_doubt: None
+        }
     ));
 }
 

@@ -274,7 +274,7 @@ pub(super) fn details(server: &str, message: &Message) -> QueueMessage {
                 state: recipient_state(status),
                 route: message.routes.get(place).map(ToString::to_string),
                 attempts: status.attempts,
-                next_attempt_at: (!status.phase.is_end()).then_some(status.next_attempt),
+                next_attempt_at: status.next_attempt(),
                 last: status.last.as_ref().map(attempt),
             })
             .collect(),

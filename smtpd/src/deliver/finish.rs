@@ -4,11 +4,12 @@
 //! other. What goes to Badmail lies there before its state says so.
 
 use std::fmt;
+use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::message::dsn::{self, HEADER_OCTETS_MAX, Kind, Original};
-use smtpd_core::queue::dispose::{Disposition, dispose};
+use smtpd_core::queue::dispose::{Disposition, InDoubtPolicy, Rules, dispose, settle_doubts};
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
 use smtpd_core::queue::recipient::{Phase, RecipientStatus};
@@ -30,12 +31,18 @@ pub(super) async fn finish(room: &Room, job: &mut Job) {
     let now = room.clock.now();
     let schedule = if job.local { &settings.schedules.local } else { &settings.schedules.outbound };
     let random = room.clock.random();
+    let is_doubt = |ended: &&Ended| ended.outcome.result == AttemptResult::InDoubt;
+    let doubts = job.ended.iter().filter(is_doubt).count();
+    room.counters.recipients_in_doubt.add(doubts as u64);
+    let envelope = Arc::clone(&lease.envelope);
+    let in_doubt = in_doubt(&settings, &envelope);
+    let rules = Rules { schedule, in_doubt: &in_doubt };
     let (relieved, ours): (Vec<Ended>, Vec<Ended>) =
         std::mem::take(&mut job.ended).into_iter().partition(|ended| ended.dsn);
     let decide = |ended: Vec<Ended>| {
         let outcomes: Vec<(usize, Outcome)> =
             ended.into_iter().map(|ended| (ended.place, ended.outcome)).collect();
-        dispose(&lease.envelope, &lease.due, &outcomes, now, schedule, random)
+        dispose(&envelope, &lease.due, &outcomes, now, rules, random)
     };
     let mut disposition = decide(ours);
     if !relieved.is_empty() {
@@ -46,6 +53,29 @@ pub(super) async fn finish(room: &Room, job: &mut Job) {
         disposition.badmail.extend(more.badmail);
     }
     record(room, &settings, lease, disposition, Vec::new()).await;
+}
+
+/// Decides about recipients that our own death left in doubt, where they are not simply tried again;
+/// lets go of the lease if there are any.
+pub(super) async fn finish_doubts(room: &Room, settings: &Settings, job: &mut Job) {
+    let undecided = |lease: &Lease| lease.due.iter().any(|(_, status)| status.is_undecided());
+    let Some(lease) = job.lease.take_if(|lease| undecided(lease)) else { return };
+    let envelope = Arc::clone(&lease.envelope);
+    let in_doubt = in_doubt(settings, &envelope);
+    let rules = Rules { schedule: &settings.schedules.outbound, in_doubt: &in_doubt };
+    let disposition = settle_doubts(&envelope, &lease.due, room.clock.now(), rules);
+    if disposition.statuses.is_empty() {
+        job.lease = Some(lease);
+    } else {
+        record(room, settings, lease, disposition, Vec::new()).await;
+    }
+}
+
+fn in_doubt(settings: &Settings, envelope: &Envelope) -> impl Fn(usize) -> InDoubtPolicy {
+    |place| {
+        let recipient = envelope.recipients.get(place);
+        recipient.map_or(settings.in_doubt, |recipient| settings.in_doubt(&recipient.mailbox))
+    }
 }
 
 /// Records a disposition with what it causes. `quiet` are changes that are no news. Says whether
@@ -223,12 +253,7 @@ fn count_status(room: &Room, status: &RecipientStatus) {
             counters.recipients_dropped.add_one();
         }
         Phase::Delivered => counters.recipients_delivered.add_one(),
-        Phase::Waiting | Phase::InDoubt => {
-            if last.is_some_and(|last| last.result == AttemptResult::InDoubt) {
-                counters.recipients_in_doubt.add_one();
-            }
-            counters.recipients_deferred.add_one();
-        }
+        Phase::Waiting | Phase::InDoubt => counters.recipients_deferred.add_one(),
         Phase::Returned | Phase::Badmail
             if last.is_some_and(|last| last.stage == Stage::Expiry) =>
         {
@@ -266,7 +291,11 @@ fn log_status(
     let line = relay(line, last);
     let line = match status.phase {
         Phase::Waiting | Phase::InDoubt => {
-            line.word("try", status.attempts).word("next", status.next_attempt)
+            let line = line.word("try", status.attempts);
+            match status.next_attempt() {
+                Some(at) => line.word("next", at),
+                None => line,
+            }
         }
         _ => line.word("delay", Seconds(last.at.since(envelope.accepted_at))),
     };

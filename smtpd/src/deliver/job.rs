@@ -119,6 +119,13 @@ impl Job {
         self.envelope.recipients.get(place).expect("the store leases recipients of the envelope")
     }
 
+    /// The end of the message is about to leave for those who are under way.
+    pub(super) fn mark_sending(&mut self, host: &RemoteHost) {
+        if let Some(lease) = &mut self.lease {
+            lease.mark_sending(&self.sent, host);
+        }
+    }
+
     /// Takes the result of the transaction.
     pub(super) fn apply(&mut self, finished: Finished, at: Timestamp, host: &RemoteHost) {
         let dsn = finished.dsn;

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::{Domain, Mailbox};
+use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::Schedules;
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::table::{RouteName, Table};
@@ -59,6 +60,8 @@ pub struct Settings {
     pub table: Arc<Table>,
     /// When to try again, to tell of delay, to give up.
     pub schedules: Schedules,
+    /// What is done with recipients in doubt, unless their domain's entry in the table says.
+    pub in_doubt: InDoubtPolicy,
     /// Our name: in EHLO, in reports, and what makes an MX record name us.
     pub host: Domain,
     /// Further names of ours that MX records may carry.
@@ -100,6 +103,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What is done with this recipient if it is in doubt.
+    fn in_doubt(&self, recipient: &Mailbox) -> InDoubtPolicy {
+        let entry = recipient.domain().and_then(|domain| self.table.remote(domain));
+        entry.and_then(|entry| entry.in_doubt).unwrap_or(self.in_doubt)
+    }
+
     fn is_our_name(&self, name: &Domain) -> bool {
         *name == self.host || self.other_names.contains(name)
     }

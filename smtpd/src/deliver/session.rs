@@ -148,7 +148,7 @@ impl Connection {
             match self.client.poll() {
                 Some(Action::SendBody) => {
                     if let Some(&place) = running.front() {
-                        self.send_body(&jobs[place]).await;
+                        self.send_body(&mut jobs[place]).await;
                     }
                 }
                 Some(Action::Done(finished)) => {
@@ -201,7 +201,7 @@ impl Connection {
     }
 
     /// Streams the body; its end leaves only after all of it was read and proved whole.
-    async fn send_body(&mut self, job: &Job) {
+    async fn send_body(&mut self, job: &mut Job) {
         let Some(lease) = &job.lease else { return };
         let mut reader = lease.open();
         let mut left = job.size;
@@ -226,6 +226,7 @@ impl Connection {
             let now = self.room.clock.elapsed();
             left = left.saturating_sub(piece.len() as u64);
             if left == 0 || piece.is_empty() {
+                job.mark_sending(&self.host);
                 self.client.last_body(piece, now);
                 return;
             }

@@ -9,10 +9,12 @@ use std::time::Duration;
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
+use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Notify, Origin, Recipient, Via};
 use smtpd_core::queue::outcome::AttemptResult;
 use smtpd_core::queue::recipient::Phase;
 use smtpd_core::queue::retry::{Schedule, Schedules};
+use smtpd_core::route::domain::{Pattern, RemoteDomain, RemoteRoute};
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{self, DirectFirst, Table};
@@ -93,6 +95,7 @@ impl House {
                 outbound: Schedule { jitter_percent: 0, ..Schedule::outbound() },
                 local: Schedule { jitter_percent: 0, ..Schedule::local() },
             },
+            in_doubt: InDoubtPolicy::Retry,
             host: domain("relay.home.test"),
             other_names: Vec::new(),
             masquerade: None,
@@ -407,6 +410,39 @@ async fn connection_lost_after_the_end_leaves_the_recipient_in_doubt_until_it_is
     house.until_empty().await;
     assert_eq!(peer.mail().len(), 1);
     assert_eq!(house.counters.recipients_in_doubt.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_doubt_waits_for_an_operator_or_is_returned_where_that_is_wanted() {
+    let house = House::new(|settings| {
+        let ask = Pattern::parse("ask.test").unwrap();
+        let domain = RemoteDomain {
+            in_doubt: Some(InDoubtPolicy::Hold),
+            route: RemoteRoute::Mx,
+            ..RemoteDomain::plain(ask)
+        };
+        let of_table = settings.table.settings().clone();
+        let of_table = table::Settings { remote_domains: vec![domain], ..of_table };
+        settings.table = Arc::new(Table::new(of_table).unwrap());
+        settings.in_doubt = InDoubtPolicy::Return;
+    });
+    let asked = house.peer("ask.test", 10, "192.0.2.1", Script::with("END close").times(1));
+    let other = house.peer("x.test", 10, "192.0.2.2", Script::with("END close").times(1));
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    let held = house.accept("a@src.test", &["b@ask.test"]).await;
+    house.accept("a@src.test", &["c@x.test"]).await;
+    house.until("the report", async |_| sender.mail().len() == 1).await;
+    let report = sender.mail()[0].body.clone();
+    assert!(report.contains("It is not known whether your message has reached"), "{report}");
+    assert_eq!(other.sessions(), 1, "what was returned is not tried again");
+
+    house.clock.sleep(Duration::from_hours(24 * 6)).await;
+    let shown = house.queue.show(held).await.unwrap().unwrap();
+    assert!(shown.state.recipients[0].awaits_operator(), "it neither is tried nor expires");
+    assert_eq!((asked.sessions(), sender.mail().len()), (1, 1));
+    assert_eq!(house.queue.retry(&[held], house.clock.now()).await.unwrap(), [held]);
+    house.until_empty().await;
+    assert_eq!(asked.mail().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

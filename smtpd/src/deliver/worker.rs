@@ -8,7 +8,7 @@ use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
 use smtpd_core::route::table::NextHop;
 
 use super::attempt::{Report, attempt};
-use super::finish::finish;
+use super::finish::{finish, finish_doubts};
 use super::job::{Job, sender_outside};
 use super::lane::{Lane, Next};
 use super::room::Room;
@@ -119,6 +119,10 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     };
     let mut jobs: Vec<Job> = leases.into_iter().map(job).collect();
     turn_back_loops(room, &settings, &mut jobs).await;
+    for job in &mut jobs {
+        finish_doubts(room, &settings, job).await;
+    }
+    jobs.retain(|job| job.lease.is_some());
     if local {
         working.on_contact();
         local::deliver(room, &settings, &mut jobs).await;
@@ -185,7 +189,7 @@ async fn lease(room: &Arc<Room>, lane: &Arc<Lane>, size: usize) -> Vec<Lease> {
 }
 
 /// Mail that has gone round too often ends here.
-async fn turn_back_loops(room: &Room, settings: &Settings, jobs: &mut Vec<Job>) {
+async fn turn_back_loops(room: &Room, settings: &Settings, jobs: &mut [Job]) {
     for job in jobs.iter_mut().filter(|job| job.envelope.hops > settings.max_hops) {
         room.counters.hops_met.add_one();
         let hops = job.envelope.hops;
@@ -194,5 +198,4 @@ async fn turn_back_loops(room: &Room, settings: &Settings, jobs: &mut Vec<Job>) 
         job.end_all(&Outcome::local(room.clock.now(), Stage::Route, status, text));
         finish(room, job).await;
     }
-    jobs.retain(|job| job.lease.is_some());
 }

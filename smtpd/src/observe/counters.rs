@@ -13,7 +13,6 @@ macro_rules! counters {
 
         impl Counters {
             /// Every counter with its name, in the order of the table.
-            #[must_use]
             pub fn list(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name.value()),)*].into_iter()
             }
@@ -104,7 +103,7 @@ counters! {
     recipients_failed,
     /// Recipients whose time was up.
     recipients_expired,
-    /// Recipients whose connection died before the final reply.
+    /// Recipients whose connection, or this service, ended before the final reply.
     recipients_in_doubt,
     /// Reports written.
     reports,

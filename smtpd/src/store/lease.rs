@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
 use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::outcome::RemoteHost;
 use smtpd_core::queue::recipient::RecipientStatus;
 
 use super::body::BodyReader;
@@ -23,6 +24,8 @@ pub struct Lease {
     /// Octets of the body.
     pub size: u64,
     pub(super) holder: Holder,
+    /// Where it is marked that the end of the message is on its way.
+    pub(super) mark: Option<u32>,
 }
 
 /// Who takes the recipients back.
@@ -61,6 +64,14 @@ impl Lease {
     /// The places of the leased recipients.
     pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
         self.due.iter().map(|(place, _)| *place)
+    }
+
+    /// Notes, for whoever starts after our death, that the end of the message is about to leave for
+    /// these recipients. The note ends with the record of what became of them.
+    pub fn mark_sending(&mut self, places: &[usize], host: &RemoteHost) {
+        if let Holder::Log(log, _) = &self.holder {
+            self.mark = log.mark_sending(self.id, self.mark, places, host);
+        }
     }
 
     /// Makes the drop of this lease do nothing.

@@ -60,7 +60,7 @@ impl Message {
     pub fn next_attempt_at(&self) -> Option<Timestamp> {
         match self.state.hold {
             Some(_) => None,
-            None => self.waiting().map(|(_, status)| status.next_attempt).min(),
+            None => self.waiting().filter_map(|(_, status)| status.next_attempt()).min(),
         }
     }
 

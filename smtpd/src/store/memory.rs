@@ -78,9 +78,15 @@ impl Stored {
         let Some(due) = self.due(place) else { return false };
         match pick {
             Pick::Due(now) => due <= now,
-            Pick::Aged(before) => self.envelope.accepted_at < before,
+            Pick::Aged(before) => {
+                self.envelope.accepted_at < before
+                    && !self.state.recipients[place].awaits_operator()
+            }
             Pick::Untold(before) => {
-                self.envelope.accepted_at < before && !self.state.recipients[place].delay_told
+                let status = &self.state.recipients[place];
+                self.envelope.accepted_at < before
+                    && !status.delay_told
+                    && !status.awaits_operator()
             }
         }
     }
@@ -253,6 +259,7 @@ impl Memory {
                     due,
                     size: stored.body.len() as u64,
                     holder: Holder::Memory(Arc::clone(self)),
+                    mark: None,
                 });
             }
         }

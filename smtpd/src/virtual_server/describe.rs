@@ -133,7 +133,7 @@ fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::D
     let (kind, relay, helo_only, route) = match &entry.kind {
         DomainKind::Default(_) => (control::DomainKind::Default, None, false, "Drop".to_owned()),
         DomainKind::Alias => (control::DomainKind::Alias, None, false, "Drop".to_owned()),
-        DomainKind::Remote { relay, helo_only, route } => {
+        DomainKind::Remote { relay, helo_only, route, .. } => {
             let route = match route {
                 DomainRoute::Mx => "mx".to_owned(),
                 DomainRoute::Hosts(hosts) => {

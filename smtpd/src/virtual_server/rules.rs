@@ -14,6 +14,7 @@ use smtpd_core::policy::access::{Entry, List, Mode};
 use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::limit::ConnectionLimits;
 use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
 use smtpd_core::route::domain::{Pattern, RemoteDomain, RemoteRoute};
 use smtpd_core::route::smart_host::SmartHost;
@@ -58,7 +59,7 @@ pub(super) fn default_domain(config: &ServerConfig) -> Option<&Domain> {
 }
 
 fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
-    let DomainKind::Remote { relay, helo_only, route } = &entry.kind else { return None };
+    let DomainKind::Remote { relay, helo_only, route, in_doubt } = &entry.kind else { return None };
     Some(RemoteDomain {
         pattern: match &entry.name {
             DomainName::Exact(domain) => Pattern::Exact(domain.clone()),
@@ -70,7 +71,17 @@ fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
             DomainRoute::Mx => RemoteRoute::Mx,
             DomainRoute::Hosts(hosts) => RemoteRoute::Hosts(smart_hosts(hosts)),
         },
+        in_doubt: in_doubt.map(self::in_doubt),
     })
+}
+
+/// What is done with recipients that may or may not have a message.
+pub(super) const fn in_doubt(written: delivery::InDoubt) -> InDoubtPolicy {
+    match written {
+        delivery::InDoubt::Retry => InDoubtPolicy::Retry,
+        delivery::InDoubt::Hold => InDoubtPolicy::Hold,
+        delivery::InDoubt::Return => InDoubtPolicy::Return,
+    }
 }
 
 fn smart_hosts(hosts: &[HostPort]) -> Vec<SmartHost> {

@@ -118,6 +118,7 @@ pub(super) fn deliver(
     deliver::Settings {
         table: Arc::clone(table),
         schedules: rules::schedules(config),
+        in_doubt: rules::in_doubt(delivery.outbound.in_doubt),
         host: host(config, shared).clone(),
         other_names: vec![shared.hostname.clone()],
         masquerade: delivery.masquerade_domain.clone(),

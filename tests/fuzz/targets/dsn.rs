@@ -148,6 +148,7 @@ fn build(case: &Case<'_>, now: Timestamp) -> Option<(Recipient, RecipientStatus)
         attempts: case.attempts.into(),
         next_attempt: now,
         delay_told: false,
+        doubted: case.attempts % 3 == 1,
         last: (!case.silent).then_some(outcome),
     };
     Some((recipient, status))

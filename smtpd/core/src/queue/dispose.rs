@@ -17,21 +17,26 @@ use super::outcome::{AttemptResult, Outcome, Stage};
 use super::recipient::{Phase, RecipientStatus};
 use super::retry::{Schedule, notify};
 
-/// What is done with a recipient whose connection died between the end of the body and the reply.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What is done with a recipient whose connection, or our own process, died between the end of the
+/// body and the reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum InDoubtPolicy {
-    /// It is tried again; it may then get the message twice.
+    /// It is tried again by the schedule; it may then get the message twice.
     #[default]
     Retry,
+    /// It waits until an operator wants it tried, removed or returned.
+    Hold,
+    /// It is given up, and the report says that it is not known whether it has the message.
+    Return,
 }
 
-impl InDoubtPolicy {
-    /// Where such a recipient stands from then on.
-    const fn phase(self) -> Phase {
-        match self {
-            Self::Retry => Phase::InDoubt,
-        }
-    }
+/// How mail is treated: its times, and what is done with each recipient, by place, if it is in doubt.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// The times.
+    pub schedule: &'a Schedule,
+    /// Asked for recipients in doubt only.
+    pub in_doubt: &'a (dyn Fn(usize) -> InDoubtPolicy + Sync),
 }
 
 /// What becomes of the recipients asked about. All numbers are places in the envelope's list.
@@ -132,10 +137,10 @@ pub fn dispose(
     before: &[(usize, RecipientStatus)],
     outcomes: &[(usize, Outcome)],
     now: Timestamp,
-    schedule: &Schedule,
+    rules: Rules<'_>,
     random: u64,
 ) -> Disposition {
-    let case = Case { envelope, now, schedule };
+    let case = Case { envelope, now, schedule: rules.schedule };
     let mut waiting = vec![None; envelope.recipients.len()];
     for (recipient, status) in before.iter().filter(|(_, status)| !status.phase.is_end()) {
         if let Some(place) = waiting.get_mut(*recipient) {
@@ -147,10 +152,62 @@ pub fn dispose(
         let Some(status) = waiting.get_mut(*recipient).and_then(Option::take) else { continue };
         let mut status = status.clone();
         status.attempts = status.attempts.saturating_add(1);
+        status.doubted |= status.phase == Phase::InDoubt;
         status.last = Some(outcome.clone());
-        after_attempt(&case, &mut disposition, *recipient, status, outcome.result, random);
+        if outcome.result == AttemptResult::InDoubt {
+            let policy = (rules.in_doubt)(*recipient);
+            after_doubt(&case, &mut disposition, *recipient, status, policy, random);
+        } else {
+            after_attempt(&case, &mut disposition, *recipient, status, outcome.result, random);
+        }
     }
     disposition
+}
+
+/// Decides about recipients that our own death left in doubt: the store knows that they are, but
+/// not what the configuration wants done. Those to be tried again are not in the answer.
+#[must_use]
+pub fn settle_doubts(
+    envelope: &Envelope,
+    before: &[(usize, RecipientStatus)],
+    now: Timestamp,
+    rules: Rules<'_>,
+) -> Disposition {
+    let case = Case { envelope, now, schedule: rules.schedule };
+    let mut disposition = Disposition::default();
+    for (recipient, status) in before.iter().filter(|(_, status)| status.is_undecided()) {
+        let policy = (rules.in_doubt)(*recipient);
+        if policy != InDoubtPolicy::Retry {
+            after_doubt(&case, &mut disposition, *recipient, status.clone(), policy, 0);
+        }
+    }
+    disposition
+}
+
+fn after_doubt(
+    case: &Case<'_>,
+    disposition: &mut Disposition,
+    recipient: usize,
+    mut status: RecipientStatus,
+    policy: InDoubtPolicy,
+    random: u64,
+) {
+    status.doubted = true;
+    match policy {
+        InDoubtPolicy::Retry => {
+            // Once in doubt, always in doubt: a later failure to connect does not tell whether
+            // the first try arrived.
+            status.phase = Phase::InDoubt;
+            let result = AttemptResult::InDoubt;
+            after_attempt(case, disposition, recipient, status, result, random);
+        }
+        InDoubtPolicy::Hold => {
+            status.phase = Phase::InDoubt;
+            status.next_attempt = RecipientStatus::AT_OPERATORS_WORD;
+            disposition.wait(case, recipient, status);
+        }
+        InDoubtPolicy::Return => disposition.fail(case.envelope, recipient, status),
+    }
 }
 
 fn after_attempt(
@@ -175,11 +232,6 @@ fn after_attempt(
             disposition.fail(case.envelope, recipient, status);
         }
         AttemptResult::Deferred | AttemptResult::InDoubt => {
-            // Once in doubt, always in doubt: a later failure to connect does not tell whether
-            // the first try arrived.
-            if result == AttemptResult::InDoubt {
-                status.phase = InDoubtPolicy::default().phase();
-            }
             status.next_attempt = case.schedule.next_attempt(status.attempts, case.now, random);
             disposition.wait(case, recipient, status);
         }
@@ -211,6 +263,7 @@ pub fn expire(
         }
         let is_due = |at: Timestamp| at <= now;
         let mut status = status.clone();
+        status.doubted |= status.phase == Phase::InDoubt;
         if case.is_expired() {
             status.last = Some(expired(latest(status.last.as_ref(), lane), now));
             disposition.fail(envelope, *recipient, status);
@@ -278,6 +331,10 @@ mod tests {
         }
     }
 
+    fn rules(schedule: &Schedule) -> Rules<'_> {
+        Rules { schedule, in_doubt: &|_| InDoubtPolicy::Retry }
+    }
+
     fn fresh(envelope: &Envelope) -> Vec<(usize, RecipientStatus)> {
         MessageState::fresh(envelope).recipients.into_iter().enumerate().collect()
     }
@@ -292,7 +349,7 @@ mod tests {
         let envelope = envelope(sender, &[notify]);
         let now = START.after(age);
         let (before, outcomes) = (fresh(&envelope), [(0, outcome(result, now))]);
-        let d = dispose(&envelope, &before, &outcomes, now, &Schedule::outbound(), 0);
+        let d = dispose(&envelope, &before, &outcomes, now, rules(&Schedule::outbound()), 0);
         assert_eq!(d.statuses.len(), 1);
         let listed = |list: &Vec<usize>| !list.is_empty();
         (
@@ -349,7 +406,7 @@ mod tests {
         let mut now = START;
         for minutes in [1, 5, 15, 30, 60, 240, 240] {
             let outcomes = [(0, outcome(AttemptResult::Deferred, now))];
-            let d = dispose(&envelope, &before, &outcomes, now, &Schedule::outbound(), 0);
+            let d = dispose(&envelope, &before, &outcomes, now, rules(&Schedule::outbound()), 0);
             let status = d.status(0).unwrap().clone();
             assert_eq!(status.next_attempt.since(now), Span::minutes(minutes));
             assert_eq!(status.last.as_ref(), Some(&outcomes[0].1));
@@ -369,10 +426,39 @@ mod tests {
             (AttemptResult::Delivered, Phase::Delivered),
         ] {
             let outcomes = [(0, outcome(result, START))];
-            before =
-                dispose(&envelope, &before, &outcomes, START, &Schedule::outbound(), 0).statuses;
+            before = dispose(&envelope, &before, &outcomes, START, rules(&Schedule::outbound()), 0)
+                .statuses;
             assert_eq!(before[0].1.phase, phase);
         }
+    }
+
+    #[test]
+    fn in_doubt_is_held_or_returned_where_that_is_wanted() {
+        let envelope = envelope("a@b.example", &[None, None, None]);
+        let policies = [InDoubtPolicy::Retry, InDoubtPolicy::Hold, InDoubtPolicy::Return];
+        let schedule = Schedule::outbound();
+        let wanted = Rules { schedule: &schedule, in_doubt: &|place| policies[place] };
+        let doubt = [0, 1, 2].map(|place| (place, outcome(AttemptResult::InDoubt, START)));
+        let live = dispose(&envelope, &fresh(&envelope), &doubt, START, wanted, 0);
+        assert_eq!(live.failed, [2]);
+        let phases: Vec<Phase> = live.statuses.iter().map(|(_, status)| status.phase).collect();
+        assert_eq!(phases, [Phase::InDoubt, Phase::InDoubt, Phase::Returned]);
+        let held: Vec<bool> =
+            live.statuses.iter().map(|(_, status)| status.awaits_operator()).collect();
+        assert_eq!(held, [false, true, false]);
+        assert!(live.statuses.iter().all(|(_, status)| status.doubted && status.attempts == 1));
+
+        // The same, where the store found out at its start.
+        let mut found = fresh(&envelope);
+        for (place, status) in &mut found {
+            status.phase = Phase::InDoubt;
+            status.attempts = 1;
+            status.last = Some(doubt[*place].1.clone());
+        }
+        let settled = settle_doubts(&envelope, &found, START, wanted);
+        assert_eq!(settled.statuses, live.statuses[1..]);
+        let again = settle_doubts(&envelope, &settled.statuses, START, wanted);
+        assert_eq!(again, Disposition::default(), "what an operator wants tried is tried");
     }
 
     #[test]
@@ -429,7 +515,14 @@ mod tests {
             (0, outcome(AttemptResult::Delivered, START)),
             (1, outcome(AttemptResult::Failed, START)),
         ];
-        let d = dispose(&envelope, &fresh(&envelope), &outcomes, START, &Schedule::outbound(), 0);
+        let d = dispose(
+            &envelope,
+            &fresh(&envelope),
+            &outcomes,
+            START,
+            rules(&Schedule::outbound()),
+            0,
+        );
         assert_eq!(d.succeeded, [0]);
         let d = d.leaving_success_to_next_hop();
         assert_eq!((d.succeeded.len(), d.failed.clone(), d.statuses.len()), (0, vec![1], 2));
@@ -440,7 +533,8 @@ mod tests {
         let envelope = envelope("a@b.example", &[None]);
         let now = Timestamp::from_millis(1);
         let outcomes = [(0, outcome(AttemptResult::Deferred, now))];
-        let d = dispose(&envelope, &fresh(&envelope), &outcomes, now, &Schedule::outbound(), 0);
+        let d =
+            dispose(&envelope, &fresh(&envelope), &outcomes, now, rules(&Schedule::outbound()), 0);
         let status = d.status(0).unwrap();
         assert_eq!(
             (status.phase, status.next_attempt.since(now)),
@@ -483,7 +577,7 @@ mod tests {
                 let d = if aged {
                     expire(&envelope, &before, outcomes.first().map(|(_, o)| o), now, &schedule)
                 } else {
-                    dispose(&envelope, &before, &outcomes, now, &schedule, random)
+                    dispose(&envelope, &before, &outcomes, now, rules(&schedule), random)
                 };
                 let mut told = d.failed.clone();
                 told.extend(&d.badmail);

@@ -51,9 +51,37 @@ pub struct RecipientStatus {
     /// Whether the sender was told of the delay.
     #[serde(rename = "d", default)]
     pub delay_told: bool,
+    /// Whether an attempt left it in doubt, and what to do about that was decided: it may have the
+    /// message, whatever came after.
+    #[serde(rename = "q", default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubted: bool,
     /// The last attempt's outcome.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Outcome>,
+}
+
+impl RecipientStatus {
+    /// The next attempt of a recipient in doubt that waits for an operator's word: the year 9999,
+    /// which no schedule reaches and every clock can write.
+    pub const AT_OPERATORS_WORD: Timestamp = Timestamp::from_millis(253_370_764_800_000);
+
+    /// When it is tried next; not at all after its end, or before an operator's word.
+    #[must_use]
+    pub fn next_attempt(&self) -> Option<Timestamp> {
+        (!self.phase.is_end() && !self.awaits_operator()).then_some(self.next_attempt)
+    }
+
+    /// Whether it is tried again only when an operator says so.
+    #[must_use]
+    pub fn awaits_operator(&self) -> bool {
+        self.phase == Phase::InDoubt && self.next_attempt >= Self::AT_OPERATORS_WORD
+    }
+
+    /// Whether our own death left it in doubt, and nobody has decided about that yet.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        self.phase == Phase::InDoubt && !self.doubted
+    }
 }
 
 /// The part of a message that changes: one status for each recipient of its envelope, in order.
@@ -76,6 +104,7 @@ impl MessageState {
             attempts: 0,
             next_attempt: envelope.accepted_at,
             delay_told: false,
+            doubted: false,
             last: None,
         };
         Self { recipients: vec![status; envelope.recipients.len()], hold: None }
@@ -134,6 +163,7 @@ mod tests {
             attempts: 1,
             next_attempt: at,
             delay_told: false,
+            doubted: false,
             last: Some(Outcome::local(at, Stage::Rcpt, EnhancedCode::transient(2, 0), text)),
         });
         MessageState { recipients: recipients.collect(), hold: None }

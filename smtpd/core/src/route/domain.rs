@@ -12,6 +12,7 @@ use mailroot_common::address::{AddressError, Domain};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::smart_host::SmartHost;
+use crate::queue::dispose::InDoubtPolicy;
 
 /// Why a text is not the name of a remote domain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,13 +118,16 @@ pub struct RemoteDomain {
     pub helo_only: bool,
     /// Which way its mail travels.
     pub route: RemoteRoute,
+    /// What is done with recipients in doubt, if not what the virtual server does.
+    pub in_doubt: Option<InDoubtPolicy>,
 }
 
 impl RemoteDomain {
     /// An entry that changes nothing yet: no relaying, extensions used, the usual way.
     #[must_use]
     pub fn plain(pattern: Pattern) -> Self {
-        Self { pattern, relay: false, helo_only: false, route: RemoteRoute::Inherit }
+        let route = RemoteRoute::Inherit;
+        Self { pattern, relay: false, helo_only: false, route, in_doubt: None }
     }
 }
 

@@ -10,6 +10,7 @@ use super::commit::{Copied, NewBody, NewMessage, Task};
 use super::committer::Record;
 use super::index::{Index, Place, plan};
 use super::record::Kind;
+use super::sending::Mark;
 
 impl Index {
     /// Does what a task whose records are durable means.
@@ -43,6 +44,11 @@ impl Index {
                     self.actives.unpin(id);
                 }
             }
+            Task::Doubt(mark) => {
+                records.for_each(|(record, place)| self.change_state(mark.id, record, place));
+                self.relink_active(mark.id);
+                self.end_doubt(&mark);
+            }
             Task::Copy(copied) => {
                 for (record, to) in records {
                     let Record::Copied(place) = record else { continue };
@@ -57,6 +63,12 @@ impl Index {
                 }
             }
         }
+    }
+
+    /// A mark found at the start is dealt with.
+    pub(super) fn end_doubt(&mut self, mark: &Mark) {
+        self.doubts -= 1;
+        self.actives.unpin(mark.id);
     }
 
     fn accept(&mut self, message: NewMessage, place: Place) {

@@ -18,6 +18,7 @@ use super::super::{Body, Change, Changes, CommitError, Draft};
 use super::LargeFile;
 use super::index::{Place, Plan, plan};
 use super::record::{Kind, frame_len};
+use super::sending::Mark;
 
 /// How long an outcome that nobody waits for may stay in memory only.
 const RIDE_MAX: Duration = Duration::from_millis(50);
@@ -99,8 +100,17 @@ pub(super) struct Copied {
 pub(super) enum Task {
     /// A new message.
     Accept(NewMessage),
-    /// What became of leased recipients, and the reports that causes.
-    Settle { id: QueueId, places: Vec<usize>, changes: Changes, reports: Vec<NewMessage> },
+    /// What became of leased recipients, and the reports that causes; `mark` is the slot of the mark
+    /// that ends with it.
+    Settle {
+        id: QueueId,
+        places: Vec<usize>,
+        changes: Changes,
+        reports: Vec<NewMessage>,
+        mark: Option<u32>,
+    },
+    /// A mark found at the start; its message is open, pinned for this.
+    Doubt(Mark),
     /// An operator's wish. The message is open, unless the wish is to remove it. `pinned` if it is
     /// kept open only until this is done.
     Change { id: QueueId, change: Change, pinned: bool },
@@ -124,7 +134,7 @@ impl Submission {
                 STATE_COST * (places.len() as u64 + 1)
                     + reports.iter().map(NewMessage::cost).sum::<u64>()
             }
-            Task::Change { .. } => STATE_COST,
+            Task::Change { .. } | Task::Doubt(_) => STATE_COST,
             Task::Copy(records) => records.iter().map(|record| record.from.len()).sum(),
         }
     }

@@ -23,6 +23,7 @@ use super::index::{Index, Place};
 use super::record::{Batch, IN_FILE, Kind, Label, Part};
 use super::segment::{FIRST, SegmentFile, SegmentHeader};
 use super::segments::Use;
+use super::sending::{Ends, Mark};
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +163,13 @@ impl Log {
                         }
                         (0..reports.len()).for_each(|report| mean(Record::Message(report)));
                     }
+                }
+                Task::Doubt(mark) => {
+                    let now = self.clock.now();
+                    let found = next_state(known, &mut staged, mark.id, |state| {
+                        mark.doubt(state, now);
+                    });
+                    found.into_iter().for_each(mean);
                 }
                 Task::Change { id, change, .. } => {
                     let found = match change {
@@ -325,19 +333,23 @@ impl Log {
     /// Changes the index as a durable batch says, and answers.
     fn apply(&self, submissions: Vec<Submission>, meant: Vec<Meant>, segment: u32, base: u64) {
         let mut answers = Vec::with_capacity(submissions.len());
+        let mut ends = Ends::default();
         let mut meant = meant.into_iter().peekable();
         let mut index = self.index();
         for (number, Submission { task, answer }) in submissions.into_iter().enumerate() {
             let mine = std::iter::from_fn(|| meant.next_if(|meant| meant.submission == number));
             let places =
                 mine.map(|meant| (meant.record, Place::new(segment, base + meant.at, meant.len)));
+            ends.note(&task);
             index.apply(task, places);
             answers.extend(answer);
         }
         let unlinks = !index.unlinks.is_empty();
+        ends.keep_gone(|id| !index.contains(id));
         drop(index);
+        self.end_marks(&ends);
         self.work.notify_one();
-        if unlinks {
+        if unlinks || ends.has_doubts() {
             self.wake_keeper();
         }
         for answer in answers {
@@ -352,12 +364,13 @@ impl Log {
         let mut again = Vec::new();
         for submission in submissions {
             match &submission.task {
-                Task::Settle { .. } if !lasting => again.push(submission),
+                Task::Settle { .. } | Task::Doubt(_) if !lasting => again.push(submission),
                 Task::Settle { id, places, .. } => {
                     self.give_back(*id, places.iter().copied());
                     submission.answer(Err(error.clone()));
                 }
                 Task::Change { id, pinned: true, .. } => self.index().actives.unpin(*id),
+                Task::Doubt(mark) => self.index().end_doubt(mark),
                 _ => submission.answer(Err(error.clone())),
             }
         }
@@ -385,13 +398,17 @@ fn encode(batch: &mut Batch, submissions: &[Submission], meant: &mut Meant) {
         (Record::Message(report), Task::Settle { reports, .. }) => {
             push_message(batch, &reports[*report])
         }
-        (Record::State(state, version), Task::Settle { id, .. } | Task::Change { id, .. }) => {
+        (
+            Record::State(state, version),
+            Task::Settle { id, .. } | Task::Change { id, .. } | Task::Doubt(Mark { id, .. }),
+        ) => {
             let meta = serde_json::to_vec(state).expect("a state has a form in JSON");
             batch.push(label(Kind::State, *id, *version), Part::new(&meta), Part::EMPTY)
         }
-        (Record::Removed(version), Task::Settle { id, .. } | Task::Change { id, .. }) => {
-            batch.push(label(Kind::Removed, *id, *version), Part::EMPTY, Part::EMPTY)
-        }
+        (
+            Record::Removed(version),
+            Task::Settle { id, .. } | Task::Change { id, .. } | Task::Doubt(Mark { id, .. }),
+        ) => batch.push(label(Kind::Removed, *id, *version), Part::EMPTY, Part::EMPTY),
         (Record::Copied(place), Task::Copy(records)) => {
             let Copied { id, kind, flags, version, size, meta, body, .. } = &records[*place];
             let (id, kind, flags) = (*id, *kind, *flags);

@@ -172,6 +172,8 @@ pub(super) struct Index {
     pub(super) octets: u64,
     pub(super) held: u64,
     pub(super) damaged: u64,
+    /// Marks found at the start that are not dealt with yet.
+    pub(super) doubts: u32,
     /// False until everything stored before the start was read.
     pub(super) recovered: bool,
     pub(super) highest: QueueId,
@@ -195,6 +197,7 @@ impl Index {
             octets: 0,
             held: 0,
             damaged: 0,
+            doubts: 0,
             recovered: false,
             highest: QueueId::from_u64(0),
         }

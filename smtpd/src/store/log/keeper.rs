@@ -20,6 +20,7 @@ use super::read::Location;
 use super::recover::Recovery;
 use super::segment::{SegmentFile, SegmentHeader};
 use super::segments::Use;
+use super::sending::Mark;
 use crate::observe::Level;
 
 /// Spare segments wanted: one for the next batches, one in reserve. While a segment fills, one that
@@ -54,8 +55,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(old_large: u64) -> Self {
-        let recovery = Some(Recovery::default());
+    pub(super) fn new(old_large: u64, marks: Vec<Mark>) -> Self {
+        let recovery = Some(Recovery::new(marks));
         Self { recovery, compaction: Compaction::default(), old_large, looked: None }
     }
 }
@@ -73,7 +74,8 @@ impl Log {
             if !self.recover_step(&mut recovery, keeper.old_large) {
                 keeper.recovery = Some(recovery);
             }
-            return Kept::Done;
+            let waits = self.index().doubts > 0;
+            return if waits { Kept::Idle } else { Kept::Done };
         }
         self.unlink_bodies();
         if self.sort_some() {

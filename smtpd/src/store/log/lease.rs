@@ -4,10 +4,13 @@
 //! recipient; recipients of one message on different routes are leased and settled apart, and each
 //! settlement is applied to the state as it then is.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
+use smtpd_core::queue::outcome::RemoteHost;
 use smtpd_core::route::table::RouteName;
 use tokio::task::spawn_blocking;
 
@@ -129,8 +132,14 @@ impl Log {
             let free = !held && !status.phase.is_end() && !active.leased[place];
             let picked = match pick {
                 Pick::Due(now) => wanted.unwrap_or(status.next_attempt) <= now,
-                Pick::Aged(before) => active.envelope.accepted_at < before,
-                Pick::Untold(before) => active.envelope.accepted_at < before && !status.delay_told,
+                Pick::Aged(before) => {
+                    active.envelope.accepted_at < before && !status.awaits_operator()
+                }
+                Pick::Untold(before) => {
+                    active.envelope.accepted_at < before
+                        && !status.delay_told
+                        && !status.awaits_operator()
+                }
             };
             let to = &active.envelope.recipients[place].mailbox;
             if free && picked && table.route_name(to) == *route {
@@ -146,7 +155,8 @@ impl Log {
             index.actives.close_if_idle(id);
             return None;
         }
-        Some(Lease { id, envelope, due, size, holder: Holder::Log(Arc::clone(self), body) })
+        let holder = Holder::Log(Arc::clone(self), body);
+        Some(Lease { id, envelope, due, size, holder, mark: None })
     }
 
     pub(in super::super) fn give_back(&self, id: QueueId, places: impl Iterator<Item = usize>) {
@@ -174,14 +184,42 @@ impl Log {
         }
         lease.disarm();
         let places = lease.places().collect();
-        let task = Task::Settle { id: lease.id, places, changes, reports: prepared };
+        let (id, mark) = (lease.id, lease.mark);
+        let task = Task::Settle { id, places, changes, reports: prepared, mark };
         let answer = self.gather.submit(task)?;
         answer.await.unwrap_or(Err(CommitError::Closed))
     }
 
     pub(in super::super) fn settle_later(&self, lease: &Lease, changes: Changes) {
         let places = lease.places().collect();
-        self.gather.ride(Task::Settle { id: lease.id, places, changes, reports: Vec::new() });
+        let (id, mark) = (lease.id, lease.mark);
+        self.gather.ride(Task::Settle { id, places, changes, reports: Vec::new(), mark });
+    }
+
+    /// Marks that the end of a message is about to leave; returns the slot of the mark. Without one
+    /// the mail goes out all the same: what is lost is only the knowledge that it may have.
+    pub(in super::super) fn mark_sending(
+        &self,
+        id: QueueId,
+        mark: Option<u32>,
+        places: &[usize],
+        host: &RemoteHost,
+    ) -> Option<u32> {
+        match self.sending.mark(id, mark, places, host) {
+            Ok(slot) => Some(slot),
+            Err(error) => {
+                self.report_unmarked(&error);
+                mark
+            }
+        }
+    }
+
+    pub(super) fn report_unmarked(&self, error: &io::Error) {
+        // Once per trouble, not once per message.
+        if !self.in_trouble.swap(true, Ordering::Relaxed) {
+            let line = self.journal.line(Level::Error, "sending_not_marked");
+            line.word("queue", self.settings.directory.display()).word("error", error).send();
+        }
     }
 }
 

@@ -47,7 +47,9 @@ fn settle(
     let (id, places) = (lease.id, lease.places().collect());
     let changes = lease.due.iter().map(|(place, _)| (*place, status.clone())).collect();
     lease.disarm();
-    log.gather.submit(Task::Settle { id, places, changes, reports: Vec::new() }).unwrap()
+    log.gather
+        .submit(Task::Settle { id, places, changes, reports: Vec::new(), mark: None })
+        .unwrap()
 }
 
 /// A deferral with a host's words of this many octets.
@@ -59,6 +61,7 @@ fn refused_at_length(octets: usize, until: Timestamp) -> RecipientStatus {
         attempts: 1,
         next_attempt: until,
         delay_told: false,
+        doubted: false,
         last: Some(last),
     }
 }

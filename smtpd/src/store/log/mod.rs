@@ -31,6 +31,7 @@ mod routes;
 mod scan;
 mod segment;
 mod segments;
+mod sending;
 #[cfg(test)]
 mod simulation;
 
@@ -51,6 +52,7 @@ use self::commit::{Gather, NewMessage, Task};
 use self::committer::{Committer, Progress};
 use self::index::Index;
 use self::keeper::{Keeper, Kept};
+use self::sending::Sending;
 use super::guard::AbortOnUnwind;
 use super::{Body, CommitError, Counts, Draft};
 use crate::clock::Clock;
@@ -97,6 +99,7 @@ pub struct Log {
     committer: Mutex<Committer>,
     index: Mutex<Index>,
     keeper: Mutex<Keeper>,
+    sending: Sending,
     recovered: watch::Sender<bool>,
     /// The number of the next header, the upper half of its generation.
     uses: AtomicU64,

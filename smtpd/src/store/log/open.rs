@@ -17,6 +17,7 @@ use super::keeper::Keeper;
 use super::scan::{Tail, Window, find_tail};
 use super::segment::{Found, SegmentFile, SegmentHeader};
 use super::segments::Use;
+use super::sending::Sending;
 use super::{Log, Settings, large};
 use crate::clock::Clock;
 use crate::disk::{Disk, File, Open};
@@ -149,9 +150,11 @@ impl Log {
         let uses = (generation >> 32) + 1;
         let first_large = large::first_number(uses, large_highest);
         let free = disk.space(&settings.directory)?.free;
+        let (sending, marks) = Sending::open(&disk, &settings.directory)?;
         Ok(Self {
+            sending,
             large: AtomicU64::new(first_large),
-            keeper: Mutex::new(Keeper::new(first_large - 1)),
+            keeper: Mutex::new(Keeper::new(first_large - 1, marks)),
             settings,
             disk,
             journal,

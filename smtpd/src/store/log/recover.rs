@@ -13,6 +13,7 @@ use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::MessageState;
 
 use super::Log;
+use super::commit::Task;
 use super::index::{Index, Place, Plan, plan};
 use super::large;
 use super::read::Location;
@@ -20,6 +21,7 @@ use super::record::{HEADER, IN_FILE, Kind};
 use super::scan::{Sound, Step, Walk, Window};
 use super::segment::SegmentFile;
 use super::segments::Use;
+use super::sending::Mark;
 use crate::observe::Level;
 
 /// Records applied to the index at once.
@@ -35,6 +37,14 @@ pub(super) struct Recovery {
     /// Messages whose links need envelope and state together.
     unlinked: HashSet<QueueId, foldhash::fast::RandomState>,
     messages: u64,
+    /// Marks of the process before us.
+    marks: Vec<Mark>,
+}
+
+impl Recovery {
+    pub(super) fn new(marks: Vec<Mark>) -> Self {
+        Self { marks, ..Self::default() }
+    }
 }
 
 /// What a record found says.
@@ -65,6 +75,9 @@ impl Log {
             oldest.map(|segment| (Arc::clone(&segment.file), segment.generation, segment.end))
         };
         let Some((file, generation, end)) = next else {
+            if !self.doubt(&mut recovery.marks) {
+                return false;
+            }
             self.finish_recovery(recovery, old_large);
             return true;
         };
@@ -142,6 +155,28 @@ impl Log {
                 Some(Found::Message { size: header.size, plans, large })
             }
         })
+    }
+
+    /// Puts in doubt what the process before us was sending when it ended; says whether all of that
+    /// is recorded. Nothing old is due before.
+    fn doubt(&self, marks: &mut Vec<Mark>) -> bool {
+        for mark in std::mem::take(marks) {
+            if !self.pin_one(mark.id) {
+                // Its message is gone: it had been delivered, and that was recorded.
+                self.sending.forget(mark.id);
+                continue;
+            }
+            let line = self.journal.line(Level::Warn, "in_doubt").word("id", mark.id);
+            let line = match &mark.host {
+                Some(host) => line.word("relay", host),
+                None => line,
+            };
+            line.send();
+            self.counters.recipients_in_doubt.add(mark.count());
+            self.index().doubts += 1;
+            self.gather.ride(Task::Doubt(mark));
+        }
+        self.index().doubts == 0
     }
 
     fn finish_recovery(&self, recovery: &mut Recovery, old_large: u64) {

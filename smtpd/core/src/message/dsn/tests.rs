@@ -58,6 +58,7 @@ fn after(outcome: Outcome) -> RecipientStatus {
         attempts: 1,
         next_attempt: NOW,
         delay_told: false,
+        doubted: outcome.result == AttemptResult::InDoubt,
         last: Some(outcome),
     }
 }
@@ -266,6 +267,25 @@ fn delay_says_until_when_and_success_says_who_has_it() {
     assert_eq!(actions, ["Action: relayed", "Action: delivered"]);
     assert!(words.contains("250 2.0.0 queued as 7"), "{words}");
     assert!(words.contains("Subject:"), "{words}");
+}
+
+#[test]
+fn a_report_says_when_it_is_not_known_whether_the_message_arrived() {
+    let envelope = message("ada@here.example", &["bob@there.example", "cy@there.example"]);
+    let lost = "the host closed the connection";
+    let lost = Outcome::local(NOW, Stage::End, EnhancedCode::transient(4, 2), lost);
+    let doubt = Outcome { result: AttemptResult::InDoubt, ..lost };
+    let alone = failure(&envelope, &[(0, doubt.clone())]);
+    let [words, fields, _] = parts(&alone.octets);
+    assert!(words.contains("It is not known whether your message has reached"), "{words}");
+    assert!(words.contains("may have the message all the same"), "{words}");
+    assert!(words.contains("the host closed the connection"), "{words}");
+    assert!(fields.contains("Action: failed\r\nStatus: 4.4.2\r\n"), "{fields}");
+
+    let mixed = failure(&envelope, &[(0, doubt), (1, said(550, "5.1.1", "no such user"))]);
+    let [words, ..] = parts(&mixed.octets);
+    assert!(words.contains("could not be delivered to these recipients"), "{words}");
+    assert_eq!(words.matches("may have the message all the same").count(), 1, "{words}");
 }
 
 #[test]

@@ -33,7 +33,11 @@ pub(super) fn write(report: &Report<'_>, cases: &[Case<'_>]) -> Part {
 
 fn opening(report: &Report<'_>, single: bool) -> String {
     let whom = if single { "this recipient" } else { "these recipients" };
+    let all_in_doubt = report.recipients.iter().all(|(_, status)| status.doubted);
     let news = match report.kind {
+        Kind::Failure if all_in_doubt => format!(
+            "It is not known whether your message has reached {whom}. It will not be tried again."
+        ),
         Kind::Failure => {
             format!("Your message could not be delivered to {whom}. It will not be tried again.")
         }
@@ -85,6 +89,13 @@ fn tell(text: &mut String, kind: Kind, case: &Case<'_>) -> std::fmt::Result {
             }
             None => write!(text, "        {}\r\n", line.trim_end())?,
         }
+    }
+    if case.status.doubted && kind != Kind::Success {
+        write!(
+            text,
+            "    The recipient may have the message all the same: all of it was sent, and then\r\n    \
+             the connection ended before the other side had answered.\r\n"
+        )?;
     }
     if kind == Kind::Failure {
         // What was said last is a better guide than that the time is up.
