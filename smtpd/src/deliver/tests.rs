@@ -1,6 +1,7 @@
 //! Delivery against made-up peers on a made-up network, in made-up time.
 
 mod peer;
+mod simulation;
 mod trouble;
 
 use std::sync::Arc;
@@ -61,6 +62,74 @@ fn table(smart_hosts: &[&str], direct_first: DirectFirst) -> Arc<Table> {
     )
 }
 
+fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelope {
+    let recipient = |text: &&str| Recipient::plain(Mailbox::parse(text).unwrap());
+    Envelope {
+        sender: ReversePath::parse(sender).unwrap(),
+        recipients: recipients.iter().map(recipient).collect(),
+        accepted_at,
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        hops: 1,
+        origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
+        message_id: None,
+        subject: None,
+    }
+}
+
+/// The usual settings, with Drop and Badmail in a folder.
+fn settings(
+    folder: &std::path::Path,
+    clock: &Clock,
+    log: &Log,
+    counters: &Arc<Counters>,
+    dns: &SimulatedDns,
+) -> Settings {
+    let drop = drop::Settings {
+        server: "test".into(),
+        directory: folder.join("Drop"),
+        format: drop::Format::Eml,
+        quota: None,
+        host: "home.test".into(),
+    };
+    let badmail = badmail::Settings {
+        server: "test".into(),
+        directory: folder.join("Badmail"),
+        keep: None,
+        max_size: None,
+    };
+    let badmail = Badmail::new(badmail, clock.clone(), log.clone(), Arc::clone(counters));
+    Settings {
+        table: table(&[], DirectFirst::Never),
+        schedules: Schedules {
+            outbound: Schedule { jitter_percent: 0, ..Schedule::outbound() },
+            local: Schedule { jitter_percent: 0, ..Schedule::local() },
+        },
+        in_doubt: InDoubtPolicy::Retry,
+        host: domain("relay.home.test"),
+        other_names: Vec::new(),
+        masquerade: None,
+        max_hops: 100,
+        resolver: Resolver::Simulated(dns.clone()),
+        family: Family::Any,
+        addresses: AddressRule::default(),
+        sources: Vec::new(),
+        port: 25,
+        connect_timeout: Duration::from_secs(30),
+        timeouts: Timeouts::default(),
+        connections_max: 100,
+        connections_per_route: 20,
+        messages_per_connection: 20,
+        reuse: Some(Duration::from_secs(30)),
+        drop: DropDirectory::new(drop, clock.clone(), log.clone()),
+        badmail,
+        ndr_copy_to: None,
+        ndr_full_message: false,
+    }
+}
+
 impl House {
     fn new(change: impl FnOnce(&mut Settings)) -> Self {
         Self::on(Net::Simulated(SimulatedNet::default()), change)
@@ -75,47 +144,7 @@ impl House {
         let (log, lines) = Log::captured(Format::Logfmt, Level::Info, clock.clone());
         let counters = Arc::new(Counters::default());
         let dns = SimulatedDns::default();
-        let drop = drop::Settings {
-            server: "test".into(),
-            directory: folder.path().join("Drop"),
-            format: drop::Format::Eml,
-            quota: None,
-            host: "home.test".into(),
-        };
-        let badmail = badmail::Settings {
-            server: "test".into(),
-            directory: folder.path().join("Badmail"),
-            keep: None,
-            max_size: None,
-        };
-        let badmail = Badmail::new(badmail, clock.clone(), log.clone(), Arc::clone(&counters));
-        let mut settings = Settings {
-            table: table(&[], DirectFirst::Never),
-            schedules: Schedules {
-                outbound: Schedule { jitter_percent: 0, ..Schedule::outbound() },
-                local: Schedule { jitter_percent: 0, ..Schedule::local() },
-            },
-            in_doubt: InDoubtPolicy::Retry,
-            host: domain("relay.home.test"),
-            other_names: Vec::new(),
-            masquerade: None,
-            max_hops: 100,
-            resolver: Resolver::Simulated(dns.clone()),
-            family: Family::Any,
-            addresses: AddressRule::default(),
-            sources: Vec::new(),
-            port: 25,
-            connect_timeout: Duration::from_secs(30),
-            timeouts: Timeouts::default(),
-            connections_max: 100,
-            connections_per_route: 20,
-            messages_per_connection: 20,
-            reuse: Some(Duration::from_secs(30)),
-            drop: DropDirectory::new(drop, clock.clone(), log.clone()),
-            badmail,
-            ndr_copy_to: None,
-            ndr_full_message: false,
-        };
+        let mut settings = settings(folder.path(), &clock, &log, &counters, &dns);
         change(&mut settings);
         let queue = Queue::in_memory(clock.clone(), Arc::clone(&settings.table));
         let parts = Parts {
@@ -149,7 +178,7 @@ impl House {
         recipients: &[&str],
         change: impl FnOnce(&mut Envelope),
     ) -> QueueId {
-        let mut envelope = self.envelope(sender, recipients);
+        let mut envelope = envelope(sender, recipients, self.clock.now());
         change(&mut envelope);
         let body = match envelope.body {
             BodyKind::SevenBit => "From: a@src.test\r\nSubject: hello\r\n\r\n.dot\r\n".as_bytes(),
@@ -157,29 +186,6 @@ impl House {
         };
         let draft = Draft { envelope, body: Body::Memory(body.to_vec()) };
         self.queue.accept(draft).await.unwrap()
-    }
-
-    fn envelope(&self, sender: &str, recipients: &[&str]) -> Envelope {
-        let recipient = |text: &&str| Recipient::plain(Mailbox::parse(text).unwrap());
-        Envelope {
-            sender: ReversePath::parse(sender).unwrap(),
-            recipients: recipients.iter().map(recipient).collect(),
-            accepted_at: self.clock.now(),
-            body: BodyKind::SevenBit,
-            smtputf8: false,
-            ret: None,
-            envid: None,
-            hops: 1,
-            origin: Origin {
-                via: Via::Smtp,
-                client: None,
-                helo: None,
-                session: None,
-                source: None,
-            },
-            message_id: None,
-            subject: None,
-        }
     }
 
     /// Waits, in made-up time, until the condition holds.
@@ -620,7 +626,7 @@ async fn large_message_travels_in_pieces_and_arrives_whole() {
         let house = House::new(|_| {});
         let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest().offers(offers));
         let text = format!("Subject: x\r\n\r\n{}", ".line of the message\r\n".repeat(50_000));
-        let envelope = house.envelope("a@src.test", &["b@x.test"]);
+        let envelope = envelope("a@src.test", &["b@x.test"], house.clock.now());
         let draft = Draft { envelope, body: Body::Memory(text.clone().into_bytes()) };
         house.queue.accept(draft).await.unwrap();
         house.until_empty().await;

@@ -106,6 +106,15 @@ macro_rules! arms {
 }
 
 impl Disk {
+    /// Whether the machine has power.
+    #[cfg(test)]
+    pub(crate) fn is_on(&self) -> bool {
+        match self {
+            Self::Real => true,
+            Self::Modelled(model) => !model.is_off(),
+        }
+    }
+
     /// Opens a file.
     ///
     /// # Errors

@@ -362,6 +362,32 @@ impl Queue {
         guard::wait(self.0.store.close()).await;
     }
 
+    /// A queue on a modelled disk without threads; the test drives the store it also gets.
+    #[cfg(test)]
+    pub(crate) fn stepped(
+        disk: Disk,
+        directory: &std::path::Path,
+        clock: Clock,
+        table: Arc<Table>,
+    ) -> Result<(Self, Stepper), OpenError> {
+        let settings = store::Settings {
+            segment_size: store::Settings::SEGMENT_SIZE_MIN,
+            min_free: ByteSize::bytes(0),
+            holder: "a test".into(),
+            directory: directory.to_owned(),
+        };
+        let work = Arc::new(Notify::new());
+        let around = Surroundings {
+            table,
+            work: Arc::clone(&work),
+            clock: clock.clone(),
+            journal: Log::quiet(),
+            counters: Arc::default(),
+        };
+        let (store, log) = Store::stepped(disk, settings, around)?;
+        Ok((Self::over(store, clock, work), Stepper(log)))
+    }
+
     /// The store in memory, to ask it for faults; nothing if the queue is on disk.
     #[cfg(test)]
     pub(crate) fn memory(&self) -> Option<&Memory> {
@@ -369,6 +395,24 @@ impl Queue {
             Store::Log(_) => None,
             Store::Memory(memory) => Some(memory),
         }
+    }
+}
+
+/// Does the work of a queue that has no threads.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub(crate) struct Stepper(Arc<store::log::Log>);
+
+#[cfg(test)]
+impl Stepper {
+    /// Does everything that is due; says whether the disk still has power.
+    pub(crate) fn step(&self) -> bool {
+        self.0.step()
+    }
+
+    /// Waits for something to do.
+    pub(crate) async fn wait(&self) {
+        self.0.submitted().await;
     }
 }
 

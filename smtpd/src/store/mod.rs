@@ -132,6 +132,17 @@ impl Store {
         Ok(Self::Log(log))
     }
 
+    /// A store without threads, and the log whose work the test does step by step.
+    #[cfg(test)]
+    pub(crate) fn stepped(
+        disk: Disk,
+        settings: Settings,
+        around: Surroundings,
+    ) -> Result<(Self, Arc<log::Log>), OpenError> {
+        let log = log::Log::open(disk, settings, around)?;
+        Ok((Self::Log(Arc::clone(&log)), log))
+    }
+
     /// Whether new mail is likely to find room.
     #[must_use]
     pub fn has_room(&self) -> bool {

@@ -158,6 +158,9 @@ pub(super) struct Gather {
     queue: Mutex<Gathered>,
     arrived: Condvar,
     closing: Condvar,
+    /// Told of each submission, for a test that drives the committer itself.
+    #[cfg(test)]
+    pub(super) told: tokio::sync::Notify,
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +189,8 @@ impl Gather {
             return Err(CommitError::Closed);
         }
         gathered.waiting.push_back(Submission { task, answer: Some(sender) });
+        #[cfg(test)]
+        self.told.notify_one();
         let first = !std::mem::replace(&mut gathered.urgent, true);
         drop(gathered);
         if first {
@@ -201,6 +206,8 @@ impl Gather {
             return;
         }
         gathered.waiting.push_back(Submission { task, answer: None });
+        #[cfg(test)]
+        self.told.notify_one();
         let first = gathered.since.is_none();
         gathered.since.get_or_insert_with(Instant::now);
         drop(gathered);

@@ -307,6 +307,26 @@ impl Log {
         debug_assert!(done.is_ok(), "the sender lives as long as the store does");
     }
 
+    /// Does everything that the store's threads would do by now, for a test that has no threads;
+    /// says whether the disk still has power.
+    #[cfg(test)]
+    pub(crate) fn step(&self) -> bool {
+        let mut idle = 0;
+        while idle < 2 && self.disk.is_on() {
+            let at_rest = self.commit_step() == Progress::Idle && self.keep_step() == Kept::Idle;
+            idle = if at_rest { idle + 1 } else { 0 };
+        }
+        self.disk.is_on()
+    }
+
+    /// Waits for the next submission, for at most as long as a keeper of old would.
+    #[cfg(test)]
+    pub(crate) async fn submitted(&self) {
+        // What it comes to does not matter: either way it is time to look.
+        let _told =
+            tokio::time::timeout(Duration::from_secs(600), self.gather.told.notified()).await;
+    }
+
     pub(super) fn is_alive(&self) -> bool {
         drop(self.index());
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
