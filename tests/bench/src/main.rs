@@ -1,0 +1,60 @@
+//! Measures Mailroot beside a bound and Postfix; `run.sh` and `scale.sh` build it and call it.
+//!
+//! Everything runs on loopback and in a directory of its own. Every wait has an end, and every
+//! process that was started is ended by its id, also when the benchmark is interrupted.
+
+mod load;
+mod options;
+mod process;
+mod programs;
+mod rates;
+mod report;
+mod rows;
+mod scratch;
+mod server;
+mod watch;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use crate::options::Options;
+use crate::scratch::Scratch;
+
+/// What a step of the benchmark came to; an error ends the benchmark with its text.
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+
+async fn run(options: &Options) -> Outcome<()> {
+    let scratch = Scratch::below(&options.directory)?;
+    match options.command.as_str() {
+        "run" => {
+            rates::measure(options, &scratch).await?;
+        }
+        other => return Err(format!("{other} is no measurement").into()),
+    }
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    // The environment is set before any server is started; children inherit it.
+    tokio::select! {
+        outcome = run(&options) => match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("interrupted");
+            ExitCode::FAILURE
+        }
+    }
+}
