@@ -7,7 +7,7 @@
 #   --rounds N        measures each row N times, the programs in turn (3)
 #   --rows WORDS      only rows whose name holds these words, such as "relay, open"
 #   --rates-only      rates and their cost, nothing else
-#   --share X         this part of the usual number of messages (1)
+#   --percent N       sends that part of the usual number of messages (100)
 #   --slow-disk MS    makes every sync of every program take that much longer
 #   --markdown        writes tables in Markdown
 #   --directory DIR   where the programs keep their mail (/var/tmp); on the disk to be measured

@@ -3,6 +3,10 @@
 //! Everything runs on loopback and in a directory of its own. Every wait has an end, and every
 //! process that was started is ended by its id, also when the benchmark is interrupted.
 
+mod calls;
+mod client;
+mod crash;
+mod latency;
 mod load;
 mod options;
 mod process;
@@ -28,6 +32,11 @@ async fn run(options: &Options) -> Outcome<()> {
     match options.command.as_str() {
         "run" => {
             rates::measure(options, &scratch).await?;
+            if !options.rates_only {
+                calls::measure(options, &scratch).await?;
+                latency::measure(options, &scratch).await?;
+                crash::measure(options, &scratch).await?;
+            }
         }
         other => return Err(format!("{other} is no measurement").into()),
     }

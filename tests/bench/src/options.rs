@@ -23,8 +23,8 @@ pub(crate) struct Options {
     pub(crate) slow_disk: Option<(u64, PathBuf)>,
     /// Where the servers keep their mail; on the disk that is to be measured.
     pub(crate) directory: PathBuf,
-    /// Multiplies every number of messages.
-    pub(crate) share: f64,
+    /// How many messages are sent, of the usual number.
+    pub(crate) percent: u64,
 }
 
 impl Options {
@@ -38,7 +38,7 @@ impl Options {
             markdown: false,
             slow_disk: None,
             directory: PathBuf::from("/var/tmp"),
-            share: 1.0,
+            percent: 100,
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -48,7 +48,7 @@ impl Options {
                 "--markdown" => options.markdown = true,
                 "--rounds" => options.rounds = value()?.parse::<usize>()?.clamp(1, 100),
                 "--rows" => options.rows = value()?,
-                "--share" => options.share = value()?.parse::<f64>()?.clamp(0.001, 100.0),
+                "--percent" => options.percent = value()?.parse::<u64>()?.clamp(1, 10_000),
                 "--directory" => options.directory = value()?.into(),
                 "--slow-disk" => {
                     let delay = value()?.parse()?;
@@ -63,8 +63,7 @@ impl Options {
 
     /// A number of messages, as it was asked for.
     pub(crate) fn messages(&self, count: u64) -> u64 {
-        let hundreds = (count as f64 * self.share / 100.0).round().max(1.0);
         // Whole hundreds, because the bound tells of no other numbers.
-        hundreds as u64 * 100
+        (count * self.percent / 10_000).max(1) * 100
     }
 }

@@ -124,7 +124,7 @@ impl Row {
         })
     }
 
-    async fn run(&self, server: &Server, messages: u64) -> Outcome<()> {
+    pub(crate) async fn run(&self, server: &Server, messages: u64) -> Outcome<()> {
         Load { messages, ..self.load }.send(server.port, PATIENCE).await
     }
 }

@@ -129,13 +129,23 @@ impl Server {
         self.pid
     }
 
+    /// The file in which the server tells of deliveries.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.home.join(match self.program {
+            Program::Bound => "out",
+            Program::Mailroot => "log",
+            Program::Postfix => "log/mail",
+        })
+    }
+
     /// Watches for messages that have reached the next hop.
     pub(crate) fn watch(&self) -> Watch {
-        match self.program {
-            Program::Bound => Watch::new(self.home.join("out"), "arrived ", 100),
-            Program::Mailroot => Watch::new(self.home.join("log"), "event=delivered", 1),
-            Program::Postfix => Watch::new(self.home.join("log/mail"), "status=sent", 1),
-        }
+        let (words, messages) = match self.program {
+            Program::Bound => ("arrived ", 100),
+            Program::Mailroot => ("event=delivered", 1),
+            Program::Postfix => ("status=sent", 1),
+        };
+        Watch::new(self.log(), words, messages)
     }
 
     /// Ends the server as a crash would: no process of it runs on.
