@@ -72,11 +72,16 @@ impl Client {
         Ok(())
     }
 
+    /// Says all that comes before a body.
+    pub(crate) async fn begin(&mut self, to: &str) -> Outcome<()> {
+        self.say(Self::envelope(to).as_bytes()).await?;
+        self.go_ahead().await
+    }
+
     /// Sends one message whose octets end with a line of a dot; returns the last reply, and how
     /// long it took from the last octet.
     pub(crate) async fn send(&mut self, to: &str, body: &[u8]) -> Outcome<(String, Duration)> {
-        self.say(Self::envelope(to).as_bytes()).await?;
-        self.go_ahead().await?;
+        self.begin(to).await?;
         self.say(body).await?;
         let sent = Instant::now();
         let reply = self.reply("250").await?;
@@ -91,8 +96,7 @@ impl Client {
     ) -> Outcome<u64> {
         let mut count = 0;
         let Some(first) = to.next() else { return Ok(0) };
-        self.say(Self::envelope(&first).as_bytes()).await?;
-        self.go_ahead().await?;
+        self.begin(&first).await?;
         for next in to {
             let mut octets = body.to_vec();
             octets.extend_from_slice(Self::envelope(&next).as_bytes());

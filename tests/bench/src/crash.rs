@@ -51,12 +51,7 @@ async fn one(
     home: &Path,
     options: &Options,
 ) -> Outcome<(BTreeSet<String>, BTreeSet<String>)> {
-    let setup = Setup {
-        next_hop: free_port()?,
-        forwards: false,
-        preload: options.slow_disk.clone(),
-        keys: Vec::new(),
-    };
+    let setup = Setup::new(free_port()?, options);
     let mut server = Server::start(program, home, &setup).await?;
     let promised = Names::default();
     for _ in 0..KILLS {

@@ -66,12 +66,7 @@ pub(crate) fn percentile(sorted: &[Duration], part: usize) -> String {
 
 async fn one(program: Program, home: &Path, options: &Options) -> Outcome<Waits> {
     let sink = Sink::start().await?;
-    let setup = Setup {
-        next_hop: sink.port,
-        forwards: true,
-        preload: options.slow_disk.clone(),
-        keys: Vec::new(),
-    };
+    let setup = Setup { forwards: true, ..Setup::new(sink.port, options) };
     let server = Server::start(program, home, &setup).await?;
     let mut watch = server.watch();
     let first = options.messages(if program == Program::Postfix { 4000 } else { 40_000 });

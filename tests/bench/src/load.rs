@@ -19,7 +19,11 @@ pub(crate) struct Load {
     pub(crate) size: u64,
     /// Whether a session sends one message after the other over one connection.
     pub(crate) open: bool,
+    pub(crate) to: &'static str,
 }
+
+/// Whom the rows of the speed table send to.
+pub(crate) const TO: &str = "user@sink.test";
 
 impl Load {
     /// Sends all messages to `port`; returns once each was answered with 250.
@@ -30,7 +34,7 @@ impl Load {
         }
         command.args(["-s", &self.sessions.to_string(), "-m", &self.messages.to_string()]);
         command.args(["-l", &self.size.to_string()]);
-        command.args(["-f", "sender@source.test", "-t", "user@sink.test"]);
+        command.args(["-f", "sender@source.test", "-t", self.to]);
         command.arg(format!("127.0.0.1:{port}")).stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = timeout(patience, command.output())
@@ -44,6 +48,9 @@ impl Load {
     }
 }
 
+/// Sessions the sink takes at the same time; more than any server opens.
+const SESSIONS_MAX: &str = "2000";
+
 /// A running `smtp-sink`; it ends when dropped.
 pub(crate) struct Sink {
     pub(crate) port: u16,
@@ -52,9 +59,12 @@ pub(crate) struct Sink {
 
 impl Sink {
     pub(crate) async fn start() -> Outcome<Self> {
-        let port = free_port()?;
+        Self::start_on(free_port()?).await
+    }
+
+    pub(crate) async fn start_on(port: u16) -> Outcome<Self> {
         let child = Command::new("smtp-sink")
-            .args(["-u", "nobody", &format!("127.0.0.1:{port}"), "1024"])
+            .args(["-u", "nobody", "-m", SESSIONS_MAX, &format!("127.0.0.1:{port}"), "1024"])
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;

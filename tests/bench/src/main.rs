@@ -14,6 +14,7 @@ mod programs;
 mod rates;
 mod report;
 mod rows;
+mod scale;
 mod scratch;
 mod server;
 mod watch;
@@ -25,7 +26,7 @@ use crate::options::Options;
 use crate::scratch::Scratch;
 
 /// What a step of the benchmark came to; an error ends the benchmark with its text.
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 async fn run(options: &Options) -> Outcome<()> {
     let scratch = Scratch::below(&options.directory)?;
@@ -38,7 +39,7 @@ async fn run(options: &Options) -> Outcome<()> {
                 crash::measure(options, &scratch).await?;
             }
         }
-        other => return Err(format!("{other} is no measurement").into()),
+        other => scale::measure(other, options, &scratch).await?,
     }
     Ok(())
 }

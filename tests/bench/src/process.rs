@@ -48,6 +48,12 @@ pub(crate) fn resident_kib(pid: u32) -> Outcome<u64> {
     field_kib(&format!("/proc/{pid}/status"), "VmRSS:")
 }
 
+/// Lets [`peak_kib`] begin anew.
+pub(crate) fn forget_peak(pid: u32) -> Outcome<()> {
+    let path = format!("/proc/{pid}/clear_refs");
+    fs::write(&path, "5").map_err(|error| format!("{path}: {error}").into())
+}
+
 /// The memory of the tree now in KiB, with pages that are shared divided among those who do.
 pub(crate) fn proportional_kib(root: u32) -> u64 {
     let of_one = |pid| field_kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:").unwrap_or(0);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
-use crate::load::{Load, Sink};
+use crate::load::{self, Load, Sink};
 use crate::options::Options;
 use crate::process;
 use crate::server::{Program, Server, Setup, free_port};
@@ -52,7 +52,7 @@ impl Row {
         for &size in sizes {
             for &sessions in sessions {
                 for (relay, open) in [(false, false), (false, true), (true, false), (true, true)] {
-                    let load = Load { sessions, messages: 0, size, open };
+                    let load = Load { sessions, messages: 0, size, open, to: load::TO };
                     rows.push(Self { relay, load });
                 }
             }
@@ -81,7 +81,7 @@ impl Row {
             // All clients of the benchmark have one address.
             keys.push(("general", "max_connections_per_client: 200".to_owned()));
         }
-        Setup { next_hop, forwards: self.relay, preload: options.slow_disk.clone(), keys }
+        Setup { forwards: self.relay, keys, ..Setup::new(next_hop, options) }
     }
 
     /// Measures `program` once, in the directory `home`.

@@ -12,9 +12,12 @@ use crate::{Outcome, programs};
 pub(super) fn configure(home: &Path, port: u16, setup: &Setup) -> Outcome<()> {
     fs::create_dir_all(home.join("etc/servers.d"))?;
     let log = home.join("log");
+    let resolver = setup
+        .resolver
+        .map_or_else(String::new, |port| format!("dns:\n  resolvers: [\"127.0.0.1:{port}\"]\n"));
     let service = format!(
         "version: 1\nservice:\n  hostname: relay.test\n\
-         logging:\n  target: file\n  file: {}\n",
+         logging:\n  target: file\n  file: {}\n{resolver}",
         log.display()
     );
     fs::write(home.join("etc/mailroot.yaml"), service)?;

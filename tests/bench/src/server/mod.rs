@@ -21,6 +21,7 @@ use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
 use crate::Outcome;
+use crate::options::Options;
 use crate::watch::Watch;
 
 /// How long a server may take to greet, and to stop.
@@ -55,8 +56,18 @@ pub(crate) struct Setup {
     pub(crate) forwards: bool,
     /// A library loaded into the server before all others, which makes each sync take some ms.
     pub(crate) preload: Option<(u64, PathBuf)>,
+    /// Where Mailroot finds DNS; the system's resolver if nowhere.
+    pub(crate) resolver: Option<u16>,
     /// Keys of Mailroot's server file that a measurement needs beyond the defaults: section, line.
     pub(crate) keys: Vec<(&'static str, String)>,
+}
+
+impl Setup {
+    /// Nothing beyond the defaults.
+    pub(crate) fn new(next_hop: u16, options: &Options) -> Self {
+        let preload = options.slow_disk.clone();
+        Self { next_hop, forwards: false, preload, resolver: None, keys: Vec::new() }
+    }
 }
 
 /// A running server.
@@ -160,6 +171,15 @@ impl Server {
     pub(crate) async fn stop(mut self) -> Outcome<()> {
         signal(self.pid, Signal::SIGTERM);
         self.ended().await
+    }
+
+    /// Stops it and starts it again; returns how long the start took until the greeting.
+    pub(crate) async fn restart(&mut self) -> Outcome<Duration> {
+        signal(self.pid, Signal::SIGTERM);
+        self.ended().await?;
+        let begun = Instant::now();
+        self.launch().await?;
+        Ok(begun.elapsed())
     }
 
     async fn ended(&mut self) -> Outcome<()> {

@@ -1,0 +1,24 @@
+#!/bin/sh
+# Measures what Mailroot promises about large numbers. Needs root and Debian's Postfix.
+#
+#   tests/bench/scale.sh MEASUREMENT [OPTION]...
+#
+#   idle              ten thousand idle sessions
+#   deferred          a million deferred messages over ten thousand domains; minutes
+#   large             a message of 100 MiB
+#   list              smtpctl over 100,000 messages
+#   slow-clients      slow senders beside ordinary mail
+#
+#   --percent N       that part of the usual number of messages (100)
+#   --slow-disk MS    makes every sync take that much longer
+#   --markdown        writes tables in Markdown
+#   --directory DIR   where mail is kept (/var/tmp); on the disk to be measured
+#
+# The exit code is 1 when a limit is broken.
+set -eu
+case "${1:-}" in
+    idle | deferred | large | list | slow-clients) ;;
+    *) sed -n '2,17s/^# \{0,1\}//p' "$0" && exit 2 ;;
+esac
+. "$(dirname "$0")/prepare.sh"
+exec "$bench" "$@"
