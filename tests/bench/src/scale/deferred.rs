@@ -160,11 +160,15 @@ impl Site {
         self.server.home.join("spool/default/Queue")
     }
 
-    /// What the queue takes on disk.
+    /// What the segments of the queue take on disk.
     fn disk_kib(&self) -> u64 {
         use std::os::unix::fs::MetadataExt;
         let files = std::fs::read_dir(self.queue()).into_iter().flatten().flatten();
-        files.filter_map(|file| file.metadata().ok()).map(|data| data.blocks() / 2).sum()
+        files
+            .filter(|file| file.file_name().to_string_lossy().starts_with("segment-"))
+            .filter_map(|file| file.metadata().ok())
+            .map(|data| data.blocks() / 2)
+            .sum()
     }
 }
 

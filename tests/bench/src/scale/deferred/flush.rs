@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
@@ -32,11 +33,10 @@ pub(super) async fn measure(site: &Site, verdicts: &mut Verdicts) -> Outcome<()>
     let begun = Instant::now();
     let mut smtpctl = Command::new(programs::mailroot("smtpctl"));
     smtpctl.arg("--home").arg(&site.server.home).args(["queue", "flush"]).kill_on_drop(true);
+    // What it could not schedule because it has just gone is no trouble here; the count is below.
+    smtpctl.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let status = timeout(PATIENCE, smtpctl.status()).await??;
-    if !status.success() {
-        return Err(format!("smtpctl queue flush: {status}").into());
-    }
-    verdicts.tell("smtpctl queue flush", seconds(begun.elapsed()));
+    verdicts.tell("smtpctl queue flush", format!("{status} after {}", seconds(begun.elapsed())));
 
     let mut client = Client::open(site.server.port).await?;
     let body = message(4096);
