@@ -83,7 +83,7 @@ async fn send(program: Program, port: u16, names: &Names) -> Outcome<()> {
         let (reply, _) = client.send("user@sink.test", &body).await?;
         // `250 2.6.0 NAME queued for delivery`, `250 2.0.0 Ok: queued as NAME`.
         let mut words = reply.split(' ');
-        let name = if program == Program::Mailroot { words.nth(2) } else { words.last() };
+        let name = if program == Program::Mailroot { words.nth(2) } else { words.next_back() };
         let name = name.unwrap_or_default().to_owned();
         names.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
     }

@@ -49,7 +49,7 @@ impl Load {
 }
 
 /// Sessions the sink takes at the same time; more than any server opens.
-const SESSIONS_MAX: &str = "2000";
+const SESSIONS_MAX: &str = "20000";
 
 /// A running `smtp-sink`; it ends when dropped.
 pub(crate) struct Sink {

@@ -22,6 +22,8 @@ mod watch;
 use std::error::Error;
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::options::Options;
 use crate::scratch::Scratch;
 
@@ -44,6 +46,17 @@ async fn run(options: &Options) -> Outcome<()> {
     Ok(())
 }
 
+/// Waits until somebody wants the benchmark to end.
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
@@ -53,7 +66,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // The environment is set before any server is started; children inherit it.
+    // What is dropped here ends its processes and removes its directories.
     tokio::select! {
         outcome = run(&options) => match outcome {
             Ok(()) => ExitCode::SUCCESS,
@@ -62,7 +75,7 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        _ = tokio::signal::ctrl_c() => {
+        () = interrupted() => {
             eprintln!("interrupted");
             ExitCode::FAILURE
         }

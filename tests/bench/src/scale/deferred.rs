@@ -65,7 +65,7 @@ pub(super) async fn measure(options: &Options, home: &Path) -> Outcome<Verdicts>
 
 impl Site {
     async fn start(options: &Options, home: &Path) -> Outcome<Self> {
-        let dns = Dns::start().await?;
+        let dns = Dns::start()?;
         let other = Sink::start().await?;
         let late_port = free_port()?;
         let route = format!("route: \"[127.0.0.1]:{}\"", other.port);
