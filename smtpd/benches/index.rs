@@ -71,7 +71,7 @@ async fn fill(queue: &Queue, count: u64) {
             let queue = queue.clone();
             tokio::spawn(async move {
                 let clock = Clock::real();
-                for number in (task..count).step_by(TASKS as usize) {
+                for number in (task..count).step_by(usize::try_from(TASKS).unwrap_or(1)) {
                     queue.accept(draft(clock.now(), number)).await.expect("the disk takes it");
                 }
             })
