@@ -121,6 +121,16 @@ impl Site {
     #[track_caller]
     pub fn launch_with(&self, arguments: &[&str]) {
         self.spawn(arguments);
+        self.await_listening();
+    }
+
+    /// Waits until every listener greets and the control socket answers.
+    ///
+    /// # Panics
+    ///
+    /// When the daemon ends instead, or does not answer in time.
+    #[track_caller]
+    pub fn await_listening(&self) {
         let addresses: Vec<SocketAddr> =
             self.setup.lock().unwrap().servers.iter().map(|server| server.address).collect();
         for address in addresses {
@@ -142,16 +152,38 @@ impl Site {
     ///
     /// When the program cannot be started.
     pub fn spawn(&self, arguments: &[&str]) {
+        let mut command = self.command();
+        self.run_in_background(command.args(arguments));
+    }
+
+    /// Starts a process that will be the daemon once it gets SIGCONT; until then it is stopped.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn spawn_stopped(&self) {
+        let daemon = self.command();
+        let mut command = Command::new("sh");
+        command.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).arg(daemon.get_program());
+        command.args(daemon.get_args()).current_dir("/");
+        for (name, value) in daemon.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.run_in_background(&mut command);
+        let status = format!("/proc/{}/status", self.pid());
+        wait::until("a stopped process", || {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            text.contains("State:\tT").then_some(())
+        });
+    }
+
+    fn run_in_background(&self, command: &mut Command) {
         let log = self.append("log");
         let errors = self.append("errors");
-        let child = self
-            .command()
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .unwrap();
+        let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().unwrap();
         *self.daemon.lock().unwrap() = Some(child);
     }
 
@@ -167,6 +199,21 @@ impl Site {
             drop(daemon);
             panic!("the daemon ended: {status}");
         }
+    }
+
+    /// Whether the daemon runs; one that ended is forgotten.
+    ///
+    /// # Panics
+    ///
+    /// When another thread panicked.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        let mut daemon = self.daemon.lock().unwrap();
+        let ended = daemon.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            *daemon = None;
+        }
+        !ended
     }
 
     /// The daemon's process id.
@@ -217,6 +264,16 @@ impl Site {
     pub fn kill(&self) {
         self.signal(Signal::SIGKILL);
         self.wait();
+    }
+
+    /// What it was configured with.
+    ///
+    /// # Panics
+    ///
+    /// When another thread panicked.
+    #[must_use]
+    pub fn setup(&self) -> Setup {
+        self.setup.lock().unwrap().clone()
     }
 
     /// Replaces the configuration files; a running daemon does not know until it is told.
