@@ -251,9 +251,9 @@ impl Watcher {
         self.blocked_until = None;
         let Some(place) = &self.place else { return };
         while self.in_hand.len() < IN_HAND_MAX && !self.ready.is_empty() {
-            if !self.inner.queue.has_room() {
+            if let Err(why) = self.inner.queue.ready() {
                 self.blocked_until = Some(now + self.poll());
-                self.complain("the queue has no room, files wait in Pickup".to_owned());
+                self.complain(format!("{why}, files wait in Pickup"));
                 return;
             }
             let Some(work) = self.ready.pop_front() else { return };

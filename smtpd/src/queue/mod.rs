@@ -28,7 +28,7 @@ use crate::store::{self, Change, Pick, Store, Surroundings, guard};
 
 pub use crate::store::{
     Body, BodyReader, Changes, CommitError, Counts, Draft, Filter, Glob, LargeBody,
-    LargeBodyWriter, Lease, Message, NextDue, OpenError, ReadError, RouteCount,
+    LargeBodyWriter, Lease, Message, NextDue, OpenError, ReadError, RouteCount, Unready,
 };
 
 /// How long a store may take to answer the watchdog. A sync of a busy disk can take seconds.
@@ -124,10 +124,13 @@ impl Queue {
         Self(Arc::new(Inner { store, clock, ids, work }))
     }
 
-    /// Whether new mail is likely to find room; asked before a body is taken.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.0.store.has_room()
+    /// Whether new mail is likely to be taken; asked before a body is.
+    ///
+    /// # Errors
+    ///
+    /// [`Unready`], with the reason.
+    pub fn ready(&self) -> Result<(), Unready> {
+        self.0.store.ready()
     }
 
     /// An id nobody has or had, for a message that is about to be accepted with
@@ -431,7 +434,7 @@ mod tests {
         let clock = Clock::simulated(start(), 1);
         let queue = Queue::in_memory(clock, table(&[]));
         queue.memory().unwrap().refuse(&[io::ErrorKind::StorageFull]);
-        assert!(!queue.has_room());
+        assert_eq!(queue.ready(), Err(Unready::NoRoom));
         let refused = queue.accept(draft(&["a@x.example"], start(), b"x")).await.unwrap_err();
         assert_eq!(refused.codes().0, ReplyCode::new(452));
         assert_eq!(queue.counts().messages, 0);

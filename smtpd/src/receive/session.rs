@@ -22,6 +22,7 @@ use super::registry::{Live, Order};
 use super::{Inner, Settings, count, lock};
 use crate::net::Stream;
 use crate::observe::Level;
+use crate::queue::Unready;
 
 /// What a session reads into while it waits for commands; holds the longest command.
 const SMALL_BUFFER: usize = 4 << 10;
@@ -218,12 +219,10 @@ impl Session<'_> {
 
     async fn answer(&mut self, question: Question) {
         let Client { inner, settings, facts, .. } = self.client;
-        let no_room = || Err(Refusal::StorageFull);
+        let ready = || inner.parts.queue.ready().map_err(unready);
         let verdict = match question {
-            Question::Sender if !inner.parts.queue.has_room() => no_room(),
-            Question::Body if !inner.parts.queue.has_room() => no_room(),
-            Question::Body => Ok(()),
-            Question::Sender => said(settings.relay.judge_sender(facts)),
+            Question::Body => ready(),
+            Question::Sender => ready().and_then(|()| said(settings.relay.judge_sender(facts))),
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
                     said(settings.relay.judge(facts, &candidate.mailbox, &settings.table))
@@ -407,6 +406,13 @@ impl Buffer {
 }
 
 /// The proof a verdict carries is used up by the envelope that is built from the same words.
+fn unready(why: Unready) -> Refusal {
+    match why {
+        Unready::NoRoom => Refusal::StorageFull,
+        Unready::Trouble => Refusal::LocalTrouble,
+    }
+}
+
 fn said<P>(verdict: Verdict<P>) -> Result<(), Refusal> {
     match verdict {
         Verdict::Admit(_) => Ok(()),

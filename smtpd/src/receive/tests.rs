@@ -485,11 +485,23 @@ async fn a_fault_of_ours_ends_one_session_only() {
 #[tokio::test(start_paused = true)]
 async fn a_store_without_room_is_452_before_any_body_comes() {
     let house = house(settings()).await;
-    house.queue.close().await;
+    house.queue.memory().unwrap().refuse(&[io::ErrorKind::StorageFull]);
     let mut guest = house.connect("10.0.0.1").await;
     guest.send(&format!("{HELLO}MAIL FROM:<a@app.test>\r\nNOOP\r\n")).await;
     guest.expect(&["220", "250", "452 4.3.1", "250"]).await;
     assert_eq!(house.counters.no_room.value(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_in_trouble_is_451_before_any_body_comes() {
+    let house = house(settings()).await;
+    let mut guest = house.connect("10.0.0.1").await;
+    guest.send(&format!("{HELLO}{ENVELOPE}")).await;
+    guest.expect(&["220", "250", "250", "250"]).await;
+    house.queue.close().await;
+    guest.send("DATA\r\nRSET\r\nMAIL FROM:<a@app.test>\r\nNOOP\r\n").await;
+    guest.expect(&["451 4.3.0", "250", "451 4.3.0", "250"]).await;
+    assert_eq!((house.counters.no_room.value(), house.counters.store_trouble.value()), (0, 2));
 }
 
 #[tokio::test(start_paused = true)]

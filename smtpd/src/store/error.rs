@@ -97,6 +97,23 @@ impl CommitError {
     }
 }
 
+/// Why new mail would not be taken at the moment, asked before it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unready {
+    /// The disk is full, or has less room than must stay free.
+    #[error("the queue has no room")]
+    NoRoom,
+    /// The disk refused for another reason, or the store is being closed.
+    #[error("the queue cannot be written")]
+    Trouble,
+}
+
+impl From<&CommitError> for Unready {
+    fn from(error: &CommitError) -> Self {
+        if error.is_full() { Self::NoRoom } else { Self::Trouble }
+    }
+}
+
 /// Why stored mail could not be read.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ReadError {

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use super::body::{Body, BodyReader};
 use super::lease::{Holder, Lease};
 use super::list::{Filter, Message};
-use super::{Change, Changes, CommitError, Counts, Draft, NextDue, Pick, RouteCount};
+use super::{Change, Changes, CommitError, Counts, Draft, NextDue, Pick, RouteCount, Unready};
 
 /// Mail in memory.
 #[derive(Debug)]
@@ -186,10 +186,15 @@ impl Memory {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn ready(&self) -> Result<(), Unready> {
         let inner = self.lock();
-        !inner.closed
-            && inner.refusals.last().is_none_or(|kind| *kind != io::ErrorKind::StorageFull)
+        if inner.closed {
+            return Err(Unready::Trouble);
+        }
+        match inner.refusals.last() {
+            Some(io::ErrorKind::StorageFull) => Err(Unready::NoRoom),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn commit(&self, id: QueueId, draft: Draft) -> Result<(), CommitError> {

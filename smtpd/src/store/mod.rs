@@ -26,7 +26,7 @@ use smtpd_core::queue::recipient::{Hold, RecipientStatus};
 use smtpd_core::route::table::{RouteName, Table};
 
 pub use self::body::{Body, BodyReader, LargeBody, LargeBodyWriter};
-pub use self::error::{CommitError, ReadError};
+pub use self::error::{CommitError, ReadError, Unready};
 pub use self::lease::Lease;
 pub use self::list::{Filter, Glob, Message};
 pub use self::log::{OpenError, Settings, Surroundings};
@@ -143,12 +143,15 @@ impl Store {
         Ok((Self::Log(Arc::clone(&log)), log))
     }
 
-    /// Whether new mail is likely to find room.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
+    /// Whether new mail is likely to be taken.
+    ///
+    /// # Errors
+    ///
+    /// [`Unready`], with the reason.
+    pub fn ready(&self) -> Result<(), Unready> {
         match self {
-            Self::Log(log) => log.has_room(),
-            Self::Memory(memory) => memory.has_room(),
+            Self::Log(log) => log.ready(),
+            Self::Memory(memory) => memory.ready(),
         }
     }
 

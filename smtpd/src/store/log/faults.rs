@@ -11,7 +11,9 @@ use smtpd_core::queue::recipient::{MessageState, Phase};
 use super::super::conformance::{
     all, draft, ended, envelope, id, route, settings, start, surroundings,
 };
-use super::super::{Body, CommitError, Draft, Filter, LargeBodyWriter, Lease, Pick, Settings};
+use super::super::{
+    Body, CommitError, Draft, Filter, LargeBodyWriter, Lease, Pick, Settings, Unready,
+};
 use super::commit::{NewMessage, Task};
 use super::committer::Progress;
 use super::keeper::Kept;
@@ -215,9 +217,23 @@ fn below_the_floor_new_mail_is_refused_before_it_comes() {
     machine.model.set_capacity(1 << 20);
     machine.settings.min_free = ByteSize::mib(2);
     let log = machine.open();
-    assert!(!log.has_room());
+    assert_eq!(log.ready(), Err(Unready::NoRoom));
     let error = log.check_room().unwrap_err();
     assert!(error.is_full() && error.to_string().contains("service.min_free"), "{error}");
+}
+
+#[test]
+fn a_disk_that_fails_is_not_told_as_one_without_room() {
+    let machine = Machine::new();
+    let log = machine.open();
+    for (kind, unready) in
+        [(io::ErrorKind::Other, Unready::Trouble), (io::ErrorKind::StorageFull, Unready::NoRoom)]
+    {
+        machine.model.plan(1, Fault::Error(kind));
+        submit(&log, 1, b"refused").unwrap_err();
+        assert_eq!(log.ready(), Err(unready));
+        assert_eq!(log.check_room().map_err(|error| error.to_string()), Ok(()));
+    }
 }
 
 #[test]

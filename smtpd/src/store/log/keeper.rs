@@ -93,7 +93,7 @@ impl Log {
             self.free.store(space.free.as_u64(), Ordering::Relaxed);
         }
         // The next batch tells whether the trouble is over.
-        self.in_trouble.store(false, Ordering::Relaxed);
+        *self.trouble() = None;
     }
 
     /// Makes a spare segment if one is missing; returns whether it did.

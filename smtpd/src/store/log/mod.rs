@@ -36,7 +36,7 @@ mod sending;
 mod simulation;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -54,7 +54,7 @@ use self::index::Index;
 use self::keeper::{Keeper, Kept};
 use self::sending::Sending;
 use super::guard::AbortOnUnwind;
-use super::{Body, CommitError, Counts, Draft};
+use super::{Body, CommitError, Counts, Draft, Unready};
 use crate::clock::Clock;
 use crate::disk::{Disk, File};
 use crate::observe::{Counters, Level, Log as Journal};
@@ -107,8 +107,8 @@ pub struct Log {
     large: AtomicU64,
     /// Octets free on the disk when it was last looked.
     free: AtomicU64,
-    /// The disk refused the last batch.
-    in_trouble: AtomicBool,
+    /// Why the disk refused the last batch, if it did.
+    trouble: Mutex<Option<Unready>>,
     bell: Bell,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Held open for its lock.
@@ -209,7 +209,7 @@ impl Log {
 
     fn report_failure(&self, error: &CommitError) {
         // Once per trouble, not once per message.
-        if !self.in_trouble.swap(true, Ordering::Relaxed) {
+        if self.trouble().replace(error.into()).is_none() {
             self.journal.line(Level::Error, "store_failed").word("error", error).send();
         }
     }
@@ -218,8 +218,14 @@ impl Log {
         ByteSize::bytes(self.free.load(Ordering::Relaxed))
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.free() >= self.settings.min_free && !self.in_trouble.load(Ordering::Relaxed)
+    /// A look before new mail comes: it need not be sent in vain.
+    pub(super) fn ready(&self) -> Result<(), Unready> {
+        self.check_room().map_err(|error| Unready::from(&error))?;
+        self.trouble().map_or(Ok(()), Err)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<Unready>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_room(&self) -> Result<(), CommitError> {

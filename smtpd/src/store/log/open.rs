@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -168,7 +168,7 @@ impl Log {
             recovered: watch::Sender::new(false),
             uses: AtomicU64::new(uses),
             free: AtomicU64::new(free.as_u64()),
-            in_trouble: AtomicBool::new(false),
+            trouble: Mutex::default(),
             bell: super::Bell::default(),
             threads: Mutex::new(Vec::new()),
             _lock: lock,
