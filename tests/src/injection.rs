@@ -119,12 +119,15 @@ impl Injection {
             }
         });
         let mut injection = Self { tracer, input, heard, reader: Some(reader) };
-        let attached = wait::until("the tracer", || {
+        wait::until("the tracer", || {
             let ended = injection.tracer.try_wait().unwrap().is_some();
-            let heard = injection.heard.lock().unwrap();
-            if heard.attached { Some(true) } else { ended.then_some(false) }
+            (ended || injection.heard.lock().unwrap().attached).then_some(())
         });
-        if attached {
+        if !injection.heard.lock().unwrap().attached {
+            // It ended; perhaps its last words were not heard yet.
+            injection.finish();
+        }
+        if injection.heard.lock().unwrap().attached {
             return Ok(injection);
         }
         let mut words = String::new();

@@ -29,7 +29,7 @@ pub enum End {
     Peer,
     /// In Drop.
     Drop,
-    /// In a report to its sender, in Drop.
+    /// In a report to its sender, in Drop. Its recipient is called `TAG.` and something.
     Returned,
     /// In Badmail.
     Badmail,
@@ -187,8 +187,9 @@ fn filed(stored: Stored) -> Found {
     let boundary = kind.split("boundary=\"").nth(1).and_then(|rest| rest.split('"').next());
     let last = format!("--{}--", boundary.unwrap_or_default());
     assert!(text.trim_end().ends_with(&last), "half a report: {text}");
-    let tag = text.split("X-Tag: ").nth(1).and_then(|rest| rest.lines().next());
-    let tag = tag.unwrap_or("untagged").to_owned();
+    // It names the recipient even where the message could not be read again.
+    let recipient = text.split("Final-Recipient: rfc822;").nth(1).unwrap_or_default();
+    let tag = recipient.split('.').next().unwrap_or_default().trim().to_owned();
     Found { end: End::Returned, tag, octets: stored.octets }
 }
 
@@ -199,6 +200,8 @@ pub struct Sum {
     pub acknowledged: usize,
     /// Arrivals beyond the first of each message.
     pub duplicates: usize,
+    /// How often the message came that came most often.
+    pub most: usize,
 }
 
 /// Compares what was said to the letters with what was found. `settled` when everything must have come to
@@ -227,6 +230,7 @@ pub fn balance(letters: &[Letter], found: &[Found], settled: bool) -> Sum {
         let may_be = matches!(letter.word, Word::Acknowledged | Word::Open);
         assert!(may_be || copies.is_empty(), "{} arrived after {:?}", letter.tag, letter.word);
         sum.duplicates += copies.len().saturating_sub(1);
+        sum.most = sum.most.max(copies.len());
     }
     sum
 }

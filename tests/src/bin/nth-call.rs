@@ -87,6 +87,8 @@ mod tracer {
         leader: Pid,
         folder: PathBuf,
         fault: Option<(usize, Fault)>,
+        /// Threads that did not stop yet since they were seized. Until they have, nothing is counted.
+        awaited: HashSet<Pid>,
         count: usize,
         /// Threads in a call that is not made; it ends with this error.
         failing: HashMap<Pid, Errno>,
@@ -115,9 +117,10 @@ mod tracer {
             let _ended = std::io::stdin().read_to_end(&mut Vec::new());
             std::process::exit(0);
         });
-        let mut tracer = Tracer { leader, folder, fault, count: 0, failing: HashMap::new() };
-        let mut awaited = tracer.seize();
-        while tracer.step(&mut awaited) {}
+        let (awaited, failing) = (HashSet::new(), HashMap::new());
+        let mut tracer = Tracer { leader, folder, fault, awaited, count: 0, failing };
+        tracer.awaited = tracer.seize();
+        while tracer.step() {}
         println!("ended");
     }
 
@@ -154,7 +157,7 @@ mod tracer {
         }
 
         /// Waits for one stop and goes on from it; false when the process is gone.
-        fn step(&mut self, awaited: &mut HashSet<Pid>) -> bool {
+        fn step(&mut self) -> bool {
             let status = match waitpid(None, Some(WaitPidFlag::__WALL)) {
                 Ok(status) => status,
                 Err(Errno::ECHILD) => return false,
@@ -168,7 +171,7 @@ mod tracer {
                 WaitStatus::PtraceEvent(thread, _, _) => (thread, None),
                 WaitStatus::Stopped(thread, signal) => (thread, Some(signal)),
                 WaitStatus::Exited(thread, _) | WaitStatus::Signaled(thread, _, _) => {
-                    awaited.remove(&thread);
+                    self.arrived(thread);
                     return thread != self.leader;
                 }
                 WaitStatus::Continued(_) | WaitStatus::StillAlive => return true,
@@ -178,10 +181,14 @@ mod tracer {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(error) => panic!("cannot resume {thread}: {error}"),
             }
-            if awaited.remove(&thread) && awaited.is_empty() {
+            self.arrived(thread);
+            true
+        }
+
+        fn arrived(&mut self, thread: Pid) {
+            if self.awaited.remove(&thread) && self.awaited.is_empty() {
                 println!("attached");
             }
-            true
         }
 
         fn on_call(&mut self, thread: Pid) {
@@ -202,6 +209,9 @@ mod tracer {
             else {
                 return;
             };
+            if !self.awaited.is_empty() {
+                return;
+            }
             let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10];
             let Some(path) = self.path(*place, arguments) else { return };
             self.count += 1;
