@@ -5,7 +5,8 @@
 //! are committed side by side, so that they share the queue's syncs.
 //!
 //! When the queue has no room or cannot write, the claims in hand stay claims, nothing new is
-//! claimed, and all of it is tried again after `poll`.
+//! claimed, and all of it is tried again after `poll`. The same holds when a claim was taken and its
+//! file cannot be removed: at the next start it would be sent again, so no others come to it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
@@ -41,6 +42,8 @@ pub(super) struct Watcher {
     ready: VecDeque<Work>,
     /// Claims that could not be read or put into Badmail; the next search takes them up again.
     later: Vec<OsString>,
+    /// Claims that are in the queue or in Badmail and whose files could not be removed.
+    taken: Vec<(Arc<Directory>, OsString)>,
     /// Names of files that are ready or in hand.
     known: HashSet<OsString>,
     in_hand: JoinSet<Done>,
@@ -71,6 +74,13 @@ enum Done {
     Finished {
         name: OsString,
     },
+    /// The same, but its file is still among the claims.
+    Unremoved {
+        name: OsString,
+        claim: OsString,
+        claimed: Arc<Directory>,
+        error: io::Error,
+    },
     Left {
         name: OsString,
         facts: Option<FileFacts>,
@@ -100,6 +110,7 @@ impl Watcher {
             settling: Settling::default(),
             ready: VecDeque::new(),
             later: Vec::new(),
+            taken: Vec::new(),
             known: HashSet::new(),
             in_hand: JoinSet::new(),
             next_search: Duration::ZERO,
@@ -143,6 +154,7 @@ impl Watcher {
     /// Opens the directory anew if it is not the one we know, and notes what is complete.
     async fn search(&mut self, now: Duration) {
         self.next_search = now + self.poll();
+        self.remove_taken().await;
         let was_open = self.place.is_some();
         match self.open().await {
             Err(error) => {
@@ -165,6 +177,17 @@ impl Watcher {
         }
     }
 
+    /// Tries once more to remove what is taken.
+    async fn remove_taken(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        if taken.is_empty() {
+            return;
+        }
+        let stays = |(claimed, claim): &(Arc<Directory>, OsString)| claimed.remove(claim).is_err();
+        let left = blocking(move || Ok(taken.into_iter().filter(stays).collect())).await;
+        self.taken = left.unwrap_or_default();
+    }
+
     async fn open(&mut self) -> io::Result<Place> {
         let path = self.inner.settings.directory.clone();
         let known = self.place.clone();
@@ -182,7 +205,9 @@ impl Watcher {
         if place.watch.is_some() {
             return Ok(place);
         }
-        self.ready.extend(claims.into_iter().map(Work::Claim));
+        let is_taken = |claim: &OsString| self.taken.iter().any(|(_, taken)| taken == claim);
+        let claims = claims.into_iter().filter(|claim| !is_taken(claim));
+        self.ready.extend(claims.map(Work::Claim));
         // Without notices the search finds everything, a little later.
         let watch = Watch::new(&self.inner.settings.directory).ok().map(Arc::new);
         Ok(Place { watch, ..place })
@@ -245,7 +270,7 @@ impl Watcher {
     }
 
     fn take_in_hand(&mut self, now: Duration) {
-        if self.blocked_until.is_some_and(|until| now < until) {
+        if self.blocked_until.is_some_and(|until| now < until) || !self.taken.is_empty() {
             return;
         }
         self.blocked_until = None;
@@ -268,6 +293,14 @@ impl Watcher {
             Some(Done::Finished { name }) => {
                 self.known.remove(&name);
                 self.trouble = None;
+            }
+            Some(Done::Unremoved { name, claim, claimed, error }) => {
+                self.known.remove(&name);
+                self.taken.push((claimed, claim));
+                self.complain(format!(
+                    "{} was taken and cannot be removed, others wait: {error}",
+                    shown(&name)
+                ));
             }
             Some(Done::Left { name, facts, refusal }) => {
                 self.known.remove(&name);
@@ -357,15 +390,11 @@ async fn take(inner: Arc<Inner>, place: Place, work: Work) -> Done {
     if let Err(why) = enter(&inner, claimed).await {
         return Done::Stuck { name, claim, why };
     }
-    let removed = blocking(move || place.claimed.remove(&claim)).await;
-    if let Err(error) = removed {
-        // It will be sent again at the next start; the operator must know.
-        let line = inner.log.line(Level::Error, "pickup-failed");
-        line.word("server", &inner.settings.server)
-            .text("error", format!("{} was taken and cannot be removed: {error}", shown(&name)))
-            .send();
+    let (claimed, removed) = (Arc::clone(&place.claimed), claim.clone());
+    match blocking(move || place.claimed.remove(&removed)).await {
+        Ok(()) => Done::Finished { name },
+        Err(error) => Done::Unremoved { name, claim, claimed, error },
     }
-    Done::Finished { name }
 }
 
 async fn claim_file(inner: &Inner, place: &Place, name: OsString) -> Result<Claimed, Done> {
