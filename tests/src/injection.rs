@@ -125,7 +125,7 @@ impl Injection {
         });
         if !injection.heard.lock().unwrap().attached {
             // It ended; perhaps its last words were not heard yet.
-            injection.finish();
+            injection.detach();
         }
         if injection.heard.lock().unwrap().attached {
             return Ok(injection);
@@ -156,18 +156,22 @@ impl Injection {
         self.heard.lock().unwrap().ended
     }
 
-    /// Lets the process go on alone; every call that was made while it was watched.
+    /// Every call that was made so far.
+    ///
+    /// # Panics
+    ///
+    /// When the reading thread panicked.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.heard.lock().unwrap().calls.clone()
+    }
+
+    /// Lets the process go on alone. What was told of it until then is complete.
     ///
     /// # Panics
     ///
     /// When the tracer does not end.
-    #[must_use]
-    pub fn detach(mut self) -> Vec<Call> {
-        self.finish();
-        std::mem::take(&mut self.heard.lock().unwrap().calls)
-    }
-
-    fn finish(&mut self) {
+    pub fn detach(&mut self) {
         drop(self.input.take());
         let Some(reader) = self.reader.take() else { return };
         wait::until("the tracer's end", || self.tracer.try_wait().unwrap());
@@ -177,7 +181,7 @@ impl Injection {
 
 impl Drop for Injection {
     fn drop(&mut self) {
-        self.finish();
+        self.detach();
     }
 }
 
@@ -209,7 +213,7 @@ impl Heard {
 pub fn possible() -> Result<(), String> {
     let mut idle = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let tried = Injection::try_attach(idle.id(), Path::new("/nowhere"), None);
-    let result = tried.map(|injection| drop(injection.detach()));
+    let result = tried.map(drop);
     drop(idle.stdin.take());
     wait::until("the end of cat", || idle.try_wait().unwrap());
     result

@@ -44,12 +44,12 @@ mod tracer {
     #[derive(Clone, Copy)]
     enum Place {
         Descriptor(usize),
-        Path(usize),
+        Name(usize),
         /// A directory's descriptor and a name in it.
         In(usize, usize),
     }
 
-    use Place::{Descriptor, In, Path as Name};
+    use Place::{Descriptor, In, Name};
 
     /// The calls that are counted: those that change files or make them durable, and those that open them.
     /// Of two names the new one is told.
