@@ -289,6 +289,26 @@ async fn file_waits_as_a_claim_while_the_queue_cannot_write() {
 }
 
 #[tokio::test]
+async fn directory_that_goes_and_comes_back_does_not_double_a_stuck_claim() {
+    // Two that are one would be refused in turn: the last refusal must meet either of them.
+    for refusals in [30, 31] {
+        let site = Site::new();
+        site.queue.memory().unwrap().refuse(&vec![io::ErrorKind::Other; refusals]);
+        let running = site.start();
+        site.move_in("a.eml", GOOD);
+        until(async || site.lines.text().contains("event=pickup-failed")).await;
+        let away = site.root.path().join("away");
+        std::fs::rename(site.path(""), &away).unwrap();
+        until(async || site.lines.text().contains("cannot use")).await;
+        std::fs::rename(&away, site.path("")).unwrap();
+        site.the_message().await;
+        running.stop().await;
+        assert_eq!(site.messages().await.len(), 1);
+        assert!(!site.lines.text().contains("cannot read"), "{}", site.lines.text());
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_claimed_while_the_queue_has_no_room() {
     let site = Site::new();
     site.queue.memory().unwrap().refuse(&[io::ErrorKind::StorageFull]);

@@ -38,6 +38,8 @@ const LEFT_MAX: usize = 10_000;
 pub(super) struct Watcher {
     inner: Arc<Inner>,
     place: Option<Place>,
+    /// The directory whose old claims were taken up; all others in it are in our hands already.
+    resumed: Option<(u64, u64)>,
     settling: Settling,
     ready: VecDeque<Work>,
     /// Claims that could not be read or put into Badmail; the next search takes them up again.
@@ -107,6 +109,7 @@ impl Watcher {
         Self {
             inner,
             place: None,
+            resumed: None,
             settling: Settling::default(),
             ready: VecDeque::new(),
             later: Vec::new(),
@@ -190,7 +193,7 @@ impl Watcher {
 
     async fn open(&mut self) -> io::Result<Place> {
         let path = self.inner.settings.directory.clone();
-        let known = self.place.clone();
+        let (known, resumed) = (self.place.clone(), self.resumed);
         let (place, claims) = blocking(move || {
             let pickup = Directory::open(&path)?;
             let identity = pickup.identity()?;
@@ -198,16 +201,16 @@ impl Watcher {
                 return Ok((place, Vec::new()));
             }
             let claimed = Arc::new(pickup.private(CLAIMED)?);
-            let claims = names(&claimed)?;
+            let is_resumed = resumed == Some(identity);
+            let claims = if is_resumed { Vec::new() } else { names(&claimed)? };
             Ok((Place { pickup: Arc::new(pickup), claimed, identity, watch: None }, claims))
         })
         .await?;
         if place.watch.is_some() {
             return Ok(place);
         }
-        let is_taken = |claim: &OsString| self.taken.iter().any(|(_, taken)| taken == claim);
-        let claims = claims.into_iter().filter(|claim| !is_taken(claim));
-        self.ready.extend(claims.map(Work::Claim));
+        self.resumed = Some(place.identity);
+        self.ready.extend(claims.into_iter().map(Work::Claim));
         // Without notices the search finds everything, a little later.
         let watch = Watch::new(&self.inner.settings.directory).ok().map(Arc::new);
         Ok(Place { watch, ..place })
