@@ -150,6 +150,11 @@ fn claim_name(ticket: QueueId, name: &OsStr) -> OsString {
     OsString::from_vec(octets)
 }
 
+/// The number a claim was given; none if the name is not of our making.
+pub(super) fn ticket(claim: &OsStr) -> Option<QueueId> {
+    claim.to_string_lossy().split('.').next()?.parse().ok()
+}
+
 pub(super) fn original_name(claim: &OsStr) -> OsString {
     let octets = claim.as_bytes();
     let start = octets.iter().position(|&o| o == b'.').map_or(0, |dot| dot + 1);

@@ -12,7 +12,7 @@ use smtpd_core::message::pickup::Parsed;
 use smtpd_core::message::received::{self, Entry, Trace};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 
-use super::claim::Claimed;
+use super::claim::{Claimed, ticket};
 use super::read::{Bad, Front, PIECE_OCTETS, front};
 use super::{Inner, Settings};
 use crate::badmail::{BadmailError, Reason, Record};
@@ -41,7 +41,7 @@ enum Step<T> {
 
 /// Makes a claimed file a queued message, or keeps it in Badmail. After `Ok` the claim may go.
 pub(super) async fn enter(inner: &Arc<Inner>, claimed: Claimed) -> Result<(), Stuck> {
-    let Claimed { name, file, facts, .. } = claimed;
+    let Claimed { name, claim, file, facts } = claimed;
     // Badmail wants the file from its start, whatever was read of it.
     let again = file.try_clone()?;
     let shown = readable(name.as_bytes());
@@ -50,7 +50,9 @@ pub(super) async fn enter(inner: &Arc<Inner>, claimed: Claimed) -> Result<(), St
         Step::Bad(bad) => bad,
     };
     inner.counters.pickup_bad.add_one();
-    keep(inner, again, &facts, &shown, &bad).await?;
+    // What is kept again, after trouble or a crash, replaces what was kept.
+    let id = ticket(&claim).unwrap_or_else(|| inner.queue.new_id());
+    keep(inner, id, again, &facts, &shown, &bad).await?;
     Ok(())
 }
 
@@ -204,6 +206,7 @@ impl ReceivedLine {
 
 async fn keep(
     inner: &Arc<Inner>,
+    id: QueueId,
     mut file: File,
     facts: &FileFacts,
     shown: &str,
@@ -216,7 +219,7 @@ async fn keep(
         Bad::Unstorable(_) => Reason::General,
     };
     let mut incoming = inner.badmail.begin(Record {
-        id: inner.queue.new_id(),
+        id,
         at: inner.clock.now(),
         reason,
         detail: format!("{shown}: {bad}"),

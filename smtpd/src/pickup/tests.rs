@@ -338,6 +338,20 @@ async fn bad_file_waits_as_a_claim_while_badmail_is_missing() {
 }
 
 #[tokio::test]
+async fn bad_file_whose_claim_comes_again_is_kept_once() {
+    let site = Site::new();
+    std::fs::create_dir(site.path(".claimed")).unwrap();
+    let claim = format!(".claimed/{}.bad.eml", site.queue.new_id());
+    for life in 1..=2 {
+        std::fs::write(site.path(&claim), "nothing").unwrap();
+        let running = site.start();
+        until(async || site.is_empty(".claimed")).await;
+        running.stop().await;
+        assert_eq!(site.badmail.totals().await.unwrap().messages, 1, "life {life}");
+    }
+}
+
+#[tokio::test]
 async fn missing_directory_is_named_once_and_used_when_it_comes() {
     let site = Site::new();
     std::fs::remove_dir(site.path("")).unwrap();
