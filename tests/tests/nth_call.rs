@@ -375,8 +375,7 @@ fn what_can_go_nowhere_stands_in_badmail_whole() {
             |tag, filling| Letter::smtp(tag, "", "refused@far.test", End::Badmail, filling);
         vec![report("report", 100), Letter::bad_file("bad", 100), report("large", LARGE)]
     };
-    let flow = Flow::new("badmail", letters);
-    play(&Flow { may_repeat: true, rests_after_trouble: true, ..flow });
+    play(&Flow { rests_after_trouble: true, ..Flow::new("badmail", letters) });
 }
 
 /// An earlier life: mail in the queue that could not be delivered, half a large body, a claimed file of
