@@ -6,7 +6,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
@@ -215,8 +214,8 @@ impl Log {
     }
 
     pub(super) fn report_unmarked(&self, error: &io::Error) {
-        // Once per trouble, not once per message.
-        if !self.in_trouble.swap(true, Ordering::Relaxed) {
+        // Once per life: it would be said for every message.
+        if self.sending.is_news() {
             let line = self.journal.line(Level::Error, "sending_not_marked");
             line.word("queue", self.settings.directory.display()).word("error", error).send();
         }

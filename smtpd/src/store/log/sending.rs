@@ -13,6 +13,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mailroot_common::id::QueueId;
@@ -145,6 +146,8 @@ impl Mark {
 pub(super) struct Sending {
     file: File,
     slots: Mutex<Slots>,
+    /// Whether it was said that marks cannot be written.
+    reported: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -186,7 +189,8 @@ impl Sending {
         for mark in marks.values() {
             slots.deaths.insert(mark.id, mark.deaths.saturating_add(1));
         }
-        Ok((Self { file, slots: Mutex::new(slots) }, marks.into_values().collect()))
+        let sending = Self { file, slots: Mutex::new(slots), reported: AtomicBool::new(false) };
+        Ok((sending, marks.into_values().collect()))
     }
 
     /// Marks recipients of a message, in the slot it was given before if there is one.
@@ -239,6 +243,11 @@ impl Sending {
         if let Some(mut freed) = slots.used.remove(&id) {
             slots.free.append(&mut freed);
         }
+    }
+
+    /// Whether trouble with the file was not told yet.
+    pub(super) fn is_news(&self) -> bool {
+        !self.reported.swap(true, Ordering::Relaxed)
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
