@@ -3,6 +3,7 @@
 //! Readiness is a greeting on every listener and a control socket that answers, never a pause. When a test fails, the site prints its
 //! configuration and its log.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -29,6 +30,7 @@ pub struct Site {
     setup: Mutex<Setup>,
     daemon: Mutex<Option<Child>>,
     uid: Option<u32>,
+    under: Mutex<Vec<String>>,
 }
 
 impl Site {
@@ -49,7 +51,13 @@ impl Site {
     pub fn prepare(setup: Setup) -> Self {
         let home = tempfile::Builder::new().prefix("mailroot-").tempdir().unwrap();
         setup.write(home.path());
-        Self { home, setup: Mutex::new(setup), daemon: Mutex::new(None), uid: None }
+        Self {
+            home,
+            setup: Mutex::new(setup),
+            daemon: Mutex::new(None),
+            uid: None,
+            under: Mutex::default(),
+        }
     }
 
     /// As [`Self::start`], with the daemon running as another user.
@@ -64,6 +72,16 @@ impl Site {
         site.uid = Some(uid);
         site.launch();
         site
+    }
+
+    /// Starts the daemon by another program from now on: its name and its arguments, to which the daemon's
+    /// command line is added. It must become the daemon, so that signals meet the right process.
+    ///
+    /// # Panics
+    ///
+    /// Never.
+    pub fn under(&self, words: &[&str]) {
+        *self.under.lock().unwrap() = words.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// The home directory.
@@ -85,9 +103,22 @@ impl Site {
     }
 
     /// The daemon's command line for this home.
+    ///
+    /// # Panics
+    ///
+    /// When the daemon was not built.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(program::ours("smtpd"));
+        let mut words = self.under.lock().unwrap().clone().into_iter().map(OsString::from);
+        let daemon = program::ours("smtpd").into_os_string();
+        let mut command = match words.next() {
+            None => Command::new(daemon),
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(daemon);
+                command
+            }
+        };
         command.arg("--home").arg(self.home()).env_remove("MAILROOT_HOME");
         command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM").current_dir("/");
         if let Some(uid) = self.uid {
@@ -144,6 +175,21 @@ impl Site {
             self.must_live();
             UnixStream::connect(&socket).ok()
         });
+    }
+
+    /// [`Self::launch`], and waits until the mail of earlier lives is known again: until then a list of the
+    /// queue is incomplete.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::launch`].
+    #[track_caller]
+    pub fn launch_again(&self) {
+        let count = || self.log().matches("event=queue_read").count();
+        let before = count();
+        self.launch();
+        let servers = self.setup.lock().unwrap().servers.len();
+        wait::until("queues that were read", || (count() >= before + servers).then_some(()));
     }
 
     /// Starts the daemon without waiting for anything.

@@ -52,7 +52,7 @@ fn a_stop_under_load_leaves_no_outcome_unknown_and_loses_nothing() {
 
     site.stop();
     let account = load.stop();
-    site.launch();
+    site.launch_again();
     site.await_empty_queue();
 
     let arrived: Vec<String> = sink.received().iter().map(|message| tag(&message.octets)).collect();
