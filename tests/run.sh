@@ -2,8 +2,8 @@
 # Runs the tests: units and properties beside the code, then the programs against real peers.
 #
 #   tests/run.sh           what every change must pass
-#   tests/run.sh --full    the long suites as well: 200 kills, every crash point, fuzzing for ten
-#                          minutes each
+#   tests/run.sh --full    the long suites as well: 200 kills, 280 power cuts, every crash point, fuzzing for
+#                          ten minutes each
 #
 # As root it installs the Debian packages it needs, and starts none of them as a service. As another user it
 # prints the line to run as root, runs what it can, and lists what it skipped and why.
@@ -27,7 +27,8 @@ command -v cc >/dev/null || missing "A C compiler" "apt install gcc, or dnf inst
 
 # What the suites need: the program that shows it is there, and its package.
 tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc
-c++:g++ python3:python3 node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux"
+c++:g++ python3:python3 node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
+mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do

@@ -1,9 +1,12 @@
 //! Accounting: every message carries a tag; what was acknowledged must be somewhere in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Mutex;
 
 use crate::message::fields;
+use crate::peer::Peer;
+use crate::site::Site;
 
 /// The books of one run.
 #[derive(Debug, Default)]
@@ -88,6 +91,39 @@ impl Account {
                 .collect(),
         }
     }
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} acknowledged, {} lost, {} duplicates, {} arrived unacknowledged",
+            self.acknowledged,
+            self.lost.len(),
+            self.duplicates,
+            self.unacknowledged_arrivals
+        )
+    }
+}
+
+/// The tags of everything in the first server's Drop and at a peer.
+#[must_use]
+pub fn arrived(site: &Site, peer: &Peer) -> Vec<String> {
+    let dropped = site.dropped("default");
+    let mut tags: Vec<String> = dropped.iter().map(|stored| tag(&stored.octets)).collect();
+    peer.with_received(|received| {
+        tags.extend(received.iter().map(|message| tag(&message.octets)));
+    });
+    tags
+}
+
+/// The tags of what is queued for a domain.
+#[must_use]
+pub fn queued(site: &Site, domain: &str) -> Vec<String> {
+    let ids = site.ctl(&["queue", "list", "--domain", domain, "-o", "name"]).ok();
+    ids.lines()
+        .map(|id| tag(site.ctl(&["queue", "show", id, "--headers"]).ok().as_bytes()))
+        .collect()
 }
 
 /// The tag of a message, or a word that says it has none.

@@ -27,5 +27,6 @@ pub mod site;
 pub mod skip;
 pub mod talk;
 pub mod transcript;
+pub mod volume;
 pub mod wait;
 pub mod whereabouts;
