@@ -244,6 +244,17 @@ impl Gather {
         }
     }
 
+    /// Takes all that somebody waits for, but outcomes.
+    pub(super) fn take_awaited(&self) -> VecDeque<Submission> {
+        let mut gathered = self.lock();
+        let is_awaited =
+            |one: &Submission| one.answer.is_some() && !matches!(one.task, Task::Settle { .. });
+        let (awaited, left) =
+            std::mem::take(&mut gathered.waiting).into_iter().partition(is_awaited);
+        gathered.waiting = left;
+        awaited
+    }
+
     /// Waits until there is a batch to write. Returns false when the store is closed and nothing
     /// is left.
     pub(super) fn wait(&self) -> bool {

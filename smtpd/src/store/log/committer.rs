@@ -375,6 +375,12 @@ impl Log {
             }
         }
         self.gather.put_back(again);
+        if !lasting {
+            // They would stand behind outcomes that are tried again until the disk takes them.
+            for submission in self.gather.take_awaited() {
+                submission.answer(Err(error.clone()));
+            }
+        }
         self.report_failure(error);
         self.wake_keeper();
     }

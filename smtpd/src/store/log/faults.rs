@@ -191,6 +191,23 @@ fn an_outcome_that_cannot_be_written_is_written_later_and_its_mail_not_tried_aga
 }
 
 #[test]
+fn new_mail_is_refused_at_once_however_many_outcomes_wait_for_the_disk() {
+    let machine = Machine::new();
+    let log = machine.open();
+    for number in 1..=200 {
+        submit(&log, number, b"x").unwrap();
+    }
+    settle_all(&log);
+    for operation in 1..100 {
+        machine.model.plan(operation, Fault::Error(io::ErrorKind::Other));
+    }
+    submit(&log, 1000, b"refused").unwrap_err();
+    machine.model.plan_nothing();
+    work_off(&log);
+    assert_eq!(log.counts().messages, 0, "the outcomes were kept and written");
+}
+
+#[test]
 fn a_full_disk_refuses_new_mail_and_still_settles_what_is_there() {
     let machine = Machine::new();
     let log = machine.open();
