@@ -208,6 +208,11 @@ fn inventory(disk: &Disk, settings: &Settings, journal: &Journal) -> io::Result<
         let Some(number) = SegmentFile::number_of(name) else { continue };
         match SegmentFile::open(disk, directory, number)? {
             Found::Segment(file, header) if header.in_use => {
+                if file.cut > 0 {
+                    found.unreadable += 1;
+                    let line = journal.line(Level::Error, "segment_cut");
+                    line.word("file", file.path.display()).word("octets", file.cut).send();
+                }
                 found.old.push(Old { file, header });
             }
             Found::Segment(file, header) if file.len == settings.segment_size => {

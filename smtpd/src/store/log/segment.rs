@@ -21,6 +21,10 @@ const MAGIC: [u8; 8] = *b"MRSEGM\x00\x01";
 const FORMAT: u32 = 1;
 const COPY_AT: usize = 2048;
 const HEADER: usize = 72;
+/// Where the header says how long the file is, in units of [`UNIT`]; no part of its checksum, because
+/// headers of an earlier form have zero there.
+const LEN_AT: usize = HEADER - 4;
+const UNIT: u64 = 512;
 const ZEROS: usize = 1 << 20;
 const PREFIX: &str = "segment-";
 
@@ -47,7 +51,7 @@ pub(super) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    fn write(&self) -> [u8; PAGE] {
+    fn write(&self, len: u64) -> [u8; PAGE] {
         let mut page = [0; PAGE];
         page[0..8].copy_from_slice(&MAGIC);
         page[8..12].copy_from_slice(&FORMAT.to_le_bytes());
@@ -67,6 +71,9 @@ impl SegmentHeader {
         }
         let crc = crc32c::crc32c(&page[..HEADER - 8]);
         page[HEADER - 8..HEADER - 4].copy_from_slice(&crc.to_le_bytes());
+        // A segment has at most 1 GiB.
+        let units = u32::try_from(len / UNIT).unwrap_or(0);
+        page[LEN_AT..HEADER].copy_from_slice(&units.to_le_bytes());
         page.copy_within(..HEADER, COPY_AT);
         page
     }
@@ -74,6 +81,13 @@ impl SegmentHeader {
     fn read(page: &[u8]) -> Option<Self> {
         let copies = [Self::read_copy(page), Self::read_copy(page.get(COPY_AT..)?)];
         copies.into_iter().flatten().max_by_key(|header| header.generation)
+    }
+
+    /// How long the file was when a sound copy of the header was written; 0 if that is not known.
+    fn stated_len(page: &[u8]) -> u64 {
+        let copies = [page, page.get(COPY_AT..).unwrap_or_default()];
+        let sound = copies.into_iter().find(|copy| Self::read_copy(copy).is_some());
+        sound.map_or(0, |copy| u64::from(read_u32(copy, LEN_AT)) * UNIT)
     }
 
     fn read_copy(page: &[u8]) -> Option<Self> {
@@ -101,6 +115,8 @@ pub(super) struct SegmentFile {
     pub(super) file: File,
     /// Octets, all of them on the disk already.
     pub(super) len: u64,
+    /// Octets that were cut off since its header was written.
+    pub(super) cut: u64,
 }
 
 /// What an existing segment file turned out to be.
@@ -136,7 +152,7 @@ impl SegmentFile {
         match made {
             Ok(file) => {
                 disk.sync_dir(directory)?;
-                Ok(Arc::new(Self { number, path, file, len: size }))
+                Ok(Arc::new(Self { number, path, file, len: size, cut: 0 }))
             }
             Err(error) => {
                 // What is left of it would only take room; the next start finds it otherwise.
@@ -169,8 +185,11 @@ impl SegmentFile {
         let begin = usize::try_from(len).map_or(PAGE, |len| len.min(PAGE));
         file.read_exact_at(&mut page[..begin], 0)?;
         Ok(match SegmentHeader::read(&page) {
-            Some(header) => Found::Segment(Arc::new(Self { number, path, file, len }), header),
-            None if page.iter().all(|octet| *octet == 0) => Found::Unfinished,
+            Some(header) => {
+                let cut = SegmentHeader::stated_len(&page).saturating_sub(len);
+                Found::Segment(Arc::new(Self { number, path, file, len, cut }), header)
+            }
+            None if is_blank(&file, len)? => Found::Unfinished,
             None => Found::Unreadable(path),
         })
     }
@@ -178,9 +197,25 @@ impl SegmentFile {
     /// Writes a header and brings it to the disk. Every record of an earlier generation is void
     /// once this returns `Ok`; after an error it is unknown which header stands.
     pub(super) fn write_header(&self, header: &SegmentHeader) -> io::Result<()> {
-        self.file.write_all_at(&header.write(), 0)?;
+        self.file.write_all_at(&header.write(self.len), 0)?;
         self.file.sync_data()
     }
+}
+
+/// Whether a file holds nothing but zeros. Looks at all of it: mail may stand behind a header that
+/// was wiped.
+fn is_blank(file: &File, len: u64) -> io::Result<bool> {
+    let mut octets = vec![0; ZEROS];
+    let mut at = 0;
+    while at < len {
+        let count = usize::try_from(len - at).map_or(ZEROS, |rest| rest.min(ZEROS));
+        file.read_exact_at(&mut octets[..count], at)?;
+        if octets[..count].iter().any(|octet| *octet != 0) {
+            return Ok(false);
+        }
+        at += count as u64;
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -201,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_survives_the_loss_of_one_copy() {
+    fn a_header_survives_the_loss_of_one_copy_and_knows_the_length() {
         let model = Arc::new(Modelled::new(1));
         let disk = Disk::Modelled(Arc::clone(&model));
         let home = Path::new("/q");
@@ -214,7 +249,23 @@ mod tests {
             unreachable!("the second copy is sound")
         };
         assert_eq!(found, header(5));
+        segment.file.set_len(20_000).unwrap();
+        let Found::Segment(cut, _) = SegmentFile::open(&disk, home, 3).unwrap() else {
+            unreachable!("the second copy is sound")
+        };
+        assert_eq!(cut.cut, 65_536 - 20_000);
         model.damage(&segment.path, 2048, |octets| octets[0] = 0).unwrap();
+        assert!(matches!(SegmentFile::open(&disk, home, 3).unwrap(), Found::Unreadable(_)));
+    }
+
+    #[test]
+    fn a_header_that_was_wiped_does_not_make_a_segment_an_empty_one() {
+        let model = Arc::new(Modelled::new(1));
+        let disk = Disk::Modelled(Arc::clone(&model));
+        let home = Path::new("/q");
+        disk.create_dir_all(home).unwrap();
+        let segment = SegmentFile::create(&disk, home, 3, 65536).unwrap();
+        model.damage(&segment.path, 0, |octets| octets[65535] = 1).unwrap();
         assert!(matches!(SegmentFile::open(&disk, home, 3).unwrap(), Found::Unreadable(_)));
     }
 
