@@ -151,3 +151,41 @@ pub fn ours(name: &str) -> PathBuf {
 pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
+
+/// strace on a running process, answering some of its calls with an error; it lets go when dropped.
+#[derive(Debug)]
+pub struct Tracer(Child);
+
+impl Tracer {
+    /// Attaches to all threads of a process; from then on these calls fail.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started or cannot attach.
+    #[must_use]
+    pub fn attach(pid: u32, calls: &[&str], error: &str) -> Self {
+        let list = calls.join(",");
+        let mut child = Command::new(find("strace").expect("strace is installed"))
+            .args(["-f", "-o", "/dev/null", "-p", &pid.to_string(), "-e", &format!("trace={list}")])
+            .args(["-e", &format!("inject={list}:error={error}")])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = child.stderr.take().unwrap();
+        let mut octet = [0];
+        // It speaks first when it is attached.
+        said.read_exact(&mut octet).expect("strace attaches");
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Self(child)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // It lets go of the process when it is asked to end, and even when it is killed.
+        let pid = i32::try_from(self.0.id()).map(nix::unistd::Pid::from_raw);
+        let _asked = pid.map(|pid| nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT));
+        let _status = self.0.wait();
+    }
+}

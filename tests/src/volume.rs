@@ -6,11 +6,13 @@
 //! and loop devices let go by themselves, so nothing stays behind, however a test ends.
 
 use std::cell::Cell;
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::statvfs::statvfs;
 use tempfile::TempDir;
 
 use crate::program::{self, Finished};
@@ -62,6 +64,9 @@ pub struct Volume {
 /// Sizes of loop devices, in MiB: sparse, so that only what is written takes room.
 const ROOMY: u64 = 1024;
 
+const FILLER: &str = "filler";
+const NAMES_MAX: usize = 100_000;
+
 impl Volume {
     /// Whether this machine and user can have volumes of this kind, and whether `programs` are there; notes
     /// a skip if not.
@@ -103,7 +108,7 @@ impl Volume {
 
     fn try_new(kind: Kind, mebibytes: u64, words: &[&str], at: &Path) -> Result<Self, String> {
         isolate()?;
-        std::fs::create_dir_all(at).map_err(|error| format!("{}: {error}", at.display()))?;
+        fs::create_dir_all(at).map_err(|error| format!("{}: {error}", at.display()))?;
         let image = tempfile::Builder::new().prefix("mailroot-volume-").tempdir().unwrap();
         let options = match kind {
             // The journal is not written by the clock while a test runs: only syncs count.
@@ -160,15 +165,68 @@ impl Volume {
         self.try_mount().unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Changes how it is mounted, such as `ro` or `rw`.
+    /// Lets the file system find itself damaged, as after an error of the disk: it takes no more writes.
     ///
     /// # Panics
     ///
     /// When the system refuses.
     #[track_caller]
-    pub fn remount(&self, word: &str) {
-        let options = format!("remount,{word}");
-        program::run(command("mount").args(["-o", &options]).arg(&self.at), b"").ok();
+    pub fn abort(&self) {
+        program::run(command("mount").args(["-o", "remount,abort"]).arg(&self.at), b"").ok();
+    }
+
+    /// Fills it with a file until no more than this many octets are free.
+    ///
+    /// # Panics
+    ///
+    /// When something else than room is missing.
+    #[track_caller]
+    pub fn fill(&self, leave: u64) {
+        let path = self.at.join(FILLER);
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        for piece in [1 << 20, 64 << 10, 4096, 512] {
+            let octets = vec![b'f'; piece];
+            while self.free() >= leave + piece as u64 {
+                match file.write(&octets).and_then(|_| file.sync_all()) {
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    written => written.unwrap(),
+                }
+            }
+        }
+    }
+
+    /// Fills it with files until no other can be made.
+    ///
+    /// # Panics
+    ///
+    /// When something else than room is missing.
+    #[track_caller]
+    pub fn fill_names(&self) {
+        let folder = self.at.join(FILLER);
+        fs::create_dir(&folder).unwrap();
+        for number in 0..NAMES_MAX {
+            match File::create(folder.join(number.to_string())) {
+                Err(error) if error.kind() == ErrorKind::StorageFull => return,
+                made => drop(made.unwrap()),
+            }
+        }
+        panic!("{NAMES_MAX} files did not fill {}", self.at.display());
+    }
+
+    /// Removes what it was filled with.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
+    #[track_caller]
+    pub fn make_room(&self) {
+        let path = self.at.join(FILLER);
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+    }
+
+    fn free(&self) -> u64 {
+        let found = statvfs(&self.at).unwrap();
+        found.blocks_available() * found.fragment_size()
     }
 }
 
