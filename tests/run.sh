@@ -28,7 +28,8 @@ command -v cc >/dev/null || missing "A C compiler" "apt install gcc, or dnf inst
 # What the suites need: the program that shows it is there, and its package.
 tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc
 c++:g++ python3:python3 node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
-mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace"
+mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace
+faketime:faketime prlimit:util-linux"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::account::Account;
 use crate::message::tagged;
@@ -120,5 +121,33 @@ impl Worker {
         }
         talk.try_say("QUIT")?;
         Ok(())
+    }
+}
+
+/// Processor time that a process has used.
+#[derive(Clone, Copy, Debug)]
+pub struct Spent {
+    ticks: u64,
+}
+
+impl Spent {
+    /// What a process has used up to now.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[must_use]
+    pub fn by(pid: u32) -> Self {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // The name, which may hold anything, ends with the last parenthesis.
+        let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+        Self { ticks: fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum() }
+    }
+
+    /// What it has used since an earlier moment.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Duration {
+        // The kernel tells it in hundredths of a second.
+        Duration::from_millis((self.ticks - before.ticks) * 10)
     }
 }

@@ -1,9 +1,16 @@
 //! Every limit has its own reply, and the rest goes on.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::net::TcpStream;
+use std::time::Instant;
+
+use mailroot_tests::account::tag;
+use mailroot_tests::load::Spent;
 use mailroot_tests::message::tagged;
+use mailroot_tests::program::find;
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::site::Site;
+use mailroot_tests::skip;
 use mailroot_tests::talk::{Reply, Talk, stuffed};
 
 fn local(name: &str) -> String {
@@ -183,4 +190,39 @@ fn a_disk_with_less_room_than_asked_for_refuses_before_the_body() {
         reply = talk.say("DATA");
     }
     is(&reply, 452, "4.3.1");
+}
+
+#[test]
+fn without_descriptors_the_daemon_rests_and_then_goes_on() {
+    if find("prlimit").is_none() {
+        return skip::note("few descriptors", "prlimit is not installed");
+    }
+    let setup = Setup::new().key("general.max_connections_per_client", "unlimited");
+    let site = Site::prepare(setup.key("general.idle_timeout", "3s"));
+    site.under(&["prlimit", "--nofile=64"]);
+    site.launch();
+    let mut early = site.talk();
+    early.expect("EHLO client.test", 250);
+    // Those that are not accepted wait in the kernel; the clients see them as connected.
+    let crowd: Vec<TcpStream> =
+        (0..100).map(|_| TcpStream::connect(site.address()).unwrap()).collect();
+    site.logged(&["accept-paused"]);
+
+    let reply = early.message("a@client.test", &[&local("x")], &tagged("in the crowd")).unwrap();
+    let (before, since) = (Spent::by(site.pid()), Instant::now());
+    assert_eq!(early.reply().unwrap().code, 421, "a silent session is closed even now");
+    let (spent, passed) = (Spent::by(site.pid()).since(&before), since.elapsed());
+
+    assert!(spent < passed / 2, "it was busy for {spent:?} of {passed:?}");
+    drop(crowd);
+    still_works(&site);
+    // The first one may have been put off, or accepted and its delivery put off.
+    assert!(matches!(reply.code, 250 | 451 | 452), "{reply}");
+    site.await_empty_queue();
+    let mut tags: Vec<String> =
+        site.dropped("default").iter().map(|stored| tag(&stored.octets)).collect();
+    tags.sort();
+    let expected: &[&str] = if reply.code == 250 { &["after", "in the crowd"] } else { &["after"] };
+    assert_eq!(tags, expected);
+    site.stop();
 }
