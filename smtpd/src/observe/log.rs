@@ -7,12 +7,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::line::{Format, Level, Line};
 use crate::clock::Clock;
 
 /// What may wait to be written; beyond it lines are counted and dropped, mail goes on.
 const WAITING_OCTETS_MAX: usize = 8 << 20;
+/// How long lines gather before they are written, so that a busy server does not pay for a write and
+/// two changes of thread with each of them. An error waits for nothing.
+const GATHERING: Duration = Duration::from_millis(5);
+/// So many octets are written at once.
+const GATHERED_OCTETS: usize = 64 << 10;
 
 /// Why the log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +79,17 @@ struct Inner {
 struct Waiting {
     text: Vec<u8>,
     dropped: u64,
+    /// What waits is to be written now.
+    urgent: bool,
     reopen: bool,
     closing: bool,
+}
+
+impl Waiting {
+    /// Whether the writer is to wait no longer.
+    const fn is_pressed(&self) -> bool {
+        self.urgent || self.reopen || self.closing
+    }
 }
 
 impl fmt::Debug for Log {
@@ -147,8 +162,10 @@ impl Log {
             waiting.text.extend_from_slice(&[b'<', level.severity() as u8, b'>']);
         }
         waiting.text.extend_from_slice(line.as_bytes());
+        let urgent = level == Level::Error || waiting.text.len() >= GATHERED_OCTETS;
+        let newly_urgent = urgent && !std::mem::replace(&mut waiting.urgent, true);
         drop(waiting);
-        if was_empty {
+        if was_empty || newly_urgent {
             self.0.wake.notify_one();
         }
     }
@@ -176,9 +193,13 @@ impl Inner {
         loop {
             let (dropped, reopen, closing) = {
                 let mut waiting = lock(&self.waiting);
-                while waiting.text.is_empty() && !waiting.reopen && !waiting.closing {
+                while waiting.text.is_empty() && !waiting.is_pressed() {
                     waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
                 }
+                let gathers = |waiting: &mut Waiting| !waiting.is_pressed();
+                let gathered = self.wake.wait_timeout_while(waiting, GATHERING, gathers);
+                waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
+                waiting.urgent = false;
                 text.clear();
                 std::mem::swap(&mut text, &mut waiting.text);
                 let dropped = std::mem::take(&mut waiting.dropped);
