@@ -60,7 +60,7 @@ fn our_own_death_before_the_answer_leaves_the_recipient_in_doubt() {
     assert!(shown.contains("this service ended before the host had answered"), "{shown}");
     assert_eq!(counter(&site, "recipients_in_doubt"), 1);
     let log = site.log();
-    assert!(log.contains(&format!("event=in_doubt id={id}")), "{log}");
+    assert!(log.contains(&format!("event=in_doubt level=warn id={id}")), "{log}");
 
     // An operator who knows better has it tried.
     assert_eq!(site.ctl(&["queue", "retry", &id]).code, 0);
