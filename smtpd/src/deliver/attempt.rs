@@ -97,6 +97,7 @@ async fn next_connection(
         if let Some(connection) = room.reuse.take(&target).await {
             return Some(connection);
         }
+        room.make_way(settings).await;
         match Connection::open(room, settings, &target).await {
             Ok(connection) => return Some(connection),
             Err(ending) => targets.note(ending, Some(target.host())),

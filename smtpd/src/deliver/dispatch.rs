@@ -15,22 +15,16 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Runs until delivery is stopped.
 pub(super) async fn run(room: Arc<Room>) {
-    let mut lanes_at = room.feed_all();
     let mut age_at = room.clock.elapsed() + AGE_EVERY;
     let mut aging: Option<JoinHandle<()>> = None;
     while !room.is_halted() {
         let due = room.queue.next_due(room.clock.now());
-        for route in due.routes {
-            let waits_until = room.on_due(route);
-            lanes_at = lanes_at.into_iter().chain(waits_until).min();
-        }
+        due.routes.into_iter().for_each(|route| room.on_due(route));
+        let lanes_at = room.feed_waking();
         let now = room.clock.elapsed();
-        if lanes_at.is_some_and(|at| at <= now) {
-            lanes_at = room.feed_all();
-        }
         if age_at <= now {
             age_at = now + AGE_EVERY;
-            lanes_at = room.feed_all();
+            room.feed_all();
             if aging.as_ref().is_none_or(JoinHandle::is_finished) {
                 aging = Some(tokio::spawn(age(Arc::clone(&room))));
             }
@@ -43,7 +37,8 @@ pub(super) async fn run(room: Arc<Room>) {
         let sleep = sleep.unwrap_or(SLEEP_MAX).clamp(Duration::from_millis(1), SLEEP_MAX);
         tokio::select! {
             () = room.queue.wait_for_work() => {}
-            () = room.again() => lanes_at = room.feed_all(),
+            () = room.again() => room.feed_all(),
+            () = room.sooner() => {}
             () = room.clock.sleep(sleep) => {}
             () = room.halted() => {}
         }

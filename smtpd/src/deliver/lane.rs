@@ -65,6 +65,8 @@ pub(super) enum Turn {
     Done,
     /// Start a worker; the lane counts it already.
     Start,
+    /// Keep the lane until a worker of another one ends; it stands in the queue once only.
+    Starve,
 }
 
 /// One lane.
@@ -81,6 +83,8 @@ struct State {
     due: bool,
     workers: usize,
     idle: usize,
+    /// Whether the lane waits for a worker of another one to end.
+    starving: bool,
     /// The destination was reached since the last failure.
     contact: bool,
     /// Workers with a connection that answers.
@@ -125,11 +129,19 @@ impl Lane {
         let crowd = state.crowd.filter(|(_, until)| now < *until).map(|(most, _)| most);
         let limit = crowd.map_or(limit, |most| most.min(limit));
         let may_grow = state.contact && state.workers < limit;
-        if room_left && (state.workers == 0 || may_grow) {
+        if state.workers > 0 && !may_grow {
+            return Turn::Done;
+        }
+        if room_left {
             state.workers += 1;
             return Turn::Start;
         }
-        Turn::Done
+        if std::mem::replace(&mut state.starving, true) { Turn::Done } else { Turn::Starve }
+    }
+
+    /// The lane has left the queue of those that wait for a worker.
+    pub(super) fn end_starving(&self) {
+        self.state().starving = false;
     }
 
     /// The destination answers.
@@ -315,7 +327,10 @@ mod tests {
         lane.on_contact();
         assert_eq!(lane.take_turn(NOW, 2, true), Turn::Start);
         assert_eq!(lane.take_turn(NOW, 2, true), Turn::Done, "limit of the route");
-        assert_eq!(lane.take_turn(NOW, 20, false), Turn::Done, "limit of all");
+        assert_eq!(lane.take_turn(NOW, 20, false), Turn::Starve, "limit of all");
+        assert_eq!(lane.take_turn(NOW, 20, false), Turn::Done, "it waits once only");
+        lane.end_starving();
+        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A kept connection is good for any mail to the same address and port in the same mode: which
 //! route the mail is on does not matter to the peer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -15,12 +15,20 @@ use super::target::Target;
 /// Idle connections of all lanes.
 #[derive(Debug, Default)]
 pub(super) struct Reuse {
-    idle: Arc<Mutex<HashMap<Target, Vec<Kept>>>>,
+    idle: Arc<Mutex<Idle>>,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    of_target: HashMap<Target, Vec<Kept>>,
+    /// Where each stands, the longest idle first.
+    by_turn: BTreeMap<u64, Target>,
+    turns: u64,
 }
 
 #[derive(Debug)]
 struct Kept {
-    number: u64,
+    turn: u64,
     connection: Connection,
 }
 
@@ -28,10 +36,6 @@ struct Kept {
 const KEPT_MAX: usize = 100;
 
 impl Reuse {
-    fn idle(&self) -> MutexGuard<'_, HashMap<Target, Vec<Kept>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Keeps a connection for as long as the settings it was made by say, or closes it: also if
     /// others are in force now.
     pub(super) fn keep(
@@ -40,31 +44,25 @@ impl Reuse {
         settings: &Settings,
         in_force: &ArcSwap<Settings>,
     ) {
-        let target = connection.target.clone();
         let Some(span) = settings.reuse.filter(|_| connection.is_usable(settings)) else {
             tokio::spawn(connection.close());
             return;
         };
-        let number = connection.number();
-        {
-            let mut idle = self.idle();
+        let turn = {
+            let mut idle = lock(&self.idle);
             // Looked at under the lock: whoever changes settings empties this room afterwards.
             let outdated = !std::ptr::eq(Arc::as_ptr(&in_force.load()), settings);
-            let kept = idle.entry(target.clone()).or_default();
-            if outdated || kept.len() >= KEPT_MAX {
-                if kept.is_empty() {
-                    idle.remove(&target);
-                }
+            if outdated || idle.count(&connection.target) >= KEPT_MAX {
                 drop(idle);
                 tokio::spawn(connection.close());
                 return;
             }
-            kept.push(Kept { number, connection });
-        }
+            idle.keep(connection)
+        };
         let idle = Arc::clone(&self.idle);
         tokio::spawn(async move {
             tokio::time::sleep(span).await;
-            let expired = take_where(&idle, &target, |kept| kept.number == number);
+            let expired = lock(&idle).take_turn(turn);
             if let Some(connection) = expired {
                 connection.close().await;
             }
@@ -73,32 +71,60 @@ impl Reuse {
 
     /// A kept connection to the target that is still alive, the most recently used first.
     pub(super) async fn take(&self, target: &Target) -> Option<Connection> {
-        while let Some(mut connection) = take_where(&self.idle, target, |_| true) {
+        loop {
+            let mut connection = lock(&self.idle).take(target)?;
             if connection.is_fresh().await {
                 return Some(connection);
             }
         }
-        None
+    }
+
+    /// The connection that has been idle longest, to make way for another.
+    pub(super) fn take_oldest(&self) -> Option<Connection> {
+        let mut idle = lock(&self.idle);
+        let turn = *idle.by_turn.first_key_value()?.0;
+        idle.take_turn(turn)
     }
 
     /// Takes all connections out, to close them.
     pub(super) fn drain(&self) -> Vec<Connection> {
-        let all = std::mem::take(&mut *self.idle());
-        all.into_values().flatten().map(|kept| kept.connection).collect()
+        let all = std::mem::take(&mut *lock(&self.idle));
+        all.of_target.into_values().flatten().map(|kept| kept.connection).collect()
     }
 }
 
-fn take_where(
-    idle: &Mutex<HashMap<Target, Vec<Kept>>>,
-    target: &Target,
-    wanted: impl Fn(&Kept) -> bool,
-) -> Option<Connection> {
-    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
-    let kept = idle.get_mut(target)?;
-    let place = kept.iter().rposition(wanted)?;
-    let found = kept.remove(place);
-    if kept.is_empty() {
-        idle.remove(target);
+fn lock(idle: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Idle {
+    fn count(&self, target: &Target) -> usize {
+        self.of_target.get(target).map_or(0, Vec::len)
     }
-    Some(found.connection)
+
+    /// Returns the turn by which the connection is found again.
+    fn keep(&mut self, connection: Connection) -> u64 {
+        let target = connection.target.clone();
+        self.turns += 1;
+        let turn = self.turns;
+        self.of_target.entry(target.clone()).or_default().push(Kept { turn, connection });
+        self.by_turn.insert(turn, target);
+        turn
+    }
+
+    fn take(&mut self, target: &Target) -> Option<Connection> {
+        let turn = self.of_target.get(target)?.last()?.turn;
+        self.take_turn(turn)
+    }
+
+    fn take_turn(&mut self, turn: u64) -> Option<Connection> {
+        let target = self.by_turn.remove(&turn)?;
+        let known = self.of_target.get_mut(&target)?;
+        let place = known.iter().position(|kept| kept.turn == turn)?;
+        let found = known.remove(place);
+        if known.is_empty() {
+            self.of_target.remove(&target);
+        }
+        Some(found.connection)
+    }
 }

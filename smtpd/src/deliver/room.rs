@@ -1,7 +1,7 @@
 //! What all lanes share.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,15 @@ pub(super) enum Halt {
     Abandon,
 }
 
+/// Lanes that wait their turn.
+#[derive(Debug, Default)]
+struct Queues {
+    /// Lanes that could not have a worker because there were too many, first come first served.
+    starved: VecDeque<Arc<Lane>>,
+    /// Lanes by when they end their back-off, in the clock's time.
+    waking: BTreeMap<(Duration, RouteName), Arc<Lane>>,
+}
+
 /// How long no mail is leased after the queue could not record what became of some: it would be
 /// sent again and again.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(15);
@@ -51,11 +60,12 @@ pub(super) struct Room {
     sessions: Mutex<HashMap<SessionId, Arc<SessionView>>>,
     session_ids: Arc<SessionIds>,
     workers: AtomicUsize,
-    /// A lane could not have a worker because there were too many.
-    starved: AtomicBool,
+    queues: Mutex<Queues>,
     halt: watch::Sender<Halt>,
     /// Wakes the dispatcher to look at all lanes.
     again: Notify,
+    /// Wakes the dispatcher to sleep less.
+    sooner: Notify,
     /// Told when the last worker ends.
     quiet: Notify,
     /// Until when, in milliseconds of the clock's time, no mail is leased.
@@ -78,9 +88,10 @@ impl Room {
             sessions: Mutex::default(),
             session_ids,
             workers: AtomicUsize::new(0),
-            starved: AtomicBool::new(false),
+            queues: Mutex::default(),
             halt: watch::Sender::new(Halt::Run),
             again: Notify::new(),
+            sooner: Notify::new(),
             quiet: Notify::new(),
             paused_until: AtomicU64::new(0),
         }
@@ -139,51 +150,106 @@ impl Room {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The queue has named a route: its mail is this room's to lease.
-    /// Returns when the lane ends its back-off, if it is in one.
-    pub(super) fn on_due(self: &Arc<Self>, route: RouteName) -> Option<Duration> {
+    pub(super) fn on_due(self: &Arc<Self>, route: RouteName) {
         let lane = {
             let mut lanes = self.lane_map();
             Arc::clone(lanes.entry(route.clone()).or_insert_with(|| Arc::new(Lane::new(route))))
         };
         lane.name_due();
-        let now = self.clock.elapsed();
         self.feed(&lane);
-        lane.waits_until().filter(|at| *at > now)
+        self.remember_waking(&lane);
+    }
+
+    /// Has a lane that backs off looked at again when that ends. Says whether it is the first of all.
+    fn remember_waking(&self, lane: &Arc<Lane>) -> bool {
+        let Some(at) = lane.waits_until().filter(|at| *at > self.clock.elapsed()) else {
+            return false;
+        };
+        let mut queues = self.queues();
+        queues.waking.insert((at, lane.route.clone()), Arc::clone(lane));
+        queues.waking.first_key_value().is_some_and(|((first, _), _)| *first == at)
+    }
+
+    /// Feeds the lanes whose back-off is over. Returns when the next one ends its.
+    pub(super) fn feed_waking(self: &Arc<Self>) -> Option<Duration> {
+        loop {
+            let lane = {
+                let mut queues = self.queues();
+                let ((at, _), _) = queues.waking.first_key_value()?;
+                if *at > self.clock.elapsed() {
+                    return Some(*at);
+                }
+                queues.waking.pop_first()?.1
+            };
+            self.feed(&lane);
+            // It may have failed once more since it was noted, and wait anew.
+            self.remember_waking(&lane);
+        }
     }
 
     /// Wakes or starts a worker if the lane has due mail and may have one more.
     pub(super) fn feed(self: &Arc<Self>, lane: &Arc<Lane>) {
-        if self.is_halted() {
-            return;
+        if self.take_turn(lane) == Turn::Starve {
+            // A worker that ended in between did not know of the lane.
+            self.feed_starved();
         }
-        let settings = self.settings.load();
-        let limit = lane.limit(&settings);
-        let is_room_left = || self.workers.load(Ordering::SeqCst) < settings.connections_max;
-        // Looked at once more, because a worker that ends in between does not know of us.
-        let room_left = is_room_left() || {
-            self.starved.store(true, Ordering::SeqCst);
-            is_room_left()
-        };
-        if lane.take_turn(self.clock.elapsed(), limit, room_left) == Turn::Start {
-            self.workers.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(worker::work(Arc::clone(self), Arc::clone(lane)));
+    }
+
+    fn take_turn(self: &Arc<Self>, lane: &Arc<Lane>) -> Turn {
+        if self.is_halted() {
+            return Turn::Done;
+        }
+        let limit = lane.limit(&self.settings.load());
+        let turn = lane.take_turn(self.clock.elapsed(), limit, self.is_room_left());
+        match turn {
+            Turn::Done => {}
+            Turn::Start => {
+                self.workers.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(worker::work(Arc::clone(self), Arc::clone(lane)));
+            }
+            Turn::Starve => self.queues().starved.push_back(Arc::clone(lane)),
+        }
+        turn
+    }
+
+    fn is_room_left(&self) -> bool {
+        self.workers.load(Ordering::SeqCst) < self.settings.load().connections_max
+    }
+
+    /// Feeds the lanes that have waited longest for a worker, while there is room for one.
+    fn feed_starved(self: &Arc<Self>) {
+        while self.is_room_left() {
+            let Some(lane) = self.queues().starved.pop_front() else { return };
+            lane.end_starving();
+            if self.take_turn(&lane) == Turn::Starve {
+                return;
+            }
         }
     }
 
     /// A worker has ended.
-    pub(super) fn worker_ended(&self, lane: &Lane) {
+    pub(super) fn worker_ended(self: &Arc<Self>, lane: &Arc<Lane>) {
         if self.workers.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.quiet.notify_waiters();
         }
-        if self.starved.swap(false, Ordering::SeqCst) || lane.waits_until().is_some() {
-            self.again.notify_one();
+        self.feed_starved();
+        if self.remember_waking(lane) {
+            self.sooner.notify_one();
         }
     }
 
-    /// Feeds every lane and forgets those that have nothing to remember. Returns when, in the
-    /// clock's time, the next one ends its back-off.
-    pub(super) fn feed_all(self: &Arc<Self>) -> Option<Duration> {
+    /// Waits until a lane ends its back-off sooner than was known.
+    pub(super) async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+
+    /// Feeds every lane and forgets those that have nothing to remember.
+    pub(super) fn feed_all(self: &Arc<Self>) {
         let now = self.clock.elapsed();
         let lanes: Vec<Arc<Lane>> = {
             let mut lanes = self.lane_map();
@@ -191,8 +257,6 @@ impl Room {
             lanes.values().cloned().collect()
         };
         lanes.iter().for_each(|lane| self.feed(lane));
-        // Lanes that could have a worker now, but for the limit of all, wait for one to end.
-        lanes.iter().filter_map(|lane| lane.waits_until()).filter(|at| *at > now).min()
     }
 
     /// Lanes that are backing off.
@@ -258,6 +322,15 @@ impl Room {
 
     pub(super) fn forget_session(&self, id: SessionId) {
         self.session_map().remove(&id);
+    }
+
+    /// Closes idle connections, the longest idle first, until one more keeps within the limit of all.
+    /// Workers have at most one connection each and are within it themselves.
+    pub(super) async fn make_way(&self, settings: &Settings) {
+        while self.session_map().len() >= settings.connections_max {
+            let Some(connection) = self.reuse.take_oldest() else { return };
+            connection.make_way().await;
+        }
     }
 
     pub(super) fn sessions(&self) -> Vec<Arc<SessionView>> {

@@ -318,9 +318,11 @@ impl Connection {
         }
     }
 
-    /// Its name as a number.
-    pub(super) fn number(&self) -> u64 {
-        self.view.id.as_u64()
+    /// Says goodbye and hangs up without waiting for the answer, so that another connection may take
+    /// its place at once.
+    pub(super) async fn make_way(mut self) {
+        self.client.quit(self.room.clock.elapsed());
+        self.flush().await;
     }
 
     /// Says goodbye and hangs up.

@@ -52,7 +52,57 @@ async fn lane_that_waits_for_a_free_worker_does_not_keep_the_dispatcher_busy() {
     house.accept("a@src.test", &["b@y.test"]).await;
     house.clock.sleep(Duration::from_secs(1)).await;
     assert_eq!(second.sessions(), 0);
-    let wake_at = house.deliver.0.feed_all();
+    house.deliver.0.feed_all();
+    let wake_at = house.deliver.0.feed_waking();
     assert!(wake_at.is_none_or(|at| at > house.clock.elapsed()), "{wake_at:?}");
     house.until("the second is delivered", async |_| second.mail().len() == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_connections_count_and_the_longest_idle_makes_way() {
+    let house = House::new(|settings| settings.connections_max = 3);
+    let peers: Vec<Peer> = (0..6)
+        .map(|n| {
+            let address = format!("192.0.2.{}", n + 1);
+            house.peer(&format!("d{n}.test"), 10, &address, Script::honest())
+        })
+        .collect();
+    for (n, peer) in peers.iter().enumerate() {
+        house.accept("a@src.test", &[&format!("b@d{n}.test")]).await;
+        house.until("it is delivered", async |_| peer.mail().len() == 1).await;
+        assert!(house.deliver.sessions().len() <= 3, "after {n}");
+    }
+    let open: Vec<String> =
+        house.deliver.sessions().iter().map(|view| view.host.to_string()).collect();
+    assert!(open.iter().any(|host| host.contains("d5.test")), "{open:?}");
+    assert!(!open.iter().any(|host| host.contains("d0.test")), "{open:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lanes_that_wait_for_a_worker_get_one_in_their_order() {
+    let house = House::new(|settings| {
+        settings.connections_max = 1;
+        settings.reuse = None;
+    });
+    let slow = house.peer("slow.test", 10, "192.0.2.1", Script::with("END silence").times(1));
+    house.accept("a@src.test", &["b@slow.test"]).await;
+    house.until("the only worker is busy", async |_| slow.sessions() == 1).await;
+    let peers: Vec<Peer> = (0..20)
+        .map(|n| {
+            let address = format!("192.0.2.{}", n + 10);
+            house.peer(&format!("d{n}.test"), 10, &address, Script::honest())
+        })
+        .collect();
+    for n in 0..peers.len() {
+        house.accept("a@src.test", &[&format!("b@d{n}.test")]).await;
+        house.clock.sleep(Duration::from_millis(10)).await;
+    }
+    house
+        .until("all are delivered", async |_| peers.iter().all(|peer| peer.mail().len() == 1))
+        .await;
+    let log = house.log();
+    let order: Vec<usize> = (0..peers.len())
+        .map(|n| log.find(&format!("to=<b@d{n}.test> reply=\"250")).unwrap())
+        .collect();
+    assert!(order.is_sorted(), "{log}");
 }
