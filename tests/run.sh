@@ -87,7 +87,7 @@ fi
 if [ -n "$full" ]; then
     tests/fuzz/run.sh -j 2 -t 600
 else
-    tests/fuzz/run.sh -j 2 -n 20000
+    tests/fuzz/run.sh -j 2 -n 100000
 fi
 
 if [ -s "$skips" ]; then
