@@ -7,7 +7,7 @@ use smtpd_core::queue::dispose::expire;
 use smtpd_core::queue::recipient::RecipientStatus;
 
 use super::Settings;
-use super::finish::record;
+use super::finish::{in_doubt, record, rules};
 use super::lane::Lane;
 use super::room::Room;
 use crate::queue::Lease;
@@ -58,8 +58,11 @@ async fn judge(
     let Some(trouble) = lane.trouble() else { return false };
     let mut more = leases.len() == BATCH && !room.is_halted();
     for lease in leases {
-        let now = room.clock.now();
-        let disposition = expire(&lease.envelope, &lease.due, Some(&trouble), now, schedule);
+        let past = room.clock.past();
+        let envelope = Arc::clone(&lease.envelope);
+        let in_doubt = in_doubt(settings, &envelope);
+        let rules = rules(&past, &envelope, schedule, &in_doubt);
+        let disposition = expire(&envelope, &lease.due, Some(&trouble), past.now, rules);
         // Whoever wants no notice counts as told, so that the next look passes them over.
         let quiet = lease
             .due

@@ -7,10 +7,11 @@ use tokio::task::JoinHandle;
 
 use super::age::age;
 use super::room::Room;
+use crate::observe::Level;
 
 /// How often mail of lanes in trouble is looked through for what has become too old.
 const AGE_EVERY: Duration = Duration::from_secs(30);
-/// The longest sleep, so that a clock that was set does not leave mail asleep.
+/// The longest sleep, so that a jump of the wall clock is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Runs until delivery is stopped.
@@ -18,6 +19,7 @@ pub(super) async fn run(room: Arc<Room>) {
     let mut age_at = room.clock.elapsed() + AGE_EVERY;
     let mut aging: Option<JoinHandle<()>> = None;
     while !room.is_halted() {
+        follow_clock(&room).await;
         let due = room.queue.next_due(room.clock.now());
         due.routes.into_iter().for_each(|route| room.on_due(route));
         let lanes_at = room.feed_waking();
@@ -42,5 +44,14 @@ pub(super) async fn run(room: Arc<Room>) {
             () = room.clock.sleep(sleep) => {}
             () = room.halted() => {}
         }
+    }
+}
+
+/// Says and counts how the wall clock jumped, and has the mail follow.
+async fn follow_clock(room: &Room) {
+    for jump in room.queue.follow_clock().await {
+        room.counters.clock_jumps.add_one();
+        let line = room.log.line(Level::Warn, "clock_jumped").word("server", &room.server);
+        line.word("by", jump).word("from", jump.before).word("to", jump.after).send();
     }
 }

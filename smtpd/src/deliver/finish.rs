@@ -13,11 +13,13 @@ use smtpd_core::queue::dispose::{Disposition, InDoubtPolicy, Rules, dispose, set
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
 use smtpd_core::queue::recipient::{Phase, RecipientStatus};
+use smtpd_core::queue::retry::Schedule;
 
 use super::Settings;
 use super::job::{Ended, Job};
 use super::room::Room;
 use crate::badmail::{BadmailError, Concerned, Reason, Record};
+use crate::clock::Past;
 use crate::observe::{Level, Line};
 use crate::queue::{Body, Draft, Lease};
 
@@ -28,7 +30,7 @@ const BADMAIL_RETRY: Span = Span::minutes(5);
 pub(super) async fn finish(room: &Room, job: &mut Job) {
     let Some(lease) = job.lease.take() else { return };
     let settings = room.settings.load_full();
-    let now = room.clock.now();
+    let past = room.clock.past();
     let schedule = if job.local { &settings.schedules.local } else { &settings.schedules.outbound };
     let random = room.clock.random();
     let is_doubt = |ended: &&Ended| ended.outcome.result == AttemptResult::InDoubt;
@@ -36,13 +38,13 @@ pub(super) async fn finish(room: &Room, job: &mut Job) {
     room.counters.recipients_in_doubt.add(doubts as u64);
     let envelope = Arc::clone(&lease.envelope);
     let in_doubt = in_doubt(&settings, &envelope);
-    let rules = Rules { schedule, in_doubt: &in_doubt };
+    let rules = rules(&past, &envelope, schedule, &in_doubt);
     let (relieved, ours): (Vec<Ended>, Vec<Ended>) =
         std::mem::take(&mut job.ended).into_iter().partition(|ended| ended.dsn);
     let decide = |ended: Vec<Ended>| {
         let outcomes: Vec<(usize, Outcome)> =
             ended.into_iter().map(|ended| (ended.place, ended.outcome)).collect();
-        dispose(&envelope, &lease.due, &outcomes, now, rules, random)
+        dispose(&envelope, &lease.due, &outcomes, past.now, rules, random)
     };
     let mut disposition = decide(ours);
     if !relieved.is_empty() {
@@ -62,8 +64,9 @@ pub(super) async fn finish_doubts(room: &Room, settings: &Settings, job: &mut Jo
     let Some(lease) = job.lease.take_if(|lease| undecided(lease)) else { return };
     let envelope = Arc::clone(&lease.envelope);
     let in_doubt = in_doubt(settings, &envelope);
-    let rules = Rules { schedule: &settings.schedules.outbound, in_doubt: &in_doubt };
-    let disposition = settle_doubts(&envelope, &lease.due, room.clock.now(), rules);
+    let past = room.clock.past();
+    let rules = rules(&past, &envelope, &settings.schedules.outbound, &in_doubt);
+    let disposition = settle_doubts(&envelope, &lease.due, past.now, rules);
     if disposition.statuses.is_empty() {
         job.lease = Some(lease);
     } else {
@@ -71,7 +74,20 @@ pub(super) async fn finish_doubts(room: &Room, settings: &Settings, job: &mut Jo
     }
 }
 
-fn in_doubt(settings: &Settings, envelope: &Envelope) -> impl Fn(usize) -> InDoubtPolicy {
+/// How a message is treated that was accepted when its envelope says, by the clock as it was then.
+pub(super) fn rules<'a>(
+    past: &Past,
+    envelope: &Envelope,
+    schedule: &'a Schedule,
+    in_doubt: &'a (dyn Fn(usize) -> InDoubtPolicy + Sync),
+) -> Rules<'a> {
+    Rules { schedule, accepted_at: past.as_of_now(envelope.accepted_at), in_doubt }
+}
+
+pub(super) fn in_doubt(
+    settings: &Settings,
+    envelope: &Envelope,
+) -> impl Fn(usize) -> InDoubtPolicy {
     |place| {
         let recipient = envelope.recipients.get(place);
         recipient.map_or(settings.in_doubt, |recipient| settings.in_doubt(&recipient.mailbox))
@@ -223,7 +239,8 @@ async fn write_reports(
             Vec::new()
         });
         let original = if whole { Original::Whole(&octets) } else { Original::Header(&octets) };
-        let schedule = &settings.schedules.outbound;
+        let past = room.clock.past();
+        let accepted_at = past.as_of_now(lease.envelope.accepted_at);
         let written = dsn::write(&dsn::Report {
             kind,
             id: lease.id,
@@ -233,8 +250,8 @@ async fn write_reports(
             host: &settings.host,
             default_domain: settings.table.default_domain(),
             copy_to: settings.ndr_copy_to.as_ref(),
-            retry_until: schedule.expires_at(&lease.envelope),
-            now: room.clock.now(),
+            retry_until: settings.schedules.outbound.expires_at(accepted_at),
+            now: past.now,
             random: room.clock.random(),
         });
         if let Some(written) = written {

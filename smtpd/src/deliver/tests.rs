@@ -1,5 +1,6 @@
 //! Delivery against made-up peers on a made-up network, in made-up time.
 
+mod clock;
 mod peer;
 mod simulation;
 mod trouble;

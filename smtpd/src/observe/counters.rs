@@ -109,6 +109,8 @@ counters! {
     reports,
     /// Messages kept in Badmail.
     badmail,
+    /// Times the wall clock jumped by minutes or more, because somebody set it.
+    clock_jumps,
     /// Batches the store wrote, each with one sync.
     store_batches,
     /// Segments the store filled with zeros.

@@ -11,6 +11,7 @@ mod ids;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mailroot_common::id::QueueId;
@@ -20,7 +21,7 @@ use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
 use self::ids::Ids;
-use crate::clock::Clock;
+use crate::clock::{Clock, Jump};
 use crate::disk::Disk;
 use crate::observe::{Counters, Log};
 use crate::store::memory::Memory;
@@ -55,6 +56,8 @@ pub struct Queue(Arc<Inner>);
 struct Inner {
     store: Store,
     clock: Clock,
+    /// Jumps of the wall clock that waiting mail has followed.
+    jumps: AtomicUsize,
     ids: Ids,
     work: Arc<Notify>,
 }
@@ -71,7 +74,7 @@ impl Queue {
     #[must_use]
     pub fn in_memory(clock: Clock, table: Arc<Table>) -> Self {
         let work = Arc::new(Notify::new());
-        let store = Store::Memory(Arc::new(Memory::new(table, Arc::clone(&work))));
+        let store = Store::Memory(Arc::new(Memory::new(table, clock.clone(), Arc::clone(&work))));
         Self::over(store, clock, work)
     }
 
@@ -121,7 +124,8 @@ impl Queue {
 
     fn over(store: Store, clock: Clock, work: Arc<Notify>) -> Self {
         let ids = Ids::above(store.highest_id());
-        Self(Arc::new(Inner { store, clock, ids, work }))
+        let jumps = AtomicUsize::new(clock.jumps());
+        Self(Arc::new(Inner { store, clock, jumps, ids, work }))
     }
 
     /// Whether new mail is likely to be taken; asked before a body is.
@@ -174,6 +178,25 @@ impl Queue {
     #[must_use]
     pub fn next_due(&self, now: Timestamp) -> NextDue {
         guard::call(|| self.0.store.next_due(now))
+    }
+
+    /// Has waiting mail follow the wall clock, if that has jumped; returns the jumps that were new.
+    /// For one caller at a time.
+    pub async fn follow_clock(&self) -> Vec<Jump> {
+        let (seen, count) = (self.0.jumps.load(Ordering::Acquire), self.0.clock.jumps());
+        if seen == count {
+            return Vec::new();
+        }
+        let mut jumps = self.0.clock.jumps_after(seen);
+        // One that came in between is for the next time.
+        jumps.truncate(count - seen);
+        let (store, follow) = (self.0.store.clone(), jumps.clone());
+        let followed = guard::blocking(move || store.follow(&follow)).await;
+        if !followed.unwrap_or(false) {
+            return Vec::new();
+        }
+        self.0.jumps.store(count, Ordering::Release);
+        jumps
     }
 
     /// Gives a route that [`Queue::next_due`] named back, without having emptied it.

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::id::QueueId;
+use mailroot_common::status::EnhancedCode;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
+use smtpd_core::queue::outcome::{Outcome, Stage};
 use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus};
 use smtpd_core::route::table::{DirectFirst, RouteName, Settings as TableSettings, Table};
 
@@ -75,7 +77,13 @@ pub(super) fn ended(phase: Phase, before: &RecipientStatus) -> RecipientStatus {
 }
 
 pub(super) fn deferred(until: Timestamp, before: &RecipientStatus) -> RecipientStatus {
-    RecipientStatus { next_attempt: until, attempts: before.attempts + 1, ..before.clone() }
+    let failure = Outcome::local(start(), Stage::Connect, EnhancedCode::transient(4, 1), "refused");
+    RecipientStatus {
+        next_attempt: until,
+        attempts: before.attempts + 1,
+        last: Some(failure),
+        ..before.clone()
+    }
 }
 
 /// The lease's changes when each of its recipients comes to `change`.
@@ -333,7 +341,14 @@ macro_rules! arms {
 }
 
 fn in_memory() -> (Store, ()) {
-    (Store::Memory(Arc::new(super::memory::Memory::new(table(&[]), Arc::default()))), ())
+    (
+        Store::Memory(Arc::new(super::memory::Memory::new(
+            table(&[]),
+            Clock::real(),
+            Arc::default(),
+        ))),
+        (),
+    )
 }
 
 pub(crate) fn settings(directory: &Path) -> Settings {

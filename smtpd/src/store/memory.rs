@@ -19,7 +19,10 @@ use tokio::sync::Notify;
 use super::body::{Body, BodyReader};
 use super::lease::{Holder, Lease};
 use super::list::{Filter, Message};
-use super::{Change, Changes, CommitError, Counts, Draft, NextDue, Pick, RouteCount, Unready};
+use super::{
+    Change, Changes, CommitError, Counts, Draft, NextDue, Pick, RouteCount, Unready, due_at,
+};
+use crate::clock::{Clock, Past};
 
 /// Mail in memory.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub struct Memory {
 struct Inner {
     messages: BTreeMap<QueueId, Stored>,
     table: Arc<Table>,
+    clock: Clock,
     /// Routes that [`Memory::next_due`] has named and whose lease did not come back short since.
     named: HashSet<RouteName>,
     highest: QueueId,
@@ -68,25 +72,23 @@ impl Stored {
     }
 
     /// When the recipient at `place` may be tried; nothing if it is not waiting to be.
-    fn due(&self, place: usize) -> Option<Timestamp> {
+    fn due(&self, past: &Past, place: usize) -> Option<Timestamp> {
         let status = &self.state.recipients[place];
         let free = self.state.hold.is_none() && !self.leased[place] && !status.phase.is_end();
-        free.then_some(status.next_attempt)
+        free.then(|| due_at(past, status))
     }
 
-    fn picked(&self, pick: Pick, place: usize) -> bool {
-        let Some(due) = self.due(place) else { return false };
+    fn picked(&self, past: &Past, pick: Pick, place: usize) -> bool {
+        let Some(due) = self.due(past, place) else { return false };
+        let accepted_at = past.as_of_now(self.envelope.accepted_at);
         match pick {
             Pick::Due(now) => due <= now,
             Pick::Aged(before) => {
-                self.envelope.accepted_at < before
-                    && !self.state.recipients[place].awaits_operator()
+                accepted_at < before && !self.state.recipients[place].awaits_operator()
             }
             Pick::Untold(before) => {
                 let status = &self.state.recipients[place];
-                self.envelope.accepted_at < before
-                    && !status.delay_told
-                    && !status.awaits_operator()
+                accepted_at < before && !status.delay_told && !status.awaits_operator()
             }
         }
     }
@@ -139,14 +141,14 @@ impl Inner {
 
     /// Every waiting (message, route) with the moment its first recipient is due.
     fn links(&self) -> BTreeMap<(RouteName, QueueId), Option<Timestamp>> {
-        let mut links = BTreeMap::new();
+        let (mut links, past) = (BTreeMap::new(), self.clock.past());
         for (id, stored) in &self.messages {
             for (place, route) in stored.routes(&self.table).into_iter().enumerate() {
                 if stored.state.recipients[place].phase.is_end() {
                     continue;
                 }
                 let link: &mut Option<Timestamp> = links.entry((route, *id)).or_default();
-                if let Some(due) = stored.due(place) {
+                if let Some(due) = stored.due(&past, place) {
                     *link = Some(link.map_or(due, |before| before.min(due)));
                 }
             }
@@ -158,10 +160,11 @@ impl Inner {
 impl Memory {
     /// An empty store. `work` is notified when mail may have become due.
     #[must_use]
-    pub fn new(table: Arc<Table>, work: Arc<Notify>) -> Self {
+    pub fn new(table: Arc<Table>, clock: Clock, work: Arc<Notify>) -> Self {
         let inner = Inner {
             messages: BTreeMap::new(),
             table,
+            clock,
             named: HashSet::new(),
             highest: QueueId::from_u64(0),
             refusals: Vec::new(),
@@ -243,8 +246,8 @@ impl Memory {
             .filter_map(|((name, id), due)| (name == *route).then_some((due?, id)))
             .collect();
         found.sort_unstable();
-        let Inner { messages, table, named, .. } = &mut *inner;
-        let mut leases = Vec::new();
+        let Inner { messages, table, named, clock, .. } = &mut *inner;
+        let (mut leases, past) = (Vec::new(), clock.past());
         for (_, id) in found {
             if leases.len() == max {
                 break;
@@ -252,7 +255,7 @@ impl Memory {
             let Some(stored) = messages.get_mut(&id) else { continue };
             let mut due = Vec::new();
             for (place, name) in stored.routes(table).into_iter().enumerate() {
-                if name == *route && stored.picked(pick, place) {
+                if name == *route && stored.picked(&past, pick, place) {
                     stored.leased[place] = true;
                     due.push((place, stored.state.recipients[place].clone()));
                 }

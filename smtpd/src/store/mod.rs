@@ -30,6 +30,7 @@ pub use self::error::{CommitError, ReadError, Unready};
 pub use self::lease::Lease;
 pub use self::list::{Filter, Glob, Message};
 pub use self::log::{OpenError, Settings, Surroundings};
+use crate::clock::{Jump, Past};
 use crate::disk::Disk;
 
 /// A message that is not yet mail: what [`Store::commit`] makes durable.
@@ -105,6 +106,14 @@ pub struct RouteCount {
     pub messages: u64,
     /// When the first of them is due; absent if all are held or being tried.
     pub next_due: Option<Timestamp>,
+}
+
+/// When a recipient is due, by the wall clock as it goes now.
+fn due_at(past: &Past, status: &RecipientStatus) -> Timestamp {
+    if status.awaits_operator() {
+        return status.next_attempt;
+    }
+    past.due(status.decided_at(), status.next_attempt)
 }
 
 /// The changes of a settled lease: recipients by their place in the envelope.
@@ -308,6 +317,17 @@ impl Store {
         match self {
             Self::Log(log) => log.set_table(table),
             Self::Memory(memory) => memory.set_table(table),
+        }
+    }
+
+    /// Has waiting mail follow jumps of the wall clock; not before all of it is known, which is
+    /// what this answers. Blocks.
+    #[must_use]
+    pub fn follow(&self, jumps: &[Jump]) -> bool {
+        match self {
+            Self::Log(log) => log.follow(jumps),
+            // It looks at all mail each time.
+            Self::Memory(_) => true,
         }
     }
 

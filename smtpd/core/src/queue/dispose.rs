@@ -35,6 +35,9 @@ pub enum InDoubtPolicy {
 pub struct Rules<'a> {
     /// The times.
     pub schedule: &'a Schedule,
+    /// When the message was accepted, by the clock as it goes now: the envelope's moment, unless
+    /// somebody set the clock since.
+    pub accepted_at: Timestamp,
     /// Asked for recipients in doubt only.
     pub in_doubt: &'a (dyn Fn(usize) -> InDoubtPolicy + Sync),
 }
@@ -101,7 +104,7 @@ impl Disposition {
 
     /// Records a recipient that goes on waiting, and the notice of it that may be due.
     fn wait(&mut self, case: &Case<'_>, recipient: usize, mut status: RecipientStatus) {
-        let notice = case.schedule.delay_notice_at(case.envelope, recipient, &status);
+        let notice = case.notice_at(recipient, &status);
         if notice.is_some_and(|at| at <= case.now) {
             status.delay_told = true;
             self.delayed.push(recipient);
@@ -114,12 +117,17 @@ impl Disposition {
 struct Case<'a> {
     envelope: &'a Envelope,
     now: Timestamp,
+    accepted_at: Timestamp,
     schedule: &'a Schedule,
 }
 
 impl Case<'_> {
+    fn notice_at(&self, recipient: usize, status: &RecipientStatus) -> Option<Timestamp> {
+        self.schedule.delay_notice_at(self.envelope, self.accepted_at, recipient, status)
+    }
+
     fn is_expired(&self) -> bool {
-        self.schedule.expires_at(self.envelope) <= self.now
+        self.schedule.expires_at(self.accepted_at) <= self.now
     }
 }
 
@@ -140,7 +148,8 @@ pub fn dispose(
     rules: Rules<'_>,
     random: u64,
 ) -> Disposition {
-    let case = Case { envelope, now, schedule: rules.schedule };
+    let Rules { schedule, accepted_at, .. } = rules;
+    let case = Case { envelope, now, accepted_at, schedule };
     let mut waiting = vec![None; envelope.recipients.len()];
     for (recipient, status) in before.iter().filter(|(_, status)| !status.phase.is_end()) {
         if let Some(place) = waiting.get_mut(*recipient) {
@@ -173,7 +182,8 @@ pub fn settle_doubts(
     now: Timestamp,
     rules: Rules<'_>,
 ) -> Disposition {
-    let case = Case { envelope, now, schedule: rules.schedule };
+    let Rules { schedule, accepted_at, .. } = rules;
+    let case = Case { envelope, now, accepted_at, schedule };
     let mut disposition = Disposition::default();
     for (recipient, status) in before.iter().filter(|(_, status)| status.is_undecided()) {
         let policy = (rules.in_doubt)(*recipient);
@@ -251,9 +261,10 @@ pub fn expire(
     before: &[(usize, RecipientStatus)],
     lane: Option<&Outcome>,
     now: Timestamp,
-    schedule: &Schedule,
+    rules: Rules<'_>,
 ) -> Disposition {
-    let case = Case { envelope, now, schedule };
+    let Rules { schedule, accepted_at, .. } = rules;
+    let case = Case { envelope, now, accepted_at, schedule };
     let mut seen = vec![false; envelope.recipients.len()];
     let mut disposition = Disposition::default();
     for (recipient, status) in before {
@@ -267,7 +278,7 @@ pub fn expire(
         if case.is_expired() {
             status.last = Some(expired(latest(status.last.as_ref(), lane), now));
             disposition.fail(envelope, *recipient, status);
-        } else if schedule.delay_notice_at(envelope, *recipient, &status).is_some_and(is_due) {
+        } else if case.notice_at(*recipient, &status).is_some_and(is_due) {
             status.last = latest(status.last.as_ref(), lane).cloned();
             disposition.wait(&case, *recipient, status);
         }
@@ -332,7 +343,7 @@ mod tests {
     }
 
     fn rules(schedule: &Schedule) -> Rules<'_> {
-        Rules { schedule, in_doubt: &|_| InDoubtPolicy::Retry }
+        Rules { schedule, accepted_at: START, in_doubt: &|_| InDoubtPolicy::Retry }
     }
 
     fn fresh(envelope: &Envelope) -> Vec<(usize, RecipientStatus)> {
@@ -437,7 +448,8 @@ mod tests {
         let envelope = envelope("a@b.example", &[None, None, None]);
         let policies = [InDoubtPolicy::Retry, InDoubtPolicy::Hold, InDoubtPolicy::Return];
         let schedule = Schedule::outbound();
-        let wanted = Rules { schedule: &schedule, in_doubt: &|place| policies[place] };
+        let in_doubt = |place: usize| policies[place];
+        let wanted = Rules { schedule: &schedule, accepted_at: START, in_doubt: &in_doubt };
         let doubt = [0, 1, 2].map(|place| (place, outcome(AttemptResult::InDoubt, START)));
         let live = dispose(&envelope, &fresh(&envelope), &doubt, START, wanted, 0);
         assert_eq!(live.failed, [2]);
@@ -470,7 +482,7 @@ mod tests {
         let lane =
             Outcome { text: "lane".to_owned(), at: START.after(Span::hours(1)), ..own.clone() };
         let now = START.after(Span::days(4));
-        let d = expire(&envelope, &before, Some(&lane), now, &Schedule::outbound());
+        let d = expire(&envelope, &before, Some(&lane), now, rules(&Schedule::outbound()));
         assert_eq!(d.failed, [0, 1, 2]);
         assert_eq!(
             d.statuses_of(&[0, 2]).iter().map(|(place, _)| *place).collect::<Vec<_>>(),
@@ -484,7 +496,7 @@ mod tests {
         assert_eq!(d.status(0).unwrap().last, Some(end(&lane)), "never tried: the lane's words");
         assert_eq!(d.status(1).unwrap().last, Some(end(&own)), "tried after the lane: its own");
 
-        let alone = expire(&envelope, &before[..1], None, now, &Schedule::outbound());
+        let alone = expire(&envelope, &before[..1], None, now, rules(&Schedule::outbound()));
         let last = alone.status(0).unwrap().last.clone().unwrap();
         assert_eq!(
             (last.result, last.status, last.stage),
@@ -497,14 +509,15 @@ mod tests {
         let envelope = envelope("a@b.example", &[None, Some(Notify::NEVER)]);
         let before = fresh(&envelope);
         let schedule = Schedule::outbound();
-        let early = expire(&envelope, &before, None, START.after(Span::hours(11)), &schedule);
+        let early =
+            expire(&envelope, &before, None, START.after(Span::hours(11)), rules(&schedule));
         assert_eq!(early, Disposition::default());
         let now = START.after(Span::hours(12));
-        let notice = expire(&envelope, &before, None, now, &schedule);
+        let notice = expire(&envelope, &before, None, now, rules(&schedule));
         assert_eq!(notice.delayed, [0]);
         assert_eq!(notice.status(0).unwrap().next_attempt, before[0].1.next_attempt);
         assert!(notice.wants_report());
-        let again = expire(&envelope, &notice.statuses, None, now, &schedule);
+        let again = expire(&envelope, &notice.statuses, None, now, rules(&schedule));
         assert_eq!(again, Disposition::default());
     }
 
@@ -526,6 +539,27 @@ mod tests {
         assert_eq!(d.succeeded, [0]);
         let d = d.leaving_success_to_next_hop();
         assert_eq!((d.succeeded.len(), d.failed.clone(), d.statuses.len()), (0, vec![1], 2));
+    }
+
+    #[test]
+    fn time_counts_from_acceptance_by_the_clock_as_it_goes_now() {
+        let envelope = envelope("a@b.example", &[None]);
+        let schedule = Schedule::outbound();
+        let now = START.after(Span::days(3650));
+        let outcomes = [(0, outcome(AttemptResult::Deferred, now))];
+        for (age, phase, told) in [
+            (Span::hours(1), Phase::Waiting, false),
+            (Span::hours(13), Phase::Waiting, true),
+            (Span::days(4), Phase::Returned, false),
+        ] {
+            let accepted_at = Timestamp::from_millis(now.as_millis() - age.as_millis());
+            let rules = Rules { accepted_at, ..rules(&schedule) };
+            let d = dispose(&envelope, &fresh(&envelope), &outcomes, now, rules, 0);
+            let status = d.status(0).unwrap();
+            assert_eq!((status.phase, status.delay_told), (phase, told), "{age:?}");
+            let waiting = expire(&envelope, &fresh(&envelope), None, now, rules);
+            assert_eq!(waiting.statuses.is_empty(), age < Span::hours(12), "{age:?}");
+        }
     }
 
     #[test]
@@ -575,7 +609,7 @@ mod tests {
                 let outcomes: Vec<_> =
                     results.into_iter().map(|(r, result)| (r, outcome(result, now))).collect();
                 let d = if aged {
-                    expire(&envelope, &before, outcomes.first().map(|(_, o)| o), now, &schedule)
+                    expire(&envelope, &before, outcomes.first().map(|(_, o)| o), now, rules(&schedule))
                 } else {
                     dispose(&envelope, &before, &outcomes, now, rules(&schedule), random)
                 };

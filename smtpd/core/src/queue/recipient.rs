@@ -71,6 +71,12 @@ impl RecipientStatus {
         (!self.phase.is_end() && !self.awaits_operator()).then_some(self.next_attempt)
     }
 
+    /// When its next attempt was decided on: at the last one. Before the first it is due at once.
+    #[must_use]
+    pub fn decided_at(&self) -> Timestamp {
+        self.last.as_ref().map_or(self.next_attempt, |last| last.at)
+    }
+
     /// Whether it is tried again only when an operator says so.
     #[must_use]
     pub fn awaits_operator(&self) -> bool {

@@ -84,10 +84,11 @@ impl Schedule {
         now.after(wait).after(Span::millis(u64::try_from(extra).unwrap_or(room)))
     }
 
-    /// The moment a message's time is up.
+    /// The moment a message's time is up. When it was accepted is told by the clock as it goes
+    /// now, here and below: that is the envelope's moment unless somebody set the clock since.
     #[must_use]
-    pub fn expires_at(&self, envelope: &Envelope) -> Timestamp {
-        envelope.accepted_at.after(self.expire)
+    pub fn expires_at(&self, accepted_at: Timestamp) -> Timestamp {
+        accepted_at.after(self.expire)
     }
 
     /// The moment the sender is to be told that this recipient's mail is delayed; absent if it was
@@ -96,30 +97,13 @@ impl Schedule {
     pub fn delay_notice_at(
         &self,
         envelope: &Envelope,
+        accepted_at: Timestamp,
         recipient: usize,
         status: &RecipientStatus,
     ) -> Option<Timestamp> {
         let wanted = notify(envelope, recipient).delay && !envelope.sender.is_null();
         let after = self.delay_notice.filter(|&after| after < self.expire)?;
-        (wanted && !status.delay_told && !status.phase.is_end())
-            .then(|| envelope.accepted_at.after(after))
-    }
-
-    /// The first moment at which anything is to be done for this recipient: an attempt, a notice
-    /// of delay, or giving up. Absent after its end.
-    #[must_use]
-    pub fn next_due(
-        &self,
-        envelope: &Envelope,
-        recipient: usize,
-        status: &RecipientStatus,
-    ) -> Option<Timestamp> {
-        if status.phase.is_end() {
-            return None;
-        }
-        let notice = self.delay_notice_at(envelope, recipient, status);
-        let due = status.next_attempt.min(self.expires_at(envelope));
-        Some(notice.map_or(due, |notice| notice.min(due)))
+        (wanted && !status.delay_told && !status.phase.is_end()).then(|| accepted_at.after(after))
     }
 }
 
@@ -213,20 +197,21 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn next_due_is_the_first_of_attempt_notice_and_expiry() {
+    fn notice_is_for_those_who_want_it_and_were_not_told() {
         let schedule = Schedule::outbound();
         let envelope = envelope("a@b.example", &[None, Some(Notify::NEVER)]);
         let mut status = MessageState::fresh(&envelope).recipients[0].clone();
-        assert_eq!(schedule.next_due(&envelope, 0, &status), Some(START));
-        status.next_attempt = START.after(Span::days(9));
-        let notice = Some(START.after(Span::hours(12)));
-        let expiry = Some(START.after(Span::days(4)));
-        assert_eq!(schedule.next_due(&envelope, 0, &status), notice);
-        assert_eq!(schedule.next_due(&envelope, 1, &status), expiry, "NEVER asks for no notice");
+        let accepted_at = START.after(Span::days(30));
+        let at = |place, status: &RecipientStatus| {
+            schedule.delay_notice_at(&envelope, accepted_at, place, status)
+        };
+        assert_eq!(at(0, &status), Some(accepted_at.after(Span::hours(12))), "by the clock now");
+        assert_eq!(at(1, &status), None, "NEVER asks for no notice");
         status.delay_told = true;
-        assert_eq!(schedule.next_due(&envelope, 0, &status), expiry);
+        assert_eq!(at(0, &status), None);
+        status.delay_told = false;
         status.phase = Phase::Returned;
-        assert_eq!(schedule.next_due(&envelope, 0, &status), None);
+        assert_eq!(at(0, &status), None);
     }
 
     #[test]
@@ -234,7 +219,7 @@ pub(super) mod tests {
         let envelope = envelope("a@b.example", &[None]);
         let status = &MessageState::fresh(&envelope).recipients[0];
         let schedule = Schedule { delay_notice: Some(Span::days(4)), ..Schedule::outbound() };
-        assert_eq!(schedule.delay_notice_at(&envelope, 0, status), None);
+        assert_eq!(schedule.delay_notice_at(&envelope, START, 0, status), None);
     }
 
     #[test]

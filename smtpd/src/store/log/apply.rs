@@ -85,7 +85,7 @@ impl Index {
             self.relink(id, &plans, true);
         } else {
             let state = MessageState::fresh(&envelope);
-            let plans = plan(&self.table, &envelope, &state, |_| false);
+            let plans = plan(&self.clock.past(), &self.table, &envelope, &state, |_| false);
             self.relink(id, &plans, true);
         }
         self.actives.keep_fresh(id, envelope, body);
@@ -109,9 +109,11 @@ impl Index {
 
     /// Makes the links of an open message what its state says.
     pub(super) fn relink_active(&mut self, id: QueueId) {
-        let Self { actives, table, .. } = self;
+        let Self { actives, table, clock, .. } = self;
         let Some(plans) = Actives::get(actives, id).map(|active| {
-            plan(table, &active.envelope, &active.state, |place| active.leased[place])
+            plan(&clock.past(), table, &active.envelope, &active.state, |place| {
+                active.leased[place]
+            })
         }) else {
             return;
         };

@@ -4,18 +4,19 @@
 use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
-use mailroot_common::units::Timestamp;
+use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::recipient::Hold;
 use tokio::task::spawn_blocking;
 
 use super::super::list::{Filter, Message};
-use super::super::{Change, CommitError, ReadError};
+use super::super::{Change, CommitError, ReadError, due_at};
 use super::Log;
 use super::commit::Task;
 use super::index::Index;
 use super::large::Reader;
 use super::read::{Loaded, Location};
 use super::record::IN_FILE;
+use crate::clock::Jump;
 use crate::observe::Level;
 
 /// How many messages are looked at before others get the index.
@@ -65,6 +66,24 @@ impl Log {
         }
         self.work.notify_one();
         found
+    }
+
+    pub(in super::super) fn follow(&self, jumps: &[Jump]) -> bool {
+        if !self.index().recovered {
+            return false;
+        }
+        for jump in jumps.iter().filter(|jump| jump.back() > Span::default()) {
+            let mut after = None;
+            loop {
+                let mut index = self.index();
+                let ids: Vec<QueueId> = index.ids_after(after).take(CHUNK).collect();
+                let Some(last) = ids.last() else { break };
+                after = Some(*last);
+                ids.iter().for_each(|id| index.follow(*id, *jump));
+            }
+        }
+        self.work.notify_one();
+        true
     }
 
     async fn submit_changes(
@@ -272,13 +291,13 @@ fn view_open(index: &Index, id: QueueId) -> Option<Message> {
 
 /// Fills in the routes, and the wishes of operators, which are in memory only.
 fn complete(index: &Index, message: &mut Message) {
+    let past = index.clock.past();
     for (place, to) in message.envelope.recipients.iter().enumerate() {
         let route = index.table.route_name(&to.mailbox);
         let status = &mut message.state.recipients[place];
-        if !status.phase.is_end()
-            && let Some(at) = index.wanted(message.id, &route)
-        {
-            status.next_attempt = at;
+        if !status.phase.is_end() {
+            let wanted = index.wanted(message.id, &route);
+            status.next_attempt = wanted.unwrap_or_else(|| due_at(&past, status));
         }
         message.routes.push(route);
     }

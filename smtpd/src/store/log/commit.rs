@@ -19,6 +19,7 @@ use super::LargeFile;
 use super::index::{Place, Plan, plan};
 use super::record::{Kind, frame_len};
 use super::sending::Mark;
+use crate::clock::Past;
 
 /// How long an outcome that nobody waits for may stay in memory only.
 const RIDE_MAX: Duration = Duration::from_millis(50);
@@ -50,7 +51,7 @@ pub(super) struct NewMessage {
 
 impl NewMessage {
     /// Prepares a draft; nothing if its body is in another store's file.
-    pub(super) fn new(id: QueueId, draft: Draft, table: Arc<Table>) -> Option<Self> {
+    pub(super) fn new(id: QueueId, draft: Draft, past: &Past, table: Arc<Table>) -> Option<Self> {
         let size = draft.body.size();
         let meta = serde_json::to_vec(&draft.envelope).expect("an envelope has a form in JSON");
         let body = match draft.body {
@@ -62,7 +63,7 @@ impl NewMessage {
         };
         let envelope = Arc::new(draft.envelope);
         let state = MessageState::fresh(&envelope);
-        let plans = plan(&table, &envelope, &state, |_| false);
+        let plans = plan(past, &table, &envelope, &state, |_| false);
         let meta_crc = crc32c::crc32c(&meta);
         Some(Self { id, envelope, meta, meta_crc, body, size, plans, table })
     }

@@ -75,7 +75,8 @@ impl Machine {
 
 pub(super) fn submit(log: &Log, number: u64, body: &[u8]) -> Result<(), CommitError> {
     let draft = draft(&["a@x.example"], start(), body);
-    let message = NewMessage::new(id(number), draft, log.table.load_full()).unwrap();
+    let message =
+        NewMessage::new(id(number), draft, &log.clock.past(), log.table.load_full()).unwrap();
     let mut answer = log.gather.submit(Task::Accept(message)).unwrap();
     log.commit_step();
     answer.try_recv().unwrap()
@@ -319,7 +320,7 @@ async fn large_bodies_survive_a_restart_and_leave_no_files_behind() {
     kept.append(&octets).await.unwrap();
     let body = Body::File(kept.finish().await.unwrap());
     let draft = Draft { envelope: envelope(&["a@x.example"], start()), body };
-    let message = NewMessage::new(id(1), draft, log.table.load_full()).unwrap();
+    let message = NewMessage::new(id(1), draft, &log.clock.past(), log.table.load_full()).unwrap();
     let mut answer = log.gather.submit(Task::Accept(message)).unwrap();
     log.commit_step();
     answer.try_recv().unwrap().unwrap();

@@ -12,15 +12,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
-use mailroot_common::units::Timestamp;
+use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::envelope::Envelope;
-use smtpd_core::queue::recipient::MessageState;
+use smtpd_core::queue::recipient::{MessageState, RecipientStatus};
 use smtpd_core::route::table::{RouteName, Table};
 
-use super::super::Pick;
+use super::super::{Pick, due_at};
 use super::active::Actives;
 use super::routes::Routes;
 use super::segments::Segments;
+use crate::clock::{Clock, Jump, Past};
 
 /// A frame: segment, place and length, both in units of 8 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +117,7 @@ pub(super) struct Plan {
 
 /// The links a message needs: one for each route with a recipient that waits.
 pub(super) fn plan(
+    past: &Past,
     table: &Table,
     envelope: &Envelope,
     state: &MessageState,
@@ -129,7 +131,7 @@ pub(super) fn plan(
         if status.phase.is_end() {
             continue;
         }
-        let due = (state.hold.is_none() && !leased(place)).then_some(status.next_attempt);
+        let due = (state.hold.is_none() && !leased(place)).then(|| due_at(past, status));
         let route = table.route_name(&to.mailbox);
         let known = if plans.len() < 8 {
             plans.iter().position(|plan| plan.route == route)
@@ -163,6 +165,7 @@ pub(super) struct Index {
     pub(super) segments: Segments,
     pub(super) actives: Actives,
     pub(super) table: Arc<Table>,
+    pub(super) clock: Clock,
     /// Messages up to this id wait to be sorted by a new table.
     pub(super) unsorted: Option<QueueId>,
     /// The files of large bodies, by their message.
@@ -182,7 +185,7 @@ pub(super) struct Index {
 const CHUNK: usize = 1024;
 
 impl Index {
-    pub(super) fn new(table: Arc<Table>) -> Self {
+    pub(super) fn new(table: Arc<Table>, clock: Clock) -> Self {
         Self {
             by_id: BTreeMap::new(),
             slots: Vec::new(),
@@ -191,6 +194,7 @@ impl Index {
             segments: Segments::default(),
             actives: Actives::default(),
             table,
+            clock,
             unsorted: None,
             large: HashMap::default(),
             unlinks: Vec::new(),
@@ -317,6 +321,21 @@ impl Index {
         }
     }
 
+    /// Has a message that waits for a moment of the time before a jump back of the wall clock wait
+    /// for the same moment after it. What was decided on after the jump may so come up too early:
+    /// then its state says better.
+    pub(super) fn follow(&mut self, id: QueueId, jump: Jump) {
+        let Some(number) = self.by_id.get(&id).copied() else { return };
+        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
+        let slot = slot.expect("the map of ids names only slots in use");
+        let waits = jump.after.after(Span::millis(1))..RecipientStatus::AT_OPERATORS_WORD;
+        for link in slot.links.all_mut().iter_mut().filter(|link| waits.contains(&link.due)) {
+            self.routes.disarm(link.route, link.due, id);
+            link.due = jump.after.after(link.due.since(jump.before));
+            self.routes.arm(link.route, link.due, id);
+        }
+    }
+
     /// Keeps a message that cannot be read from ever being due.
     pub(super) fn disarm(&mut self, id: QueueId) {
         let Some(number) = self.by_id.get(&id).copied() else { return };
@@ -347,8 +366,8 @@ impl Index {
     /// Up to `max` messages of a route that may be picked.
     pub(super) fn candidates(&mut self, route: &RouteName, pick: Pick, max: usize) -> Vec<QueueId> {
         let Some(number) = self.routes.number(route) else { return Vec::new() };
-        let Self { routes, by_id, slots, .. } = self;
-        routes.candidates(number, pick, max, |id| {
+        let Self { routes, by_id, slots, clock, .. } = self;
+        routes.candidates(number, pick, max, &clock.past(), |id| {
             let Some(slot) = by_id.get(&id).map(|n| *n as usize) else { return true };
             slots[slot / CHUNK][slot % CHUNK].as_ref().is_none_or(|slot| {
                 let links = slot.links.all();

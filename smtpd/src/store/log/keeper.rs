@@ -208,7 +208,8 @@ impl Log {
             index.relink_active(id);
         } else if index.get(id).is_some_and(|slot| slot.version == loaded.version) {
             let active = &loaded.active;
-            let plans = plan(&index.table, &active.envelope, &active.state, |_| false);
+            let plans =
+                plan(&index.clock.past(), &index.table, &active.envelope, &active.state, |_| false);
             index.relink(id, &plans, true);
         }
         // A message that changed in between was linked by the new table already.
@@ -255,7 +256,9 @@ mod tests {
         while log.keep_step() != Kept::Idle {}
         for number in 0..12 {
             let draft = draft(&["a@x.example"], start(), &[b'x'; 14_000]);
-            let message = NewMessage::new(id(number), draft, log.table.load_full()).unwrap();
+            let message =
+                NewMessage::new(id(number), draft, &log.clock.past(), log.table.load_full())
+                    .unwrap();
             let _accepted = log.gather.submit(Task::Accept(message)).unwrap();
             log.commit_step();
             let removal = Task::Change { id: id(number), change: Change::Remove, pinned: false };

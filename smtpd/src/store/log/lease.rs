@@ -14,7 +14,7 @@ use smtpd_core::route::table::RouteName;
 use tokio::task::spawn_blocking;
 
 use super::super::lease::{Holder, Lease};
-use super::super::{Changes, CommitError, Draft, NextDue, Pick, ReadError, RouteCount};
+use super::super::{Changes, CommitError, Draft, NextDue, Pick, ReadError, RouteCount, due_at};
 use super::Log;
 use super::commit::Task;
 use super::index::Index;
@@ -123,19 +123,20 @@ impl Log {
     ) -> Option<Lease> {
         let size = index.get(id)?.size;
         let wanted = index.wanted(id, route);
-        let table = Arc::clone(&index.table);
+        let (table, past) = (Arc::clone(&index.table), index.clock.past());
         let active = index.actives.open_fresh(id)?;
         let mut due = Vec::new();
         let held = active.state.hold.is_some();
         for (place, status) in active.state.recipients.iter().enumerate() {
             let free = !held && !status.phase.is_end() && !active.leased[place];
             let picked = match pick {
-                Pick::Due(now) => wanted.unwrap_or(status.next_attempt) <= now,
+                Pick::Due(now) => wanted.unwrap_or_else(|| due_at(&past, status)) <= now,
                 Pick::Aged(before) => {
-                    active.envelope.accepted_at < before && !status.awaits_operator()
+                    past.as_of_now(active.envelope.accepted_at) < before
+                        && !status.awaits_operator()
                 }
                 Pick::Untold(before) => {
-                    active.envelope.accepted_at < before
+                    past.as_of_now(active.envelope.accepted_at) < before
                         && !status.delay_told
                         && !status.awaits_operator()
                 }

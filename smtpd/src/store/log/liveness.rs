@@ -23,7 +23,8 @@ use crate::disk::{Fault, Open};
 
 /// Hands a message in without having it committed.
 fn hand_in(log: &Log, number: u64, draft: Draft) -> Receiver<Result<(), CommitError>> {
-    let message = NewMessage::new(id(number), draft, log.table.load_full()).unwrap();
+    let message =
+        NewMessage::new(id(number), draft, &log.clock.past(), log.table.load_full()).unwrap();
     log.gather.submit(Task::Accept(message)).unwrap()
 }
 

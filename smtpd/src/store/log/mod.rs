@@ -12,6 +12,8 @@
 mod active;
 mod apply;
 mod change;
+#[cfg(test)]
+mod clock;
 mod commit;
 mod committer;
 mod compact;
@@ -270,7 +272,7 @@ impl Log {
             writer.append(octets).await?;
             draft.body = Body::File(writer.finish().await?);
         }
-        let message = NewMessage::new(id, draft, self.table.load_full());
+        let message = NewMessage::new(id, draft, &self.clock.past(), self.table.load_full());
         let message = message.ok_or(CommitError::Foreign { id })?;
         let limit = self.settings.segment_size - segment::FIRST;
         match message.cost().max(message.state_cost_max()) {

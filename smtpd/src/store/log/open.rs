@@ -119,7 +119,7 @@ impl Log {
         for Old { header, .. } in &old {
             ends.insert(header.previous, header.previous_end);
         }
-        let mut index = Index::new(Arc::clone(&table));
+        let mut index = Index::new(Arc::clone(&table), clock.clone());
         index.damaged = unreadable;
         let mut previous = Previous::default();
         let mut last_batch = 0;

@@ -12,6 +12,7 @@ use mailroot_common::id::QueueId;
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::MessageState;
 
+use super::super::due_at;
 use super::Log;
 use super::commit::Task;
 use super::index::{Index, Place, Plan, plan};
@@ -131,12 +132,13 @@ impl Log {
                     return Ok(None);
                 };
                 let waiting = || state.recipients.iter().filter(|one| !one.phase.is_end());
-                let due = waiting().map(|status| status.next_attempt).min();
+                let past = self.clock.past();
+                let first = waiting().map(|status| due_at(&past, status)).min();
                 Some(Found::State(State {
                     version: header.version,
                     place: Place::NOWHERE,
                     held: state.hold.is_some(),
-                    due: due.filter(|_| state.hold.is_none()),
+                    due: first.filter(|_| state.hold.is_none()),
                     told: waiting().all(|status| status.delay_told),
                 }))
             }
@@ -145,7 +147,8 @@ impl Log {
                     return Ok(None);
                 };
                 let fresh = MessageState::fresh(&envelope);
-                let plans = plan(&self.table.load(), &envelope, &fresh, |_| false);
+                let plans =
+                    plan(&self.clock.past(), &self.table.load(), &envelope, &fresh, |_| false);
                 let large = if header.flags & IN_FILE == 0 {
                     None
                 } else {
@@ -211,7 +214,13 @@ impl Log {
             Ok(loaded) => {
                 let mut index = self.index();
                 let active = &loaded.active;
-                let plans = plan(&index.table, &active.envelope, &active.state, |_| false);
+                let plans = plan(
+                    &index.clock.past(),
+                    &index.table,
+                    &active.envelope,
+                    &active.state,
+                    |_| false,
+                );
                 index.relink(id, &plans, false);
             }
             Err(error) => self.set_aside(id, &error),

@@ -11,6 +11,7 @@ use mailroot_common::units::Timestamp;
 use smtpd_core::route::table::RouteName;
 
 use super::super::{NextDue, Pick, RouteCount};
+use crate::clock::Past;
 
 /// All routes that mail waits on. Numbers stand for routes and are used again.
 #[derive(Debug, Default)]
@@ -167,6 +168,7 @@ impl Routes {
         number: u32,
         pick: Pick,
         max: usize,
+        past: &Past,
         told: impl Fn(QueueId) -> bool,
     ) -> Vec<QueueId> {
         let route = self.route(number);
@@ -175,15 +177,18 @@ impl Routes {
                 let due = route.due.iter().take_while(|(due, _)| *due <= now);
                 return due.take(max).map(|(_, id)| *id).collect();
             }
-            Pick::Aged(before) | Pick::Untold(before) => QueueId::at_millis(before.as_millis()),
+            Pick::Aged(before) | Pick::Untold(before) => before,
         };
-        if route.oldest >= before {
+        // An id tells when its message was accepted. Where the wall clock went back, ids stood
+        // still until it caught up; then the envelope says better.
+        let is_old = |id: QueueId| past.as_of_now(Timestamp::from_millis(id.as_millis())) < before;
+        if !is_old(route.oldest) {
             return Vec::new();
         }
         let untold = matches!(pick, Pick::Untold(_));
         let aged = route.due.iter().map(|(_, id)| *id);
         let found: Vec<QueueId> =
-            aged.filter(|id| *id < before && !(untold && told(*id))).take(max).collect();
+            aged.filter(|id| is_old(*id) && !(untold && told(*id))).take(max).collect();
         if found.is_empty() && !untold {
             // Every message was looked at, so the bound can be made exact.
             route.oldest = route.due.iter().map(|(_, id)| *id).min().unwrap_or(QueueId::MAX);
@@ -208,6 +213,7 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -224,7 +230,8 @@ mod tests {
         routes.join(&name);
         routes.arm(number, at(5), QueueId::from_u64(2));
         assert_eq!(routes.next_due(at(10)), NextDue::default());
-        let both = routes.candidates(number, Pick::Due(at(10)), 9, |_| false);
+        let past = Clock::real().past();
+        let both = routes.candidates(number, Pick::Due(at(10)), 9, &past, |_| false);
         assert_eq!(both, [QueueId::from_u64(2), QueueId::from_u64(1)]);
         assert!(routes.name_again(&name));
         assert_eq!(routes.next_due(at(10)).routes, [name]);

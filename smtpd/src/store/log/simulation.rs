@@ -103,7 +103,7 @@ impl World {
         let most = if self.random.u8(..10) == 0 { 14_000 } else { 1500 };
         let body: Vec<u8> = (0..self.random.usize(..most)).map(|_| self.random.u8(..)).collect();
         let draft = draft(&to, self.now, &body);
-        let message = NewMessage::new(id, draft, log.table.load_full()).unwrap();
+        let message = NewMessage::new(id, draft, &log.clock.past(), log.table.load_full()).unwrap();
         let expected = || Expected::at((Phase::Waiting, 0));
         let known = Known {
             body,
