@@ -93,7 +93,7 @@ pub(crate) async fn run(tool: &mut Tool, command: BadmailCommand) -> Result<u8, 
         BadmailCommand::Purge(purge) => {
             let deed = deed(path::BADMAIL_PURGE, "purge", "removed");
             let selector = purge.selection.selector(server.as_deref())?;
-            let body = |selector| Change { selector, reason: None };
+            let body = |selector, if_exists| Change { selector, reason: None, if_exists };
             change::<BadmailEntry, _>(tool, &deed, &purge.options, selector, body).await
         }
     }
@@ -104,8 +104,8 @@ async fn put_back(tool: &mut Tool, args: Requeue, server: Option<&str>) -> Resul
     let selector = MessageSelection::of_ids(args.ids).selector(server)?;
     let from = args.from.map(|from| if from == "<>" { String::new() } else { from });
     let to = args.to;
-    let body = |selector| Body {
-        change: Change { selector, reason: None },
+    let body = |selector, if_exists| Body {
+        change: Change { selector, reason: None, if_exists },
         to: to.clone(),
         from: from.clone(),
     };

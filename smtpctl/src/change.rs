@@ -51,13 +51,14 @@ pub(crate) struct Deed {
     pub(crate) is_final: bool,
 }
 
-/// Does it. `body` makes a request out of a selector.
+/// Does it. `body` makes a request out of a selector, and of whether what it names by id may have
+/// gone: that is so where conditions were turned into ids by a question.
 pub(crate) async fn change<T, B>(
     tool: &mut Tool,
     deed: &Deed,
     options: &ChangeOptions,
     mut selector: Selector,
-    body: impl Fn(Selector) -> B,
+    body: impl Fn(Selector, bool) -> B,
 ) -> Result<u8, Problem>
 where
     T: Row + DeserializeOwned,
@@ -71,13 +72,15 @@ where
     if options.dry_run {
         return dry_run::<T>(tool, deed, &selector).await;
     }
+    let by_name = !selector.ids.is_empty();
     let one = selector.is_ids_only() && selector.ids.len() == 1;
     if deed.is_final && !options.yes && !one {
         selector = confirm::<T>(tool, deed, selector).await?;
     }
+    let if_exists = !by_name && !selector.ids.is_empty();
     let mut changed = Changed::default();
     for part in parts(selector, IDS_MAX) {
-        changed.merge(tool.daemon().await?.post(&deed.path, &body(part), WAIT).await?);
+        changed.merge(tool.daemon().await?.post(&deed.path, &body(part, if_exists), WAIT).await?);
     }
     report(tool, deed, &changed)
 }
@@ -91,15 +94,24 @@ fn report(tool: &Tool, deed: &Deed, changed: &Changed) -> Result<u8, Problem> {
         0 => String::new(),
         bytes => format!(" ({})", human_size(bytes)),
     };
-    let words = format!("{} {}{size}", counted(changed.changed, deed.noun), deed.done);
+    let gone = match changed.gone {
+        0 => String::new(),
+        gone => format!(", {gone} had gone before"),
+    };
+    let words = format!("{} {}{size}{gone}", counted(changed.changed, deed.noun), deed.done);
     tool.say_done(changed, &words)?;
-    if changed.changed == changed.matched {
+    if changed.failures() == 0 {
         return Ok(0);
     }
-    let left = counted(changed.matched - changed.changed, deed.noun);
+    let left = counted(changed.failures(), deed.noun);
     let items = changed.failed.iter().map(|failure| format!("{}: {}", failure.id, failure.detail));
     let detail = format!("{left} could not be {}", deed.done);
-    let kind = if changed.changed == 0 { Kind::Failed } else { Kind::Partly };
+    let absent = changed.failed.iter().all(|failure| failure.code.ends_with(".not_found"));
+    let kind = match changed.changed {
+        0 if absent => Kind::NotFound,
+        0 => Kind::Failed,
+        _ => Kind::Partly,
+    };
     Err(Problem::new(deed.noun, kind, detail).items(items))
 }
 

@@ -125,7 +125,7 @@ async fn perform(
         noun: "message",
         is_final: verb == QueueVerb::Remove,
     };
-    let body = |selector| Change { selector, reason: reason.clone() };
+    let body = |selector, if_exists| Change { selector, reason: reason.clone(), if_exists };
     change::<QueueEntry, _>(tool, &deed, options, selector, body).await
 }
 

@@ -154,7 +154,8 @@ fn changing_commands_need_a_choice_and_a_yes() {
     let _flushed = site.ctl(&["queue", "flush"]).ok();
     peer.await_received(2);
     wait::until("only the held one left", || (ids(&site) == [chosen[0].clone()]).then_some(()));
-    let _released = site.ctl(&["queue", "release", &chosen[0]]).ok();
+    let _absent = site.ctl(&["queue", "release", "000000000000"]).exited(3);
+    let _partly = site.ctl(&["queue", "release", &chosen[0], "000000000000"]).exited(8);
     let _retried = site.ctl(&["queue", "retry", "--all"]);
     peer.await_received(3);
     site.await_empty_queue();

@@ -53,6 +53,10 @@ pub struct Change {
     /// Why, for the log and for whoever is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether ids that name nothing any more are no errors: whoever asks has them from a list. For
+    /// messages of the queue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub if_exists: bool,
 }
 
 /// What became of a change to several objects.
@@ -68,6 +72,9 @@ pub struct Changed {
     /// The ids of the changed objects, at most [`Changed::IDS_MAX`].
     #[serde(default)]
     pub ids: Vec<String>,
+    /// Chosen objects that were gone before they could be changed, which is no failure.
+    #[serde(default)]
+    pub gone: u64,
     /// Those that could not be changed, at most [`Changed::IDS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Failure>,
@@ -87,6 +94,18 @@ impl Changed {
         }
     }
 
+    /// Counts one object that was chosen by a condition, and gone when it was to be changed.
+    pub fn add_gone(&mut self) {
+        self.matched += 1;
+        self.gone += 1;
+    }
+
+    /// How many could not be changed although they are there, or were asked for by name.
+    #[must_use]
+    pub const fn failures(&self) -> u64 {
+        self.matched.saturating_sub(self.changed).saturating_sub(self.gone)
+    }
+
     /// Counts one object that could not be changed.
     pub fn add_failure(&mut self, id: &impl ToString, problem: &Problem) {
         self.matched += 1;
@@ -103,6 +122,7 @@ impl Changed {
     pub fn merge(&mut self, other: Self) {
         self.matched += other.matched;
         self.changed += other.changed;
+        self.gone += other.gone;
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.ids.extend(other.ids);
         self.failed.extend(other.failed);

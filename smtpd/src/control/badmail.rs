@@ -206,7 +206,7 @@ pub(super) async fn purge(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Changed> {
-    let Change { selector, reason } = read(&body)?;
+    let Change { selector, reason, .. } = read(&body)?;
     let matcher = selector.compile_for_change()?;
     let places = places(&app, matcher.server())?;
     let (found, missing) = choose(&places, &matcher, app.service.clock().now()).await?;

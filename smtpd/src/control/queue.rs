@@ -143,13 +143,14 @@ pub(super) async fn verb(
     body: Bytes,
 ) -> Answer<Changed> {
     let verb: QueueVerb = verb.parse().map_err(|error| usage(format!("{error}")))?;
-    let Change { selector, reason } = read(&body)?;
+    let Change { selector, reason, if_exists } = read(&body)?;
     let matcher = selector.compile_for_change()?;
+    let by_name = !matcher.ids().is_empty() && !if_exists;
     let now = app.service.clock().now();
     let servers = servers(&app, matcher.server())?;
     let mut search = Search::begin(queues(&servers), matcher, now).await?;
     let chosen = gather(&mut search).await?;
-    let deed = Deed { verb, by: caller.name.clone(), reason, now };
+    let deed = Deed { verb, by: caller.name.clone(), reason, now, by_name };
     let mut changed = Changed::default();
     for (place, chosen) in search.places().iter().zip(&chosen) {
         if chosen.messages.is_empty() {
@@ -163,7 +164,7 @@ pub(super) async fn verb(
         tell_of(&app, &caller, &deed, &place.server, &done);
     }
     for id in &search.missing {
-        changed.add_failure(id, &gone(id));
+        count_gone(&mut changed, &deed, id);
     }
     object(changed)
 }
@@ -175,6 +176,17 @@ struct Deed {
     by: String,
     reason: Option<String>,
     now: Timestamp,
+    /// Whether the messages were named by their ids: then one that is not there is an error. One
+    /// that a condition chose and that went out meanwhile has only done what it was to do.
+    by_name: bool,
+}
+
+fn count_gone(changed: &mut Changed, deed: &Deed, id: &str) {
+    if deed.by_name {
+        changed.add_failure(&id, &gone(id));
+    } else {
+        changed.add_gone();
+    }
 }
 
 /// The chosen messages of one queue.
@@ -227,7 +239,7 @@ async fn perform(
             if done.binary_search(id).is_ok() {
                 changed.add(id, *size);
             } else {
-                changed.add_failure(id, &gone(&id.to_string()));
+                count_gone(changed, deed, &id.to_string());
             }
         }
         all_done.append(&mut done);
@@ -256,4 +268,42 @@ fn tell_of(app: &App, caller: &Caller, deed: &Deed, server: &str, done: &[QueueI
 
 fn gone(id: &str) -> Problem {
     Problem::new("queue", Kind::NotFound, format!("there is no message {id} in the queue"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::queue::{Body, Draft};
+    use crate::store::conformance::{envelope, start, table};
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_that_went_out_since_they_were_chosen_are_errors_only_if_named() {
+        let verbs = [
+            QueueVerb::Flush,
+            QueueVerb::Retry,
+            QueueVerb::Hold,
+            QueueVerb::Release,
+            QueueVerb::Remove,
+        ];
+        for verb in verbs {
+            for by_name in [false, true] {
+                let queue = Queue::in_memory(Clock::simulated(start(), 1), table(&[]));
+                let mut chosen = Vec::new();
+                for _ in 0..3 {
+                    let envelope = envelope(&["a@x.example"], start());
+                    let draft = Draft { envelope, body: Body::Memory(b"x".to_vec()) };
+                    chosen.push((queue.accept(draft).await.unwrap(), 1));
+                }
+                queue.remove(&[chosen[1].0]).await.unwrap();
+                let by = "somebody".to_owned();
+                let deed = Deed { verb, by, reason: None, now: start(), by_name };
+                let mut changed = Changed::default();
+                perform(&queue, &deed, &chosen, &mut changed).await.unwrap();
+                assert_eq!((changed.matched, changed.changed), (3, 2), "{verb:?}");
+                let counts = (changed.gone, changed.failures(), changed.failed.len());
+                assert_eq!(counts, if by_name { (0, 1, 1) } else { (1, 0, 0) }, "{verb:?}");
+            }
+        }
+    }
 }

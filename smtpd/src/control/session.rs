@@ -42,7 +42,7 @@ pub(super) async fn kill(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Changed> {
-    let Change { selector, reason } = read(&body)?;
+    let Change { selector, reason, .. } = read(&body)?;
     let matcher = selector.compile_for_change()?;
     let words = reason.unwrap_or_else(|| format!("ended by {}", caller.name));
     let servers = servers(&app, matcher.server())?;

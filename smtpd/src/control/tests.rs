@@ -239,6 +239,9 @@ async fn messages_are_chosen_shown_and_changed() {
     let wish = format!(r#"{{"selector":{{"ids":["{first}","000000000000"]}}}}"#);
     let removed = daemon.changed("remove", &wish).await;
     assert_eq!((removed.matched, removed.changed, removed.failed.len()), (2, 1, 1));
+    let wish = format!(r#"{{"selector":{{"ids":["{first}","000000000000"]}},"if_exists":true}}"#);
+    let removed = daemon.changed("remove", &wish).await;
+    assert_eq!((removed.matched, removed.gone, removed.failed.len()), (2, 2, 0));
     assert_eq!(daemon.refused("GET", &format!("/v1/queue/{first}"), "").await.exit, 3);
     let log = daemon.log.text();
     for event in ["held", "released", "removed", "content-read"] {
