@@ -19,8 +19,10 @@ use super::committer::Progress;
 use super::keeper::Kept;
 use super::record::{Batch, DAMAGED, IN_FILE, Kind, Label, Part};
 use super::segments::Use;
-use super::{Log, OpenError};
-use crate::disk::{Disk, Fault, Modelled};
+use super::{Log, OpenError, Surroundings};
+use crate::clock::Clock;
+use crate::disk::{Disk, Fault, Modelled, Open};
+use crate::observe::{Format, Level, Log as Journal};
 
 pub(super) const HOME: &str = "/spool/Queue";
 
@@ -161,6 +163,31 @@ async fn a_damaged_body_is_never_completed_and_its_message_is_held() {
 }
 
 #[test]
+fn a_segment_that_was_emptied_is_missed_and_one_that_was_being_made_is_not() {
+    let machine = Machine::new();
+    let log = machine.open();
+    let mut number = 0;
+    while log.index().segments.count(Use::Sealed) < 2 {
+        number += 1;
+        submit(&log, number, &[b'x'; 9000]).unwrap();
+    }
+    let first = machine.segments().remove(0);
+    drop(log);
+    machine.model.kill();
+    machine.disk.open(&first, Open::Write).unwrap().set_len(0).unwrap();
+    let unfinished = Path::new(HOME).join("segment-999999");
+    machine.disk.open(&unfinished, Open::CreateNew).unwrap().set_len(4096).unwrap();
+    let (journal, lines) = Journal::captured(Format::Logfmt, Level::Info, Clock::real());
+    let around = Surroundings { journal, ..surroundings() };
+    let log = Log::open(machine.disk.clone(), machine.settings.clone(), around).unwrap();
+    let said = format!("event=segment_emptied level=error file={}", first.display());
+    assert_eq!(lines.text().matches("event=segment_emptied").count(), 1, "{}", lines.text());
+    assert!(lines.text().contains(&said), "{}", lines.text());
+    assert_eq!(log.counts().damaged, 1);
+    assert!(!machine.segments().contains(&unfinished));
+}
+
+#[test]
 fn a_batch_whose_sync_failed_is_void_for_ever() {
     let machine = Machine::new();
     let log = machine.open();
@@ -269,7 +296,7 @@ fn foreign_truncated_and_missing_segments_leave_the_others_alone() {
     let segments = machine.segments();
     machine.model.damage(&segments[0], 0, |octets| octets[..4096].fill(b'?')).unwrap();
     machine.disk.unlink(&segments[1]).unwrap();
-    machine.disk.open(&segments[2], crate::disk::Open::Write).unwrap().set_len(20_000).unwrap();
+    machine.disk.open(&segments[2], Open::Write).unwrap().set_len(20_000).unwrap();
     let log = machine.open();
     let left = ids(&log);
     assert!((20..number).contains(&(left.len() as u64)), "{} of {number}", left.len());

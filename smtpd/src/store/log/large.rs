@@ -3,10 +3,11 @@
 //! The file holds the content and nothing else, so that it can be read without Mailroot. Its
 //! checksums, one for each block of 64 KiB, are kept in the message's record. The file is synced
 //! and its name made durable before the record is written; it is unlinked after the message's
-//! removal is durable. A file that no record names is removed at start.
+//! removal is durable. A file that no record names is removed at start. A file that is not there,
+//! or shorter than its record says, is damage like a wrong checksum: no later attempt finds it whole.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
@@ -195,10 +196,8 @@ impl Reader {
             return Err(damaged());
         }
         let path = path(log, number);
-        let file = log
-            .disk
-            .open(&path, Open::Read)
-            .map_err(|source| ReadError::Read { path: path.clone(), source: Arc::new(source) })?;
+        let opened = log.disk.open(&path, Open::Read);
+        let file = opened.map_err(|source| trouble(id, &path, source))?;
         let (file, checksums) = (Arc::new(file), Arc::new(checksums));
         Ok(Self { id, path, file, checksums, size, at: 0, piece: Vec::new() })
     }
@@ -219,10 +218,7 @@ impl Reader {
             });
             Ok((piece, sound))
         });
-        let (piece, sound) = read.await.map_err(|source| ReadError::Read {
-            path: self.path.clone(),
-            source: Arc::new(source),
-        })?;
+        let (piece, sound) = read.await.map_err(|source| trouble(self.id, &self.path, source))?;
         if !sound {
             return Err(ReadError::Damaged { id: self.id, what: "its content" });
         }
@@ -230,6 +226,16 @@ impl Reader {
         self.piece = piece;
         Ok(Some(&self.piece))
     }
+}
+
+/// Tells a file that is not what it was from a disk that refuses for now.
+fn trouble(id: QueueId, path: &Path, source: io::Error) -> ReadError {
+    let what = match source.kind() {
+        io::ErrorKind::NotFound => "the file of its body is missing",
+        io::ErrorKind::UnexpectedEof => "the file of its body was cut short",
+        _ => return ReadError::Read { path: path.to_owned(), source: Arc::new(source) },
+    };
+    ReadError::Damaged { id, what }
 }
 
 /// Does something with the disk where it holds nobody up.
@@ -241,12 +247,11 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::super::super::conformance::{draft, id, settings, start, surroundings};
-    use super::super::super::{Change, Settings};
+    use super::super::super::conformance::{draft, envelope, id, settings, start, surroundings};
+    use super::super::super::{Body, Change, Draft, LargeBodyWriter, Settings};
     use super::super::Opened;
-    use super::super::commit::Task;
+    use super::super::commit::{NewMessage, Task};
+    use super::super::faults::{HOME, Machine, lease_all};
     use super::super::keeper::Kept;
     use super::*;
     use crate::disk::{Disk, Modelled};
@@ -296,5 +301,46 @@ mod tests {
             found.extend_from_slice(piece);
         }
         assert!(found == body, "it is the body that was accepted");
+    }
+
+    #[tokio::test]
+    async fn a_message_whose_large_body_was_cut_or_taken_away_is_held_and_the_others_go() {
+        let machine = Machine::new();
+        let log = machine.open();
+        for number in 1..=4 {
+            let mut writer = LargeBodyWriter::file(Arc::clone(&log)).await.unwrap();
+            writer.append(&[b'x'; 300_000]).await.unwrap();
+            let body = Body::File(writer.finish().await.unwrap());
+            let draft = Draft { envelope: envelope(&["a@x.example"], start()), body };
+            let past = log.clock.past();
+            let message = NewMessage::new(id(number), draft, &past, log.table.load_full()).unwrap();
+            let mut answer = log.gather.submit(Task::Accept(message)).unwrap();
+            log.commit_step();
+            answer.try_recv().unwrap().unwrap();
+        }
+        let mut bodies = machine.disk.list(Path::new(HOME)).unwrap();
+        bodies.retain(|name| name.to_string_lossy().starts_with("body-"));
+        bodies.sort();
+        let path = |number: usize| Path::new(HOME).join(&bodies[number - 1]);
+        machine.disk.unlink(&path(1)).unwrap();
+        for (number, len) in [(2, 0), (3, 299_999)] {
+            machine.disk.open(&path(number), Open::Write).unwrap().set_len(len).unwrap();
+        }
+        let log = machine.restart(log);
+        let leases = lease_all(&log);
+        assert_eq!(leases.len(), 4);
+        for lease in &leases[..3] {
+            let error = lease.open().read_all().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        }
+        assert_eq!(leases[3].open().read_all().await.unwrap(), [b'x'; 300_000]);
+        drop(leases);
+        log.commit_step();
+        assert_eq!((log.counts().held, log.counts().damaged), (3, 3));
+        assert_eq!(lease_all(&log).len(), 1, "what is held does not come up again");
+        for (number, words) in [(1, "is missing"), (2, "was cut short"), (3, "was cut short")] {
+            let held = log.show_now(id(number)).unwrap().unwrap();
+            assert!(held.reason().unwrap().contains(words), "{:?}", held.reason());
+        }
     }
 }

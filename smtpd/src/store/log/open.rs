@@ -196,10 +196,19 @@ fn lock(disk: &Disk, settings: &Settings) -> Result<File, OpenError> {
 }
 
 /// Opens every segment; puts aside what is none.
+///
+/// What was taken from the directory between two lives cannot be known in full. A segment that was
+/// cut short still has its header, which says how long it was; one that was cut to nothing or
+/// overwritten with zeros is told from one that was being made by its number: files are made one
+/// after the other, so one with a higher number is in use only after this one was finished. A
+/// segment that was deleted is not missed: each header names the generation before its own, but
+/// that one may have been recycled since, and nothing lists what there should be. The names of a
+/// directory are for the file system to keep, and for whoever backs it up.
 fn inventory(disk: &Disk, settings: &Settings, journal: &Journal) -> io::Result<Inventory> {
     let directory = settings.directory.as_path();
     let mut found = Inventory::default();
     let mut changed = false;
+    let mut blank = Vec::new();
     for name in disk.list(directory)? {
         let Some(name) = name.to_str() else { continue };
         if let Some(number) = large::number_of(name) {
@@ -218,9 +227,13 @@ fn inventory(disk: &Disk, settings: &Settings, journal: &Journal) -> io::Result<
             Found::Segment(file, header) if file.len == settings.segment_size => {
                 found.spare.push(Old { file, header });
             }
-            // One that was being made, or one of another size that nothing is in.
-            Found::Segment(..) | Found::Unfinished => {
+            // One of another size that nothing is in.
+            Found::Segment(..) => {
                 disk.unlink(&directory.join(name))?;
+                changed = true;
+            }
+            Found::Unfinished => {
+                blank.push((number, directory.join(name)));
                 changed = true;
             }
             Found::Unreadable(path) => {
@@ -234,6 +247,15 @@ fn inventory(disk: &Disk, settings: &Settings, journal: &Journal) -> io::Result<
                 line.word("file", path.display()).word("kept_in", aside.display()).send();
             }
         }
+    }
+    let newest = found.old.iter().map(|segment| segment.file.number).max();
+    for (number, path) in blank {
+        if newest.is_some_and(|newest| number < newest) {
+            found.unreadable += 1;
+            let line = journal.line(Level::Error, "segment_emptied");
+            line.word("file", path.display()).send();
+        }
+        disk.unlink(&path)?;
     }
     if changed {
         disk.sync_dir(directory)?;
