@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::badmail::BadmailCommand;
 use crate::config::{ConfigCommand, Reload};
+use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
 use crate::output::{Form, TimeForm};
 use crate::queue::QueueCommand;
@@ -113,6 +114,8 @@ impl Global {
 pub(crate) enum Command {
     /// Whether everything works, in one screen.
     Status(StatusArgs),
+    /// Look at what mail depends on, and measure it.
+    Doctor(Doctor),
     /// Virtual servers.
     #[command(subcommand)]
     Server(ServerCommand),
@@ -225,6 +228,8 @@ mod tests {
             "status default --check",
             "-o json status",
             "status -o template={name} --columns -name,+domain --sort -queue --limit 5",
+            "doctor",
+            "doctor storage -s lan -o json",
             "server ls",
             "server show default --tab delivery",
             "server create lan --listen 10.0.0.1:25 --listen [::1]:25 --domain a.example --dry-run",
@@ -257,6 +262,7 @@ mod tests {
             "",
             "stat",
             "queue",
+            "doctor dns",
             "queue lis",
             "queue show",
             "queue list --limit x",

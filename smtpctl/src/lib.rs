@@ -10,6 +10,7 @@ mod badmail;
 mod change;
 mod client;
 mod config;
+mod doctor;
 mod domain;
 pub mod opensmtpd;
 mod output;
@@ -62,6 +63,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
     runtime.block_on(async move {
         match args.command {
             Command::Status(status) => status::run(&mut tool, &status).await,
+            Command::Doctor(doctor) => doctor::run(&mut tool, &doctor).await,
             Command::Server(server) => server::run(&mut tool, server).await,
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
             Command::Session(session) => session::run(&mut tool, session).await,

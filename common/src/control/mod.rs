@@ -9,6 +9,7 @@
 
 pub mod badmail;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod path;
 pub mod problem;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
+pub use doctor::{Check, Level};
 pub use domain::{Domain, DomainKind, NewDomain};
 pub use problem::{Kind, Problem};
 pub use queue::{

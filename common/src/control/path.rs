@@ -21,6 +21,8 @@ pub const SERVERS: &str = "/v1/servers";
 pub const SERVER: &str = "/v1/servers/{server}";
 /// Start, stop, pause, resume (router's pattern).
 pub const SERVER_VERB: &str = "/v1/servers/{server}/{verb}";
+/// Look at the storage of a virtual server, and measure it (router's pattern).
+pub const DOCTOR_STORAGE: &str = "/v1/servers/{server}/doctor/storage";
 /// The domains of a virtual server (router's pattern).
 pub const DOMAINS: &str = "/v1/servers/{server}/domains";
 /// One domain (router's pattern).

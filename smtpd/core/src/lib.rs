@@ -5,10 +5,12 @@
 //! is to be done comes out as values. So every rule can be tested with a made-up clock.
 //!
 //! [`smtp`] holds the grammar and both session machines, [`message`] what is read from and written
-//! into mail, [`policy`] who may do what, [`route`] where mail goes, [`queue`] what becomes of it.
+//! into mail, [`policy`] who may do what, [`route`] where mail goes, [`queue`] what becomes of it,
+//! [`storage`] what a file system and its disk are good for.
 
 pub mod message;
 pub mod policy;
 pub mod queue;
 pub mod route;
 pub mod smtp;
+pub mod storage;

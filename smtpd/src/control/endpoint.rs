@@ -8,7 +8,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use mailroot_common::config::control::Role;
 use mailroot_common::control::path;
 
-use super::{App, badmail, config, domain, openapi, queue, server, session, status};
+use super::{App, badmail, config, doctor, domain, openapi, queue, server, session, status};
 
 /// What an answer is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ endpoints! {
     get SERVER Viewer Takes::Nothing => Json, server::show, "One virtual server and its settings";
     post SERVER_VERB Operator Takes::Body("VerbRequest") => Json, server::verb,
         "start, stop, pause or resume a virtual server";
+    post DOCTOR_STORAGE Operator Takes::Nothing => Json, doctor::storage,
+        "Look at the storage of a virtual server, and measure it";
     get DOMAINS Viewer Takes::Nothing => Json, domain::list, "The domains of a virtual server";
     post DOMAINS Admin Takes::Body("NewDomain") => Json, domain::add, "Add a domain";
     delete DOMAIN Admin Takes::Nothing => Json, domain::remove, "Remove a domain";
@@ -119,7 +121,8 @@ mod tests {
             ),
             (
                 "operator",
-                "POST /v1/servers/{server}/{verb}, POST /v1/sessions/kill, \
+                "POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
+                 POST /v1/sessions/kill, \
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \
                  GET /v1/badmail/{id}/content, POST /v1/badmail/do/requeue, \
                  POST /v1/badmail/do/purge",

@@ -12,6 +12,7 @@ mod badmail;
 mod caller;
 mod choose;
 mod config;
+mod doctor;
 mod domain;
 mod endpoint;
 mod gate;
@@ -74,11 +75,12 @@ impl Control {
 struct App {
     service: Service,
     people: caller::People,
+    turn: doctor::Turn,
 }
 
 /// The whole interface over a service.
 fn router(service: Service) -> Router {
-    let app = App { service, people: caller::People::default() };
+    let app = App { service, people: caller::People::default(), turn: doctor::Turn::default() };
     endpoint::ENDPOINTS
         .iter()
         .fold(Router::new(), |router, endpoint| router.route(endpoint.path, (endpoint.route)()))

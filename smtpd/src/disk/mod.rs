@@ -8,7 +8,9 @@
 //! All calls block. They are short except for syncs and scans; those belong on a thread of their
 //! own or into `spawn_blocking`.
 
+pub mod ground;
 mod modelled;
+pub mod probe;
 mod real;
 
 use std::ffi::OsString;

@@ -297,6 +297,12 @@ impl VirtualServer {
         self.rooms.load().as_ref().map(|rooms| rooms.queue.clone())
     }
 
+    /// The directory of its queue; none if it never started.
+    #[must_use]
+    pub fn queue_directory(&self) -> Option<PathBuf> {
+        self.rooms.load().as_ref().map(|rooms| rooms.root.queue.clone())
+    }
+
     /// Its Badmail; none if it never started.
     #[must_use]
     pub fn badmail(&self) -> Option<Badmail> {

@@ -1,0 +1,154 @@
+//! `doctor`: looks at what mail depends on, and says what to do about it.
+
+use std::io::Write;
+
+use mailroot_common::control::{Check, Kind, Level, Problem, Server, ServerState, path};
+
+use crate::client::WAIT;
+use crate::io_problem;
+use crate::output::{Cell, Column, Form, Row, escape, print_all};
+use crate::tool::{Tool, stdout};
+
+/// The arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// What to look at [default: everything].
+    #[arg(value_name = "TOPIC", value_enum)]
+    topics: Vec<Topic>,
+}
+
+/// What can be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Topic {
+    /// The file systems of the queues and how fast their disks sync.
+    Storage,
+}
+
+const TOPICS: [Topic; 1] = [Topic::Storage];
+
+pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
+    let mut checks = Vec::new();
+    for topic in TOPICS {
+        if args.topics.is_empty() || args.topics.contains(&topic) {
+            match topic {
+                Topic::Storage => checks.extend(storage(tool).await?),
+            }
+        }
+    }
+    let worst = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
+    print(tool, checks)?;
+    Ok(if worst == Level::Ok { 0 } else { Kind::Found.exit_code() })
+}
+
+/// Has the daemon look at the storage of one server, or of each in turn.
+async fn storage(tool: &mut Tool) -> Result<Vec<Check>, Problem> {
+    let wanted = tool.global.server.clone();
+    if let Some(name) = &wanted {
+        return storage_of(tool, name).await;
+    }
+    let servers: Vec<Server> = tool.daemon().await?.get(path::SERVERS).await?;
+    let mut checks = Vec::new();
+    for server in servers {
+        match storage_of(tool, &server.name).await {
+            Ok(found) => checks.extend(found),
+            // Whoever stopped it knows; whatever kept it from starting is to be told.
+            Err(problem) if problem.kind() == Kind::Unavailable => {
+                if server.state != ServerState::Stopped || server.trouble.is_some() {
+                    checks.push(not_measured(&server, &problem));
+                }
+            }
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(checks)
+}
+
+fn not_measured(server: &Server, problem: &Problem) -> Check {
+    let why = server.trouble.as_deref().unwrap_or(&problem.detail);
+    let mut check = Check::new(Level::Warn, "storage", "probe", format!("not measured: {why}"));
+    check.server = Some(server.name.clone());
+    check.hint = problem.hint.as_deref().map(str::to_owned);
+    check
+}
+
+async fn storage_of(tool: &mut Tool, server: &str) -> Result<Vec<Check>, Problem> {
+    let path = path::fill(path::DOCTOR_STORAGE, &[server]);
+    tool.daemon().await?.post(&path, &serde_json::json!({}), WAIT).await
+}
+
+fn print(tool: &Tool, checks: Vec<Check>) -> Result<(), Problem> {
+    let shape = &tool.shape;
+    let out = &mut stdout();
+    if !matches!(shape.form, Form::Table | Form::Wide) || shape.columns.is_some() {
+        return print_all(checks, shape, out).map(|_| ());
+    }
+    out.write_all(for_people(&checks).as_bytes()).and_then(|()| out.flush()).map_err(io_problem)
+}
+
+fn for_people(checks: &[Check]) -> String {
+    let several = checks.iter().any(|check| check.server != checks[0].server);
+    let mut text = String::new();
+    for check in checks {
+        let server = check.server.as_ref().filter(|_| several);
+        let server = server.map(|name| format!("{name}: ")).unwrap_or_default();
+        let words = escape(&format!("{server}{}", check.text));
+        text.push_str(&format!("{:<4}  {}  {words}\n", check.level.as_str(), escape(&check.topic)));
+        if let Some(hint) = &check.hint {
+            text.push_str(&format!("        {}\n", escape(hint)));
+        }
+    }
+    let count = |level| checks.iter().filter(|check| check.level == level).count();
+    let counted = |count: usize, word: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        _ => Some(format!("{count} {word}s")),
+    };
+    let found = [counted(count(Level::Warn), "warning"), counted(count(Level::Fail), "failure")];
+    let found: Vec<_> = found.into_iter().flatten().collect();
+    if !found.is_empty() {
+        text.push_str(&format!("{}\n", found.join(", ")));
+    }
+    text
+}
+
+impl Row for Check {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::always("level", |it| Cell::text(it.level.as_str())),
+        Column::always("topic", |it| Cell::text(&*it.topic)),
+        Column::always("name", |it| Cell::text(&*it.name)),
+        Column::always("server", |it| Cell::maybe(it.server.as_deref())),
+        Column::always("text", |it| Cell::text(&*it.text)),
+        Column::always("hint", |it| Cell::maybe(it.hint.as_deref())),
+        Column::wide("figures", |it| {
+            let figures = it.figures.iter().map(|(name, value)| format!("{name}={value}"));
+            Cell::text(figures.collect::<Vec<_>>().join(" "))
+        }),
+    ];
+
+    fn id(&self) -> String {
+        format!("{}.{}", self.topic, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_a_line_for_each_check_and_what_was_found() {
+        let mut checks = vec![
+            Check::new(Level::Ok, "storage", "file_system", "ext4"),
+            Check::new(Level::Warn, "storage", "barriers", "off\u{1b}[2J").hint("on"),
+        ];
+        assert_eq!(
+            for_people(&checks),
+            "ok    storage  ext4\nwarn  storage  off\\x1b[2J\n        on\n1 warning\n"
+        );
+        checks[1].server = Some("lan".to_owned());
+        checks[1].level = Level::Fail;
+        assert!(for_people(&checks).contains("fail  storage  lan: off"));
+        assert!(for_people(&checks).ends_with("\n1 failure\n"));
+        assert_eq!(for_people(&checks[..1]), "ok    storage  ext4\n");
+        assert_eq!(for_people(&[]), "");
+    }
+}

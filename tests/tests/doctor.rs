@@ -1,0 +1,175 @@
+//! `smtpctl doctor`: what it says of the disk that mail lies on, and that it leaves mail alone.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use mailroot_tests::message::tagged;
+use mailroot_tests::peer::{Answer, Event, Peer};
+use mailroot_tests::program::{self, Finished};
+use mailroot_tests::setup::Setup;
+use mailroot_tests::site::Site;
+use mailroot_tests::volume::{Kind, Volume};
+use mailroot_tests::{ports, skip};
+use serde_json::Value;
+
+const UID_NOBODY: u32 = 65534;
+
+fn checks(finished: &Finished) -> Vec<Value> {
+    serde_json::from_str(&finished.out).unwrap_or_else(|error| panic!("{error}: {finished}"))
+}
+
+fn check<'a>(checks: &'a [Value], name: &str) -> &'a Value {
+    let found = checks.iter().find(|check| check["name"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {checks:?}"))
+}
+
+/// The worst level must be the one that the exit code tells.
+fn must_agree(finished: &Finished, checks: &[Value]) {
+    let is_well = checks.iter().all(|check| check["level"] == "ok");
+    assert_eq!(finished.code, if is_well { 0 } else { 10 }, "{finished}");
+}
+
+fn must_be_clean(queue: &Path) {
+    let names = fs::read_dir(queue).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("probe")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn it_tells_how_fast_the_disk_syncs_and_leaves_nothing_behind() {
+    let site = Site::start(Setup::new());
+    let finished = site.ctl(&["doctor", "storage", "-o", "json"]);
+    let all = checks(&finished);
+    must_agree(&finished, &all);
+    for name in ["overwrite", "append", "create"] {
+        let figures = &check(&all, name)["figures"];
+        let figure = |name: &str| figures[name].as_f64().unwrap();
+        assert!(figure("count") >= 3.0, "{figures}");
+        assert!(figure("median_seconds") > 0.0, "{figures}");
+        assert!(figure("p99_seconds") >= figure("median_seconds"), "{figures}");
+    }
+    let rate = &check(&all, "rate")["figures"];
+    let twenty = rate["twenty_sessions_per_second"].as_f64().unwrap();
+    assert!(twenty >= rate["one_session_per_second"].as_f64().unwrap(), "{rate}");
+    assert_eq!(check(&all, "file_system")["server"], "default");
+    must_be_clean(&site.spool("default", "Queue"));
+    site.logged(&["event=storage-measured", "server=default", "role=admin"]);
+}
+
+#[test]
+fn it_has_every_form_and_without_a_topic_it_looks_at_all() {
+    let site = Site::start(Setup::new());
+    let run = |form: &str| {
+        let finished = site.ctl(&["doctor", "-o", form]);
+        assert!([0, 10].contains(&finished.code), "{finished}");
+        finished.out
+    };
+    let lines = run("table");
+    let is_check =
+        |line: &&str| ["ok    ", "warn  ", "fail  "].iter().any(|it| line.starts_with(it));
+    assert!(lines.lines().filter(is_check).count() >= 5, "{lines}");
+    assert!(lines.contains("messages per second"), "{lines}");
+    for line in run("jsonl").lines() {
+        let check: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(check["topic"], "storage");
+    }
+    assert!(run("yaml").contains("topic: storage"));
+    assert!(run("plain").lines().all(|line| line.split('\t').nth(1) == Some("storage")));
+    assert!(run("csv").starts_with("level,topic,name,server,text,hint,figures\r\n"));
+    assert!(run("name").lines().any(|line| line == "storage.rate"));
+    let _unknown = site.ctl(&["doctor", "-s", "nobody"]).exited(3);
+    let _no_topic = site.ctl(&["doctor", "astrology"]).exited(2);
+}
+
+#[test]
+fn mail_in_memory_is_warned_of() {
+    if !Volume::possible("doctor on tmpfs", Kind::Tmpfs, &["mount", "umount"]) {
+        return;
+    }
+    let site = Site::prepare(Setup::new());
+    let _volume = Volume::roomy(Kind::Tmpfs, &site.home().join("spool"));
+    site.launch();
+    let finished = site.ctl(&["doctor", "storage", "-s", "default", "-o", "json"]).exited(10);
+    let all = checks(&finished);
+    let found = check(&all, "file_system");
+    assert_eq!(found["level"], "warn");
+    assert!(found["text"].as_str().unwrap().starts_with("tmpfs"), "{found}");
+    assert!(found["hint"].as_str().unwrap().contains("loss of power"), "{found}");
+    assert!(check(&all, "overwrite")["figures"]["count"].is_number());
+    must_be_clean(&site.spool("default", "Queue"));
+    site.stop();
+}
+
+#[test]
+fn a_viewer_may_not_measure() {
+    if !skip::root() {
+        return skip::note("a viewer", "only root can start a program as somebody else");
+    }
+    let site = Site::prepare(Setup::new());
+    let file = site.home().join("etc/mailroot.yaml");
+    let mut text = fs::read_to_string(&file).unwrap();
+    text.push_str("control:\n  operators:\n    - {who: nobody, role: viewer}\n");
+    fs::write(&file, text).unwrap();
+    site.launch();
+    for open in [site.home().to_owned(), site.home().join("run")] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let socket = site.home().join("run/control.sock");
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let tool = copy.path().join("smtpctl");
+    fs::copy(program::ours("smtpctl"), &tool).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(&tool);
+        command.arg("--home").arg(site.home()).args(words).env_remove("MAILROOT_HOME");
+        program::run(command.current_dir("/").uid(UID_NOBODY).gid(UID_NOBODY), b"")
+    };
+    let _viewer = run(&["server", "list"]).ok();
+    let denied = run(&["doctor", "storage"]).exited(4);
+    assert!(denied.err.contains("operator"), "{denied}");
+    assert!(!site.log().contains("event=storage-measured"), "{}", site.log());
+}
+
+#[test]
+fn mail_flows_while_it_measures_and_one_measures_at_a_time() {
+    let peer = Peer::start(ports::local(), |_: &Event| Answer::Accept);
+    let site = Site::start(Setup::new().smart_host(peer.address()));
+    let (sent, outcomes) = std::thread::scope(|scope| {
+        let doctors: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| site.ctl(&["doctor", "storage", "-o", "json"])))
+            .collect();
+        let mut talk = site.talk();
+        talk.expect("EHLO client.test", 250);
+        let mut sent = 0;
+        // As long as anybody measures, and a few more.
+        while sent < 20 || doctors.iter().any(|doctor| !doctor.is_finished()) {
+            let to = format!("r{sent}@far.test");
+            let reply = talk.message("a@client.test", &[&to], &tagged("x")).unwrap();
+            assert_eq!(reply.code, 250);
+            sent += 1;
+        }
+        let outcomes: Vec<_> = doctors.into_iter().map(|doctor| doctor.join().unwrap()).collect();
+        (sent, outcomes)
+    });
+    for finished in outcomes {
+        if finished.code == 7 {
+            assert!(finished.err.contains("doctor.busy"), "{finished}");
+            continue;
+        }
+        let all = checks(&finished);
+        must_agree(&finished, &all);
+        assert!(check(&all, "overwrite")["figures"]["count"].is_number());
+    }
+    let messages = peer.await_received(sent);
+    let mut received: Vec<_> = messages.iter().flat_map(|message| message.recipients()).collect();
+    received.sort_unstable();
+    received.dedup();
+    assert_eq!(received.len(), sent);
+    site.await_empty_queue();
+    must_be_clean(&site.spool("default", "Queue"));
+}
