@@ -81,7 +81,13 @@ struct Inner {
     log: Log,
     counters: Arc<Counters>,
     refused: Mutex<HashMap<OsString, Left>>,
+    taken: Arc<Taken>,
 }
+
+/// Claims that are in the queue or in Badmail and whose files could not be removed. Whoever watches a
+/// directory next must know of them, or their mail would be sent again.
+#[derive(Debug, Default)]
+pub struct Taken(Mutex<Vec<(Arc<Directory>, OsString)>>);
 
 /// A file that is left where it is.
 struct Left {
@@ -130,6 +136,7 @@ impl Pickup {
         clock: Clock,
         log: Log,
         counters: Arc<Counters>,
+        taken: Arc<Taken>,
     ) -> Self {
         let manner = read::Manner {
             parse: pickup::Settings {
@@ -143,7 +150,17 @@ impl Pickup {
             limit: settings.size_max,
         };
         let refused = Mutex::default();
-        Self(Arc::new(Inner { settings, manner, queue, badmail, clock, log, counters, refused }))
+        Self(Arc::new(Inner {
+            settings,
+            manner,
+            queue,
+            badmail,
+            clock,
+            log,
+            counters,
+            refused,
+            taken,
+        }))
     }
 
     /// Takes files until `stop` is done; files in hand are finished first.

@@ -76,8 +76,15 @@ impl Site {
             log.clone(),
             Arc::default(),
         );
-        let pickup =
-            Pickup::new(settings, queue.clone(), badmail.clone(), clock, log, Arc::default());
+        let pickup = Pickup::new(
+            settings,
+            queue.clone(),
+            badmail.clone(),
+            clock,
+            log,
+            Arc::default(),
+            Arc::default(),
+        );
         Self { root, queue, badmail, pickup, lines }
     }
 

@@ -44,8 +44,6 @@ pub(super) struct Watcher {
     ready: VecDeque<Work>,
     /// Claims that could not be read or put into Badmail; the next search takes them up again.
     later: Vec<OsString>,
-    /// Claims that are in the queue or in Badmail and whose files could not be removed.
-    taken: Vec<(Arc<Directory>, OsString)>,
     /// Names of files that are ready or in hand.
     known: HashSet<OsString>,
     in_hand: JoinSet<Done>,
@@ -113,7 +111,6 @@ impl Watcher {
             settling: Settling::default(),
             ready: VecDeque::new(),
             later: Vec::new(),
-            taken: Vec::new(),
             known: HashSet::new(),
             in_hand: JoinSet::new(),
             next_search: Duration::ZERO,
@@ -148,6 +145,7 @@ impl Watcher {
         while let Some(done) = self.in_hand.join_next().await {
             self.put_down(done.ok());
         }
+        self.remove_taken().await;
     }
 
     fn poll(&self) -> Duration {
@@ -182,13 +180,13 @@ impl Watcher {
 
     /// Tries once more to remove what is taken.
     async fn remove_taken(&mut self) {
-        let taken = std::mem::take(&mut self.taken);
+        let taken = std::mem::take(&mut *lock(&self.inner.taken.0));
         if taken.is_empty() {
             return;
         }
         let stays = |(claimed, claim): &(Arc<Directory>, OsString)| claimed.remove(claim).is_err();
-        let left = blocking(move || Ok(taken.into_iter().filter(stays).collect())).await;
-        self.taken = left.unwrap_or_default();
+        let left = blocking(move || Ok(taken.into_iter().filter(stays).collect::<Vec<_>>())).await;
+        lock(&self.inner.taken.0).extend(left.unwrap_or_default());
     }
 
     async fn open(&mut self) -> io::Result<Place> {
@@ -272,8 +270,12 @@ impl Watcher {
         }
     }
 
+    fn has_taken(&self) -> bool {
+        !lock(&self.inner.taken.0).is_empty()
+    }
+
     fn take_in_hand(&mut self, now: Duration) {
-        if self.blocked_until.is_some_and(|until| now < until) || !self.taken.is_empty() {
+        if self.blocked_until.is_some_and(|until| now < until) || self.has_taken() {
             return;
         }
         self.blocked_until = None;
@@ -299,7 +301,7 @@ impl Watcher {
             }
             Some(Done::Unremoved { name, claim, claimed, error }) => {
                 self.known.remove(&name);
-                self.taken.push((claimed, claim));
+                lock(&self.inner.taken.0).push((claimed, claim));
                 self.complain(format!(
                     "{} was taken and cannot be removed, others wait: {error}",
                     shown(&name)

@@ -93,6 +93,7 @@ struct PickupParts {
     badmail: Badmail,
     shared: Shared,
     counters: Arc<Counters>,
+    taken: Arc<pickup::Taken>,
 }
 
 impl Inlets {
@@ -142,6 +143,7 @@ impl Inlets {
             badmail: rooms.badmail.clone(),
             shared: shared.clone(),
             counters: Arc::clone(counters),
+            taken: Arc::default(),
         };
         let mut inlets = Self { receiver, deliver, drop, pickup: None, parts };
         inlets.watch_pickup(name, config, &rooms.root).await;
@@ -167,6 +169,7 @@ impl Inlets {
                 parts.shared.clock,
                 parts.shared.log,
                 parts.counters,
+                parts.taken,
             );
             Watch { settings, task: Task::start(|stop| async move { pickup.run(stop).await }) }
         });
