@@ -79,6 +79,11 @@ impl Reuse {
         }
     }
 
+    /// How many connections are idle.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.idle).by_turn.len()
+    }
+
     /// The connection that has been idle longest, to make way for another.
     pub(super) fn take_oldest(&self) -> Option<Connection> {
         let mut idle = lock(&self.idle);

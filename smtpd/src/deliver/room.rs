@@ -195,6 +195,7 @@ impl Room {
     /// Wakes or starts a worker if the lane has due mail and may have one more.
     pub(super) fn feed(self: &Arc<Self>, lane: &Arc<Lane>) {
         if self.take_turn(lane) == Turn::Starve {
+            self.queues().starved.push_back(Arc::clone(lane));
             // A worker that ended in between did not know of the lane.
             self.feed_starved();
         }
@@ -212,7 +213,7 @@ impl Room {
                 self.workers.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(worker::work(Arc::clone(self), Arc::clone(lane)));
             }
-            Turn::Starve => self.queues().starved.push_back(Arc::clone(lane)),
+            Turn::Starve => {}
         }
         turn
     }
@@ -227,9 +228,15 @@ impl Room {
             let Some(lane) = self.queues().starved.pop_front() else { return };
             lane.end_starving();
             if self.take_turn(&lane) == Turn::Starve {
-                return;
+                // Somebody else was quicker; the lane keeps its place.
+                self.queues().starved.push_front(lane);
             }
         }
+    }
+
+    /// Whether lanes wait for a worker of another one to end.
+    pub(super) fn has_starved(&self) -> bool {
+        !self.queues().starved.is_empty()
     }
 
     /// A worker has ended.
@@ -238,6 +245,8 @@ impl Room {
             self.quiet.notify_waiters();
         }
         self.feed_starved();
+        // It may have mail that was named since the worker was told to end.
+        self.feed(lane);
         if self.remember_waking(lane) {
             self.sooner.notify_one();
         }
@@ -327,7 +336,8 @@ impl Room {
     /// Closes idle connections, the longest idle first, until one more keeps within the limit of all.
     /// Workers have at most one connection each and are within it themselves.
     pub(super) async fn make_way(&self, settings: &Settings) {
-        while self.session_map().len() >= settings.connections_max {
+        // The worker that asks is counted already, with or without a connection.
+        while self.workers.load(Ordering::SeqCst) + self.reuse.len() > settings.connections_max {
             let Some(connection) = self.reuse.take_oldest() else { return };
             connection.make_way().await;
         }

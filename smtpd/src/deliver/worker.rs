@@ -17,6 +17,9 @@ use super::{Settings, local};
 use crate::observe::Level;
 use crate::queue::Lease;
 
+/// Batches a worker carries before it makes way for lanes that have none.
+const BATCHES_IN_TURN: u32 = 20;
+
 /// Keeps the lane's count right however the worker ends.
 pub(super) struct Working<'a> {
     room: &'a Arc<Room>,
@@ -78,11 +81,15 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
     let mut working = Working::new(&room, &lane);
     let mut connection: Option<Kept> = None;
     let mut lingered = false;
+    let mut batches = 0;
     loop {
-        let welcome = !room.is_halted() && !working.left_out.load(Ordering::Relaxed);
+        // Its share is done while others wait for a worker.
+        let makes_way = batches >= BATCHES_IN_TURN && room.has_starved();
+        let welcome = !room.is_halted() && !working.left_out.load(Ordering::Relaxed) && !makes_way;
         match lane.next(room.clock.elapsed(), welcome, lingered) {
             Next::Lease(size) => {
                 lingered = false;
+                batches += 1;
                 connection = carry(&working, size, connection).await;
             }
             Next::Linger => lingered = !lane.linger().await,
