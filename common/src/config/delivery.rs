@@ -59,7 +59,8 @@ section! {
         /// Attempts 60 seconds apart before the waits of retry begin. Profile iis6 only.
         quick_retries: u32 = 0, 3, in 0..=100;
         /// What is done with a recipient in doubt: the whole message was sent, and the connection or
-        /// this service ended before the reply. A further attempt may deliver it twice, none may mean
+        /// this service ended before the reply. After loss of power it may not be known.
+        /// A message that was being sent at three ends of the service in a row is held. A further attempt may deliver it twice, none may mean
         /// that it never arrived. hold waits for an operator's queue retry, return tells the sender
         /// that it is not known.
         in_doubt: InDoubt = InDoubt::Retry, InDoubt::Retry;
@@ -83,7 +84,7 @@ section! {
 section! {
     /// Limits and times of outbound connections.
     pub struct Connections {
-        /// Outbound connections at the same time.
+        /// Outbound connections at the same time, idle ones that are kept included.
         max: Limit<u32> = Limit::At(1000), Limit::At(1000), in 1..=1_000_000;
         /// Outbound connections at the same time for one domain or smart host.
         per_domain: Limit<u32> = Limit::At(20), Limit::At(100), in 1..=1_000_000;

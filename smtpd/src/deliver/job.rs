@@ -119,11 +119,16 @@ impl Job {
         self.envelope.recipients.get(place).expect("the store leases recipients of the envelope")
     }
 
-    /// The end of the message is about to leave for those who are under way.
-    pub(super) fn mark_sending(&mut self, host: &RemoteHost) {
-        if let Some(lease) = &mut self.lease {
-            lease.mark_sending(&self.sent, host);
-        }
+    /// The end of the message is about to leave for these of the recipients under way. Those that
+    /// have it by an earlier transaction, and whose outcome is not recorded yet, stay marked.
+    pub(super) fn mark_sending(&mut self, completed: &[usize], host: &RemoteHost) {
+        let Some(lease) = self.lease.as_mut().filter(|_| !completed.is_empty()) else { return };
+        let has_it = |ended: &&Ended| {
+            matches!(ended.outcome.result, AttemptResult::Delivered | AttemptResult::InDoubt)
+        };
+        let earlier = self.ended.iter().filter(has_it).map(|ended| ended.place);
+        let now = completed.iter().filter_map(|&place| self.sent.get(place).copied());
+        lease.mark_sending(&now.chain(earlier).collect::<Vec<_>>(), host);
     }
 
     /// Takes the result of the transaction.

@@ -226,7 +226,7 @@ impl Connection {
             let now = self.room.clock.elapsed();
             left = left.saturating_sub(piece.len() as u64);
             if left == 0 || piece.is_empty() {
-                job.mark_sending(&self.host);
+                job.mark_sending(self.client.about_to_complete(), &self.host);
                 self.client.last_body(piece, now);
                 return;
             }

@@ -405,7 +405,6 @@ impl Buffer {
     }
 }
 
-/// The proof a verdict carries is used up by the envelope that is built from the same words.
 fn unready(why: Unready) -> Refusal {
     match why {
         Unready::NoRoom => Refusal::StorageFull,
@@ -413,6 +412,7 @@ fn unready(why: Unready) -> Refusal {
     }
 }
 
+/// The proof a verdict carries is used up by the envelope that is built from the same words.
 fn said<P>(verdict: Verdict<P>) -> Result<(), Refusal> {
     match verdict {
         Verdict::Admit(_) => Ok(()),

@@ -103,7 +103,7 @@ pub enum Unready {
     /// The disk is full, or has less room than must stay free.
     #[error("the queue has no room")]
     NoRoom,
-    /// The disk refused for another reason, or the store is being closed.
+    /// The disk refused for another reason.
     #[error("the queue cannot be written")]
     Trouble,
 }

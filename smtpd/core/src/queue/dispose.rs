@@ -21,10 +21,11 @@ use super::retry::{Schedule, notify};
 /// body and the reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum InDoubtPolicy {
-    /// It is tried again by the schedule; it may then get the message twice.
+    /// It is tried again, after our own death at once, else by the schedule; it may then get the
+    /// message twice.
     #[default]
     Retry,
-    /// It waits until an operator wants it tried, removed or returned.
+    /// It waits until an operator wants it tried or removed.
     Hold,
     /// It is given up, and the report says that it is not known whether it has the message.
     Return,
@@ -212,9 +213,10 @@ fn after_doubt(
             after_attempt(case, disposition, recipient, status, result, random);
         }
         InDoubtPolicy::Hold => {
+            // No notice of delay: it would say until when the message is tried.
             status.phase = Phase::InDoubt;
             status.next_attempt = RecipientStatus::AT_OPERATORS_WORD;
-            disposition.wait(case, recipient, status);
+            disposition.statuses.push((recipient, status));
         }
         InDoubtPolicy::Return => disposition.fail(case.envelope, recipient, status),
     }

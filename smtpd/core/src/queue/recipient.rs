@@ -136,6 +136,12 @@ impl MessageState {
         }
     }
 
+    /// Whether a recipient is tried again only when an operator says so.
+    #[must_use]
+    pub fn awaits_operator(&self) -> bool {
+        self.recipients.iter().any(RecipientStatus::awaits_operator)
+    }
+
     /// Whether every recipient has reached its end.
     #[must_use]
     pub fn is_done(&self) -> bool {

@@ -95,6 +95,7 @@ impl Index {
         match record {
             Record::State(state, version) => {
                 self.set_state(id, place, version, state.hold.is_some());
+                self.set_awaiting(id, state.awaits_operator());
                 if let Some(active) = self.actives.get_mut(id) {
                     active.state = state;
                 }

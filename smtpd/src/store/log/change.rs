@@ -38,20 +38,32 @@ impl Log {
         // The newest version of old mail is not known before.
         self.wait_recovered().await;
         match change {
-            Change::Retry(at) => Ok(self.want(ids, *at)),
-            Change::Remove => self.submit_changes(ids.to_vec(), change).await,
-            Change::Hold(_) | Change::Release => {
-                let mut changed = Vec::new();
-                for chunk in ids.chunks(CHUNK) {
-                    let (log, chunk) = (Arc::clone(self), chunk.to_vec());
-                    let pins = spawn_blocking(move || log.pin(&chunk)).await;
-                    let pins = pins.map_err(|_| CommitError::Closed)?;
-                    let open = pins.ids.clone();
-                    changed.extend(self.submit_changes(open, change).await?);
-                }
-                Ok(changed)
+            Change::Retry(at) => {
+                // Those that waited for this word would wait for ever if it were only in memory.
+                let awaiting = self.index().awaiting(ids);
+                self.change_open(&awaiting, change).await?;
+                Ok(self.want(ids, *at))
             }
+            Change::Remove => self.submit_changes(ids.to_vec(), change).await,
+            Change::Hold(_) | Change::Release => self.change_open(ids, change).await,
         }
+    }
+
+    /// Changes states: each message is read if it is not at hand, and kept open until it is done.
+    async fn change_open(
+        self: &Arc<Self>,
+        ids: &[QueueId],
+        change: &Change,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        let mut changed = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            let (log, chunk) = (Arc::clone(self), chunk.to_vec());
+            let pins = spawn_blocking(move || log.pin(&chunk)).await;
+            let pins = pins.map_err(|_| CommitError::Closed)?;
+            let open = pins.ids.clone();
+            changed.extend(self.submit_changes(open, change).await?);
+        }
+        Ok(changed)
     }
 
     /// A wish for an attempt is kept in memory: after a restart the schedule counts again.

@@ -180,7 +180,12 @@ impl Log {
                         Change::Release => {
                             next_state(known, &mut staged, *id, |state| state.hold = None)
                         }
-                        Change::Retry(_) => None,
+                        Change::Retry(at) => next_state(known, &mut staged, *id, |state| {
+                            let awaiting = state.recipients.iter_mut();
+                            for status in awaiting.filter(|status| status.awaits_operator()) {
+                                status.next_attempt = *at;
+                            }
+                        }),
                     };
                     found.into_iter().for_each(mean);
                 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::ByteSize;
-use smtpd_core::queue::recipient::{MessageState, Phase};
+use smtpd_core::queue::recipient::{MessageState, Phase, RecipientStatus};
 
 use super::super::conformance::{
     all, draft, ended, envelope, id, route, settings, start, surroundings,
 };
 use super::super::{
-    Body, CommitError, Draft, Filter, LargeBodyWriter, Lease, Pick, Settings, Unready,
+    Body, Change, CommitError, Draft, Filter, LargeBodyWriter, Lease, Pick, Settings, Unready,
 };
 use super::commit::{NewMessage, Task};
 use super::committer::Progress;
@@ -116,6 +116,38 @@ fn a_second_daemon_is_refused_and_told_who_has_the_queue() {
     let Err(error @ OpenError::Locked { .. }) = second else { unreachable!("it is locked") };
     let holder = format!("in use by process {} (a test)", std::process::id());
     assert!(error.to_string().contains(&holder), "{error}");
+}
+
+#[tokio::test]
+async fn an_operators_word_for_mail_in_doubt_outlives_the_process() {
+    let machine = Machine::new();
+    let log = machine.open();
+    submit(&log, 1, b"x").unwrap();
+    for mut lease in lease_all(&log) {
+        let changes = all(&lease, |status| RecipientStatus {
+            phase: Phase::InDoubt,
+            doubted: true,
+            next_attempt: RecipientStatus::AT_OPERATORS_WORD,
+            ..status.clone()
+        });
+        lease.disarm();
+        log.settle_later(&lease, changes);
+    }
+    work_off(&log);
+    assert!(lease_all(&log).is_empty(), "it waits");
+    let log = machine.restart(log);
+    let (asking, now) = (Arc::clone(&log), start());
+    let asked =
+        tokio::spawn(async move { asking.change(&[id(1)], &Change::Retry(now)).await.unwrap() });
+    while !asked.is_finished() {
+        log.commit_step();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(asked.await.unwrap(), [id(1)]);
+    let log = machine.restart(log);
+    let leases = lease_all(&log);
+    assert_eq!(leases.len(), 1, "the word stands");
+    assert!(!leases[0].due[0].1.awaits_operator() && !leases[0].due[0].1.is_undecided());
 }
 
 #[test]

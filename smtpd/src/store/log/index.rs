@@ -69,6 +69,8 @@ pub(super) struct Slot {
 
 /// An operator holds the message.
 pub(super) const HELD: u8 = 1;
+/// A recipient in doubt waits for an operator's word.
+const AWAITING: u8 = 2;
 
 #[derive(Debug)]
 enum Links {
@@ -397,6 +399,19 @@ impl Index {
         self.held = self.held + u64::from(held) - u64::from(was_held);
         self.segments.drop_live(old);
         self.segments.add_live(state);
+    }
+
+    /// Notes whether a recipient of the message waits for an operator's word.
+    pub(super) fn set_awaiting(&mut self, id: QueueId, awaiting: bool) {
+        if let Some(slot) = self.get_mut(id) {
+            slot.flags = if awaiting { slot.flags | AWAITING } else { slot.flags & !AWAITING };
+        }
+    }
+
+    /// Those of the messages that have a recipient which waits for an operator's word.
+    pub(super) fn awaiting(&self, ids: &[QueueId]) -> Vec<QueueId> {
+        let awaits = |id: &&QueueId| self.get(**id).is_some_and(|it| it.flags & AWAITING != 0);
+        ids.iter().filter(awaits).copied().collect()
     }
 
     /// Forgets a message whose removal record stands in `grave`.

@@ -7,7 +7,8 @@
 //! is taken already; a thread in the background ([`keeper`], [`compact`]) prepares, empties and
 //! recycles segments.
 //!
-//! Lock order: committer, index, gather. No lock is held across a wait, the index not across disk.
+//! Lock order: keeper, committer, index, gather; the slots of [`sending`] and the trouble are leaves. No
+//! lock is held across a wait, the index not across disk.
 
 mod active;
 mod apply;

@@ -61,6 +61,7 @@ struct State {
     version: u32,
     place: Place,
     held: bool,
+    awaiting: bool,
     /// When the first waiting recipient is due.
     due: Option<mailroot_common::units::Timestamp>,
     told: bool,
@@ -138,6 +139,7 @@ impl Log {
                     version: header.version,
                     place: Place::NOWHERE,
                     held: state.hold.is_some(),
+                    awaiting: state.awaits_operator(),
                     due: first.filter(|_| state.hold.is_none()),
                     told: waiting().all(|status| status.delay_told),
                 }))
@@ -165,18 +167,27 @@ impl Log {
     fn doubt(&self, marks: &mut Vec<Mark>) -> bool {
         for mark in std::mem::take(marks) {
             if !self.pin_one(mark.id) {
-                // Its message is gone: it had been delivered, and that was recorded.
-                self.sending.forget(mark.id);
+                let index = self.index();
+                if !index.contains(mark.id) && index.segments.count(Use::Changing) == 0 {
+                    // Its message is gone: it had been delivered, and that was recorded.
+                    self.sending.forget(mark.id);
+                }
+                // Else it cannot be read now; the mark stands for a start that can.
                 continue;
             }
-            let line = self.journal.line(Level::Warn, "in_doubt").word("id", mark.id);
-            let line = match &mark.host {
-                Some(host) => line.word("relay", host),
-                None => line,
-            };
-            line.send();
-            self.counters.recipients_in_doubt.add(mark.count());
-            self.index().doubts += 1;
+            let mut index = self.index();
+            let waiting = index.actives.get(mark.id).map(|it| mark.waiting(&it.state));
+            index.doubts += 1;
+            drop(index);
+            for place in waiting.unwrap_or_default() {
+                self.counters.recipients_in_doubt.add_one();
+                let line = self.journal.line(Level::Warn, "in_doubt").word("id", mark.id);
+                let line = line.word("rcpt", place + 1);
+                match &mark.host {
+                    Some(host) => line.word("relay", host).send(),
+                    None => line.send(),
+                }
+            }
             self.gather.ride(Task::Doubt(mark));
         }
         self.index().doubts == 0
@@ -293,6 +304,7 @@ impl Recovery {
             return;
         }
         index.set_state(id, state.place, state.version, state.held);
+        index.set_awaiting(id, state.awaiting);
         match index.only_route(id).cloned() {
             Some(route) => {
                 let plan = Plan { route, due: state.due, told: state.told };

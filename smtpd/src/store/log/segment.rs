@@ -83,11 +83,16 @@ impl SegmentHeader {
         copies.into_iter().flatten().max_by_key(|header| header.generation)
     }
 
-    /// How long the file was when a sound copy of the header was written; 0 if that is not known.
+    /// How long the file was when its header was written. No checksum covers it, so copies that differ
+    /// say nothing. 0 if it is not known.
     fn stated_len(page: &[u8]) -> u64 {
         let copies = [page, page.get(COPY_AT..).unwrap_or_default()];
-        let sound = copies.into_iter().find(|copy| Self::read_copy(copy).is_some());
-        sound.map_or(0, |copy| u64::from(read_u32(copy, LEN_AT)) * UNIT)
+        let stated = copies.map(|copy| Self::read_copy(copy).map(|_| read_u32(copy, LEN_AT)));
+        match stated {
+            [Some(first), Some(second)] if first != second => 0,
+            [Some(one), _] | [None, Some(one)] => u64::from(one) * UNIT,
+            [None, None] => 0,
+        }
     }
 
     fn read_copy(page: &[u8]) -> Option<Self> {

@@ -30,10 +30,10 @@ use crate::disk::{Disk, File, Open};
 
 const NAME: &str = "sending";
 const MAGIC: [u8; 4] = *b"MRS\x01";
-const SLOT: usize = 512;
+const SLOT: usize = 1024;
 /// Where the bits of the recipients begin, and the host behind them.
 const BITS_AT: usize = 20;
-const HOST_AT: usize = 116;
+const HOST_AT: usize = 276;
 /// Recipients that have a bit; a message with more is marked as a whole.
 const PLACES_MAX: usize = (HOST_AT - BITS_AT) * 8;
 /// A file with more slots is none of ours.
@@ -112,32 +112,35 @@ impl Mark {
         }
     }
 
-    /// How many recipients it names, at least one.
-    pub(super) fn count(&self) -> u64 {
-        self.places.as_ref().map_or(1, |places| places.len() as u64)
+    fn names(&self, place: usize) -> bool {
+        self.places.as_ref().is_none_or(|places| places.contains(&place))
     }
 
-    /// Puts the recipients in doubt that still wait; returns their places.
-    pub(super) fn doubt(&self, state: &mut MessageState, now: Timestamp) -> Vec<usize> {
+    /// The places of its recipients that still wait.
+    pub(super) fn waiting(&self, state: &MessageState) -> Vec<usize> {
+        let recipients = state.recipients.iter().enumerate();
+        let waits = recipients.filter(|(place, it)| self.names(*place) && !it.phase.is_end());
+        waits.map(|(place, _)| place).collect()
+    }
+
+    /// Puts the recipients in doubt that still wait.
+    pub(super) fn doubt(&self, state: &mut MessageState, now: Timestamp) {
         let text = "this service ended before the host had answered";
         let local = Outcome::local(now, Stage::End, EnhancedCode::transient(3, 0), text);
         let last = Outcome { result: AttemptResult::InDoubt, host: self.host.clone(), ..local };
-        let marked = |place: usize| self.places.as_ref().is_none_or(|all| all.contains(&place));
-        let mut doubted = Vec::new();
-        for (place, status) in state.recipients.iter_mut().enumerate() {
-            if marked(place) && !status.phase.is_end() {
-                status.phase = Phase::InDoubt;
-                status.doubted = false;
-                status.attempts = status.attempts.saturating_add(1);
-                status.last = Some(last.clone());
-                doubted.push(place);
-            }
+        let doubted = self.waiting(state);
+        for place in &doubted {
+            let status = &mut state.recipients[*place];
+            status.phase = Phase::InDoubt;
+            status.doubted = false;
+            status.attempts = status.attempts.saturating_add(1);
+            status.last = Some(last.clone());
         }
-        if self.deaths + 1 >= DEATHS_MAX && !doubted.is_empty() && state.hold.is_none() {
+        let deaths = self.deaths.saturating_add(1);
+        if deaths >= DEATHS_MAX && !doubted.is_empty() && state.hold.is_none() {
             let reason = format!("the service ended {DEATHS_MAX} times while it sent this message");
             state.hold = Some(Hold { by: "mailroot".into(), reason: Some(reason), since: now });
         }
-        doubted
     }
 }
 
@@ -173,7 +176,11 @@ impl Sending {
         let mut octets = [0; SLOT];
         for slot in 0..if count > SLOTS_MAX { 0 } else { count } {
             let slot = u32::try_from(slot).expect("there are fewer");
-            file.read_exact_at(&mut octets, at(slot))?;
+            slots.count = slot + 1;
+            if file.read_exact_at(&mut octets, at(slot)).is_err() {
+                // What cannot be read is not used again, and says nothing.
+                continue;
+            }
             match Mark::read(slot, &octets) {
                 Some(mark) => {
                     slots.used.entry(mark.id).or_default().push(slot);
@@ -184,7 +191,6 @@ impl Sending {
                 }
                 None => slots.free.push(slot),
             }
-            slots.count = slot + 1;
         }
         for mark in marks.values() {
             slots.deaths.insert(mark.id, mark.deaths.saturating_add(1));
@@ -202,12 +208,18 @@ impl Sending {
         host: &RemoteHost,
     ) -> io::Result<u32> {
         let mut slots = self.slots();
-        let slot = slot.unwrap_or_else(|| slots.give(id));
+        // If the message was removed meanwhile, its slot may be another's.
+        let is_ours = |slot: &u32| slots.used.get(&id).is_some_and(|used| used.contains(slot));
+        let known = slot.filter(is_ours);
+        let slot = known.unwrap_or_else(|| slots.give(id));
         let deaths = slots.deaths.get(&id).copied().unwrap_or(0);
-        drop(slots);
         let (places, host) = (Some(places.to_vec()), Some(host.clone()));
         let mark = Mark { id, slots: vec![slot], deaths, places, host };
-        self.file.write_all_at(&mark.write(), at(slot)).map(|()| slot)
+        let written = self.file.write_all_at(&mark.write(), at(slot));
+        if written.is_err() && known.is_none() {
+            slots.take_back(id, slot);
+        }
+        written.map(|()| slot)
     }
 
     /// Clears a mark: the outcome is recorded, and the message lives on.
@@ -224,15 +236,13 @@ impl Sending {
     }
 
     fn empty(&self, id: QueueId, slot: u32) -> io::Result<()> {
-        let cleared = self.file.write_all_at(&[0; SLOT], at(slot));
         let mut slots = self.slots();
-        if let Some(of_message) = slots.used.get_mut(&id) {
-            of_message.retain(|one| *one != slot);
-            if of_message.is_empty() {
-                slots.used.remove(&id);
-            }
-            slots.free.push(slot);
+        let is_ours = slots.used.get(&id).is_some_and(|used| used.contains(&slot));
+        if !is_ours {
+            return Ok(());
         }
+        let cleared = self.file.write_all_at(&[0; SLOT], at(slot));
+        slots.take_back(id, slot);
         cleared
     }
 
@@ -250,12 +260,27 @@ impl Sending {
         !self.reported.swap(true, Ordering::Relaxed)
     }
 
+    /// An operator wants the message sent whatever happened before.
+    pub(super) fn pardon(&self, id: QueueId) {
+        self.slots().deaths.remove(&id);
+    }
+
     fn slots(&self) -> MutexGuard<'_, Slots> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Slots {
+    fn take_back(&mut self, id: QueueId, slot: u32) {
+        if let Some(of_message) = self.used.get_mut(&id) {
+            of_message.retain(|one| *one != slot);
+            if of_message.is_empty() {
+                self.used.remove(&id);
+            }
+            self.free.push(slot);
+        }
+    }
+
     fn give(&mut self, id: QueueId) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.count += 1;
@@ -273,21 +298,24 @@ pub(super) struct Ends {
     gone: HashSet<QueueId>,
     marks: Vec<(QueueId, u32)>,
     doubts: Vec<Mark>,
+    /// Messages that an operator has released.
+    pardoned: Vec<QueueId>,
 }
 
 impl Ends {
     /// Takes note of a task that is about to be applied.
     pub(super) fn note(&mut self, task: &Task) {
         match task {
-            Task::Settle { id, mark: Some(mark), .. } => {
+            Task::Settle { id, mark, .. } => {
                 self.gone.insert(*id);
-                self.marks.push((*id, *mark));
+                self.marks.extend(mark.map(|mark| (*id, mark)));
             }
             Task::Change { id, change: Change::Remove, .. } => {
                 self.gone.insert(*id);
             }
+            Task::Change { id, change: Change::Release, .. } => self.pardoned.push(*id),
             Task::Doubt(mark) => self.doubts.push(mark.clone()),
-            Task::Settle { .. } | Task::Change { .. } | Task::Accept(_) | Task::Copy(_) => {}
+            Task::Change { .. } | Task::Accept(_) | Task::Copy(_) => {}
         }
     }
 
@@ -304,9 +332,8 @@ impl Ends {
 impl Log {
     /// Clears the marks of attempts whose outcome is durable.
     pub(super) fn end_marks(&self, ends: &Ends) {
-        for id in &ends.gone {
-            self.sending.forget(*id);
-        }
+        ends.gone.iter().for_each(|id| self.sending.forget(*id));
+        ends.pardoned.iter().for_each(|id| self.sending.pardon(*id));
         let mut cleared = Ok(());
         for (id, slot) in ends.marks.iter().filter(|(id, _)| !ends.gone.contains(id)) {
             let done = self.sending.clear(*id, *slot);
@@ -351,7 +378,7 @@ mod tests {
         assert!(found.is_empty());
         let first = sending.mark(id(1), None, &[0, 2, 700], &host()).unwrap();
         let second = sending.mark(id(2), None, &[1], &host()).unwrap();
-        let many = sending.mark(id(3), None, &[900], &host()).unwrap();
+        let many = sending.mark(id(3), None, &[2100], &host()).unwrap();
         sending.clear(id(2), second).unwrap();
         assert_eq!(sending.mark(id(4), None, &[0], &host()).unwrap(), second, "it is used again");
         let (_, found) = Sending::open(&disk, Path::new("/q")).unwrap();
@@ -363,13 +390,41 @@ mod tests {
     }
 
     #[test]
+    fn the_slot_of_a_removed_message_is_not_taken_from_its_new_owner() {
+        let disk = disk();
+        let (sending, _) = Sending::open(&disk, Path::new("/q")).unwrap();
+        let slot = sending.mark(id(1), None, &[0], &host()).unwrap();
+        sending.forget(id(1));
+        assert_eq!(sending.mark(id(2), None, &[0], &host()).unwrap(), slot);
+        let other = sending.mark(id(1), Some(slot), &[0], &host()).unwrap();
+        assert_ne!(other, slot);
+        sending.clear(id(1), slot).unwrap();
+        let (_, found) = Sending::open(&disk, Path::new("/q")).unwrap();
+        assert_eq!(found.iter().map(|mark| mark.id).collect::<Vec<_>>(), [id(1), id(2)]);
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_written_keeps_no_slot() {
+        let model = Arc::new(Modelled::new(1));
+        let disk = Disk::Modelled(Arc::clone(&model));
+        disk.create_dir_all(Path::new("/q")).unwrap();
+        let (sending, _) = Sending::open(&disk, Path::new("/q")).unwrap();
+        for number in 0..10 {
+            model.plan(1, crate::disk::Fault::Error(io::ErrorKind::StorageFull));
+            assert!(sending.mark(id(number), None, &[0], &host()).is_err());
+        }
+        assert_eq!(sending.mark(id(11), None, &[0], &host()).unwrap(), 0);
+        assert_eq!(sending.slots().used.len(), 1);
+    }
+
+    #[test]
     fn a_message_marked_at_three_deaths_in_a_row_is_held() {
         let disk = disk();
         for death in 1..=3 {
             let (sending, found) = Sending::open(&disk, Path::new("/q")).unwrap();
             let mut state = MessageState::fresh(&envelope(&["a@x.example"], start()));
             for mark in found {
-                assert_eq!(mark.doubt(&mut state, start()), [0]);
+                mark.doubt(&mut state, start());
                 sending.lay_down(&mark).unwrap();
             }
             assert!(state.hold.is_none(), "death {death}");
@@ -406,7 +461,8 @@ mod tests {
             places: Some(vec![0, 1]),
             host: Some(host()),
         };
-        assert_eq!(mark.doubt(&mut state, start()), [1]);
+        assert_eq!(mark.waiting(&state), [1]);
+        mark.doubt(&mut state, start());
         assert_eq!(state.recipients[0].phase, Phase::Delivered);
         let doubted = &state.recipients[1];
         assert!(doubted.is_undecided() && doubted.attempts == 1);

@@ -93,8 +93,8 @@ fn tell(text: &mut String, kind: Kind, case: &Case<'_>) -> std::fmt::Result {
     if case.status.doubted && kind != Kind::Success {
         write!(
             text,
-            "    The recipient may have the message all the same: all of it was sent, and then\r\n    \
-             the connection ended before the other side had answered.\r\n"
+            "    The recipient may have the message all the same: it was being sent when the\r\n    \
+             connection ended, and the other side had not answered yet.\r\n"
         )?;
     }
     if kind == Kind::Failure {

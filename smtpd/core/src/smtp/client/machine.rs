@@ -295,6 +295,16 @@ impl Client {
         }
     }
 
+    /// The recipients, by their places in the transaction's list, whose message is complete with the
+    /// next call of [`Client::last_body`]. Nobody if that call will send nothing.
+    #[must_use]
+    pub fn about_to_complete(&self) -> &[usize] {
+        match self.running.front() {
+            Some(first) if self.body_flow() == BodyFlow::Send => first.accepted(),
+            _ => &[],
+        }
+    }
+
     /// Takes the last piece of the body, which may be empty. From now on a lost connection leaves
     /// the recipients in doubt.
     pub fn last_body(&mut self, piece: &[u8], now: Duration) {

@@ -217,6 +217,11 @@ impl Running {
         }
     }
 
+    /// The recipients that wait for the body, by their places in the list.
+    pub(super) fn accepted(&self) -> &[usize] {
+        &self.accepted
+    }
+
     /// Whether a recipient waits for the body.
     pub(super) fn has_accepted(&self) -> bool {
         !self.accepted.is_empty()
