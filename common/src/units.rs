@@ -292,16 +292,19 @@ impl Timestamp {
     }
 
     fn format(self, form: &str) -> String {
+        self.moment().strftime(form).to_string()
+    }
+
+    fn moment(self) -> jiff::Timestamp {
         let millis = i64::try_from(self.0).unwrap_or(i64::MAX);
-        let moment = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
-        moment.strftime(form).to_string()
+        jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX)
     }
 }
 
 /// RFC 3339 in UTC with milliseconds.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.format("%Y-%m-%dT%H:%M:%S.%3fZ"))
+        write!(f, "{:.3}", self.moment())
     }
 }
 

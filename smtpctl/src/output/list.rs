@@ -164,7 +164,7 @@ impl<'out, T: Row> List<'out, T> {
         });
         let cells: Vec<_> = cells.collect();
         match &self.layout {
-            Some(layout) => self.out.write_all(layout.lines(&[cells]).as_bytes()),
+            Some(layout) => self.out.write_all(layout.line(cells).as_bytes()),
             None => {
                 self.waiting.push(cells);
                 if self.waiting.len() >= ROWS_LOOKED_AT { self.print_waiting() } else { Ok(()) }

@@ -37,26 +37,66 @@ impl Layout {
         Self { widths, terminal }
     }
 
+    /// One row as a line, ended by LF.
+    ///
+    /// A list has a hundred thousand rows, and nearly all of them are plain: those need no table.
+    pub(super) fn line(&self, row: Vec<Text>) -> String {
+        self.plain_line(&row).unwrap_or_else(|| self.lines(&[row]))
+    }
+
+    /// What [`Layout::lines`] makes of a row of ASCII that fits; nothing for others.
+    fn plain_line(&self, row: &[Text]) -> Option<String> {
+        let mut line = String::with_capacity(160);
+        let mut used = 0;
+        for (place, (text, right)) in row.iter().enumerate() {
+            if !text.is_ascii() {
+                return None;
+            }
+            let here = u16::try_from(text.len()).unwrap_or(u16::MAX);
+            let is_last = place + 1 == self.widths.len();
+            let room = self.room(place, here, used);
+            let blanks = usize::from(room.checked_sub(here)?);
+            if *right {
+                line.extend(std::iter::repeat_n(' ', blanks));
+            }
+            line.push_str(text);
+            if !is_last {
+                let gutter = usize::from(GUTTER) + if *right { 0 } else { blanks };
+                line.extend(std::iter::repeat_n(' ', gutter));
+            }
+            used = used.saturating_add(room).saturating_add(GUTTER);
+        }
+        line.truncate(line.trim_end().len());
+        line.push('\n');
+        Some(line)
+    }
+
+    /// How wide a column is for content of this width, behind others that took so much.
+    fn room(&self, place: usize, here: u16, used: u16) -> u16 {
+        let known = self.widths[place];
+        match self.terminal {
+            Some(total) if place + 1 == self.widths.len() => {
+                total.saturating_sub(used).max(LAST_WIDTH_MIN).min(known.max(here))
+            }
+            Some(_) => known,
+            None => known.max(here),
+        }
+    }
+
     /// The rows as lines, each ended by LF.
     pub(super) fn lines(&self, rows: &[Vec<Text>]) -> String {
         let mut table = grid(rows);
         let content = table.column_max_content_widths();
         let mut used = 0;
         for (place, column) in table.column_iter_mut().enumerate() {
-            let (known, here) = (self.widths[place], content[place]);
+            let here = content[place];
             let is_last = place + 1 == self.widths.len();
-            let room = match self.terminal {
-                Some(total) if is_last => {
-                    total.saturating_sub(used).max(LAST_WIDTH_MIN).min(known.max(here))
-                }
-                Some(_) => known,
-                None => known.max(here),
-            };
+            let room = self.room(place, here, used);
             let gutter = if is_last { 0 } else { GUTTER };
             column.set_padding((0, gutter));
-            let width = Width::Fixed(room.max(1) + gutter);
+            let width = Width::Fixed(room.max(1).saturating_add(gutter));
             column.set_constraint(ColumnConstraint::Absolute(width));
-            used += room + gutter;
+            used = used.saturating_add(room).saturating_add(gutter);
         }
         let mut lines = String::new();
         for line in table.lines() {
@@ -82,4 +122,49 @@ fn grid(rows: &[Vec<Text>]) -> Table {
         table.add_row(row);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_need_no_table_look_as_if_they_had_one() {
+        let row = |texts: [&str; 4]| {
+            texts.map(|text| (text.to_owned(), text.starts_with(char::is_numeric))).to_vec()
+        };
+        let rows = [
+            row(["ID", "SIZE", "FROM", "REASON"]),
+            row(["D2288TX3R000", "1.1KiB", "a@client.test", "451 4.7.1 Greylisted"]),
+            row(["D2288TX3R001", "12", "-", "-"]),
+            row(["X", "0", "somebody@a.much.longer.domain.than.those.before.test", "12"]),
+            row(["", "1", "", ""]),
+            row(["D2288TX3R002", "1", "b\u{fc}ro@client.test", "no"]),
+            row(["D2288TX3R003", "7", "a@client.test", &"long words ".repeat(30)]),
+        ];
+        let mut plain = 0;
+        for terminal in [None, Some(200), Some(80), Some(45), Some(20)] {
+            let layout = Layout::of(&rows[..3], terminal);
+            for row in &rows {
+                let table = layout.lines(std::slice::from_ref(row));
+                assert_eq!(layout.line(row.clone()), table, "{row:?} {terminal:?}");
+                plain += usize::from(layout.plain_line(row).is_some());
+            }
+        }
+        assert!(plain > rows.len() * 2, "{plain}");
+    }
+
+    #[test]
+    fn a_message_to_thousands_breaks_no_table() {
+        for filler in ["a", "\u{fc}"] {
+            let to = filler.repeat(200_000);
+            for terminal in [None, Some(80)] {
+                let row = vec![(to.clone(), false), ("1".to_owned(), true)];
+                let line = Layout::of(std::slice::from_ref(&row), terminal).line(row);
+                assert!(line.ends_with("1\n"), "{}", line.len());
+                let is_whole = line.starts_with(&to);
+                assert!(is_whole || terminal.is_some() || filler != "a", "{}", line.len());
+            }
+        }
+    }
 }
