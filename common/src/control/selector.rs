@@ -369,6 +369,16 @@ impl Matcher {
         self.to.is_some() || self.domain.is_some() || self.reason.is_some() || self.code.is_some()
     }
 
+    /// The one domain that a recipient of every chosen object has, where the conditions say so. Who
+    /// knows objects by domain need not look at others.
+    #[must_use]
+    pub fn domain(&self) -> Option<String> {
+        let of = |pattern: &Option<Pattern>| pattern.as_ref().and_then(Pattern::domain);
+        let (of_domain, of_address) = (of(&self.domain), of(&self.to));
+        let of_address = of_address.filter(|(has_at, _)| *has_at);
+        of_domain.filter(|(has_at, _)| !has_at).or(of_address).map(|(_, domain)| domain)
+    }
+
     /// Whether the object is chosen. `recipients` are those still waiting.
     pub fn matches<'a>(
         &self,
@@ -476,6 +486,27 @@ mod tests {
             map.insert(name.to_owned(), value);
         }
         serde_json::from_value(map.into()).unwrap()
+    }
+
+    #[test]
+    fn conditions_that_name_one_domain_say_which() {
+        for (query, domain) in [
+            ("domain=Slow.Example", Some("slow.example")),
+            ("domain=slow.example to=*@other.example", Some("slow.example")),
+            ("to=*@slow.example", Some("slow.example")),
+            ("to=al@slow.example", Some("slow.example")),
+            ("to=*@*@slow.example", Some("slow.example")),
+            ("to=al@*.example", None),
+            ("to=slow.example", None),
+            ("to=/@slow.example$/", None),
+            ("domain=*.example", None),
+            ("domain=sl?w.example", None),
+            ("domain=<>", None),
+            ("from=a@slow.example", None),
+        ] {
+            let found = of_query(query).compile().unwrap().domain();
+            assert_eq!(found.as_deref(), domain, "{query}");
+        }
     }
 
     #[test]

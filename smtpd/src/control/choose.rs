@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use mailroot_common::address::Domain;
 use mailroot_common::control::queue::{Attempt, QueueRecipient, RecipientState};
 use mailroot_common::control::selector::{Facts, RecipientFacts, id_range};
 use mailroot_common::control::{Kind, Matcher, Problem, QueueEntry, QueueMessage};
@@ -14,6 +15,7 @@ use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::BodyKind;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome};
 use smtpd_core::queue::recipient::{Phase, RecipientStatus};
+use tokio::task::JoinHandle;
 
 use super::App;
 use super::answer::Refused;
@@ -59,6 +61,8 @@ pub(super) struct Place {
 pub(super) struct Search {
     places: Vec<Place>,
     matcher: Matcher,
+    /// What the queue can choose by itself; the matcher looks at the rest.
+    filter: Filter,
     now: Timestamp,
     /// The ids asked for, with the place of each; every message if absent.
     named: Option<Vec<(usize, QueueId)>>,
@@ -67,6 +71,8 @@ pub(super) struct Search {
     place: usize,
     after: Option<QueueId>,
     page: usize,
+    /// The next page, being read while this one is sent.
+    ahead: Option<JoinHandle<Result<Vec<Message>, ReadError>>>,
 }
 
 impl Search {
@@ -76,7 +82,9 @@ impl Search {
         matcher: Matcher,
         now: Timestamp,
     ) -> Result<Self, Refused> {
+        let domain = matcher.domain().and_then(|domain| Domain::parse(&domain).ok());
         let mut search = Self {
+            filter: Filter { exact_domain: domain, ..Filter::default() },
             places,
             matcher,
             now,
@@ -85,6 +93,7 @@ impl Search {
             place: 0,
             after: None,
             page: FIRST_PAGE,
+            ahead: None,
         };
         if !search.matcher.ids().is_empty() {
             search.resolve().await?;
@@ -115,6 +124,13 @@ impl Search {
         Ok(())
     }
 
+    /// Begins to read the page that comes next; nothing at the end.
+    fn read_page(&self) -> Option<JoinHandle<Result<Vec<Message>, ReadError>>> {
+        let queue = self.places.get(self.place)?.queue.clone();
+        let (filter, after, limit) = (self.filter.clone(), self.after, self.page);
+        Some(tokio::spawn(async move { queue.list(&filter, after, limit).await }))
+    }
+
     /// The next messages with the place of their queue; nothing at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<(usize, Message)>>, ReadError> {
         if let Some(named) = &mut self.named {
@@ -130,17 +146,24 @@ impl Search {
             return Ok(if found.is_empty() && named.is_empty() { None } else { Some(found) });
         }
         let place = self.place;
-        let Some(here) = self.places.get(place) else {
+        let Some(reading) = self.ahead.take().or_else(|| self.read_page()) else {
             return Ok(None);
         };
         let limit = std::mem::replace(&mut self.page, PAGE);
-        let mut page = here.queue.list(&Filter::default(), self.after, limit).await?;
+        let mut page = match reading.await {
+            Ok(page) => page?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The daemon ends, and the answer with it.
+            Err(_) => return Ok(None),
+        };
         if page.len() < limit {
             self.place += 1;
             self.after = None;
         } else {
             self.after = page.last().map(|message| message.id);
+            self.ahead = self.read_page();
         }
+        let here = &self.places[place];
         page.retain(|message| is_chosen(&self.matcher, message, &here.server, self.now));
         Ok(Some(page.into_iter().map(|message| (place, message)).collect()))
     }

@@ -228,6 +228,20 @@ async fn lists_are_by_id_filtered_and_paged(store: Store) {
     let odd = Filter { domain: Some(Domain::parse("y.example").unwrap()), ..Filter::default() };
     let odd = ids(store.list(&odd, Some(id(3)), 2).await.unwrap());
     assert_eq!(odd, [id(5), id(7)]);
+    let exactly = |domain: &str| {
+        let exact_domain = Some(Domain::parse(domain).unwrap());
+        Filter { exact_domain, ..Filter::default() }
+    };
+    let odd = ids(store.list(&exactly("sub.y.example"), Some(id(3)), 3).await.unwrap());
+    assert_eq!(odd, [id(5), id(7), id(9)]);
+    assert!(store.list(&exactly("y.example"), None, 3).await.unwrap().is_empty());
+    let mut leases = store.lease(&route("mx:x.example"), Pick::Due(start()), 1).await.unwrap();
+    let leased = leases.remove(0);
+    let hold = Hold { by: "op".into(), reason: None, since: start() };
+    store.change(&[id(2)], &Change::Hold(hold)).await.unwrap();
+    let even = ids(store.list(&exactly("x.example"), None, 3).await.unwrap());
+    assert_eq!(even, [id(0), id(2), id(4)], "also what is held and what is under way");
+    drop(leased);
 }
 
 async fn another_table_moves_waiting_mail(store: Store) {

@@ -90,6 +90,8 @@ pub struct Filter {
     pub to: Option<Glob>,
     /// The domain of a recipient that waits, or a domain above it.
     pub domain: Option<Domain>,
+    /// The domain of a recipient that waits, and none below it. Mail for others is not read.
+    pub exact_domain: Option<Domain>,
     /// The route of a recipient that waits.
     pub route: Option<RouteName>,
     /// Accepted before this moment.
@@ -130,6 +132,9 @@ impl Filter {
                 some_waiting(&|at| {
                     mailbox(at).domain().is_some_and(|own| own == domain || own.is_below(domain))
                 })
+            })
+            && self.exact_domain.as_ref().is_none_or(|domain| {
+                some_waiting(&|at| mailbox(at).domain().is_some_and(|own| own == domain))
             })
             && self
                 .route

@@ -87,6 +87,16 @@ impl Pattern {
         Ok(Self::Glob(glob))
     }
 
+    /// The text that stands for itself at the end of a pattern, behind its last `@` if it has one.
+    /// Nothing if there are wildcards in it.
+    pub(super) fn domain(&self) -> Option<(bool, String)> {
+        let Self::Glob(glob) = self else { return None };
+        let at = glob.iter().rposition(|&c| c == '@');
+        let rest = &glob[at.map_or(0, |at| at + 1)..];
+        let is_plain = rest.iter().all(|c| c.is_ascii() && !['*', '?'].contains(c));
+        is_plain.then(|| (at.is_some(), rest.iter().collect()))
+    }
+
     pub(super) fn matches(&self, text: &str) -> bool {
         match self {
             Self::Null => text.is_empty(),

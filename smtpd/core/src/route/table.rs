@@ -276,17 +276,20 @@ impl Table {
     /// The route of mail to this recipient. An address literal is its own route.
     #[must_use]
     pub fn route(&self, recipient: &Mailbox) -> Route {
-        let domain = match recipient.host() {
+        match recipient.host() {
             Host::Address(address) => {
                 // IPv4 in IPv6's clothing must not slip past the rules on loopback addresses.
                 let hop = NextHop::Address(address.to_canonical());
-                return Route { hop, helo_only: false };
+                Route { hop, helo_only: false }
             }
-            Host::Name(domain) if self.is_local(domain) => {
-                return Route { hop: NextHop::Drop, helo_only: false };
-            }
-            Host::Name(domain) => domain,
-        };
+            Host::Name(domain) => self.route_of(domain),
+        }
+    }
+
+    fn route_of(&self, domain: &Domain) -> Route {
+        if self.is_local(domain) {
+            return Route { hop: NextHop::Drop, helo_only: false };
+        }
         match self.entry(domain) {
             Some(Entry { fixed: Some((route, _)), .. }) => route.clone(),
             Some(entry) => {
@@ -314,7 +317,15 @@ impl Table {
     /// The name of [`Table::route`], without building the route where the name is known.
     #[must_use]
     pub fn route_name(&self, recipient: &Mailbox) -> RouteName {
-        let Some(domain) = recipient.domain() else { return self.route(recipient).name() };
+        match recipient.domain() {
+            Some(domain) => self.route_name_of(domain),
+            None => self.route(recipient).name(),
+        }
+    }
+
+    /// The name of the route of all mail to a domain.
+    #[must_use]
+    pub fn route_name_of(&self, domain: &Domain) -> RouteName {
         if self.is_local(domain) {
             return self.drop.clone();
         }
@@ -324,7 +335,7 @@ impl Table {
         };
         match fixed {
             Some((_, name)) => name.clone(),
-            None => self.route(recipient).name(),
+            None => self.route_of(domain).name(),
         }
     }
 }

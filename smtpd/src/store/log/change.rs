@@ -188,11 +188,11 @@ impl Log {
         }
         let (mut found, mut after) = (Vec::new(), after);
         while found.len() < limit {
-            let chunk: Vec<QueueId> = self.index().ids_after(after).take(CHUNK).collect();
-            let Some(last) = chunk.last() else { break };
-            after = Some(*last);
+            let chunk = self.index().look_after(after, filter.exact_domain.as_ref(), CHUNK);
+            let Some(last) = chunk.last else { break };
+            after = Some(last);
             let room = limit - found.len();
-            found.extend(self.view_matching(filter, chunk).take(room));
+            found.extend(self.view_matching(filter, chunk.ids).take(room));
         }
         found
     }
@@ -211,7 +211,7 @@ impl Log {
         }
         let Some(location) = Location::of(&index, id) else { return Ok(None) };
         drop(index);
-        let Loaded { active, .. } = match location.load() {
+        let Loaded { active, .. } = match location.load_without_body() {
             Ok(loaded) => loaded,
             // It may have gone or moved between the look and the reading.
             Err(error) => return if self.index().contains(id) { Err(error) } else { Ok(None) },

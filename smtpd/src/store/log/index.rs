@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::envelope::Envelope;
@@ -176,6 +177,8 @@ pub(super) struct Index {
     pub(super) unlinks: Vec<u64>,
     pub(super) octets: u64,
     pub(super) held: u64,
+    /// Messages with a state record, because something became of them already.
+    pub(super) tried: u64,
     pub(super) damaged: u64,
     /// Marks found at the start that are not dealt with yet.
     pub(super) doubts: u32,
@@ -185,6 +188,17 @@ pub(super) struct Index {
 }
 
 const CHUNK: usize = 1024;
+/// How many messages one look passes by at most.
+const LOOKED_AT_MAX: usize = 8192;
+
+/// What one look at the messages came to.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Those found.
+    pub(super) ids: Vec<QueueId>,
+    /// The last one looked at; nothing if there was none.
+    pub(super) last: Option<QueueId>,
+}
 
 impl Index {
     pub(super) fn new(table: Arc<Table>, clock: Clock) -> Self {
@@ -202,6 +216,7 @@ impl Index {
             unlinks: Vec::new(),
             octets: 0,
             held: 0,
+            tried: 0,
             damaged: 0,
             doubts: 0,
             recovered: false,
@@ -227,10 +242,46 @@ impl Index {
         self.slots[number / CHUNK][number % CHUNK].as_mut()
     }
 
+    fn slot(&self, number: u32) -> &Slot {
+        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_ref();
+        slot.expect("the map of ids names only slots in use")
+    }
+
     /// The ids after one, in order.
     pub(super) fn ids_after(&self, after: Option<QueueId>) -> impl Iterator<Item = QueueId> + '_ {
         let begin = after.map_or(QueueId::from_u64(0), QueueId::next);
         self.by_id.range(begin..).map(|(id, _)| *id)
+    }
+
+    /// A look at the messages after one: their ids, or of many messages those that may have a
+    /// recipient in `domain`. Ends after `max` ids, or when it has looked at many messages, so that
+    /// nobody waits for the index long.
+    pub(super) fn look_after(
+        &self,
+        after: Option<QueueId>,
+        domain: Option<&Domain>,
+        max: usize,
+    ) -> Look {
+        let begin = after.map_or(QueueId::from_u64(0), QueueId::next);
+        // Until all is read and sorted, a message may lie on another route than the table says.
+        let domain = domain.filter(|_| self.recovered && self.unsorted.is_none());
+        let route = domain.map(|domain| self.routes.number(&self.table.route_name_of(domain)));
+        let may_be_for = |slot: u32| match route {
+            None => true,
+            Some(None) => false,
+            Some(Some(route)) => self.slot(slot).links.all().iter().any(|it| it.route == route),
+        };
+        let mut look = Look::default();
+        for (id, slot) in self.by_id.range(begin..).take(LOOKED_AT_MAX) {
+            if look.ids.len() == max {
+                break;
+            }
+            look.last = Some(*id);
+            if may_be_for(*slot) {
+                look.ids.push(*id);
+            }
+        }
+        look
     }
 
     /// Adds a message without links.
@@ -378,12 +429,6 @@ impl Index {
         })
     }
 
-    /// How many messages have a state record, because something became of them already.
-    pub(super) fn tried(&self) -> u64 {
-        let slots = self.slots.iter().flatten().flatten();
-        slots.filter(|slot| slot.state.is_somewhere()).count() as u64
-    }
-
     /// The id of the oldest message.
     pub(super) fn oldest(&self) -> Option<QueueId> {
         self.by_id.keys().next().copied()
@@ -397,6 +442,7 @@ impl Index {
         let was_held = slot.flags & HELD != 0;
         slot.flags = if held { slot.flags | HELD } else { slot.flags & !HELD };
         self.held = self.held + u64::from(held) - u64::from(was_held);
+        self.tried = self.tried + u64::from(state.is_somewhere()) - u64::from(old.is_somewhere());
         self.segments.drop_live(old);
         self.segments.add_live(state);
     }
@@ -423,6 +469,7 @@ impl Index {
         self.vacant.push(number);
         self.octets -= slot.size;
         self.held -= u64::from(slot.flags & HELD != 0);
+        self.tried -= u64::from(slot.state.is_somewhere());
         self.unlinks.extend(self.large.remove(&id));
         self.segments.drop_live(slot.record);
         self.segments.drop_live(slot.state);
@@ -466,6 +513,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::conformance::{id, table};
     use super::*;
 
     #[test]
@@ -473,5 +521,24 @@ mod tests {
         // A slot and its share of the map of ids; at most 120 octets together.
         assert!(size_of::<Option<Slot>>() <= 80, "{}", size_of::<Option<Slot>>());
         assert_eq!(size_of::<Link>(), 16);
+    }
+
+    #[test]
+    fn messages_that_were_tried_are_counted_until_they_go() {
+        let mut index = Index::new(table(&[]), Clock::real());
+        let place = |at| Place::new(0, at, 64);
+        for number in 1..=3 {
+            index.insert(id(number), place(number * 64), 10);
+        }
+        assert_eq!(index.tried, 0);
+        for version in 1..=2 {
+            index.set_state(id(1), place(640 * u64::from(version)), version, false);
+            index.set_state(id(2), place(6400 * u64::from(version)), version, true);
+        }
+        assert_eq!((index.tried, index.held), (2, 1));
+        for number in 1..=3 {
+            index.remove(id(number), 0);
+        }
+        assert_eq!((index.tried, index.held, index.octets), (0, 0, 0));
     }
 }

@@ -288,7 +288,7 @@ impl Log {
             messages: index.len() as u64,
             octets: index.octets,
             held: index.held,
-            tried: index.tried(),
+            tried: index.tried,
             oldest: index.oldest(),
             active: index.actives.leased(),
             damaged: index.damaged,

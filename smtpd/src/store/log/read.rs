@@ -49,8 +49,16 @@ impl Location {
 
     /// Reads envelope, state and a small body.
     pub(super) fn load(&self) -> Result<Loaded, ReadError> {
+        self.load_parts(self.record.0.len() <= WITH_BODY_MAX)
+    }
+
+    /// Reads envelope and state.
+    pub(super) fn load_without_body(&self) -> Result<Loaded, ReadError> {
+        self.load_parts(false)
+    }
+
+    fn load_parts(&self, with_body: bool) -> Result<Loaded, ReadError> {
         let (place, file) = &self.record;
-        let with_body = place.len() <= WITH_BODY_MAX;
         let (header, mut octets) = self.frame(*place, file, Kind::Message, with_body)?;
         let body_at = index_of(header.body_at());
         let envelope: Envelope = serde_json::from_slice(&octets[HEADER..body_at])
