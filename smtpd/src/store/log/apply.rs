@@ -8,7 +8,8 @@ use smtpd_core::queue::recipient::MessageState;
 use super::active::Actives;
 use super::commit::{Copied, NewBody, NewMessage, Task};
 use super::committer::Record;
-use super::index::{Index, Place, plan};
+use super::index::{Index, Place};
+use super::plan::plan;
 use super::record::Kind;
 use super::sending::Mark;
 

@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 
 use super::super::{Body, Change, Changes, CommitError, Draft};
 use super::LargeFile;
-use super::index::{Place, Plan, plan};
+use super::index::Place;
+use super::plan::{Plan, plan};
 use super::record::{Kind, frame_len};
 use super::sending::Mark;
 use crate::clock::Past;

@@ -14,15 +14,15 @@ use std::sync::Arc;
 use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
-use smtpd_core::queue::envelope::Envelope;
-use smtpd_core::queue::recipient::{MessageState, RecipientStatus};
+use smtpd_core::queue::recipient::RecipientStatus;
 use smtpd_core::route::table::{RouteName, Table};
 
-use super::super::{Pick, due_at};
+use super::super::Pick;
 use super::active::Actives;
+use super::plan::Plan;
 use super::routes::Routes;
 use super::segments::Segments;
-use crate::clock::{Clock, Jump, Past};
+use crate::clock::{Clock, Jump};
 
 /// A frame: segment, place and length, both in units of 8 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,54 +109,6 @@ const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 const TOLD: u32 = 1;
 /// An operator wants an attempt at `due`, whatever the schedule says.
 const WANTED: u32 = 2;
-
-/// What a link is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) route: RouteName,
-    pub(super) due: Option<Timestamp>,
-    pub(super) told: bool,
-}
-
-/// The links a message needs: one for each route with a recipient that waits.
-pub(super) fn plan(
-    past: &Past,
-    table: &Table,
-    envelope: &Envelope,
-    state: &MessageState,
-    leased: impl Fn(usize) -> bool,
-) -> Vec<Plan> {
-    let mut plans: Vec<Plan> = Vec::with_capacity(1);
-    // Messages to thousands have few routes or few hits per route; a map pays only from here on.
-    let mut places: HashMap<RouteName, usize> = HashMap::new();
-    for (place, status) in state.recipients.iter().enumerate() {
-        let Some(to) = envelope.recipients.get(place) else { break };
-        if status.phase.is_end() {
-            continue;
-        }
-        let due = (state.hold.is_none() && !leased(place)).then(|| due_at(past, status));
-        let route = table.route_name(&to.mailbox);
-        let known = if plans.len() < 8 {
-            plans.iter().position(|plan| plan.route == route)
-        } else {
-            if places.is_empty() {
-                places.extend(plans.iter().enumerate().map(|(at, plan)| (plan.route.clone(), at)));
-            }
-            places.get(&route).copied()
-        };
-        if let Some(known) = known {
-            let plan = &mut plans[known];
-            plan.due = [plan.due, due].into_iter().flatten().min();
-            plan.told &= status.delay_told;
-        } else {
-            if !places.is_empty() {
-                places.insert(route.clone(), plans.len());
-            }
-            plans.push(Plan { route, due, told: status.delay_told });
-        }
-    }
-    plans
-}
 
 /// Everything that is alive.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::super::{Body, Change, CommitError, Draft, LargeBodyWriter, Lease, Pic
 use super::Log;
 use super::commit::{NewMessage, Task};
 use super::committer::Progress;
-use super::faults::{Machine, lease_all, submit};
+use super::faults::{Machine, lease_all, submit, work_off};
 use super::keeper::Kept;
 use super::segments::Use;
 use crate::disk::{Fault, Open};
@@ -208,4 +208,36 @@ fn whoever_waits_is_answered_when_the_store_is_closed_over_a_disk_that_refuses()
     log.gather.close();
     log.run_committer();
     assert!(!matches!(answer.try_recv(), Err(TryRecvError::Empty)), "it would wait for ever");
+}
+
+#[tokio::test]
+async fn an_operators_word_for_mail_in_doubt_outlives_the_process() {
+    let machine = Machine::new();
+    let log = machine.open();
+    submit(&log, 1, b"x").unwrap();
+    for mut lease in lease_all(&log) {
+        let changes = all(&lease, |status| RecipientStatus {
+            phase: Phase::InDoubt,
+            doubted: true,
+            next_attempt: RecipientStatus::AT_OPERATORS_WORD,
+            ..status.clone()
+        });
+        lease.disarm();
+        log.settle_later(&lease, changes);
+    }
+    work_off(&log);
+    assert!(lease_all(&log).is_empty(), "it waits");
+    let log = machine.restart(log);
+    let (asking, now) = (Arc::clone(&log), start());
+    let asked =
+        tokio::spawn(async move { asking.change(&[id(1)], &Change::Retry(now)).await.unwrap() });
+    while !asked.is_finished() {
+        log.commit_step();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(asked.await.unwrap(), [id(1)]);
+    let log = machine.restart(log);
+    let leases = lease_all(&log);
+    assert_eq!(leases.len(), 1, "the word stands");
+    assert!(!leases[0].due[0].1.awaits_operator() && !leases[0].due[0].1.is_undecided());
 }

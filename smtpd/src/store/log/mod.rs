@@ -27,6 +27,7 @@ mod lease;
 #[cfg(test)]
 mod liveness;
 mod open;
+mod plan;
 mod read;
 mod record;
 mod recover;

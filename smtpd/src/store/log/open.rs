@@ -199,8 +199,8 @@ fn lock(disk: &Disk, settings: &Settings) -> Result<File, OpenError> {
 ///
 /// What was taken from the directory between two lives cannot be known in full. A segment that was
 /// cut short still has its header, which says how long it was; one that was cut to nothing or
-/// overwritten with zeros is told from one that was being made by its number: files are made one
-/// after the other, so one with a higher number is in use only after this one was finished. A
+/// overwritten with zeros looks like one that was being made, which is no damage. If one with a
+/// higher number is in use, which is rarely made before this one was finished, it is told. A
 /// segment that was deleted is not missed: each header names the generation before its own, but
 /// that one may have been recycled since, and nothing lists what there should be. The names of a
 /// directory are for the file system to keep, and for whoever backs it up.
@@ -251,8 +251,7 @@ fn inventory(disk: &Disk, settings: &Settings, journal: &Journal) -> io::Result<
     let newest = found.old.iter().map(|segment| segment.file.number).max();
     for (number, path) in blank {
         if newest.is_some_and(|newest| number < newest) {
-            found.unreadable += 1;
-            let line = journal.line(Level::Error, "segment_emptied");
+            let line = journal.line(Level::Warn, "segment_emptied");
             line.word("file", path.display()).send();
         }
         disk.unlink(&path)?;

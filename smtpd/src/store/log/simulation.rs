@@ -154,7 +154,8 @@ impl World {
             lease.mark_sending(&places, &host);
             for place in places {
                 let expected = &mut self.known.get_mut(&id).unwrap().recipients[place];
-                (expected.marked, expected.under_way) = (true, true);
+                // The disk may have refused the mark; then nobody knows.
+                (expected.marked, expected.under_way) = (true, lease.mark.is_some());
             }
         }
         if self.random.u8(..8) == 0 {

@@ -1,0 +1,59 @@
+//! What links a message has: the routes it waits on, and when it is due on each.
+
+use std::collections::HashMap;
+
+use mailroot_common::units::Timestamp;
+use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::recipient::MessageState;
+use smtpd_core::route::table::{RouteName, Table};
+
+use super::super::due_at;
+use crate::clock::Past;
+
+/// What a link is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) route: RouteName,
+    pub(super) due: Option<Timestamp>,
+    pub(super) told: bool,
+}
+
+/// The links a message needs: one for each route with a recipient that waits.
+pub(super) fn plan(
+    past: &Past,
+    table: &Table,
+    envelope: &Envelope,
+    state: &MessageState,
+    leased: impl Fn(usize) -> bool,
+) -> Vec<Plan> {
+    let mut plans: Vec<Plan> = Vec::with_capacity(1);
+    // Messages to thousands have few routes or few hits per route; a map pays only from here on.
+    let mut places: HashMap<RouteName, usize> = HashMap::new();
+    for (place, status) in state.recipients.iter().enumerate() {
+        let Some(to) = envelope.recipients.get(place) else { break };
+        if status.phase.is_end() {
+            continue;
+        }
+        let due = (state.hold.is_none() && !leased(place)).then(|| due_at(past, status));
+        let route = table.route_name(&to.mailbox);
+        let known = if plans.len() < 8 {
+            plans.iter().position(|plan| plan.route == route)
+        } else {
+            if places.is_empty() {
+                places.extend(plans.iter().enumerate().map(|(at, plan)| (plan.route.clone(), at)));
+            }
+            places.get(&route).copied()
+        };
+        if let Some(known) = known {
+            let plan = &mut plans[known];
+            plan.due = [plan.due, due].into_iter().flatten().min();
+            plan.told &= status.delay_told;
+        } else {
+            if !places.is_empty() {
+                places.insert(route.clone(), plans.len());
+            }
+            plans.push(Plan { route, due, told: status.delay_told });
+        }
+    }
+    plans
+}
