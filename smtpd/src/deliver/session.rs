@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -107,7 +108,7 @@ impl Connection {
             view,
             room: Arc::clone(room),
             used: 0,
-            input: Vec::with_capacity(READ_OCTETS),
+            input: Vec::new(),
         };
         loop {
             match connection.client.poll() {
@@ -159,10 +160,19 @@ impl Connection {
                 }
                 Some(Action::Close) => return,
                 Some(Action::Ready | Action::Failed(_)) => {}
-                None if running.is_empty() && self.client.is_idle() => return,
+                None if running.is_empty() && self.client.is_idle() => {
+                    self.rest();
+                    return;
+                }
                 None => self.read().await,
             }
         }
+    }
+
+    /// Gives the buffers back: thousands of connections may be kept that carry nothing.
+    fn rest(&mut self) {
+        self.input = Vec::new();
+        *self.client.output() = Vec::new();
     }
 
     fn has_turn(&self, settings: &Settings) -> bool {
@@ -267,11 +277,16 @@ impl Connection {
 
     /// The network refused our octets; the peer may have said why before it hung up.
     async fn hear_last_word(&mut self, error: &io::Error) {
-        self.input.clear();
+        self.make_room();
         if let Ok(Ok(1..)) = timeout(LAST_WORD, self.stream.read_buf(&mut self.input)).await {
             self.client.on_octets(&self.input, self.room.clock.elapsed());
         }
         self.client.on_close(&words_of(error));
+    }
+
+    fn make_room(&mut self) {
+        self.input.clear();
+        self.input.reserve(READ_OCTETS);
     }
 
     /// Reads once, but not beyond the machine's deadline, nor when the room is given up.
@@ -281,7 +296,7 @@ impl Connection {
             Some(deadline) => deadline.saturating_sub(now),
             None => self.client.block_timeout(),
         };
-        self.input.clear();
+        self.make_room();
         let reading = timeout(patience, self.stream.read_buf(&mut self.input));
         let read = tokio::select! {
             read = reading => read,
@@ -326,7 +341,14 @@ impl Connection {
     }
 
     /// Says goodbye and hangs up.
-    pub(super) async fn close(mut self) {
+    ///
+    /// Boxed, because a task waits for each kept connection to expire, and lives on when that was
+    /// taken: none of them is to hold room for the whole goodbye meanwhile.
+    pub(super) fn close(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.say_goodbye())
+    }
+
+    async fn say_goodbye(mut self) {
         self.client.quit(self.room.clock.elapsed());
         loop {
             self.flush().await;
