@@ -3,7 +3,7 @@
 #
 #   tests/run.sh           what every change must pass
 #   tests/run.sh --full    the long suites as well: 200 kills, 280 power cuts, every crash point, fuzzing for
-#                          ten minutes each
+#                          ten minutes each, and the faults of tests/planted.sh
 #
 # As root it installs the Debian packages it needs, and starts none of them as a service. As another user it
 # prints the line to run as root, runs what it can, and lists what it skipped and why.
@@ -86,6 +86,7 @@ fi
 
 if [ -n "$full" ]; then
     tests/fuzz/run.sh -j 2 -t 600
+    tests/planted.sh
 else
     tests/fuzz/run.sh -j 2 -n 100000
 fi

@@ -244,6 +244,7 @@ mod tests {
     use super::super::super::Change;
     use super::super::super::conformance::{draft, id, settings, start, surroundings};
     use super::super::commit::{NewMessage, Task};
+    use super::super::faults::{Machine, ids, submit};
     use super::*;
     use crate::disk::{Disk, Fault, Modelled};
 
@@ -281,5 +282,34 @@ mod tests {
         model.plan_nothing();
         while log.keep_step() != Kept::Idle {}
         assert!(!is_free(&log), "the segment is recycled once the disk is well");
+    }
+
+    #[test]
+    fn a_removal_stands_as_long_as_a_copy_of_its_message_does() {
+        let machine = Machine::new();
+        let log = machine.open();
+        let remove = |number: u64| {
+            let change = Change::Remove;
+            let task = Task::Change { id: id(number), change, pinned: false };
+            let mut answer = log.gather.submit(task).unwrap();
+            log.commit_step();
+            answer.try_recv().unwrap().unwrap();
+        };
+        submit(&log, 1, b"stays, and its segment with it").unwrap();
+        submit(&log, 2, b"goes").unwrap();
+        let mut number = 2;
+        for sealed in 1..=3 {
+            while log.index().segments.count(Use::Sealed) < sealed {
+                number += 1;
+                submit(&log, number, &[b'x'; 9000]).unwrap();
+                remove(number);
+            }
+            if sealed == 1 {
+                remove(2);
+            }
+        }
+        // What keeps it from being found again is in a segment in which nothing is alive.
+        while log.recycle_one() {}
+        assert_eq!(ids(&machine.restart(Arc::clone(&log))), [id(1)]);
     }
 }
