@@ -88,7 +88,7 @@ if [ -n "$full" ]; then
     tests/fuzz/run.sh -j 2 -t 600
     tests/planted.sh
 else
-    tests/fuzz/run.sh -j 2 -n 100000
+    tests/fuzz/run.sh -j 2 -n 20000
 fi
 
 if [ -s "$skips" ]; then
