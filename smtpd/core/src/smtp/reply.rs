@@ -297,7 +297,7 @@ fn split_enhanced(code: ReplyCode, words: &str) -> (Option<EnhancedCode>, &str) 
     if code.as_u16() / 100 == 3 {
         return (None, words);
     }
-    let (first, rest) = words.split_once(' ').unwrap_or((words, ""));
+    let (first, rest) = words.split_once([' ', '\t']).unwrap_or((words, ""));
     match EnhancedCode::parse(first) {
         Ok(enhanced) if enhanced.class() == code.class() => (Some(enhanced), rest),
         _ => (None, words),
@@ -339,6 +339,13 @@ mod tests {
         assert_eq!((reply.enhanced(), reply.text()), (None, "4.7.1 odd"));
         let reply = one(b"250-mx.test\r\n250 2.0.0 late\r\n");
         assert_eq!((reply.enhanced(), reply.text()), (None, "mx.test\n2.0.0 late"));
+    }
+
+    #[test]
+    fn a_tab_behind_the_enhanced_code_is_no_part_of_the_words() {
+        let reply = one(b"550-5.7.1\tnot you\r\n550 5.7.1 call us\r\n");
+        assert_eq!(reply.enhanced(), Some(EnhancedCode::permanent(7, 1)));
+        assert_eq!(reply.text(), "not you\ncall us");
     }
 
     #[test]
