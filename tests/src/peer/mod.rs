@@ -226,6 +226,17 @@ impl Peer {
         look(&self.shared.received.lock().unwrap())
     }
 
+    /// Forgets all that came, for tests that go on for long.
+    ///
+    /// # Panics
+    ///
+    /// When a session panicked.
+    pub fn forget(&self) {
+        self.shared.received.lock().unwrap().clear();
+        self.shared.attempts.lock().unwrap().clear();
+        self.shared.seen.lock().unwrap().clear();
+    }
+
     /// Waits until it accepted `count` messages.
     ///
     /// # Panics

@@ -1,0 +1,109 @@
+//! A soak beside a sink that fails one time in five: half an hour at full size, three short rounds otherwise.
+//!
+//! Rounds of load follow each other; after each the queue empties, the books are closed and the daemon is
+//! weighed. What grows from round to round is a leak.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::time::Duration;
+
+use mailroot_tests::account::arrived;
+use mailroot_tests::load::{Load, Shape};
+use mailroot_tests::peer::{Answer, Event, Peer, Stage};
+use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
+use mailroot_tests::site::Site;
+use mailroot_tests::{ports, skip, wait};
+
+const SHAPE: Shape = Shape { clients: 8, per_connection: 20, filling: 1500 };
+
+/// After this round the daemon has reached its size: at full size five minutes have passed.
+const GROWN: usize = 5;
+
+/// How much more memory it may have later, in per cent.
+const GROWTH_MAX: u64 = 10;
+
+/// How many more segments of the queue may be open than at the start.
+const SEGMENTS: usize = 8;
+
+/// How many rounds, and how long each sends.
+fn extent() -> (usize, Duration) {
+    if skip::full() { (30, Duration::from_secs(60)) } else { (3, Duration::from_secs(2)) }
+}
+
+/// Fails at random one time in five: a deferral, no greeting, or an end in the middle of the message.
+fn flaky(event: &Event) -> Answer {
+    let fails = |of: u32| fastrand::u32(..of) == 0;
+    match event.stage {
+        Stage::Connect if fails(20) => Answer::Close,
+        Stage::Rcpt if fails(20) => Answer::say("450 4.2.1 not now"),
+        Stage::Body if fails(20) => Answer::Close,
+        Stage::End if fails(20) => Answer::say("451 4.3.0 not this time"),
+        _ => Answer::Accept,
+    }
+}
+
+/// The daemon's size when it has nothing to do.
+#[derive(Clone, Copy, Debug)]
+struct Weight {
+    resident_kib: u64,
+    descriptors: usize,
+}
+
+impl Weight {
+    fn of(site: &Site) -> Self {
+        let status = fs::read_to_string(format!("/proc/{}/status", site.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let resident_kib = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", site.pid())).unwrap().count();
+        Self { resident_kib, descriptors }
+    }
+}
+
+/// One round; returns how many messages were acknowledged in it.
+fn round(site: &Site, sink: &Peer, span: Duration) -> usize {
+    let load = Load::start(site.address(), SHAPE, |number| match number % 10 {
+        0 => format!("d{number}@{LOCAL_DOMAIN}"),
+        _ => format!("r{number}@far.test"),
+    });
+    let died = wait::within(span, || (!site.runs()).then_some(()));
+    assert!(died.is_none(), "the daemon ended");
+    let account = load.stop();
+    site.await_empty_queue();
+    let balance = account.balance(&arrived(site, sink));
+    assert!(balance.lost.is_empty(), "{} lost: {:?}", balance.lost.len(), balance.lost);
+    assert!(balance.strangers.is_empty(), "{:?}", balance.strangers);
+    assert!(site.badmail().is_empty(), "{:?}", site.badmail());
+    for file in fs::read_dir(site.spool("default", "Drop")).unwrap().flatten() {
+        fs::remove_file(file.path()).unwrap();
+    }
+    sink.forget();
+    balance.acknowledged
+}
+
+#[test]
+fn beside_a_flaky_sink_nothing_is_lost_and_nothing_grows() {
+    let sink = Peer::start(ports::local(), flaky);
+    let site = Site::start(
+        Setup::new()
+            .smart_host(sink.address())
+            .key("delivery.connections.reuse", "1s")
+            .key("general.max_connections_per_client", "unlimited"),
+    );
+    let (rounds, span) = extent();
+    let mut grown = Weight::of(&site);
+    let descriptors = grown.descriptors + SEGMENTS;
+    for number in 1..=rounds {
+        let acknowledged = round(&site, &sink, span);
+        wait::until("closed connections", || {
+            (Weight::of(&site).descriptors <= descriptors).then_some(())
+        });
+        let weight = Weight::of(&site);
+        println!("round {number}: {acknowledged} acknowledged, 0 lost, {weight:?}");
+        if number <= GROWN {
+            grown = weight;
+        } else {
+            let most = grown.resident_kib * (100 + GROWTH_MAX) / 100;
+            assert!(weight.resident_kib < most, "round {number}: {weight:?} after {grown:?}");
+        }
+    }
+}
