@@ -1,7 +1,11 @@
 //! Compaction: moves what is alive out of segments that are mostly dead.
 //!
 //! It begins when the sealed segments take more than twice what is alive, and takes the emptiest.
-//! With the segment being written and three spare ones that is the bound of the disk's use. Records are moved as they are, through the committer like everything else;
+//! With the segment being written and three spare ones that is the bound of the disk's use. It also
+//! empties one of which hardly anything is needed when a spare segment is wanted: that is cheaper
+//! than making one of zeros. Beside a long queue such segments come about all the time, because a
+//! removal that is still needed keeps its segment, and so the removals of that one's messages keep
+//! the next. Records are moved as they are, through the committer like everything else;
 //! it looks once more whether they still count. The emptied segment is recycled by the keeper when
 //! the batch is synced and nobody reads it any more. Removals move too as long as another segment
 //! holds a copy of their message.
@@ -16,7 +20,7 @@ use super::super::CommitError;
 use super::Log;
 use super::commit::{Copied, Task};
 use super::index::Place;
-use super::keeper::Kept;
+use super::keeper::{Kept, SPARES};
 use super::record::{BATCH_END, DAMAGED, HEADER, Kind};
 use super::scan::{Sound, Step, Walk, Window};
 use super::segment::SegmentFile;
@@ -24,6 +28,8 @@ use super::segments::Use;
 
 /// Octets moved in one batch.
 const PIECE: u64 = 256 << 10;
+/// A segment of which at most one in so many octets is needed is emptied rather than another made.
+const CHEAP: u64 = 16;
 
 /// How far compaction is.
 #[derive(Debug, Default)]
@@ -87,19 +93,27 @@ impl Log {
         }
     }
 
-    /// The emptiest sealed segment, if there is more dead than the design allows.
+    /// Whether a segment is being emptied or soon will be.
+    pub(super) fn is_compacting(&self, compaction: &Compaction) -> bool {
+        compaction.current.is_some() || self.choose(&compaction.stuck).is_some()
+    }
+
+    /// The emptiest sealed segment, if there is more dead than the design allows, or if a spare one
+    /// is wanted and this one is cheap to have.
     fn choose(&self, stuck: &HashSet<u64>) -> Option<Current> {
         let index = self.index();
         let sealed = || index.segments.iter().filter(|segment| segment.usage == Use::Sealed);
         let size = self.settings.segment_size;
-        if sealed().count() as u64 * size <= 2 * index.segments.live {
-            return None;
-        }
-        let needed = |live: u64, removals: u32| live > 0 || removals > 0;
+        let is_crowded = sealed().count() as u64 * size > 2 * index.segments.live;
+        let most = match (is_crowded, index.segments.count(Use::Spare) < SPARES) {
+            (true, _) => u64::MAX,
+            (false, true) => size / CHEAP,
+            (false, false) => return None,
+        };
         let victim = sealed()
-            .filter(|segment| needed(segment.live, segment.needed_removals))
+            .filter(|segment| (1..=most).contains(&segment.needed()))
             .filter(|segment| !stuck.contains(&segment.generation))
-            .min_by_key(|segment| segment.live)?;
+            .min_by_key(|segment| segment.needed())?;
         let (file, generation) = (Arc::clone(&victim.file), victim.generation);
         let walk = Walk::new(file.len, generation, victim.end);
         Some(Current { file, generation, walk, pending: None })

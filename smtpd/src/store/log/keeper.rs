@@ -24,8 +24,8 @@ use super::sending::Mark;
 use crate::observe::Level;
 
 /// Spare segments wanted: one for the next batches, one in reserve. While a segment fills, one that
-/// is not needed any more is recycled or, if there is none, another is made.
-const SPARES: usize = 2;
+/// is not needed any more is recycled, or one is emptied, or another is made.
+pub(super) const SPARES: usize = 2;
 /// More are given back to the file system.
 const SPARES_MAX: usize = 3;
 /// How often the disk's room is looked at.
@@ -67,7 +67,7 @@ impl Log {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
         self.look_at_disk(&mut keeper);
         // Until everything is read nobody knows which removals are still needed.
-        if (keeper.recovery.is_none() && self.recycle_one()) || self.keep_spare() {
+        if (keeper.recovery.is_none() && self.recycle_one()) || self.keep_spare(&keeper) {
             return Kept::Done;
         }
         if let Some(mut recovery) = keeper.recovery.take() {
@@ -96,12 +96,33 @@ impl Log {
         *self.trouble() = None;
     }
 
-    /// Makes a spare segment if one is missing; returns whether it did.
-    fn keep_spare(&self) -> bool {
+    /// Makes a spare segment if one is missing, or gives one back if there are too many; returns
+    /// whether it did.
+    fn keep_spare(&self, keeper: &Keeper) -> bool {
         let spares = self.index().segments.count(Use::Spare);
+        if spares > SPARES_MAX {
+            // A start found them: the disk had not let go of them.
+            return self.give_back_spare();
+        }
         // Below the floor only the reserve is filled up: it is what lets the queue shrink.
         let roomy = self.free().as_u64() > self.settings.min_free.as_u64();
-        spares < if roomy { SPARES } else { 1 } && self.make_spare().is_ok()
+        if spares >= if roomy { SPARES } else { 1 } {
+            return false;
+        }
+        let soon = keeper.recovery.is_none() && self.is_compacting(&keeper.compaction);
+        let can_wait = spares > 0 && soon;
+        !can_wait && self.make_spare().is_ok()
+    }
+
+    /// Gives a spare segment back to the file system.
+    fn give_back_spare(&self) -> bool {
+        let removed = {
+            let mut index = self.index();
+            let spare = index.segments.find(Use::Spare);
+            spare.and_then(|number| index.segments.remove(number))
+        };
+        // If the file stays, the next start finds it.
+        removed.is_some_and(|segment| self.disk.unlink(&segment.file.path).is_ok())
     }
 
     /// Makes a segment of zeros.
@@ -244,6 +265,7 @@ mod tests {
     use super::super::super::Change;
     use super::super::super::conformance::{draft, id, settings, start, surroundings};
     use super::super::commit::{NewMessage, Task};
+    use super::super::committer::Progress;
     use super::super::faults::{Machine, ids, submit};
     use super::*;
     use crate::disk::{Disk, Fault, Modelled};
@@ -311,5 +333,42 @@ mod tests {
         // What keeps it from being found again is in a segment in which nothing is alive.
         while log.recycle_one() {}
         assert_eq!(ids(&machine.restart(Arc::clone(&log))), [id(1)]);
+    }
+
+    #[test]
+    fn beside_a_long_queue_segments_are_emptied_rather_than_made() {
+        let log = Machine::new().open();
+        let keep = || while log.keep_step() != Kept::Idle || log.commit_step() != Progress::Idle {};
+        let mut number = 0;
+        let mut send = || {
+            number += 1;
+            submit(&log, number, &[b'x'; 9000]).unwrap();
+            keep();
+            number
+        };
+        while log.index().segments.count(Use::Sealed) < 12 {
+            send();
+        }
+        let segments = || log.index().segments.iter().count();
+        let before = segments();
+        for _ in 0..200 {
+            // Later than the next ones come, so that removals stand in the segment behind.
+            let (id, change) = (id(send() - 3), Change::Remove);
+            let task = Task::Change { id, change, pinned: false };
+            let _removed = log.gather.submit(task).unwrap();
+            log.commit_step();
+        }
+        keep();
+        assert!(segments() <= before + 1, "{before} have become {}", segments());
+    }
+
+    #[test]
+    fn spare_segments_that_were_found_are_given_back() {
+        let log = Machine::new().open();
+        for _ in 0..5 {
+            log.make_spare().unwrap();
+        }
+        while log.keep_step() != Kept::Idle {}
+        assert_eq!(log.index().segments.count(Use::Spare), SPARES_MAX);
     }
 }

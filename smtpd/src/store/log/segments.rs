@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mailroot_common::id::QueueId;
 
 use super::index::Place;
+use super::record::HEADER;
 use super::segment::SegmentFile;
 
 /// What a segment is used for.
@@ -44,11 +45,19 @@ pub(super) struct Segment {
     pub(super) guards: Option<u64>,
 }
 
-/// Where the removal of a message stands, and which segments still hold copies of the message.
+impl Segment {
+    /// Octets that would have to be moved if the segment were emptied.
+    pub(super) fn needed(&self) -> u64 {
+        self.live + u64::from(self.needed_removals) * HEADER as u64
+    }
+}
+
+/// Where the removal of a message stands, and a segment that still holds a copy of the message.
+/// There may be a million: what few of them have besides is in [`Segments::further`].
 #[derive(Debug)]
 struct Grave {
     segment: u32,
-    copies: Vec<u32>,
+    copy: u32,
 }
 
 /// All segments.
@@ -56,6 +65,8 @@ struct Grave {
 pub(super) struct Segments {
     all: BTreeMap<u32, Segment>,
     graves: HashMap<QueueId, Grave, foldhash::fast::RandomState>,
+    /// Segments with further copies of removed messages.
+    further: HashMap<QueueId, Vec<u32>, foldhash::fast::RandomState>,
     /// Segments with old copies of living messages.
     old_copies: HashMap<QueueId, Vec<u32>, foldhash::fast::RandomState>,
     /// Octets of frames that count, in all segments.
@@ -169,9 +180,7 @@ impl Segments {
         copies.retain(|copy| *copy != grave && self.all.contains_key(copy));
         copies.sort_unstable();
         copies.dedup();
-        if copies.is_empty() {
-            return;
-        }
+        let Some((first, further)) = copies.split_first() else { return };
         for copy in &copies {
             if let Some(segment) = self.all.get_mut(copy) {
                 segment.buried.push(id);
@@ -180,14 +189,18 @@ impl Segments {
         if let Some(segment) = self.all.get_mut(&grave) {
             segment.needed_removals += 1;
         }
-        self.graves.insert(id, Grave { segment: grave, copies });
+        self.graves.insert(id, Grave { segment: grave, copy: *first });
+        if !further.is_empty() {
+            self.further.insert(id, further.to_vec());
+        }
     }
 
     /// Takes another copy of a removed message into account, found during recovery.
     pub(super) fn found_buried(&mut self, id: QueueId, copy: u32, grave: u32) {
         let mut copies = vec![copy];
         if let Some(known) = self.graves.remove(&id) {
-            copies.extend(known.copies);
+            copies.push(known.copy);
+            copies.extend(self.further.remove(&id).unwrap_or_default());
             if let Some(segment) = self.all.get_mut(&known.segment) {
                 segment.needed_removals -= 1;
             }
@@ -229,6 +242,29 @@ impl Segments {
             })
     }
 
+    /// A segment no longer holds a copy of a removed message. Without any, its grave is not needed.
+    fn forget_copy(&mut self, id: QueueId, copy: u32) {
+        let Some(grave) = self.graves.get_mut(&id) else { return };
+        if let Some(further) = self.further.get_mut(&id) {
+            further.retain(|other| *other != copy);
+            if grave.copy == copy
+                && let Some(other) = further.pop()
+            {
+                grave.copy = other;
+            }
+            if further.is_empty() {
+                self.further.remove(&id);
+            }
+        }
+        if grave.copy == copy {
+            let grave = grave.segment;
+            self.graves.remove(&id);
+            if let Some(segment) = self.all.get_mut(&grave) {
+                segment.needed_removals -= 1;
+            }
+        }
+    }
+
     /// Notes that every record in a segment has become void.
     pub(super) fn recycled(&mut self, number: u32, generation: u64) {
         let Some(segment) = self.all.get_mut(&number) else { return };
@@ -238,15 +274,7 @@ impl Segments {
         let (buried, moved) =
             (std::mem::take(&mut segment.buried), std::mem::take(&mut segment.moved_out));
         for id in buried {
-            let Some(grave) = self.graves.get_mut(&id) else { continue };
-            grave.copies.retain(|copy| *copy != number);
-            if grave.copies.is_empty() {
-                let grave = grave.segment;
-                self.graves.remove(&id);
-                if let Some(segment) = self.all.get_mut(&grave) {
-                    segment.needed_removals -= 1;
-                }
-            }
+            self.forget_copy(id, number);
         }
         for id in moved {
             if let Some(copies) = self.old_copies.get_mut(&id) {
@@ -256,5 +284,56 @@ impl Segments {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::super::conformance::id;
+    use super::*;
+    use crate::disk::{Disk, Modelled};
+
+    /// Four sealed segments with the numbers 1 to 4.
+    fn segments() -> Segments {
+        let disk = Disk::Modelled(Arc::new(Modelled::new(1)));
+        let home = Path::new("/q");
+        disk.create_dir_all(home).unwrap();
+        let mut segments = Segments::default();
+        for number in 1..=4 {
+            let file = SegmentFile::create(&disk, home, number, 65536).unwrap();
+            segments.add(file, Use::Sealed, u64::from(number));
+        }
+        segments
+    }
+
+    #[test]
+    fn a_removal_is_needed_until_every_copy_of_its_message_is_gone() {
+        let mut segments = segments();
+        segments.moved_out(id(1), 1);
+        segments.moved_out(id(1), 2);
+        segments.bury(id(1), 3, 4);
+        segments.bury(id(2), 2, 4);
+        for (recycled, free) in [(2, false), (1, false), (3, true)] {
+            assert!(!segments.is_free(4), "copies of the first message are left");
+            segments.recycled(recycled, 10);
+            assert_eq!(segments.is_free(4), free);
+            assert_eq!(segments.is_grave(id(1), 4), !free);
+        }
+        assert!(segments.further.is_empty() && segments.old_copies.is_empty());
+    }
+
+    #[test]
+    fn a_removal_that_was_moved_is_needed_where_it_is_now() {
+        let mut segments = segments();
+        segments.bury(id(1), 1, 3);
+        segments.moved_grave(id(1), 3, 4);
+        assert!(segments.is_free(3) && !segments.is_free(4));
+        segments.found_buried(id(1), 2, 4);
+        segments.recycled(1, 10);
+        assert!(!segments.is_free(4));
+        segments.recycled(2, 11);
+        assert!(segments.is_free(4) && segments.graves.is_empty());
     }
 }
