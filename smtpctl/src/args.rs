@@ -235,7 +235,7 @@ mod tests {
             "server create lan --listen 10.0.0.1:25 --listen [::1]:25 --domain a.example --dry-run",
             "server pause default lan --reason x",
             "domain add alias a.example b.example --if-not-exists -s lan",
-            "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1]",
+            "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1] --in-doubt hold",
             "domain rm a.example --if-exists",
             "session list --client 10.0.0.0/8",
             "session kill 7QK2MF",

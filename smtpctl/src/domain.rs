@@ -54,6 +54,10 @@ pub(crate) struct AddRemote {
     /// mx, or a host to send to; several in order.
     #[arg(long, value_name = "mx|HOST[:PORT]")]
     route: Vec<String>,
+    /// What is done with recipients that may or may not have the message; as for other domains if not
+    /// given.
+    #[arg(long, value_parser = ["retry", "hold", "return"])]
+    in_doubt: Option<String>,
     /// Be content if it exists.
     #[arg(long)]
     if_not_exists: bool,
@@ -88,6 +92,7 @@ pub(crate) async fn run(tool: &mut Tool, command: DomainCommand) -> Result<u8, P
                 relay: args.relay,
                 helo_only: args.helo,
                 route: read_route(args.route)?,
+                in_doubt: args.in_doubt,
             };
             add(tool, vec![domain], args.if_not_exists).await
         }
@@ -182,7 +187,10 @@ impl Row for Domain {
         }),
         Column::always("route", |it| Cell::text(&*it.route)),
         Column::always("options", |it| {
-            if it.helo_only { Cell::text("HELO only") } else { Cell::Nothing }
+            let helo = it.helo_only.then(|| "HELO only".to_owned());
+            let doubt = it.in_doubt.as_ref().map(|word| format!("in doubt: {word}"));
+            let options: Vec<String> = helo.into_iter().chain(doubt).collect();
+            if options.is_empty() { Cell::Nothing } else { Cell::text(options.join(", ")) }
         }),
         Column::always("queued", |it| Cell::Count(it.queued)),
         Column::wide("server", |it| Cell::text(&*it.server)),

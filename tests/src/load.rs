@@ -10,6 +10,13 @@ use crate::account::Account;
 use crate::message::tagged;
 use crate::talk::Talk;
 
+/// A line of what fills a message.
+const LINE: &[u8; 100] = &{
+    let mut line = [b'y'; 100];
+    (line[98], line[99]) = (b'\r', b'\n');
+    line
+};
+
 /// Clients at work; they end when told to.
 pub struct Load {
     /// The books.
@@ -108,8 +115,7 @@ impl Worker {
             *number += 1;
             let tag = format!("c{}n{number}", self.client);
             let mut octets = tagged(&tag);
-            octets.extend(std::iter::repeat_n(b'y', self.shape.filling));
-            octets.extend_from_slice(b"\r\n");
+            octets.extend(std::iter::repeat_n(LINE, self.shape.filling / LINE.len()).flatten());
             self.account.leave_open(&tag);
             let to = recipient(*number);
             let reply = talk.message("load@client.test", &[&to], &octets)?;

@@ -272,6 +272,18 @@ impl Site {
         self.daemon.lock().unwrap().as_ref().expect("the daemon runs").id()
     }
 
+    /// What the kernel says of the daemon's memory, in KiB: `VmRSS` for now, `VmHWM` for the most.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    #[must_use]
+    pub fn memory_kib(&self, what: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Sends a signal to the daemon.
     ///
     /// # Panics

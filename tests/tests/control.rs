@@ -266,9 +266,9 @@ fn domains_are_added_and_removed_live_and_comments_are_kept() {
     talk.expect("RCPT TO:<x@alias.test>", 550);
 
     let _alias = site.ctl(&["domain", "add", "alias", "alias.test"]).ok();
-    let _remote = site
-        .ctl(&["domain", "add", "remote", "partner.test", "--relay", "--route", "[127.0.1.77]"])
-        .ok();
+    let partner = ["domain", "add", "remote", "partner.test", "--route", "[127.0.1.77]"];
+    let _unknown = site.ctl(&[&partner[..], &["--in-doubt", "drop"]].concat()).exited(2);
+    let _remote = site.ctl(&[&partner[..], &["--relay", "--in-doubt", "hold"]].concat()).ok();
     let mut talk = site.talk();
     talk.expect("EHLO client.test", 250);
     talk.expect("MAIL FROM:<a@client.test>", 250);
@@ -276,6 +276,7 @@ fn domains_are_added_and_removed_live_and_comments_are_kept() {
     talk.expect("RCPT TO:<x@partner.test>", 250);
 
     let listed = site.control().json(&["domain", "list"]).to_string();
+    assert!(listed.contains(r#""in_doubt":"hold""#), "{listed}");
     for name in [LOCAL_DOMAIN, "alias.test", "partner.test"] {
         assert!(listed.contains(name), "{listed}");
     }

@@ -51,9 +51,7 @@ struct Weight {
 
 impl Weight {
     fn of(site: &Site) -> Self {
-        let status = fs::read_to_string(format!("/proc/{}/status", site.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        let resident_kib = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let resident_kib = site.memory_kib("VmRSS");
         let descriptors = fs::read_dir(format!("/proc/{}/fd", site.pid())).unwrap().count();
         Self { resident_kib, descriptors }
     }

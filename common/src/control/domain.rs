@@ -43,6 +43,9 @@ pub struct Domain {
     /// Whether HELO is used instead of EHLO.
     #[serde(default)]
     pub helo_only: bool,
+    /// What is done with its recipients in doubt (`retry`, `hold`, `return`), if that was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_doubt: Option<String>,
     /// Messages that wait for it.
     #[serde(default)]
     pub queued: u64,
@@ -70,6 +73,10 @@ pub enum NewDomain {
         /// Hosts to send to, `host[:port]`, in order; by MX if empty.
         #[serde(default)]
         route: Vec<String>,
+        /// What is done with its recipients in doubt: `retry`, `hold` or `return`; as for other domains
+        /// if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        in_doubt: Option<String>,
     },
 }
 

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use mailroot_common::address::Domain;
+use mailroot_common::config::delivery::InDoubt;
 use mailroot_common::config::{DomainName, HostPort, Profile};
 use serde_yaml::Value;
 use yaml_edit::{Document, Sequence};
@@ -24,6 +25,8 @@ pub struct RemoteDomainSpec {
     pub helo_only: bool,
     /// The hosts that take its mail; none means those of DNS.
     pub route: Vec<HostPort>,
+    /// What is done with its recipients in doubt, if not the same as for other domains.
+    pub in_doubt: Option<InDoubt>,
 }
 
 /// A virtual server to be created.
@@ -88,6 +91,9 @@ pub(super) fn remote_entry(spec: &RemoteDomainSpec) -> String {
     if !spec.route.is_empty() {
         let hosts: Vec<String> = spec.route.iter().map(HostPort::to_string).collect();
         out.push_str(&format!(", route: {}", flow_list(&hosts)));
+    }
+    if let Some(in_doubt) = spec.in_doubt {
+        out.push_str(&format!(", in_doubt: {}", in_doubt.word()));
     }
     out.push('}');
     out

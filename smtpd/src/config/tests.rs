@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use mailroot_common::address::Domain;
+use mailroot_common::config::delivery::InDoubt;
 use mailroot_common::config::{DomainName, HostPort, Profile, ServerName};
 
 use super::*;
@@ -223,12 +224,13 @@ fn domains_are_added_and_removed_without_touching_other_lines() {
         relay: true,
         helo_only: true,
         route: vec![HostPort::parse("hub.example:26").unwrap(), HostPort::parse("[::1]").unwrap()],
+        in_doubt: Some(InDoubt::Return),
     };
     let loaded = editor.add_remote_domain(&server, &spec).unwrap().apply().unwrap();
     assert_eq!(loaded.servers[&server].domains.len(), 4);
     assert!(home.text("default").contains(
         "\n  - {name: \"*.corp.example\", type: remote, relay: true, helo_only: true, \
-         route: [\"hub.example:26\", \"[::1]\"]}\n"
+         route: [\"hub.example:26\", \"[::1]\"], in_doubt: return}\n"
     ));
     for gone in ["*.corp.example", "example.org", "partner.example"] {
         let gone = DomainName::parse(gone).unwrap();

@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use mailroot_common::address;
 use mailroot_common::config::DomainName;
+use mailroot_common::config::delivery::InDoubt;
 use mailroot_common::control::{Domain, NewDomain};
 
 use super::App;
@@ -49,17 +50,23 @@ fn read_domain(text: &str) -> Result<DomainName, Refused> {
         .ok_or_else(|| usage(format!("{text:?} is no domain: write example.net or *.example.net")))
 }
 
+fn read_in_doubt(word: &str) -> Result<InDoubt, Refused> {
+    let found = InDoubt::ALL.iter().find(|choice| choice.word() == word);
+    found.copied().ok_or_else(|| usage(format!("{word:?} is none of retry, hold and return")))
+}
+
 fn read_spec(wish: NewDomain) -> Result<DomainSpec, Refused> {
     Ok(match wish {
         NewDomain::Alias { name } => DomainSpec::Alias(
             address::Domain::parse(&name).map_err(|error| usage(error.to_string()))?,
         ),
-        NewDomain::Remote { name, relay, helo_only, route } => {
+        NewDomain::Remote { name, relay, helo_only, route, in_doubt } => {
             DomainSpec::Remote(RemoteDomainSpec {
                 name: read_domain(&name)?,
                 relay,
                 helo_only,
                 route: route.iter().map(|hop| read_host(hop)).collect::<Result<_, _>>()?,
+                in_doubt: in_doubt.as_deref().map(read_in_doubt).transpose()?,
             })
         }
     })
@@ -75,16 +82,18 @@ mod tests {
         let alias = wish(serde_json::json!({"kind": "alias", "name": "A.example"})).unwrap();
         assert_eq!(alias, DomainSpec::Alias(address::Domain::parse("a.example").unwrap()));
         let remote = serde_json::json!(
-            {"kind": "remote", "name": "*.b.example", "relay": true, "route": ["h:26", "[192.0.2.1]"]}
+            {"kind": "remote", "name": "*.b.example", "relay": true, "route": ["h:26", "[192.0.2.1]"],
+             "in_doubt": "hold"}
         );
         let DomainSpec::Remote(spec) = wish(remote).unwrap() else { panic!("a remote domain") };
         assert_eq!(spec.name.to_string(), "*.b.example");
         assert!(spec.relay && !spec.helo_only);
-        assert_eq!(spec.route[0].port, Some(26));
+        assert_eq!((spec.route[0].port, spec.in_doubt), (Some(26), Some(InDoubt::Hold)));
         for bad in [
             serde_json::json!({"kind": "alias", "name": "*.a.example"}),
             serde_json::json!({"kind": "remote", "name": "a b"}),
             serde_json::json!({"kind": "remote", "name": "b.example", "route": ["a b"]}),
+            serde_json::json!({"kind": "remote", "name": "b.example", "in_doubt": "drop"}),
         ] {
             let Refused(problem) = wish(bad).unwrap_err();
             assert_eq!(problem.exit, 2);

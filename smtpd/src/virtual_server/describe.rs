@@ -130,19 +130,33 @@ fn smart_host(config: &ServerConfig) -> Option<String> {
 }
 
 fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::Domain {
-    let (kind, relay, helo_only, route) = match &entry.kind {
-        DomainKind::Default(_) => (control::DomainKind::Default, None, false, "Drop".to_owned()),
-        DomainKind::Alias => (control::DomainKind::Alias, None, false, "Drop".to_owned()),
-        DomainKind::Remote { relay, helo_only, route, .. } => {
+    let local = |kind| control::Domain {
+        name: entry.name.to_string(),
+        kind,
+        server: server.to_owned(),
+        relay: None,
+        route: "Drop".to_owned(),
+        helo_only: false,
+        in_doubt: None,
+        queued,
+    };
+    match &entry.kind {
+        DomainKind::Default(_) => local(control::DomainKind::Default),
+        DomainKind::Alias => local(control::DomainKind::Alias),
+        DomainKind::Remote { relay, helo_only, route, in_doubt } => {
             let route = match route {
                 DomainRoute::Mx => "mx".to_owned(),
                 DomainRoute::Hosts(hosts) => {
                     hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
                 }
             };
-            (control::DomainKind::Remote, Some(*relay), *helo_only, route)
+            control::Domain {
+                relay: Some(*relay),
+                route,
+                helo_only: *helo_only,
+                in_doubt: in_doubt.map(|it| it.word().to_owned()),
+                ..local(control::DomainKind::Remote)
+            }
         }
-    };
-    let name = entry.name.to_string();
-    control::Domain { name, kind, server: server.to_owned(), relay, route, helo_only, queued }
+    }
 }

@@ -339,6 +339,7 @@ impl Log {
     fn apply(&self, submissions: Vec<Submission>, meant: Vec<Meant>, segment: u32, base: u64) {
         let mut answers = Vec::with_capacity(submissions.len());
         let mut ends = Ends::default();
+        let copied = submissions.iter().any(|it| matches!(it.task, Task::Copy(_)));
         let mut meant = meant.into_iter().peekable();
         let mut index = self.index();
         for (number, Submission { task, answer }) in submissions.into_iter().enumerate() {
@@ -360,6 +361,10 @@ impl Log {
         for answer in answers {
             // Who does not wait any more need not be told.
             answer.send(Ok(())).unwrap_or_default();
+        }
+        if copied {
+            // It waits for this answer without being woken by it.
+            self.wake_keeper();
         }
     }
 

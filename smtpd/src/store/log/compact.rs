@@ -93,9 +93,22 @@ impl Log {
         }
     }
 
-    /// Whether a segment is being emptied or soon will be.
-    pub(super) fn is_compacting(&self, compaction: &Compaction) -> bool {
-        compaction.current.is_some() || self.choose(&compaction.stuck).is_some()
+    /// Whether the log takes more than the design allows. Then compaction does not rest.
+    pub(super) fn is_overfull(&self) -> bool {
+        let (index, size) = (self.index(), self.settings.segment_size);
+        index.segments.iter().count() as u64 * size > 2 * index.segments.live + 4 * size
+    }
+
+    /// Whether a segment is being emptied, or can be, that has little left to move.
+    pub(super) fn gains_soon(&self, compaction: &Compaction) -> bool {
+        let next = match &compaction.current {
+            Some(current) => Some(current.file.number),
+            None => self.choose(&compaction.stuck).map(|current| current.file.number),
+        };
+        let most = self.settings.segment_size / CHEAP;
+        let index = self.index();
+        let segment = next.and_then(|number| index.segments.get(number));
+        segment.is_some_and(|segment| segment.needed() <= most)
     }
 
     /// The emptiest sealed segment, if there is more dead than the design allows, or if a spare one

@@ -109,7 +109,7 @@ impl Log {
         if spares >= if roomy { SPARES } else { 1 } {
             return false;
         }
-        let soon = keeper.recovery.is_none() && self.is_compacting(&keeper.compaction);
+        let soon = keeper.recovery.is_none() && self.gains_soon(&keeper.compaction);
         let can_wait = spares > 0 && soon;
         !can_wait && self.make_spare().is_ok()
     }
@@ -129,10 +129,30 @@ impl Log {
     pub(super) fn make_spare(&self) -> Result<(), CommitError> {
         let (number, size) = (self.index().segments.new_number(), self.settings.segment_size);
         let made = SegmentFile::create(&self.disk, &self.settings.directory, number, size);
-        let file = made.map_err(|error| CommitError::from_io(&self.settings.directory, error))?;
-        self.index().segments.add(file, Use::Spare, 0);
+        let failed = |error| CommitError::from_io(&self.settings.directory, error);
+        let file = made.map_err(failed)?;
+        // So that the next start knows it for what it is, without reading all of it.
+        let header = self.header_of_spare();
+        if let Err(error) = file.write_header(&header) {
+            self.disk.unlink(&file.path).unwrap_or_default();
+            return Err(failed(error));
+        }
+        self.index().segments.add(file, Use::Spare, header.generation);
         self.counters.segments_made.add_one();
         Ok(())
+    }
+
+    /// The header of a segment that holds nothing.
+    fn header_of_spare(&self) -> SegmentHeader {
+        SegmentHeader {
+            in_use: false,
+            generation: self.new_generation(),
+            highest_id: self.index().highest,
+            previous: 0,
+            previous_end: 0,
+            void_batch: 0,
+            last_batch: 0,
+        }
     }
 
     /// Voids a segment in which nothing is needed any more, so that it can be written again.
@@ -152,16 +172,7 @@ impl Log {
             segment.usage = Use::Changing;
             (Arc::clone(&segment.file), index.segments.count(Use::Spare))
         };
-        let generation = self.new_generation();
-        let header = SegmentHeader {
-            in_use: false,
-            generation,
-            highest_id: self.index().highest,
-            previous: 0,
-            previous_end: 0,
-            void_batch: 0,
-            last_batch: 0,
-        };
+        let header = self.header_of_spare();
         let written = file.write_header(&header);
         let mut index = self.index();
         if let Err(error) = written {
@@ -171,7 +182,7 @@ impl Log {
             self.report_failure(&CommitError::from_io(&file.path, error));
             return false;
         }
-        index.segments.recycled(file.number, generation);
+        index.segments.recycled(file.number, header.generation);
         self.counters.segments_recycled.add_one();
         // A segment of another size is of a time with other settings.
         if spares >= SPARES_MAX || file.len != self.settings.segment_size {

@@ -142,7 +142,7 @@ impl Bell {
 
 /// How long the committer waits before it tries a disk again that refused.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(100);
-/// How long compaction rests after each 256 KiB.
+/// How long compaction rests after each 256 KiB, unless the log takes more than it may.
 const COPY_PAUSE: Duration = Duration::from_millis(8);
 /// How often the keeper looks around when nothing wakes it.
 const KEEPER_PAUSE: Duration = Duration::from_millis(500);
@@ -182,6 +182,7 @@ impl Log {
             match self.keep_step() {
                 Kept::Idle => self.bell.wait(KEEPER_PAUSE),
                 Kept::Done => {}
+                Kept::Copied if self.is_overfull() => {}
                 Kept::Copied => self.gather.rest(COPY_PAUSE),
             }
         }

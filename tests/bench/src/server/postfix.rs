@@ -43,7 +43,11 @@ pub(super) fn configure(home: &Path, port: u16, setup: &Setup) -> Outcome<()> {
         fs::create_dir_all(home.join(folder))?;
     }
     let user = User::from_name("postfix")?.ok_or("there is no user postfix")?;
-    chown(home.join("data"), Some(user.uid.as_raw()), None)?;
+    // Its tools log too, as that user, when they find what a kill has left.
+    fs::write(home.join("log/mail"), "")?;
+    for ours in ["data", "log", "log/mail"] {
+        chown(home.join(ours), Some(user.uid.as_raw()), None)?;
+    }
     let (at, next_hop) = (home.display(), setup.next_hop);
     let preload = if setup.preload.is_some() { " LD_PRELOAD SLOW_DISK_MS" } else { "" };
     let main = format!(

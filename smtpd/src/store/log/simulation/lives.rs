@@ -73,7 +73,7 @@ macro_rules! lives {
         $(
             #[test]
             fn $name() {
-                live_many($seeds, $errors, 220);
+                live_many($seeds, $errors, 200);
             }
         )*
     };
