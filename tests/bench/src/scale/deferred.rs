@@ -72,6 +72,8 @@ impl Site {
             resolver: Some(dns.port),
             keys: vec![
                 ("delivery", "allow_loopback: true".to_owned()),
+                // What is measured is the length of the queue, not attempts at dead hosts meanwhile.
+                ("delivery", "outbound: {retry: [1h]}".to_owned()),
                 ("delivery", format!("connections: {{port: {late_port}}}")),
                 ("domains", format!("- {{name: other.test, type: remote, {route}}}")),
             ],
