@@ -242,6 +242,7 @@ mod tests {
             "session kill --all --yes",
             "q ls --from a@* --older-than 2d --size >5MiB --state retry,held",
             "queue show 6FZK --headers",
+            "queue summary --by reason --domain a.example --limit 5",
             "queue flush",
             "queue retry - -s default",
             "queue hold 6FZK --reason x",

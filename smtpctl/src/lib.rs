@@ -21,6 +21,7 @@ mod server;
 mod session;
 mod smtp;
 mod status;
+mod summary;
 mod tool;
 
 use std::ffi::OsString;

@@ -11,6 +11,10 @@ use mailroot_common::control::{Kind, Problem};
 const TABLE: &[(&[&str], &[&str])] = &[
     (&["show", "queue"], &["queue", "list", "-o", "plain"]),
     (&["show", "status"], &["status"]),
+    (&["show", "routes"], &["queue", "summary", "--by", "destination"]),
+    (&["show", "relays"], &["queue", "summary", "--by", "destination"]),
+    (&["show", "hosts"], &["queue", "summary", "--by", "destination"]),
+    (&["show", "hoststats"], &["queue", "summary", "--by", "destination"]),
     (&["show", "envelope"], &["queue", "show", "ID"]),
     (&["show", "message"], &["queue", "show", "--content", "ID"]),
     (&["schedule"], &["queue", "retry", "ID"]),

@@ -13,6 +13,7 @@ use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
 use crate::io_problem;
 use crate::output::{Cell, Column, List, Row, Shape, escape, human_size};
 use crate::select::QueueSelection;
+use crate::summary::{self, Summary};
 use crate::tool::{Tool, stdout};
 
 /// The verbs of `queue`.
@@ -21,6 +22,8 @@ pub(crate) enum QueueCommand {
     /// List messages.
     #[command(visible_alias = "ls")]
     List(QueueSelection),
+    /// Count messages by destination, sender, reason or age.
+    Summary(Summary),
     /// Show one message: where each recipient stands, and the remote's words.
     Show(Show),
     /// Try everything that is chosen now, and all if nothing is.
@@ -73,6 +76,7 @@ pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Pr
             list(tool, &selection.selector(server.as_deref())?).await?;
             Ok(0)
         }
+        QueueCommand::Summary(summary) => summary::run(tool, &summary).await,
         QueueCommand::Show(show) if show.headers || show.content => content(tool, &show).await,
         QueueCommand::Show(show) => {
             let path = path::fill(path::QUEUE_MESSAGE, &[&show.id]);

@@ -41,6 +41,24 @@ fn waiting(messages: usize) -> (Site, Peer) {
     (site, peer)
 }
 
+#[test]
+fn a_summary_counts_what_waits_by_what_it_has_in_common() {
+    let (site, _peer) = waiting(3);
+    let summary = |by: &str| site.control().json(&["queue", "summary", "--by", by]);
+    let by_domain = summary("destination");
+    assert_eq!(by_domain[0]["group"], "far.test");
+    assert_eq!(
+        (by_domain[0]["messages"].as_u64(), by_domain[0]["recipients"].as_u64()),
+        (Some(3), Some(3))
+    );
+    assert_eq!(summary("sender").as_array().unwrap().len(), 3);
+    let reason = summary("reason");
+    assert!(reason[0]["group"].as_str().unwrap().starts_with("451"), "{reason}");
+    assert_eq!(summary("age")[0]["group"], "under 5m");
+    let table = site.ctl(&["queue", "summary", "--from", "s1@*"]).ok();
+    assert!(table.starts_with("GROUP") && table.contains("far.test"), "{table}");
+}
+
 fn ids(site: &Site) -> Vec<String> {
     site.ctl(&["queue", "list", "-o", "name"]).ok().lines().map(str::to_owned).collect()
 }

@@ -1,11 +1,11 @@
-//! A soak beside a sink that fails one time in five: half an hour at full size, three short rounds otherwise.
+//! A soak beside a sink that fails one time in five: half an hour at full size, three rounds otherwise.
 //!
 //! Rounds of load follow each other; after each the queue empties, the books are closed and the daemon is
 //! weighed. What grows from round to round is a leak.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailroot_tests::account::arrived;
 use mailroot_tests::load::{Load, Shape};
@@ -16,8 +16,8 @@ use mailroot_tests::{ports, skip, wait};
 
 const SHAPE: Shape = Shape { clients: 8, per_connection: 20, filling: 1500 };
 
-/// After this round the daemon has reached its size: at full size five minutes have passed.
-const GROWN: usize = 5;
+/// After this time the daemon has reached its size.
+const GROWING: Duration = Duration::from_mins(5);
 
 /// How much more memory it may have later, in per cent.
 const GROWTH_MAX: u64 = 10;
@@ -25,10 +25,13 @@ const GROWTH_MAX: u64 = 10;
 /// How many more segments of the queue may be open than at the start.
 const SEGMENTS: usize = 8;
 
-/// How many rounds, and how long each sends.
-fn extent() -> (usize, Duration) {
-    if skip::full() { (30, Duration::from_secs(60)) } else { (3, Duration::from_secs(2)) }
+/// How long it goes on at least, and how many messages a round has.
+fn extent() -> (Duration, usize) {
+    if skip::full() { (Duration::from_mins(30), 8000) } else { (Duration::ZERO, 800) }
 }
+
+/// Rounds at least.
+const ROUNDS: usize = 3;
 
 /// Fails at random one time in five: a deferral, no greeting, or an end in the middle of the message.
 fn flaky(event: &Event) -> Answer {
@@ -57,14 +60,16 @@ impl Weight {
     }
 }
 
-/// One round; returns how many messages were acknowledged in it.
-fn round(site: &Site, sink: &Peer, span: Duration) -> usize {
+/// One round, in which so many messages are acknowledged and all reach their end.
+fn round(site: &Site, sink: &Peer, messages: usize) {
     let load = Load::start(site.address(), SHAPE, |number| match number % 10 {
         0 => format!("d{number}@{LOCAL_DOMAIN}"),
         _ => format!("r{number}@far.test"),
     });
-    let died = wait::within(span, || (!site.runs()).then_some(()));
-    assert!(died.is_none(), "the daemon ended");
+    wait::until("acknowledged messages", || {
+        assert!(site.runs(), "the daemon ended");
+        (load.account.acknowledged() >= messages).then_some(())
+    });
     let account = load.stop();
     site.await_empty_queue();
     let balance = account.balance(&arrived(site, sink));
@@ -75,7 +80,7 @@ fn round(site: &Site, sink: &Peer, span: Duration) -> usize {
         fs::remove_file(file.path()).unwrap();
     }
     sink.forget();
-    balance.acknowledged
+    assert_eq!(balance.duplicates, 0, "the sink says what it keeps");
 }
 
 #[test]
@@ -87,17 +92,20 @@ fn beside_a_flaky_sink_nothing_is_lost_and_nothing_grows() {
             .key("delivery.connections.reuse", "1s")
             .key("general.max_connections_per_client", "unlimited"),
     );
-    let (rounds, span) = extent();
-    let mut grown = Weight::of(&site);
+    let (least, messages) = extent();
+    let (mut grown, begun) = (Weight::of(&site), Instant::now());
     let descriptors = grown.descriptors + SEGMENTS;
-    for number in 1..=rounds {
-        let acknowledged = round(&site, &sink, span);
+    for number in 1.. {
+        if number > ROUNDS && begun.elapsed() > least {
+            break;
+        }
+        round(&site, &sink, messages);
         wait::until("closed connections", || {
             (Weight::of(&site).descriptors <= descriptors).then_some(())
         });
-        let weight = Weight::of(&site);
-        println!("round {number}: {acknowledged} acknowledged, 0 lost, {weight:?}");
-        if number <= GROWN {
+        let (weight, passed) = (Weight::of(&site), begun.elapsed());
+        println!("{} s, round {number}: {weight:?}", passed.as_secs());
+        if passed < GROWING {
             grown = weight;
         } else {
             let most = grown.resident_kib * (100 + GROWTH_MAX) / 100;
