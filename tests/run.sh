@@ -2,8 +2,8 @@
 # Runs the tests: units and properties beside the code, then the programs against real peers.
 #
 #   tests/run.sh           what every change must pass
-#   tests/run.sh --full    the long suites as well: 200 kills, 280 power cuts, every crash point, fuzzing for
-#                          ten minutes each, and the faults of tests/planted.sh
+#   tests/run.sh --full    the long suites as well: 200 kills, 280 power cuts, every crash point, half an hour of soak,
+#                          fuzzing for ten minutes each, and the faults of tests/planted.sh; about two hours
 #
 # As root it installs the Debian packages it needs, and starts none of them as a service. As another user it
 # prints the line to run as root, runs what it can, and lists what it skipped and why.
