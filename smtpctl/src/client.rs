@@ -21,6 +21,8 @@ use tokio::time::timeout;
 
 /// How long the daemon may take to begin an answer, unless a command says otherwise.
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
+/// What the daemon's history calls changes made with this tool.
+const AGENT: &str = concat!("smtpctl/", env!("CARGO_PKG_VERSION"));
 /// An answer that is not a stream is smaller than this.
 const ANSWER_OCTETS_MAX: usize = 256 << 20;
 /// A line of a stream is smaller than this.
@@ -61,6 +63,36 @@ impl Client {
         let body = serde_json::to_vec(body)
             .map_err(|error| Problem::new("client", Kind::Failed, error.to_string()))?;
         let answer = self.send(Method::POST, path, body.into(), wait).await?;
+        self.read(answer).await
+    }
+
+    /// Asks for a change of an object.
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Problem> {
+        self.give(Method::PATCH, path, body).await
+    }
+
+    /// Asks for an object to be what is sent.
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Problem> {
+        self.give(Method::PUT, path, body).await
+    }
+
+    async fn give<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Problem> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Problem::new("client", Kind::Failed, error.to_string()))?;
+        let answer = self.send(method, path, body.into(), WAIT).await?;
         self.read(answer).await
     }
 
@@ -134,7 +166,8 @@ impl Client {
         body: Bytes,
         wait: Duration,
     ) -> Result<Response<Incoming>, Problem> {
-        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let mut request = Request::builder().method(method).uri(path);
+        request = request.header("host", "localhost").header("user-agent", AGENT);
         if !body.is_empty() {
             request = request.header("content-type", "application/json");
         }

@@ -1,5 +1,9 @@
 //! `config` and `reload`.
 
+pub(crate) mod history;
+pub(crate) mod keys;
+pub(crate) mod whole;
+
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,6 +26,34 @@ use crate::tool::{Tool, stdout};
 pub(crate) enum ConfigCommand {
     /// Check the configuration files and change nothing.
     Check(Check),
+    /// Show keys with their values: of the service, or of a virtual server with -s.
+    Show(keys::Show),
+    /// Print the value of one key.
+    Get(keys::Get),
+    /// Give keys of mailroot.yaml other values, or with -s those of a virtual server.
+    Set(keys::Set),
+    /// Take keys out of the file, so that their defaults are in force.
+    Unset(keys::Unset),
+    /// Show what differs between two revisions, or a revision and the files as they lie there.
+    Diff(history::Diff),
+    /// Edit a file with $EDITOR; nothing is changed until it is found good.
+    Edit(whole::Edit),
+    /// Print all files as one text, for "config apply".
+    Export,
+    /// Replace all files by those of an export, or change nothing.
+    Apply(whole::Apply),
+    /// Keep the change that is on trial.
+    Confirm,
+    /// List what was in force, newest first.
+    History,
+    /// Go back to what was in force at a revision.
+    Rollback(history::Rollback),
+    /// Print a JSON Schema of the files, for editors.
+    Schema(keys::Schema),
+    /// Refuse edits by smtpctl from now on, and say why.
+    Lock(history::Lock),
+    /// Welcome edits again.
+    Unlock,
 }
 
 #[derive(Debug, clap::Args)]
@@ -43,7 +75,26 @@ pub(crate) struct Reload {
 }
 
 pub(crate) async fn run(tool: &mut Tool, command: &ConfigCommand) -> Result<u8, Problem> {
-    let ConfigCommand::Check(check) = command;
+    match command {
+        ConfigCommand::Check(args) => check(tool, args).await,
+        ConfigCommand::Show(args) => keys::show(tool, args).await,
+        ConfigCommand::Get(args) => keys::get(tool, args).await,
+        ConfigCommand::Set(args) => keys::set(tool, args).await,
+        ConfigCommand::Unset(args) => keys::unset(tool, args).await,
+        ConfigCommand::Diff(args) => history::diff(tool, args).await,
+        ConfigCommand::Edit(args) => whole::edit(tool, args).await,
+        ConfigCommand::Export => whole::export(tool).await,
+        ConfigCommand::Apply(args) => whole::apply(tool, args).await,
+        ConfigCommand::Confirm => history::confirm(tool).await,
+        ConfigCommand::History => history::list(tool).await,
+        ConfigCommand::Rollback(args) => history::roll_back(tool, args).await,
+        ConfigCommand::Schema(args) => keys::schema(args),
+        ConfigCommand::Lock(args) => history::lock(tool, args).await,
+        ConfigCommand::Unlock => history::unlock(tool).await,
+    }
+}
+
+async fn check(tool: &mut Tool, check: &Check) -> Result<u8, Problem> {
     let report = if check.files.is_empty() {
         tool.daemon().await?.get(path::CONFIG_CHECK).await.map_err(|problem| {
             let hint = "without the daemon: smtpd --check, or name the files";
@@ -124,15 +175,19 @@ pub(crate) async fn reload(tool: &mut Tool, args: &Reload) -> Result<u8, Problem
     };
     let reloaded: Reloaded = post_reload(tool, wait).await?;
     let words = if reloaded.changed {
-        format!("active: {}", reloaded.changes.join("; "))
+        format!("revision {} active: {}", reloaded.revision, reloaded.changes.join("; "))
     } else {
         "nothing has changed".to_owned()
     };
     for warning in &reloaded.warnings {
-        tool.note(&escape(&format!("{}:{}: {}", warning.file, warning.line, warning.message)));
+        tool.note(&escape(&crate::terms::place(warning)));
     }
     tool.say_done(&reloaded, &escape(&words))?;
-    Ok(0)
+    if reloaded.troubles.is_empty() {
+        return Ok(0);
+    }
+    let detail = "read, but not all of it could be put in force";
+    Err(Problem::new("config", Kind::Partly, detail).items(&reloaded.troubles))
 }
 
 async fn post_reload(tool: &mut Tool, wait: Duration) -> Result<Reloaded, Problem> {

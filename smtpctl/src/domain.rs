@@ -1,10 +1,14 @@
 //! `domain`: the domains of one virtual server.
 
 use clap::Subcommand;
-use mailroot_common::control::{Domain, Kind, NewDomain, Problem, path};
+use mailroot_common::control::{
+    Domain, DomainDetail, Edited, KeyEdit, Kind, NewDomain, Problem, path,
+};
 
 use crate::client::WAIT;
 use crate::output::{Cell, Column, Row};
+use crate::server::change::{edit_keys, read_assignments};
+use crate::terms::{TermOptions, report};
 use crate::tool::Tool;
 
 /// The verbs of `domain`.
@@ -16,6 +20,14 @@ pub(crate) enum DomainCommand {
     /// Add a domain.
     #[command(subcommand)]
     Add(Add),
+    /// Show one with its settings.
+    Show(Show),
+    /// Give keys of a domain other values, such as relay=yes.
+    Set(Set),
+    /// Give a domain another name.
+    Rename(Rename),
+    /// Make an alias the default domain; the default domain becomes an alias.
+    Default(Promote),
     /// Remove domains; mail that waits for them is routed anew.
     #[command(visible_alias = "rm")]
     Remove(Remove),
@@ -38,6 +50,48 @@ pub(crate) struct AddAlias {
     /// Be content if it exists.
     #[arg(long)]
     if_not_exists: bool,
+    #[command(flatten)]
+    terms: TermOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// The domain.
+    #[arg(value_name = "DOMAIN")]
+    name: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Set {
+    /// The domain.
+    #[arg(value_name = "DOMAIN")]
+    name: String,
+    /// KEY=VALUE, or for lists KEY+=ITEM and KEY-=ITEM; KEY= alone takes the key out.
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    assignments: Vec<String>,
+    #[command(flatten)]
+    terms: TermOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rename {
+    /// The domain.
+    #[arg(value_name = "OLD")]
+    from: String,
+    /// The name it gets.
+    #[arg(value_name = "NEW")]
+    to: String,
+    #[command(flatten)]
+    terms: TermOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Promote {
+    /// The alias.
+    #[arg(value_name = "DOMAIN")]
+    name: String,
+    #[command(flatten)]
+    terms: TermOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +115,8 @@ pub(crate) struct AddRemote {
     /// Be content if it exists.
     #[arg(long)]
     if_not_exists: bool,
+    #[command(flatten)]
+    terms: TermOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,6 +127,8 @@ pub(crate) struct Remove {
     /// Be content if it does not exist.
     #[arg(long)]
     if_exists: bool,
+    #[command(flatten)]
+    terms: TermOptions,
 }
 
 pub(crate) async fn run(tool: &mut Tool, command: DomainCommand) -> Result<u8, Problem> {
@@ -84,7 +142,7 @@ pub(crate) async fn run(tool: &mut Tool, command: DomainCommand) -> Result<u8, P
         DomainCommand::Add(Add::Alias(args)) => {
             let names = args.names.into_iter();
             let domains = names.map(|name| NewDomain::Alias { name }).collect();
-            add(tool, domains, args.if_not_exists).await
+            add(tool, domains, args.if_not_exists, &args.terms).await
         }
         DomainCommand::Add(Add::Remote(args)) => {
             let domain = NewDomain::Remote {
@@ -94,7 +152,20 @@ pub(crate) async fn run(tool: &mut Tool, command: DomainCommand) -> Result<u8, P
                 route: read_route(args.route)?,
                 in_doubt: args.in_doubt,
             };
-            add(tool, vec![domain], args.if_not_exists).await
+            add(tool, vec![domain], args.if_not_exists, &args.terms).await
+        }
+        DomainCommand::Show(args) => show(tool, &args).await,
+        DomainCommand::Set(args) => set(tool, &args).await,
+        DomainCommand::Rename(args) => {
+            let edit = KeyEdit::Set { key: "name".to_owned(), value: args.to };
+            let path = path::fill(path::DOMAIN, &[tool.server(), &args.from]);
+            edit_keys(tool, &path, vec![edit], &args.terms).await
+        }
+        DomainCommand::Default(args) => {
+            let path = path::fill(path::DOMAIN_DEFAULT, &[tool.server(), &args.name]);
+            let (path, body) = (args.terms.on(&path)?, serde_json::json!({}));
+            let edited: Edited = tool.daemon().await?.post(&path, &body, WAIT).await?;
+            report(tool, &edited)
         }
         DomainCommand::Remove(args) => remove(tool, &args).await,
     }
@@ -112,9 +183,34 @@ fn read_route(route: Vec<String>) -> Result<Vec<String>, Problem> {
     Ok(Vec::new())
 }
 
-async fn add(tool: &mut Tool, domains: Vec<NewDomain>, if_not_exists: bool) -> Result<u8, Problem> {
-    let path = path::fill(path::DOMAINS, &[tool.server()]);
-    let mut tally = Tally::new("added");
+async fn show(tool: &mut Tool, args: &Show) -> Result<u8, Problem> {
+    let path = path::fill(path::DOMAIN, &[tool.server(), &args.name]);
+    let detail: DomainDetail = tool.daemon().await?.get(&path).await?;
+    if !tool.print_data(&detail)? {
+        tool.print_rows(detail.settings)?;
+    }
+    Ok(0)
+}
+
+async fn set(tool: &mut Tool, args: &Set) -> Result<u8, Problem> {
+    let edits = read_assignments(&args.assignments)?;
+    let unset = |edit| match edit {
+        KeyEdit::Set { key, value } if value.is_empty() => KeyEdit::Unset { key },
+        edit => edit,
+    };
+    let edits = edits.into_iter().map(unset).collect();
+    let path = path::fill(path::DOMAIN, &[tool.server(), &args.name]);
+    edit_keys(tool, &path, edits, &args.terms).await
+}
+
+async fn add(
+    tool: &mut Tool,
+    domains: Vec<NewDomain>,
+    if_not_exists: bool,
+    terms: &TermOptions,
+) -> Result<u8, Problem> {
+    let path = terms.on(&path::fill(path::DOMAINS, &[tool.server()]))?;
+    let mut tally = Tally::new(if terms.dry_run { "would add" } else { "added" });
     for domain in domains {
         let answer = tool.daemon().await?.post::<Domain>(&path, &domain, WAIT).await;
         tally.count(domain.name(), answer, if_not_exists, "domain.exists")?;
@@ -123,9 +219,9 @@ async fn add(tool: &mut Tool, domains: Vec<NewDomain>, if_not_exists: bool) -> R
 }
 
 async fn remove(tool: &mut Tool, args: &Remove) -> Result<u8, Problem> {
-    let mut tally = Tally::new("removed");
+    let mut tally = Tally::new(if args.terms.dry_run { "would remove" } else { "removed" });
     for name in &args.names {
-        let path = path::fill(path::DOMAIN, &[tool.server(), name]);
+        let path = args.terms.on(&path::fill(path::DOMAIN, &[tool.server(), name]))?;
         let answer = tool.daemon().await?.delete::<Domain>(&path).await;
         tally.count(name, answer, args.if_exists, "domain.not_found")?;
     }

@@ -22,6 +22,7 @@ mod session;
 mod smtp;
 mod status;
 mod summary;
+mod terms;
 mod tool;
 
 use std::ffi::OsString;

@@ -1,5 +1,7 @@
 //! `server`: virtual servers.
 
+pub(crate) mod change;
+
 use std::fmt::Write as _;
 
 use clap::Subcommand;
@@ -10,6 +12,7 @@ use mailroot_common::control::{
 
 use crate::client::WAIT;
 use crate::output::{Cell, Column, Form, Row, Shape, escape, print_all};
+use crate::terms::TermOptions;
 use crate::tool::Tool;
 
 /// The verbs of `server`.
@@ -22,10 +25,23 @@ pub(crate) enum ServerCommand {
     Show(Show),
     /// Make a new one and start it.
     Create(Create),
+    /// Give keys other values, at once and in the file.
+    Set(change::Set),
+    /// Take keys out of the file, so that their defaults are in force.
+    Unset(change::Unset),
+    /// Make a copy with other listeners and a mail root of its own.
+    Clone(change::Clone),
+    /// Give one another name; its mail goes with it.
+    Rename(change::Rename),
+    /// Replace the file of one, or make one, from a file or standard input.
+    Apply(change::Apply),
+    /// Take one away.
+    #[command(visible_alias = "rm")]
+    Delete(change::Delete),
     /// Start taking and delivering mail.
-    Start(Names),
+    Start(Turn),
     /// End all sessions and stop.
-    Stop(Names),
+    Stop(Turn),
     /// Take no new sessions; deliver on.
     Pause(Names),
     /// Take sessions again.
@@ -68,9 +84,8 @@ pub(crate) struct Create {
     /// Be content if it exists.
     #[arg(long)]
     if_not_exists: bool,
-    /// Check everything and change nothing.
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    terms: TermOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +96,15 @@ pub(crate) struct Names {
     /// Why, for the log and for status.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Turn {
+    #[command(flatten)]
+    names: Names,
+    /// Also write into the file whether it is enabled, so that it stays so.
+    #[arg(long)]
+    persist: bool,
 }
 
 pub(crate) async fn run(tool: &mut Tool, command: ServerCommand) -> Result<u8, Problem> {
@@ -95,10 +119,16 @@ pub(crate) async fn run(tool: &mut Tool, command: ServerCommand) -> Result<u8, P
         }
         ServerCommand::Show(args) => show(tool, &args).await,
         ServerCommand::Create(args) => create(tool, args).await,
-        ServerCommand::Start(names) => verb(tool, Verb::Start, &names).await,
-        ServerCommand::Stop(names) => verb(tool, Verb::Stop, &names).await,
-        ServerCommand::Pause(names) => verb(tool, Verb::Pause, &names).await,
-        ServerCommand::Resume(names) => verb(tool, Verb::Resume, &names).await,
+        ServerCommand::Set(args) => change::set(tool, &args).await,
+        ServerCommand::Unset(args) => change::unset(tool, &args).await,
+        ServerCommand::Clone(args) => change::copy(tool, &args).await,
+        ServerCommand::Rename(args) => change::rename(tool, &args).await,
+        ServerCommand::Apply(args) => change::apply(tool, &args).await,
+        ServerCommand::Delete(args) => change::delete(tool, &args).await,
+        ServerCommand::Start(turn) => verb(tool, Verb::Start, &turn.names, turn.persist).await,
+        ServerCommand::Stop(turn) => verb(tool, Verb::Stop, &turn.names, turn.persist).await,
+        ServerCommand::Pause(names) => verb(tool, Verb::Pause, &names, false).await,
+        ServerCommand::Resume(names) => verb(tool, Verb::Resume, &names, false).await,
     }
 }
 
@@ -173,6 +203,8 @@ impl Row for Setting {
         Column::always("key", |it| Cell::text(&*it.key)),
         Column::always("value", |it| Cell::text(&*it.value)),
         Column::always("origin", |it| Cell::text(&*it.origin)),
+        Column::wide("default", |it| Cell::text(&*it.default)),
+        Column::wide("iis_default", |it| Cell::text(&*it.iis_default)),
     ];
 
     fn id(&self) -> String {
@@ -181,7 +213,7 @@ impl Row for Setting {
 }
 
 async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
-    let (dry_run, name) = (args.dry_run, args.name.clone());
+    let name = args.name.clone();
     let body = NewServer {
         name: args.name,
         listen: args.listen,
@@ -190,9 +222,9 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
         smart_host: args.smarthost,
         profile: args.profile,
         stopped: args.disabled,
-        dry_run,
     };
-    let answer = tool.daemon().await?.post::<Server>(path::SERVERS, &body, WAIT).await;
+    let path = args.terms.on(path::SERVERS)?;
+    let answer = tool.daemon().await?.post::<Server>(&path, &body, WAIT).await;
     let server = match answer {
         Ok(server) => server,
         Err(problem) if args.if_not_exists && &*problem.code == "server.exists" => {
@@ -201,7 +233,7 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
         }
         Err(problem) => return Err(problem),
     };
-    if dry_run {
+    if args.terms.dry_run {
         tool.note(&format!("valid; {name} would be created; nothing was changed"));
     } else {
         let listen = server.listen.join(", ");
@@ -215,8 +247,8 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
     Ok(0)
 }
 
-async fn verb(tool: &mut Tool, verb: Verb, names: &Names) -> Result<u8, Problem> {
-    let body = VerbRequest { reason: names.reason.clone() };
+async fn verb(tool: &mut Tool, verb: Verb, names: &Names, persist: bool) -> Result<u8, Problem> {
+    let body = VerbRequest { reason: names.reason.clone(), persist };
     let mut servers = Vec::new();
     let mut failed = Vec::new();
     for name in &names.names {

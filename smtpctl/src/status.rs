@@ -66,11 +66,11 @@ fn print(tool: &Tool, status: Status) -> Result<(), Problem> {
 fn headline(status: &Status) -> String {
     let state = if status.degraded { "running, needs attention" } else { "running" };
     format!(
-        "mailroot {}  {state}, for {}  (pid {}, configuration {})",
+        "mailroot {}  {state}, for {}  (pid {}, revision {})",
         escape(&status.version),
         human_span(status.now.since(status.started_at)),
         status.pid,
-        status.config_generation,
+        status.config_revision,
     )
 }
 

@@ -34,14 +34,14 @@ fn main() -> ExitCode {
         return check(&paths);
     }
     process::make_files_private();
-    let started = match config::start(&paths) {
+    let clock = Clock::real();
+    let started = match config::start(&paths, clock.now()) {
         Ok(started) => started,
         Err(failed) => {
             say(&failed.to_string());
             return fail(EX_CONFIG, "the configuration is refused; nothing was started");
         }
     };
-    let clock = Clock::real();
     let log = match open_log(&args, &started.loaded, &clock) {
         Ok(log) => log,
         Err(error) => return fail(EX_UNAVAILABLE, &error.to_string()),

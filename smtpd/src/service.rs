@@ -6,10 +6,13 @@
 
 mod change;
 mod describe;
+mod lifecycle;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -17,12 +20,13 @@ use mailroot_common::address::Domain;
 use mailroot_common::config::control::Operator;
 use mailroot_common::config::dns::Resolvers;
 use mailroot_common::config::{ServerConfig, ServerName};
-use mailroot_common::control::{self, Verb};
+use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
 
-pub use self::change::DomainSpec;
+pub use self::change::{Asked, DomainSpec, ROLLBACK};
+pub use self::lifecycle::Goes;
 use crate::clock::Clock;
-use crate::config::{self, EditError, Failed, Loaded, Paths, Started};
+use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Started, Trial};
 use crate::net::Net;
 use crate::observe::{Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
@@ -48,6 +52,33 @@ pub enum ServiceError {
         /// Why.
         source: StartError,
     },
+    /// An address that the change wants to listen on cannot be had; nothing was changed.
+    #[error("cannot listen on {address}: {source}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Mail waits in the queue of a server that is to go.
+    #[error("{server} still holds {messages} queued messages")]
+    QueueLeft {
+        /// The server.
+        server: ServerName,
+        /// How many.
+        messages: u64,
+    },
+    /// Another change is on trial.
+    #[error("revision {revision} is on trial; confirm it, or roll back to {back_to}")]
+    OnTrial {
+        /// The revision on trial.
+        revision: u64,
+        /// The one before it.
+        back_to: u64,
+    },
+    /// There is nothing to confirm.
+    #[error("no change of the configuration is on trial")]
+    NoTrial,
     /// Name servers of `dns.resolvers` cannot be used.
     #[error("cannot set up name resolution: {0}")]
     Resolver(resolve::SetupError),
@@ -65,8 +96,6 @@ struct Inner {
     started_at: Timestamp,
     /// The configuration in force.
     active: ArcSwap<Loaded>,
-    /// How often it was read or changed since the start.
-    generation: AtomicU64,
     /// What is wrong with the files, while an older state of them is in force.
     degraded: Mutex<Option<String>>,
     servers: Mutex<BTreeMap<ServerName, Arc<VirtualServer>>>,
@@ -94,7 +123,6 @@ impl Service {
             clock,
             net,
             active: ArcSwap::new(Arc::clone(&loaded)),
-            generation: AtomicU64::new(1),
             degraded: Mutex::new(degraded),
             servers: Mutex::default(),
             session_ids,
@@ -106,6 +134,9 @@ impl Service {
                 service.align(&loaded, &resolver).await;
             }
             Err(error) => service.complain(&error.to_string()),
+        }
+        if let Some(trial) = Trial::read(&service.0.paths) {
+            service.await_trial(trial);
         }
         service
     }
@@ -137,7 +168,9 @@ impl Service {
     }
 
     /// Makes the virtual servers be what the configuration says: adds, changes, starts, removes.
-    async fn align(&self, loaded: &Loaded, resolver: &Resolver) {
+    /// What could not be done, a line each.
+    async fn align(&self, loaded: &Loaded, resolver: &Resolver) -> Vec<String> {
+        let mut troubles = Vec::new();
         let gone: Vec<Arc<VirtualServer>> = {
             let mut servers = lock(&self.0.servers);
             let names: Vec<ServerName> = servers
@@ -166,9 +199,11 @@ impl Service {
             };
             if let Err(error) = done {
                 let line = self.0.log.line(Level::Error, "server-failed");
-                line.word("server", name).text("reason", error).send();
+                line.word("server", name).text("reason", &error).send();
+                troubles.push(format!("{name}: {error}"));
             }
         }
+        troubles
     }
 
     fn shared(
@@ -213,15 +248,15 @@ impl Service {
         let _one_at_a_time = self.0.changing.lock().await;
         match config::load(&self.0.paths) {
             Ok(mut loaded) => {
-                loaded.remember(&self.0.paths);
-                let warnings = loaded.warnings.iter().map(control::ConfigTrouble::from).collect();
-                let changes = self.activate(loaded, actor, "reload").await?;
-                Ok(control::Reloaded {
-                    changed: !changes.is_empty(),
-                    config_generation: self.generation(),
-                    changes,
-                    warnings,
-                })
+                let (at, who) = (self.0.clock.now(), actor.to_owned());
+                let note = Note { at, who, how: "reload".to_owned(), ..Note::default() };
+                loaded.remember(&self.0.paths, note);
+                let revision = loaded.revision;
+                let warnings = loaded.warnings.iter().map(ConfigTrouble::from).collect();
+                let Activated { changes, troubles } =
+                    self.activate(loaded, actor, "reload").await?;
+                let changed = !changes.is_empty();
+                Ok(control::Reloaded { changed, revision, changes, warnings, troubles })
             }
             Err(failed) => {
                 let text = failed.to_string();
@@ -237,19 +272,18 @@ impl Service {
         &self,
         loaded: Loaded,
         actor: &str,
-        via: &'static str,
-    ) -> Result<Vec<String>, ServiceError> {
+        via: &str,
+    ) -> Result<Activated, ServiceError> {
         let resolver = self.resolver(&loaded)?;
         let before = self.0.active.load_full();
-        let changes = describe::changes(&before, &loaded);
+        let changes = config::changes(&before, &loaded);
         let loaded = Arc::new(loaded);
         self.0.active.store(Arc::clone(&loaded));
-        let generation = self.0.generation.fetch_add(1, Ordering::Relaxed) + 1;
         *lock(&self.0.degraded) = None;
-        self.align(&loaded, &resolver).await;
-        let line = self.0.log.line(Level::Info, "config").word("rev", generation);
-        line.word("actor", actor).word("via", via).text("change", changes.join("; ")).send();
-        Ok(changes)
+        let troubles = self.align(&loaded, &resolver).await;
+        let line = self.0.log.line(Level::Info, "config").word("rev", loaded.revision);
+        line.word("actor", actor).text("via", via).text("change", changes.join("; ")).send();
+        Ok(Activated { changes, troubles })
     }
 
     /// One virtual server with its settings.
@@ -289,32 +323,6 @@ impl Service {
 
     fn known(&self, name: &ServerName) -> Result<Arc<VirtualServer>, ServiceError> {
         self.server(name).ok_or_else(|| ServiceError::NoServer(name.clone()))
-    }
-
-    /// Starts, stops, pauses or resumes a virtual server until the daemon ends.
-    ///
-    /// # Errors
-    ///
-    /// [`ServiceError::NoServer`], or [`ServiceError::Start`] with what stands in the way.
-    pub async fn server_verb(
-        &self,
-        name: &ServerName,
-        verb: Verb,
-        reason: Option<String>,
-        actor: &str,
-    ) -> Result<control::Server, ServiceError> {
-        let _one_at_a_time = self.0.changing.lock().await;
-        let server = self.known(name)?;
-        let failed = |source| ServiceError::Start { server: name.clone(), source };
-        match verb {
-            Verb::Start => server.start().await.map_err(failed)?,
-            Verb::Resume => server.resume().await.map_err(failed)?,
-            Verb::Stop => server.stop(reason).await,
-            Verb::Pause => server.pause(reason).await,
-        }
-        let line = self.0.log.line(Level::Info, "server").word("server", name);
-        line.word("verb", verb.as_str()).word("actor", actor).send();
-        Ok(server.describe().await)
     }
 
     /// A virtual server by its name.
@@ -365,12 +373,6 @@ impl Service {
         &self.0.clock
     }
 
-    /// How often the configuration was read or changed since the start.
-    #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.0.generation.load(Ordering::Relaxed)
-    }
-
     /// Whether every running virtual server makes progress; asked by the supervisor's watchdog.
     pub async fn is_alive(&self) -> bool {
         for server in self.all() {
@@ -382,6 +384,14 @@ impl Service {
         }
         true
     }
+}
+
+/// What came into force.
+struct Activated {
+    /// What changed, a line each.
+    changes: Vec<String>,
+    /// What could not be put in force, a line each.
+    troubles: Vec<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -50,6 +50,13 @@ impl Setting for Resolvers {
         }
     }
 
+    fn items(&self) -> Vec<String> {
+        match self {
+            Self::System => Vec::new(),
+            Self::List(list) => list.iter().map(SocketAddr::to_string).collect(),
+        }
+    }
+
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         if node.text() == Some("system") {
             return Some(Self::System);

@@ -178,6 +178,13 @@ impl Setting for DomainRoute {
         }
     }
 
+    fn items(&self) -> Vec<String> {
+        match self {
+            Self::Mx => Vec::new(),
+            Self::Hosts(hosts) => hosts.items(),
+        }
+    }
+
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         if node.text() == Some("mx") {
             return Some(Self::Mx);

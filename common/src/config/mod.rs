@@ -15,6 +15,7 @@ pub mod limits;
 pub mod logging;
 pub mod messages;
 pub mod node;
+pub mod schema;
 pub mod section;
 mod server;
 pub mod service;
@@ -33,7 +34,7 @@ pub use domains::{DomainEntry, DomainKind, DomainName, DomainRoute};
 pub use host::HostPort;
 pub use name::{ServerName, ServerNameError};
 pub use root::{Parsed, ServiceConfig, parse_service};
-pub use section::{EffectiveKey, KeyDoc, Origins, Profile};
+pub use section::{EffectiveKey, KeyDoc, Origins, Profile, closest};
 pub use server::{ServerConfig, parse_server};
 pub use value::{Auto, Limit, Wait};
 

@@ -32,6 +32,10 @@ pub trait Setting: Sized + Clone + PartialEq {
     fn type_name() -> String;
     /// The value as it is written in a file.
     fn show(&self) -> String;
+    /// The items of a list as they are written; anything else is a list of itself.
+    fn items(&self) -> Vec<String> {
+        vec![self.show()]
+    }
     /// Reads the value; what is wrong goes to the reader.
     fn read(node: &Node, reader: &mut Reader) -> Option<Self>;
     /// Reads the items of a list; a type that has something to say about all of them at once does
@@ -77,6 +81,9 @@ pub struct EffectiveKey {
     /// `file:line` of the key; absent where the default is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// The items of the value in force, where it is a list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<String>,
 }
 
 /// Where the keys of a file stand, by whole key; items of a list by `key[number]`.
@@ -256,7 +263,8 @@ impl Reader {
 }
 
 /// The known word nearest to a mistyped one, if it is near enough to be meant.
-pub(crate) fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+#[must_use]
+pub fn closest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     const CHARS_MAX: usize = 64;
     if word.chars().count() > CHARS_MAX {
         return None;
@@ -419,6 +427,7 @@ macro_rules! section {
                         default: shown.map_or_else(|| default.$field.show(), str::to_owned),
                         iis_default: shown.map_or_else(|| iis6.$field.show(), str::to_owned),
                         origin: origins.place(&key),
+                        items: self.$field.items(),
                         key,
                     });
                 )*

@@ -138,6 +138,7 @@ impl ServerConfig {
         };
         let row = |key: &str, value: String, default: &str| EffectiveKey {
             key: key.to_owned(),
+            items: vec![value.clone()],
             value,
             default: default.to_owned(),
             iis_default: default.to_owned(),

@@ -299,7 +299,11 @@ impl<T: Setting> Setting for Vec<T> {
         if self.is_empty() {
             return "none".to_owned();
         }
-        self.iter().map(T::show).collect::<Vec<_>>().join(", ")
+        self.items().join(", ")
+    }
+
+    fn items(&self) -> Vec<String> {
+        self.iter().map(T::show).collect()
     }
 
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {

@@ -91,13 +91,16 @@ pub struct ConfigReport {
 pub struct Reloaded {
     /// Whether anything changed.
     pub changed: bool,
-    /// [`super::Status::config_generation`] now.
+    /// The revision in force now.
     #[serde(default)]
-    pub config_generation: u64,
+    pub revision: u64,
     /// What changed, a line each, such as `server default: messages.max_size`.
     #[serde(default)]
     pub changes: Vec<String>,
     /// What is odd, though accepted.
     #[serde(default)]
     pub warnings: Vec<ConfigTrouble>,
+    /// What could not be put in force, though it stands in the files now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::server::Setting;
+
 /// What a domain is to its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -49,6 +51,16 @@ pub struct Domain {
     /// Messages that wait for it.
     #[serde(default)]
     pub queued: u64,
+}
+
+/// One domain with its settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainDetail {
+    /// What a list says of it.
+    #[serde(flatten)]
+    pub domain: Domain,
+    /// Its settings, by their names within the entry.
+    pub settings: Vec<Setting>,
 }
 
 /// Asks for a new domain. The configuration file is edited by the daemon.

@@ -11,6 +11,7 @@ pub mod badmail;
 pub mod config;
 pub mod doctor;
 pub mod domain;
+pub mod edit;
 pub mod path;
 pub mod problem;
 pub mod queue;
@@ -25,7 +26,11 @@ pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
 pub use doctor::{Check, Level};
-pub use domain::{Domain, DomainKind, NewDomain};
+pub use domain::{Domain, DomainDetail, DomainKind, NewDomain};
+pub use edit::{
+    CloneServer, ConfigDiff, ConfigFiles, Edited, FileText, KeyEdit, KeyEdits, Rename, Revision,
+    Seal, Terms,
+};
 pub use problem::{Kind, Problem};
 pub use queue::{
     Attempt, QueueEntry, QueueMessage, QueueRecipient, QueueState, QueueVerb, RecipientState,

@@ -15,18 +15,40 @@ pub const STATUS: &str = "/v1/status";
 pub const RELOAD: &str = "/v1/reload";
 /// Check the configuration files as they lie on disk, without applying them.
 pub const CONFIG_CHECK: &str = "/v1/config/check";
+/// The keys of `mailroot.yaml` with their values.
+pub const CONFIG: &str = "/v1/config";
+/// The texts of all files.
+pub const CONFIG_FILES: &str = "/v1/config/files";
+/// What was in force, newest first.
+pub const CONFIG_HISTORY: &str = "/v1/config/history";
+/// The texts of all files at a revision (router's pattern).
+pub const CONFIG_REVISION: &str = "/v1/config/history/{revision}";
+/// What differs between two revisions.
+pub const CONFIG_DIFF: &str = "/v1/config/diff";
+/// Go back to a revision (router's pattern).
+pub const CONFIG_ROLLBACK: &str = "/v1/config/rollback/{revision}";
+/// Keep the change that is on trial.
+pub const CONFIG_CONFIRM: &str = "/v1/config/confirm";
+/// The lock of the configuration.
+pub const CONFIG_LOCK: &str = "/v1/config/lock";
 /// The virtual servers.
 pub const SERVERS: &str = "/v1/servers";
 /// One virtual server (router's pattern).
 pub const SERVER: &str = "/v1/servers/{server}";
 /// Start, stop, pause, resume (router's pattern).
 pub const SERVER_VERB: &str = "/v1/servers/{server}/{verb}";
+/// Make a copy of a virtual server (router's pattern).
+pub const SERVER_CLONE: &str = "/v1/servers/{server}/clone";
+/// Give a virtual server another name (router's pattern).
+pub const SERVER_RENAME: &str = "/v1/servers/{server}/rename";
 /// Look at the storage of a virtual server, and measure it (router's pattern).
 pub const DOCTOR_STORAGE: &str = "/v1/servers/{server}/doctor/storage";
 /// The domains of a virtual server (router's pattern).
 pub const DOMAINS: &str = "/v1/servers/{server}/domains";
 /// One domain (router's pattern).
 pub const DOMAIN: &str = "/v1/servers/{server}/domains/{domain}";
+/// Make an alias the default domain (router's pattern).
+pub const DOMAIN_DEFAULT: &str = "/v1/servers/{server}/domains/{domain}/default";
 /// Sessions of all servers.
 pub const SESSIONS: &str = "/v1/sessions";
 /// End sessions.

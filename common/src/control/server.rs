@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::EffectiveKey;
 use crate::units::Timestamp;
 
 /// What a virtual server does at the moment.
@@ -164,8 +165,26 @@ pub struct Setting {
     pub key: String,
     /// Its value as it would be written.
     pub value: String,
-    /// `file` or `default`.
+    /// `file:line`, or `default`.
     pub origin: String,
+    /// The default of its profile.
+    #[serde(default)]
+    pub default: String,
+    /// The default of the original.
+    #[serde(default)]
+    pub iis_default: String,
+}
+
+impl From<EffectiveKey> for Setting {
+    fn from(key: EffectiveKey) -> Self {
+        Self {
+            key: key.key,
+            value: key.value,
+            origin: key.origin.unwrap_or_else(|| "default".to_owned()),
+            default: key.default,
+            iis_default: key.iis_default,
+        }
+    }
 }
 
 /// Asks for a new virtual server. The file is written by the daemon.
@@ -191,9 +210,6 @@ pub struct NewServer {
     /// Write the file, but do not start it.
     #[serde(default)]
     pub stopped: bool,
-    /// Check everything and change nothing.
-    #[serde(default)]
-    pub dry_run: bool,
 }
 
 /// Why a verb is asked for.
@@ -202,6 +218,10 @@ pub struct VerbRequest {
     /// For the log and for `status`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether the server's file is to say so, and it holds beyond the daemon's end. For start and
+    /// stop.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub persist: bool,
 }
 
 #[cfg(test)]

@@ -27,9 +27,9 @@ pub struct Status {
     pub started_at: Timestamp,
     /// The daemon's clock when it answered.
     pub now: Timestamp,
-    /// How often the configuration was read or changed successfully since the start.
+    /// The revision of the configuration in force.
     #[serde(default)]
-    pub config_generation: u64,
+    pub config_revision: u64,
     /// Whether something needs a person: the sum of [`Status::warnings`].
     pub degraded: bool,
     /// The virtual servers, by name.

@@ -1,50 +1,19 @@
 //! Edits of one file's text that keep comments, order, quoting and every untouched octet.
 //!
-//! In: a text that was accepted. Out: the new text. `yaml-edit` changes the text; then two proofs
-//! are made, and an edit that fails one is refused: the values of the new text, read by
-//! `serde_yaml`, are those of the old one with the change made to them; and no line differs but
-//! those of the value that was meant.
+//! In: a text that was accepted, and a path such as `domains[1].route`. Out: the new text.
+//! `yaml-edit` changes the text; then two proofs are made, and an edit that fails one is refused:
+//! the values of the new text, read by `serde_yaml`, are those of the old one with the change
+//! made to them; and no line differs but those of the value that was meant.
 
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use mailroot_common::address::Domain;
-use mailroot_common::config::delivery::InDoubt;
-use mailroot_common::config::{DomainName, HostPort, Profile};
-use serde_yaml::Value;
-use yaml_edit::{Document, Sequence};
-
-/// A remote domain to be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RemoteDomainSpec {
-    /// The domain.
-    pub name: DomainName,
-    /// Take mail for it from anyone.
-    pub relay: bool,
-    /// Greet its hosts with HELO.
-    pub helo_only: bool,
-    /// The hosts that take its mail; none means those of DNS.
-    pub route: Vec<HostPort>,
-    /// What is done with its recipients in doubt, if not the same as for other domains.
-    pub in_doubt: Option<InDoubt>,
-}
-
-/// A virtual server to be created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerSpec {
-    /// Where it listens, as it is written in a file; none means the default.
-    pub listen: Vec<String>,
-    /// Its default domain.
-    pub domain: Domain,
-    /// Its mail root, if not the usual one.
-    pub root: Option<String>,
-    /// The hosts that take all its mail for other domains.
-    pub smart_host: Vec<HostPort>,
-    /// Whose defaults it has.
-    pub profile: Profile,
-    /// Whether it starts with the service.
-    pub enabled: bool,
-}
+use mailroot_common::config::node::{Kind, Node};
+use mailroot_common::config::{Source, yaml};
+use serde_yaml::{Mapping, Value};
+use yaml_edit::path::YamlPath;
+use yaml_edit::{Document, YamlNode};
 
 /// Why a text was not edited.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,86 +26,113 @@ pub(super) enum TextError {
     Proof,
 }
 
-/// A text in double quotes where YAML could take it for something else.
-fn quoted(text: &str) -> String {
-    let safe = text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"._-/".contains(&octet))
-        && text.bytes().any(|octet| octet.is_ascii_alphabetic())
-        && text.as_bytes()[0].is_ascii_alphanumeric()
-        && !["y", "n", "yes", "no", "on", "off"].contains(&&*text.to_ascii_lowercase())
-        && matches!(serde_yaml::from_str(text), Ok(Value::String(_)));
-    if safe { text.to_owned() } else { format!("{text:?}") }
+/// A step of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Item(usize),
 }
 
-/// One value or a list in flow style.
-fn flow_list(items: &[String]) -> String {
-    match items {
-        [one] => quoted(one),
-        _ => format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// The entry of an alias, in flow style.
-pub(super) fn alias_entry(domain: &Domain) -> String {
-    format!("{{name: {}, type: alias}}", quoted(domain.as_str()))
-}
-
-/// The entry of a remote domain, in flow style.
-pub(super) fn remote_entry(spec: &RemoteDomainSpec) -> String {
-    let mut out = format!("{{name: {}, type: remote", quoted(&spec.name.to_string()));
-    for (key, on) in [("relay", spec.relay), ("helo_only", spec.helo_only)] {
-        if on {
-            out.push_str(&format!(", {key}: true"));
+/// `domains[1].route` as its steps.
+fn steps(path: &str) -> Result<Vec<Step>, TextError> {
+    const BAD: TextError = TextError::Form("there can be no such key");
+    let mut out = Vec::new();
+    for part in path.split('.') {
+        let (key, items) =
+            part.split_once('[').map_or((part, None), |(key, rest)| (key, Some(rest)));
+        if key.is_empty() {
+            return Err(BAD);
+        }
+        out.push(Step::Key(key.to_owned()));
+        for item in items.into_iter().flat_map(|items| items.split('[')) {
+            let number = item.strip_suffix(']').and_then(|number| number.parse().ok());
+            out.push(Step::Item(number.ok_or(BAD)?));
         }
     }
-    if !spec.route.is_empty() {
-        let hosts: Vec<String> = spec.route.iter().map(HostPort::to_string).collect();
-        out.push_str(&format!(", route: {}", flow_list(&hosts)));
-    }
-    if let Some(in_doubt) = spec.in_doubt {
-        out.push_str(&format!(", in_doubt: {}", in_doubt.word()));
-    }
-    out.push('}');
-    out
+    Ok(out)
 }
 
-/// The file of a new server.
-pub(super) fn server_text(name: &str, spec: &ServerSpec) -> String {
-    let mut out = format!(
-        "# The virtual server \"{name}\". Every key and its default: man 5 mailroot-server.yaml\n\
-         version: 1\n"
-    );
-    if !spec.enabled {
-        out.push_str("enabled: false\n");
-    }
-    if spec.profile == Profile::Iis6 {
-        out.push_str("profile: iis6\n");
-    }
-    if !spec.listen.is_empty() {
-        out.push_str(&format!("\ngeneral:\n  listen: {}\n", flow_list(&spec.listen)));
-    }
-    if !spec.smart_host.is_empty() {
-        let hosts: Vec<String> = spec.smart_host.iter().map(HostPort::to_string).collect();
-        out.push_str(&format!("\ndelivery:\n  smart_host: {}\n", flow_list(&hosts)));
-    }
-    if let Some(root) = &spec.root {
-        out.push_str(&format!("\nstore:\n  root: {}\n", quoted(root)));
-    }
-    let domain = quoted(spec.domain.as_str());
-    out.push_str(&format!("\ndomains:\n  - {{name: {domain}, type: default}}\n"));
-    out
+/// The value at a path, as far as it is there.
+struct Found<'n> {
+    /// The nodes on the way, the root first.
+    way: Vec<&'n Node>,
+    /// Where the last of them begins, with its key.
+    start: usize,
+    /// Whether all steps were gone.
+    whole: bool,
 }
 
-fn sequence(document: &Document) -> Result<Sequence, TextError> {
-    document
-        .as_mapping()
-        .and_then(|root| root.get_sequence("domains"))
-        .ok_or(TextError::Form("domains is not written as a list"))
+fn find<'n>(root: &'n Node, steps: &[Step]) -> Found<'n> {
+    let mut found = Found { way: vec![root], start: root.span.start, whole: false };
+    let mut node = root;
+    for step in steps {
+        let next = match (step, &node.kind) {
+            (Step::Key(name), Kind::Map(pairs)) => pairs
+                .iter()
+                .find(|(key, _)| key.text == *name)
+                .map(|(key, value)| (key.span.start, value)),
+            (Step::Item(number), Kind::List(items)) => {
+                items.get(*number).map(|item| (item.span.start, item))
+            }
+            _ => None,
+        };
+        let Some((start, next)) = next else { return found };
+        node = next;
+        found.start = start;
+        found.way.push(node);
+    }
+    found.whole = true;
+    found
+}
+
+impl Found<'_> {
+    fn node(&self) -> &Node {
+        self.way.last().expect("the root is always there")
+    }
+
+    /// The lines of the last value and its key, if an edit in it changes lines at all: a mapping
+    /// in block style only gains some.
+    fn touched(&self, text: &str) -> Range<usize> {
+        let node = self.node();
+        let is_flow = matches!(text.as_bytes().get(node.span.start), Some(b'{' | b'['));
+        let is_scalar = matches!(node.kind, Kind::Scalar { .. });
+        if self.whole || is_flow || is_scalar {
+            lines_of(text, self.start..node.span.end.max(self.start))
+        } else {
+            0..0
+        }
+    }
+}
+
+/// Reads a text into its tree.
+pub(super) fn tree(text: &str) -> Result<Node, TextError> {
+    let source = Arc::new(Source { name: String::new(), text: text.to_owned() });
+    match yaml::parse(&source) {
+        Ok((node, duplicates)) if duplicates.is_empty() => Ok(node),
+        _ => Err(TextError::Form("the file cannot be read")),
+    }
+}
+
+/// The text of a value at a path and its tree; `None` if nothing stands there.
+pub(super) fn get(text: &str, path: &str) -> Result<Option<Node>, TextError> {
+    let root = tree(text)?;
+    let found = find(&root, &steps(path)?);
+    Ok((found.whole && !found.node().is_empty()).then(|| found.node().clone()))
 }
 
 fn document(text: &str) -> Result<Document, TextError> {
     let document =
         Document::from_str(text).map_err(|_| TextError::Form("the editor cannot read the file"))?;
     if document.to_string() == text { Ok(document) } else { Err(TextError::Proof) }
+}
+
+/// A value in flow style as the editor takes it.
+fn flow(text: &str) -> Result<YamlNode, TextError> {
+    let document = Document::from_str(text).map_err(|_| TextError::Proof)?;
+    let mapping = document.as_mapping().map(YamlNode::Mapping);
+    let sequence = || document.as_sequence().map(YamlNode::Sequence);
+    let scalar = || document.as_scalar().map(YamlNode::Scalar);
+    mapping.or_else(sequence).or_else(scalar).ok_or(TextError::Proof)
 }
 
 fn value(text: &str) -> Result<Value, TextError> {
@@ -151,37 +147,147 @@ fn ended(text: &str) -> std::borrow::Cow<'_, str> {
     format!("{text}{}", if text.contains("\r\n") { "\r\n" } else { "\n" }).into()
 }
 
-/// Adds an entry, given in flow style, at the end of `domains`, whose value stands at `span`.
-pub(super) fn add_domain(text: &str, entry: &str, span: Range<usize>) -> Result<String, TextError> {
+/// Gives the key at `path` a value, written in flow style. Sections that are missing are made.
+pub(super) fn set(text: &str, path: &str, flow_text: &str) -> Result<String, TextError> {
     let text = &*ended(text);
-    // A flow list is extended within its lines; a block list only gains lines.
-    let flow = text.as_bytes().get(span.start) == Some(&b'[');
-    let touched = if flow { lines_of(text, span) } else { 0..0 };
-    let document = document(text)?;
-    let item = Document::from_str(entry).ok().and_then(|item| item.as_mapping());
-    sequence(&document)?.push(item.ok_or(TextError::Proof)?);
+    let (root, steps) = (tree(text)?, steps(path)?);
+    let found = find(&root, &steps);
+    let wanted = value(flow_text)?;
     let mut expected = value(text)?;
-    domains(&mut expected)?.push(value(entry)?);
+    place(&mut expected, &steps, wanted)?;
+    let new = if let Some(new) = put_in_braces(text, &found, &steps, flow_text) {
+        new
+    } else {
+        let document = document(text)?;
+        let done = document.try_set_path(path, flow(flow_text)?);
+        done.map_err(|_| TextError::Form("the key's section is not written as a section"))?;
+        document.to_string()
+    };
+    prove(text, new, &expected, &found.touched(text))
+}
+
+/// Adds a key behind the last one of a mapping in braces, if the path leads into one. `yaml-edit`
+/// does not find that place where the braces stand on several lines.
+fn put_in_braces(text: &str, found: &Found, steps: &[Step], flow_text: &str) -> Option<String> {
+    let node = found.node();
+    let Kind::Map(pairs) = &node.kind else { return None };
+    let (_, last) = pairs.last().filter(|_| !found.whole)?;
+    if text.as_bytes().get(node.span.start) != Some(&b'{') {
+        return None;
+    }
+    let mut entry = flow_text.to_owned();
+    for (depth, step) in steps[found.way.len() - 1..].iter().rev().enumerate() {
+        let Step::Key(key) = step else { return None };
+        entry = if depth == 0 { format!("{key}: {entry}") } else { format!("{key}: {{{entry}}}") };
+    }
+    Some(format!("{}, {entry}{}", &text[..last.span.end], &text[last.span.end..]))
+}
+
+/// Takes the key at `path` out of the text, and with it the sections that hold nothing else.
+pub(super) fn unset(text: &str, path: &str) -> Result<String, TextError> {
+    let text = &*ended(text);
+    let (root, mut steps) = (tree(text)?, steps(path)?);
+    if !find(&root, &steps).whole {
+        return Ok(text.to_owned());
+    }
+    while let [above @ .., _] = &steps[..]
+        && matches!(above.last(), Some(Step::Key(_)))
+        && matches!(&find(&root, above).node().kind, Kind::Map(pairs) if pairs.len() == 1)
+    {
+        steps.pop();
+    }
+    let found = find(&root, &steps);
+    let mut expected = value(text)?;
+    take(&mut expected, &steps)?;
+    let new = if let Some(new) = take_from_braces(text, &found, &steps) {
+        new
+    } else {
+        let document = document(text)?;
+        let gone = document.try_remove_path(&written(&steps));
+        gone.map_err(|_| TextError::Form("the key's section is not written as a section"))?;
+        document.to_string()
+    };
+    prove(text, new, &expected, &found.touched(text))
+}
+
+/// Cuts a key with its value and one comma out of a mapping in braces, if it stands in one.
+fn take_from_braces(text: &str, found: &Found, steps: &[Step]) -> Option<String> {
+    let above = found.way.len().checked_sub(2).map(|at| found.way[at])?;
+    let (Kind::Map(pairs), Some(Step::Key(name))) = (&above.kind, steps.last()) else {
+        return None;
+    };
+    if text.as_bytes().get(above.span.start) != Some(&b'{') {
+        return None;
+    }
+    let at = pairs.iter().position(|(key, _)| key.text == *name)?;
+    let (key, value) = &pairs[at];
+    let cut = match (at.checked_sub(1).map(|at| &pairs[at]), pairs.get(at + 1)) {
+        (Some((_, before)), _) => before.span.end..value.span.end,
+        (None, Some((next, _))) => key.span.start..next.span.start,
+        (None, None) => key.span.start..value.span.end,
+    };
+    Some(format!("{}{}", &text[..cut.start], &text[cut.end..]))
+}
+
+fn written(steps: &[Step]) -> String {
+    let mut out = String::new();
+    for step in steps {
+        match step {
+            Step::Key(key) if out.is_empty() => out.push_str(key),
+            Step::Key(key) => out.push_str(&format!(".{key}")),
+            Step::Item(number) => out.push_str(&format!("[{number}]")),
+        }
+    }
+    out
+}
+
+/// Adds an item, given in flow style, at the end of the list at `path`.
+pub(super) fn push(text: &str, path: &str, item: &str) -> Result<String, TextError> {
+    let text = &*ended(text);
+    let (root, steps) = (tree(text)?, steps(path)?);
+    let found = find(&root, &steps);
+    let Kind::List(items) = &found.node().kind else {
+        return Err(TextError::Form("it is not written as a list"));
+    };
+    if items.is_empty() {
+        return set(text, path, &format!("[{item}]"));
+    }
+    // A flow list is extended within its lines; a block list only gains lines.
+    let is_flow = text.as_bytes().get(found.node().span.start) == Some(&b'[');
+    let touched = if is_flow { found.touched(text) } else { 0..0 };
+    let document = document(text)?;
+    let Ok(YamlNode::Sequence(sequence)) = document.try_get_path(path) else {
+        return Err(TextError::Proof);
+    };
+    sequence.push(flow(item)?);
+    let mut expected = value(text)?;
+    list(&mut expected, &steps)?.push(value(item)?);
     prove(text, document.to_string(), &expected, &touched)
 }
 
-/// Removes the entry with this place in `domains`, which stands at `span`.
-pub(super) fn remove_domain(
-    text: &str,
-    number: usize,
-    span: Range<usize>,
-) -> Result<String, TextError> {
+/// Removes the item with this place in the list at `path`. A list without items is written `[]`.
+pub(super) fn remove_item(text: &str, path: &str, number: usize) -> Result<String, TextError> {
     let text = &*ended(text);
+    let (root, steps) = (tree(text)?, steps(path)?);
+    let found = find(&root, &steps);
+    let items = found.node().items();
+    let span = items.get(number).ok_or(TextError::Proof)?.span.clone();
+    if items.len() == 1 {
+        return set(text, path, "[]");
+    }
     let new = match own_lines(text, &span) {
         Some(lines) => format!("{}{}", &text[..lines.start], &text[lines.end..]),
         None => {
             let document = document(text)?;
-            sequence(&document)?.remove(number).ok_or(TextError::Proof)?;
+            let Ok(YamlNode::Sequence(sequence)) = document.try_get_path(path) else {
+                return Err(TextError::Proof);
+            };
+            sequence.remove(number).ok_or(TextError::Proof)?;
             document.to_string()
         }
     };
     let mut expected = value(text)?;
-    let list = domains(&mut expected)?;
+    let list = list(&mut expected, &steps)?;
     if number >= list.len() {
         return Err(TextError::Proof);
     }
@@ -199,8 +305,46 @@ fn own_lines(text: &str, span: &Range<usize>) -> Option<Range<usize>> {
     alone.then_some(start..end)
 }
 
-fn domains(value: &mut Value) -> Result<&mut Vec<Value>, TextError> {
-    value.get_mut("domains").and_then(Value::as_sequence_mut).ok_or(TextError::Proof)
+/// Puts a value at a path of the expected values.
+fn place(root: &mut Value, steps: &[Step], wanted: Value) -> Result<(), TextError> {
+    let Some((step, rest)) = steps.split_first() else {
+        *root = wanted;
+        return Ok(());
+    };
+    if root.is_null() {
+        *root = Value::Mapping(Mapping::new());
+    }
+    let inner = match (step, root) {
+        (Step::Key(key), Value::Mapping(map)) => {
+            map.entry(Value::from(key.as_str())).or_insert(Value::Null)
+        }
+        (Step::Item(number), Value::Sequence(items)) => {
+            items.get_mut(*number).ok_or(TextError::Proof)?
+        }
+        _ => return Err(TextError::Form("the key's section is not written as a section")),
+    };
+    place(inner, rest, wanted)
+}
+
+/// Takes a key out of the expected values.
+fn take(root: &mut Value, steps: &[Step]) -> Result<(), TextError> {
+    let Some((Step::Key(last), above)) = steps.split_last() else { return Err(TextError::Proof) };
+    let map = at(root, above)?.as_mapping_mut().ok_or(TextError::Proof)?;
+    map.remove(last.as_str()).map(|_| ()).ok_or(TextError::Proof)
+}
+
+fn at<'v>(root: &'v mut Value, steps: &[Step]) -> Result<&'v mut Value, TextError> {
+    steps.iter().try_fold(root, |value, step| {
+        let inner = match step {
+            Step::Key(key) => value.get_mut(key.as_str()),
+            Step::Item(number) => value.get_mut(*number),
+        };
+        inner.ok_or(TextError::Proof)
+    })
+}
+
+fn list<'v>(root: &'v mut Value, steps: &[Step]) -> Result<&'v mut Vec<Value>, TextError> {
+    at(root, steps)?.as_sequence_mut().ok_or(TextError::Proof)
 }
 
 /// The lines, counted from zero, that a value stands on.
@@ -238,176 +382,5 @@ fn lines(text: &str) -> Vec<&str> {
     text.split('\n').collect()
 }
 
-/// The change between two texts of a file, as `diff -u` would print it with two lines around.
-#[must_use]
-pub(super) fn diff(file: &str, old: &str, new: &str) -> String {
-    const AROUND: usize = 2;
-    let (from, to) = (changed_lines(old, new), changed_lines(new, old));
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let clip = |range: &Range<usize>, len: usize| range.start.min(len)..range.end.min(len);
-    let (from, to) = (clip(&from, old.len()), clip(&to, new.len()));
-    let start = to.start.saturating_sub(AROUND);
-    let end = (to.end + AROUND).min(new.len());
-    let mut out = format!("--- {file}\n+++ {file}\n@@ line {} @@\n", start + 1);
-    for (sign, lines) in [
-        (' ', &new[start..to.start]),
-        ('-', &old[from]),
-        ('+', &new[to.clone()]),
-        (' ', &new[to.end..end]),
-    ] {
-        for line in lines {
-            out.push_str(&format!("{sign}{line}\n"));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
-mod tests {
-    use std::fmt::Write;
-
-    use mailroot_common::config::{ServerName, parse_server};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const ENTRY: &str = "{name: new.example, type: alias}";
-
-    /// Where `domains`, and each of its entries, stands.
-    fn spans(text: &str) -> (Range<usize>, Vec<Range<usize>>) {
-        let name = ServerName::parse("default").unwrap();
-        let (config, _) = parse_server(&name, text, "default.yaml").unwrap();
-        let item = |number| config.origins.span(&format!("domains[{number}]"));
-        (config.origins.span("domains"), (0..config.domains.len()).map(item).collect())
-    }
-
-    /// A server file as people write them: comments anywhere, items in either style.
-    fn file() -> impl Strategy<Value = String> {
-        let comment = prop_oneof![
-            3 => Just(""),
-            1 => Just("# c: [x"),
-            1 => Just("#"),
-            1 => Just("# - {name: off.example}"),
-        ];
-        let gap =
-            prop::collection::vec(prop_oneof![Just(""), Just("# note"), Just("  # deep")], 0..3);
-        let item = (0..4_u8, comment, gap);
-        let items = prop::collection::vec(item, 1..6);
-        (items, 0..3_usize, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-            |(items, indent, crlf, tail, newline)| {
-                let pad = " ".repeat(indent * 2);
-                let mut text = String::from(
-                    "# head\nversion: 1\ngeneral: {banner: 'a  b'}   # x\n\ndomains:\n",
-                );
-                for (number, (form, comment, gap)) in items.into_iter().enumerate() {
-                    for line in gap {
-                        let _ = writeln!(text, "{line}");
-                    }
-                    let kind = if number == 0 { "default" } else { "alias" };
-                    let c =
-                        if comment.is_empty() { String::new() } else { format!("   {comment}") };
-                    let _ = match form {
-                        0 => writeln!(text, "{pad}- {{name: d{number}.example, type: {kind}}}{c}"),
-                        1 => writeln!(
-                            text,
-                            "{pad}- name: 'd{number}.example'{c}\n{pad}  type: {kind}"
-                        ),
-                        2 => writeln!(
-                            text,
-                            "{pad}-   name: d{number}.example\n\n{pad}    type:   {kind}{c}"
-                        ),
-                        _ => writeln!(
-                            text,
-                            "{pad}- {{\"name\": d{number}.example,\n{pad}    type: {kind} }}{c}"
-                        ),
-                    };
-                }
-                if tail {
-                    text.push_str("\n# after\nstore: {segment_size: 1MiB}\n\n# end\n");
-                }
-                if !newline {
-                    text.truncate(text.trim_end_matches('\n').len());
-                }
-                if crlf { text.replace('\n', "\r\n") } else { text }
-            },
-        )
-    }
-
-    /// `text` without these lines.
-    fn without(text: &str, gone: &Range<usize>) -> Vec<String> {
-        let kept = text.lines().enumerate().filter(|(number, _)| !gone.contains(number));
-        kept.map(|(_, line)| line.to_owned()).collect()
-    }
-
-    proptest! {
-        #[test]
-        fn adding_a_domain_adds_one_line_and_touches_no_other(text in file()) {
-            let new = add_domain(&text, ENTRY, spans(&text).0).unwrap();
-            let place = new.lines().position(|line| line.contains("new.example")).unwrap();
-            prop_assert_eq!(new.lines().nth(place).unwrap().trim(), format!("- {ENTRY}"));
-            prop_assert_eq!(without(&new, &(place..place + 1)), without(&text, &(0..0)));
-            let bare = |text: &str| text.lines().count() - text.matches("\r\n").count();
-            prop_assert!(!text.contains('\r') || bare(&new) == 0);
-        }
-
-        #[test]
-        fn removing_a_domain_removes_its_lines_and_touches_no_other(
-            text in file(),
-            choice in any::<prop::sample::Index>(),
-        ) {
-            let (_, items) = spans(&text);
-            if items.len() > 1 {
-                let number = 1 + choice.index(items.len() - 1);
-                let lines = lines_of(&text, items[number].clone());
-                let new = remove_domain(&text, number, items[number].clone()).unwrap();
-                let kept = without(&text, &lines);
-                prop_assert_eq!(without(&new, &(0..0)), kept, "{}", new);
-            }
-        }
-    }
-
-    #[test]
-    fn a_list_in_brackets_is_edited_within_its_line() {
-        let text = "version: 1\ndomains: [{name: a.example, type: default}, {name: b.example, type: alias}] # c\n";
-        let (list, items) = spans(text);
-        let added = add_domain(text, ENTRY, list).unwrap();
-        assert_eq!(added, text.replace("}] #", &format!("}}, {ENTRY}] #")));
-        let removed = remove_domain(text, 1, items[1].clone()).unwrap();
-        assert_eq!(removed, text.replace(", {name: b.example, type: alias}", ""));
-    }
-
-    #[test]
-    fn a_single_entry_without_dash_is_left_to_people() {
-        let text = "version: 1\ndomains: {name: a.example, type: default}\n";
-        let said = add_domain(text, ENTRY, spans(text).0).unwrap_err();
-        assert_eq!(said.to_string(), "domains is not written as a list");
-    }
-
-    #[test]
-    fn an_edit_that_changes_other_lines_or_values_is_refused() {
-        let old = "a: 1\nb: 2\nc: 3\n";
-        let expected = value("a: 1\nc: 3").unwrap();
-        let prove = |new: &str, lines: Range<usize>| prove(old, new.to_owned(), &expected, &lines);
-        assert!(prove("a: 1\nc: 3\n", 1..2).is_ok());
-        assert_eq!(prove("a: 1\nc: 3\n", 0..1), Err(TextError::Proof));
-        assert_eq!(prove("a:  1\nc: 3\n", 1..2), Err(TextError::Proof));
-        assert_eq!(prove("a: 1\nc: 4\n", 0..3), Err(TextError::Proof));
-    }
-
-    #[test]
-    fn text_is_quoted_where_yaml_would_take_it_for_something_else() {
-        for (text, written) in [
-            ("example.net", "example.net"),
-            ("no", "\"no\""),
-            ("1.2", "\"1.2\""),
-            ("1e5", "\"1e5\""),
-            ("*.a.example", "\"*.a.example\""),
-            ("hub.example:26", "\"hub.example:26\""),
-            ("a b", "\"a b\""),
-            ("a\"b", "\"a\\\"b\""),
-        ] {
-            assert_eq!(quoted(text), written);
-            assert_eq!(value(&format!("[{written}]")).unwrap()[0], Value::from(text));
-        }
-    }
-}
+mod tests;

@@ -11,10 +11,15 @@ use mailroot_common::config::{
     Diagnostic, ServerConfig, ServerName, ServiceConfig, Source, parse_server, parse_service,
     render_all, yaml,
 };
+use mailroot_common::control::ConfigFiles;
+use mailroot_common::units::Timestamp;
 
 use super::check::check_together;
+use super::commit;
+use super::diff;
+use super::files::Files;
 use super::first_start::{self, FirstStart};
-use super::history;
+use super::history::{self, Note};
 use super::paths::Paths;
 use crate::disk::{Disk, Kind};
 
@@ -32,8 +37,8 @@ pub struct Loaded {
     pub hostname: Domain,
     /// What may surprise.
     pub warnings: Vec<Diagnostic>,
-    /// Names this state of all files: 16 hexadecimal digits.
-    pub revision: String,
+    /// The number of this state in the history; 0 until it was kept there.
+    pub revision: u64,
     pub(super) files: Files,
 }
 
@@ -71,13 +76,6 @@ pub struct Started {
     pub degraded: Option<Failed>,
 }
 
-/// The texts of all files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Files {
-    pub(super) service: (PathBuf, String),
-    pub(super) servers: BTreeMap<ServerName, (PathBuf, String)>,
-}
-
 /// Reads and checks the configuration.
 ///
 /// # Errors
@@ -93,8 +91,12 @@ pub fn load(paths: &Paths) -> Result<Loaded, Failed> {
 /// # Errors
 ///
 /// Every error of every file, where there is no earlier state to take.
-pub fn start(paths: &Paths) -> Result<Started, Failed> {
+pub fn start(paths: &Paths, at: Timestamp) -> Result<Started, Failed> {
     let mut first_start = None;
+    commit::finish(paths).map_err(|error| {
+        let title = format!("cannot finish a change of the configuration: {error}");
+        Failed::one(Diagnostic::error("E0023", title).help("see to the disk or the file system"))
+    })?;
     if paths.home.is_some() && first_start::is_due(paths) {
         first_start = first_start::write(paths).map_err(|error| {
             let title = format!("cannot write a first configuration: {error}");
@@ -104,11 +106,14 @@ pub fn start(paths: &Paths) -> Result<Started, Failed> {
     }
     match load(paths) {
         Ok(mut loaded) => {
-            loaded.remember(paths);
+            let (who, how) = ("smtpd".to_owned(), "start".to_owned());
+            loaded.remember(paths, Note { at, who, how, ..Note::default() });
             Ok(Started { loaded, first_start, degraded: None })
         }
         Err(failed) => {
-            let last_good = history::latest(paths).and_then(|files| check(paths, files).ok());
+            let last_good = history::latest(paths).and_then(|(number, files)| {
+                check(paths, files).ok().map(|loaded| Loaded { revision: number, ..loaded })
+            });
             match last_good {
                 Some(loaded) => Ok(Started { loaded, first_start, degraded: Some(failed) }),
                 None => Err(failed),
@@ -124,23 +129,48 @@ impl Failed {
 }
 
 impl Loaded {
-    /// Keeps this state in the history, so that a later start can fall back on it. A history that
-    /// cannot be written is a warning, never a reason to stop.
-    pub fn remember(&mut self, paths: &Paths) {
-        if let Err(error) = history::keep(paths, &self.files, &self.revision) {
-            let title = format!("cannot keep this configuration in the history: {error}");
-            self.warnings.push(
-                Diagnostic::warning("W0022", title)
-                    .help("a broken file would then keep the service from starting"),
-            );
+    /// Keeps this state in the history, so that a later start can fall back on it and people can
+    /// come back to it. A history that cannot be written is a warning, never a reason to stop.
+    pub fn remember(&mut self, paths: &Paths, mut note: Note) {
+        if let Some((_, files)) = history::latest(paths).filter(|(_, files)| *files != self.files) {
+            note.changes =
+                check(paths, files).map(|old| diff::words(&old, self)).unwrap_or_default();
         }
+        match history::keep(paths, &self.files, note) {
+            Ok(number) => self.revision = number,
+            Err(error) => {
+                self.revision = history::newest(paths);
+                let title = format!("cannot keep this configuration in the history: {error}");
+                self.warnings.push(
+                    Diagnostic::warning("W0022", title)
+                        .help("a broken file would then keep the service from starting"),
+                );
+            }
+        }
+    }
+
+    /// The same under a number of the history.
+    #[must_use]
+    pub fn with_revision(mut self, revision: u64) -> Self {
+        self.revision = revision;
+        self
+    }
+
+    /// The texts of the files.
+    #[must_use]
+    pub fn texts(&self) -> ConfigFiles {
+        self.files.texts(self.revision)
+    }
+
+    /// Whether the files on disk are those that this was read from. What cannot be read is not.
+    #[must_use]
+    pub fn is_what_lies_there(&self, paths: &Paths) -> bool {
+        Files::read(paths).is_ok_and(|files| files == self.files)
     }
 
     /// The texts of the files, by path.
     pub fn files(&self) -> impl Iterator<Item = (&Path, &str)> {
-        std::iter::once(&self.files.service)
-            .chain(self.files.servers.values())
-            .map(|(path, text)| (path.as_path(), text.as_str()))
+        self.files.iter()
     }
 }
 
@@ -192,8 +222,8 @@ pub(super) fn check(paths: &Paths, files: Files) -> Result<Loaded, Failed> {
                 .help("create one:  smtpctl server create default --listen 127.0.0.1:25"),
         );
     }
-    let (service, revision) = (Arc::new(service), files.revision());
-    Ok(Loaded { service, servers, hostname, warnings: diagnostics, revision, files })
+    let service = Arc::new(service);
+    Ok(Loaded { service, servers, hostname, warnings: diagnostics, revision: 0, files })
 }
 
 fn is_error(diagnostic: &Diagnostic) -> bool {
@@ -201,6 +231,22 @@ fn is_error(diagnostic: &Diagnostic) -> bool {
 }
 
 impl Files {
+    /// Those that can be read; what cannot counts as empty or absent.
+    pub(super) fn as_far_as_readable(paths: &Paths) -> Self {
+        let Paths { disk, service_file, servers_dir, .. } = paths;
+        let server = |path: PathBuf| {
+            let name = named(&path).ok()?;
+            let text = read_text(disk, &path).unwrap_or_default();
+            Some((name, (path, text)))
+        };
+        let service = read_text(disk, service_file).unwrap_or_default();
+        let files = list(disk, servers_dir).unwrap_or_default();
+        Self {
+            service: (service_file.clone(), service),
+            servers: files.into_iter().filter_map(server).collect(),
+        }
+    }
+
     /// Reads all files.
     pub(super) fn read(paths: &Paths) -> Result<Self, Failed> {
         let Paths { disk, service_file, servers_dir, .. } = paths;
@@ -239,23 +285,6 @@ impl Files {
             return Err(Failed { diagnostics });
         }
         Ok(Self { service: (service_file.clone(), service), servers })
-    }
-
-    /// FNV-1a over names and texts: names a state; equality is decided by the texts themselves.
-    fn revision(&self) -> String {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut take = |octets: &[u8]| {
-            for octet in octets {
-                hash = (hash ^ u64::from(*octet)).wrapping_mul(0x100_0000_01b3);
-            }
-            hash = (hash ^ 0xff).wrapping_mul(0x100_0000_01b3);
-        };
-        take(self.service.1.as_bytes());
-        for (name, (_, text)) in &self.servers {
-            take(name.as_str().as_bytes());
-            take(text.as_bytes());
-        }
-        format!("{hash:016x}")
     }
 }
 

@@ -7,18 +7,31 @@
 //! broken by hand does not keep the service from starting.
 
 mod apply;
+mod assign;
 mod check;
+mod commit;
+mod diff;
 mod edit;
+mod error;
+mod files;
 mod first_start;
 mod history;
 mod load;
 mod paths;
+mod seal;
+mod spec;
+mod trial;
 
-pub use apply::{Change, EditError, Editor};
-pub use edit::{RemoteDomainSpec, ServerSpec};
+pub use apply::{Change, Editor};
+pub use diff::{compare, words as changes};
+pub use error::EditError;
 pub use first_start::FirstStart;
+pub use history::{Note, revisions, texts};
 pub use load::{Failed, Loaded, Started, load, start};
 pub use paths::Paths;
+pub use seal::{read as seal, write as set_seal};
+pub use spec::{RemoteDomainSpec, ServerSpec};
+pub use trial::Trial;
 
 #[cfg(test)]
 mod tests;

@@ -102,6 +102,18 @@ impl Paths {
     pub(super) fn lock(&self) -> PathBuf {
         self.state.join("config.lock")
     }
+
+    pub(super) fn pending(&self) -> PathBuf {
+        self.state.join("config.pending")
+    }
+
+    pub(super) fn seal(&self) -> PathBuf {
+        self.state.join("config.sealed")
+    }
+
+    pub(super) fn trial(&self) -> PathBuf {
+        self.state.join("config.trial")
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use mailroot_common::config::{DomainName, HostPort, Profile, ServerName};
 
 use super::*;
 use crate::disk::{Disk, Fault, Modelled};
+use mailroot_common::units::Timestamp;
 
 struct Home {
     dir: tempfile::TempDir,
@@ -44,7 +45,7 @@ impl Home {
     }
 
     fn editor(&self) -> Editor {
-        Editor::new(self.paths.clone())
+        Editor::new(self.paths.clone(), Note::default())
     }
 }
 
@@ -67,7 +68,7 @@ fn listening(address: &str) -> String {
 fn a_first_start_writes_files_without_a_warning_and_a_second_keeps_them() {
     let dir = tempfile::tempdir().unwrap();
     let paths = Paths::new(Some(&dir.path().join("new"))).unwrap();
-    let started = start(&paths).unwrap();
+    let started = start(&paths, Timestamp::default()).unwrap();
     let first = started.first_start.unwrap();
     assert_eq!(first.listen, "127.0.0.1:2525");
     assert!(started.loaded.warnings.is_empty(), "{:?}", started.loaded.warnings);
@@ -76,7 +77,7 @@ fn a_first_start_writes_files_without_a_warning_and_a_second_keeps_them() {
     let text = fs::read_to_string(&first.files[1]).unwrap();
     assert!(text.lines().count() < 15, "{text}");
 
-    let again = start(&paths).unwrap();
+    let again = start(&paths, Timestamp::default()).unwrap();
     assert!(again.first_start.is_none() && again.degraded.is_none());
     assert_eq!(again.loaded.revision, started.loaded.revision);
 }
@@ -173,9 +174,9 @@ fn two_servers_cannot_share_a_mail_root_nor_drop_into_a_pickup() {
 fn a_broken_file_at_start_lets_the_last_good_state_run() {
     let good = listening("127.0.0.1:2600");
     let home = home(&[("default", &good)]);
-    let revision = start(&home.paths).unwrap().loaded.revision;
+    let revision = start(&home.paths, Timestamp::default()).unwrap().loaded.revision;
     home.put("default", "version: 1\nbroken");
-    let started = start(&home.paths).unwrap();
+    let started = start(&home.paths, Timestamp::default()).unwrap();
     assert_eq!(started.loaded.revision, revision);
     assert!(started.degraded.unwrap().to_string().contains("default.yaml:2:1"));
     assert!(load(&home.paths).is_err());
@@ -188,7 +189,7 @@ fn a_broken_file_at_start_lets_the_last_good_state_run() {
 #[test]
 fn a_broken_first_configuration_starts_nothing() {
     let home = home(&[("default", "version: 2\n")]);
-    assert!(start(&home.paths).is_err());
+    assert!(start(&home.paths, Timestamp::default()).is_err());
 }
 
 const COMMENTED: &str = "\
@@ -212,7 +213,11 @@ fn domains_are_added_and_removed_without_touching_other_lines() {
     let (editor, server) = (home.editor(), name("default"));
     let change = editor.add_alias_domain(&server, &domain("example.org")).unwrap();
     assert_eq!(home.text("default"), COMMENTED, "nothing is written before apply");
-    assert!(change.diff.contains("\n+  - {name: example.org, type: alias}\n"), "{}", change.diff);
+    assert!(
+        change.diff().contains("\n+  - {name: example.org, type: alias}\n"),
+        "{}",
+        change.diff()
+    );
     let loaded = change.apply().unwrap();
     let added = COMMENTED
         .replace("    relay: yes\n", "    relay: yes\n  - {name: example.org, type: alias}\n");
@@ -230,7 +235,7 @@ fn domains_are_added_and_removed_without_touching_other_lines() {
     assert_eq!(loaded.servers[&server].domains.len(), 4);
     assert!(home.text("default").contains(
         "\n  - {name: \"*.corp.example\", type: remote, relay: true, helo_only: true, \
-         route: [\"hub.example:26\", \"[::1]\"], in_doubt: return}\n"
+         route: [hub.example:26, \"[::1]\"], in_doubt: return}\n"
     ));
     for gone in ["*.corp.example", "example.org", "partner.example"] {
         let gone = DomainName::parse(gone).unwrap();
@@ -323,8 +328,8 @@ fn a_change_keeps_the_mode_of_the_file() {
 #[test]
 fn the_history_keeps_each_state_once() {
     let home = home(&[("default", COMMENTED)]);
-    start(&home.paths).unwrap();
-    start(&home.paths).unwrap();
+    start(&home.paths, Timestamp::default()).unwrap();
+    start(&home.paths, Timestamp::default()).unwrap();
     let states = || fs::read_dir(home.paths.state.join("history")).unwrap().count();
     assert_eq!(states(), 1);
     let change = home.editor().add_alias_domain(&name("default"), &domain("a.example")).unwrap();
@@ -349,7 +354,7 @@ fn a_file_that_is_a_link_is_read_and_not_replaced() {
 fn a_server_file_made_by_hand_is_kept_by_a_first_start() {
     let home = home(&[("default", COMMENTED)]);
     fs::remove_file(&home.paths.service_file).unwrap();
-    let started = start(&home.paths).unwrap();
+    let started = start(&home.paths, Timestamp::default()).unwrap();
     assert!(started.first_start.is_none());
     assert_eq!(home.text("default"), COMMENTED);
 }
@@ -374,15 +379,15 @@ fn a_change_is_there_whole_or_not_at_all_wherever_the_power_fails() {
     for seed in 0..40 {
         for after in 1..20 {
             let (model, paths) = modelled(seed);
-            start(&paths).unwrap();
-            let change = Editor::new(paths.clone())
+            start(&paths, Timestamp::default()).unwrap();
+            let change = Editor::new(paths.clone(), Note::default())
                 .add_alias_domain(&name("default"), &domain("a.example"))
                 .unwrap();
             model.plan(after, Fault::Cut);
             let promised = change.apply().is_ok() && !model.is_off();
             model.cut();
             model.power_on();
-            let started = start(&paths).unwrap();
+            let started = start(&paths, Timestamp::default()).unwrap();
             assert!(started.degraded.is_none(), "seed {seed}, operation {after}");
             let domains = started.loaded.servers[&name("default")].domains.len();
             assert!(domains == 3 || (domains == 2 && !promised), "seed {seed}, operation {after}");
@@ -400,10 +405,10 @@ fn a_first_start_that_loses_power_is_made_up_for_by_the_next() {
             let disk = Disk::Modelled(std::sync::Arc::clone(&model));
             let paths = Paths::new(Some(Path::new("/home"))).unwrap().on(disk);
             model.plan(after, Fault::Cut);
-            let cut = start(&paths).is_err();
+            let cut = start(&paths, Timestamp::default()).is_err();
             model.cut();
             model.power_on();
-            let started = start(&paths).unwrap();
+            let started = start(&paths, Timestamp::default()).unwrap();
             assert!(started.degraded.is_none());
             assert_eq!(started.loaded.servers.len(), 1, "cut: {cut}");
         }
@@ -413,7 +418,7 @@ fn a_first_start_that_loses_power_is_made_up_for_by_the_next() {
 #[test]
 fn a_change_that_cannot_be_written_changes_nothing() {
     let (model, paths) = modelled(1);
-    let editor = Editor::new(paths.clone());
+    let editor = Editor::new(paths.clone(), Note::default());
     let add = || editor.add_alias_domain(&name("default"), &domain("a.example")).unwrap();
     let before = load(&paths).unwrap();
     model.set_capacity(10);

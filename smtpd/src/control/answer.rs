@@ -79,6 +79,16 @@ impl From<ServiceError> for Refused {
                 Problem::new("server", Kind::Failed, text).word("not_started")
             }
             ServiceError::Resolver(_) => Problem::new("config", Kind::ConfigInvalid, text),
+            ServiceError::Address { .. } => Problem::new("config", Kind::ConfigInvalid, text)
+                .word("address")
+                .hint("nothing was changed; choose another address, or free this one"),
+            ServiceError::QueueLeft { .. } => Problem::new("server", Kind::Conflict, text)
+                .word("queue_left")
+                .hint("let it empty, or say --discard-queue (discard_queue=true)"),
+            ServiceError::OnTrial { .. } => Problem::new("config", Kind::Conflict, text)
+                .word("on_trial")
+                .hint("smtpctl config confirm keeps it"),
+            ServiceError::NoTrial => Problem::new("config", Kind::NotFound, text).word("no_trial"),
         })
     }
 }
@@ -108,6 +118,21 @@ fn edit_problem(error: EditError) -> Problem {
         EditError::DefaultDomain { .. } => {
             Problem::new("domain", Kind::Conflict, text).word("is_default")
         }
+        EditError::NoAlias(_) => Problem::new("domain", Kind::Conflict, text).word("no_alias"),
+        EditError::Key(_) => Problem::new("config", Kind::Usage, text)
+            .word("key")
+            .hint("smtpctl config show lists them, with -s NAME those of a virtual server"),
+        EditError::NoItem(_) => Problem::new("config", Kind::NotFound, text).word("no_item"),
+        EditError::Changed { .. } => Problem::new("config", Kind::Conflict, text)
+            .word("changed")
+            .hint("look at smtpctl config history, then try again"),
+        EditError::NoRevision(_) => Problem::new("config", Kind::NotFound, text)
+            .word("no_revision")
+            .hint("smtpctl config history lists them"),
+        EditError::Sealed(_) => Problem::new("config", Kind::NotPermitted, text)
+            .word("locked")
+            .hint("an admin unlocks it with: smtpctl config unlock"),
+        EditError::InTheWay(_) => Problem::new("server", Kind::Conflict, text).word("in_the_way"),
         EditError::ByHand { .. } => Problem::new("config", Kind::Failed, text).word("by_hand"),
         EditError::Busy => Problem::new("config", Kind::Conflict, text).word("busy"),
         EditError::Write { .. } => Problem::new("config", Kind::Failed, text),

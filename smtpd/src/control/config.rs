@@ -1,12 +1,23 @@
-//! `POST /v1/reload` and `GET /v1/config/check`.
+//! `/v1/config` and `/v1/reload`: the files, their history, and who may change them.
 
 use axum::Extension;
-use axum::extract::State;
-use mailroot_common::control::{ConfigReport, Kind, Problem, Reloaded};
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use mailroot_common::control::{
+    ConfigDiff, ConfigFiles, ConfigReport, Edited, KeyEdits, Kind, Problem, Reloaded, Revision,
+    Seal, Setting, Terms,
+};
+use serde::Deserialize;
 
 use super::App;
-use super::answer::{Answer, object};
+use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
+use super::terms::Wanted;
+use crate::config::{self, EditError};
+use crate::service::{Asked, ROLLBACK, Service, ServiceError};
+
+/// How many revisions are listed unless fewer are asked for: all that are kept.
+const REVISIONS_MAX: usize = 1_000;
 
 /// Reads the configuration again: all of it, or nothing changes.
 pub(super) async fn reload(
@@ -16,10 +27,140 @@ pub(super) async fn reload(
     object(app.service.reload(&caller.name).await?)
 }
 
+/// Does what reads files, beside the runtime.
+async fn aside<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce(Service) -> T + Send + 'static,
+) -> Result<T, Refused> {
+    let service = app.service.clone();
+    let done = tokio::task::spawn_blocking(move || work(service)).await;
+    let failed = |_| Problem::new("config", Kind::Failed, "the work broke off");
+    Ok(done.map_err(failed)?)
+}
+
 /// Checks the files as they lie there.
 pub(super) async fn check(State(app): State<App>) -> Answer<ConfigReport> {
-    let service = app.service.clone();
-    let checked = tokio::task::spawn_blocking(move || service.check_config()).await;
-    let failed = |_| Problem::new("config", Kind::Failed, "the check broke off");
-    object(checked.map_err(failed)?)
+    object(aside(&app, |service| service.check_config()).await?)
+}
+
+/// The keys of `mailroot.yaml`.
+pub(super) async fn show(State(app): State<App>) -> Answer<Vec<Setting>> {
+    let keys = app.service.active().service.effective();
+    object(keys.into_iter().map(Setting::from).collect())
+}
+
+/// Other values for them.
+pub(super) async fn edit(
+    State(app): State<App>,
+    Wanted(asked): Wanted,
+    body: Bytes,
+) -> Answer<Edited> {
+    let KeyEdits { edits } = read(&body)?;
+    object(app.service.edit_keys(None, &edits, &asked).await?)
+}
+
+/// The texts in force.
+pub(super) async fn files(State(app): State<App>) -> Answer<ConfigFiles> {
+    object(app.service.active().texts())
+}
+
+/// Other texts for all files. A lock of the configuration is no obstacle: whoever sends the whole
+/// of it manages the host.
+pub(super) async fn put_files(
+    State(app): State<App>,
+    Wanted(asked): Wanted,
+    body: Bytes,
+) -> Answer<Edited> {
+    let asked = Asked { unsealed: true, ..asked };
+    object(app.service.put_config(read(&body)?, &asked).await?)
+}
+
+/// How many are wanted.
+#[derive(Debug, Deserialize)]
+pub(super) struct Limit {
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// What was in force, newest first.
+pub(super) async fn history(
+    State(app): State<App>,
+    Query(Limit { limit }): Query<Limit>,
+) -> Answer<Vec<Revision>> {
+    let limit = limit.unwrap_or(REVISIONS_MAX).min(REVISIONS_MAX);
+    object(aside(&app, move |service| config::revisions(service.paths(), limit)).await?)
+}
+
+/// The texts of a revision.
+pub(super) async fn revision(
+    State(app): State<App>,
+    Path(revision): Path<String>,
+) -> Answer<ConfigFiles> {
+    let number = read_revision(&revision)?;
+    let found = aside(&app, move |service| config::texts(service.paths(), number)).await?;
+    object(found.ok_or_else(|| ServiceError::from(EditError::NoRevision(number)))?)
+}
+
+fn read_revision(text: &str) -> Result<u64, Refused> {
+    text.parse().map_err(|_| usage(format!("{text:?} is no revision: write a number")))
+}
+
+/// Between what.
+#[derive(Debug, Deserialize)]
+pub(super) struct Between {
+    from: Option<u64>,
+    to: Option<u64>,
+}
+
+/// What differs between two revisions; from the one in force, to what lies there.
+pub(super) async fn diff(
+    State(app): State<App>,
+    Query(Between { from, to }): Query<Between>,
+) -> Answer<ConfigDiff> {
+    let compared = aside(&app, move |service| {
+        let from = from.unwrap_or_else(|| service.active().revision);
+        config::compare(service.paths(), from, to)
+    });
+    object(compared.await?.map_err(ServiceError::from)?)
+}
+
+/// Goes back to a revision.
+pub(super) async fn roll_back(
+    State(app): State<App>,
+    Path(revision): Path<String>,
+    Wanted(asked): Wanted,
+) -> Answer<Edited> {
+    let asked = Asked { how: ROLLBACK, ..asked };
+    object(app.service.roll_back(read_revision(&revision)?, &asked).await?)
+}
+
+/// Keeps the change that is on trial.
+pub(super) async fn confirm(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<Edited> {
+    let revision = app.service.confirm(&caller.name).await?;
+    object(Edited { changed: true, revision, ..Edited::default() })
+}
+
+/// Whether edits are refused, and with which words.
+pub(super) async fn seal(State(app): State<App>) -> Answer<Seal> {
+    object(Seal { reason: config::seal(app.service.paths()) })
+}
+
+/// Locks or unlocks.
+pub(super) async fn set_seal(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Answer<Seal> {
+    let seal: Seal = read(&body)?;
+    if let Some(reason) = &seal.reason
+        && (reason.trim().is_empty() || reason.len() > Terms::MESSAGE_MAX)
+    {
+        let max = Terms::MESSAGE_MAX;
+        return Err(usage(format!("say why in at most {max} octets")));
+    }
+    app.service.seal(seal.reason.as_deref(), &caller.name).await?;
+    object(seal)
 }

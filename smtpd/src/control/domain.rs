@@ -1,17 +1,16 @@
 //! `/v1/servers/{server}/domains`: the domains of one virtual server.
 
-use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use mailroot_common::address;
 use mailroot_common::config::DomainName;
 use mailroot_common::config::delivery::InDoubt;
-use mailroot_common::control::{Domain, NewDomain};
+use mailroot_common::control::{Domain, DomainDetail, Edited, KeyEdits, NewDomain};
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
-use super::caller::Caller;
 use super::server::{read_host, read_name};
+use super::terms::Wanted;
 use crate::config::RemoteDomainSpec;
 use crate::service::DomainSpec;
 
@@ -23,26 +22,57 @@ pub(super) async fn list(
     object(app.service.domains(&read_name(&server)?)?)
 }
 
+/// One of them.
+pub(super) async fn show(
+    State(app): State<App>,
+    Path((server, domain)): Path<(String, String)>,
+) -> Answer<DomainDetail> {
+    let (server, name) = (read_name(&server)?, read_domain(&domain)?);
+    object(app.service.domain_detail(&server, &name)?)
+}
+
 /// A new one.
 pub(super) async fn add(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
     Path(server): Path<String>,
+    Wanted(asked): Wanted,
     body: Bytes,
 ) -> Answer<Domain> {
     let server = read_name(&server)?;
     let spec = read_spec(read(&body)?)?;
-    object(app.service.add_domain(&server, spec, &caller.name).await?)
+    object(app.service.add_domain(&server, spec, &asked).await?)
+}
+
+/// Other values for its keys.
+pub(super) async fn edit(
+    State(app): State<App>,
+    Path((server, domain)): Path<(String, String)>,
+    Wanted(asked): Wanted,
+    body: Bytes,
+) -> Answer<Edited> {
+    let (server, name) = (read_name(&server)?, read_domain(&domain)?);
+    let KeyEdits { edits } = read(&body)?;
+    object(app.service.edit_keys(Some((&server, Some(&name))), &edits, &asked).await?)
+}
+
+/// An alias becomes the default domain.
+pub(super) async fn promote(
+    State(app): State<App>,
+    Path((server, domain)): Path<(String, String)>,
+    Wanted(asked): Wanted,
+) -> Answer<Edited> {
+    let (server, name) = (read_name(&server)?, read_domain(&domain)?);
+    object(app.service.promote_domain(&server, &name, &asked).await?)
 }
 
 /// The end of one; what it was.
 pub(super) async fn remove(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
     Path((server, domain)): Path<(String, String)>,
+    Wanted(asked): Wanted,
 ) -> Answer<Domain> {
     let (server, name) = (read_name(&server)?, read_domain(&domain)?);
-    object(app.service.remove_domain(&server, &name, &caller.name).await?)
+    object(app.service.remove_domain(&server, &name, &asked).await?)
 }
 
 fn read_domain(text: &str) -> Result<DomainName, Refused> {

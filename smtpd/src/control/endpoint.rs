@@ -4,7 +4,7 @@
 //! of them can know an endpoint that another does not.
 
 use axum::http::Method;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use mailroot_common::config::control::Role;
 use mailroot_common::control::path;
 
@@ -30,6 +30,10 @@ pub(super) enum Takes {
     Selector,
     /// A JSON object of this name in `mailroot-common::control`.
     Body(&'static str),
+    /// The terms of a change in the query.
+    Terms,
+    /// Both: an object, and the terms of a change.
+    Change(&'static str),
 }
 
 /// One endpoint.
@@ -59,6 +63,8 @@ macro_rules! endpoints {
     (@method get) => { Method::GET };
     (@method post) => { Method::POST };
     (@method delete) => { Method::DELETE };
+    (@method patch) => { Method::PATCH };
+    (@method put) => { Method::PUT };
 }
 
 endpoints! {
@@ -69,16 +75,48 @@ endpoints! {
         "Read the configuration again; all of it, or nothing changes";
     get CONFIG_CHECK Viewer Takes::Nothing => Json, config::check,
         "Check the configuration files as they lie there";
+    get CONFIG Viewer Takes::Nothing => Json, config::show, "The keys of mailroot.yaml";
+    patch CONFIG Admin Takes::Change("KeyEdits") => Json, config::edit,
+        "Change keys of mailroot.yaml";
+    get CONFIG_FILES Operator Takes::Nothing => Json, config::files, "The texts of all files";
+    put CONFIG_FILES Admin Takes::Change("ConfigFiles") => Json, config::put_files,
+        "Replace all files";
+    get CONFIG_HISTORY Viewer Takes::Nothing => Json, config::history,
+        "What was in force, newest first";
+    get CONFIG_REVISION Operator Takes::Nothing => Json, config::revision,
+        "The texts of all files at a revision";
+    get CONFIG_DIFF Operator Takes::Nothing => Json, config::diff,
+        "What differs between two revisions, or a revision and what lies on disk";
+    post CONFIG_ROLLBACK Admin Takes::Terms => Json, config::roll_back, "Go back to a revision";
+    post CONFIG_CONFIRM Admin Takes::Nothing => Json, config::confirm,
+        "Keep the change that is on trial";
+    get CONFIG_LOCK Viewer Takes::Nothing => Json, config::seal,
+        "Whether edits are refused, and with which words";
+    put CONFIG_LOCK Admin Takes::Body("Seal") => Json, config::set_seal,
+        "Refuse edits, or welcome them again";
     get SERVERS Viewer Takes::Nothing => Json, server::list, "The virtual servers";
-    post SERVERS Admin Takes::Body("NewServer") => Json, server::create, "Make a virtual server";
+    post SERVERS Admin Takes::Change("NewServer") => Json, server::create, "Make a virtual server";
     get SERVER Viewer Takes::Nothing => Json, server::show, "One virtual server and its settings";
+    patch SERVER Admin Takes::Change("KeyEdits") => Json, server::edit,
+        "Change keys of a virtual server";
+    put SERVER Admin Takes::Change("FileText") => Json, server::put,
+        "Replace a virtual server's file, or make one";
+    delete SERVER Admin Takes::Terms => Json, server::delete, "Take a virtual server away";
+    post SERVER_CLONE Admin Takes::Change("CloneServer") => Json, server::copy,
+        "Make a copy of a virtual server";
+    post SERVER_RENAME Admin Takes::Change("Rename") => Json, server::rename,
+        "Give a virtual server another name";
     post SERVER_VERB Operator Takes::Body("VerbRequest") => Json, server::verb,
         "start, stop, pause or resume a virtual server";
     post DOCTOR_STORAGE Operator Takes::Nothing => Json, doctor::storage,
         "Look at the storage of a virtual server, and measure it";
     get DOMAINS Viewer Takes::Nothing => Json, domain::list, "The domains of a virtual server";
-    post DOMAINS Admin Takes::Body("NewDomain") => Json, domain::add, "Add a domain";
-    delete DOMAIN Admin Takes::Nothing => Json, domain::remove, "Remove a domain";
+    post DOMAINS Admin Takes::Change("NewDomain") => Json, domain::add, "Add a domain";
+    get DOMAIN Viewer Takes::Nothing => Json, domain::show, "One domain and its settings";
+    patch DOMAIN Admin Takes::Change("KeyEdits") => Json, domain::edit, "Change keys of a domain";
+    post DOMAIN_DEFAULT Admin Takes::Terms => Json, domain::promote,
+        "Make an alias the default domain";
+    delete DOMAIN Admin Takes::Terms => Json, domain::remove, "Remove a domain";
     get SESSIONS Viewer Takes::Selector => Lines, session::list, "SMTP sessions";
     post SESSIONS_KILL Operator Takes::Body("Change") => Json, session::kill, "End sessions";
     get QUEUE Viewer Takes::Selector => Lines, queue::list, "Messages that wait";
@@ -115,13 +153,16 @@ mod tests {
             (
                 "viewer",
                 "GET /v1/version, GET /v1/openapi.json, GET /v1/status, GET /v1/config/check, \
+                 GET /v1/config, GET /v1/config/history, GET /v1/config/lock, \
                  GET /v1/servers, GET /v1/servers/{server}, GET /v1/servers/{server}/domains, \
+                 GET /v1/servers/{server}/domains/{domain}, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/{id}, GET /v1/badmail, \
                  GET /v1/badmail/{id}",
             ),
             (
                 "operator",
-                "POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
+                "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
+                 POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/sessions/kill, \
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \
                  GET /v1/badmail/{id}/content, POST /v1/badmail/do/requeue, \
@@ -129,7 +170,14 @@ mod tests {
             ),
             (
                 "admin",
-                "POST /v1/reload, POST /v1/servers, POST /v1/servers/{server}/domains, \
+                "POST /v1/reload, PATCH /v1/config, PUT /v1/config/files, \
+                 POST /v1/config/rollback/{revision}, POST /v1/config/confirm, \
+                 PUT /v1/config/lock, POST /v1/servers, PATCH /v1/servers/{server}, \
+                 PUT /v1/servers/{server}, DELETE /v1/servers/{server}, \
+                 POST /v1/servers/{server}/clone, POST /v1/servers/{server}/rename, \
+                 POST /v1/servers/{server}/domains, \
+                 PATCH /v1/servers/{server}/domains/{domain}, \
+                 POST /v1/servers/{server}/domains/{domain}/default, \
                  DELETE /v1/servers/{server}/domains/{domain}",
             ),
         ] {

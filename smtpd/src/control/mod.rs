@@ -25,6 +25,7 @@ mod server;
 mod session;
 mod stall;
 mod status;
+mod terms;
 
 use axum::Router;
 use tokio::sync::watch;

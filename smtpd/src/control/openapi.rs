@@ -29,6 +29,14 @@ const CONDITIONS: [(&str, &str); 14] = [
     ("limit", "At most so many"),
 ];
 
+/// The terms of a change as a query names them.
+const TERMS: [(&str, &str, &str); 4] = [
+    ("dry_run", "boolean", "Check everything and change nothing"),
+    ("message", "string", "Why, for the history"),
+    ("expect", "integer", "Refuse unless this revision is the newest"),
+    ("trial", "integer", "Seconds after which it is taken back unless confirmed"),
+];
+
 /// The document.
 pub(super) async fn document() -> Answer<Value> {
     let mut paths = Map::new();
@@ -70,7 +78,7 @@ fn operation(endpoint: &Endpoint) -> Value {
             }},
         },
     });
-    if let Takes::Body(name) = endpoint.takes {
+    if let Takes::Body(name) | Takes::Change(name) = endpoint.takes {
         let schema = json!({"type": "object", "title": name});
         operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
     }
@@ -88,6 +96,14 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
         all.extend(CONDITIONS.iter().map(|(name, description)| {
             json!({"name": name, "in": "query", "description": description, "schema": text})
         }));
+    }
+    if matches!(endpoint.takes, Takes::Terms | Takes::Change(_)) {
+        all.extend(TERMS.iter().map(|(name, kind, description)| {
+            json!({"name": name, "in": "query", "description": description, "schema": {"type": kind}})
+        }));
+        all.push(
+            json!({"name": "If-Match", "in": "header", "description": "As expect", "schema": text}),
+        );
     }
     all
 }

@@ -2,16 +2,23 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use mailroot_common::address::Domain;
+use mailroot_common::config::control::Role;
 use mailroot_common::config::{HostPort, Profile, ServerName};
 use mailroot_common::control::server::VerbRequest;
-use mailroot_common::control::{Kind, NewServer, Problem, Server, ServerDetail, Verb};
+use mailroot_common::control::{
+    CloneServer, Edited, FileText, KeyEdits, Kind, NewServer, Problem, Rename, Server,
+    ServerDetail, Verb,
+};
+use serde::Deserialize;
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
+use super::terms::Wanted;
 use crate::config::ServerSpec;
+use crate::service::Goes;
 
 /// Reads the name of a server; one that cannot be a name is the name of none.
 pub(super) fn read_name(text: &str) -> Result<ServerName, Refused> {
@@ -37,23 +44,99 @@ pub(super) async fn verb(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     Path((name, verb)): Path<(String, String)>,
+    Wanted(asked): Wanted,
     body: Bytes,
 ) -> Answer<Server> {
     let verb: Verb = verb.parse().map_err(|error| usage(format!("{error}")))?;
     let name = read_name(&name)?;
-    let VerbRequest { reason } = read(&body)?;
-    object(app.service.server_verb(&name, verb, reason, &caller.name).await?)
+    let VerbRequest { reason, persist } = read(&body)?;
+    if persist && !matches!(verb, Verb::Start | Verb::Stop) {
+        return Err(usage(
+            "a file can say that a server is started or stopped, not that it is paused",
+        ));
+    }
+    if persist && caller.role < Role::Admin {
+        let detail = "only an admin may change what the file says";
+        return Err(Problem::new("caller", Kind::NotPermitted, detail).into());
+    }
+    object(app.service.server_verb(&name, verb, reason, persist, &asked).await?)
 }
 
 /// A new one.
 pub(super) async fn create(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    Wanted(asked): Wanted,
     body: Bytes,
 ) -> Answer<Server> {
-    let wish: NewServer = read(&body)?;
-    let (name, spec) = read_spec(&wish, || app.service.hostname())?;
-    object(app.service.create_server(&name, &spec, &caller.name, wish.dry_run).await?)
+    let (name, spec) = read_spec(&read(&body)?, || app.service.hostname())?;
+    object(app.service.create_server(&name, &spec, &asked).await?)
+}
+
+/// A copy of one.
+pub(super) async fn copy(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Wanted(asked): Wanted,
+    body: Bytes,
+) -> Answer<Server> {
+    let CloneServer { to, listen } = read(&body)?;
+    let to = ServerName::parse(&to).map_err(|error| usage(error.to_string()))?;
+    object(app.service.clone_server(&read_name(&name)?, &to, &listen, &asked).await?)
+}
+
+/// Other values for keys of its file.
+pub(super) async fn edit(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Wanted(asked): Wanted,
+    body: Bytes,
+) -> Answer<Edited> {
+    let KeyEdits { edits } = read(&body)?;
+    object(app.service.edit_keys(Some((&read_name(&name)?, None)), &edits, &asked).await?)
+}
+
+/// Another text of its file, or its first one.
+pub(super) async fn put(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Wanted(asked): Wanted,
+    body: Bytes,
+) -> Answer<Edited> {
+    let FileText { text } = read(&body)?;
+    let name = ServerName::parse(&name).map_err(|error| usage(error.to_string()))?;
+    object(app.service.put_server(&name, &text, &asked).await?)
+}
+
+/// Another name.
+pub(super) async fn rename(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Wanted(asked): Wanted,
+    body: Bytes,
+) -> Answer<Edited> {
+    let Rename { to } = read(&body)?;
+    let to = ServerName::parse(&to).map_err(|error| usage(error.to_string()))?;
+    object(app.service.rename_server(&read_name(&name)?, &to, &asked).await?)
+}
+
+/// What goes with it.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Deletion {
+    #[serde(default)]
+    discard_queue: bool,
+    #[serde(default)]
+    purge_store: bool,
+}
+
+/// Its end.
+pub(super) async fn delete(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(Deletion { discard_queue, purge_store }): Query<Deletion>,
+    Wanted(asked): Wanted,
+) -> Answer<Edited> {
+    let goes = Goes { queue: discard_queue, store: purge_store };
+    object(app.service.delete_server(&read_name(&name)?, goes, &asked).await?)
 }
 
 fn read_spec(

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mailroot_common::config::EffectiveKey;
 use mailroot_common::control::{self, ServerState, Status, Warning};
 
 use super::{Service, lock};
-use crate::config::Loaded;
 
 impl Service {
     /// The state of the daemon and of all its virtual servers.
@@ -19,13 +17,13 @@ impl Service {
                 *counters.entry(name.to_owned()).or_insert(0) += value;
             }
         }
-        let warnings = self.warnings(&servers);
+        let warnings = self.warnings(&servers).await;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: self.0.started_at,
             now: self.0.clock.now(),
-            config_generation: self.generation(),
+            config_revision: self.active().revision,
             degraded: !warnings.is_empty(),
             servers,
             warnings,
@@ -54,18 +52,8 @@ impl Service {
         format!("{} of {} virtual servers running", running.count(), servers.len())
     }
 
-    fn warnings(&self, servers: &[control::Server]) -> Vec<Warning> {
-        let mut warnings = Vec::new();
-        if let Some(text) = &*lock(&self.0.degraded) {
-            warnings.push(Warning {
-                code: "config.broken".to_owned(),
-                server: None,
-                text: format!(
-                    "the configuration files have errors; an earlier state of them is in force\n{text}"
-                ),
-                hint: Some("correct them and run: smtpctl reload".to_owned()),
-            });
-        }
+    async fn warnings(&self, servers: &[control::Server]) -> Vec<Warning> {
+        let mut warnings = self.config_warnings().await;
         for server in servers {
             if let Some(trouble) = &server.trouble {
                 warnings.push(Warning {
@@ -78,34 +66,34 @@ impl Service {
         }
         warnings
     }
-}
 
-/// What differs between two configurations, a line each.
-pub(super) fn changes(before: &Loaded, after: &Loaded) -> Vec<String> {
-    let mut lines = keys("service", &before.service.effective(), &after.service.effective());
-    for (name, server) in &after.servers {
-        match before.servers.get(name) {
-            None => lines.push(format!("server {name}: added")),
-            Some(old) => {
-                lines.extend(keys(
-                    &format!("server {name}"),
-                    &old.effective(),
-                    &server.effective(),
-                ));
+    /// What is odd about the configuration files.
+    async fn config_warnings(&self) -> Vec<Warning> {
+        let warning = |code: &str, text: String, hint: &str| Warning {
+            code: code.to_owned(),
+            server: None,
+            text,
+            hint: Some(hint.to_owned()),
+        };
+        let mut warnings = Vec::new();
+        if let Some(text) = &*lock(&self.0.degraded) {
+            let text = format!(
+                "the configuration files have errors; an earlier state of them is in force\n{text}"
+            );
+            warnings.push(warning("config.broken", text, "correct them and run: smtpctl reload"));
+        } else {
+            let (active, paths) = (self.active(), self.0.paths.clone());
+            let same = tokio::task::spawn_blocking(move || active.is_what_lies_there(&paths));
+            if !same.await.unwrap_or(true) {
+                let text = "the configuration files were edited and not loaded".to_owned();
+                let hint = "look with: smtpctl config diff; load with: smtpctl reload";
+                warnings.push(warning("config.edited", text, hint));
             }
         }
+        if let Some((revision, until)) = self.on_trial() {
+            let text = format!("revision {revision} is on trial until {until}");
+            warnings.push(warning("config.trial", text, "keep it with: smtpctl config confirm"));
+        }
+        warnings
     }
-    let gone = before.servers.keys().filter(|name| !after.servers.contains_key(*name));
-    lines.extend(gone.map(|name| format!("server {name}: removed")));
-    lines
-}
-
-fn keys(whose: &str, before: &[EffectiveKey], after: &[EffectiveKey]) -> Vec<String> {
-    let old: BTreeMap<&str, &str> =
-        before.iter().map(|key| (key.key.as_str(), key.value.as_str())).collect();
-    let new: BTreeMap<&str, &str> =
-        after.iter().map(|key| (key.key.as_str(), key.value.as_str())).collect();
-    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(*value));
-    let gone = old.keys().filter(|key| !new.contains_key(*key));
-    changed.map(|(key, _)| key).chain(gone).map(|key| format!("{whose}: {key}")).collect()
 }

@@ -50,15 +50,10 @@ impl VirtualServer {
 
     /// What `server show` shows.
     pub async fn detail(&self, file: String) -> ServerDetail {
-        let setting = |key: mailroot_common::config::EffectiveKey| Setting {
-            key: key.key,
-            value: key.value,
-            origin: key.origin.unwrap_or_else(|| "default".to_owned()),
-        };
         ServerDetail {
             server: self.describe().await,
             file,
-            settings: self.config().effective().into_iter().map(setting).collect(),
+            settings: self.config().effective().into_iter().map(Setting::from).collect(),
             counters: self.counters.list().map(|(name, count)| (name.to_owned(), count)).collect(),
         }
     }

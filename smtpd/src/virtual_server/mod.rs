@@ -297,6 +297,12 @@ impl VirtualServer {
         self.rooms.load().as_ref().map(|rooms| rooms.queue.clone())
     }
 
+    /// The directory of Pickup, Queue, Drop and Badmail.
+    #[must_use]
+    pub fn mail_root(&self) -> PathBuf {
+        self.shared.load().mail_root.clone()
+    }
+
     /// The directory of its queue; none if it never started.
     #[must_use]
     pub fn queue_directory(&self) -> Option<PathBuf> {

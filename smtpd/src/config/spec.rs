@@ -1,0 +1,143 @@
+//! What an operator wants to have in a file, and its text.
+
+use mailroot_common::address::Domain;
+use mailroot_common::config::delivery::InDoubt;
+use mailroot_common::config::{DomainName, HostPort, Profile};
+use serde_yaml::Value;
+
+/// A remote domain to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteDomainSpec {
+    /// The domain.
+    pub name: DomainName,
+    /// Take mail for it from anyone.
+    pub relay: bool,
+    /// Greet its hosts with HELO.
+    pub helo_only: bool,
+    /// The hosts that take its mail; none means those of DNS.
+    pub route: Vec<HostPort>,
+    /// What is done with its recipients in doubt, if not the same as for other domains.
+    pub in_doubt: Option<InDoubt>,
+}
+
+/// A virtual server to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Where it listens, as it is written in a file; none means the default.
+    pub listen: Vec<String>,
+    /// Its default domain.
+    pub domain: Domain,
+    /// Its mail root, if not the usual one.
+    pub root: Option<String>,
+    /// The hosts that take all its mail for other domains.
+    pub smart_host: Vec<HostPort>,
+    /// Whose defaults it has.
+    pub profile: Profile,
+    /// Whether it starts with the service.
+    pub enabled: bool,
+}
+
+/// A text in double quotes where YAML could take it for something else.
+pub(super) fn quoted(text: &str) -> String {
+    let octets = text.as_bytes();
+    let is_plain = |octet: &u8| octet.is_ascii_alphanumeric() || b"._-/:@+".contains(octet);
+    let is_end = |octet: Option<&u8>| octet.is_some_and(u8::is_ascii_alphanumeric);
+    // Neither a number of any kind nor a time of day.
+    let is_word = octets.iter().any(|octet| octet.is_ascii_alphabetic() || *octet == b'/')
+        || text.matches('.').count() > 1;
+    let safe = octets.iter().all(is_plain)
+        && is_end(octets.first())
+        && is_end(octets.last())
+        && is_word
+        && !["y", "n", "yes", "no", "on", "off"].contains(&&*text.to_ascii_lowercase())
+        && matches!(serde_yaml::from_str(text), Ok(Value::String(_)));
+    if safe { text.to_owned() } else { format!("{text:?}") }
+}
+
+/// One value or a list in flow style.
+pub(super) fn flow_list(items: &[String]) -> String {
+    match items {
+        [one] => quoted(one),
+        _ => format!("[{}]", items.iter().map(|item| quoted(item)).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The entry of an alias, in flow style.
+pub(super) fn alias_entry(domain: &Domain) -> String {
+    format!("{{name: {}, type: alias}}", quoted(domain.as_str()))
+}
+
+/// The entry of a remote domain, in flow style.
+pub(super) fn remote_entry(spec: &RemoteDomainSpec) -> String {
+    let mut out = format!("{{name: {}, type: remote", quoted(&spec.name.to_string()));
+    for (key, on) in [("relay", spec.relay), ("helo_only", spec.helo_only)] {
+        if on {
+            out.push_str(&format!(", {key}: true"));
+        }
+    }
+    if !spec.route.is_empty() {
+        let hosts: Vec<String> = spec.route.iter().map(HostPort::to_string).collect();
+        out.push_str(&format!(", route: {}", flow_list(&hosts)));
+    }
+    if let Some(in_doubt) = spec.in_doubt {
+        out.push_str(&format!(", in_doubt: {}", in_doubt.word()));
+    }
+    out.push('}');
+    out
+}
+
+/// The file of a new server.
+pub(super) fn server_text(name: &str, spec: &ServerSpec) -> String {
+    let mut out = format!(
+        "# The virtual server \"{name}\". Every key and its default: man 5 mailroot-server.yaml\n\
+         version: 1\n"
+    );
+    if !spec.enabled {
+        out.push_str("enabled: false\n");
+    }
+    if spec.profile == Profile::Iis6 {
+        out.push_str("profile: iis6\n");
+    }
+    if !spec.listen.is_empty() {
+        out.push_str(&format!("\ngeneral:\n  listen: {}\n", flow_list(&spec.listen)));
+    }
+    if !spec.smart_host.is_empty() {
+        let hosts: Vec<String> = spec.smart_host.iter().map(HostPort::to_string).collect();
+        out.push_str(&format!("\ndelivery:\n  smart_host: {}\n", flow_list(&hosts)));
+    }
+    if let Some(root) = &spec.root {
+        out.push_str(&format!("\nstore:\n  root: {}\n", quoted(root)));
+    }
+    let domain = quoted(spec.domain.as_str());
+    out.push_str(&format!("\ndomains:\n  - {{name: {domain}, type: default}}\n"));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_quoted_where_yaml_would_take_it_for_something_else() {
+        for (text, written) in [
+            ("example.net", "example.net"),
+            ("no", "\"no\""),
+            ("1.2", "\"1.2\""),
+            ("1e5", "\"1e5\""),
+            ("*.a.example", "\"*.a.example\""),
+            ("hub.example:26", "hub.example:26"),
+            ("10.0.0.1:25", "10.0.0.1:25"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("10:30", "\"10:30\""),
+            ("1.5:30", "\"1.5:30\""),
+            ("[::1]:25", "\"[::1]:25\""),
+            ("a:", "\"a:\""),
+            ("a b", "\"a b\""),
+            ("a\"b", "\"a\\\"b\""),
+        ] {
+            assert_eq!(quoted(text), written);
+            let read: Value = serde_yaml::from_str(&format!("[{written}]")).unwrap();
+            assert_eq!(read[0], Value::from(text));
+        }
+    }
+}
