@@ -7,12 +7,14 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::access::AccessCommand;
 use crate::badmail::BadmailCommand;
 use crate::config::{ConfigCommand, Reload};
 use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
 use crate::output::{Form, TimeForm};
 use crate::queue::QueueCommand;
+use crate::route::RouteCommand;
 use crate::send::Send;
 use crate::server::ServerCommand;
 use crate::session::SessionCommand;
@@ -119,6 +121,15 @@ pub(crate) enum Command {
     /// Virtual servers.
     #[command(subcommand)]
     Server(ServerCommand),
+    /// Who may connect to a virtual server.
+    #[command(subcommand)]
+    Access(AccessCommand),
+    /// Who may send mail onward through a virtual server.
+    #[command(subcommand)]
+    Relay(AccessCommand),
+    /// Where mail would go.
+    #[command(subcommand)]
+    Route(RouteCommand),
     /// Domains of a virtual server.
     #[command(subcommand)]
     Domain(DomainCommand),
@@ -237,6 +248,14 @@ mod tests {
             "domain add alias a.example b.example --if-not-exists -s lan",
             "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1] --in-doubt hold",
             "domain rm a.example --if-exists",
+            "access allow 10.0.0.0/8 --comment lan",
+            "relay policy --only --try 2m",
+            "relay test --client 192.0.2.1 --to a@b.example",
+            "route show a@b.example --client 192.0.2.1 --no-dns",
+            "server set default a=b c+=d e-=f --message x --expect-revision 3",
+            "server delete lan --purge-store --discard-queue --yes",
+            "config rollback 0 --dry-run",
+            "config show delivery --iis",
             "session list --client 10.0.0.0/8",
             "session kill 7QK2MF",
             "session kill --all --yes",
@@ -272,6 +291,10 @@ mod tests {
             "queue remove --older-then 2d",
             "domain add",
             "domain add alias",
+            "relay policy",
+            "relay policy --only --all-except",
+            "config rollback",
+            "server set default",
             "send",
             "server pause",
             "help",

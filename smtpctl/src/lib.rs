@@ -5,6 +5,7 @@
 //! commands, [`client`] speaks with the daemon, [`output`] prints, [`change`] holds the manners of
 //! every command that changes something.
 
+mod access;
 pub mod args;
 mod badmail;
 mod change;
@@ -15,6 +16,7 @@ mod domain;
 pub mod opensmtpd;
 mod output;
 mod queue;
+mod route;
 mod select;
 mod send;
 mod server;
@@ -67,6 +69,9 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Status(status) => status::run(&mut tool, &status).await,
             Command::Doctor(doctor) => doctor::run(&mut tool, &doctor).await,
             Command::Server(server) => server::run(&mut tool, server).await,
+            Command::Access(it) => access::run(&mut tool, access::Which::Connect, it).await,
+            Command::Relay(it) => access::run(&mut tool, access::Which::Relay, it).await,
+            Command::Route(route) => route::run(&mut tool, route).await,
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,

@@ -260,6 +260,55 @@ fn domains_are_changed_renamed_and_promoted() {
     site.await_dropped(1);
 }
 
+#[test]
+fn the_lists_of_clients_are_changed_and_explained() {
+    let site = Site::start(Setup::new());
+    let relay = |words: &[&str]| site.ctl(&[&["relay"], words].concat());
+    let decision = |words: &[&str]| site.control().json(words);
+    let denied = relay(&["test", "--client", "192.0.2.9"]).exited(10);
+    assert!(denied.out.contains("refused") && denied.out.contains("550 5.7.1"), "{denied}");
+    let _allowed = relay(&["allow", "192.0.2.0/24", "--comment", "the \"LAN\", east"]).ok();
+    let allowed = relay(&["test", "--client", "192.0.2.9"]).ok();
+    assert!(allowed.contains("relay list 192.0.2.0/24"), "{allowed}");
+    assert!(allowed.contains("default.yaml:"), "it names the line: {allowed}");
+    let list = site.control().json(&["relay", "list"]);
+    let entries = list["entries"].as_array().unwrap();
+    let entry = entries.iter().find(|it| it["entry"] == "192.0.2.0/24").unwrap();
+    assert_eq!(entry["comment"], "the \"LAN\", east");
+    assert!(entries.len() > 1, "those of the default stay: {list}");
+    let again = site.control().json(&["relay", "allow", "192.0.2.0/24"]);
+    assert_eq!(again["changed"], false);
+    let _denied = relay(&["deny", "192.0.2.0/24"]).ok();
+    let _denied = relay(&["test", "--client", "192.0.2.9"]).exited(10);
+    let _absent = relay(&["remove", "192.0.2.0/24"]).exited(3);
+    let _content = relay(&["remove", "192.0.2.0/24", "--if-exists"]).ok();
+    let wrong = relay(&["allow", "192.0.2.1/24"]).exited(6);
+    assert!(wrong.err.contains("host bits"), "{wrong}");
+
+    // A deny list acts on the next connection.
+    let _denied = site.ctl(&["access", "deny", "127.0.0.1"]).ok();
+    let mut talk = Talk::connect(site.address()).unwrap();
+    assert_eq!(talk.reply().unwrap().code, 554);
+    let tested = site.ctl(&["access", "test", "--client", "127.0.0.1"]).exited(10);
+    assert!(tested.out.contains("connection list 127.0.0.1"), "{tested}");
+    let _allowed = site.ctl(&["access", "allow", "127.0.0.1"]).ok();
+    assert!(announced(site.address()).contains("SIZE"));
+
+    let _remote = site
+        .ctl(&["domain", "add", "remote", "*.corp.test", "--relay", "--route", "[192.0.2.7]:26"])
+        .ok();
+    let shown = decision(&["route", "show", "eve@sales.corp.test", "--client", "192.0.2.9"]);
+    assert_eq!(shown["way"]["domain"], "*.corp.test");
+    assert_eq!(shown["way"]["hop"], "[192.0.2.7]:26");
+    assert_eq!(shown["relay"]["outcome"], "allowed");
+    assert!(shown["way"]["origin"].as_str().unwrap().contains("default.yaml:"), "{shown}");
+    let local = site.ctl(&["route", "show", &format!("a@{LOCAL_DOMAIN}")]).ok();
+    assert!(local.contains("Drop"), "{local}");
+    let other = site.ctl(&["route", "show", "a@nowhere.test", "--no-dns"]).ok();
+    assert!(other.contains("MX of nowhere.test"), "{other}");
+    let _bad = site.ctl(&["route", "show", "nonsense"]).exited(2);
+}
+
 /// A site with mail in its queue that nobody takes.
 fn holding() -> (Site, Peer) {
     let peer = Peer::start(ports::local(), |event: &Event| match event.stage {

@@ -9,6 +9,7 @@
 
 pub mod badmail;
 pub mod config;
+pub mod decision;
 pub mod doctor;
 pub mod domain;
 pub mod edit;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
+pub use decision::{AccessEntry, AccessList, Decision, Judgement, Outcome, Question, Way};
 pub use doctor::{Check, Level};
 pub use domain::{Domain, DomainDetail, DomainKind, NewDomain};
 pub use edit::{

@@ -43,6 +43,10 @@ pub const SERVER_CLONE: &str = "/v1/servers/{server}/clone";
 pub const SERVER_RENAME: &str = "/v1/servers/{server}/rename";
 /// Look at the storage of a virtual server, and measure it (router's pattern).
 pub const DOCTOR_STORAGE: &str = "/v1/servers/{server}/doctor/storage";
+/// What a virtual server would decide (router's pattern).
+pub const DECIDE: &str = "/v1/servers/{server}/decide";
+/// Who may connect (`connect`) or relay (`relay`) (router's pattern).
+pub const ACCESS: &str = "/v1/servers/{server}/access/{list}";
 /// The domains of a virtual server (router's pattern).
 pub const DOMAINS: &str = "/v1/servers/{server}/domains";
 /// One domain (router's pattern).

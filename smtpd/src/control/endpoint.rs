@@ -8,7 +8,9 @@ use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use mailroot_common::config::control::Role;
 use mailroot_common::control::path;
 
-use super::{App, badmail, config, doctor, domain, openapi, queue, server, session, status};
+use super::{
+    App, badmail, config, decide, doctor, domain, openapi, queue, server, session, status,
+};
 
 /// What an answer is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +112,9 @@ endpoints! {
         "start, stop, pause or resume a virtual server";
     post DOCTOR_STORAGE Operator Takes::Nothing => Json, doctor::storage,
         "Look at the storage of a virtual server, and measure it";
+    post DECIDE Viewer Takes::Body("Question") => Json, decide::decide,
+        "What a virtual server would decide about a client and a recipient";
+    get ACCESS Viewer Takes::Nothing => Json, decide::list, "Who may connect, or who may relay";
     get DOMAINS Viewer Takes::Nothing => Json, domain::list, "The domains of a virtual server";
     post DOMAINS Admin Takes::Change("NewDomain") => Json, domain::add, "Add a domain";
     get DOMAIN Viewer Takes::Nothing => Json, domain::show, "One domain and its settings";
@@ -154,7 +159,9 @@ mod tests {
                 "viewer",
                 "GET /v1/version, GET /v1/openapi.json, GET /v1/status, GET /v1/config/check, \
                  GET /v1/config, GET /v1/config/history, GET /v1/config/lock, \
-                 GET /v1/servers, GET /v1/servers/{server}, GET /v1/servers/{server}/domains, \
+                 GET /v1/servers, GET /v1/servers/{server}, POST /v1/servers/{server}/decide, \
+                 GET /v1/servers/{server}/access/{list}, \
+                 GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/{id}, GET /v1/badmail, \
                  GET /v1/badmail/{id}",

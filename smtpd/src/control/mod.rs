@@ -12,6 +12,7 @@ mod badmail;
 mod caller;
 mod choose;
 mod config;
+mod decide;
 mod doctor;
 mod domain;
 mod endpoint;

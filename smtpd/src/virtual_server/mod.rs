@@ -4,6 +4,7 @@
 //! first start and stay open while it is stopped, so that its queue can be looked at; what fails
 //! to open leaves it stopped, with its trouble to be seen, and harms no other virtual server.
 
+mod decide;
 mod describe;
 mod rooms;
 mod root;

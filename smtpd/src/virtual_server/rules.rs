@@ -105,12 +105,16 @@ fn list(policy: Policy, entries: &[ListEntry]) -> List {
         Policy::Only => Mode::Only,
         Policy::AllExcept => Mode::AllExcept,
     };
-    let entry = |entry: &ListEntry| match &entry.who {
+    List { mode, entries: entries.iter().map(entry).collect() }
+}
+
+/// An entry of a list.
+pub(super) fn entry(entry: &ListEntry) -> Entry {
+    match &entry.who {
         Who::Network(network) => Entry::Network(*network),
         Who::Name(domain) => Entry::Name(Pattern::Exact(domain.clone())),
         Who::Below(domain) => Entry::Name(Pattern::Below(domain.clone())),
-    };
-    List { mode, entries: entries.iter().map(entry).collect() }
+    }
 }
 
 /// How many sessions there may be.

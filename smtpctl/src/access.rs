@@ -1,0 +1,238 @@
+//! `access` and `relay`: the two lists of clients, who may connect and who may send mail onward.
+
+use clap::Subcommand;
+use mailroot_common::control::{
+    AccessEntry, AccessList, Decision, KeyEdit, Kind, Outcome, Problem, Question, path,
+};
+
+use crate::client::WAIT;
+use crate::output::{Cell, Column, Row};
+use crate::route::print_decision;
+use crate::server::change::edit_keys;
+use crate::terms::TermOptions;
+use crate::tool::Tool;
+
+/// The verbs of both.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccessCommand {
+    /// List the entries.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Let clients in: put them on a list of those who may, or take them off one of those who may
+    /// not.
+    Allow(Entries),
+    /// Keep clients out: the opposite.
+    Deny(Entries),
+    /// Take entries off the list.
+    #[command(visible_alias = "rm")]
+    Remove(Remove),
+    /// Say how the list is meant.
+    Policy(SetPolicy),
+    /// Say what would be decided about a client, and by which line.
+    Test(Test),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Entries {
+    /// Addresses, networks, host names, or *.DOMAIN.
+    #[arg(value_name = "ENTRY", required = true)]
+    entries: Vec<String>,
+    /// What to remember about them.
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
+    #[command(flatten)]
+    terms: TermOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Remove {
+    /// The entries.
+    #[arg(value_name = "ENTRY", required = true)]
+    entries: Vec<String>,
+    /// Be content if they are not there.
+    #[arg(long)]
+    if_exists: bool,
+    #[command(flatten)]
+    terms: TermOptions,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Meaning {
+    /// Only the list below.
+    #[arg(long)]
+    only: bool,
+    /// All except the list below.
+    #[arg(long)]
+    all_except: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SetPolicy {
+    #[command(flatten)]
+    meaning: Meaning,
+    #[command(flatten)]
+    terms: TermOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Test {
+    /// The client's address.
+    #[arg(long, value_name = "ADDRESS")]
+    client: String,
+    /// The recipient; for relay [default: one at a domain that nobody named].
+    #[arg(long, value_name = "ADDRESS")]
+    to: Option<String>,
+}
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Who may connect.
+    Connect,
+    /// Who may relay.
+    Relay,
+}
+
+impl Which {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Relay => "relay",
+        }
+    }
+
+    fn key(self, name: &str) -> String {
+        format!("access.{}.{name}", self.word())
+    }
+}
+
+impl Row for AccessEntry {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::always("entry", |it| Cell::text(&*it.entry)),
+        Column::always("comment", |it| Cell::maybe(it.comment.as_deref())),
+        Column::wide("origin", |it| Cell::text(&*it.origin)),
+    ];
+
+    fn id(&self) -> String {
+        self.entry.clone()
+    }
+}
+
+pub(crate) async fn run(
+    tool: &mut Tool,
+    which: Which,
+    command: AccessCommand,
+) -> Result<u8, Problem> {
+    match command {
+        AccessCommand::List => {
+            let list = read(tool, which).await?;
+            if tool.print_data(&list)? {
+                return Ok(0);
+            }
+            tool.note(match list.policy.as_str() {
+                "only" => "only the list below",
+                _ => "all except the list below",
+            });
+            tool.print_rows(list.entries)?;
+            Ok(0)
+        }
+        AccessCommand::Allow(args) => turn(tool, which, &args, true).await,
+        AccessCommand::Deny(args) => turn(tool, which, &args, false).await,
+        AccessCommand::Remove(args) => remove(tool, which, &args).await,
+        AccessCommand::Policy(args) => {
+            let value = if args.meaning.only { "only" } else { "all-except" }.to_owned();
+            let edit = KeyEdit::Set { key: which.key("policy"), value };
+            edit_server(tool, vec![edit], &args.terms).await
+        }
+        AccessCommand::Test(args) => test(tool, which, &args).await,
+    }
+}
+
+async fn read(tool: &mut Tool, which: Which) -> Result<AccessList, Problem> {
+    let path = path::fill(path::ACCESS, &[tool.server(), which.word()]);
+    tool.daemon().await?.get(&path).await
+}
+
+async fn edit_server(
+    tool: &mut Tool,
+    edits: Vec<KeyEdit>,
+    terms: &TermOptions,
+) -> Result<u8, Problem> {
+    let path = path::fill(path::SERVER, &[tool.server()]);
+    edit_keys(tool, &path, edits, terms).await
+}
+
+/// Puts entries on the list or takes them off it, as its policy wants.
+async fn turn(tool: &mut Tool, which: Which, args: &Entries, allow: bool) -> Result<u8, Problem> {
+    let list = read(tool, which).await?;
+    let listed = |entry: &str| list.entries.iter().any(|it| it.entry.eq_ignore_ascii_case(entry));
+    let key = which.key("list");
+    let adds = (list.policy == "only") == allow;
+    let edits = args.entries.iter().filter(|entry| adds != listed(entry)).map(|entry| {
+        let key = key.clone();
+        if adds {
+            KeyEdit::Add { key, item: worded(entry, args.comment.as_deref()) }
+        } else {
+            KeyEdit::Remove { key, item: entry.clone() }
+        }
+    });
+    let edits = edits.collect();
+    edit_server(tool, edits, &args.terms).await
+}
+
+/// An entry as it stands in a list, with a comment if there is one.
+fn worded(entry: &str, comment: Option<&str>) -> String {
+    match comment {
+        Some(comment) => format!("{{net: {entry:?}, comment: {comment:?}}}"),
+        None => entry.to_owned(),
+    }
+}
+
+async fn remove(tool: &mut Tool, which: Which, args: &Remove) -> Result<u8, Problem> {
+    let mut wanted = args.entries.clone();
+    if args.if_exists {
+        let list = read(tool, which).await?;
+        wanted.retain(|entry| list.entries.iter().any(|it| it.entry.eq_ignore_ascii_case(entry)));
+    }
+    let key = which.key("list");
+    let edit = |item: String| KeyEdit::Remove { key: key.clone(), item };
+    let edits = wanted.into_iter().map(edit).collect();
+    edit_server(tool, edits, &args.terms).await
+}
+
+async fn test(tool: &mut Tool, which: Which, args: &Test) -> Result<u8, Problem> {
+    let stranger = || "somebody@elsewhere.invalid".to_owned();
+    let to = match which {
+        Which::Connect => args.to.clone(),
+        Which::Relay => Some(args.to.clone().unwrap_or_else(stranger)),
+    };
+    let question = Question { client: Some(args.client.clone()), to, look_up: false };
+    let path = path::fill(path::DECIDE, &[tool.server()]);
+    let mut decision: Decision = tool.daemon().await?.post(&path, &question, WAIT).await?;
+    decision.way = None;
+    match which {
+        Which::Connect => decision.relay = None,
+        Which::Relay if decision.connect.as_ref().is_some_and(is_yes) => decision.connect = None,
+        Which::Relay => decision.relay = None,
+    }
+    let yes = [&decision.connect, &decision.relay].into_iter().flatten().all(is_yes);
+    print_decision(tool, &decision)?;
+    Ok(if yes { 0 } else { Kind::Found.exit_code() })
+}
+
+fn is_yes(judgement: &mailroot_common::control::Judgement) -> bool {
+    judgement.outcome == Outcome::Allowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_with_a_comment_is_a_mapping() {
+        assert_eq!(worded("10.0.0.0/8", None), "10.0.0.0/8");
+        let text = worded("10.0.0.0/8", Some("a \"b\", c"));
+        assert_eq!(text, r#"{net: "10.0.0.0/8", comment: "a \"b\", c"}"#);
+    }
+}

@@ -1,0 +1,272 @@
+//! What the server would decide: the rules of a session and of routing, asked without one.
+//!
+//! The same code judges here as in a session, so that the answer cannot differ from the deed.
+
+use std::net::IpAddr;
+
+use mailroot_common::address::{Host, Mailbox};
+use mailroot_common::config::access::ListEntry;
+use mailroot_common::config::{DomainKind, DomainName, ServerConfig};
+use mailroot_common::control::{AccessEntry, AccessList, Decision, Judgement, Outcome, Way};
+use smtpd_core::policy::access::Entry;
+use smtpd_core::policy::relay::RelayRule;
+use smtpd_core::policy::{Admitted, Denial, Facts, NameFact, Verdict};
+use smtpd_core::route::table::{NextHop, Table};
+use smtpd_core::smtp::refusal::Refusal;
+
+use super::{StartError, VirtualServer, rules};
+use crate::resolve::{Family, Resolver};
+
+/// The most hosts that are told.
+const HOSTS_MAX: usize = 20;
+
+impl VirtualServer {
+    /// Its list of who may `connect` or `relay`; `None` for any other name.
+    #[must_use]
+    pub fn access_list(&self, list: &str) -> Option<AccessList> {
+        let config = self.config();
+        let access = &config.access;
+        let (path, policy, entries) = match list {
+            "connect" => ("access.connect", access.connect.policy, &access.connect.list),
+            "relay" => ("access.relay", access.relay.policy, &access.relay.list),
+            _ => return None,
+        };
+        let judge = Judge { config: &config, list: path, entries };
+        let entry = |(number, entry): (usize, &ListEntry)| AccessEntry {
+            entry: entry.who.to_string(),
+            comment: entry.comment.clone(),
+            origin: judge.origin(&format!("{path}.list[{number}]")),
+        };
+        let policy = policy.word().to_owned();
+        Some(AccessList { policy, entries: entries.iter().enumerate().map(entry).collect() })
+    }
+
+    /// What it would decide about a client, a recipient, or both.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if the domains contradict each other.
+    pub async fn decide(
+        &self,
+        client: Option<IpAddr>,
+        to: Option<&Mailbox>,
+        look_up: bool,
+    ) -> Result<Decision, StartError> {
+        let (config, shared) = (self.config(), self.shared.load_full());
+        let table = self.table(&config)?;
+        let mut decision = Decision::default();
+        if let Some(client) = client {
+            let facts = facts(&config, &shared.resolver, client).await;
+            decision.connect = Some(connect(&config, &facts));
+            decision.relay = to.map(|to| relay(&config, &facts, to, &table));
+        }
+        if let Some(to) = to {
+            let mut way = way(&config, to, &table);
+            if look_up && let NextHop::Mx(_) | NextHop::DirectFirst { .. } = table.route(to).hop {
+                look_up_hosts(&shared.resolver, to, &mut way).await;
+            }
+            decision.way = Some(way);
+        }
+        Ok(decision)
+    }
+}
+
+/// What is known of a client; DNS is asked only where a list needs its name.
+async fn facts(config: &ServerConfig, resolver: &Resolver, client: IpAddr) -> Facts {
+    let mut facts = Facts::of_address(client);
+    let lists = [rules::connect_policy(config).list, rules::relay_policy(config).list];
+    if lists.iter().any(|list| list.needs_name_of(client)) {
+        facts.name = match resolver.names(client).await {
+            Ok(names) => NameFact::Names(names),
+            Err(error) if error.is_temporary() => NameFact::Unknown,
+            Err(_) => NameFact::None,
+        };
+    }
+    facts
+}
+
+fn connect(config: &ServerConfig, facts: &Facts) -> Judgement {
+    let policy = rules::connect_policy(config);
+    let judge = Judge { config, list: "access.connect", entries: &config.access.connect.list };
+    match policy.judge(facts) {
+        Verdict::Admit(_) => match policy.list.find(facts) {
+            smtpd_core::policy::access::Listed::By(entry) => {
+                judge.allowed(format!("connection list {entry}"), Some(entry))
+            }
+            _ => judge.allowed("connection list all-except".to_owned(), None),
+        },
+        Verdict::Defer(denial) => judge.denied(Outcome::Deferred, "connection list", &denial),
+        Verdict::Refuse(denial) => judge.denied(Outcome::Refused, "connection list", &denial),
+    }
+}
+
+fn relay(config: &ServerConfig, facts: &Facts, to: &Mailbox, table: &Table) -> Judgement {
+    let judge = Judge { config, list: "access.relay", entries: &config.access.relay.list };
+    match rules::relay_policy(config).judge(facts, to, table) {
+        Verdict::Admit(admitted) => judge.admitted(&admitted, to),
+        Verdict::Defer(denial) => judge.denied(Outcome::Deferred, "relay list", &denial),
+        Verdict::Refuse(denial) => judge.denied(Outcome::Refused, "relay list", &denial),
+    }
+}
+
+/// Finds the line behind a judgement.
+struct Judge<'c> {
+    config: &'c ServerConfig,
+    list: &'static str,
+    entries: &'c [ListEntry],
+}
+
+impl Judge<'_> {
+    /// `file:line` of a key, or `default`.
+    fn origin(&self, key: &str) -> String {
+        self.config.origins.place(key).unwrap_or_else(|| "default".to_owned())
+    }
+
+    fn origin_of(&self, entry: Option<&Entry>) -> String {
+        let number = entry.and_then(|entry| {
+            self.entries.iter().position(|listed| rules::entry(listed) == *entry)
+        });
+        match number {
+            Some(number) => self.origin(&format!("{}.list[{number}]", self.list)),
+            None => self
+                .config
+                .origins
+                .place(&format!("{}.list", self.list))
+                .unwrap_or_else(|| self.origin(&format!("{}.policy", self.list))),
+        }
+    }
+
+    fn allowed(&self, rule: String, entry: Option<&Entry>) -> Judgement {
+        Judgement { outcome: Outcome::Allowed, rule, origin: self.origin_of(entry), reply: None }
+    }
+
+    fn admitted(&self, admitted: &Admitted, to: &Mailbox) -> Judgement {
+        let rule = admitted.rule().to_string();
+        match admitted.rule() {
+            RelayRule::List(entry) => self.allowed(rule, Some(entry)),
+            RelayRule::LocalDomain | RelayRule::RemoteDomain(_) => {
+                let origin = domain_of(self.config, to).map_or_else(
+                    || "default".to_owned(),
+                    |(number, _)| domain_origin(self.config, number),
+                );
+                Judgement { outcome: Outcome::Allowed, rule, origin, reply: None }
+            }
+            RelayRule::Authenticated | RelayRule::NotExcepted => self.allowed(rule, None),
+        }
+    }
+
+    fn denied(&self, outcome: Outcome, list: &str, denial: &Denial) -> Judgement {
+        let rule = match &denial.entry {
+            Some(entry) => format!("{list} {entry}"),
+            None if outcome == Outcome::Deferred => format!("{list}: DNS does not name the client"),
+            None => format!("{list}: no entry matches"),
+        };
+        let mut reply = Vec::new();
+        Refusal::from(denial.reason).write(&mut reply);
+        let reply = String::from_utf8_lossy(&reply).trim_end().to_owned();
+        let origin = self.origin_of(denial.entry.as_ref());
+        Judgement { outcome, rule, origin, reply: Some(reply) }
+    }
+}
+
+/// The entry of `domains` that speaks of a recipient, with its number.
+fn domain_of<'c>(
+    config: &'c ServerConfig,
+    to: &Mailbox,
+) -> Option<(usize, &'c mailroot_common::config::DomainEntry)> {
+    let domain = to.domain()?;
+    let covers = |name: &DomainName| match name {
+        DomainName::Exact(own) => (own == domain).then_some(usize::MAX),
+        DomainName::Below(suffix) => {
+            let rest = domain.as_str().strip_suffix(suffix.as_str())?;
+            rest.ends_with('.').then(|| suffix.as_str().len())
+        }
+    };
+    let found = config.domains.iter().enumerate();
+    let found = found.filter_map(|(number, entry)| Some((covers(&entry.name)?, number, entry)));
+    found.max_by_key(|(length, ..)| *length).map(|(_, number, entry)| (number, entry))
+}
+
+fn domain_origin(config: &ServerConfig, number: usize) -> String {
+    config.origins.place(&format!("domains[{number}]")).unwrap_or_else(|| "default".to_owned())
+}
+
+fn way(config: &ServerConfig, to: &Mailbox, table: &Table) -> Way {
+    let route = table.route(to);
+    let found = domain_of(config, to);
+    let origin = |key: &str| config.origins.place(key).unwrap_or_else(|| "default".to_owned());
+    let (schedule, is_local) = {
+        let schedules = rules::schedules(config);
+        let is_local = matches!(route.hop, NextHop::Drop);
+        (if is_local { schedules.local } else { schedules.outbound }, is_local)
+    };
+    let hop = match &route.hop {
+        NextHop::Drop => "Drop".to_owned(),
+        NextHop::Mx(domain) => format!("MX of {domain}"),
+        NextHop::Address(address) => format!("[{address}]"),
+        NextHop::Hosts(hosts) => {
+            hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
+        NextHop::DirectFirst { domain, hosts, .. } => {
+            let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+            format!("MX of {domain}, then {}", hosts.join(", "))
+        }
+    };
+    let kind = found.map(|(_, entry)| match entry.kind {
+        DomainKind::Default(_) => "default",
+        DomainKind::Alias => "alias",
+        DomainKind::Remote { .. } => "remote",
+    });
+    let waits: Vec<String> = schedule.retry.iter().map(ToString::to_string).collect();
+    debug_assert!(is_local == route.name().is_drop(), "local mail ends in Drop");
+    Way {
+        domain: match found {
+            Some((_, entry)) => entry.name.to_string(),
+            None => to.domain().map(ToString::to_string).unwrap_or_default(),
+        },
+        kind: kind.unwrap_or("other").to_owned(),
+        origin: match found {
+            Some((number, _)) => domain_origin(config, number),
+            None => origin("delivery.smart_host"),
+        },
+        route: route.name().to_string(),
+        hop,
+        hosts: Vec::new(),
+        dns_error: None,
+        helo_only: route.helo_only,
+        retry: waits.join(", "),
+        expire: schedule.expire.to_string(),
+    }
+}
+
+/// Adds the hosts that DNS names for the recipient's domain, each with its addresses.
+async fn look_up_hosts(resolver: &Resolver, to: &Mailbox, way: &mut Way) {
+    let Host::Name(domain) = to.host() else { return };
+    let records = match resolver.mx(domain).await {
+        Ok(records) => records,
+        Err(error) => {
+            way.dns_error = Some(error.to_string());
+            return;
+        }
+    };
+    let mut records = records;
+    records.sort_by_key(|record| record.preference);
+    // Without a record the domain itself is its host (RFC 5321 section 5.1).
+    let mut hosts: Vec<(String, mailroot_common::address::Domain)> = Vec::new();
+    for record in &records {
+        match &record.exchange {
+            Some(host) => hosts.push((format!("{} {host}", record.preference), host.clone())),
+            None => way.dns_error = Some("the domain takes no mail (null MX)".to_owned()),
+        }
+    }
+    if records.is_empty() {
+        hosts.push((format!("{domain}"), domain.clone()));
+    }
+    for (text, host) in hosts.into_iter().take(HOSTS_MAX) {
+        let addresses = match resolver.addresses(&host, Family::Any).await {
+            Ok(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            Err(error) => error.to_string(),
+        };
+        way.hosts.push(format!("{text} ({addresses})"));
+    }
+}
