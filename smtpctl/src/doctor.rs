@@ -1,5 +1,7 @@
 //! `doctor`: looks at what mail depends on, and says what to do about it.
 
+mod service;
+
 use std::io::Write;
 
 use mailroot_common::control::{Check, Kind, Level, Problem, Server, ServerState, path};
@@ -20,19 +22,66 @@ pub(crate) struct Doctor {
 /// What can be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Topic {
+    /// Whether the daemon runs, and its clock.
+    Service,
+    /// The configuration files.
+    Config,
+    /// The listeners of the virtual servers.
+    Ports,
+    /// The name in our greeting.
+    Dns,
+    /// Whether the smart hosts take connections.
+    Smarthost,
+    /// Who may relay.
+    Relay,
+    /// What waits, and why.
+    Queue,
     /// The file systems of the queues and how fast their disks sync.
     Storage,
 }
 
-const TOPICS: [Topic; 1] = [Topic::Storage];
+impl Topic {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Config => "config",
+            Self::Ports => "ports",
+            Self::Dns => "dns",
+            Self::Smarthost => "smarthost",
+            Self::Relay => "relay",
+            Self::Queue => "queue",
+            Self::Storage => "storage",
+        }
+    }
+}
 
 pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
+    let wanted = |topic: Topic| args.topics.is_empty() || args.topics.contains(&topic);
     let mut checks = Vec::new();
-    for topic in TOPICS {
-        if args.topics.is_empty() || args.topics.contains(&topic) {
-            match topic {
-                Topic::Storage => checks.extend(storage(tool).await?),
-            }
+    if let Err(problem) = tool.daemon().await {
+        if !wanted(Topic::Service) {
+            return Err(problem);
+        }
+        checks.push(down(&problem));
+    } else {
+        if wanted(Topic::Service) {
+            checks.extend(service::service(tool).await?);
+        }
+        if wanted(Topic::Config) {
+            checks.extend(service::config(tool).await?);
+        }
+        let network = [Topic::Ports, Topic::Dns, Topic::Smarthost, Topic::Relay];
+        if network.into_iter().any(wanted) {
+            let found = of_servers(tool, path::DOCTOR_NETWORK).await?;
+            let is_wanted =
+                |check: &Check| network.iter().any(|it| it.word() == check.topic && wanted(*it));
+            checks.extend(found.into_iter().filter(is_wanted));
+        }
+        if wanted(Topic::Queue) {
+            checks.extend(service::queue(tool).await?);
+        }
+        if wanted(Topic::Storage) {
+            checks.extend(of_servers(tool, path::DOCTOR_STORAGE).await?);
         }
     }
     let worst = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
@@ -40,16 +89,25 @@ pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
     Ok(if worst == Level::Ok { 0 } else { Kind::Found.exit_code() })
 }
 
-/// Has the daemon look at the storage of one server, or of each in turn.
-async fn storage(tool: &mut Tool) -> Result<Vec<Check>, Problem> {
+/// What is said of a daemon that cannot be asked.
+fn down(problem: &Problem) -> Check {
+    let check = Check::new(Level::Fail, Topic::Service.word(), "runs", &*problem.detail);
+    match &problem.hint {
+        Some(hint) => check.hint(&**hint),
+        None => check,
+    }
+}
+
+/// Has the daemon look at one server, or at each in turn.
+async fn of_servers(tool: &mut Tool, pattern: &str) -> Result<Vec<Check>, Problem> {
     let wanted = tool.global.server.clone();
     if let Some(name) = &wanted {
-        return storage_of(tool, name).await;
+        return of_server(tool, pattern, name).await;
     }
     let servers: Vec<Server> = tool.daemon().await?.get(path::SERVERS).await?;
     let mut checks = Vec::new();
     for server in servers {
-        match storage_of(tool, &server.name).await {
+        match of_server(tool, pattern, &server.name).await {
             Ok(found) => checks.extend(found),
             // Whoever stopped it knows; whatever kept it from starting is to be told.
             Err(problem) if problem.kind() == Kind::Unavailable => {
@@ -63,17 +121,17 @@ async fn storage(tool: &mut Tool) -> Result<Vec<Check>, Problem> {
     Ok(checks)
 }
 
+async fn of_server(tool: &mut Tool, pattern: &str, server: &str) -> Result<Vec<Check>, Problem> {
+    let path = path::fill(pattern, &[server]);
+    tool.daemon().await?.post(&path, &serde_json::json!({}), WAIT).await
+}
+
 fn not_measured(server: &Server, problem: &Problem) -> Check {
     let why = server.trouble.as_deref().unwrap_or(&problem.detail);
     let mut check = Check::new(Level::Warn, "storage", "probe", format!("not measured: {why}"));
     check.server = Some(server.name.clone());
     check.hint = problem.hint.as_deref().map(str::to_owned);
     check
-}
-
-async fn storage_of(tool: &mut Tool, server: &str) -> Result<Vec<Check>, Problem> {
-    let path = path::fill(path::DOCTOR_STORAGE, &[server]);
-    tool.daemon().await?.post(&path, &serde_json::json!({}), WAIT).await
 }
 
 fn print(tool: &Tool, checks: Vec<Check>) -> Result<(), Problem> {

@@ -73,12 +73,20 @@ fn it_has_every_form_and_without_a_topic_it_looks_at_all() {
         |line: &&str| ["ok    ", "warn  ", "fail  "].iter().any(|it| line.starts_with(it));
     assert!(lines.lines().filter(is_check).count() >= 5, "{lines}");
     assert!(lines.contains("messages per second"), "{lines}");
-    for line in run("jsonl").lines() {
-        let check: Value = serde_json::from_str(line).unwrap();
-        assert_eq!(check["topic"], "storage");
+    let topics = |text: &str| -> Vec<String> {
+        let topic = |line: &str| {
+            let check: Value = serde_json::from_str(line).unwrap();
+            check["topic"].as_str().unwrap().to_owned()
+        };
+        text.lines().map(topic).collect()
+    };
+    let told = topics(&run("jsonl"));
+    for topic in ["service", "config", "ports", "dns", "relay", "queue", "storage"] {
+        assert!(told.iter().any(|it| it == topic), "{topic}: {told:?}");
     }
     assert!(run("yaml").contains("topic: storage"));
-    assert!(run("plain").lines().all(|line| line.split('\t').nth(1) == Some("storage")));
+    let plain = run("plain");
+    assert!(plain.lines().any(|line| line.split('\t').nth(1) == Some("storage")), "{plain}");
     assert!(run("csv").starts_with("level,topic,name,server,text,hint,figures\r\n"));
     assert!(run("name").lines().any(|line| line == "storage.rate"));
     let _unknown = site.ctl(&["doctor", "-s", "nobody"]).exited(3);
@@ -172,4 +180,82 @@ fn mail_flows_while_it_measures_and_one_measures_at_a_time() {
     assert_eq!(received.len(), sent);
     site.await_empty_queue();
     must_be_clean(&site.spool("default", "Queue"));
+}
+
+/// What `doctor` found, of every topic asked for.
+fn found(site: &Site, topics: &[&str]) -> (Finished, Vec<Value>) {
+    let finished = site.ctl(&[&["doctor", "-o", "json"], topics].concat());
+    let all = checks(&finished);
+    must_agree(&finished, &all);
+    (finished, all)
+}
+
+fn of_topic<'a>(all: &'a [Value], topic: &str) -> &'a Value {
+    let found = all.iter().find(|check| check["topic"] == topic);
+    found.unwrap_or_else(|| panic!("nothing of {topic} in {all:?}"))
+}
+
+#[test]
+fn a_smart_host_that_greets_is_well_and_one_that_does_not_is_named() {
+    let sink = Peer::accepting(ports::local());
+    let site = Site::start(Setup::new().smart_host(sink.address()));
+    let (_, all) = found(&site, &["smarthost", "ports"]);
+    assert_eq!(of_topic(&all, "smarthost")["level"], "ok", "{all:?}");
+    assert_eq!(of_topic(&all, "ports")["level"], "ok", "{all:?}");
+    assert!(all.iter().all(|check| check["topic"] != "queue"), "only what was asked: {all:?}");
+
+    let nobody = ports::local();
+    for (host, said) in [
+        (nobody.to_string(), "refused"),
+        ("no-such-host.invalid:587".to_owned(), "no-such-host.invalid"),
+    ] {
+        let key = format!("delivery.smart_host={host}");
+        let _set = site.ctl(&["server", "set", "default", &key]).ok();
+        let (_, all) = found(&site, &["smarthost"]);
+        let check = of_topic(&all, "smarthost");
+        assert_ne!(check["level"], "ok", "{check}");
+        assert!(check["text"].as_str().unwrap().to_lowercase().contains(said), "{check}");
+        assert!(check["hint"].is_string(), "{check}");
+    }
+}
+
+#[test]
+fn what_keeps_mail_from_coming_in_or_going_out_is_named_with_its_cure() {
+    let later = |event: &Event| match event.stage {
+        mailroot_tests::peer::Stage::Rcpt => Answer::say("451 4.7.1 greylisted"),
+        _ => Answer::Accept,
+    };
+    let peer = Peer::start(ports::local(), later);
+    let site =
+        Site::start(Setup::new().smart_host(peer.address()).key("delivery.outbound.retry", "[1h]"));
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    let sent = talk.message("a@client.test", &["b@far.test"], &tagged("x")).unwrap();
+    assert_eq!(sent.code, 250);
+    mailroot_tests::wait::until("the first attempt", || {
+        let rows = site.control().json(&["queue", "list", "--state", "retry"]);
+        (rows.as_array().map(Vec::len) == Some(1)).then_some(())
+    });
+    let (_, all) = found(&site, &["queue"]);
+    assert!(of_topic(&all, "queue")["text"].as_str().unwrap().contains("greylisted"), "{all:?}");
+
+    let _paused = site.ctl(&["server", "pause", "default", "--reason", "firmware"]).ok();
+    let (_, all) = found(&site, &["ports"]);
+    let ports = of_topic(&all, "ports");
+    assert!(ports["text"].as_str().unwrap().contains("paused: firmware"), "{ports}");
+    assert_eq!(ports["hint"], "smtpctl server resume default");
+    let _resumed = site.ctl(&["server", "resume", "default"]).ok();
+
+    let path = site.home().join("etc/servers.d/default.yaml");
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{good}messages: {{max_recipient: 5}}\n")).unwrap();
+    let (_, all) = found(&site, &["config"]);
+    let config = of_topic(&all, "config");
+    assert_eq!(config["level"], "fail");
+    assert_eq!(config["hint"], "did you mean \"max_recipients\"?");
+    fs::write(&path, good).unwrap();
+
+    site.stop();
+    let down = site.ctl(&["doctor"]).exited(10);
+    assert!(down.out.contains("not running"), "{down}");
 }

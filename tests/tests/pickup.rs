@@ -79,6 +79,22 @@ fn a_bad_file_ends_in_badmail_with_line_and_reason() {
 }
 
 #[test]
+fn a_file_without_a_sender_takes_the_default_one() {
+    let site = Site::start(
+        Setup::new()
+            .key("store.pickup.poll", "100ms")
+            .key("store.pickup.settle", "0ms")
+            .key("messages.default_sender", "app@client.test"),
+    );
+    let staged = site.home().join("bare");
+    fs::write(&staged, format!("X-Receiver: x@{LOCAL_DOMAIN}\r\nSubject: bare\r\n\r\nhello\r\n"))
+        .unwrap();
+    fs::rename(&staged, pickup(&site, "bare.eml")).unwrap();
+    let dropped = site.await_dropped(1);
+    assert!(dropped[0].text().contains("app@client.test"), "{}", dropped[0].text());
+}
+
+#[test]
 fn a_file_that_cannot_be_read_stays_and_is_told_once() {
     let site = site();
     if mailroot_tests::skip::root() {

@@ -23,6 +23,9 @@ section! {
         /// Recipients of one message. Further ones hear 452 and are sent again by the client;
         /// outbound, the rest goes in another transaction.
         max_recipients: Limit<u32> = Limit::At(1000), Limit::At(100), in 1..=2_000_000_000;
+        /// The sender of messages in Pickup that name none: without X-Sender, From and Sender. Where
+        /// it is not set, they end in Badmail.
+        default_sender: Option<Mailbox> = None, None;
         /// Gets a copy of every non-delivery report.
         ndr_copy_to: Option<Mailbox> = None, None;
         /// Whether reports carry the whole message back, or its header only.

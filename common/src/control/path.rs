@@ -43,6 +43,8 @@ pub const SERVER_CLONE: &str = "/v1/servers/{server}/clone";
 pub const SERVER_RENAME: &str = "/v1/servers/{server}/rename";
 /// Look at the storage of a virtual server, and measure it (router's pattern).
 pub const DOCTOR_STORAGE: &str = "/v1/servers/{server}/doctor/storage";
+/// Look at listeners, names and smart hosts of a virtual server (router's pattern).
+pub const DOCTOR_NETWORK: &str = "/v1/servers/{server}/doctor/network";
 /// What a virtual server would decide (router's pattern).
 pub const DECIDE: &str = "/v1/servers/{server}/decide";
 /// Who may connect (`connect`) or relay (`relay`) (router's pattern).

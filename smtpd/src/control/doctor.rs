@@ -1,7 +1,9 @@
-//! `/v1/servers/{server}/doctor/storage`: what a queue's disk is good for.
+//! `/v1/servers/{server}/doctor/…`: what a queue's disk is good for, and whether what the server
+//! depends on in the network is there.
 //!
-//! One measurement at a time: two would measure each other. It ends by itself within about two
-//! seconds, also when whoever asked has gone; the store goes on meanwhile, and shares the disk.
+//! One look at a time: two measurements of a disk would measure each other. That of a disk ends by
+//! itself within about two seconds, also when whoever asked has gone; the store goes on meanwhile,
+//! and shares the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +78,23 @@ pub(super) async fn storage(
         check.server = Some(name.to_string());
     }
     object(checks)
+}
+
+/// Looks at listeners, names and smart hosts.
+pub(super) async fn network(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<Vec<Check>> {
+    let name = read_name(&name)?;
+    let server = app.service.server(&name).ok_or_else(|| ServiceError::NoServer(name.clone()))?;
+    let _turn = Arc::clone(&app.turn.0).try_acquire_owned().map_err(|_| {
+        Problem::new("doctor", Kind::Conflict, "another look is being taken")
+            .word("busy")
+            .hint("it ends within a minute; ask again then")
+    })?;
+    tell(&app, "network-probed", name.as_str(), None, &caller).send();
+    object(server.probe().await)
 }
 
 /// Blocks.

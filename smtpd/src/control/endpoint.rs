@@ -112,6 +112,8 @@ endpoints! {
         "start, stop, pause or resume a virtual server";
     post DOCTOR_STORAGE Operator Takes::Nothing => Json, doctor::storage,
         "Look at the storage of a virtual server, and measure it";
+    post DOCTOR_NETWORK Operator Takes::Nothing => Json, doctor::network,
+        "Look at listeners, names and smart hosts of a virtual server";
     post DECIDE Viewer Takes::Body("Question") => Json, decide::decide,
         "What a virtual server would decide about a client and a recipient";
     get ACCESS Viewer Takes::Nothing => Json, decide::list, "Who may connect, or who may relay";
@@ -170,6 +172,7 @@ mod tests {
                 "operator",
                 "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
                  POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
+                 POST /v1/servers/{server}/doctor/network, \
                  POST /v1/sessions/kill, \
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \
                  GET /v1/badmail/{id}/content, POST /v1/badmail/do/requeue, \

@@ -6,6 +6,7 @@
 
 mod decide;
 mod describe;
+mod probe;
 mod rooms;
 mod root;
 mod rules;

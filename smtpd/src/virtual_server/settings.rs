@@ -103,6 +103,16 @@ fn extension(word: Word) -> Extension {
     }
 }
 
+/// Which addresses of other hosts are tried.
+pub(super) fn family(config: &ServerConfig) -> Family {
+    match config.delivery.ip_version {
+        delivery::IpVersion::Any => Family::Any,
+        delivery::IpVersion::V4 => Family::V4,
+        delivery::IpVersion::V6 => Family::V6,
+        delivery::IpVersion::Prefer4 => Family::Prefer4,
+    }
+}
+
 /// What delivery goes by.
 pub(super) fn deliver(
     config: &ServerConfig,
@@ -124,12 +134,7 @@ pub(super) fn deliver(
         masquerade: delivery.masquerade_domain.clone(),
         max_hops: delivery.max_hops,
         resolver: shared.resolver.clone(),
-        family: match delivery.ip_version {
-            delivery::IpVersion::Any => Family::Any,
-            delivery::IpVersion::V4 => Family::V4,
-            delivery::IpVersion::V6 => Family::V6,
-            delivery::IpVersion::Prefer4 => Family::Prefer4,
-        },
+        family: family(config),
         addresses: AddressRule {
             allow_loopback: delivery.allow_loopback,
             listeners,
@@ -179,7 +184,7 @@ pub(super) fn pickup(
         header_octets_max: size(config.limits.header_size),
         recipients_max: number(messages.max_recipients) as usize,
         hops_max: config.delivery.max_hops,
-        default_sender: None,
+        default_sender: messages.default_sender.clone(),
     }
 }
 

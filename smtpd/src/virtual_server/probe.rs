@@ -1,0 +1,197 @@
+//! A look at what the server depends on beyond its disk: its listeners, its name, its smart hosts, and
+//! who may use it.
+//!
+//! Connections are opened and closed again after the greeting; no mail is sent. Every wait is
+//! bounded, and so is the number of hosts that are tried.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use mailroot_common::address::Host;
+use mailroot_common::config::ServerConfig;
+use mailroot_common::config::access::{Policy, Who};
+use mailroot_common::control::{Check, Level, ServerState};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{Shared, VirtualServer, settings};
+use crate::resolve::Family;
+
+/// How long a host has to take the connection, and again to greet.
+const WAIT: Duration = Duration::from_secs(3);
+/// The longest greeting that is read.
+const GREETING_OCTETS_MAX: usize = 512;
+/// The most smart hosts that are tried.
+const HOSTS_MAX: usize = 4;
+/// The most addresses of each.
+const ADDRESSES_MAX: usize = 2;
+
+impl VirtualServer {
+    /// What was found, each with what to do.
+    pub async fn probe(&self) -> Vec<Check> {
+        let (config, shared) = (self.config(), self.shared.load_full());
+        let mut checks = self.listeners(&shared).await;
+        checks.push(fqdn(&config, &shared).await);
+        for host in config.delivery.smart_host.iter().take(HOSTS_MAX) {
+            let port = host.port.unwrap_or(config.delivery.connections.port);
+            checks.push(smart_host(&host.host, port, &config, &shared).await);
+        }
+        checks.push(relay(&config));
+        for check in &mut checks {
+            check.server = Some(self.name().to_string());
+        }
+        checks
+    }
+
+    async fn listeners(&self, shared: &Shared) -> Vec<Check> {
+        let check = |level, text: String| Check::new(level, "ports", "listener", text);
+        match (self.state(), self.trouble()) {
+            (_, Some(trouble)) => {
+                let hint = format!("see to it, then: smtpctl server start {}", self.name());
+                return vec![check(Level::Fail, trouble).hint(hint)];
+            }
+            (ServerState::Stopped | ServerState::Paused, None) => {
+                let (state, reason) = (self.state().as_str(), self.standing().reason);
+                let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+                let verb = if self.state() == ServerState::Paused { "resume" } else { "start" };
+                let text = format!("the server is {state}{why}; no mail is taken");
+                let hint = format!("smtpctl server {verb} {}", self.name());
+                return vec![check(Level::Warn, text).hint(hint)];
+            }
+            _ => {}
+        }
+        let bound = self.inlets.lock().await.as_ref().map(|open| open.receiver.addresses());
+        let mut checks = Vec::new();
+        for address in bound.unwrap_or_default() {
+            checks.push(match greeting(reachable(address), shared).await {
+                Ok(line) if line.starts_with("220") => {
+                    check(Level::Ok, format!("{address} answers: {line}"))
+                }
+                Ok(line) => check(Level::Warn, format!("{address} answers: {line}")).hint(
+                    "this host is refused or too many are connected; see smtpctl session list",
+                ),
+                Err(error) => check(Level::Fail, format!("{address} does not answer: {error}"))
+                    .hint("a firewall of this host may be in the way, or the daemon is overloaded"),
+            });
+        }
+        if checks.is_empty() {
+            checks.push(check(Level::Warn, "the server listens nowhere".to_owned()));
+        }
+        checks
+    }
+}
+
+/// An address of all stands for one of its addresses.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Connects, reads the first line, and takes its leave.
+async fn greeting(address: SocketAddr, shared: &Shared) -> io::Result<String> {
+    let late = |what: &str| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {} s", WAIT.as_secs()))
+    };
+    let mut stream = tokio::time::timeout(WAIT, shared.net.connect(address, None))
+        .await
+        .map_err(|_| late("no connection"))??;
+    let mut octets = Vec::new();
+    let read = async {
+        let mut piece = [0; GREETING_OCTETS_MAX];
+        while !octets.contains(&b'\n') && octets.len() < GREETING_OCTETS_MAX {
+            match stream.read(&mut piece).await? {
+                0 => break,
+                count => octets.extend_from_slice(&piece[..count]),
+            }
+        }
+        // Whoever does not wait for the answer loses nothing.
+        stream.write_all(b"QUIT\r\n").await
+    };
+    tokio::time::timeout(WAIT, read).await.map_err(|_| late("no greeting"))??;
+    let line = String::from_utf8_lossy(&octets);
+    match line.lines().next() {
+        Some(line) => Ok(line.chars().filter(|c| !c.is_control()).take(200).collect()),
+        None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up without a word")),
+    }
+}
+
+/// Whether the name in our greeting can be looked up.
+async fn fqdn(config: &ServerConfig, shared: &Shared) -> Check {
+    let name = settings::host(config, shared);
+    let check = |level, text: String| Check::new(level, "dns", "fqdn", text);
+    match shared.resolver.addresses(name, Family::Any).await {
+        Ok(found) if !found.is_empty() => {
+            let addresses: Vec<String> = found.iter().map(ToString::to_string).collect();
+            check(Level::Ok, format!("{name} has the addresses {}", addresses.join(", ")))
+        }
+        Ok(_) => check(Level::Warn, format!("{name} has no address in DNS")).hint(FQDN_HINT),
+        Err(error) => check(Level::Warn, error.to_string()).hint(FQDN_HINT),
+    }
+}
+
+const FQDN_HINT: &str = "others look up the name in our greeting, and some refuse mail from one that \
+                         DNS does not know; set delivery.fqdn or service.hostname";
+
+/// Whether a smart host can be found and greets.
+async fn smart_host(host: &Host, port: u16, config: &ServerConfig, shared: &Shared) -> Check {
+    let (name, family) = (format!("{host}:{port}"), settings::family(config));
+    let check = |level, text: String| Check::new(level, "smarthost", "reach", text);
+    let addresses = match host {
+        Host::Address(address) => vec![*address],
+        Host::Name(domain) => match shared.resolver.addresses(domain, family).await {
+            Ok(found) => found,
+            Err(error) => {
+                let level = if error.is_temporary() { Level::Warn } else { Level::Fail };
+                return check(level, format!("smart host {name}: {error}")).hint(
+                    "correct the name: smtpctl server set NAME delivery.smart_host=HOST:PORT",
+                );
+            }
+        },
+    };
+    let mut last = "it has no address".to_owned();
+    for address in addresses.into_iter().take(ADDRESSES_MAX) {
+        let at = SocketAddr::new(address, port);
+        match greeting(at, shared).await {
+            Ok(line) if line.starts_with("220") => {
+                return check(Level::Ok, format!("smart host {name} ({at}) answers: {line}"));
+            }
+            Ok(line) => last = format!("{at} answers: {line}"),
+            Err(error) => last = format!("{at}: {error}"),
+        }
+    }
+    let hint = match port {
+        465 => "port 465 expects TLS from the first octet, which this daemon does not speak yet",
+        587 => "is the host up, and does a firewall let port 587 out?",
+        _ => {
+            "is the port right (587 for most providers), the host up, and does a firewall let it out?"
+        }
+    };
+    check(Level::Fail, format!("smart host {name} takes no mail: {last}")).hint(hint)
+}
+
+/// Who may send mail onward, and from where they could.
+fn relay(config: &ServerConfig) -> Check {
+    let relay = &config.access.relay;
+    let is_public = config.general.listen.iter().any(|at| !at.ip().is_loopback());
+    let strangers = |entry: &mailroot_common::config::access::ListEntry| match &entry.who {
+        Who::Network(network) => !network.is_loopback(),
+        Who::Name(_) | Who::Below(_) => true,
+    };
+    let check = |level, text: &str| Check::new(level, "relay", "list", text);
+    match relay.policy {
+        Policy::AllExcept if is_public => {
+            check(Level::Fail, "everyone may relay but those on the list")
+                .hint("smtpctl relay policy --only, then allow your own networks")
+        }
+        Policy::Only if is_public && !relay.list.iter().any(strangers) => {
+            check(Level::Warn, "other hosts can connect and none of them may relay")
+                .hint("smtpctl relay allow NETWORK lets those of a network")
+        }
+        _ if is_public => check(Level::Ok, "not an open relay"),
+        _ => check(Level::Ok, "only this host can connect"),
+    }
+}
