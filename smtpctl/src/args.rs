@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::access::AccessCommand;
 use crate::badmail::BadmailCommand;
+use crate::complete::{self, Completion};
 use crate::config::{ConfigCommand, Reload};
 use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
@@ -61,7 +62,8 @@ pub(crate) struct Global {
         global = true,
         value_name = "NAME",
         env = "SMTPCTL_SERVER",
-        hide_env = true
+        hide_env = true,
+        add = clap_complete::ArgValueCompleter::new(complete::servers)
     )]
     pub(crate) server: Option<String>,
 
@@ -149,6 +151,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Read the configuration again; refuse it whole if anything in it is wrong.
     Reload(Reload),
+    /// Print what a shell reads to complete command lines.
+    Completion(Completion),
     /// The versions of tool and daemon.
     Version,
 }
@@ -273,6 +277,7 @@ mod tests {
             "send --to a@b.example --wait=5s --subject x --body -",
             "config check a.yaml -W",
             "reload --wait=5s",
+            "completion zsh",
             "version -q --utc --time iso",
         ] {
             let words = std::iter::once("smtpctl").chain(line.split(' '));
@@ -282,7 +287,7 @@ mod tests {
             "",
             "stat",
             "queue",
-            "doctor dns",
+            "doctor astrology",
             "queue lis",
             "queue show",
             "queue list --limit x",

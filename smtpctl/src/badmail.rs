@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 
 use clap::Subcommand;
+use clap_complete::ArgValueCompleter;
 use mailroot_common::control::{
     BadmailEntry, BadmailMessage, Change, Problem, Requeue as Body, path,
 };
 
 use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
+use crate::complete;
 use crate::io_problem;
 use crate::output::{Cell, Column, List, Row, escape, human_size};
 use crate::queue::print_octets;
@@ -31,7 +33,7 @@ pub(crate) enum BadmailCommand {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
     /// The message's id, or its beginning.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::message_ids))]
     id: String,
     /// Print its octets instead. Is logged.
     #[arg(long)]
@@ -42,6 +44,7 @@ pub(crate) struct Show {
 pub(crate) struct Requeue {
     /// Ids, or beginnings of ids with 4 or more characters; - reads ids from standard input.
     #[arg(value_name = "ID", required = true)]
+    #[arg(add = ArgValueCompleter::new(complete::message_ids))]
     ids: Vec<String>,
     /// Send to this address instead of those of the envelope; may be given several times.
     #[arg(long, value_name = "ADDRESS")]

@@ -1,11 +1,13 @@
 //! `domain`: the domains of one virtual server.
 
 use clap::Subcommand;
+use clap_complete::ArgValueCompleter;
 use mailroot_common::control::{
     Domain, DomainDetail, Edited, KeyEdit, Kind, NewDomain, Problem, path,
 };
 
 use crate::client::WAIT;
+use crate::complete;
 use crate::output::{Cell, Column, Row};
 use crate::server::change::{edit_keys, read_assignments};
 use crate::terms::{TermOptions, report};
@@ -57,14 +59,14 @@ pub(crate) struct AddAlias {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
     /// The domain.
-    #[arg(value_name = "DOMAIN")]
+    #[arg(value_name = "DOMAIN", add = ArgValueCompleter::new(complete::domains))]
     name: String,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Set {
     /// The domain.
-    #[arg(value_name = "DOMAIN")]
+    #[arg(value_name = "DOMAIN", add = ArgValueCompleter::new(complete::domains))]
     name: String,
     /// KEY=VALUE, or for lists KEY+=ITEM and KEY-=ITEM; KEY= alone takes the key out.
     #[arg(value_name = "KEY=VALUE", required = true)]
@@ -76,7 +78,7 @@ pub(crate) struct Set {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rename {
     /// The domain.
-    #[arg(value_name = "OLD")]
+    #[arg(value_name = "OLD", add = ArgValueCompleter::new(complete::domains))]
     from: String,
     /// The name it gets.
     #[arg(value_name = "NEW")]
@@ -88,7 +90,7 @@ pub(crate) struct Rename {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Promote {
     /// The alias.
-    #[arg(value_name = "DOMAIN")]
+    #[arg(value_name = "DOMAIN", add = ArgValueCompleter::new(complete::domains))]
     name: String,
     #[command(flatten)]
     terms: TermOptions,
@@ -122,7 +124,7 @@ pub(crate) struct AddRemote {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Remove {
     /// The domains.
-    #[arg(value_name = "DOMAIN", required = true)]
+    #[arg(value_name = "DOMAIN", required = true, add = ArgValueCompleter::new(complete::domains))]
     names: Vec<String>,
     /// Be content if it does not exist.
     #[arg(long)]

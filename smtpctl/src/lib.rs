@@ -10,6 +10,7 @@ pub mod args;
 mod badmail;
 mod change;
 mod client;
+mod complete;
 mod config;
 mod doctor;
 mod domain;
@@ -39,7 +40,11 @@ use tool::Tool;
 
 /// Runs a command line, the program's name first, and says how it went.
 pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let line = match opensmtpd::rewrite(line.into_iter().collect()) {
+    let line: Vec<OsString> = line.into_iter().collect();
+    if complete::answer(&line) {
+        return ExitCode::SUCCESS;
+    }
+    let line = match opensmtpd::rewrite(line) {
         Ok(line) => line,
         Err(problem) => return tell(&problem, false),
     };
@@ -79,6 +84,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Send(send) => send::run(&mut tool, &send).await,
             Command::Config(config) => config::run(&mut tool, &config).await,
             Command::Reload(reload) => config::reload(&mut tool, &reload).await,
+            Command::Completion(completion) => complete::register(&completion),
             Command::Version => status::version(&mut tool).await,
         }
     })

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use clap::Subcommand;
+use clap_complete::ArgValueCompleter;
 use mailroot_common::control::{
     Attempt, Change, Problem, QueueEntry, QueueMessage, QueueRecipient, QueueVerb, RecipientState,
     Selector, path,
 };
 
 use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
+use crate::complete;
 use crate::io_problem;
 use crate::output::{Cell, Column, List, Row, Shape, escape, human_size};
 use crate::select::QueueSelection;
@@ -42,7 +44,7 @@ pub(crate) enum QueueCommand {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
     /// The message's id, or its beginning.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(complete::message_ids))]
     id: String,
     /// Print its header instead. Is logged.
     #[arg(long, conflicts_with = "content")]

@@ -2,7 +2,10 @@
 
 use std::io::{self, BufRead};
 
+use clap_complete::ArgValueCompleter;
 use mailroot_common::control::{Kind, Problem, Selector};
+
+use crate::complete;
 
 /// Conditions that messages are chosen by. All of them must hold.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -10,6 +13,7 @@ use mailroot_common::control::{Kind, Problem, Selector};
 pub(crate) struct MessageSelection {
     /// Ids, or beginnings of ids with 4 or more characters; - reads ids from standard input.
     #[arg(value_name = "ID", help_heading = "Arguments")]
+    #[arg(add = ArgValueCompleter::new(complete::message_ids))]
     ids: Vec<String>,
     /// The sender: a pattern with * and ?, or /a regular expression/; '<>' for none.
     #[arg(long, value_name = "PATTERN")]
@@ -63,6 +67,7 @@ pub(crate) struct QueueSelection {
 pub(crate) struct SessionSelection {
     /// Ids, or beginnings of ids with 4 or more characters; - reads ids from standard input.
     #[arg(value_name = "ID", help_heading = "Arguments")]
+    #[arg(add = ArgValueCompleter::new(complete::session_ids))]
     ids: Vec<String>,
     /// The other side's address or network.
     #[arg(long, value_name = "CIDR")]

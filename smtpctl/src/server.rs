@@ -5,12 +5,14 @@ pub(crate) mod change;
 use std::fmt::Write as _;
 
 use clap::Subcommand;
+use clap_complete::ArgValueCompleter;
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
     Kind, NewServer, Problem, Server, ServerDetail, Setting, Verb, path,
 };
 
 use crate::client::WAIT;
+use crate::complete;
 use crate::output::{Cell, Column, Form, Row, Shape, escape, print_all};
 use crate::terms::TermOptions;
 use crate::tool::Tool;
@@ -51,7 +53,7 @@ pub(crate) enum ServerCommand {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
     /// The virtual server.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::servers))]
     name: String,
     /// Only the settings of one section, such as delivery.
     #[arg(long, value_name = "SECTION")]
@@ -91,7 +93,7 @@ pub(crate) struct Create {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Names {
     /// The virtual servers.
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = ArgValueCompleter::new(complete::servers))]
     names: Vec<String>,
     /// Why, for the log and for status.
     #[arg(long, value_name = "TEXT")]

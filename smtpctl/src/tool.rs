@@ -133,7 +133,8 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn socket(socket: Option<&Path>, home: Option<&Path>) -> PathBuf {
+/// Where the control socket is, by what was said.
+pub(crate) fn socket(socket: Option<&Path>, home: Option<&Path>) -> PathBuf {
     match (socket, home) {
         (Some(socket), _) => socket.to_owned(),
         (None, Some(home)) => home.join(SOCKET_BELOW_HOME),

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::atomic::Ordering;
 
 use mailroot_tests::account::tag;
@@ -14,7 +15,7 @@ use mailroot_tests::ports;
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::site::Site;
 use mailroot_tests::talk::Talk;
-use mailroot_tests::wait;
+use mailroot_tests::{program, wait};
 use serde_json::Value;
 
 fn text(site: &Site, server: &str) -> String {
@@ -424,4 +425,36 @@ fn servers_made_changed_renamed_and_deleted_disturb_no_other() {
     let balance = account.balance(&arrived);
     assert!(balance.lost.is_empty(), "{:?}", balance.lost);
     assert_eq!(balance.duplicates, 0);
+}
+
+#[test]
+fn a_shell_completes_words_and_the_names_of_the_moment() {
+    let site = Site::start(Setup::new());
+    let _made = site.ctl(&["server", "create", "lan", "--disabled", "--domain", "lan.test"]).ok();
+    let script = site.home().join("completion");
+    fs::write(&script, site.ctl(&["completion", "bash"]).ok()).unwrap();
+    let complete = |words: &str| -> Vec<String> {
+        let smtpctl = program::ours("smtpctl");
+        let shell = format!(
+            "PATH={}:$PATH; export MAILROOT_HOME={}; source {}; COMP_WORDS=(smtpctl {words}); \
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_TYPE=9; \
+             _clap_complete_smtpctl smtpctl \"${{COMP_WORDS[$COMP_CWORD]}}\" 2>/dev/null; \
+             printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            smtpctl.parent().unwrap().display(),
+            site.home().display(),
+            script.display(),
+        );
+        let done = program::run(Command::new("bash").args(["-c", &shell]), b"").ok();
+        done.lines().map(|word| word.trim().to_owned()).collect()
+    };
+    assert!(complete("serv").contains(&"server".to_owned()), "{:?}", complete("serv"));
+    let names = complete("server show ''");
+    assert!(
+        names.contains(&"lan".to_owned()) && names.contains(&"default".to_owned()),
+        "{names:?}"
+    );
+    let domains = complete("-s lan domain show ''");
+    assert!(domains.contains(&"lan.test".to_owned()), "{domains:?}");
+    site.stop();
+    assert!(!complete("server show ''").contains(&"lan".to_owned()), "nobody can be asked");
 }

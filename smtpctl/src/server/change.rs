@@ -3,12 +3,14 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use clap_complete::ArgValueCompleter;
 use mailroot_common::control::{
     CloneServer, Edited, FileText, KeyEdit, KeyEdits, Kind, Problem, Rename as NewName, Server,
     path,
 };
 
 use crate::client::WAIT;
+use crate::complete;
 use crate::terms::{TermOptions, report};
 use crate::tool::Tool;
 
@@ -18,7 +20,7 @@ const FILE_OCTETS_MAX: u64 = 1 << 20;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Set {
     /// The virtual server.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::servers))]
     name: String,
     /// KEY=VALUE, or for lists KEY+=ITEM and KEY-=ITEM.
     #[arg(value_name = "KEY=VALUE", required = true)]
@@ -30,7 +32,7 @@ pub(crate) struct Set {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Unset {
     /// The virtual server.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::servers))]
     name: String,
     /// The keys.
     #[arg(value_name = "KEY", required = true)]
@@ -42,7 +44,7 @@ pub(crate) struct Unset {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Clone {
     /// The virtual server to copy.
-    #[arg(value_name = "SOURCE")]
+    #[arg(value_name = "SOURCE", add = ArgValueCompleter::new(complete::servers))]
     from: String,
     /// The name of the copy.
     #[arg(value_name = "NAME")]
@@ -57,7 +59,7 @@ pub(crate) struct Clone {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rename {
     /// The virtual server.
-    #[arg(value_name = "OLD")]
+    #[arg(value_name = "OLD", add = ArgValueCompleter::new(complete::servers))]
     from: String,
     /// The name it gets.
     #[arg(value_name = "NEW")]
@@ -78,7 +80,7 @@ pub(crate) struct Apply {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Delete {
     /// The virtual server.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete::servers))]
     name: String,
     /// Delete also Pickup, Queue, Drop and Badmail.
     #[arg(long)]
