@@ -1,12 +1,13 @@
 //! Messages that could be neither delivered nor returned.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Change;
 use crate::units::Timestamp;
 
 /// One message in Badmail as a list shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BadmailEntry {
     /// Its id: the name of its files.
     pub id: String,
@@ -28,7 +29,7 @@ pub struct BadmailEntry {
 }
 
 /// One message in Badmail with everything known of it but its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BadmailMessage {
     /// What a list says of it.
     #[serde(flatten)]
@@ -44,7 +45,7 @@ pub struct BadmailMessage {
 }
 
 /// Asks to put messages back into the queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requeue {
     /// Which messages.
     #[serde(flatten)]

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Diagnostic, Severity as Level};
 
 /// How bad a trouble is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// It works, but probably not as meant.
@@ -36,7 +39,7 @@ impl fmt::Display for Severity {
 }
 
 /// One thing that is wrong or odd in a configuration file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigTrouble {
     /// How bad it is.
     pub severity: Severity,
@@ -75,7 +78,7 @@ impl From<&Diagnostic> for ConfigTrouble {
 }
 
 /// What a check of the configuration files found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigReport {
     /// Whether it would be accepted.
     pub valid: bool,
@@ -87,7 +90,7 @@ pub struct ConfigReport {
 }
 
 /// What reading the configuration again changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reloaded {
     /// Whether anything changed.
     pub changed: bool,

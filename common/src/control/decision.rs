@@ -1,9 +1,10 @@
 //! What a virtual server would decide, and because of which line of its file.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Asks what would be decided. What is not said is not judged.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Question {
     /// The address of a client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -17,7 +18,7 @@ pub struct Question {
 }
 
 /// How a rule judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Yes.
@@ -41,7 +42,7 @@ impl Outcome {
 }
 
 /// What was decided, and by what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Judgement {
     /// How.
     pub outcome: Outcome,
@@ -55,7 +56,7 @@ pub struct Judgement {
 }
 
 /// Where mail would go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Way {
     /// The domain that speaks of the recipient, such as `*.corp.example`; the recipient's own where
     /// none does.
@@ -84,7 +85,7 @@ pub struct Way {
 }
 
 /// The answer to a [`Question`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
     /// Whether the client may connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +99,7 @@ pub struct Decision {
 }
 
 /// A list of clients: who may connect, or who may relay.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessList {
     /// `only` those on the list, or `all-except` those on it.
     pub policy: String,
@@ -107,7 +108,7 @@ pub struct AccessList {
 }
 
 /// An entry of an [`AccessList`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessEntry {
     /// An address, a network, a host's name, or `*.domain`.
     pub entry: String,

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::server::Setting;
 
 /// What a domain is to its server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DomainKind {
     /// The server's own name: mail for it goes to Drop.
@@ -29,7 +30,7 @@ impl fmt::Display for DomainKind {
 }
 
 /// One domain of a virtual server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Domain {
     /// Its name; `*.example` stands for everything below it.
     pub name: String,
@@ -54,7 +55,7 @@ pub struct Domain {
 }
 
 /// One domain with its settings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DomainDetail {
     /// What a list says of it.
     #[serde(flatten)]
@@ -64,7 +65,7 @@ pub struct DomainDetail {
 }
 
 /// Asks for a new domain. The configuration file is edited by the daemon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum NewDomain {
     /// Another name of the default domain.

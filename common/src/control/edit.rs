@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::config::ConfigTrouble;
@@ -9,7 +10,7 @@ use super::path::encode;
 use crate::units::Timestamp;
 
 /// A change of one key, in the words of a person: `50MiB`, `15m, 30m`, `{net: 10.0.0.0/8}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum KeyEdit {
     /// Gives the key a value.
@@ -41,28 +42,28 @@ pub enum KeyEdit {
 }
 
 /// Asks for changes of keys, made together or not at all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyEdits {
     /// The changes, in order.
     pub edits: Vec<KeyEdit>,
 }
 
 /// The whole text of a configuration file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileText {
     /// The text.
     pub text: String,
 }
 
 /// A new name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rename {
     /// The name to have from now on.
     pub to: String,
 }
 
 /// Asks for a copy of a virtual server: its file, with other listeners.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CloneServer {
     /// The name of the copy.
     pub to: String,
@@ -72,7 +73,7 @@ pub struct CloneServer {
 
 /// The terms of a change; they stand in the query of every request that changes the
 /// configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Terms {
     /// Check everything, say what would change, and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -121,7 +122,7 @@ impl Terms {
 }
 
 /// What became of a change of the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Edited {
     /// Whether anything changed, or would.
     pub changed: bool,
@@ -148,7 +149,7 @@ pub struct Edited {
 }
 
 /// A state of the configuration as the history keeps it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Revision {
     /// Its number; the next one is larger.
     pub revision: u64,
@@ -171,7 +172,7 @@ pub struct Revision {
 }
 
 /// The differences between two revisions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigDiff {
     /// What differs, a line each.
     pub changes: Vec<String>,
@@ -180,7 +181,7 @@ pub struct ConfigDiff {
 }
 
 /// The texts of all files of a revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigFiles {
     /// Which revision they are.
     #[serde(default)]
@@ -192,7 +193,7 @@ pub struct ConfigFiles {
 }
 
 /// Why nobody may edit the configuration here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Seal {
     /// The words that refused people are told; absent if edits are welcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,7 @@
 pub mod badmail;
 pub mod config;
 pub mod decision;
+mod described;
 pub mod doctor;
 pub mod domain;
 pub mod edit;
@@ -21,6 +22,7 @@ pub mod server;
 pub mod session;
 pub mod status;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::control::Role;
@@ -55,7 +57,7 @@ pub const SOCKET: &str = "/run/mailroot/control.sock";
 pub const SOCKET_BELOW_HOME: &str = "run/control.sock";
 
 /// Asks for a change to the chosen objects.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// Which objects. A selector that names no condition is refused.
     pub selector: Selector,
@@ -69,7 +71,7 @@ pub struct Change {
 }
 
 /// What became of a change to several objects.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// How many objects were chosen.
     pub matched: u64,
@@ -139,7 +141,7 @@ impl Changed {
 }
 
 /// One object that could not be changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
     /// Its id.
     pub id: String,

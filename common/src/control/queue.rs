@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Mailbox, ReversePath};
@@ -11,7 +12,7 @@ use crate::status::{EnhancedCode, ReplyCode};
 use crate::units::Timestamp;
 
 /// Where a message stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QueueState {
     /// No attempt was made yet.
@@ -47,7 +48,7 @@ impl fmt::Display for QueueState {
 }
 
 /// One message as a list shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueEntry {
     /// Its id.
     pub id: QueueId,
@@ -74,7 +75,7 @@ pub struct QueueEntry {
 }
 
 /// One message with everything known of it but its content.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueMessage {
     /// What a list says of it.
     #[serde(flatten)]
@@ -115,7 +116,7 @@ pub struct QueueMessage {
 }
 
 /// Where a recipient stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecipientState {
     /// No attempt was made yet.
@@ -163,7 +164,7 @@ impl fmt::Display for RecipientState {
 }
 
 /// One recipient of a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueRecipient {
     /// The address.
     pub address: Mailbox,
@@ -183,7 +184,7 @@ pub struct QueueRecipient {
 }
 
 /// What an attempt came to, in the remote's words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     /// When.
     pub at: Timestamp,

@@ -13,6 +13,7 @@ mod pattern;
 
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use self::pattern::{Pattern, SizeRule};
@@ -30,7 +31,7 @@ pub const IDS_MAX: usize = 10_000;
 
 /// Which objects are meant. Every condition is optional; none at all chooses everything in a list
 /// and is refused in a change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Selector {
     /// Ids, or beginnings of ids with at least [`ID_PREFIX_MIN`] characters.

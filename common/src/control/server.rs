@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::EffectiveKey;
 use crate::units::Timestamp;
 
 /// What a virtual server does at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerState {
     /// Neither takes nor delivers mail.
@@ -46,7 +47,7 @@ impl fmt::Display for ServerState {
 }
 
 /// What can be asked of a virtual server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
     /// Take and deliver mail.
@@ -89,7 +90,7 @@ impl FromStr for Verb {
 }
 
 /// What waits in a queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueCounts {
     /// All messages.
     pub messages: u64,
@@ -106,7 +107,7 @@ pub struct QueueCounts {
 }
 
 /// One virtual server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Server {
     /// Its name.
     pub name: String,
@@ -143,7 +144,7 @@ pub struct Server {
 }
 
 /// One virtual server with its settings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerDetail {
     /// What a list says of it.
     #[serde(flatten)]
@@ -159,7 +160,7 @@ pub struct ServerDetail {
 }
 
 /// One setting as it is in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Setting {
     /// Its name, such as `messages.max_size`.
     pub key: String,
@@ -188,7 +189,7 @@ impl From<EffectiveKey> for Setting {
 }
 
 /// Asks for a new virtual server. The file is written by the daemon.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewServer {
     /// Its name, which becomes the name of its file.
     pub name: String,
@@ -213,7 +214,7 @@ pub struct NewServer {
 }
 
 /// Why a verb is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerbRequest {
     /// For the log and for `status`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,12 +1,13 @@
 //! The daemon as a whole.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::server::Server;
 use crate::units::Timestamp;
 
 /// Which daemon answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Version {
     /// The daemon's version.
     pub version: String,
@@ -17,7 +18,7 @@ pub struct Version {
 }
 
 /// The state of the daemon and of all its virtual servers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The daemon's version.
     pub version: String,
@@ -43,7 +44,7 @@ pub struct Status {
 }
 
 /// Something that needs a person.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {
     /// Stable, for programs, such as `server.not_running`.
     pub code: String,

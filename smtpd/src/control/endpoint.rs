@@ -6,36 +6,54 @@
 use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use mailroot_common::config::control::Role;
-use mailroot_common::control::path;
+use mailroot_common::control::badmail::{BadmailEntry, BadmailMessage};
+use mailroot_common::control::edit::{
+    CloneServer, ConfigDiff, ConfigFiles, Edited, FileText, KeyEdits, Rename, Revision, Seal,
+};
+use mailroot_common::control::server::VerbRequest;
+use mailroot_common::control::{
+    AccessList, Change, Changed, Check, ConfigReport, Decision, Domain, DomainDetail, NewDomain,
+    NewServer, Question, QueueEntry, QueueMessage, Reloaded, Requeue, Server, ServerDetail,
+    Session, Setting, Status, Version, path,
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::Value;
 
 use super::{
     App, badmail, config, decide, doctor, domain, openapi, queue, server, session, status,
 };
 
+/// Describes a type to other people's tools.
+pub(super) type Shape = fn(&mut SchemaGenerator) -> Schema;
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
 /// What an answer is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Gives {
     /// One JSON object or array.
-    Json,
+    Json(Shape),
     /// One JSON object per line.
-    Lines,
+    Lines(Shape),
     /// The octets of a message.
     Octets,
 }
 
 /// What a request is made of, besides its path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Takes {
     /// Nothing.
     Nothing,
     /// A selector in the query.
     Selector,
-    /// A JSON object of this name in `mailroot-common::control`.
-    Body(&'static str),
+    /// A JSON object.
+    Body(Shape),
     /// The terms of a change in the query.
     Terms,
     /// Both: an object, and the terms of a change.
-    Change(&'static str),
+    Change(Shape),
 }
 
 /// One endpoint.
@@ -50,7 +68,7 @@ pub(super) struct Endpoint {
 }
 
 macro_rules! endpoints {
-    ($($method:ident $path:ident $role:ident $takes:expr => $gives:ident, $handler:expr, $summary:literal;)*) => {
+    ($($method:ident $path:ident $role:ident $takes:expr => $gives:expr, $handler:expr, $summary:literal;)*) => {
         /// All of them.
         pub(super) const ENDPOINTS: &[Endpoint] = &[$(Endpoint {
             method: endpoints!(@method $method),
@@ -58,7 +76,7 @@ macro_rules! endpoints {
             role: Role::$role,
             summary: $summary,
             takes: $takes,
-            gives: Gives::$gives,
+            gives: $gives,
             route: || $method($handler),
         }),*];
     };
@@ -70,75 +88,75 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    get VERSION Viewer Takes::Nothing => Json, status::version, "Which daemon answers";
-    get OPENAPI Viewer Takes::Nothing => Json, openapi::document, "This description";
-    get STATUS Viewer Takes::Nothing => Json, status::status, "The state of everything";
-    post RELOAD Admin Takes::Nothing => Json, config::reload,
+    get VERSION Viewer Takes::Nothing => Gives::Json(of::<Version>), status::version, "Which daemon answers";
+    get OPENAPI Viewer Takes::Nothing => Gives::Json(of::<Value>), openapi::document, "This description";
+    get STATUS Viewer Takes::Nothing => Gives::Json(of::<Status>), status::status, "The state of everything";
+    post RELOAD Admin Takes::Nothing => Gives::Json(of::<Reloaded>), config::reload,
         "Read the configuration again; all of it, or nothing changes";
-    get CONFIG_CHECK Viewer Takes::Nothing => Json, config::check,
+    get CONFIG_CHECK Viewer Takes::Nothing => Gives::Json(of::<ConfigReport>), config::check,
         "Check the configuration files as they lie there";
-    get CONFIG Viewer Takes::Nothing => Json, config::show, "The keys of mailroot.yaml";
-    patch CONFIG Admin Takes::Change("KeyEdits") => Json, config::edit,
+    get CONFIG Viewer Takes::Nothing => Gives::Json(of::<Vec<Setting>>), config::show, "The keys of mailroot.yaml";
+    patch CONFIG Admin Takes::Change(of::<KeyEdits>) => Gives::Json(of::<Edited>), config::edit,
         "Change keys of mailroot.yaml";
-    get CONFIG_FILES Operator Takes::Nothing => Json, config::files, "The texts of all files";
-    put CONFIG_FILES Admin Takes::Change("ConfigFiles") => Json, config::put_files,
+    get CONFIG_FILES Operator Takes::Nothing => Gives::Json(of::<ConfigFiles>), config::files, "The texts of all files";
+    put CONFIG_FILES Admin Takes::Change(of::<ConfigFiles>) => Gives::Json(of::<Edited>), config::put_files,
         "Replace all files";
-    get CONFIG_HISTORY Viewer Takes::Nothing => Json, config::history,
+    get CONFIG_HISTORY Viewer Takes::Nothing => Gives::Json(of::<Vec<Revision>>), config::history,
         "What was in force, newest first";
-    get CONFIG_REVISION Operator Takes::Nothing => Json, config::revision,
+    get CONFIG_REVISION Operator Takes::Nothing => Gives::Json(of::<ConfigFiles>), config::revision,
         "The texts of all files at a revision";
-    get CONFIG_DIFF Operator Takes::Nothing => Json, config::diff,
+    get CONFIG_DIFF Operator Takes::Nothing => Gives::Json(of::<ConfigDiff>), config::diff,
         "What differs between two revisions, or a revision and what lies on disk";
-    post CONFIG_ROLLBACK Admin Takes::Terms => Json, config::roll_back, "Go back to a revision";
-    post CONFIG_CONFIRM Admin Takes::Nothing => Json, config::confirm,
+    post CONFIG_ROLLBACK Admin Takes::Terms => Gives::Json(of::<Edited>), config::roll_back, "Go back to a revision";
+    post CONFIG_CONFIRM Admin Takes::Nothing => Gives::Json(of::<Edited>), config::confirm,
         "Keep the change that is on trial";
-    get CONFIG_LOCK Viewer Takes::Nothing => Json, config::seal,
+    get CONFIG_LOCK Viewer Takes::Nothing => Gives::Json(of::<Seal>), config::seal,
         "Whether edits are refused, and with which words";
-    put CONFIG_LOCK Admin Takes::Body("Seal") => Json, config::set_seal,
+    put CONFIG_LOCK Admin Takes::Body(of::<Seal>) => Gives::Json(of::<Seal>), config::set_seal,
         "Refuse edits, or welcome them again";
-    get SERVERS Viewer Takes::Nothing => Json, server::list, "The virtual servers";
-    post SERVERS Admin Takes::Change("NewServer") => Json, server::create, "Make a virtual server";
-    get SERVER Viewer Takes::Nothing => Json, server::show, "One virtual server and its settings";
-    patch SERVER Admin Takes::Change("KeyEdits") => Json, server::edit,
+    get SERVERS Viewer Takes::Nothing => Gives::Json(of::<Vec<Server>>), server::list, "The virtual servers";
+    post SERVERS Admin Takes::Change(of::<NewServer>) => Gives::Json(of::<Server>), server::create, "Make a virtual server";
+    get SERVER Viewer Takes::Nothing => Gives::Json(of::<ServerDetail>), server::show, "One virtual server and its settings";
+    patch SERVER Admin Takes::Change(of::<KeyEdits>) => Gives::Json(of::<Edited>), server::edit,
         "Change keys of a virtual server";
-    put SERVER Admin Takes::Change("FileText") => Json, server::put,
+    put SERVER Admin Takes::Change(of::<FileText>) => Gives::Json(of::<Edited>), server::put,
         "Replace a virtual server's file, or make one";
-    delete SERVER Admin Takes::Terms => Json, server::delete, "Take a virtual server away";
-    post SERVER_CLONE Admin Takes::Change("CloneServer") => Json, server::copy,
+    delete SERVER Admin Takes::Terms => Gives::Json(of::<Edited>), server::delete, "Take a virtual server away";
+    post SERVER_CLONE Admin Takes::Change(of::<CloneServer>) => Gives::Json(of::<Server>), server::copy,
         "Make a copy of a virtual server";
-    post SERVER_RENAME Admin Takes::Change("Rename") => Json, server::rename,
+    post SERVER_RENAME Admin Takes::Change(of::<Rename>) => Gives::Json(of::<Edited>), server::rename,
         "Give a virtual server another name";
-    post SERVER_VERB Operator Takes::Body("VerbRequest") => Json, server::verb,
+    post SERVER_VERB Operator Takes::Body(of::<VerbRequest>) => Gives::Json(of::<Server>), server::verb,
         "start, stop, pause or resume a virtual server";
-    post DOCTOR_STORAGE Operator Takes::Nothing => Json, doctor::storage,
+    post DOCTOR_STORAGE Operator Takes::Nothing => Gives::Json(of::<Vec<Check>>), doctor::storage,
         "Look at the storage of a virtual server, and measure it";
-    post DOCTOR_NETWORK Operator Takes::Nothing => Json, doctor::network,
+    post DOCTOR_NETWORK Operator Takes::Nothing => Gives::Json(of::<Vec<Check>>), doctor::network,
         "Look at listeners, names and smart hosts of a virtual server";
-    post DECIDE Viewer Takes::Body("Question") => Json, decide::decide,
+    post DECIDE Viewer Takes::Body(of::<Question>) => Gives::Json(of::<Decision>), decide::decide,
         "What a virtual server would decide about a client and a recipient";
-    get ACCESS Viewer Takes::Nothing => Json, decide::list, "Who may connect, or who may relay";
-    get DOMAINS Viewer Takes::Nothing => Json, domain::list, "The domains of a virtual server";
-    post DOMAINS Admin Takes::Change("NewDomain") => Json, domain::add, "Add a domain";
-    get DOMAIN Viewer Takes::Nothing => Json, domain::show, "One domain and its settings";
-    patch DOMAIN Admin Takes::Change("KeyEdits") => Json, domain::edit, "Change keys of a domain";
-    post DOMAIN_DEFAULT Admin Takes::Terms => Json, domain::promote,
+    get ACCESS Viewer Takes::Nothing => Gives::Json(of::<AccessList>), decide::list, "Who may connect, or who may relay";
+    get DOMAINS Viewer Takes::Nothing => Gives::Json(of::<Vec<Domain>>), domain::list, "The domains of a virtual server";
+    post DOMAINS Admin Takes::Change(of::<NewDomain>) => Gives::Json(of::<Domain>), domain::add, "Add a domain";
+    get DOMAIN Viewer Takes::Nothing => Gives::Json(of::<DomainDetail>), domain::show, "One domain and its settings";
+    patch DOMAIN Admin Takes::Change(of::<KeyEdits>) => Gives::Json(of::<Edited>), domain::edit, "Change keys of a domain";
+    post DOMAIN_DEFAULT Admin Takes::Terms => Gives::Json(of::<Edited>), domain::promote,
         "Make an alias the default domain";
-    delete DOMAIN Admin Takes::Terms => Json, domain::remove, "Remove a domain";
-    get SESSIONS Viewer Takes::Selector => Lines, session::list, "SMTP sessions";
-    post SESSIONS_KILL Operator Takes::Body("Change") => Json, session::kill, "End sessions";
-    get QUEUE Viewer Takes::Selector => Lines, queue::list, "Messages that wait";
-    get QUEUE_MESSAGE Viewer Takes::Nothing => Json, queue::show, "One message that waits";
-    get QUEUE_CONTENT Operator Takes::Nothing => Octets, queue::content,
+    delete DOMAIN Admin Takes::Terms => Gives::Json(of::<Domain>), domain::remove, "Remove a domain";
+    get SESSIONS Viewer Takes::Selector => Gives::Lines(of::<Session>), session::list, "SMTP sessions";
+    post SESSIONS_KILL Operator Takes::Body(of::<Change>) => Gives::Json(of::<Changed>), session::kill, "End sessions";
+    get QUEUE Viewer Takes::Selector => Gives::Lines(of::<QueueEntry>), queue::list, "Messages that wait";
+    get QUEUE_MESSAGE Viewer Takes::Nothing => Gives::Json(of::<QueueMessage>), queue::show, "One message that waits";
+    get QUEUE_CONTENT Operator Takes::Nothing => Gives::Octets, queue::content,
         "The octets of a message; headers=true for its header only";
-    post QUEUE_VERB Operator Takes::Body("Change") => Json, queue::verb,
+    post QUEUE_VERB Operator Takes::Body(of::<Change>) => Gives::Json(of::<Changed>), queue::verb,
         "flush, retry, hold, release or remove messages";
-    get BADMAIL Viewer Takes::Selector => Lines, badmail::list, "Messages in Badmail";
-    get BADMAIL_MESSAGE Viewer Takes::Nothing => Json, badmail::show, "One message in Badmail";
-    get BADMAIL_CONTENT Operator Takes::Nothing => Octets, badmail::content,
+    get BADMAIL Viewer Takes::Selector => Gives::Lines(of::<BadmailEntry>), badmail::list, "Messages in Badmail";
+    get BADMAIL_MESSAGE Viewer Takes::Nothing => Gives::Json(of::<BadmailMessage>), badmail::show, "One message in Badmail";
+    get BADMAIL_CONTENT Operator Takes::Nothing => Gives::Octets, badmail::content,
         "The octets of a message in Badmail";
-    post BADMAIL_REQUEUE Operator Takes::Body("Requeue") => Json, badmail::requeue,
+    post BADMAIL_REQUEUE Operator Takes::Body(of::<Requeue>) => Gives::Json(of::<Changed>), badmail::requeue,
         "Put messages back into the queue";
-    post BADMAIL_PURGE Operator Takes::Body("Change") => Json, badmail::purge,
+    post BADMAIL_PURGE Operator Takes::Body(of::<Change>) => Gives::Json(of::<Changed>), badmail::purge,
         "Delete messages from Badmail";
 }
 

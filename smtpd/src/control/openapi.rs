@@ -1,11 +1,12 @@
 //! The interface's description of itself, for other people's tools (OpenAPI 3.1).
 //!
-//! Made from the table of endpoints. Bodies are named after the types of
-//! `mailroot-common::control`, whose fields are only ever added; schemas say no more than that, so
-//! that a reader takes unknown members as they come.
+//! Made from the table of endpoints and from the types of `mailroot-common::control`, whose fields
+//! are only ever added: a reader takes unknown members as they come.
 
 use mailroot_common::control::problem::MEDIA_TYPE;
-use mailroot_common::control::{API_VERSION, JSON_LINES};
+use mailroot_common::control::{API_VERSION, JSON_LINES, Problem, path};
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, object};
@@ -37,13 +38,30 @@ const TERMS: [(&str, &str, &str); 4] = [
     ("trial", "integer", "Seconds after which it is taken back unless confirmed"),
 ];
 
+/// Further words of a query: method, path, name, type, meaning.
+const WORDS: [(&str, &str, &str, &str, &str); 6] = [
+    ("GET", path::QUEUE_CONTENT, "headers", "boolean", "The header only"),
+    ("GET", path::CONFIG_HISTORY, "limit", "integer", "At most so many"),
+    ("GET", path::CONFIG_DIFF, "from", "integer", "A revision; the one in force if absent"),
+    ("GET", path::CONFIG_DIFF, "to", "integer", "A revision; what lies on disk if absent"),
+    ("DELETE", path::SERVER, "discard_queue", "boolean", "Also if mail waits in its queue"),
+    ("DELETE", path::SERVER, "purge_store", "boolean", "Its mail root as well"),
+];
+
 /// The document.
 pub(super) async fn document() -> Answer<Value> {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    let mut generator = settings.into_generator();
     let mut paths = Map::new();
     for endpoint in ENDPOINTS {
         let item = paths.entry(endpoint.path).or_insert_with(|| json!({}));
-        item[endpoint.method.as_str().to_lowercase()] = operation(endpoint);
+        item[endpoint.method.as_str().to_lowercase()] = operation(endpoint, &mut generator);
     }
+    // The description of problems is the one that answers of every path refer to.
+    let problem = generator.subschema_for::<Problem>();
+    debug_assert!(problem.get("$ref").is_some(), "a problem is described once");
     object(json!({
         "openapi": "3.1.0",
         "info": {
@@ -53,56 +71,78 @@ pub(super) async fn document() -> Answer<Value> {
                 sizes are octets, spans are seconds. Fields are only added.",
         },
         "paths": paths,
-        "components": {"schemas": {"Problem": {
-            "type": "object",
-            "description": "RFC 9457, with the exit code of smtpctl",
-            "required": ["type", "code", "title", "status", "exit", "detail"],
-        }}},
+        "components": {"schemas": generator.take_definitions(true)},
     }))
 }
 
-fn operation(endpoint: &Endpoint) -> Value {
-    let media = match endpoint.gives {
-        Gives::Json => "application/json",
-        Gives::Lines => JSON_LINES,
-        Gives::Octets => "message/rfc822",
+fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
+    let content = match endpoint.gives {
+        Gives::Json(shape) => json!({"application/json": {"schema": shape(generator)}}),
+        Gives::Lines(shape) => json!({JSON_LINES: {"itemSchema": shape(generator)}}),
+        Gives::Octets => json!({"message/rfc822": {}}),
     };
     let mut operation = json!({
+        "operationId": name(endpoint),
         "summary": endpoint.summary,
         "x-role": endpoint.role.word(),
         "parameters": parameters(endpoint),
         "responses": {
-            "200": {"description": "Done", "content": {media: {}}},
+            "200": {"description": "Done", "content": content},
             "default": {"description": "What is wrong", "content": {
                 MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}},
             }},
         },
     });
-    if let Takes::Body(name) | Takes::Change(name) = endpoint.takes {
-        let schema = json!({"type": "object", "title": name});
-        operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
+    if let Takes::Body(shape) | Takes::Change(shape) = endpoint.takes {
+        let schema = shape(generator);
+        operation["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": schema}}});
     }
     operation
+}
+
+/// `get_servers_server` for `GET /v1/servers/{server}`.
+fn name(endpoint: &Endpoint) -> String {
+    let words = endpoint.path.split('/').skip(2).map(|part| part.trim_matches(['{', '}']));
+    let words: Vec<&str> = words.collect();
+    let path = words.join("_").replace('.', "_");
+    format!("{}_{path}", endpoint.method.as_str().to_lowercase())
 }
 
 fn parameters(endpoint: &Endpoint) -> Vec<Value> {
     let text = json!({"type": "string"});
     let in_path = endpoint.path.split('/').filter_map(|part| {
         let name = part.strip_prefix('{')?.strip_suffix('}')?;
-        Some(json!({"name": name, "in": "path", "required": true, "schema": text}))
+        let schema = if name == "revision" { json!({"type": "integer"}) } else { text.clone() };
+        Some(json!({"name": name, "in": "path", "required": true, "schema": schema}))
     });
     let mut all: Vec<_> = in_path.collect();
-    if endpoint.takes == Takes::Selector {
+    if let Takes::Selector = endpoint.takes {
         all.extend(CONDITIONS.iter().map(|(name, description)| {
             json!({"name": name, "in": "query", "description": description, "schema": text})
         }));
     }
-    if matches!(endpoint.takes, Takes::Terms | Takes::Change(_)) {
-        all.extend(TERMS.iter().map(|(name, kind, description)| {
-            json!({"name": name, "in": "query", "description": description, "schema": {"type": kind}})
-        }));
+    let mut word = |name: &str, kind: &str, description: &str| {
+        let schema = match kind {
+            "integer" => json!({"type": kind, "minimum": 0}),
+            _ => json!({"type": kind}),
+        };
         all.push(
-            json!({"name": "If-Match", "in": "header", "description": "As expect", "schema": text}),
+            json!({"name": name, "in": "query", "description": description, "schema": schema}),
+        );
+    };
+    for (method, path, name, kind, description) in WORDS {
+        if endpoint.method.as_str() == method && endpoint.path == path {
+            word(name, kind, description);
+        }
+    }
+    if let Takes::Terms | Takes::Change(_) = endpoint.takes {
+        for (name, kind, description) in TERMS {
+            word(name, kind, description);
+        }
+        let tag = json!({"type": "string", "pattern": "^\"[0-9]{1,18}\"$"});
+        all.push(
+            json!({"name": "If-Match", "in": "header", "description": "As expect", "schema": tag}),
         );
     }
     all
