@@ -28,7 +28,7 @@ command -v make >/dev/null || missing "make" "apt install make, or dnf install m
 
 # What the suites need: the program that shows it is there, and its package.
 tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc
-c++:g++ python3:python3 node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
+c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
 mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace
 faketime:faketime prlimit:util-linux"
 packages=
@@ -70,6 +70,12 @@ fi
 
 if command -v npm >/dev/null && [ ! -d tests/node/node_modules ]; then
     (cd tests/node && npm ci --no-audit --no-fund --silent) || echo "npm could not install nodemailer"
+fi
+
+schemathesis=target/schemathesis
+if command -v virtualenv >/dev/null && [ ! -x $schemathesis/bin/schemathesis ]; then
+    { virtualenv -q $schemathesis && $schemathesis/bin/pip install -q schemathesis==4.32.5; } ||
+        echo "pip could not install schemathesis"
 fi
 
 skips=$PWD/target/skips.txt

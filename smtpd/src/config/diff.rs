@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mailroot_common::config::EffectiveKey;
+use mailroot_common::config::{EffectiveKey, ServerConfig};
 use mailroot_common::control::ConfigDiff;
 use similar::TextDiff;
 
@@ -61,11 +61,45 @@ pub fn words(before: &Loaded, after: &Loaded) -> Vec<String> {
     for (name, server) in &after.servers {
         match before.servers.get(name) {
             None => out.push(format!("{name}: added")),
-            Some(old) => out.extend(keys(name.as_str(), &old.effective(), &server.effective())),
+            Some(old) => {
+                let plain = |config: &ServerConfig| {
+                    let keys = config.effective().into_iter();
+                    keys.filter(|key| !key.key.starts_with("domains[")).collect::<Vec<_>>()
+                };
+                out.extend(keys(name.as_str(), &plain(old), &plain(server)));
+                out.extend(domains(name.as_str(), old, server));
+            }
         }
     }
     let gone = before.servers.keys().filter(|name| !after.servers.contains_key(*name));
     out.extend(gone.map(|name| format!("{name}: removed")));
+    out
+}
+
+/// What differs between the domains of two states, by their names.
+fn domains(whose: &str, before: &ServerConfig, after: &ServerConfig) -> Vec<String> {
+    let of = |config: &ServerConfig| -> BTreeMap<String, Vec<EffectiveKey>> {
+        let effective = config.effective();
+        let own = |number: usize| {
+            let path = format!("domains[{number}].");
+            let key = |key: &EffectiveKey| {
+                Some(EffectiveKey { key: key.key.strip_prefix(&path)?.to_owned(), ..key.clone() })
+            };
+            effective.iter().filter_map(key).collect()
+        };
+        let domains = config.domains.iter().enumerate();
+        domains.map(|(number, entry)| (entry.name.to_string(), own(number))).collect()
+    };
+    let (old, new) = (of(before), of(after));
+    let mut out = Vec::new();
+    for (name, after) in &new {
+        match old.get(name) {
+            None => out.push(format!("{whose}: domain {name} added")),
+            Some(before) => out.extend(keys(&format!("{whose}: domain {name}"), before, after)),
+        }
+    }
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    out.extend(gone.map(|name| format!("{whose}: domain {name} removed")));
     out
 }
 

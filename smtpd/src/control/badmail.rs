@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::control::selector::{Facts, RecipientFacts};
@@ -19,6 +19,7 @@ use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
 use super::choose::{ambiguous, servers};
+use super::extract::{Path, Query};
 use super::gate::tell;
 use super::lines::{End, Lines, json_lines, octets};
 use super::requeue::{Wish, put_back};

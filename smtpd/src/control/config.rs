@@ -2,7 +2,7 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use mailroot_common::control::{
     ConfigDiff, ConfigFiles, ConfigReport, Edited, KeyEdits, Kind, Problem, Reloaded, Revision,
     Seal, Setting, Terms,
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
+use super::extract::{Path, Query};
 use super::terms::Wanted;
 use crate::config::{self, EditError};
 use crate::service::{Asked, ROLLBACK, Service, ServiceError};

@@ -2,12 +2,13 @@
 //! lists.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use mailroot_common::address::Mailbox;
 use mailroot_common::control::{AccessList, Decision, Kind, Problem, Question};
 
 use super::App;
 use super::answer::{Answer, object, read, usage};
+use super::extract::Path;
 use super::server::read_name;
 use crate::service::ServiceError;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use mailroot_common::control::{Check, Kind, Level, Problem};
 use smtpd_core::storage::{mount, speed};
 use tokio::sync::Semaphore;
@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::App;
 use super::answer::{Answer, object};
 use super::caller::Caller;
+use super::extract::Path;
 use super::gate::tell;
 use super::server::read_name;
 use crate::clock::Clock;

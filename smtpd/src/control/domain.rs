@@ -1,7 +1,7 @@
 //! `/v1/servers/{server}/domains`: the domains of one virtual server.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use mailroot_common::address;
 use mailroot_common::config::DomainName;
 use mailroot_common::config::delivery::InDoubt;
@@ -9,6 +9,7 @@ use mailroot_common::control::{Domain, DomainDetail, Edited, KeyEdits, NewDomain
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
+use super::extract::Path;
 use super::server::{read_host, read_name};
 use super::terms::Wanted;
 use crate::config::RemoteDomainSpec;

@@ -16,6 +16,7 @@ mod decide;
 mod doctor;
 mod domain;
 mod endpoint;
+mod extract;
 mod gate;
 mod lines;
 mod listen;

@@ -13,7 +13,7 @@ use super::answer::{Answer, object};
 use super::endpoint::{ENDPOINTS, Endpoint, Gives, Takes};
 
 /// The conditions of a selector as a query names them.
-const CONDITIONS: [(&str, &str); 14] = [
+const CONDITIONS: [(&str, &str); 13] = [
     ("ids", "Ids or beginnings of ids, separated by commas"),
     ("from", "Pattern of the sender, <> for none"),
     ("to", "Pattern of a recipient"),
@@ -27,7 +27,6 @@ const CONDITIONS: [(&str, &str); 14] = [
     ("code", "Pattern of the last enhanced code"),
     ("size", "Size with a comparison, such as >5MiB"),
     ("server", "The virtual server"),
-    ("limit", "At most so many"),
 ];
 
 /// The terms of a change as a query names them.
@@ -39,7 +38,9 @@ const TERMS: [(&str, &str, &str); 4] = [
 ];
 
 /// Further words of a query: method, path, name, type, meaning.
-const WORDS: [(&str, &str, &str, &str, &str); 6] = [
+const WORDS: [(&str, &str, &str, &str, &str); 8] = [
+    ("GET", path::QUEUE, "limit", "integer", "At most so many"),
+    ("GET", path::BADMAIL, "limit", "integer", "At most so many"),
     ("GET", path::QUEUE_CONTENT, "headers", "boolean", "The header only"),
     ("GET", path::CONFIG_HISTORY, "limit", "integer", "At most so many"),
     ("GET", path::CONFIG_DIFF, "from", "integer", "A revision; the one in force if absent"),

@@ -5,7 +5,7 @@ use std::io;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use mailroot_common::control::{Change, Changed, Kind, Problem, QueueMessage, QueueVerb, Selector};
 use mailroot_common::id::QueueId;
@@ -18,6 +18,7 @@ use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
 use super::choose::{Search, details, entry, one, queues, servers};
+use super::extract::{Path, Query};
 use super::gate::tell;
 use super::lines::{End, Lines, json_lines, octets};
 use crate::queue::{BodyReader, CommitError, Queue};

@@ -2,7 +2,7 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Role;
 use mailroot_common::config::{HostPort, Profile, ServerName};
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
+use super::extract::{Path, Query};
 use super::terms::Wanted;
 use crate::config::ServerSpec;
 use crate::service::Goes;

@@ -2,7 +2,7 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use mailroot_common::control::selector::Facts;
 use mailroot_common::control::{Change, Changed, Kind, Matcher, Problem, Selector, Session};
@@ -12,6 +12,7 @@ use super::App;
 use super::answer::{Answer, Refused, object, read};
 use super::caller::Caller;
 use super::choose::{ambiguous, servers};
+use super::extract::Query;
 use super::gate::tell;
 use super::lines::json_lines;
 

@@ -1,6 +1,6 @@
 //! The terms of a change of the configuration: who asks for it, and what stands in the query.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::{IF_MATCH, USER_AGENT};
 use axum::http::request::Parts;
@@ -8,6 +8,7 @@ use mailroot_common::control::{Kind, Problem, Terms};
 
 use super::answer::{Refused, usage};
 use super::caller::Caller;
+use super::extract::Query;
 use crate::service::Asked;
 
 /// What a handler that changes the configuration is given.
@@ -18,9 +19,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        let Query(mut terms) = Query::<Terms>::from_request_parts(parts, state)
-            .await
-            .map_err(|error| usage(format!("the query: {error}")))?;
+        let Query(mut terms) = Query::<Terms>::from_request_parts(parts, state).await?;
         if let Some(revision) = if_match(&parts.headers)? {
             terms.expect = Some(revision);
         }
