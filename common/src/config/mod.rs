@@ -8,6 +8,7 @@ pub mod access;
 pub mod control;
 pub mod delivery;
 pub mod diagnostic;
+pub mod dialogs;
 pub mod dns;
 pub mod domains;
 pub mod general;

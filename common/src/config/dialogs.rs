@@ -1,0 +1,116 @@
+//! The dialogs of the original's management console, field by field, and what stands for each here.
+//!
+//! The manual's table is made from this list, and a test does every command of it and looks for
+//! what it shows. Fields whose feature is not there yet are not in it.
+
+/// One field or button of a dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The dialog, such as `General`.
+    pub dialog: &'static str,
+    /// The field as the console names it.
+    pub field: &'static str,
+    /// What is typed here, with an example.
+    pub command: &'static str,
+    /// The key that keeps it; empty for a deed.
+    pub key: &'static str,
+    /// What the key, or for a deed the answer, shows after the example.
+    pub shows: &'static str,
+}
+
+macro_rules! fields {
+    ($($dialog:literal { $($field:literal, $command:literal => $key:literal $shows:literal;)+ })+) => {
+        /// All of them, in the order of the console.
+        pub const FIELDS: &[Field] = &[$($(Field {
+            dialog: $dialog,
+            field: $field,
+            command: $command,
+            key: $key,
+            shows: $shows,
+        },)+)+];
+    };
+}
+
+fields! {
+    "New virtual server" {
+        "Name, IP address, home directory, domain",
+            "server create lan --listen 127.0.0.1:0 --root lan-mail --domain lan.example" => "" "lan";
+    }
+    "Virtual server" {
+        "Pause", "server pause lan" => "" "paused";
+        "Stop", "server stop lan" => "" "stopped";
+        "Start", "server start lan" => "" "running";
+        "Rename", "server rename lan east" => "" "lan: removed";
+        "Delete", "server delete east" => "" "east: removed";
+    }
+    "General" {
+        "IP address, Advanced", "server set default general.listen+=127.0.0.1:0" => "general.listen" "127.0.0.1:0";
+        "Limit number of connections to", "server set default general.max_connections=500" => "general.max_connections" "500";
+        "Connection time-out", "server set default general.idle_timeout=10m" => "general.idle_timeout" "10m";
+    }
+    "Access, Connection" {
+        "Only the list below, All except the list below", "access policy --all-except" => "access.connect.policy" "all-except";
+        "Add", "access deny 203.0.113.0/24" => "access.connect.list" "203.0.113.0/24";
+        "Remove", "access remove 203.0.113.0/24" => "access.connect.list" "none";
+    }
+    "Access, Relay" {
+        "Only the list below, All except the list below", "relay policy --only" => "access.relay.policy" "only";
+        "Add", "relay allow 10.1.0.0/16" => "access.relay.list" "10.1.0.0/16";
+        "Remove", "relay remove 10.1.0.0/16" => "access.relay.list" "127.0.0.0/8";
+    }
+    "Messages" {
+        "Limit message size to", "server set default messages.max_size=2MiB" => "messages.max_size" "2MiB";
+        "Limit session size to", "server set default messages.max_session_size=10MiB" => "messages.max_session_size" "10MiB";
+        "Limit number of messages per connection to", "server set default messages.max_per_connection=20" => "messages.max_per_connection" "20";
+        "Limit number of recipients per message to", "server set default messages.max_recipients=100" => "messages.max_recipients" "100";
+        "Send copy of Non-Delivery Report to", "server set default messages.ndr_copy_to=postmaster@example.net" => "messages.ndr_copy_to" "postmaster@example.net";
+    }
+    "Delivery, Outbound" {
+        "First, second, third and subsequent retry intervals", "server set default delivery.outbound.retry=15m,30m,1h,4h" => "delivery.outbound.retry" "15m, 30m, 1h, 4h";
+        "Delay notification", "server set default delivery.outbound.delay_notice=12h" => "delivery.outbound.delay_notice" "12h";
+        "Expiration time-out", "server set default delivery.outbound.expire=2d" => "delivery.outbound.expire" "2d";
+    }
+    "Delivery, Local" {
+        "Delay notification", "server set default delivery.local.delay_notice=12h" => "delivery.local.delay_notice" "12h";
+        "Expiration time-out", "server set default delivery.local.expire=2d" => "delivery.local.expire" "2d";
+    }
+    "Delivery, Outbound connections" {
+        "Limit number of connections to", "server set default delivery.connections.max=1000" => "delivery.connections.max" "1000";
+        "Time-out", "server set default delivery.connections.timeout=10m" => "delivery.connections.timeout" "10m";
+        "Limit number of connections per domain to", "server set default delivery.connections.per_domain=100" => "delivery.connections.per_domain" "100";
+        "TCP port", "server set default delivery.connections.port=2525" => "delivery.connections.port" "2525";
+    }
+    "Delivery, Advanced" {
+        "Maximum hop count", "server set default delivery.max_hops=15" => "delivery.max_hops" "15";
+        "Masquerade domain", "server set default delivery.masquerade_domain=example.net" => "delivery.masquerade_domain" "example.net";
+        "Fully-qualified domain name", "server set default delivery.fqdn=relay.example.net" => "delivery.fqdn" "relay.example.net";
+        "Check DNS", "doctor dns" => "" "relay.example.net";
+        "Smart host", "server set default delivery.smart_host=[192.0.2.25]:2525" => "delivery.smart_host" "[192.0.2.25]:2525";
+        "Attempt direct delivery before sending to smart host",
+            "server set default delivery.direct_first=on_any_temporary_failure" => "delivery.direct_first" "on_any_temporary_failure";
+        "Perform reverse DNS lookup on incoming messages", "server set default access.reverse_dns=true" => "access.reverse_dns" "true";
+        "Configure external DNS servers", "config set dns.resolvers=192.0.2.53" => "dns.resolvers" "192.0.2.53";
+    }
+    "Security" {
+        "Operators", "config set control.operators+=%helpdesk" => "control.operators" "%helpdesk";
+    }
+    "Domains" {
+        "New, alias", "domain add alias example.org" => "" "example.org";
+        "New, remote", "domain add remote partner.example" => "" "partner.example";
+        "Rename", "domain rename example.org example.com" => "" "example.com";
+        "Set as default", "domain default example.com" => "" "example.com";
+        "Delete", "domain remove local.test" => "" "local.test";
+    }
+    "Default domain" {
+        "Enable Drop directory quota", "domain set example.com drop.quota=1GiB" => "" "1GiB";
+    }
+    "Remote domain" {
+        "Allow incoming mail to be relayed to this domain", "domain set partner.example relay=yes" => "" "relay";
+        "Send HELO instead of EHLO", "domain set partner.example helo_only=yes" => "" "helo_only";
+        "Use DNS, Forward all mail to smart host", "domain set partner.example route=hub.partner.example" => "" "hub.partner.example";
+    }
+    "Current sessions" {
+        "Refresh", "session list" => "" "";
+        "Terminate all", "session kill --all --yes" => "" "";
+    }
+}
