@@ -97,6 +97,15 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) utc: bool,
 
+    /// Show a list again and again, every 2s or every SPAN.
+    #[arg(long, global = true, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "2s")]
+    pub(crate) watch: Option<String>,
+
+    /// Show long output as it comes, also on a terminal.
+    #[arg(long, global = true)]
+    pub(crate) no_pager: bool,
+
     /// Never ask; refuse instead.
     #[arg(long, global = true)]
     pub(crate) no_input: bool,
@@ -155,6 +164,41 @@ pub(crate) enum Command {
     Completion(Completion),
     /// The versions of tool and daemon.
     Version,
+}
+
+impl Command {
+    /// Whether it shows something that may be long, and changes nothing.
+    pub(crate) const fn shows(&self) -> bool {
+        match self {
+            Self::Status(_) | Self::Route(_) | Self::Doctor(_) => true,
+            Self::Server(command) => {
+                matches!(command, ServerCommand::List | ServerCommand::Show(_))
+            }
+            Self::Access(command) | Self::Relay(command) => {
+                matches!(command, AccessCommand::List)
+            }
+            Self::Domain(command) => {
+                matches!(command, DomainCommand::List | DomainCommand::Show(_))
+            }
+            Self::Session(command) => matches!(command, SessionCommand::List(_)),
+            Self::Queue(command) => matches!(
+                command,
+                QueueCommand::List(_) | QueueCommand::Summary(_) | QueueCommand::Show(_)
+            ),
+            Self::Badmail(command) => {
+                matches!(command, BadmailCommand::List(_) | BadmailCommand::Show(_))
+            }
+            Self::Config(command) => matches!(
+                command,
+                ConfigCommand::Show(_)
+                    | ConfigCommand::Diff(_)
+                    | ConfigCommand::Export
+                    | ConfigCommand::History
+                    | ConfigCommand::Schema(_)
+            ),
+            Self::Send(_) | Self::Reload(_) | Self::Completion(_) | Self::Version => false,
+        }
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -278,6 +322,7 @@ mod tests {
             "config check a.yaml -W",
             "reload --wait=5s",
             "completion zsh",
+            "queue list --watch=500ms --no-pager",
             "version -q --utc --time iso",
         ] {
             let words = std::iter::once("smtpctl").chain(line.split(' '));

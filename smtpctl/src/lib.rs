@@ -16,6 +16,7 @@ mod doctor;
 mod domain;
 pub mod opensmtpd;
 mod output;
+mod pager;
 mod queue;
 mod route;
 mod select;
@@ -29,13 +30,16 @@ mod terms;
 mod tool;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use mailroot_common::control::{Kind, Problem};
+use mailroot_common::units::Span;
 
 use args::{Args, Command};
+use pager::Pager;
 use tool::Tool;
 
 /// Runs a command line, the program's name first, and says how it went.
@@ -48,7 +52,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(line) => line,
         Err(problem) => return tell(&problem, false),
     };
-    let args = match Args::try_parse_from(line) {
+    let args = match Args::try_parse_from(&line) {
         Ok(args) => args,
         Err(error) => {
             // Help and version are no errors; clap knows which stream each goes to.
@@ -57,18 +61,48 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let as_json = args.global.is_json();
-    match perform(args) {
+    let done = match args.global.watch.clone() {
+        Some(span) => watch(&line, &args, &span),
+        None => perform(args),
+    };
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(problem) => tell(&problem, as_json),
     }
 }
+
+/// Performs a command that shows something again and again, until it fails or is interrupted.
+fn watch(line: &[OsString], args: &Args, span: &str) -> Result<u8, Problem> {
+    let usage = |detail: String| Problem::new("client", Kind::Usage, detail);
+    if !args.command.shows() {
+        return Err(usage("--watch is for commands that show something".to_owned()));
+    }
+    let span = Span::parse(span).map_err(|error| usage(format!("--watch: {error}")))?;
+    let is_terminal = io::stdout().is_terminal();
+    loop {
+        let again = Args::try_parse_from(line).map_err(|error| usage(error.to_string()))?;
+        if is_terminal {
+            io::stdout().write_all(CLEAR).map_err(io_problem)?;
+        }
+        perform(again)?;
+        io::stdout().flush().map_err(io_problem)?;
+        std::thread::sleep(span.as_duration().max(WATCH_MIN));
+    }
+}
+
+/// Clears a terminal (ECMA-48 sections 8.3.21 and 8.3.39).
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
+/// The shortest pause between two looks.
+const WATCH_MIN: Duration = Duration::from_millis(100);
 
 fn perform(args: Args) -> Result<u8, Problem> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Problem::new("client", Kind::Failed, format!("cannot start: {error}")))?;
+    let pages = args.command.shows() && !args.global.no_pager && args.global.watch.is_none();
     let mut tool = Tool::new(args.global);
+    let _pager = if pages { Pager::start() } else { None };
     runtime.block_on(async move {
         match args.command {
             Command::Status(status) => status::run(&mut tool, &status).await,

@@ -447,3 +447,39 @@ fn words_of_peers_cannot_steer_the_terminal() {
         }
     }
 }
+
+#[test]
+fn long_output_on_a_terminal_goes_through_a_pager() {
+    let Some(script) = program::find("script") else {
+        return skip::note("a pager", "script is not installed");
+    };
+    let site = Site::start(Setup::new());
+    let smtpctl = program::ours("smtpctl");
+    let typed = |words: &str, pager: &str| {
+        let line = format!("{} --home {} {words}", smtpctl.display(), site.home().display());
+        let mut command = Command::new(&script);
+        command.args(["-qec", &line, "/dev/null"]).env("SMTPCTL_PAGER", pager);
+        program::run(&mut command, b"").ok()
+    };
+    let pager = "sed s/^/paged:/";
+    let paged = typed("server list", pager);
+    assert!(paged.lines().any(|line| line.starts_with("paged:default")), "{paged}");
+    assert!(!typed("server list --no-pager", pager).contains("paged:"));
+    assert!(!typed("server list", "cat").contains("paged:"));
+    let said = typed("server pause default", pager);
+    assert!(said.contains("paused") && !said.contains("paged:"), "{said}");
+    let piped = site.ctl(&["server", "list"]).ok();
+    assert!(piped.contains("default"), "{piped}");
+}
+
+#[test]
+fn a_watched_list_is_shown_again_and_again() {
+    let site = Site::start(Setup::new());
+    let smtpctl = program::ours("smtpctl");
+    let (smtpctl, home) = (smtpctl.display(), site.home().display());
+    let line = format!("{smtpctl} --home {home} server list --watch=100ms | head -n 6");
+    let watched = program::run(Command::new("sh").args(["-c", &line]), b"").ok();
+    assert_eq!(watched.matches("NAME").count(), 3, "{watched}");
+    let _not_a_list = site.ctl(&["server", "pause", "default", "--watch"]).exited(2);
+    let _not_a_span = site.ctl(&["server", "list", "--watch=soon"]).exited(2);
+}
