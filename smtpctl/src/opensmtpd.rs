@@ -11,6 +11,7 @@ use mailroot_common::control::{Kind, Problem};
 const TABLE: &[(&[&str], &[&str])] = &[
     (&["show", "queue"], &["queue", "list", "-o", "plain"]),
     (&["show", "status"], &["status"]),
+    (&["monitor"], &["status", "--watch=1s"]),
     (&["show", "routes"], &["queue", "summary", "--by", "destination"]),
     (&["show", "relays"], &["queue", "summary", "--by", "destination"]),
     (&["show", "hosts"], &["queue", "summary", "--by", "destination"]),
@@ -29,12 +30,13 @@ const TABLE: &[(&[&str], &[&str])] = &[
 ///
 /// A problem of kind usage if their word needs an id and none follows.
 pub fn rewrite(line: Vec<OsString>) -> Result<Vec<OsString>, Problem> {
-    let words = line.get(1..).unwrap_or_default();
+    let begin = options(&line);
+    let words = line.get(begin..).unwrap_or_default();
     let Some((theirs, ours)) = TABLE.iter().find(|(theirs, _)| begins(words, theirs)) else {
         return Ok(line);
     };
     let mut rest = words[theirs.len()..].iter().cloned();
-    let mut out: Vec<OsString> = line.first().cloned().into_iter().collect();
+    let mut out: Vec<OsString> = line[..begin].to_vec();
     for word in *ours {
         if *word != "ID" {
             out.push(word.into());
@@ -49,6 +51,18 @@ pub fn rewrite(line: Vec<OsString>) -> Result<Vec<OsString>, Problem> {
     }
     out.extend(rest);
     Ok(out)
+}
+
+/// Where the command begins: behind the program's name and options of ours.
+fn options(line: &[OsString]) -> usize {
+    const WITH_VALUE: [&str; 6] = ["--home", "--socket", "-s", "--server", "-o", "--output"];
+    let mut at = 1;
+    while let Some(word) = line.get(at).and_then(|word| word.to_str())
+        && word.starts_with('-')
+    {
+        at += if WITH_VALUE.contains(&word) { 2 } else { 1 };
+    }
+    at.min(line.len())
 }
 
 fn begins(words: &[OsString], theirs: &[&str]) -> bool {
@@ -80,6 +94,9 @@ mod tests {
             ("remove all", "queue remove --yes --all"),
             ("pause envelope 6FZK3QB27N5C", "queue hold 6FZK3QB27N5C"),
             ("resume envelope all -q", "queue release --all -q"),
+            ("--home /x -q show queue", "--home /x -q queue list -o plain"),
+            ("--home=/x schedule all", "--home=/x queue retry --all"),
+            ("monitor", "status --watch=1s"),
         ] {
             assert_eq!(rewritten(theirs), ours);
             let line = std::iter::once("smtpctl").chain(ours.split(' '));
@@ -89,7 +106,9 @@ mod tests {
 
     #[test]
     fn our_words_stay() {
-        for line in ["", "queue list", "status", "-q", "server resume x", "show"] {
+        for line in
+            ["", "queue list", "status", "-q", "--home", "-s show list", "server resume x", "show"]
+        {
             assert_eq!(rewritten(line), line);
         }
         let problem = rewrite(vec!["smtpctl".into(), "remove".into()]).unwrap_err();
