@@ -157,6 +157,12 @@ impl Builder {
         self.events == 0
     }
 
+    /// How many events there are.
+    #[must_use]
+    pub const fn events(&self) -> u32 {
+        self.events
+    }
+
     /// Whether it is time to seal.
     #[must_use]
     pub const fn is_full(&self) -> bool {
