@@ -304,7 +304,7 @@ pub(super) fn details(server: &str, message: &Message) -> QueueMessage {
     }
 }
 
-const fn recipient_state(status: &RecipientStatus) -> RecipientState {
+pub(super) const fn recipient_state(status: &RecipientStatus) -> RecipientState {
     match status.phase {
         Phase::Waiting if status.attempts == 0 => RecipientState::Queued,
         Phase::Waiting => RecipientState::Retry,

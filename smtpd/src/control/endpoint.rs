@@ -8,7 +8,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 use mailroot_common::config::control::Role;
 use mailroot_common::control::path;
 
-use super::{App, badmail, config, doctor, domain, openapi, queue, server, session, status};
+use super::{App, badmail, config, doctor, domain, openapi, queue, server, session, status, trace};
 
 /// What an answer is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,11 @@ endpoints! {
         "Put messages back into the queue";
     post BADMAIL_PURGE Operator Takes::Body("Change") => Json, badmail::purge,
         "Delete messages from Badmail";
+    get TRACE Viewer Takes::Selector => Lines, trace::list,
+        "What became of messages, the newest first";
+    get TRACE_REFUSED Viewer Takes::Selector => Lines, trace::refused,
+        "Who was turned away, the newest first";
+    get TRACE_RECORD Viewer Takes::Nothing => Json, trace::record, "What the trace holds";
 }
 
 /// The role that a method of a path needs. What is not in the table is for admins, who alone are
@@ -117,7 +122,8 @@ mod tests {
                 "GET /v1/version, GET /v1/openapi.json, GET /v1/status, GET /v1/config/check, \
                  GET /v1/servers, GET /v1/servers/{server}, GET /v1/servers/{server}/domains, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/{id}, GET /v1/badmail, \
-                 GET /v1/badmail/{id}",
+                 GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
+                 GET /v1/trace/record",
             ),
             (
                 "operator",

@@ -25,6 +25,7 @@ mod server;
 mod session;
 mod stall;
 mod status;
+mod trace;
 
 use axum::Router;
 use tokio::sync::watch;

@@ -156,6 +156,7 @@ impl House {
             log,
             counters: Arc::clone(&counters),
             session_ids: Arc::new(SessionIds::beginning_at(1)),
+            trace: Trace::off(),
         };
         let deliver = Deliver::start(parts, settings);
         Self { deliver, queue, net, dns, clock, counters, lines, folder }
