@@ -19,6 +19,7 @@ use serde::Serialize;
 use smtpd_core::queue::outcome::Outcome;
 use smtpd_core::route::table::RouteName;
 use smtpd_core::trace::explain::{Case, Lane, explain, explain_refusal};
+use smtpd_core::trace::story::state;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -265,7 +266,7 @@ fn forget_waiting(entry: &mut TraceEntry) {
             "unknown".clone_into(&mut recipient.state);
         }
     }
-    smtpd_core::trace::story::state(&entry.recipients).clone_into(&mut entry.state);
+    state(&entry.recipients, &entry.events).clone_into(&mut entry.state);
 }
 
 /// An outcome as an event.

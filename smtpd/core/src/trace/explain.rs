@@ -61,6 +61,9 @@ pub fn explain(case: &Case<'_>) -> Option<Advice> {
                 .to_owned();
         return Some(Advice { why, steps: Vec::new() });
     }
+    if ["delivered", "removed", "requeued"].contains(&entry.state.as_str()) {
+        return None;
+    }
     let behind = case.lane.and_then(|lane| lane.last.as_ref()).filter(|_| waits);
     let event = deciding(entry).or(behind)?;
     let mut advice = by_event(entry, event, route(case, event));

@@ -106,7 +106,7 @@ impl Story {
         TraceEntry {
             id: self.id,
             server: self.server,
-            state: state(&recipients).to_owned(),
+            state: state(&recipients, &self.events).to_owned(),
             accepted_at: beginning.as_ref().map(|beginning| beginning.at),
             size: beginning.as_ref().and_then(|beginning| beginning.size),
             from: of(|it| &it.from),
@@ -173,7 +173,7 @@ pub fn refusal(event: &Event<'_>) -> Refused {
 /// what happened to it last.
 fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> {
     let mut states: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut removed = false;
+    let (mut removed, mut requeued) = (false, false);
     for event in events {
         let state = match event.event.as_str() {
             "delivered" | "dropped" => "delivered",
@@ -183,6 +183,10 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
             "in_doubt" => "in_doubt",
             "removed" => {
                 removed = true;
+                continue;
+            }
+            "requeued" => {
+                requeued = true;
                 continue;
             }
             _ => continue,
@@ -197,6 +201,7 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
     all.extend(more);
     let state = |address: &str| match states.get(address) {
         Some(&"retry" | &"in_doubt") | None if removed => "removed",
+        Some(&"badmail") if requeued => "requeued",
         Some(state) => state,
         None => "unknown",
     };
@@ -205,10 +210,11 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
         .collect()
 }
 
-/// The state of a message by those of its recipients: what needs a look before what does not.
+/// The state of a message by those of its recipients: what needs a look before what does not. A file
+/// that never was a message has none; then what happened last counts.
 #[must_use]
-pub fn state(recipients: &[TraceRecipient]) -> &'static str {
-    const ORDER: [&str; 9] = [
+pub fn state(recipients: &[TraceRecipient], events: &[TraceEvent]) -> &'static str {
+    const ORDER: [&str; 10] = [
         "in_doubt",
         "retry",
         "queued",
@@ -216,11 +222,17 @@ pub fn state(recipients: &[TraceRecipient]) -> &'static str {
         "badmail",
         "returned",
         "removed",
+        "requeued",
         "active",
         "delivered",
     ];
     let has = |state: &&&str| recipients.iter().any(|recipient| recipient.state == **state);
-    ORDER.iter().find(has).copied().unwrap_or("unknown")
+    let last = || {
+        let known = |event: &&TraceEvent| ["badmail", "requeued"].contains(&event.event.as_str());
+        let last = events.iter().rev().find(known)?;
+        Some(if last.event == "badmail" { "badmail" } else { "requeued" })
+    };
+    ORDER.iter().find(has).copied().or_else(last).unwrap_or("unknown")
 }
 
 #[cfg(test)]
@@ -264,12 +276,20 @@ mod tests {
             (&["bounced"], "returned"),
             (&["badmail"], "badmail"),
             (&["deferred", "removed"], "removed"),
+            (&["badmail", "requeued"], "requeued"),
             (&["held"], "unknown"),
         ] {
             let events = words.iter().zip(1..).map(|(word, at)| note(word, at, "a@x.test"));
             let told = story(events.collect());
             assert_eq!(told.state, state, "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_never_was_a_message_ends_in_badmail() {
+        let bare = |word: &str, at| Note::new(word, "default", Timestamp::from_millis(at));
+        assert_eq!(story(vec![bare("badmail", 1)]).state, "badmail");
+        assert_eq!(story(vec![bare("badmail", 1), bare("requeued", 2)]).state, "requeued");
     }
 
     #[test]
