@@ -254,6 +254,7 @@ mod tests {
             "trace",
             "trace 6FZK --last 1",
             "trace --to bob@partner.example --newer-than 1d -o json",
+            "trace --since 2h",
             "trace --refused --client 10.1.0.0/16",
             "bm list --reason loop",
             "badmail requeue 6FZK --to a@b.example --from <>",

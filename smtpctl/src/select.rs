@@ -101,7 +101,7 @@ pub(crate) struct TraceSelection {
     #[arg(long, value_name = "SPAN")]
     older_than: Option<String>,
     /// Accepted not longer ago.
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", visible_alias = "since")]
     newer_than: Option<String>,
 }
 

@@ -213,7 +213,7 @@ pub(super) async fn one(
     let found = search.next().await?.unwrap_or_default().pop();
     let (place, message) = found.ok_or_else(|| {
         Problem::new("queue", Kind::NotFound, format!("there is no message {id} in the queue"))
-            .hint("it was delivered, returned or removed; the log tells which")
+            .hint(format!("smtpctl trace {id} tells what became of it"))
     })?;
     Ok((search.places[place].clone(), message))
 }

@@ -343,7 +343,8 @@ impl Search {
 /// Whether a whole story is chosen.
 fn suits(matcher: &Matcher, entry: &TraceEntry, now: Timestamp) -> bool {
     let id = entry.id.to_string();
-    let at = entry.accepted_at.unwrap_or(Timestamp::from_millis(entry.id.as_millis()));
+    let by_id = || Timestamp::from_millis(entry.id.as_millis());
+    let at = entry.accepted_at.unwrap_or_else(by_id);
     let facts = Facts {
         id: &id,
         server: &entry.server,

@@ -8,10 +8,11 @@ use std::os::unix::fs::FileExt;
 use mailroot_common::control::{Selector, TraceEntry};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
-use smtpd_core::trace::block::{Builder, PLAIN_OCTETS};
+use smtpd_core::trace::block::Builder;
 use smtpd_core::trace::event::{Number, Text};
 
 use super::*;
+use crate::observe::{Format, Level};
 
 const NOW: Timestamp = Timestamp::from_millis(1_763_003_600_000);
 
@@ -204,6 +205,21 @@ async fn beyond_its_bounds_events_are_dropped_and_counted() {
     assert_eq!(trace.counters()[1].1, 8);
 }
 
+#[test]
+fn what_cannot_be_written_is_counted_and_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, lines) = Log::captured(Format::Logfmt, Level::Warn, Clock::real());
+    let clock = Clock::simulated(NOW, 1);
+    let path = dir.path().join("trace");
+    let trace = Trace::open(path.clone(), settings(), clock, log).unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+    trace.record(received(1));
+    trace.record(received(2));
+    trace.close();
+    assert_eq!(trace.counters()[1], ("trace_dropped", 2));
+    assert_eq!(lines.text().matches("event=trace-failed").count(), 1, "{}", lines.text());
+}
+
 #[tokio::test]
 async fn beginnings_of_ids_mean_one_message_or_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -241,5 +257,4 @@ async fn nothing_is_found_without_a_record() {
     trace.record(received(1));
     assert!(found(&trace, &Selector::default(), 10).await.0.is_empty());
     assert!(!trace.is_on() && !trace.wants_subjects());
-    assert!(PLAIN_OCTETS < GATHERED_OCTETS);
 }

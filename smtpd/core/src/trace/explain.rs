@@ -103,7 +103,8 @@ fn deciding(entry: &TraceEntry) -> Option<&TraceEvent> {
 }
 
 fn route<'a>(case: &Case<'a>, event: &'a TraceEvent) -> &'a str {
-    event.route.as_deref().or(case.lane.map(|lane| lane.route.as_str())).unwrap_or_default()
+    let of_lane = || case.lane.map(|lane| lane.route.as_str());
+    event.route.as_deref().or_else(of_lane).unwrap_or_default()
 }
 
 fn step(command: impl Into<String>, purpose: &str) -> Step {
@@ -448,118 +449,149 @@ mod tests {
         explain(&Case { entry, server: Some(server), lane: None, hold, now })
     }
 
+    const MX: &str = "mx:slow.example";
+    const SMART: &str = "host:relay.example:587";
+    /// State, event, stage, what was said, route; a part of why, and of a command.
+    const TROUBLES: &[[&str; 7]] = &[
+        [
+            "retry",
+            "deferred",
+            "connect",
+            "4.4.1 connection refused",
+            MX,
+            "refuses connections",
+            "domain add remote slow.example",
+        ],
+        [
+            "retry",
+            "deferred",
+            "connect",
+            "4.4.1 connection refused",
+            SMART,
+            "no mail server listens",
+            "--tab delivery",
+        ],
+        [
+            "retry",
+            "deferred",
+            "connect",
+            "4.4.1 connection timed out",
+            MX,
+            "does not answer",
+            "queue retry 6FZK3QB27N5C",
+        ],
+        [
+            "retry",
+            "deferred",
+            "dns",
+            "4.4.3 there is no name relay.exmple in DNS",
+            SMART,
+            "name of the smart host",
+            "--tab delivery",
+        ],
+        [
+            "retry",
+            "deferred",
+            "dns",
+            "4.4.3 DNS gives no answer",
+            MX,
+            "does not say where",
+            "dig MX slow.example",
+        ],
+        [
+            "returned",
+            "bounced",
+            "dns",
+            "5.1.2 there is no name slow.example",
+            MX,
+            "mistyped",
+            "dig MX",
+        ],
+        [
+            "retry",
+            "deferred",
+            "rcpt",
+            "451 4.7.1 try again in 300 seconds",
+            MX,
+            "greylisting",
+            "queue retry",
+        ],
+        [
+            "returned",
+            "bounced",
+            "rcpt",
+            "550 5.7.1 Relaying denied",
+            SMART,
+            "does not relay for us",
+            "--tab delivery",
+        ],
+        [
+            "returned",
+            "bounced",
+            "mail",
+            "530 5.7.0 Authentication required",
+            SMART,
+            "wants a login",
+            "--tab delivery",
+        ],
+        ["returned", "bounced", "rcpt", "550 5.1.1 unknown", MX, "no mailbox al@slow.example", ""],
+        ["retry", "deferred", "rcpt", "452 4.2.2 over quota", MX, "is full", "queue retry"],
+        [
+            "retry",
+            "deferred",
+            "data",
+            "452 4.3.1 insufficient storage",
+            MX,
+            "no room",
+            "queue retry",
+        ],
+        ["returned", "bounced", "mail", "552 5.3.4 too big", MX, "larger than", ""],
+        [
+            "retry",
+            "deferred",
+            "drop",
+            "4.3.1 cannot write x: No space left on device",
+            "drop",
+            "disk of the Drop directory is full",
+            "doctor storage -s default",
+        ],
+        ["retry", "in_doubt", "end", "4.4.2 the host closed", MX, "may have it", "queue retry"],
+        [
+            "retry",
+            "deferred",
+            "greeting",
+            "421 4.3.2 busy",
+            MX,
+            "takes no mail from us",
+            "queue retry",
+        ],
+        ["returned", "expired", "expiry", "451 4.4.7 try later", MX, "time was up", ""],
+        [
+            "badmail",
+            "badmail",
+            "rcpt",
+            "550 5.7.9 no",
+            MX,
+            "lies in Badmail",
+            "badmail show 6FZK3QB27N5C",
+        ],
+        [
+            "badmail",
+            "badmail",
+            "",
+            "5.6.0 report.eml: line 1 is no field",
+            "",
+            "no message that can be sent",
+            "badmail show",
+        ],
+    ];
+
     #[test]
     fn every_common_trouble_is_named_with_what_to_do() {
-        let (mx, smart) = ("mx:slow.example", "host:relay.example:587");
-        for (state, event, why, command) in [
-            (
-                "retry",
-                event("deferred", "connect", "4.4.1 connection refused", mx),
-                "refuses connections",
-                "domain add remote slow.example",
-            ),
-            (
-                "retry",
-                event("deferred", "connect", "4.4.1 connection refused", smart),
-                "no mail server listens",
-                "--tab delivery",
-            ),
-            (
-                "retry",
-                event("deferred", "connect", "4.4.1 connection timed out", mx),
-                "does not answer",
-                "queue retry 6FZK3QB27N5C",
-            ),
-            (
-                "retry",
-                event("deferred", "dns", "4.4.3 there is no name relay.exmple in DNS", smart),
-                "name of the smart host",
-                "--tab delivery",
-            ),
-            (
-                "retry",
-                event("deferred", "dns", "4.4.3 DNS gives no answer", mx),
-                "does not say where",
-                "dig MX slow.example",
-            ),
-            (
-                "returned",
-                event("bounced", "dns", "5.1.2 there is no name slow.example in DNS", mx),
-                "mistyped",
-                "dig MX",
-            ),
-            (
-                "retry",
-                event("deferred", "rcpt", "451 4.7.1 try again in 300 seconds", mx),
-                "greylisting",
-                "queue retry",
-            ),
-            (
-                "returned",
-                event("bounced", "rcpt", "550 5.7.1 Relaying denied", smart),
-                "does not relay for us",
-                "--tab delivery",
-            ),
-            (
-                "returned",
-                event("bounced", "mail", "530 5.7.0 Authentication required", smart),
-                "wants a login",
-                "--tab delivery",
-            ),
-            (
-                "returned",
-                event("bounced", "rcpt", "550 5.1.1 <al@slow.example>: unknown", mx),
-                "knows no mailbox al@slow.example",
-                "",
-            ),
-            (
-                "retry",
-                event("deferred", "rcpt", "452 4.2.2 over quota", mx),
-                "is full",
-                "queue retry",
-            ),
-            (
-                "retry",
-                event("deferred", "data", "452 4.3.1 insufficient storage", mx),
-                "no room",
-                "queue retry",
-            ),
-            ("returned", event("bounced", "mail", "552 5.3.4 too big", mx), "larger than", ""),
-            (
-                "retry",
-                event("deferred", "drop", "4.3.1 cannot write x: No space left on device", "drop"),
-                "disk of the Drop directory is full",
-                "doctor storage -s default",
-            ),
-            (
-                "retry",
-                event("in_doubt", "end", "4.4.2 the host closed", mx),
-                "may have it",
-                "queue retry",
-            ),
-            (
-                "retry",
-                event("deferred", "greeting", "421 4.3.2 busy", mx),
-                "takes no mail from us",
-                "queue retry",
-            ),
-            ("returned", event("expired", "expiry", "451 4.4.7 try later", mx), "time was up", ""),
-            (
-                "badmail",
-                event("badmail", "rcpt", "550 5.7.9 no", mx),
-                "lies in Badmail",
-                "badmail show 6FZK3QB27N5C",
-            ),
-            (
-                "badmail",
-                event("badmail", "", "9 - report.eml: line 1 is no header field", ""),
-                "no message that can be sent",
-                "badmail show",
-            ),
-        ] {
+        for [state, word, stage, said, route, why, command] in TROUBLES {
+            let event = event(word, stage, said, route);
             let advice = told(&entry(state, event), ServerState::Running, None).unwrap();
-            assert!(advice.why.contains(why), "{}", advice.why);
-            assert!(advice.why.ends_with('.'), "{}", advice.why);
+            assert!(advice.why.contains(why) && advice.why.ends_with('.'), "{}", advice.why);
             let has = advice.steps.iter().any(|step| step.command.contains(command));
             assert!(has || command.is_empty(), "{advice:?}");
         }
