@@ -8,7 +8,7 @@ use std::io::Write as _;
 
 use mailroot_common::control::{Kind, Problem, Refused, Selector, TraceEntry, TraceRecord, path};
 
-use crate::change::with_query;
+use crate::change::{LISTED_MAX, parts, with_query};
 use crate::io_problem;
 use crate::output::{Cell, Column, Form, List, Row, escape, human_span};
 use crate::select::TraceSelection;
@@ -74,11 +74,13 @@ async fn list<T: Row + serde::de::DeserializeOwned>(
     let shape = tool.shape.clone();
     let mut out = stdout();
     let mut list = List::begin(&shape, &mut out)?;
-    let take = |row: T| {
-        list.push(row).map_err(io_problem)?;
-        Ok(!list.is_full())
-    };
-    tool.daemon().await?.lines(&limited(path, selector, limit), take).await?;
+    for part in parts(selector.clone(), LISTED_MAX) {
+        let take = |row: T| {
+            list.push(row).map_err(io_problem)?;
+            Ok(!list.is_full())
+        };
+        tool.daemon().await?.lines(&limited(path, &part, limit), take).await?;
+    }
     list.finish().map(drop).map_err(io_problem)
 }
 
@@ -86,17 +88,19 @@ async fn list<T: Row + serde::de::DeserializeOwned>(
 async fn tell(tool: &mut Tool, selector: &Selector, most: u64) -> Result<u64, Problem> {
     let shape = tool.shape.clone();
     let (mut out, mut told) = (stdout(), 0);
-    let take = |entry: TraceEntry| {
-        told += 1;
-        if told <= most {
-            let gap = if told == 1 { "" } else { "\n" };
-            write!(out, "{gap}{}", story(&entry, &shape)).map_err(io_problem)?;
-        }
-        Ok(true)
-    };
-    // One more shows whether there are more.
-    let path = limited(path::TRACE, selector, Some(most.saturating_add(1)));
-    tool.daemon().await?.lines(&path, take).await?;
+    for part in parts(selector.clone(), LISTED_MAX) {
+        let take = |entry: TraceEntry| {
+            told += 1;
+            if told <= most {
+                let gap = if told == 1 { "" } else { "\n" };
+                write!(out, "{gap}{}", story(&entry, &shape)).map_err(io_problem)?;
+            }
+            Ok(true)
+        };
+        // One more shows whether there are more.
+        let path = limited(path::TRACE, &part, Some(most.saturating_add(1)));
+        tool.daemon().await?.lines(&path, take).await?;
+    }
     out.flush().map_err(io_problem)?;
     if told > most {
         let more = "There are more; --last N tells of more, -o wide lists them.";

@@ -5,12 +5,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use mailroot_tests::dns::Dns;
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::{Answer, Event, Peer, Stage};
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::site::Site;
 use mailroot_tests::talk::Talk;
-use mailroot_tests::{ports, wait};
+use mailroot_tests::{ports, skip, wait};
 
 /// Sends one message and requires its 250.
 fn send(site: &Site, from: &str, to: &[&str], tag: &str) {
@@ -285,6 +286,36 @@ fn a_bad_pickup_file_and_its_way_back_are_one_story_each() {
         .ok();
     story(&site, &["--to", &to], &["from Badmail, where it was", "filed as"]);
     story(&site, &[&id], &["requeued   as"]);
+}
+
+#[test]
+fn a_domain_that_dns_does_not_know_is_told_to_be_mistyped() {
+    let port = ports::free();
+    let Some(dns) = Dns::serve(&["there.test. 60 IN MX 10 mx.there.test."]) else {
+        return skip::note("trace of a missing domain", "unbound is not installed");
+    };
+    let site = Site::start(Setup::new().dns(dns.address(), port));
+    let sender = format!("ops@{LOCAL_DOMAIN}");
+    send(&site, &sender, &["al@thre.test"], "mistyped");
+    story(&site, &["--to", "al@thre.test"], &["bounced", "mistyped", "dig MX thre.test"]);
+    send(&site, &sender, &["al@there.test"], "no-address");
+    story(&site, &["--to", "al@there.test"], &["mx.there.test", "Why"]);
+}
+
+#[test]
+fn a_message_that_waits_is_told_of_even_if_the_trace_is_gone() {
+    let grey = peer("451 4.7.1 later");
+    let site = Site::start(to_peer(&grey).key("delivery.outbound.retry", "[1h]"));
+    send(&site, "a@client.test", &["al@far.test"], "old");
+    story(&site, &["--to", "al@far.test"], &["deferred"]);
+    let id = site.ctl(&["queue", "list", "-o", "name"]).ok().trim().to_owned();
+    site.stop();
+    fs::remove_dir_all(site.home().join("state/trace")).unwrap();
+    site.launch_again();
+    let text = story(&site, &[&id], &["next try"]);
+    assert!(text.contains("a@client.test -> al@far.test"), "{text}");
+    let gone = site.ctl(&["trace", "000000000000"]).exited(3);
+    assert!(gone.out.contains("trace"), "{gone}");
 }
 
 #[test]

@@ -14,12 +14,13 @@ use mailroot_common::control::{
     Kind, Problem, QueueState, Refused as TurnedAway, Selector, TraceEntry, TraceEvent,
     TraceRecipient, TraceRecord,
 };
+use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use serde::Serialize;
 use smtpd_core::queue::outcome::Outcome;
 use smtpd_core::route::table::RouteName;
 use smtpd_core::trace::explain::{Case, Lane, explain, explain_refusal};
-use smtpd_core::trace::story::state;
+use smtpd_core::trace::story::{Story, state};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -57,6 +58,7 @@ pub(super) async fn list(
     Query(page): Query<Page>,
 ) -> Result<Response, Refused> {
     let (matcher, now) = (selector.compile()?, app.service.clock().now());
+    let named = matcher.ids().to_vec();
     let most = page.most(STORIES_MAX);
     let mut search = app.service.trace().search().await;
     let (sender, found) = mpsc::channel(AHEAD);
@@ -65,6 +67,9 @@ pub(super) async fn list(
     });
     let mut present = Present { service: app.service, now, servers: HashMap::new() };
     let mut found = Findings::begin(found, searching).await?;
+    if found.first.is_none() && selector.is_ids_only() {
+        found.first = present.in_queue(named.first()).await;
+    }
     Ok(json_lines(move |mut lines| async move {
         while let Some(entry) = found.next().await {
             let told = present.complete(entry).await;
@@ -197,6 +202,19 @@ impl Present {
             self.servers.insert(name.to_owned(), around);
         }
         self.servers.get(name).and_then(Option::as_ref)
+    }
+
+    /// A message that waits and is not in the trace: it came before there was one.
+    async fn in_queue(&self, id: Option<&String>) -> Option<TraceEntry> {
+        let id = QueueId::parse(id?).ok()?;
+        for server in self.service.all() {
+            let Some(queue) = server.queue() else { continue };
+            if let Ok(Some(_)) = queue.show(id).await {
+                let server = server.name().to_string();
+                return Some(TraceEntry { server, ..Story::new(id).finish() });
+            }
+        }
+        None
     }
 
     /// Puts the present on top of a story.

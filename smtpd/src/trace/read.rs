@@ -29,16 +29,17 @@ pub(super) struct Place {
 }
 
 /// A file of the record, up to a length.
-pub(super) struct Reader<'a> {
-    file: &'a File,
+#[derive(Debug)]
+pub(super) struct Reader {
+    file: File,
     length: u64,
     /// Octets of the file, and where they begin.
     window: Vec<u8>,
     window_at: u64,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(file: &'a File, length: u64) -> Self {
+impl Reader {
+    pub(super) fn new(file: File, length: u64) -> Self {
         Self { file, length, window: Vec::new(), window_at: 0 }
     }
 
@@ -115,10 +116,10 @@ impl<'a> Reader<'a> {
 }
 
 /// The places of blocks that may have what is wanted, in the order of the file.
-pub(super) fn places(file: &File, length: u64, want: &Want, counts: &mut Counts) -> Vec<Place> {
+pub(super) fn places(reader: &mut Reader, want: &Want, counts: &mut Counts) -> Vec<Place> {
     let mut found = Vec::new();
     let mut damaged = 0;
-    let read = Reader::new(file, length).each(&mut damaged, |place, filter| {
+    let read = reader.each(&mut damaged, |place, filter| {
         counts.looked_at += 1;
         if want.may_be_in(&place.head, filter) {
             found.push(place);

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -72,8 +73,10 @@ impl Early {
 /// A search in one snapshot. It waits for the disk.
 #[derive(Debug)]
 pub struct Search {
-    /// Files that could be opened, the oldest first.
-    files: Vec<(File, u64)>,
+    /// The files, the oldest first, with the octets that count.
+    files: Vec<(PathBuf, u64)>,
+    /// The file that was read last, and its number.
+    reader: Option<(usize, Reader)>,
     plain: Vec<u8>,
     tally: Arc<Tally>,
     counts: Counts,
@@ -88,9 +91,17 @@ impl Drop for Search {
 
 impl Search {
     pub(super) fn new(snapshot: Snapshot, tally: Arc<Tally>) -> Self {
-        let open = |(path, length)| File::open(path).ok().map(|file| (file, length));
-        let files = snapshot.files.into_iter().filter_map(open).collect();
-        Self { files, plain: snapshot.plain, tally, counts: Counts::default() }
+        let Snapshot { files, plain } = snapshot;
+        Self { files, reader: None, plain, tally, counts: Counts::default() }
+    }
+
+    /// Has a part read, if it is a file; one that was removed meanwhile has nothing to tell.
+    fn reading<T>(&mut self, part: usize, read: impl FnOnce(&mut Reader) -> T) -> Option<T> {
+        let (path, length) = self.files.get(part)?;
+        if self.reader.as_ref().is_none_or(|(open, _)| *open != part) {
+            self.reader = Some((part, Reader::new(File::open(path).ok()?, *length)));
+        }
+        self.reader.as_mut().map(|(_, reader)| read(reader))
     }
 
     /// What was done so far.
@@ -107,14 +118,16 @@ impl Search {
             since: Event::all(&self.plain).map(|event| event.at).min(),
             ..TraceRecord::default()
         };
-        for (file, length) in &self.files {
-            record.size += length;
-            let read = Reader::new(file, *length).each(&mut record.damaged, |place, _| {
-                record.events += u64::from(place.head.events);
-                record.since = record.since.into_iter().chain([place.head.first]).min();
-                true
+        for part in 0..self.files.len() {
+            record.size += self.files[part].1;
+            let read = self.reading(part, |reader| {
+                reader.each(&mut record.damaged, |place, _| {
+                    record.events += u64::from(place.head.events);
+                    record.since = record.since.into_iter().chain([place.head.first]).min();
+                    true
+                })
             });
-            record.damaged += u64::from(read.is_err());
+            record.damaged += u64::from(read.is_some_and(|read| read.is_err()));
         }
         record.dropped = self.tally.dropped.load(Ordering::Relaxed);
         record
@@ -190,35 +203,37 @@ impl Search {
     /// The blocks of a part that may have what is wanted. The part behind the last file is what has
     /// not got there yet; it is one block without a place.
     fn places(&mut self, part: usize, want: &Want) -> Vec<Option<Place>> {
-        match self.files.get(part) {
-            Some((file, length)) => {
-                places(file, *length, want, &mut self.counts).into_iter().map(Some).collect()
-            }
-            None => vec![None],
+        if part == self.files.len() {
+            return vec![None];
         }
+        let mut counts = self.counts;
+        let found = self.reading(part, |reader| places(reader, want, &mut counts));
+        self.counts = counts;
+        found.unwrap_or_default().into_iter().map(Some).collect()
     }
 
     /// The events of a block.
     fn events(&mut self, part: usize, place: Option<Place>) -> Vec<u8> {
-        let (Some(place), Some((file, length))) = (place, self.files.get(part)) else {
-            return self.plain.clone();
-        };
-        Reader::new(file, *length).events(&place).unwrap_or_else(|| {
+        let Some(place) = place else { return self.plain.clone() };
+        let read = self.reading(part, |reader| reader.events(&place));
+        read.flatten().unwrap_or_else(|| {
             self.counts.damaged += 1;
             Vec::new()
         })
     }
 
     /// When the record begins.
-    fn since(&self) -> Option<Timestamp> {
-        for (file, length) in &self.files {
+    fn since(&mut self) -> Option<Timestamp> {
+        for part in 0..self.files.len() {
             let mut first = None;
             let mut damaged = 0;
-            let read = Reader::new(file, *length).each(&mut damaged, |place, _| {
-                first = Some(place.head.first);
-                false
+            let read = self.reading(part, |reader| {
+                reader.each(&mut damaged, |place, _| {
+                    first = Some(place.head.first);
+                    false
+                })
             });
-            if read.is_ok() && first.is_some() {
+            if read.is_some_and(|read| read.is_ok()) && first.is_some() {
                 return first;
             }
         }
