@@ -155,6 +155,7 @@ fn a_dead_host_a_wrong_port_and_a_wrong_name_are_told_apart() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    assert!(!text.contains("Another host"), "none took mail: {text}");
     // More mail waits behind the first, untried.
     send(&site, "a@client.test", &["bob@far.test"], "behind");
     story(

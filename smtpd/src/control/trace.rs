@@ -65,7 +65,7 @@ pub(super) async fn list(
     let searching = tokio::task::spawn_blocking(move || {
         search.stories(&matcher, now, most, |entry| sender.blocking_send(entry).is_ok())
     });
-    let mut present = Present { service: app.service, now, servers: HashMap::new() };
+    let mut present = Present::new(app.service, now);
     let mut found = Findings::begin(found, searching).await?;
     if found.first.is_none() && selector.is_ids_only() {
         found.first = present.in_queue(named.first()).await;
@@ -158,6 +158,8 @@ struct Present {
     service: Service,
     now: Timestamp,
     servers: HashMap<String, Option<Around>>,
+    /// Hosts that took mail lately; looked for once, where a story asks for them.
+    elsewhere: Option<Vec<(String, Timestamp)>>,
 }
 
 /// What a virtual server knows besides its messages; asked once for an answer.
@@ -192,6 +194,21 @@ impl Around {
 }
 
 impl Present {
+    fn new(service: Service, now: Timestamp) -> Self {
+        Self { service, now, servers: HashMap::new(), elsewhere: None }
+    }
+
+    /// Hosts that took mail lately.
+    async fn look_elsewhere(&mut self) -> &[(String, Timestamp)] {
+        if self.elsewhere.is_none() {
+            let mut search = self.service.trace().search().await;
+            let looking = tokio::task::spawn_blocking(move || search.latest_deliveries());
+            // Without an answer nothing is said of others.
+            self.elsewhere = looking.await.ok();
+        }
+        self.elsewhere.as_deref().unwrap_or_default()
+    }
+
     async fn around(&mut self, name: &str) -> Option<&Around> {
         if !self.servers.contains_key(name) {
             let known = ServerName::parse(name).ok().and_then(|name| self.service.server(&name));
@@ -221,8 +238,9 @@ impl Present {
     async fn complete(&mut self, mut entry: TraceEntry) -> TraceEntry {
         let now = self.now;
         let Some(around) = self.around(&entry.server).await else {
-            entry.advice =
-                explain(&Case { entry: &entry, server: None, lane: None, hold: None, now });
+            let (server, lane, hold, elsewhere) = (None, None, None, &[]);
+            let case = Case { entry: &entry, server, lane, hold, elsewhere, now };
+            entry.advice = explain(&case);
             return entry;
         };
         let (mut lane, mut hold) = (None, None);
@@ -237,9 +255,13 @@ impl Present {
                 None => forget_waiting(&mut entry),
             }
         }
-        let (server, lane) = (Some(around.server.state()), lane.as_ref());
-        let case = Case { entry: &entry, server, lane, hold: hold.as_deref(), now };
-        entry.advice = explain(&case);
+        let server = Some(around.server.state());
+        let (lane, hold) = (lane.as_ref(), hold.as_deref());
+        let of_lane = || lane.and_then(|lane| lane.last.as_ref());
+        let last = entry.events.last().or_else(of_lane);
+        let is_out_of_reach = last.is_some_and(|last| last.stage.as_deref() == Some("connect"));
+        let elsewhere = if is_out_of_reach { self.look_elsewhere().await } else { &[] };
+        entry.advice = explain(&Case { entry: &entry, server, lane, hold, elsewhere, now });
         entry
     }
 }

@@ -132,3 +132,66 @@ pub(super) fn places(reader: &mut Reader, want: &Want, counts: &mut Counts) -> V
     counts.damaged += damaged + u64::from(read.is_err());
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
+    use smtpd_core::trace::block::Builder;
+    use smtpd_core::trace::note::Note;
+
+    use super::*;
+
+    const BLOCKS: usize = 20;
+
+    /// Small blocks behind one another, and where each ends.
+    fn blocks() -> (Vec<u8>, Vec<usize>) {
+        let (mut octets, mut ends) = (Vec::new(), Vec::new());
+        for number in 0..BLOCKS as u64 {
+            let mut builder = Builder::default();
+            let at = mailroot_common::units::Timestamp::from_millis(number);
+            let note = Note::new("held", "default", at);
+            let note = note.id(mailroot_common::id::QueueId::from_u64(number)).finish();
+            assert!(builder.take(&mut note.as_slice()));
+            octets.extend(builder.seal());
+            ends.push(octets.len());
+        }
+        (octets, ends)
+    }
+
+    fn read(octets: &[u8]) -> (usize, Counts) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(octets).unwrap();
+        let mut counts = Counts::default();
+        let mut reader = Reader::new(file, octets.len() as u64);
+        let found = places(&mut reader, &Want::default(), &mut counts);
+        (found.iter().filter(|place| reader.events(place).is_some()).count(), counts)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn damage_costs_no_more_than_the_blocks_that_it_touches(
+            places in proptest::collection::vec((any::<u16>(), 1_u8..), 0..4),
+        ) {
+            let (mut octets, _) = blocks();
+            for (place, flip) in &places {
+                let place = usize::from(*place) % octets.len();
+                octets[place] ^= flip;
+            }
+            let (good, _) = read(&octets);
+            prop_assert!(good + places.len() >= BLOCKS, "{good} of {BLOCKS}: {places:?}");
+        }
+
+        #[test]
+        fn a_file_cut_anywhere_gives_its_whole_blocks(cut in any::<u16>()) {
+            let (octets, ends) = blocks();
+            let length = usize::from(cut) % octets.len();
+            let (good, counts) = read(&octets[..length]);
+            prop_assert!(good == ends.iter().filter(|end| **end <= length).count());
+            prop_assert!(counts.damaged == 0, "what a crash tears is not damage");
+        }
+    }
+}

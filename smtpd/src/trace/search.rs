@@ -28,6 +28,10 @@ const PAGE_MAX: usize = 1_024;
 /// How many messages an ambiguous beginning of an id is shown to fit.
 const CANDIDATES_MAX: usize = 10;
 
+/// How many hosts that took mail lately are told, and in how many blocks they are looked for.
+const LATEST_HOSTS: usize = 4;
+const LATEST_BLOCKS: usize = 8;
+
 /// Why nothing was searched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SearchError {
@@ -171,6 +175,31 @@ impl Search {
         let ids: Vec<QueueId> = early.copied().collect();
         self.tell(&ids, 0, matcher, now, limit - told, &mut found);
         Ok(())
+    }
+
+    /// Hosts that took mail lately, and when, the last first: as far as the newest blocks tell.
+    #[must_use]
+    pub fn latest_deliveries(&mut self) -> Vec<(String, Timestamp)> {
+        let mut found: Vec<(String, Timestamp)> = Vec::new();
+        let mut blocks = 0;
+        for part in (0..=self.files.len()).rev() {
+            for place in self.places(part, &Want::default()).into_iter().rev() {
+                blocks += 1;
+                if blocks > LATEST_BLOCKS || found.len() >= LATEST_HOSTS {
+                    return found;
+                }
+                let plain = self.events(part, place);
+                let delivered: Vec<_> =
+                    Event::all(&plain).filter(|event| event.word == "delivered").collect();
+                for event in delivered.iter().rev() {
+                    let Some(host) = event.host else { continue };
+                    if found.len() < LATEST_HOSTS && !found.iter().any(|(known, _)| known == host) {
+                        found.push((host.to_owned(), event.at));
+                    }
+                }
+            }
+        }
+        found
     }
 
     /// Hands the chosen refusals to `found`, the newest first, until it says enough.

@@ -33,6 +33,8 @@ pub struct Case<'a> {
     pub lane: Option<&'a Lane>,
     /// Who holds it, and why.
     pub hold: Option<&'a str>,
+    /// Hosts that took other mail lately, and when, the last first.
+    pub elsewhere: &'a [(String, Timestamp)],
     /// The moment.
     pub now: Timestamp,
 }
@@ -70,6 +72,9 @@ pub fn explain(case: &Case<'_>) -> Option<Advice> {
     if waits {
         if let Some(lane) = case.lane {
             advice.why.push_str(&beside(lane, case.now));
+        }
+        if event.stage.as_deref() == Some("connect") {
+            advice.why.push_str(&elsewhere(case, event));
         }
         if event.stage.as_deref() != Some("drop") || advice.steps.is_empty() {
             let retry = step(format!("smtpctl queue retry {}", entry.id), "try now");
@@ -318,6 +323,14 @@ impl Facts<'_> {
     }
 }
 
+/// A sentence about other hosts, where one that took mail shows that the fault is not on our side.
+fn elsewhere(case: &Case<'_>, event: &TraceEvent) -> String {
+    let other = case.elsewhere.iter().find(|(host, _)| event.host.as_ref() != Some(host));
+    let Some((host, at)) = other else { return String::new() };
+    let ago = Span::seconds(case.now.since(*at).as_millis() / 1_000);
+    format!(" Another host took mail {ago} ago ({host}), so the network works from here.")
+}
+
 /// A sentence about the mail beside it.
 fn beside(lane: &Lane, now: Timestamp) -> String {
     let mut text = String::new();
@@ -446,7 +459,7 @@ mod tests {
 
     fn told(entry: &TraceEntry, server: ServerState, hold: Option<&str>) -> Option<Advice> {
         let now = Timestamp::default();
-        explain(&Case { entry, server: Some(server), lane: None, hold, now })
+        explain(&Case { entry, server: Some(server), lane: None, hold, elsewhere: &[], now })
     }
 
     const MX: &str = "mx:slow.example";
@@ -623,9 +636,18 @@ mod tests {
         };
         let now = Timestamp::from_millis(30_500);
         let server = Some(ServerState::Running);
-        let case = Case { entry: &waiting, server, lane: Some(&lane), hold: None, now };
+        let elsewhere =
+            [("mx.partner.example[192.0.2.5]:25".to_owned(), Timestamp::from_millis(10_000))];
+        let (lane, hold) = (Some(&lane), None);
+        let case = Case { entry: &waiting, server, lane, hold, elsewhere: &elsewhere, now };
         let advice = explain(&case).unwrap();
-        for part in ["does not answer", "8 waiting", "3 times in a row", "asked again in 1m"] {
+        for part in [
+            "does not answer",
+            "8 waiting",
+            "3 times in a row",
+            "asked again in 1m",
+            "took mail 20s ago",
+        ] {
             assert!(advice.why.contains(part), "{part}: {}", advice.why);
         }
         assert_eq!(explain(&Case { lane: None, ..case }), None);

@@ -71,7 +71,7 @@ impl Want {
     }
 
     fn may_have_id((first, last, key): &Range, head: &Head, filter: &[u8]) -> bool {
-        // A report is found by the message it is about, whose id it is not.
+        // The key of a report is there with the message that it is about, whose range says nothing of it.
         match key {
             Some(key) => may_have(filter, *key),
             None => *first <= head.highest && *last >= head.lowest,
