@@ -164,7 +164,8 @@ fn outcome(event: &TraceEvent, before: Option<&TraceEvent>, several: bool) -> St
         let host = event.host.as_ref().map(|host| format!("{host}  ")).unwrap_or_default();
         format!("{host}{event}")
     };
-    let attempt = match event.attempt {
+    let by_age = ["delayed", "expired"].contains(&event.event.as_str());
+    let attempt = match event.attempt.filter(|_| !by_age) {
         Some(attempt) if attempt > 1 || event.event == "deferred" => {
             format!("  (attempt {attempt})")
         }

@@ -89,8 +89,8 @@ pub struct TraceRecipient {
 pub struct TraceEvent {
     /// When.
     pub at: Timestamp,
-    /// What: `received`, `delivered`, `dropped`, `deferred`, `in_doubt`, `bounced`, `expired`,
-    /// `badmail`, `report`, `held`, `released`, `removed`, `scheduled`, `requeued`; more may come.
+    /// What: `received`, `delivered`, `dropped`, `deferred`, `delayed` (the sender is told that it
+    /// waits; no attempt), `in_doubt`, `bounced`, `expired`, `badmail`, `report`, `held`, `released`, `removed`, `scheduled`, `requeued`; more may come.
     pub event: String,
     /// The recipient concerned, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

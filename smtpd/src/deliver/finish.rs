@@ -116,7 +116,7 @@ pub(super) async fn record(
     for (place, status) in &disposition.statuses {
         log_status(room, id, &envelope, *place, status);
         count_status(room, status);
-        remember::status(room, settings, id, &envelope, *place, status);
+        remember::status(room, settings, &lease, *place, status);
     }
     if !disposition.wants_report() && disposition.badmail.is_empty() {
         let mut changes = disposition.statuses;

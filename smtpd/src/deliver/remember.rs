@@ -1,34 +1,35 @@
 //! What the trace is told of delivery: outcomes, and the reports they cause.
 
-use std::fmt;
 use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::RecipientStatus;
 use smtpd_core::trace::event::{Number, Text};
-use smtpd_core::trace::note::{Admission, Note};
+use smtpd_core::trace::note::{Admission, Cause, Note};
 
 use super::Settings;
 use super::room::Room;
-use crate::queue::Draft;
+use crate::queue::{Draft, Lease};
 
-/// Remembers where a recipient stands now, and by which way it got there.
+/// Remembers where a recipient of a lease stands now, and by which way it got there.
 pub(super) fn status(
     room: &Room,
     settings: &Settings,
-    id: QueueId,
-    envelope: &Envelope,
+    lease: &Lease,
     place: usize,
     status: &RecipientStatus,
 ) {
-    let Some(recipient) = envelope.recipients.get(place).filter(|_| room.trace.is_on()) else {
-        return;
-    };
+    let recipient = lease.envelope.recipients.get(place).filter(|_| room.trace.is_on());
+    let Some(recipient) = recipient else { return };
+    let before = lease.due.binary_search_by_key(&place, |(place, _)| *place);
+    let before = before.ok().and_then(|found| lease.due.get(found));
+    let is_tried = before.is_none_or(|(_, before)| before.attempts != status.attempts);
+    let cause = if is_tried { Cause::Attempt } else { Cause::Age };
     let to = &recipient.mailbox;
     let route = settings.table.route_name(to);
-    let route: &dyn fmt::Display = &route;
-    if let Some(note) = Note::outcome(&room.server, id, to, Some(route), status) {
+    let at = room.clock.now();
+    if let Some(note) = Note::outcome(&room.server, lease.id, at, to, &route, (status, cause)) {
         room.trace.record(note);
     }
 }

@@ -60,7 +60,7 @@ struct Early {
 
 impl Early {
     fn is_early(&self, id: QueueId) -> bool {
-        self.begins.is_some_and(|begins| id.as_millis() < begins.as_millis())
+        self.begins.is_some_and(|begins| id.as_millis() <= begins.as_millis())
     }
 
     fn is_new(&self, id: QueueId) -> bool {

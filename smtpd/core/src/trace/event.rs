@@ -179,7 +179,7 @@ mod tests {
     use mailroot_common::status::{EnhancedCode, ReplyCode};
     use proptest::prelude::{any, proptest};
 
-    use super::super::note::{Admission, Note, TEXT_OCTETS_MAX};
+    use super::super::note::{Admission, Cause, Note, TEXT_OCTETS_MAX};
     use super::*;
     use crate::queue::outcome::{AttemptResult, Outcome, RemoteHost, Stage};
     use crate::queue::recipient::{Phase, RecipientStatus};
@@ -214,6 +214,10 @@ mod tests {
         }
     }
 
+    fn outcome(status: &RecipientStatus, cause: Cause) -> Option<Note> {
+        Note::outcome("s", id(), AT, &"a@x.test", &"mx:x.test", (status, cause))
+    }
+
     #[test]
     fn a_message_is_read_back_as_it_was_accepted() {
         let mut accepted = envelope("app@x.example", &[None, None]);
@@ -236,7 +240,8 @@ mod tests {
     #[test]
     fn an_outcome_keeps_the_remotes_words_and_says_what_comes_next() {
         let word = |phase, result, stage| {
-            let note = Note::outcome("s", id(), &"a@x.test", None, &status(phase, result, stage));
+            let status = status(phase, result, stage);
+            let note = outcome(&status, Cause::Attempt);
             let octets = note.map(Note::finish).unwrap_or_default();
             Event::take(&mut octets.as_slice()).map(|event| event.word.to_owned())
         };
@@ -253,9 +258,9 @@ mod tests {
             assert_eq!(word(phase, result, stage).as_deref(), expected, "{phase:?}");
         }
         let waiting = status(Phase::Waiting, AttemptResult::Deferred, Stage::Rcpt);
-        let route: &dyn std::fmt::Display = &"mx:x.test";
-        let note = Note::outcome("s", id(), &"a@x.test", Some(route), &waiting).unwrap();
-        let octets = note.finish();
+        let late = outcome(&waiting, Cause::Age).unwrap().finish();
+        assert_eq!(Event::take(&mut late.as_slice()).unwrap().word, "delayed");
+        let octets = outcome(&waiting, Cause::Attempt).unwrap().finish();
         let event = Event::take(&mut octets.as_slice()).unwrap();
         assert_eq!(event.words, Some("Greylisted,\ntry \u{fc}ber again"));
         assert_eq!((event.code, event.status), (Some(451), Some("4.7.1")));

@@ -95,7 +95,8 @@ const fn delivers(state: ServerState) -> bool {
 /// The last outcome of a recipient that did not get the message.
 fn deciding(entry: &TraceEntry) -> Option<&TraceEvent> {
     let is_bad = |event: &&TraceEvent| {
-        matches!(event.event.as_str(), "deferred" | "in_doubt" | "bounced" | "expired" | "badmail")
+        let words = ["deferred", "delayed", "in_doubt", "bounced", "expired", "badmail"];
+        words.contains(&event.event.as_str())
     };
     let concerns = |event: &&TraceEvent| match &event.to {
         None => true,

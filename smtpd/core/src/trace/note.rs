@@ -111,23 +111,26 @@ impl Note {
         envelope.recipients.iter().fold(note, |note, to| note.text(Text::To, &to.mailbox))
     }
 
-    /// What an attempt, or the end of its time, came to for one recipient; nothing if that is no
-    /// news.
+    /// What an attempt, or its age, came to for one recipient; nothing if that is no news.
     #[must_use]
     pub fn outcome(
         server: &str,
         id: QueueId,
+        at: Timestamp,
         to: &impl fmt::Display,
-        route: Option<&dyn fmt::Display>,
-        status: &RecipientStatus,
+        route: &dyn fmt::Display,
+        (status, cause): (&RecipientStatus, Cause),
     ) -> Option<Self> {
         let last = status.last.as_ref()?;
-        let word = word_of(status, last)?;
-        let mut note = Self::new(word, server, last.at)
+        let word = match (word_of(status, last)?, cause) {
+            ("deferred", Cause::Age) => "delayed",
+            (word, _) => word,
+        };
+        let mut note = Self::new(word, server, at)
             .id(id)
             .text(Text::To, to)
             .number(Number::Attempt, status.attempts.into())
-            .maybe(Text::Route, route)
+            .text(Text::Route, route)
             .text(Text::Stage, last.stage.as_str())
             .text(Text::Status, last.status)
             .text(Text::Words, &last.text)
@@ -148,6 +151,15 @@ impl Note {
     pub fn refused(server: &str, client: IpAddr, at: Timestamp) -> Self {
         Self::new("refused", server, at).text(Text::Client, client)
     }
+}
+
+/// What brought a recipient to where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// An attempt.
+    Attempt,
+    /// How long it has waited; the words are those of what kept it waiting.
+    Age,
 }
 
 /// What let a message in, besides its envelope.

@@ -179,7 +179,7 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
             "delivered" | "dropped" => "delivered",
             "bounced" | "expired" => "returned",
             "badmail" => "badmail",
-            "deferred" => "retry",
+            "deferred" | "delayed" => "retry",
             "in_doubt" => "in_doubt",
             "removed" => {
                 removed = true;
