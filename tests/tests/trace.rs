@@ -304,6 +304,21 @@ fn a_domain_that_dns_does_not_know_is_told_to_be_mistyped() {
 }
 
 #[test]
+fn a_drop_that_is_full_is_told_with_where_to_look() {
+    let local = format!("{{name: {LOCAL_DOMAIN}, type: default, drop: {{quota: 1KiB}}}}");
+    let setup = Setup::new().only_domains(&[&local]).key("delivery.local.retry", "1h");
+    let site = Site::start(setup);
+    let to = format!("x@{LOCAL_DOMAIN}");
+    for number in 0..5 {
+        send(&site, "a@client.test", &[&to], &format!("full{number}"));
+    }
+    let text = story(&site, &["--subject", "full4"], &["deferred", "Why"]);
+    for part in ["as full as it may be", "quota", "doctor storage -s default"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
 fn a_message_that_waits_is_told_of_even_if_the_trace_is_gone() {
     let grey = peer("451 4.7.1 later");
     let site = Site::start(to_peer(&grey).key("delivery.outbound.retry", "[1h]"));

@@ -245,14 +245,15 @@ impl Present {
         };
         let (mut lane, mut hold) = (None, None);
         if let Some(queue) = around.server.queue() {
-            // A queue that cannot be read says nothing of the message.
-            match queue.show(entry.id).await.unwrap_or_default() {
-                Some(message) => {
+            match queue.show(entry.id).await {
+                Ok(Some(message)) => {
                     put_on_top(&mut entry, &message, around);
                     lane = waiting_route(&message).map(|route| around.lane(route));
                     hold = message.state.hold.is_some().then(|| message.reason()).flatten();
                 }
-                None => forget_waiting(&mut entry),
+                Ok(None) => forget_waiting(&mut entry),
+                // What cannot be read now, or is being written, stands where the story left it.
+                Err(_) => {}
             }
         }
         let server = Some(around.server.state());

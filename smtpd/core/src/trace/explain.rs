@@ -76,10 +76,10 @@ pub fn explain(case: &Case<'_>) -> Option<Advice> {
         if event.stage.as_deref() == Some("connect") {
             advice.why.push_str(&elsewhere(case, event));
         }
-        if event.stage.as_deref() != Some("drop") || advice.steps.is_empty() {
-            let retry = step(format!("smtpctl queue retry {}", entry.id), "try now");
-            advice.steps.insert(0, retry);
-        }
+        let retry = step(format!("smtpctl queue retry {}", entry.id), "try now");
+        // A directory of our own is looked at first; of others we only know by asking.
+        let place = if event.stage.as_deref() == Some("drop") { advice.steps.len() } else { 0 };
+        advice.steps.insert(place, retry);
     }
     if let Some(report) = entry.events.iter().rev().find(|event| event.event == "report") {
         let told = report.other.map(|id| format!(" The sender was told by {id}."));
