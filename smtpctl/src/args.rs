@@ -20,6 +20,7 @@ use crate::send::Send;
 use crate::server::ServerCommand;
 use crate::session::SessionCommand;
 use crate::status::StatusArgs;
+use crate::trace::Trace;
 
 /// The Mailroot control tool.
 ///
@@ -153,6 +154,8 @@ pub(crate) enum Command {
     /// Messages that could be neither delivered nor returned.
     #[command(subcommand, visible_alias = "bm")]
     Badmail(BadmailCommand),
+    /// What became of messages, also of those that are long gone.
+    Trace(Trace),
     /// Send a test message.
     Send(Send),
     /// The configuration files.
@@ -170,7 +173,7 @@ impl Command {
     /// Whether it shows something that may be long, and changes nothing.
     pub(crate) const fn shows(&self) -> bool {
         match self {
-            Self::Status(_) | Self::Route(_) | Self::Doctor(_) => true,
+            Self::Status(_) | Self::Route(_) | Self::Doctor(_) | Self::Trace(_) => true,
             Self::Server(command) => {
                 matches!(command, ServerCommand::List | ServerCommand::Show(_))
             }
@@ -205,6 +208,7 @@ const AFTER_HELP: &str = "\
 Examples:
   smtpctl status                                    is everything well?
   smtpctl queue list --to '*@slow.example'          what waits for slow.example?
+  smtpctl trace --to bob@partner.example            where is Bob's mail?
   smtpctl queue show 6FZK                           why does it wait?
   smtpctl queue remove --from 'loop@*' --dry-run    what would go?
   smtpctl send --to ops@example.net --wait          does mail go through?
@@ -314,6 +318,11 @@ mod tests {
             "queue retry - -s default",
             "queue hold 6FZK --reason x",
             "queue rm --all --yes --no-input",
+            "trace",
+            "trace 6FZK --last 1",
+            "trace --to bob@partner.example --newer-than 1d -o json",
+            "trace --since 2h",
+            "trace --refused --client 10.1.0.0/16",
             "bm list --reason loop",
             "badmail requeue 6FZK --to a@b.example --from <>",
             "badmail purge --older-than 30d --dry-run",
@@ -340,6 +349,8 @@ mod tests {
             "queue lis",
             "queue show",
             "queue list --limit x",
+            "trace --last x",
+            "trace --state held",
             "queue list -o xml",
             "queue list --time never",
             "queue remove --older-then 2d",

@@ -25,9 +25,11 @@ mod server;
 mod session;
 mod smtp;
 mod status;
+mod story;
 mod summary;
 mod terms;
 mod tool;
+mod trace;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -115,6 +117,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,
             Command::Badmail(badmail) => badmail::run(&mut tool, badmail).await,
+            Command::Trace(trace) => trace::run(&mut tool, &trace).await,
             Command::Send(send) => send::run(&mut tool, &send).await,
             Command::Config(config) => config::run(&mut tool, &config).await,
             Command::Reload(reload) => config::reload(&mut tool, &reload).await,

@@ -80,6 +80,54 @@ pub(crate) struct SessionSelection {
     all: bool,
 }
 
+/// Conditions that stories of messages are chosen by. All of them must hold.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Selector")]
+pub(crate) struct TraceSelection {
+    /// Ids, or beginnings of ids with 4 or more characters; - reads ids from standard input.
+    #[arg(value_name = "ID", help_heading = "Arguments")]
+    ids: Vec<String>,
+    /// The sender: a pattern with * and ?, or /a regular expression/; '<>' for none.
+    #[arg(long, value_name = "PATTERN")]
+    from: Option<String>,
+    /// A recipient.
+    #[arg(long, value_name = "PATTERN")]
+    to: Option<String>,
+    /// A recipient's domain.
+    #[arg(long, value_name = "PATTERN")]
+    domain: Option<String>,
+    /// The subject, or a part of it.
+    #[arg(long, value_name = "PATTERN")]
+    subject: Option<String>,
+    /// The client's address or network.
+    #[arg(long, value_name = "CIDR")]
+    client: Option<String>,
+    /// Accepted longer ago, such as 2h.
+    #[arg(long, value_name = "SPAN")]
+    older_than: Option<String>,
+    /// Accepted not longer ago.
+    #[arg(long, value_name = "SPAN", visible_alias = "since")]
+    newer_than: Option<String>,
+}
+
+impl TraceSelection {
+    /// The selector meant, on one server or on all.
+    pub(crate) fn selector(&self, server: Option<&str>) -> Result<Selector, Problem> {
+        checked(Selector {
+            ids: read_ids(&self.ids)?,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            domain: self.domain.clone(),
+            subject: self.subject.clone(),
+            client: self.client.clone(),
+            older_than: self.older_than.clone(),
+            newer_than: self.newer_than.clone(),
+            server: server.map(str::to_owned),
+            ..Selector::default()
+        })
+    }
+}
+
 impl MessageSelection {
     /// These ids and nothing else.
     pub(crate) fn of_ids(ids: Vec<String>) -> Self {

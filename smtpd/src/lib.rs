@@ -21,4 +21,5 @@ pub mod receive;
 pub mod resolve;
 pub mod service;
 pub mod store;
+pub mod trace;
 pub mod virtual_server;

@@ -30,6 +30,7 @@ use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Started, Trial
 use crate::net::Net;
 use crate::observe::{Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
+use crate::trace::{self, Trace};
 use crate::virtual_server::{Shared, StartError, VirtualServer};
 
 /// Why the service did not do what was asked.
@@ -100,6 +101,7 @@ struct Inner {
     degraded: Mutex<Option<String>>,
     servers: Mutex<BTreeMap<ServerName, Arc<VirtualServer>>>,
     session_ids: Arc<SessionIds>,
+    trace: Trace,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -116,6 +118,7 @@ impl Service {
         let degraded = started.degraded.as_ref().map(ToString::to_string);
         let loaded = Arc::new(started.loaded);
         let session_ids = Arc::new(SessionIds::beginning_at(clock.random()));
+        let trace = open_trace(&paths, &loaded, &clock, &log);
         let service = Self(Arc::new(Inner {
             paths,
             started_at: clock.now(),
@@ -126,6 +129,7 @@ impl Service {
             degraded: Mutex::new(degraded),
             servers: Mutex::default(),
             session_ids,
+            trace,
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -219,6 +223,7 @@ impl Service {
             log: self.0.log.clone(),
             resolver: resolver.clone(),
             session_ids: Arc::clone(&self.0.session_ids),
+            trace: self.0.trace.clone(),
             hostname: loaded.hostname.clone(),
             min_free: loaded.service.service.min_free,
             mail_root: self.0.paths.mail_root(&loaded.service, name, config),
@@ -237,6 +242,7 @@ impl Service {
             // A server that failed to stop in order has nothing left that could be lost.
             let _ = task.await;
         }
+        self.0.trace.close();
     }
 
     /// Reads the files again and makes them the configuration in force, or changes nothing.
@@ -279,6 +285,7 @@ impl Service {
         let changes = config::changes(&before, &loaded);
         let loaded = Arc::new(loaded);
         self.0.active.store(Arc::clone(&loaded));
+        self.0.trace.set(trace_settings(&loaded));
         *lock(&self.0.degraded) = None;
         let troubles = self.align(&loaded, &resolver).await;
         let line = self.0.log.line(Level::Info, "config").word("rev", loaded.revision);
@@ -367,6 +374,12 @@ impl Service {
         &self.0.log
     }
 
+    /// What is remembered of mail.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.0.trace
+    }
+
     /// Time and randomness.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -392,6 +405,21 @@ struct Activated {
     changes: Vec<String>,
     /// What could not be put in force, a line each.
     troubles: Vec<String>,
+}
+
+/// Mail goes on without a record of it.
+fn open_trace(paths: &Paths, loaded: &Loaded, clock: &Clock, log: &Log) -> Trace {
+    let settings = trace_settings(loaded);
+    let opened = Trace::open(paths.state.join("trace"), settings, clock.clone(), log.clone());
+    opened.unwrap_or_else(|error| {
+        log.line(Level::Error, "trace-failed").word("error", error).send();
+        Trace::off()
+    })
+}
+
+fn trace_settings(loaded: &Loaded) -> trace::Settings {
+    let keys = &loaded.service.trace;
+    trace::Settings { keep: keys.keep, max_size: keys.max_size, subjects: keys.subjects }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

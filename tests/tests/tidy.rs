@@ -25,7 +25,18 @@ const ROOMS: &[&[&str]] = &[
     &["drop", "badmail"],
     &["queue"],
     &["store"],
-    &["args", "config", "resolve", "observe", "disk", "directory", "net", "clock", "process"],
+    &[
+        "args",
+        "config",
+        "resolve",
+        "trace",
+        "observe",
+        "disk",
+        "directory",
+        "net",
+        "clock",
+        "process",
+    ],
 ];
 
 /// Rooms of the lowest row that lean on others of it: the log, the network and disks need the time
@@ -34,6 +45,7 @@ const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("args", &["observe"]),
     ("config", &["clock", "disk", "net", "observe"]),
     ("resolve", &["clock", "net", "observe"]),
+    ("trace", &["clock", "observe"]),
     ("observe", &["clock"]),
     ("disk", &["clock", "observe"]),
     ("net", &["clock"]),

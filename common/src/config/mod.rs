@@ -21,6 +21,7 @@ pub mod section;
 mod server;
 pub mod service;
 pub mod store;
+pub mod trace;
 pub mod value;
 pub mod yaml;
 

@@ -9,6 +9,7 @@ use super::logging::{Logging, Target};
 use super::node::{Kind, Node};
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section};
 use super::service::Service;
+use super::trace::Trace;
 use super::yaml;
 
 /// What a good file says, and what may surprise about it.
@@ -25,6 +26,8 @@ pub struct ServiceConfig {
     pub dns: Dns,
     /// The log.
     pub logging: Logging,
+    /// What is remembered of mail.
+    pub trace: Trace,
     /// Where the keys stand.
     pub origins: Origins,
 }
@@ -36,13 +39,15 @@ impl Default for ServiceConfig {
             control: Control::defaults(Profile::Modern),
             dns: Dns::defaults(Profile::Modern),
             logging: Logging::defaults(Profile::Modern),
+            trace: Trace::defaults(Profile::Modern),
             origins: Origins::default(),
         }
     }
 }
 
 impl ServiceConfig {
-    const KEYS: &'static [&'static str] = &["version", "service", "control", "dns", "logging"];
+    const KEYS: &'static [&'static str] =
+        &["version", "service", "control", "dns", "logging", "trace"];
 
     /// Every key of the file with its documentation, in the order of the manual.
     #[must_use]
@@ -52,6 +57,7 @@ impl ServiceConfig {
         Control::describe("control", &mut out);
         Dns::describe("dns", &mut out);
         Logging::describe("logging", &mut out);
+        Trace::describe("trace", &mut out);
         out
     }
 
@@ -63,6 +69,7 @@ impl ServiceConfig {
         self.control.list("control", Profile::Modern, &self.origins, &mut out);
         self.dns.list("dns", Profile::Modern, &self.origins, &mut out);
         self.logging.list("logging", Profile::Modern, &self.origins, &mut out);
+        self.trace.list("trace", Profile::Modern, &self.origins, &mut out);
         out
     }
 }
@@ -84,6 +91,7 @@ pub fn parse_service(text: &str, name: &str) -> Parsed<ServiceConfig> {
             "control" => config.control.read(value, key, &mut reader),
             "dns" => config.dns.read(value, key, &mut reader),
             "logging" => config.logging.read(value, key, &mut reader),
+            "trace" => config.trace.read(value, key, &mut reader),
             _ => check_version(value, &mut reader),
         }
     }

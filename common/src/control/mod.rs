@@ -21,6 +21,7 @@ pub mod selector;
 pub mod server;
 pub mod session;
 pub mod status;
+pub mod trace;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,7 @@ pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
 pub use session::{Direction, Session};
 pub use status::{Status, Version, Warning};
+pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
 
 /// The version of the interface; it stands in every path.
 pub const API_VERSION: u32 = 1;

@@ -77,6 +77,12 @@ pub const BADMAIL_CONTENT: &str = "/v1/badmail/{id}/content";
 pub const BADMAIL_REQUEUE: &str = "/v1/badmail/do/requeue";
 /// Delete messages from Badmail.
 pub const BADMAIL_PURGE: &str = "/v1/badmail/do/purge";
+/// What became of messages, one JSON object per line.
+pub const TRACE: &str = "/v1/trace";
+/// Who was turned away, one JSON object per line.
+pub const TRACE_REFUSED: &str = "/v1/trace/refused";
+/// What the trace holds.
+pub const TRACE_RECORD: &str = "/v1/trace/record";
 
 /// Fills the names of a pattern in, in order, each percent-encoded.
 ///

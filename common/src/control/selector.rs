@@ -312,6 +312,17 @@ pub struct Matcher {
     server: Option<String>,
 }
 
+/// See [`Matcher::must_have`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MustHave {
+    /// Senders or recipients, in small letters; the empty text is the null path.
+    pub addresses: Vec<String>,
+    /// Domains of them, in small letters.
+    pub domains: Vec<String>,
+    /// The network of the client.
+    pub client: Option<Network>,
+}
+
 /// What is known of one object. A condition about something unknown does not hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
@@ -378,6 +389,31 @@ impl Matcher {
         let (of_domain, of_address) = (of(&self.domain), of(&self.to));
         let of_address = of_address.filter(|(has_at, _)| *has_at);
         of_domain.filter(|(has_at, _)| !has_at).or(of_address).map(|(_, domain)| domain)
+    }
+
+    /// What every chosen object must have, where the conditions say it without wildcards. Who knows
+    /// objects by it need not look at others.
+    #[must_use]
+    pub fn must_have(&self) -> MustHave {
+        let plain = |pattern: &Option<Pattern>| pattern.as_ref().and_then(Pattern::plain);
+        let domain = |pattern: &Option<Pattern>| {
+            let found = pattern.as_ref().and_then(Pattern::domain)?;
+            Some(found).filter(|(has_at, _)| *has_at).map(|(_, domain)| domain)
+        };
+        MustHave {
+            addresses: [plain(&self.from), plain(&self.to)].into_iter().flatten().collect(),
+            domains: [self.domain(), domain(&self.from)].into_iter().flatten().collect(),
+            client: self.client,
+        }
+    }
+
+    /// The moments between which a chosen object was accepted, both included, as far as they are
+    /// bounded.
+    #[must_use]
+    pub fn accepted_between(&self, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+        let ago =
+            |span: Span| Timestamp::from_millis(now.as_millis().saturating_sub(span.as_millis()));
+        (self.newer_than.map(ago), self.older_than.map(ago))
     }
 
     /// Whether the object is chosen. `recipients` are those still waiting.
@@ -508,6 +544,24 @@ mod tests {
             let found = of_query(query).compile().unwrap().domain();
             assert_eq!(found.as_deref(), domain, "{query}");
         }
+    }
+
+    #[test]
+    fn conditions_without_wildcards_say_what_must_be_there() {
+        let must = |query: &str| of_query(query).compile().unwrap().must_have();
+        let text = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let all = must("from=App@x.example to=al@slow.example");
+        assert_eq!(all.addresses, text(&["app@x.example", "al@slow.example"]));
+        assert_eq!(all.domains, text(&["slow.example", "x.example"]));
+        let wide = must("from=*@x.example to=/al/ subject=x");
+        assert_eq!((wide.addresses, wide.domains), (text(&[]), text(&["x.example"])));
+        assert_eq!(must("from=<>").addresses, text(&[""]));
+        let (from, until) = of_query("newer_than=1h older_than=30m")
+            .compile()
+            .unwrap()
+            .accepted_between(Timestamp::from_millis(7_200_000));
+        assert_eq!(from, Some(Timestamp::from_millis(3_600_000)));
+        assert_eq!(until, Some(Timestamp::from_millis(5_400_000)));
     }
 
     #[test]

@@ -95,6 +95,20 @@ fn moment(at: Timestamp, time: TimeForm, utc: bool) -> String {
     }
 }
 
+/// The time of a moment's day, with the day where that is not the day of `now`.
+#[must_use]
+pub(crate) fn clock_time(at: Timestamp, now: Timestamp, utc: bool) -> String {
+    let zone = if utc { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() };
+    let local = |moment: Timestamp| {
+        let millis = i64::try_from(moment.as_millis()).unwrap_or(i64::MAX);
+        let moment = jiff::Timestamp::from_millisecond(millis).ok()?;
+        Some(moment.to_zoned_datetime(zone.clone()))
+    };
+    let (Some(at), Some(now)) = (local(at), local(now)) else { return at.to_string() };
+    let form = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+    at.strftime(form).to_string()
+}
+
 /// The largest unit that is reached, and one more digit while it is small: `1.2KiB`, `88KiB`.
 #[must_use]
 pub(crate) fn human_size(size: u64) -> String {
@@ -146,6 +160,13 @@ mod tests {
         ] {
             assert_eq!(cell.for_people(NOW, TimeForm::Relative, true), text);
         }
+    }
+
+    #[test]
+    fn times_of_today_need_no_date() {
+        let at = |millis| Timestamp::from_millis(NOW.as_millis() - millis);
+        assert_eq!(clock_time(at(0), NOW, true), "02:13:20");
+        assert_eq!(clock_time(at(86_400_000), NOW, true), "2025-11-12 02:13:20");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-pub(crate) use cell::{Cell, TimeForm, human_size, human_span};
+pub(crate) use cell::{Cell, TimeForm, clock_time, human_size, human_span};
 pub(crate) use list::{List, print_all};
 pub(crate) use shape::{Form, Shape};
 

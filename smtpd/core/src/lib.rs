@@ -6,7 +6,7 @@
 //!
 //! [`smtp`] holds the grammar and both session machines, [`message`] what is read from and written
 //! into mail, [`policy`] who may do what, [`route`] where mail goes, [`queue`] what becomes of it,
-//! [`storage`] what a file system and its disk are good for.
+//! [`storage`] what a file system and its disk are good for, [`trace`] what is remembered of mail.
 
 pub mod message;
 pub mod policy;
@@ -14,3 +14,4 @@ pub mod queue;
 pub mod route;
 pub mod smtp;
 pub mod storage;
+pub mod trace;

@@ -13,7 +13,11 @@ use mailroot_common::control::selector::{Facts, RecipientFacts};
 use mailroot_common::control::{
     BadmailEntry, BadmailMessage, Change, Changed, Kind, Matcher, Problem, Requeue, Selector,
 };
+use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
+use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::trace::event::{Number, Text};
+use smtpd_core::trace::note::{Admission, Note};
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
@@ -247,8 +251,9 @@ pub(super) async fn requeue(
         let Place { server, badmail } = &places[place];
         let Some(queue) = server.queue() else { continue };
         match put_back(badmail, &queue, &entry.name, &wish, app.service.clock().now()).await {
-            Ok(id) => {
+            Ok((id, envelope, size)) => {
                 changed.add(&id, entry.size);
+                remember(&app, server.name().as_str(), id, &envelope, size, &caller);
                 let server = server.name().as_str();
                 tell(&app, "requeued", server, Some(&id.to_string()), &caller)
                     .word("source", &entry.name)
@@ -261,6 +266,19 @@ pub(super) async fn requeue(
         changed.add_failure(&id, &gone(&id));
     }
     object(changed)
+}
+
+/// Has the trace remember the message's new life, and where the old one went.
+fn remember(app: &App, server: &str, id: QueueId, envelope: &Envelope, size: u64, caller: &Caller) {
+    let trace = app.service.trace();
+    let admitted = Admission { subjects: trace.wants_subjects(), ..Admission::default() };
+    trace.record(Note::received(server, id, envelope, size, admitted));
+    let name = envelope.origin.source.as_deref().unwrap_or_default();
+    let old = name.get(..QueueId::DIGITS).and_then(|text| QueueId::parse(text).ok());
+    if let Some(old) = old {
+        let note = Note::new("requeued", server, envelope.accepted_at).id(old);
+        trace.record(note.number(Number::Other, id.as_u64()).text(Text::By, &caller.name));
+    }
 }
 
 fn read_wish(request: &Requeue) -> Result<Wish, Refused> {

@@ -213,7 +213,7 @@ pub(super) async fn one(
     let found = search.next().await?.unwrap_or_default().pop();
     let (place, message) = found.ok_or_else(|| {
         Problem::new("queue", Kind::NotFound, format!("there is no message {id} in the queue"))
-            .hint("it was delivered, returned or removed; the log tells which")
+            .hint(format!("smtpctl trace {id} tells what became of it"))
     })?;
     Ok((search.places[place].clone(), message))
 }
@@ -304,7 +304,7 @@ pub(super) fn details(server: &str, message: &Message) -> QueueMessage {
     }
 }
 
-const fn recipient_state(status: &RecipientStatus) -> RecipientState {
+pub(super) const fn recipient_state(status: &RecipientStatus) -> RecipientState {
     match status.phase {
         Phase::Waiting if status.attempts == 0 => RecipientState::Queued,
         Phase::Waiting => RecipientState::Retry,

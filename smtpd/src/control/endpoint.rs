@@ -13,14 +13,14 @@ use mailroot_common::control::edit::{
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
     AccessList, Change, Changed, Check, ConfigReport, Decision, Domain, DomainDetail, NewDomain,
-    NewServer, Question, QueueEntry, QueueMessage, Reloaded, Requeue, Server, ServerDetail,
-    Session, Setting, Status, Version, path,
+    NewServer, Question, QueueEntry, QueueMessage, Refused, Reloaded, Requeue, Server,
+    ServerDetail, Session, Setting, Status, TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, badmail, config, decide, doctor, domain, openapi, queue, server, session, status,
+    App, badmail, config, decide, doctor, domain, openapi, queue, server, session, status, trace,
 };
 
 /// Describes a type to other people's tools.
@@ -68,15 +68,18 @@ pub(super) struct Endpoint {
 }
 
 macro_rules! endpoints {
-    ($($method:ident $path:ident $role:ident $takes:expr => $gives:expr, $handler:expr, $summary:literal;)*) => {
+    ($(
+        $method:ident $path:ident $role:ident $takes:ident $(($in:ty))?
+            => $gives:ident $(($out:ty))?, $handler:expr, $summary:literal;
+    )*) => {
         /// All of them.
         pub(super) const ENDPOINTS: &[Endpoint] = &[$(Endpoint {
             method: endpoints!(@method $method),
             path: path::$path,
             role: Role::$role,
             summary: $summary,
-            takes: $takes,
-            gives: $gives,
+            takes: Takes::$takes $((of::<$in>))?,
+            gives: Gives::$gives $((of::<$out>))?,
             route: || $method($handler),
         }),*];
     };
@@ -88,76 +91,85 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    get VERSION Viewer Takes::Nothing => Gives::Json(of::<Version>), status::version, "Which daemon answers";
-    get OPENAPI Viewer Takes::Nothing => Gives::Json(of::<Value>), openapi::document, "This description";
-    get STATUS Viewer Takes::Nothing => Gives::Json(of::<Status>), status::status, "The state of everything";
-    post RELOAD Admin Takes::Nothing => Gives::Json(of::<Reloaded>), config::reload,
+    get VERSION Viewer Nothing => Json(Version), status::version, "Which daemon answers";
+    get OPENAPI Viewer Nothing => Json(Value), openapi::document, "This description";
+    get STATUS Viewer Nothing => Json(Status), status::status, "The state of everything";
+    post RELOAD Admin Nothing => Json(Reloaded), config::reload,
         "Read the configuration again; all of it, or nothing changes";
-    get CONFIG_CHECK Viewer Takes::Nothing => Gives::Json(of::<ConfigReport>), config::check,
+    get CONFIG_CHECK Viewer Nothing => Json(ConfigReport), config::check,
         "Check the configuration files as they lie there";
-    get CONFIG Viewer Takes::Nothing => Gives::Json(of::<Vec<Setting>>), config::show, "The keys of mailroot.yaml";
-    patch CONFIG Admin Takes::Change(of::<KeyEdits>) => Gives::Json(of::<Edited>), config::edit,
+    get CONFIG Viewer Nothing => Json(Vec<Setting>), config::show, "The keys of mailroot.yaml";
+    patch CONFIG Admin Change(KeyEdits) => Json(Edited), config::edit,
         "Change keys of mailroot.yaml";
-    get CONFIG_FILES Operator Takes::Nothing => Gives::Json(of::<ConfigFiles>), config::files, "The texts of all files";
-    put CONFIG_FILES Admin Takes::Change(of::<ConfigFiles>) => Gives::Json(of::<Edited>), config::put_files,
+    get CONFIG_FILES Operator Nothing => Json(ConfigFiles), config::files, "The texts of all files";
+    put CONFIG_FILES Admin Change(ConfigFiles) => Json(Edited), config::put_files,
         "Replace all files";
-    get CONFIG_HISTORY Viewer Takes::Nothing => Gives::Json(of::<Vec<Revision>>), config::history,
+    get CONFIG_HISTORY Viewer Nothing => Json(Vec<Revision>), config::history,
         "What was in force, newest first";
-    get CONFIG_REVISION Operator Takes::Nothing => Gives::Json(of::<ConfigFiles>), config::revision,
+    get CONFIG_REVISION Operator Nothing => Json(ConfigFiles), config::revision,
         "The texts of all files at a revision";
-    get CONFIG_DIFF Operator Takes::Nothing => Gives::Json(of::<ConfigDiff>), config::diff,
+    get CONFIG_DIFF Operator Nothing => Json(ConfigDiff), config::diff,
         "What differs between two revisions, or a revision and what lies on disk";
-    post CONFIG_ROLLBACK Admin Takes::Terms => Gives::Json(of::<Edited>), config::roll_back, "Go back to a revision";
-    post CONFIG_CONFIRM Admin Takes::Nothing => Gives::Json(of::<Edited>), config::confirm,
+    post CONFIG_ROLLBACK Admin Terms => Json(Edited), config::roll_back, "Go back to a revision";
+    post CONFIG_CONFIRM Admin Nothing => Json(Edited), config::confirm,
         "Keep the change that is on trial";
-    get CONFIG_LOCK Viewer Takes::Nothing => Gives::Json(of::<Seal>), config::seal,
+    get CONFIG_LOCK Viewer Nothing => Json(Seal), config::seal,
         "Whether edits are refused, and with which words";
-    put CONFIG_LOCK Admin Takes::Body(of::<Seal>) => Gives::Json(of::<Seal>), config::set_seal,
+    put CONFIG_LOCK Admin Body(Seal) => Json(Seal), config::set_seal,
         "Refuse edits, or welcome them again";
-    get SERVERS Viewer Takes::Nothing => Gives::Json(of::<Vec<Server>>), server::list, "The virtual servers";
-    post SERVERS Admin Takes::Change(of::<NewServer>) => Gives::Json(of::<Server>), server::create, "Make a virtual server";
-    get SERVER Viewer Takes::Nothing => Gives::Json(of::<ServerDetail>), server::show, "One virtual server and its settings";
-    patch SERVER Admin Takes::Change(of::<KeyEdits>) => Gives::Json(of::<Edited>), server::edit,
+    get SERVERS Viewer Nothing => Json(Vec<Server>), server::list, "The virtual servers";
+    post SERVERS Admin Change(NewServer) => Json(Server), server::create, "Make a virtual server";
+    get SERVER Viewer Nothing => Json(ServerDetail), server::show,
+        "One virtual server and its settings";
+    patch SERVER Admin Change(KeyEdits) => Json(Edited), server::edit,
         "Change keys of a virtual server";
-    put SERVER Admin Takes::Change(of::<FileText>) => Gives::Json(of::<Edited>), server::put,
+    put SERVER Admin Change(FileText) => Json(Edited), server::put,
         "Replace a virtual server's file, or make one";
-    delete SERVER Admin Takes::Terms => Gives::Json(of::<Edited>), server::delete, "Take a virtual server away";
-    post SERVER_CLONE Admin Takes::Change(of::<CloneServer>) => Gives::Json(of::<Server>), server::copy,
+    delete SERVER Admin Terms => Json(Edited), server::delete, "Take a virtual server away";
+    post SERVER_CLONE Admin Change(CloneServer) => Json(Server), server::copy,
         "Make a copy of a virtual server";
-    post SERVER_RENAME Admin Takes::Change(of::<Rename>) => Gives::Json(of::<Edited>), server::rename,
+    post SERVER_RENAME Admin Change(Rename) => Json(Edited), server::rename,
         "Give a virtual server another name";
-    post SERVER_VERB Operator Takes::Body(of::<VerbRequest>) => Gives::Json(of::<Server>), server::verb,
+    post SERVER_VERB Operator Body(VerbRequest) => Json(Server), server::verb,
         "start, stop, pause or resume a virtual server";
-    post DOCTOR_STORAGE Operator Takes::Nothing => Gives::Json(of::<Vec<Check>>), doctor::storage,
+    post DOCTOR_STORAGE Operator Nothing => Json(Vec<Check>), doctor::storage,
         "Look at the storage of a virtual server, and measure it";
-    post DOCTOR_NETWORK Operator Takes::Nothing => Gives::Json(of::<Vec<Check>>), doctor::network,
+    post DOCTOR_NETWORK Operator Nothing => Json(Vec<Check>), doctor::network,
         "Look at listeners, names and smart hosts of a virtual server";
-    post DECIDE Viewer Takes::Body(of::<Question>) => Gives::Json(of::<Decision>), decide::decide,
+    post DECIDE Viewer Body(Question) => Json(Decision), decide::decide,
         "What a virtual server would decide about a client and a recipient";
-    get ACCESS Viewer Takes::Nothing => Gives::Json(of::<AccessList>), decide::list, "Who may connect, or who may relay";
-    get DOMAINS Viewer Takes::Nothing => Gives::Json(of::<Vec<Domain>>), domain::list, "The domains of a virtual server";
-    post DOMAINS Admin Takes::Change(of::<NewDomain>) => Gives::Json(of::<Domain>), domain::add, "Add a domain";
-    get DOMAIN Viewer Takes::Nothing => Gives::Json(of::<DomainDetail>), domain::show, "One domain and its settings";
-    patch DOMAIN Admin Takes::Change(of::<KeyEdits>) => Gives::Json(of::<Edited>), domain::edit, "Change keys of a domain";
-    post DOMAIN_DEFAULT Admin Takes::Terms => Gives::Json(of::<Edited>), domain::promote,
+    get ACCESS Viewer Nothing => Json(AccessList), decide::list,
+        "Who may connect, or who may relay";
+    get DOMAINS Viewer Nothing => Json(Vec<Domain>), domain::list,
+        "The domains of a virtual server";
+    post DOMAINS Admin Change(NewDomain) => Json(Domain), domain::add, "Add a domain";
+    get DOMAIN Viewer Nothing => Json(DomainDetail), domain::show, "One domain and its settings";
+    patch DOMAIN Admin Change(KeyEdits) => Json(Edited), domain::edit, "Change keys of a domain";
+    post DOMAIN_DEFAULT Admin Terms => Json(Edited), domain::promote,
         "Make an alias the default domain";
-    delete DOMAIN Admin Takes::Terms => Gives::Json(of::<Domain>), domain::remove, "Remove a domain";
-    get SESSIONS Viewer Takes::Selector => Gives::Lines(of::<Session>), session::list, "SMTP sessions";
-    post SESSIONS_KILL Operator Takes::Body(of::<Change>) => Gives::Json(of::<Changed>), session::kill, "End sessions";
-    get QUEUE Viewer Takes::Selector => Gives::Lines(of::<QueueEntry>), queue::list, "Messages that wait";
-    get QUEUE_MESSAGE Viewer Takes::Nothing => Gives::Json(of::<QueueMessage>), queue::show, "One message that waits";
-    get QUEUE_CONTENT Operator Takes::Nothing => Gives::Octets, queue::content,
+    delete DOMAIN Admin Terms => Json(Domain), domain::remove, "Remove a domain";
+    get SESSIONS Viewer Selector => Lines(Session), session::list, "SMTP sessions";
+    post SESSIONS_KILL Operator Body(Change) => Json(Changed), session::kill, "End sessions";
+    get QUEUE Viewer Selector => Lines(QueueEntry), queue::list, "Messages that wait";
+    get QUEUE_MESSAGE Viewer Nothing => Json(QueueMessage), queue::show, "One message that waits";
+    get QUEUE_CONTENT Operator Nothing => Octets, queue::content,
         "The octets of a message; headers=true for its header only";
-    post QUEUE_VERB Operator Takes::Body(of::<Change>) => Gives::Json(of::<Changed>), queue::verb,
+    post QUEUE_VERB Operator Body(Change) => Json(Changed), queue::verb,
         "flush, retry, hold, release or remove messages";
-    get BADMAIL Viewer Takes::Selector => Gives::Lines(of::<BadmailEntry>), badmail::list, "Messages in Badmail";
-    get BADMAIL_MESSAGE Viewer Takes::Nothing => Gives::Json(of::<BadmailMessage>), badmail::show, "One message in Badmail";
-    get BADMAIL_CONTENT Operator Takes::Nothing => Gives::Octets, badmail::content,
+    get BADMAIL Viewer Selector => Lines(BadmailEntry), badmail::list, "Messages in Badmail";
+    get BADMAIL_MESSAGE Viewer Nothing => Json(BadmailMessage), badmail::show,
+        "One message in Badmail";
+    get BADMAIL_CONTENT Operator Nothing => Octets, badmail::content,
         "The octets of a message in Badmail";
-    post BADMAIL_REQUEUE Operator Takes::Body(of::<Requeue>) => Gives::Json(of::<Changed>), badmail::requeue,
+    post BADMAIL_REQUEUE Operator Body(Requeue) => Json(Changed), badmail::requeue,
         "Put messages back into the queue";
-    post BADMAIL_PURGE Operator Takes::Body(of::<Change>) => Gives::Json(of::<Changed>), badmail::purge,
+    post BADMAIL_PURGE Operator Body(Change) => Json(Changed), badmail::purge,
         "Delete messages from Badmail";
+    get TRACE Viewer Selector => Lines(TraceEntry), trace::list,
+        "What became of messages, the newest first";
+    get TRACE_REFUSED Viewer Selector => Lines(Refused), trace::refused,
+        "Who was turned away, the newest first";
+    get TRACE_RECORD Viewer Nothing => Json(TraceRecord), trace::record, "What the trace holds";
 }
 
 /// The role that a method of a path needs. What is not in the table is for admins, who alone are
@@ -184,7 +196,8 @@ mod tests {
                  GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/{id}, GET /v1/badmail, \
-                 GET /v1/badmail/{id}",
+                 GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
+                 GET /v1/trace/record",
             ),
             (
                 "operator",

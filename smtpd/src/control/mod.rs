@@ -28,6 +28,7 @@ mod session;
 mod stall;
 mod status;
 mod terms;
+mod trace;
 
 use axum::Router;
 use tokio::sync::watch;

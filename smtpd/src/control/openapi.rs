@@ -38,7 +38,9 @@ const TERMS: [(&str, &str, &str); 4] = [
 ];
 
 /// Further words of a query: method, path, name, type, meaning.
-const WORDS: [(&str, &str, &str, &str, &str); 8] = [
+const WORDS: [(&str, &str, &str, &str, &str); 10] = [
+    ("GET", path::TRACE, "limit", "integer", "At most so many"),
+    ("GET", path::TRACE_REFUSED, "limit", "integer", "At most so many"),
     ("GET", path::QUEUE, "limit", "integer", "At most so many"),
     ("GET", path::BADMAIL, "limit", "integer", "At most so many"),
     ("GET", path::QUEUE_CONTENT, "headers", "boolean", "The header only"),

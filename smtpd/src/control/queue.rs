@@ -13,6 +13,8 @@ use mailroot_common::units::Timestamp;
 use serde::Deserialize;
 use smtpd_core::queue::recipient::Hold;
 use smtpd_core::route::table::RouteName;
+use smtpd_core::trace::event::Text;
+use smtpd_core::trace::note::Note;
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
@@ -32,6 +34,13 @@ const HEADER_OCTETS_MAX: usize = 1 << 20;
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Page {
     limit: Option<u64>,
+}
+
+impl Page {
+    /// How many are wanted, at most so many.
+    pub(super) fn most(&self, most: usize) -> usize {
+        self.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(most).min(most)
+    }
 }
 
 /// The chosen ones, one JSON object per line, sent as they are found.
@@ -163,6 +172,7 @@ pub(super) async fn verb(
             server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>()).await;
         }
         tell_of(&app, &caller, &deed, &place.server, &done);
+        remember(&app, &deed, &place.server, &done);
     }
     for id in &search.missing {
         count_gone(&mut changed, &deed, id);
@@ -264,6 +274,20 @@ fn tell_of(app: &App, caller: &Caller, deed: &Deed, server: &str, done: &[QueueI
         tell(app, event, server, Some(&id.to_string()), caller)
             .maybe("reason", deed.reason.as_ref())
             .send();
+    }
+}
+
+/// Has the trace remember each message that something was done to.
+fn remember(app: &App, deed: &Deed, server: &str, done: &[QueueId]) {
+    let word = match deed.verb {
+        QueueVerb::Hold => "held",
+        QueueVerb::Release => "released",
+        QueueVerb::Remove => "removed",
+        QueueVerb::Flush | QueueVerb::Retry => "scheduled",
+    };
+    for id in done {
+        let note = Note::new(word, server, deed.now).id(*id).text(Text::By, &deed.by);
+        app.service.trace().record(note.maybe(Text::Reason, deed.reason.as_ref()));
     }
 }
 

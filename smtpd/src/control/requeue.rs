@@ -24,14 +24,14 @@ pub(super) struct Wish {
     pub(super) from: Option<ReversePath>,
 }
 
-/// Puts one message back; its new id.
+/// Puts one message back; its new id, its envelope and its octets.
 pub(super) async fn put_back(
     badmail: &Badmail,
     queue: &Queue,
     name: &str,
     wish: &Wish,
     now: Timestamp,
-) -> Result<QueueId, Refused> {
+) -> Result<(QueueId, Envelope, u64), Refused> {
     let (entry, mut file) = badmail.requeue(name).await?;
     // What never was a message may have line ends of any kind; what comes from the queue has not.
     let came_by_file = |record: &Record| record.reason == Reason::BadPickupFile;
@@ -68,9 +68,10 @@ pub(super) async fn put_back(
         Some(writer) => Body::File(appended(writer, &gathered).await?.finish().await?),
         None => Body::Memory(gathered),
     };
+    let (size, kept) = (body.size(), envelope.clone());
     let id = queue.accept(Draft { envelope, body }).await?;
     badmail.remove(name).await?;
-    Ok(id)
+    Ok((id, kept, size))
 }
 
 async fn appended(

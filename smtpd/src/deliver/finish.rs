@@ -17,6 +17,7 @@ use smtpd_core::queue::retry::Schedule;
 
 use super::Settings;
 use super::job::{Ended, Job};
+use super::remember;
 use super::room::Room;
 use crate::badmail::{BadmailError, Concerned, Reason, Record};
 use crate::clock::Past;
@@ -115,6 +116,7 @@ pub(super) async fn record(
     for (place, status) in &disposition.statuses {
         log_status(room, id, &envelope, *place, status);
         count_status(room, status);
+        remember::status(room, settings, &lease, *place, status);
     }
     if !disposition.wants_report() && disposition.badmail.is_empty() {
         let mut changes = disposition.statuses;
@@ -124,12 +126,14 @@ pub(super) async fn record(
     }
     let reports = write_reports(room, settings, &lease, &disposition).await;
     let count = reports.len() as u64;
+    let notes = remember::reports(room, id, &envelope, &reports);
     let mut changes = disposition.statuses;
     changes.extend(quiet);
     match room.queue.settle(lease, changes, reports).await {
         Ok(ids) => {
             room.counters.reports.add(count);
-            for report in ids {
+            for (report, remember) in ids.into_iter().zip(notes) {
+                remember(report);
                 room.log
                     .line(Level::Info, "report")
                     .word("server", &room.server)

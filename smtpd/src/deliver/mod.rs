@@ -9,6 +9,7 @@
 //! target     from a next hop to addresses        session   octets to and from one host
 //! reuse      idle connections                    local     into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
+//! remember   outcomes to the trace
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -22,6 +23,7 @@ mod finish;
 mod job;
 mod lane;
 mod local;
+mod remember;
 mod reuse;
 mod room;
 mod session;
@@ -52,6 +54,7 @@ use crate::net::Net;
 use crate::observe::{Counters, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::{Family, Resolver};
+use crate::trace::Trace;
 
 /// What the operator decided about delivery.
 #[derive(Clone, Debug)]
@@ -136,6 +139,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// Gives sessions of all virtual servers their names.
     pub session_ids: Arc<SessionIds>,
+    /// What is remembered of mail.
+    pub trace: Trace,
 }
 
 /// Delivery of one virtual server, running. Cheap to clone.

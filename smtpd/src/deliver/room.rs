@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::net::Net;
 use crate::observe::{Counters, Log, SessionIds};
 use crate::queue::Queue;
+use crate::trace::Trace;
 
 /// How far delivery has been told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +55,7 @@ pub(super) struct Room {
     pub(super) clock: Clock,
     pub(super) log: Log,
     pub(super) counters: Arc<Counters>,
+    pub(super) trace: Trace,
     pub(super) settings: ArcSwap<Settings>,
     pub(super) reuse: Reuse,
     lanes: Mutex<HashMap<RouteName, Arc<Lane>>>,
@@ -74,7 +76,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
-        let Parts { server, queue, net, clock, log, counters, session_ids } = parts;
+        let Parts { server, queue, net, clock, log, counters, session_ids, trace } = parts;
         Self {
             server,
             queue,
@@ -82,6 +84,7 @@ impl Room {
             clock,
             log,
             counters,
+            trace,
             settings: ArcSwap::from_pointee(settings),
             reuse: Reuse::default(),
             lanes: Mutex::default(),

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
+use mailroot_common::control::{Selector, TraceEntry};
 use mailroot_common::id::QueueId;
-use mailroot_common::units::{Span, Timestamp};
+use mailroot_common::units::{ByteSize, Span, Timestamp};
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Notify, Origin, Recipient, Via};
 use smtpd_core::queue::outcome::AttemptResult;
@@ -41,6 +42,7 @@ struct House {
     dns: SimulatedDns,
     clock: Clock,
     counters: Arc<Counters>,
+    trace: Trace,
     lines: Sink,
     folder: tempfile::TempDir,
 }
@@ -148,6 +150,13 @@ impl House {
         let mut settings = settings(folder.path(), &clock, &log, &counters, &dns);
         change(&mut settings);
         let queue = Queue::in_memory(clock.clone(), Arc::clone(&settings.table));
+        let path = folder.path().join("trace");
+        let keys = crate::trace::Settings {
+            keep: Span::days(14),
+            max_size: ByteSize::mib(1),
+            subjects: true,
+        };
+        let trace = Trace::open(path, keys, clock.clone(), log.clone()).unwrap();
         let parts = Parts {
             server: "test".into(),
             queue: queue.clone(),
@@ -156,9 +165,10 @@ impl House {
             log,
             counters: Arc::clone(&counters),
             session_ids: Arc::new(SessionIds::beginning_at(1)),
+            trace: trace.clone(),
         };
         let deliver = Deliver::start(parts, settings);
-        Self { deliver, queue, net, dns, clock, counters, lines, folder }
+        Self { deliver, queue, net, dns, clock, counters, trace, lines, folder }
     }
 
     /// A peer that takes mail for the domain.
@@ -198,6 +208,18 @@ impl House {
             self.clock.sleep(Duration::from_millis(200)).await;
         }
         panic!("{what}: {}", self.lines.text());
+    }
+
+    /// What the trace tells of mail to an address, the newest first.
+    async fn stories(&self, to: &str) -> Vec<TraceEntry> {
+        let selector = Selector { to: Some(to.to_owned()), ..Selector::default() };
+        let (matcher, mut found) = (selector.compile().unwrap(), Vec::new());
+        let take = |entry| {
+            found.push(entry);
+            true
+        };
+        self.trace.search().await.stories(&matcher, self.clock.now(), 10, take).unwrap();
+        found
     }
 
     async fn until_empty(&self) {
@@ -402,6 +424,15 @@ async fn mail_behind_a_dead_destination_is_returned_when_its_time_is_up() {
     assert_eq!((count("(Delay)"), count("(Failure)")), (30, 30));
     assert!(mail.iter().all(|mail| mail.body.contains("connection refused")));
     assert_eq!(house.log().matches("event=expired").count(), 30);
+    let one = house.stories("b@x.test").await.remove(0);
+    let at = |word: &str| {
+        let found = one.events.iter().rev().find(|event| event.event == word);
+        found.map(|event| event.at.since(START)).unwrap_or_default()
+    };
+    assert!(at("delayed") >= Span::hours(2) && at("delayed") < Span::hours(3), "{one:?}");
+    assert!(at("expired") >= Span::hours(6), "{one:?}");
+    assert_eq!(one.events.iter().filter(|event| event.event == "report").count(), 2, "{one:?}");
+    assert!(one.events.is_sorted_by_key(|event| event.at), "{one:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,8 @@ use smtpd_core::message::header::readable;
 use smtpd_core::message::pickup::Parsed;
 use smtpd_core::message::received::{self, Entry, Trace};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
+use smtpd_core::trace::event::Text;
+use smtpd_core::trace::note::{Admission, Note};
 
 use super::claim::{Claimed, ticket};
 use super::read::{Bad, Front, PIECE_OCTETS, front};
@@ -98,6 +100,7 @@ async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<()>, 
     let size = body.size();
     let envelope = envelope(inner, parsed, reading.is_eight_bit(), id, now, shown);
     let line = received_line(&envelope);
+    let note = note(inner, id, &envelope, size);
     match inner.queue.accept_as(id, Draft { envelope, body }).await {
         Ok(()) => {}
         // The envelope is at fault, not the disk: waiting would not help.
@@ -110,6 +113,7 @@ async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<()>, 
     inner.counters.messages_received.add_one();
     inner.counters.octets_received.add(size);
     line.log(inner, id, size, shown);
+    inner.trace.record(note);
     Ok(Step::Good(()))
 }
 
@@ -168,6 +172,12 @@ fn envelope(
     }
 }
 
+/// What is remembered of a message.
+fn note(inner: &Inner, id: QueueId, envelope: &Envelope, size: u64) -> Note {
+    let admitted = Admission { subjects: inner.trace.wants_subjects(), ..Admission::default() };
+    Note::received(&inner.settings.server, id, envelope, size, admitted)
+}
+
 /// What the log says of an envelope, kept while the queue has it.
 struct ReceivedLine {
     recipients: usize,
@@ -218,11 +228,18 @@ async fn keep(
         Bad::Fault(_) | Bad::LineEnd(_) | Bad::Grew(_) => Reason::BadPickupFile,
         Bad::Unstorable(_) => Reason::General,
     };
+    let (at, detail) = (inner.clock.now(), format!("{shown}: {bad}"));
+    let note = Note::new("badmail", &inner.settings.server, at)
+        .id(id)
+        .text(Text::Source, shown)
+        .text(Text::Via, Via::Pickup.as_str())
+        .text(Text::Reason, reason)
+        .text(Text::Words, &detail);
     let mut incoming = inner.badmail.begin(Record {
         id,
-        at: inner.clock.now(),
+        at,
         reason,
-        detail: format!("{shown}: {bad}"),
+        detail,
         sender: None,
         recipients: Vec::new(),
         source: Some(format!("Pickup/{shown}, written by uid {} at {written}", facts.uid)),
@@ -247,6 +264,7 @@ async fn keep(
         incoming.append(&piece).await?;
     }
     incoming.finish().await?;
+    inner.trace.record(note);
     Ok(())
 }
 

@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::directory::{Directory, FileFacts};
 use crate::observe::{Counters, Log};
 use crate::queue::Queue;
+use crate::trace::Trace;
 
 /// What the operator decided about a Pickup directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,7 @@ struct Inner {
     clock: Clock,
     log: Log,
     counters: Arc<Counters>,
+    trace: Trace,
     refused: Mutex<HashMap<OsString, Left>>,
     taken: Arc<Taken>,
 }
@@ -94,6 +96,25 @@ struct Left {
     /// As it was; once it changes it is looked at again. Absent if that would say nothing.
     facts: Option<FileFacts>,
     why: String,
+}
+
+/// What a Pickup directory works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Where mail goes.
+    pub queue: Queue,
+    /// Where files go that are no mail.
+    pub badmail: Badmail,
+    /// Time.
+    pub clock: Clock,
+    /// The log.
+    pub log: Log,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// What is remembered of mail.
+    pub trace: Trace,
+    /// Claims that an earlier watch could not remove.
+    pub taken: Arc<Taken>,
 }
 
 impl fmt::Debug for Pickup {
@@ -129,15 +150,8 @@ pub enum State {
 impl Pickup {
     /// A handle; nothing is opened yet.
     #[must_use]
-    pub fn new(
-        settings: Settings,
-        queue: Queue,
-        badmail: Badmail,
-        clock: Clock,
-        log: Log,
-        counters: Arc<Counters>,
-        taken: Arc<Taken>,
-    ) -> Self {
+    pub fn new(settings: Settings, parts: Parts) -> Self {
+        let Parts { queue, badmail, clock, log, counters, trace, taken } = parts;
         let manner = read::Manner {
             parse: pickup::Settings {
                 x_headers: settings.x_headers,
@@ -158,6 +172,7 @@ impl Pickup {
             clock,
             log,
             counters,
+            trace,
             refused,
             taken,
         }))

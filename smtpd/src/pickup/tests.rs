@@ -76,15 +76,16 @@ impl Site {
             log.clone(),
             Arc::default(),
         );
-        let pickup = Pickup::new(
-            settings,
-            queue.clone(),
-            badmail.clone(),
+        let parts = Parts {
+            queue: queue.clone(),
+            badmail: badmail.clone(),
             clock,
             log,
-            Arc::default(),
-            Arc::default(),
-        );
+            counters: Arc::default(),
+            trace: Trace::off(),
+            taken: Arc::default(),
+        };
+        let pickup = Pickup::new(settings, parts);
         Self { root, queue, badmail, pickup, lines }
     }
 

@@ -1,7 +1,13 @@
-//! Which counter a refusal moves.
+//! Which counter a refusal moves, and how it is remembered.
+
+use std::net::IpAddr;
 
 use smtpd_core::smtp::refusal::Refusal;
+use smtpd_core::smtp::server::Stage;
+use smtpd_core::trace::event::{Number, Text};
+use smtpd_core::trace::note::Note;
 
+use super::Parts;
 use crate::observe::Counters;
 
 /// Counts what was refused, where somebody wants to know how often.
@@ -31,4 +37,22 @@ pub(super) fn count(counters: &Counters, refusal: Refusal) {
         _ => return,
     };
     counter.add_one();
+}
+
+/// Has a refusal remembered, with what `more` adds to it.
+pub(super) fn record(
+    parts: &Parts,
+    client: IpAddr,
+    stage: Stage,
+    refusal: Refusal,
+    more: impl FnOnce(Note) -> Note,
+) {
+    if parts.trace.is_on() {
+        let note = Note::refused(&parts.name, client, parts.clock.now())
+            .text(Text::Stage, stage.as_str())
+            .number(Number::Code, refusal.code().as_u16().into())
+            .text(Text::Status, refusal.enhanced())
+            .text(Text::Reason, refusal.reason());
+        parts.trace.record_refusal(more(note));
+    }
 }

@@ -180,6 +180,7 @@ async fn welcome(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr) {
                 .word("dsn", refusal.enhanced())
                 .word("reason", refusal.reason())
                 .send();
+            count::record(&inner.parts, client.ip(), Stage::Connect, refusal, |note| note);
             let mut words = Vec::new();
             refusal.write(&mut words);
             // Whoever does not listen is turned away all the same.

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mailroot_common::id::QueueId;
 use smtpd_core::message::header::{self, HeaderEnd, HeaderFacts};
 use smtpd_core::message::received::{self, Entry, Protocol, Trace};
+use smtpd_core::policy::relay::RelayRule;
 use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::Server;
+use smtpd_core::trace::note::{Admission, Note};
 
 use super::{Inner, Settings};
 use crate::observe::Level;
@@ -45,6 +47,8 @@ pub(super) struct Incoming<'a> {
     failed: Option<Refusal>,
     /// Octets counted into the memory of all sessions.
     counted: u64,
+    /// The rule that let a recipient of the message in; one that let a stranger's in, if there is.
+    pub(super) rule: Option<RelayRule>,
 }
 
 #[derive(Debug)]
@@ -64,7 +68,14 @@ impl Drop for Incoming<'_> {
 impl<'a> Incoming<'a> {
     /// Nothing has come yet; `memory` counts the octets that all sessions hold.
     pub(super) fn new(memory: &'a AtomicU64) -> Self {
-        Self { memory, large: None, failed: None, counted: 0 }
+        Self { memory, large: None, failed: None, counted: 0, rule: None }
+    }
+
+    /// Remembers the rule that let a recipient in.
+    pub(super) fn note_rule(&mut self, rule: RelayRule) {
+        if self.rule.is_none() || rule != RelayRule::LocalDomain {
+            self.rule = Some(rule);
+        }
     }
 
     /// Looks at what has come; takes it to a file if it is too much for memory.
@@ -180,9 +191,13 @@ impl<'a> Incoming<'a> {
             envelope.body = BodyKind::EightBitMime;
         }
         let line = client.received_line(id, &envelope, size);
+        let note = client.note(id, &envelope, size, self.rule.as_ref());
         let draft = Draft { envelope, body };
         client.inner.parts.queue.accept_as(id, draft).await.map_err(|e| client.trouble(&e))?;
         line.send();
+        if let Some(note) = note {
+            client.inner.parts.trace.record(note);
+        }
         client.inner.parts.counters.messages_received.add_one();
         client.inner.parts.counters.octets_received.add(size);
         Ok(id)
@@ -294,6 +309,24 @@ impl Client<'_> {
             .word("from", format_args!("<{}>", envelope.sender))
             .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
             .text("subject", envelope.subject.as_deref().unwrap_or_default())
+    }
+
+    /// What is remembered of the message; nothing where nothing is.
+    fn note(
+        &self,
+        id: QueueId,
+        envelope: &Envelope,
+        size: u64,
+        rule: Option<&RelayRule>,
+    ) -> Option<Note> {
+        let parts = &self.inner.parts;
+        let admitted = Admission {
+            rule: rule.map(|rule| rule as &dyn std::fmt::Display),
+            name: self.name(),
+            subjects: parts.trace.wants_subjects(),
+        };
+        let is_on = parts.trace.is_on();
+        is_on.then(|| Note::received(&parts.name, id, envelope, size, admitted))
     }
 
     /// What the peer hears when the queue cannot do its part; the operator hears all of it.

@@ -39,6 +39,7 @@ use crate::net::Net;
 use crate::observe::{Counters, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::Resolver;
+use crate::trace::Trace;
 
 /// What the configuration says about receiving.
 #[derive(Clone, Debug)]
@@ -85,6 +86,8 @@ pub struct Parts {
     pub resolver: Option<Resolver>,
     /// Gives sessions of all virtual servers their names.
     pub session_ids: Arc<SessionIds>,
+    /// What is remembered of mail.
+    pub trace: Trace,
 }
 
 /// The receiving side of one virtual server. Cheap to clone.

@@ -13,6 +13,7 @@ use smtpd_core::policy::limit::Seat;
 use smtpd_core::policy::{Facts, NameFact, Verdict};
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Standing};
+use smtpd_core::trace::event::Text;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
@@ -222,10 +223,14 @@ impl Session<'_> {
         let ready = || inner.parts.queue.ready().map_err(unready);
         let verdict = match question {
             Question::Body => ready(),
-            Question::Sender => ready().and_then(|()| said(settings.relay.judge_sender(facts))),
+            Question::Sender => {
+                self.incoming.rule = None;
+                ready().and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
+            }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
-                    said(settings.relay.judge(facts, &candidate.mailbox, &settings.table))
+                    let verdict = settings.relay.judge(facts, &candidate.mailbox, &settings.table);
+                    said(verdict).map(|admitted| self.incoming.note_rule(admitted.into_rule()))
                 }
                 None => Err(Refusal::LocalTrouble),
             },
@@ -267,6 +272,16 @@ impl Session<'_> {
             line = line.word("to", format_args!("<{recipient}>"));
         }
         line.send();
+        if level == Level::Debug {
+            return;
+        }
+        let client = self.live.client.ip();
+        count::record(&inner.parts, client, rejection.stage, refusal, |note| {
+            note.text(Text::Session, session)
+                .maybe(Text::Helo, Some(helo).filter(|helo| !helo.is_empty()))
+                .maybe(Text::From, rejection.sender.as_ref())
+                .maybe(Text::To, rejection.recipient.as_ref())
+        });
     }
 
     fn show(&mut self) {
@@ -412,10 +427,11 @@ fn unready(why: Unready) -> Refusal {
     }
 }
 
-/// The proof a verdict carries is used up by the envelope that is built from the same words.
-fn said<P>(verdict: Verdict<P>) -> Result<(), Refusal> {
+/// What a verdict comes to; the proof it carries is used up by the envelope that is built from the
+/// same words.
+fn said<P>(verdict: Verdict<P>) -> Result<P, Refusal> {
     match verdict {
-        Verdict::Admit(_) => Ok(()),
+        Verdict::Admit(proof) => Ok(proof),
         Verdict::Defer(denial) | Verdict::Refuse(denial) => Err(denial.reason.into()),
     }
 }

@@ -91,6 +91,7 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
         queue: queue.clone(),
         resolver,
         session_ids: Arc::new(SessionIds::beginning_at(1)),
+        trace: Trace::off(),
     };
     let receiver = Receiver::new(parts, settings);
     receiver.listen(&[DOOR.parse().unwrap()]).await.unwrap();

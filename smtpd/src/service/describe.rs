@@ -17,6 +17,7 @@ impl Service {
                 *counters.entry(name.to_owned()).or_insert(0) += value;
             }
         }
+        counters.extend(self.0.trace.counters().map(|(name, value)| (name.to_owned(), value)));
         let warnings = self.warnings(&servers).await;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

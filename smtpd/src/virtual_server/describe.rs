@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use mailroot_common::config::{DomainEntry, DomainKind, DomainRoute, Profile, ServerConfig};
 use mailroot_common::control::{self, Direction, QueueCounts, ServerDetail, Session, Setting};
 use mailroot_common::units::Timestamp;
+use smtpd_core::queue::retry::Schedules;
 
 use super::{VirtualServer, rules};
 
@@ -46,6 +47,12 @@ impl VirtualServer {
             mail_root: shared.mail_root.display().to_string(),
             free_bytes: queue.and_then(|queue| queue.free()).map(|free| free.as_u64()),
         }
+    }
+
+    /// When its mail is tried again and given up.
+    #[must_use]
+    pub fn schedules(&self) -> Schedules {
+        rules::schedules(&self.config())
     }
 
     /// What `server show` shows.

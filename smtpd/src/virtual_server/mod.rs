@@ -35,6 +35,7 @@ use crate::observe::{Counters, Log, SessionIds};
 use crate::queue::{OpenError, Queue};
 use crate::receive::ListenError;
 use crate::resolve::Resolver;
+use crate::trace::Trace;
 
 /// How long sessions with a message on its way may go on after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -54,6 +55,8 @@ pub struct Shared {
     pub resolver: Resolver,
     /// Names of sessions.
     pub session_ids: Arc<SessionIds>,
+    /// What is remembered of mail.
+    pub trace: Trace,
     /// The name of this machine.
     pub hostname: Domain,
     /// Room that must stay free on the spool (`service.min_free`).

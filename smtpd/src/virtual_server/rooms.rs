@@ -116,6 +116,7 @@ impl Inlets {
                 queue: rooms.queue.clone(),
                 resolver: Some(shared.resolver.clone()),
                 session_ids: Arc::clone(&shared.session_ids),
+                trace: shared.trace.clone(),
             },
             settings::receive(config, shared, table),
         );
@@ -135,6 +136,7 @@ impl Inlets {
                 log: shared.log.clone(),
                 counters: Arc::clone(counters),
                 session_ids: Arc::clone(&shared.session_ids),
+                trace: shared.trace.clone(),
             },
             settings::deliver(config, shared, table, receiver.addresses(), ends),
         );
@@ -162,15 +164,16 @@ impl Inlets {
         self.rest_pickup().await;
         self.pickup = wanted.map(|settings| {
             let parts = self.parts.clone();
-            let pickup = Pickup::new(
-                settings.clone(),
-                parts.queue,
-                parts.badmail,
-                parts.shared.clock,
-                parts.shared.log,
-                parts.counters,
-                parts.taken,
-            );
+            let parts = pickup::Parts {
+                queue: parts.queue,
+                badmail: parts.badmail,
+                clock: parts.shared.clock,
+                log: parts.shared.log,
+                counters: parts.counters,
+                trace: parts.shared.trace,
+                taken: parts.taken,
+            };
+            let pickup = Pickup::new(settings.clone(), parts);
             Watch { settings, task: Task::start(|stop| async move { pickup.run(stop).await }) }
         });
     }

@@ -97,6 +97,18 @@ impl Pattern {
         is_plain.then(|| (at.is_some(), rest.iter().collect()))
     }
 
+    /// The text, in small letters, if it has no wildcards; empty for the null path.
+    pub(super) fn plain(&self) -> Option<String> {
+        match self {
+            Self::Null => Some(String::new()),
+            Self::Regex(_) => None,
+            Self::Glob(glob) => {
+                let is_plain = glob.iter().all(|c| !['*', '?'].contains(c));
+                is_plain.then(|| glob.iter().collect())
+            }
+        }
+    }
+
     pub(super) fn matches(&self, text: &str) -> bool {
         match self {
             Self::Null => text.is_empty(),

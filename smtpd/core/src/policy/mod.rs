@@ -92,6 +92,12 @@ impl Admitted {
     pub fn into_mailbox(self) -> Mailbox {
         self.mailbox
     }
+
+    /// The rule that let it in, for the trace.
+    #[must_use]
+    pub fn into_rule(self) -> RelayRule {
+        self.rule
+    }
 }
 
 /// A refusal and the rule behind it.

@@ -131,7 +131,7 @@ impl Schedules {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use mailroot_common::address::{Mailbox, ReversePath};
     use proptest::prelude::{any, prop_assert, proptest};
 

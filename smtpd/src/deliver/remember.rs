@@ -1,0 +1,61 @@
+//! What the trace is told of delivery: outcomes, and the reports they cause.
+
+use std::sync::Arc;
+
+use mailroot_common::id::QueueId;
+use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::recipient::RecipientStatus;
+use smtpd_core::trace::event::{Number, Text};
+use smtpd_core::trace::note::{Admission, Cause, Note};
+
+use super::Settings;
+use super::room::Room;
+use crate::queue::{Draft, Lease};
+
+/// Remembers where a recipient of a lease stands now, and by which way it got there.
+pub(super) fn status(
+    room: &Room,
+    settings: &Settings,
+    lease: &Lease,
+    place: usize,
+    status: &RecipientStatus,
+) {
+    let recipient = lease.envelope.recipients.get(place).filter(|_| room.trace.is_on());
+    let Some(recipient) = recipient else { return };
+    let before = lease.due.binary_search_by_key(&place, |(place, _)| *place);
+    let before = before.ok().and_then(|found| lease.due.get(found));
+    let is_tried = before.is_none_or(|(_, before)| before.attempts != status.attempts);
+    let cause = if is_tried { Cause::Attempt } else { Cause::Age };
+    let to = &recipient.mailbox;
+    let route = settings.table.route_name(to);
+    let at = room.clock.now();
+    if let Some(note) = Note::outcome(&room.server, lease.id, at, to, &route, (status, cause)) {
+        room.trace.record(note);
+    }
+}
+
+/// Reports that are about to be sent, each to be remembered once it has its id: as a message of its
+/// own, and in the story of the message that it is about.
+pub(super) fn reports<'a>(
+    room: &'a Room,
+    about: QueueId,
+    envelope: &Arc<Envelope>,
+    drafts: &[Draft],
+) -> Vec<impl FnOnce(QueueId) + Send + use<'a>> {
+    let remembered = |draft: &Draft| {
+        let (report, size) = (draft.envelope.clone(), draft.body.size());
+        let envelope = Arc::clone(envelope);
+        move |id: QueueId| {
+            if room.trace.is_on() {
+                let server = &*room.server;
+                let subjects = room.trace.wants_subjects();
+                let admitted = Admission { subjects, ..Admission::default() };
+                room.trace.record(Note::received(server, id, &report, size, admitted));
+                let note = Note::new("report", server, report.accepted_at).id(about);
+                let note = note.number(Number::Other, id.as_u64());
+                room.trace.record(note.text(Text::To, &envelope.sender));
+            }
+        }
+    };
+    drafts.iter().map(remembered).collect()
+}

@@ -1,0 +1,408 @@
+//! Finding the stories that a selector means, the newest messages first.
+//!
+//! The beginnings of stories are found file by file, from the newest: only blocks that may hold one
+//! are read. Then the rest of each story is gathered from that file and all later ones, some
+//! messages at a time, so that a search never holds more than a page of stories and the ids of one
+//! file's messages. Messages that were accepted before the record begins come last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mailroot_common::control::selector::{Facts, RecipientFacts, SelectorError, id_range};
+use mailroot_common::control::{Matcher, Refused, TraceEntry, TraceRecord};
+use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::trace::event::Event;
+use smtpd_core::trace::story::{Story, refusal};
+use smtpd_core::trace::want::{Want, is_chosen};
+
+use super::read::{Counts, Place, Reader, places};
+use super::{Snapshot, Tally};
+
+/// How many stories are gathered at once at first, and at most.
+const PAGE_MIN: usize = 16;
+const PAGE_MAX: usize = 1_024;
+/// How many messages an ambiguous beginning of an id is shown to fit.
+const CANDIDATES_MAX: usize = 10;
+
+/// How many hosts that took mail lately are told, and in how many blocks they are looked for.
+const LATEST_HOSTS: usize = 4;
+const LATEST_BLOCKS: usize = 8;
+
+/// Why nothing was searched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SearchError {
+    /// The selector makes no sense.
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+    /// A beginning that fits several messages.
+    #[error("{text} is the beginning of several ids")]
+    Ambiguous {
+        /// What was written.
+        text: String,
+        /// Some of the ids.
+        ids: Vec<QueueId>,
+    },
+}
+
+/// Messages that were accepted before the record begins, or seem to be.
+#[derive(Debug, Default)]
+struct Early {
+    /// When the record begins.
+    begins: Option<Timestamp>,
+    ids: BTreeSet<QueueId>,
+    /// Those whose beginning was found after all.
+    begun: BTreeSet<QueueId>,
+}
+
+impl Early {
+    fn is_early(&self, id: QueueId) -> bool {
+        self.begins.is_some_and(|begins| id.as_millis() <= begins.as_millis())
+    }
+
+    fn is_new(&self, id: QueueId) -> bool {
+        self.is_early(id) && !self.ids.contains(&id)
+    }
+
+    fn note_beginning(&mut self, id: QueueId) {
+        if self.is_early(id) {
+            self.begun.insert(id);
+        }
+    }
+}
+
+/// A search in one snapshot. It waits for the disk.
+#[derive(Debug)]
+pub struct Search {
+    /// The files, the oldest first, with the octets that count.
+    files: Vec<(PathBuf, u64)>,
+    /// The file that was read last, and its number.
+    reader: Option<(usize, Reader)>,
+    plain: Vec<u8>,
+    tally: Arc<Tally>,
+    counts: Counts,
+}
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        // Every search meets the same damage; what counts is how much there is.
+        self.tally.damaged.fetch_max(self.counts.damaged, Ordering::Relaxed);
+    }
+}
+
+impl Search {
+    pub(super) fn new(snapshot: Snapshot, tally: Arc<Tally>) -> Self {
+        let Snapshot { files, plain } = snapshot;
+        Self { files, reader: None, plain, tally, counts: Counts::default() }
+    }
+
+    /// Has a part read, if it is a file; one that was removed meanwhile has nothing to tell.
+    fn reading<T>(&mut self, part: usize, read: impl FnOnce(&mut Reader) -> T) -> Option<T> {
+        let (path, length) = self.files.get(part)?;
+        if self.reader.as_ref().is_none_or(|(open, _)| *open != part) {
+            self.reader = Some((part, Reader::new(File::open(path).ok()?, *length)));
+        }
+        self.reader.as_mut().map(|(_, reader)| read(reader))
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What the record holds.
+    #[must_use]
+    pub fn record(&mut self) -> TraceRecord {
+        let mut record = TraceRecord {
+            events: Event::all(&self.plain).count() as u64,
+            since: Event::all(&self.plain).map(|event| event.at).min(),
+            ..TraceRecord::default()
+        };
+        for part in 0..self.files.len() {
+            record.size += self.files[part].1;
+            let read = self.reading(part, |reader| {
+                reader.each(&mut record.damaged, |place, _| {
+                    record.events += u64::from(place.head.events);
+                    record.since = record.since.into_iter().chain([place.head.first]).min();
+                    true
+                })
+            });
+            record.damaged += u64::from(read.is_some_and(|read| read.is_err()));
+        }
+        record.dropped = self.tally.dropped.load(Ordering::Relaxed);
+        record
+    }
+
+    /// Hands the stories of the chosen messages to `found`, at most `limit` of them or until it says
+    /// enough.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError`], before anything is found.
+    pub fn stories(
+        &mut self,
+        matcher: &Matcher,
+        now: Timestamp,
+        limit: usize,
+        mut found: impl FnMut(TraceEntry) -> bool,
+    ) -> Result<(), SearchError> {
+        let want = Want::of(matcher, now)?;
+        if !matcher.ids().is_empty() {
+            let ids = self.resolve(matcher)?;
+            self.tell(&ids, 0, matcher, now, limit, &mut found);
+            return Ok(());
+        }
+        let mut early = Early { begins: self.since(), ..Early::default() };
+        let mut told = 0;
+        for part in (0..=self.files.len()).rev() {
+            let left = limit - told;
+            if left == 0 {
+                return Ok(());
+            }
+            let ids = self.beginnings(part, &want, matcher, now, left, &mut early);
+            let ids: Vec<QueueId> = ids.into_iter().rev().collect();
+            let first = part.saturating_sub(1);
+            let Some(more) = self.tell(&ids, first, matcher, now, left, &mut found) else {
+                return Ok(());
+            };
+            told += more;
+        }
+        let early = early.ids.iter().rev().filter(|id| !early.begun.contains(id));
+        let ids: Vec<QueueId> = early.copied().collect();
+        self.tell(&ids, 0, matcher, now, limit - told, &mut found);
+        Ok(())
+    }
+
+    /// Hosts that took mail lately, and when, the last first: as far as the newest blocks tell.
+    #[must_use]
+    pub fn latest_deliveries(&mut self) -> Vec<(String, Timestamp)> {
+        let mut found: Vec<(String, Timestamp)> = Vec::new();
+        let mut blocks = 0;
+        for part in (0..=self.files.len()).rev() {
+            for place in self.places(part, &Want::default()).into_iter().rev() {
+                blocks += 1;
+                if blocks > LATEST_BLOCKS || found.len() >= LATEST_HOSTS {
+                    return found;
+                }
+                let plain = self.events(part, place);
+                let delivered: Vec<_> =
+                    Event::all(&plain).filter(|event| event.word == "delivered").collect();
+                for event in delivered.iter().rev() {
+                    let Some(host) = event.host else { continue };
+                    if found.len() < LATEST_HOSTS && !found.iter().any(|(known, _)| known == host) {
+                        found.push((host.to_owned(), event.at));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Hands the chosen refusals to `found`, the newest first, until it says enough.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError`], before anything is found.
+    pub fn refusals(
+        &mut self,
+        matcher: &Matcher,
+        now: Timestamp,
+        mut found: impl FnMut(Refused) -> bool,
+    ) -> Result<(), SearchError> {
+        let want = Want::of(matcher, now)?;
+        for part in (0..=self.files.len()).rev() {
+            for place in self.places(part, &want).into_iter().rev() {
+                let plain = self.events(part, place);
+                let chosen = Event::all(&plain)
+                    .filter(|event| event.is_refusal() && is_chosen(matcher, event, now))
+                    .map(|event| refusal(&event));
+                let chosen: Vec<Refused> = chosen.collect();
+                if !chosen.into_iter().rev().all(&mut found) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks of a part that may have what is wanted. The part behind the last file is what has
+    /// not got there yet; it is one block without a place.
+    fn places(&mut self, part: usize, want: &Want) -> Vec<Option<Place>> {
+        if part == self.files.len() {
+            return vec![None];
+        }
+        let mut counts = self.counts;
+        let found = self.reading(part, |reader| places(reader, want, &mut counts));
+        self.counts = counts;
+        found.unwrap_or_default().into_iter().map(Some).collect()
+    }
+
+    /// The events of a block.
+    fn events(&mut self, part: usize, place: Option<Place>) -> Vec<u8> {
+        let Some(place) = place else { return self.plain.clone() };
+        let read = self.reading(part, |reader| reader.events(&place));
+        read.flatten().unwrap_or_else(|| {
+            self.counts.damaged += 1;
+            Vec::new()
+        })
+    }
+
+    /// When the record begins.
+    fn since(&mut self) -> Option<Timestamp> {
+        for part in 0..self.files.len() {
+            let mut first = None;
+            let mut damaged = 0;
+            let read = self.reading(part, |reader| {
+                reader.each(&mut damaged, |place, _| {
+                    first = Some(place.head.first);
+                    false
+                })
+            });
+            if read.is_some_and(|read| read.is_ok()) && first.is_some() {
+                return first;
+            }
+        }
+        Event::all(&self.plain).map(|event| event.at).min()
+    }
+
+    /// The ids of the chosen messages whose stories begin in a part: the newest, as many as wanted.
+    /// Those of which only later events are there go to `early`.
+    fn beginnings(
+        &mut self,
+        part: usize,
+        want: &Want,
+        matcher: &Matcher,
+        now: Timestamp,
+        wanted: usize,
+        early: &mut Early,
+    ) -> BTreeSet<QueueId> {
+        let mut ids = BTreeSet::new();
+        for place in self.places(part, want).into_iter().rev() {
+            let lowest = ids.first().copied();
+            let is_older = |place: Place| lowest.is_some_and(|lowest| place.head.highest < lowest);
+            if ids.len() >= wanted && place.is_some_and(is_older) {
+                continue;
+            }
+            let plain = self.events(part, place);
+            for event in Event::all(&plain) {
+                let Some(id) = event.id() else { continue };
+                if event.is_beginning() {
+                    early.note_beginning(id);
+                    if is_chosen(matcher, &event, now) {
+                        ids.insert(id);
+                    }
+                    if ids.len() > wanted {
+                        ids.pop_first();
+                    }
+                } else if early.is_new(id) && is_chosen(matcher, &event, now) {
+                    early.ids.insert(id);
+                }
+            }
+        }
+        ids
+    }
+
+    /// The messages that ids and beginnings of ids mean, the newest first.
+    fn resolve(&mut self, matcher: &Matcher) -> Result<Vec<QueueId>, SearchError> {
+        let mut all = BTreeSet::new();
+        for text in matcher.ids() {
+            let (first, last) = id_range(text)?;
+            if first == last {
+                all.insert(first);
+                continue;
+            }
+            let alone = mailroot_common::control::Selector::id(text.as_str()).compile()?;
+            let want = Want::of(&alone, Timestamp::default())?;
+            let mut fit = BTreeSet::new();
+            for part in (0..=self.files.len()).rev() {
+                for place in self.places(part, &want) {
+                    let plain = self.events(part, place);
+                    let ids = Event::all(&plain).filter_map(|event| event.id());
+                    fit.extend(ids.filter(|id| (first..=last).contains(id)));
+                }
+                if fit.len() > CANDIDATES_MAX {
+                    break;
+                }
+            }
+            if fit.len() > 1 {
+                let ids = fit.into_iter().rev().take(CANDIDATES_MAX).collect();
+                return Err(SearchError::Ambiguous { text: text.clone(), ids });
+            }
+            all.extend(fit);
+        }
+        Ok(all.into_iter().rev().collect())
+    }
+
+    /// Gathers the stories of these messages from a part on and hands over those that are chosen, at
+    /// most `limit`. Returns how many, or nothing if `found` said enough.
+    fn tell(
+        &mut self,
+        ids: &[QueueId],
+        first_part: usize,
+        matcher: &Matcher,
+        now: Timestamp,
+        limit: usize,
+        found: &mut impl FnMut(TraceEntry) -> bool,
+    ) -> Option<usize> {
+        let (mut told, mut rest, mut page) = (0, ids, PAGE_MIN);
+        while !rest.is_empty() && told < limit {
+            let (these, others) = rest.split_at(rest.len().min(page).min(limit - told));
+            (rest, page) = (others, (page * 4).min(PAGE_MAX));
+            for story in self.gather(these, first_part).into_iter().rev() {
+                let entry = story.finish();
+                if suits(matcher, &entry, now) {
+                    told += 1;
+                    if !found(entry) {
+                        return None;
+                    }
+                }
+            }
+        }
+        Some(told)
+    }
+
+    /// The stories of these messages, by id; those of which nothing is known are left out.
+    fn gather(&mut self, ids: &[QueueId], first_part: usize) -> Vec<Story> {
+        let want = Want::ids(ids);
+        let mut stories: BTreeMap<QueueId, Story> =
+            ids.iter().map(|&id| (id, Story::new(id))).collect();
+        for part in first_part..=self.files.len() {
+            for place in self.places(part, &want) {
+                let plain = self.events(part, place);
+                for event in Event::all(&plain) {
+                    if let Some(story) = event.id().and_then(|id| stories.get_mut(&id)) {
+                        story.add(&event);
+                    }
+                }
+            }
+        }
+        stories.into_values().filter(|story| !story.is_empty()).collect()
+    }
+}
+
+/// Whether a whole story is chosen.
+fn suits(matcher: &Matcher, entry: &TraceEntry, now: Timestamp) -> bool {
+    let id = entry.id.to_string();
+    let by_id = || Timestamp::from_millis(entry.id.as_millis());
+    let at = entry.accepted_at.unwrap_or_else(by_id);
+    let facts = Facts {
+        id: &id,
+        server: &entry.server,
+        state: &entry.state,
+        at: Some(at),
+        size: entry.size,
+        from: entry.from.as_deref(),
+        subject: entry.subject.as_deref(),
+        client: entry.client.as_deref().and_then(|client| client.parse().ok()),
+    };
+    let recipients = entry.recipients.iter().map(|recipient| RecipientFacts {
+        address: &recipient.address,
+        reason: None,
+        code: None,
+    });
+    matcher.matches(&facts, recipients, now)
+}
