@@ -10,7 +10,7 @@ use std::time::Duration;
 use smtpd_core::trace::block::Builder;
 
 use super::files::{file_octets_max, hour};
-use super::{Inner, Snapshot, Waiting, lock};
+use super::{GATHERED_OCTETS, Inner, Snapshot, Waiting, lock};
 use crate::observe::Level;
 
 /// How long events gather before they are packed, so that a busy server does not pay for two changes
@@ -71,6 +71,8 @@ impl Writer {
             }
             octets = work.octets;
             octets.clear();
+            // A burst that is over shall not hold its memory for ever.
+            octets.shrink_to(4 * GATHERED_OCTETS);
         }
     }
 
