@@ -21,6 +21,8 @@ use crate::observe::Level;
 
 /// How many messages are looked at before others get the index.
 const CHUNK: usize = 256;
+/// How often a message is looked for whose records move meanwhile.
+const READS_MAX: usize = 3;
 
 /// A body as it was found.
 #[derive(Debug)]
@@ -205,6 +207,16 @@ impl Log {
 
     /// One message, read if it is not at hand. Blocks.
     pub(in super::super) fn show_now(&self, id: QueueId) -> Result<Option<Message>, ReadError> {
+        // Its records may move between the look and the reading; then they are found at the next.
+        for _ in 1..READS_MAX {
+            if let Ok(found) = self.show_once(id) {
+                return Ok(found);
+            }
+        }
+        self.show_once(id)
+    }
+
+    fn show_once(&self, id: QueueId) -> Result<Option<Message>, ReadError> {
         let index = self.index();
         if let Some(message) = view_open(&index, id) {
             return Ok(Some(message));
@@ -213,7 +225,7 @@ impl Log {
         drop(index);
         let Loaded { active, .. } = match location.load_without_body() {
             Ok(loaded) => loaded,
-            // It may have gone or moved between the look and the reading.
+            // It may have gone between the look and the reading.
             Err(error) => return if self.index().contains(id) { Err(error) } else { Ok(None) },
         };
         let index = self.index();

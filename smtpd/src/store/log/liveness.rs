@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mailroot_common::id::QueueId;
 use mailroot_common::status::EnhancedCode;
@@ -12,11 +13,11 @@ use smtpd_core::queue::recipient::{Phase, RecipientStatus};
 use tokio::sync::oneshot::{Receiver, error::TryRecvError};
 
 use super::super::conformance::{all, draft, ended, envelope, id, route, start, table};
-use super::super::{Body, Change, CommitError, Draft, LargeBodyWriter, Lease, Pick};
+use super::super::{Body, Change, CommitError, Draft, Filter, LargeBodyWriter, Lease, Pick};
 use super::Log;
 use super::commit::{NewMessage, Task};
 use super::committer::Progress;
-use super::faults::{Machine, lease_all, submit, work_off};
+use super::faults::{Machine, lease_all, settle_all, submit, work_off};
 use super::keeper::Kept;
 use super::segments::Use;
 use crate::disk::{Fault, Open};
@@ -240,4 +241,33 @@ async fn an_operators_word_for_mail_in_doubt_outlives_the_process() {
     let leases = lease_all(&log);
     assert_eq!(leases.len(), 1, "the word stands");
     assert!(!leases[0].due[0].1.awaits_operator() && !leases[0].due[0].1.is_undecided());
+}
+
+#[test]
+fn a_message_is_in_every_list_while_its_records_move() {
+    let machine = Machine::new();
+    let mut log = machine.open();
+    // Mail of another route, which nobody settles.
+    let mut answer = hand_in(&log, 1, draft(&["a@y.example"], start(), b"stays"));
+    log.commit_step();
+    answer.try_recv().unwrap().unwrap();
+    // After a restart it is read from the disk to be shown.
+    log = machine.restart(log);
+    let over = Arc::new(AtomicBool::new(false));
+    let (looked, ended) = (Arc::clone(&log), Arc::clone(&over));
+    let looking = std::thread::spawn(move || {
+        let mut absent = 0;
+        while !ended.load(Ordering::Relaxed) {
+            let listed = looked.list_now(&Filter::default(), None, 10);
+            absent += usize::from(!listed.iter().any(|message| message.id == id(1)));
+        }
+        absent
+    });
+    for number in 2..400 {
+        submit(&log, number, &[b'x'; 9_000]).unwrap();
+        settle_all(&log);
+        work_off(&log);
+    }
+    over.store(true, Ordering::Relaxed);
+    assert_eq!(looking.join().unwrap(), 0, "lists without it");
 }
