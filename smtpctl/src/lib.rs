@@ -15,6 +15,7 @@ mod domain;
 pub mod opensmtpd;
 mod output;
 mod queue;
+mod redirect;
 mod select;
 mod send;
 mod server;

@@ -12,6 +12,7 @@ use mailroot_common::control::{
 use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
 use crate::io_problem;
 use crate::output::{Cell, Column, List, Row, Shape, escape, human_size};
+use crate::redirect::{self, Redirect};
 use crate::select::QueueSelection;
 use crate::summary::{self, Summary};
 use crate::tool::{Tool, stdout};
@@ -37,6 +38,10 @@ pub(crate) enum QueueCommand {
     /// Delete messages, all recipients of them. Nobody is told.
     #[command(visible_alias = "rm")]
     Remove(Reasoned),
+    /// Return messages to their senders, with a report.
+    Bounce(Reasoned),
+    /// Send messages another way: this queue only, new mail is unchanged.
+    Redirect(Redirect),
 }
 
 #[derive(Debug, clap::Args)]
@@ -64,7 +69,7 @@ pub(crate) struct Plain {
 pub(crate) struct Reasoned {
     #[command(flatten)]
     plain: Plain,
-    /// Why, for the log and for queue show.
+    /// Why: for the log, for queue show, and for the report of a message that is returned.
     #[arg(long, value_name = "TEXT", help_heading = "Options")]
     because: Option<String>,
 }
@@ -106,6 +111,11 @@ pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Pr
             let selector = plain.selection.selector(server.as_deref())?;
             perform(tool, QueueVerb::Remove, &plain.options, selector, because).await
         }
+        QueueCommand::Bounce(Reasoned { plain, because }) => {
+            let selector = plain.selection.selector(server.as_deref())?;
+            perform(tool, QueueVerb::Bounce, &plain.options, selector, because).await
+        }
+        QueueCommand::Redirect(args) => redirect::run(tool, args).await,
     }
 }
 
@@ -125,9 +135,10 @@ async fn perform(
             QueueVerb::Hold => "held",
             QueueVerb::Release => "released",
             QueueVerb::Remove => "removed",
+            QueueVerb::Bounce => "returned",
         },
         noun: "message",
-        is_final: verb == QueueVerb::Remove,
+        is_final: matches!(verb, QueueVerb::Remove | QueueVerb::Bounce),
     };
     let body = |selector, if_exists| Change { selector, reason: reason.clone(), if_exists };
     change::<QueueEntry, _>(tool, &deed, options, selector, body).await

@@ -29,6 +29,7 @@ pub use domain::{Domain, DomainKind, NewDomain};
 pub use problem::{Kind, Problem};
 pub use queue::{
     Attempt, QueueEntry, QueueMessage, QueueRecipient, QueueState, QueueVerb, RecipientState,
+    Redirect,
 };
 pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};

@@ -37,8 +37,10 @@ pub const QUEUE: &str = "/v1/queue";
 pub const QUEUE_MESSAGE: &str = "/v1/queue/{id}";
 /// The octets of one message (router's pattern).
 pub const QUEUE_CONTENT: &str = "/v1/queue/{id}/content";
-/// Flush, retry, hold, release, remove (router's pattern).
+/// Flush, retry, hold, release, remove, bounce (router's pattern).
 pub const QUEUE_VERB: &str = "/v1/queue/do/{verb}";
+/// Send messages another way.
+pub const QUEUE_REDIRECT: &str = "/v1/queue/do/redirect";
 /// Badmail of all servers.
 pub const BADMAIL: &str = "/v1/badmail";
 /// One message in Badmail (router's pattern).

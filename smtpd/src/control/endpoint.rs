@@ -8,7 +8,9 @@ use axum::routing::{MethodRouter, delete, get, post};
 use mailroot_common::config::control::Role;
 use mailroot_common::control::path;
 
-use super::{App, badmail, config, doctor, domain, openapi, queue, server, session, status};
+use super::{
+    App, badmail, config, doctor, domain, openapi, queue, redirect, server, session, status,
+};
 
 /// What an answer is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,9 @@ endpoints! {
     get QUEUE_CONTENT Operator Takes::Nothing => Octets, queue::content,
         "The octets of a message; headers=true for its header only";
     post QUEUE_VERB Operator Takes::Body("Change") => Json, queue::verb,
-        "flush, retry, hold, release or remove messages";
+        "flush, retry, hold, release, remove or bounce messages";
+    post QUEUE_REDIRECT Operator Takes::Body("Redirect") => Json, redirect::redirect,
+        "Send messages by another host, to another address or by another virtual server";
     get BADMAIL Viewer Takes::Selector => Lines, badmail::list, "Messages in Badmail";
     get BADMAIL_MESSAGE Viewer Takes::Nothing => Json, badmail::show, "One message in Badmail";
     get BADMAIL_CONTENT Operator Takes::Nothing => Octets, badmail::content,
@@ -124,6 +128,7 @@ mod tests {
                 "POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/sessions/kill, \
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \
+                 POST /v1/queue/do/redirect, \
                  GET /v1/badmail/{id}/content, POST /v1/badmail/do/requeue, \
                  POST /v1/badmail/do/purge",
             ),

@@ -11,7 +11,7 @@ use mailroot_common::control::{Change, Changed, Kind, Problem, QueueMessage, Que
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use serde::Deserialize;
-use smtpd_core::queue::recipient::Hold;
+use smtpd_core::queue::recipient::{Hold, ReturnOrder};
 use smtpd_core::route::table::RouteName;
 
 use super::App;
@@ -23,7 +23,9 @@ use super::lines::{End, Lines, json_lines, octets};
 use crate::queue::{BodyReader, CommitError, Queue};
 
 /// How many messages one change of the store is about.
-const CHANGED_AT_ONCE: usize = 1_000;
+pub(super) const CHANGED_AT_ONCE: usize = 1_000;
+/// The longest reason.
+const REASON_OCTETS_MAX: usize = 1_000;
 /// The longest header that is shown.
 const HEADER_OCTETS_MAX: usize = 1 << 20;
 
@@ -135,7 +137,7 @@ async fn send_content(
     }
 }
 
-/// Flush, retry, hold, release, remove.
+/// Flush, retry, hold, release, remove, bounce.
 pub(super) async fn verb(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -144,6 +146,7 @@ pub(super) async fn verb(
 ) -> Answer<Changed> {
     let verb: QueueVerb = verb.parse().map_err(|error| usage(format!("{error}")))?;
     let Change { selector, reason, if_exists } = read(&body)?;
+    let reason = reason.map(read_reason).transpose()?;
     let matcher = selector.compile_for_change()?;
     let by_name = !matcher.ids().is_empty() && !if_exists;
     let now = app.service.clock().now();
@@ -169,6 +172,15 @@ pub(super) async fn verb(
     object(changed)
 }
 
+/// A reason that fits into a record, a report and a line of the log.
+fn read_reason(text: String) -> Result<String, Refused> {
+    if text.len() > REASON_OCTETS_MAX || text.chars().any(char::is_control) {
+        let words = format!("a reason is one line of at most {REASON_OCTETS_MAX} octets");
+        return Err(usage(words));
+    }
+    Ok(text)
+}
+
 /// What is to be done to messages.
 #[derive(Debug)]
 struct Deed {
@@ -191,13 +203,13 @@ fn count_gone(changed: &mut Changed, deed: &Deed, id: &str) {
 
 /// The chosen messages of one queue.
 #[derive(Debug, Default)]
-struct Chosen {
-    messages: Vec<(QueueId, u64)>,
+pub(super) struct Chosen {
+    pub(super) messages: Vec<(QueueId, u64)>,
     routes: BTreeSet<RouteName>,
 }
 
 /// Finds all before anything is changed, so that a change cannot run after its own tail.
-async fn gather(search: &mut Search) -> Result<Vec<Chosen>, Refused> {
+pub(super) async fn gather(search: &mut Search) -> Result<Vec<Chosen>, Refused> {
     let mut all: Vec<_> = search.places().iter().map(|_| Chosen::default()).collect();
     while let Some(found) = search.next().await? {
         for (place, message) in found {
@@ -228,6 +240,10 @@ async fn perform(
             QueueVerb::Flush | QueueVerb::Retry => queue.retry(&ids, deed.now).await?,
             QueueVerb::Release => queue.release(&ids).await?,
             QueueVerb::Remove => queue.remove(&ids).await?,
+            QueueVerb::Bounce => {
+                let (by, reason) = (deed.by.clone(), deed.reason.clone());
+                queue.give_up(&ids, ReturnOrder { by, reason, since: deed.now }).await?
+            }
             QueueVerb::Hold => {
                 let hold =
                     Hold { by: deed.by.clone(), reason: deed.reason.clone(), since: deed.now };
@@ -253,6 +269,7 @@ fn tell_of(app: &App, caller: &Caller, deed: &Deed, server: &str, done: &[QueueI
         QueueVerb::Hold => "held",
         QueueVerb::Release => "released",
         QueueVerb::Remove => "removed",
+        QueueVerb::Bounce => "return-ordered",
         QueueVerb::Flush | QueueVerb::Retry => {
             let id = if let [id] = done { Some(id.to_string()) } else { None };
             let line = tell(app, "scheduled", server, id.as_deref(), caller);
@@ -266,7 +283,7 @@ fn tell_of(app: &App, caller: &Caller, deed: &Deed, server: &str, done: &[QueueI
     }
 }
 
-fn gone(id: &str) -> Problem {
+pub(super) fn gone(id: &str) -> Problem {
     Problem::new("queue", Kind::NotFound, format!("there is no message {id} in the queue"))
 }
 
@@ -285,6 +302,7 @@ mod tests {
             QueueVerb::Hold,
             QueueVerb::Release,
             QueueVerb::Remove,
+            QueueVerb::Bounce,
         ];
         for verb in verbs {
             for by_name in [false, true] {

@@ -9,6 +9,7 @@
 //! target     from a next hop to addresses        session   octets to and from one host
 //! reuse      idle connections                    local     into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
+//! returning  mail an operator gives up
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -22,6 +23,7 @@ mod finish;
 mod job;
 mod lane;
 mod local;
+mod returning;
 mod reuse;
 mod room;
 mod session;

@@ -252,7 +252,17 @@ impl Room {
         }
     }
 
-    /// Waits until a lane ends its back-off sooner than was known.
+    /// Whether an operator wants mail returned that nobody is trying.
+    pub(super) fn has_ordered(&self) -> bool {
+        !self.queue.ordered(1).is_empty()
+    }
+
+    /// Has the dispatcher look at what it waits for anew.
+    pub(super) fn look_sooner(&self) {
+        self.sooner.notify_one();
+    }
+
+    /// Waits until there may be something to do sooner than was known.
     pub(super) async fn sooner(&self) {
         self.sooner.notified().await;
     }

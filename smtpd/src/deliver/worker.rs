@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
-use smtpd_core::route::table::NextHop;
+use smtpd_core::route::table::{NextHop, Route};
 
 use super::attempt::{Report, attempt};
 use super::finish::{finish, finish_doubts};
@@ -117,7 +117,10 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     // Every recipient of a lease has the same route.
     let place = first.places().next().unwrap_or_default();
     let Some(recipient) = first.envelope.recipients.get(place) else { return kept };
-    let route = settings.table.route(&recipient.mailbox);
+    let route = match &first.via {
+        Some(host) => Route::to_host(host.clone()),
+        None => settings.table.route(&recipient.mailbox),
+    };
     let local = route.hop == NextHop::Drop;
     let mask = if local { None } else { settings.masquerade.as_ref() };
     let job = |lease: Lease| {

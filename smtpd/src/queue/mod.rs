@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Timestamp};
-use smtpd_core::queue::recipient::Hold;
+use smtpd_core::queue::recipient::{Hold, ReturnOrder};
+use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
@@ -253,6 +254,23 @@ impl Queue {
         guard::wait(self.0.store.lease(route, Pick::Untold(accepted_before), max)).await
     }
 
+    /// Takes everybody of one message who waits and is not being tried, whatever their routes and
+    /// moments, held or not; nothing if there is nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the message cannot be read.
+    pub async fn lease_message(&self, id: QueueId) -> Result<Option<Lease>, ReadError> {
+        guard::wait(self.0.store.lease_message(id)).await
+    }
+
+    /// Up to `max` messages that an operator wants returned and that have recipients nobody is
+    /// trying now. [`Queue::wait_for_work`] ends when there may be more.
+    #[must_use]
+    pub fn ordered(&self, max: usize) -> Vec<QueueId> {
+        guard::call(|| self.0.store.ordered(max))
+    }
+
     /// Records what became of a lease's recipients together with the reports that causes; returns
     /// the ids of the reports. All of it is durable when this returns `Ok`. A message whose
     /// recipients have all reached their end is gone.
@@ -332,6 +350,35 @@ impl Queue {
     /// [`CommitError`] if it cannot be made durable.
     pub async fn remove(&self, ids: &[QueueId]) -> Result<Vec<QueueId>, CommitError> {
         self.change(ids, Change::Remove).await
+    }
+
+    /// Orders messages to be returned to their senders; returns those that exist. The order is
+    /// durable; whoever delivers carries it out (see [`Queue::ordered`]).
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if it cannot be made durable.
+    pub async fn give_up(
+        &self,
+        ids: &[QueueId],
+        order: ReturnOrder,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        self.change(ids, Change::Return(order)).await
+    }
+
+    /// Sends messages by a host of the operator's choice from now on, at once; returns those that
+    /// exist.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if it cannot be made durable.
+    pub async fn redirect(
+        &self,
+        ids: &[QueueId],
+        host: SmartHost,
+        now: Timestamp,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        self.change(ids, Change::Redirect(host, now)).await
     }
 
     /// Has every waiting recipient tried at a moment, at once if that has passed; returns the

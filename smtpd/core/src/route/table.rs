@@ -101,6 +101,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// The way by one host that an operator named.
+    #[must_use]
+    pub fn to_host(host: SmartHost) -> Self {
+        Self { hop: NextHop::Hosts(vec![host]), helo_only: false }
+    }
+
     /// The canonical text of this route.
     #[must_use]
     pub fn name(&self) -> RouteName {

@@ -12,6 +12,7 @@ use super::index::{Index, Place};
 use super::plan::plan;
 use super::record::Kind;
 use super::sending::Mark;
+use super::standing::Standing;
 
 impl Index {
     /// Does what a task whose records are durable means.
@@ -95,8 +96,7 @@ impl Index {
     fn change_state(&mut self, id: QueueId, record: Record, place: Place) {
         match record {
             Record::State(state, version) => {
-                self.set_state(id, place, version, state.hold.is_some());
-                self.set_awaiting(id, state.awaits_operator());
+                self.set_state(id, place, version, Standing::of(&state));
                 if let Some(active) = self.actives.get_mut(id) {
                     active.state = state;
                 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::outcome::RemoteHost;
+use smtpd_core::queue::recipient::RecipientStatus;
 use smtpd_core::route::table::RouteName;
 use tokio::task::spawn_blocking;
 
@@ -126,7 +127,7 @@ impl Log {
         let (table, past) = (Arc::clone(&index.table), index.clock.past());
         let active = index.actives.open_fresh(id)?;
         let mut due = Vec::new();
-        let held = active.state.hold.is_some();
+        let held = !active.state.is_free();
         for (place, status) in active.state.recipients.iter().enumerate() {
             let free = !held && !status.phase.is_end() && !active.leased[place];
             let picked = match pick {
@@ -141,22 +142,71 @@ impl Log {
                         && !status.awaits_operator()
                 }
             };
-            let to = &active.envelope.recipients[place].mailbox;
-            if free && picked && table.route_name(to) == *route {
+            let to = &active.envelope.recipients[place];
+            if free && picked && active.state.route_name(&table, to) == *route {
                 due.push((place, status.clone()));
             }
         }
+        self.lease_places(index, id, due, size)
+    }
+
+    /// Takes these recipients of an open message.
+    fn lease_places(
+        self: &Arc<Self>,
+        index: &mut Index,
+        id: QueueId,
+        due: Vec<(usize, RecipientStatus)>,
+        size: u64,
+    ) -> Option<Lease> {
+        let active = index.actives.get_mut(id)?;
         for (place, _) in &due {
             active.leased[*place] = true;
         }
         let (envelope, body) = (Arc::clone(&active.envelope), active.body.clone());
+        let (via, returning) = (active.state.via.clone(), active.state.returning.clone());
         index.relink_active(id);
         if due.is_empty() {
             index.actives.close_if_idle(id);
             return None;
         }
         let holder = Holder::Log(Arc::clone(self), body);
-        Some(Lease { id, envelope, due, size, holder, mark: None })
+        Some(Lease { id, envelope, due, size, via, returning, holder, mark: None })
+    }
+
+    pub(in super::super) async fn lease_message(
+        self: &Arc<Self>,
+        id: QueueId,
+    ) -> Result<Option<Lease>, ReadError> {
+        self.wait_recovered().await;
+        loop {
+            let location = {
+                let mut index = self.index();
+                let Some(size) = index.get(id).map(|slot| slot.size) else { return Ok(None) };
+                if let Some(active) = index.actives.open_fresh(id) {
+                    let recipients = active.state.recipients.iter().enumerate();
+                    let due = recipients
+                        .filter(|(place, status)| !active.leased[*place] && !status.phase.is_end())
+                        .map(|(place, status)| (place, status.clone()))
+                        .collect();
+                    return Ok(self.lease_places(&mut index, id, due, size));
+                }
+                Location::of(&index, id)
+            };
+            let Some(location) = location else { return Ok(None) };
+            let loaded = spawn_blocking(move || location.load()).await;
+            let Ok(loaded) = loaded else { return Ok(None) };
+            let Loaded { version, active } =
+                loaded.inspect_err(|error| self.set_aside(id, error))?;
+            let mut index = self.index();
+            // If the message changed while it was read, it is read again.
+            if index.get(id).is_some_and(|slot| slot.version == version) {
+                index.actives.open(id, active);
+            }
+        }
+    }
+
+    pub(in super::super) fn ordered(&self, max: usize) -> Vec<QueueId> {
+        self.index().ordered(max)
     }
 
     pub(in super::super) fn give_back(&self, id: QueueId, places: impl Iterator<Item = usize>) {

@@ -24,6 +24,7 @@ use super::scan::{Sound, Step, Walk, Window};
 use super::segment::SegmentFile;
 use super::segments::Use;
 use super::sending::Mark;
+use super::standing::Standing;
 use crate::observe::Level;
 
 /// Records applied to the index at once.
@@ -61,8 +62,7 @@ enum Found {
 struct State {
     version: u32,
     place: Place,
-    held: bool,
-    awaiting: bool,
+    standing: Standing,
     /// When the first waiting recipient is due.
     due: Option<mailroot_common::units::Timestamp>,
     told: bool,
@@ -139,9 +139,8 @@ impl Log {
                 Some(Found::State(State {
                     version: header.version,
                     place: Place::NOWHERE,
-                    held: state.hold.is_some(),
-                    awaiting: state.awaits_operator(),
-                    due: first.filter(|_| state.hold.is_none()),
+                    standing: Standing::of(&state),
+                    due: first.filter(|_| state.is_free()),
                     told: waiting().all(|status| status.delay_told),
                 }))
             }
@@ -304,9 +303,9 @@ impl Recovery {
         if state.version < slot.version {
             return;
         }
-        index.set_state(id, state.place, state.version, state.held);
-        index.set_awaiting(id, state.awaiting);
-        match index.only_route(id).cloned() {
+        index.set_state(id, state.place, state.version, state.standing);
+        let route = index.only_route(id).filter(|_| !state.standing.is_redirected());
+        match route.cloned() {
             Some(route) => {
                 let plan = Plan { route, due: state.due, told: state.told };
                 index.relink(id, &[plan], false);

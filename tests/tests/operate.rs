@@ -1,0 +1,194 @@
+//! What an operator does with mail that waits: returns it, sends it another way, while it rests and
+//! while it is on its way.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+
+use mailroot_tests::message::tagged;
+use mailroot_tests::peer::{Answer, Event, Peer, Stage};
+use mailroot_tests::setup::{LOCAL_DOMAIN, ServerFile, Setup};
+use mailroot_tests::site::Site;
+use mailroot_tests::{ports, wait};
+
+/// A peer that wants no recipient yet.
+fn reluctant() -> Peer {
+    Peer::start(ports::local(), |event: &Event| match event.stage {
+        Stage::Rcpt => Answer::say("451 4.7.1 greylisted"),
+        _ => Answer::Accept,
+    })
+}
+
+fn setup(peer: &Peer) -> Setup {
+    Setup::new().smart_host(peer.address()).key("delivery.outbound.retry", "[1h]")
+}
+
+/// Hands in one message; its id.
+fn send(site: &Site, from: &str, to: &str, tag: &str) -> String {
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    let reply = talk.message(from, &[to], &tagged(tag)).unwrap();
+    assert_eq!(reply.code, 250);
+    // `2.6.0 ID queued ...`
+    reply.lines[0].split_whitespace().find(|word| word.len() == 12).unwrap().to_owned()
+}
+
+fn await_state(site: &Site, state: &str, count: usize) {
+    wait::until(&format!("{count} messages that are {state}"), || {
+        let rows = site.ctl(&["queue", "list", "--state", state, "-o", "name"]);
+        (rows.out.lines().count() == count).then_some(())
+    });
+}
+
+fn listed(site: &Site, server: &str) -> Vec<String> {
+    let rows = site.ctl(&["queue", "list", "-o", "name", "--server", server]).ok();
+    rows.lines().map(str::to_owned).collect()
+}
+
+/// A peer that keeps the answer to the end of each message until it is told what to say; the first
+/// channel tells that a message has come.
+fn hesitant() -> (Peer, Receiver<()>, Sender<Answer>) {
+    let (came, comes) = mpsc::channel();
+    let (say, to_say) = mpsc::channel();
+    let (came, to_say) = (Mutex::new(came), Arc::new(Mutex::new(to_say)));
+    let peer = Peer::start(ports::local(), move |event: &Event| match event.stage {
+        Stage::End => {
+            // Whoever is gone at the end of a test hears nothing.
+            let _ = came.lock().unwrap().send(());
+            to_say.lock().unwrap().recv().unwrap_or(Answer::Close)
+        }
+        _ => Answer::Accept,
+    });
+    (peer, comes, say)
+}
+
+#[test]
+fn bounced_mail_is_returned_once_in_the_operators_words() {
+    let peer = reluctant();
+    let site = Site::start(setup(&peer));
+    let from = format!("ada@{LOCAL_DOMAIN}");
+    let id = send(&site, &from, "b@far.test", "returned");
+    let other = send(&site, &from, "c@far.test", "kept");
+    await_state(&site, "retry", 2);
+    let _held = site.ctl(&["queue", "hold", &id]).ok();
+    let _usage = site.ctl(&["queue", "bounce"]).exited(2);
+    let _nothing = site.ctl(&["queue", "bounce", "--from", "nobody@*", "--yes"]).exited(3);
+    let _unasked = site.ctl(&["queue", "bounce", "--all"]).exited(2);
+    let two_lines = site.ctl(&["queue", "bounce", &id, "--because", "a\nb"]).exited(2);
+    assert!(two_lines.err.contains("one line"), "{two_lines}");
+    let planned = site.ctl(&["queue", "bounce", "--all", "--dry-run"]);
+    assert!(planned.err.contains("would bounce 2 messages"), "{planned}");
+    let _done = site.ctl(&["queue", "bounce", &id, "--because", "attachment not allowed"]).ok();
+
+    let report = &site.await_dropped(1)[0];
+    let text = report.text();
+    assert!(text.contains("Status: 5.7.1") && text.contains("attachment not allowed"), "{text}");
+    assert!(text.contains("Final-Recipient: rfc822; b@far.test"), "{text}");
+    site.logged(&["event=return-ordered", &id, "actor="]);
+    site.logged(&["event=bounced", &id, "reason=operator"]);
+    wait::until("the other one alone", || (listed(&site, "default") == [&*other]).then_some(()));
+    let _gone = site.ctl(&["queue", "bounce", &id]).exited(3);
+    assert_eq!(site.dropped("default").len(), 1);
+}
+
+#[test]
+fn bounced_mail_of_the_null_sender_goes_to_badmail() {
+    let peer = reluctant();
+    let site = Site::start(setup(&peer));
+    let id = send(&site, "", "b@far.test", "report");
+    await_state(&site, "retry", 1);
+    let _done = site.ctl(&["queue", "bounce", &id]).ok();
+    let kept = wait::until("a message in Badmail", || {
+        let kept = site.control().json(&["badmail", "list"]);
+        (!kept[0].is_null()).then_some(kept)
+    });
+    assert_eq!(kept[0]["id"], *id);
+    assert!(kept[0]["detail"].as_str().unwrap().contains("5.7.1"), "{kept}");
+    assert!(listed(&site, "default").is_empty());
+}
+
+#[test]
+fn redirected_mail_goes_by_the_chosen_host_also_after_a_restart() {
+    let (peer, hub) = (reluctant(), reluctant());
+    let site = Site::start(setup(&peer));
+    let id = send(&site, "a@client.test", "b@far.test", "moved");
+    await_state(&site, "retry", 1);
+    let host = format!("[{}]:{}", hub.address().ip(), hub.address().port());
+    let _none = site.ctl(&["queue", "redirect", &id]).exited(2);
+    let _bad = site.ctl(&["queue", "redirect", &id, "--to-host", "127.0.0.1"]).exited(2);
+    let _done = site.ctl(&["queue", "redirect", &id, "--to-host", &host]).ok();
+    wait::until("an attempt at the hub", || (!hub.attempts().is_empty()).then_some(()));
+    let shown = site.ctl(&["queue", "show", &id]).ok();
+    assert!(shown.contains(&format!("by host:{host}")), "{shown}");
+    assert_eq!(site.ctl(&["queue", "list", "--domain", "far.test", "-o", "name"]).ok().trim(), id);
+    site.kill();
+    site.launch_again();
+    hub.behave(|_| Answer::Accept);
+    let _now = site.ctl(&["queue", "retry", &id]).ok();
+    assert_eq!(hub.await_received(1)[0].recipients(), ["b@far.test"]);
+    let _new = send(&site, "a@client.test", "b@far.test", "new");
+    await_state(&site, "retry", 1);
+    assert_eq!(hub.received().len(), 1, "new mail goes as before");
+    site.logged(&["event=redirected", &id, "actor="]);
+}
+
+#[test]
+fn redirected_mail_goes_to_the_chosen_address_or_server() {
+    let peer = reluctant();
+    let two = ServerFile::new("lan").only_domains(&["{name: lan.test, type: default}"]);
+    let site = Site::start(setup(&peer).with(two));
+    let id = send(&site, "a@client.test", "b@far.test", "readdressed");
+    let other = send(&site, "a@client.test", "c@lan.test", "handed over");
+    await_state(&site, "retry", 2);
+    let to = format!("new@{LOCAL_DOMAIN}");
+    let _done = site.ctl(&["queue", "redirect", &id, "--to-address", &to]).ok();
+    let dropped = &site.await_dropped(1)[0];
+    assert_eq!(dropped.fields("X-Receiver"), [to]);
+    let same = site.ctl(&["queue", "redirect", &other, "--to-server", "default"]).exited(1);
+    assert!(same.err.contains("already"), "{same}");
+    let _absent = site.ctl(&["queue", "redirect", &other, "--to-server", "wan"]).exited(3);
+    let _done = site.ctl(&["queue", "redirect", &other, "--to-server", "lan"]).ok();
+    wait::until("the message in Drop of the other server", || site.dropped("lan").pop());
+    assert!(listed(&site, "default").is_empty());
+    assert!(listed(&site, "lan").is_empty());
+}
+
+#[test]
+fn a_removal_of_a_message_on_its_way_counts_when_the_attempt_ends() {
+    let (peer, comes, say) = hesitant();
+    let site = Site::start(setup(&peer));
+    let id = send(&site, &format!("ada@{LOCAL_DOMAIN}"), "b@far.test", "removed");
+    comes.recv().unwrap();
+    let _done = site.ctl(&["queue", "remove", &id]).ok();
+    assert!(listed(&site, "default").is_empty(), "it is gone for everybody who looks");
+    say.send(Answer::say("451 4.3.0 not now")).unwrap();
+    site.logged(&["event=deferred", &id]);
+    let _flushed = site.ctl(&["queue", "flush"]);
+    site.kill();
+    site.launch_again();
+    assert!(listed(&site, "default").is_empty(), "it does not come back");
+    assert!(site.dropped("default").is_empty(), "nobody is told");
+}
+
+#[test]
+fn a_return_of_a_message_on_its_way_counts_when_the_attempt_ends() {
+    let (peer, comes, say) = hesitant();
+    let site = Site::start(setup(&peer));
+    let from = format!("ada@{LOCAL_DOMAIN}");
+    let late = send(&site, &from, "b@far.test", "late");
+    comes.recv().unwrap();
+    let _done = site.ctl(&["queue", "bounce", &late, "--because", "no"]).ok();
+    assert_eq!(listed(&site, "default"), [late], "its attempt has not ended");
+    say.send(Answer::say("451 4.3.0 not now")).unwrap();
+    let report = site.await_dropped(1).remove(0).text();
+    assert!(report.contains("Status: 5.7.1"), "{report}");
+
+    // What was delivered was delivered: nobody is told that it was not.
+    let quick = send(&site, &from, "c@far.test", "quick");
+    comes.recv().unwrap();
+    let _done = site.ctl(&["queue", "bounce", &quick]).ok();
+    say.send(Answer::Accept).unwrap();
+    site.logged(&["event=delivered", &quick]);
+    site.await_empty_queue();
+    assert_eq!(site.dropped("default").len(), 1);
+}
