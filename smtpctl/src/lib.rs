@@ -13,6 +13,7 @@ mod config;
 mod doctor;
 mod domain;
 pub mod opensmtpd;
+mod orders;
 mod output;
 mod queue;
 mod redirect;

@@ -11,6 +11,7 @@ pub mod badmail;
 pub mod config;
 pub mod doctor;
 pub mod domain;
+pub mod orders;
 pub mod path;
 pub mod problem;
 pub mod queue;
@@ -26,6 +27,9 @@ pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
 pub use doctor::{Check, Level};
 pub use domain::{Domain, DomainKind, NewDomain};
+pub use orders::{
+    DestinationPause, FutureHold, FutureHoldRequest, FutureReleaseRequest, Orders, PauseRequest,
+};
 pub use problem::{Kind, Problem};
 pub use queue::{
     Attempt, QueueEntry, QueueMessage, QueueRecipient, QueueState, QueueVerb, RecipientState,
@@ -78,6 +82,9 @@ pub struct Changed {
     /// Chosen objects that were gone before they could be changed, which is no failure.
     #[serde(default)]
     pub gone: u64,
+    /// What whoever asked should know besides, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Those that could not be changed, at most [`Changed::IDS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Failure>,
@@ -129,6 +136,8 @@ impl Changed {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.ids.extend(other.ids);
         self.failed.extend(other.failed);
+        self.notes.extend(other.notes);
+        self.notes.dedup();
     }
 }
 

@@ -41,6 +41,16 @@ pub const QUEUE_CONTENT: &str = "/v1/queue/{id}/content";
 pub const QUEUE_VERB: &str = "/v1/queue/do/{verb}";
 /// Send messages another way.
 pub const QUEUE_REDIRECT: &str = "/v1/queue/do/redirect";
+/// Paused destinations, and rules that hold mail yet to come.
+pub const QUEUE_ORDERS: &str = "/v1/queue/orders";
+/// Pause a destination.
+pub const QUEUE_PAUSE: &str = "/v1/queue/do/pause";
+/// End the pause of a destination.
+pub const QUEUE_RESUME: &str = "/v1/queue/do/resume";
+/// Hold mail yet to come.
+pub const QUEUE_HOLD_FUTURE: &str = "/v1/queue/do/hold-future";
+/// End a rule that holds mail yet to come.
+pub const QUEUE_RELEASE_FUTURE: &str = "/v1/queue/do/release-future";
 /// Badmail of all servers.
 pub const BADMAIL: &str = "/v1/badmail";
 /// One message in Badmail (router's pattern).

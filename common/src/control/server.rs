@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::DestinationPause;
 use crate::units::Timestamp;
 
 /// What a virtual server does at the moment.
@@ -132,6 +133,12 @@ pub struct Server {
     pub sessions_out: u64,
     /// Its queue.
     pub queue: QueueCounts,
+    /// Destinations that an operator has paused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<DestinationPause>,
+    /// Rules that hold mail yet to come.
+    #[serde(default)]
+    pub future_holds: u64,
     /// Messages in Badmail.
     pub badmail: u64,
     /// The directory of Pickup, Queue, Drop and Badmail.

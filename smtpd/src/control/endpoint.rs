@@ -9,7 +9,7 @@ use mailroot_common::config::control::Role;
 use mailroot_common::control::path;
 
 use super::{
-    App, badmail, config, doctor, domain, openapi, queue, redirect, server, session, status,
+    App, badmail, config, doctor, domain, openapi, orders, queue, redirect, server, session, status,
 };
 
 /// What an answer is made of.
@@ -84,6 +84,16 @@ endpoints! {
     get SESSIONS Viewer Takes::Selector => Lines, session::list, "SMTP sessions";
     post SESSIONS_KILL Operator Takes::Body("Change") => Json, session::kill, "End sessions";
     get QUEUE Viewer Takes::Selector => Lines, queue::list, "Messages that wait";
+    get QUEUE_ORDERS Viewer Takes::Nothing => Json, orders::list,
+        "Paused destinations, and rules that hold mail yet to come";
+    post QUEUE_PAUSE Operator Takes::Body("PauseRequest") => Json, orders::pause,
+        "Make no new attempts at a destination";
+    post QUEUE_RESUME Operator Takes::Body("PauseRequest") => Json, orders::resume,
+        "Make attempts at a destination again";
+    post QUEUE_HOLD_FUTURE Operator Takes::Body("FutureHoldRequest") => Json, orders::hold,
+        "Hold mail yet to come";
+    post QUEUE_RELEASE_FUTURE Operator Takes::Body("FutureReleaseRequest") => Json, orders::release,
+        "End rules that hold mail yet to come";
     get QUEUE_MESSAGE Viewer Takes::Nothing => Json, queue::show, "One message that waits";
     get QUEUE_CONTENT Operator Takes::Nothing => Octets, queue::content,
         "The octets of a message; headers=true for its header only";
@@ -120,13 +130,15 @@ mod tests {
                 "viewer",
                 "GET /v1/version, GET /v1/openapi.json, GET /v1/status, GET /v1/config/check, \
                  GET /v1/servers, GET /v1/servers/{server}, GET /v1/servers/{server}/domains, \
-                 GET /v1/sessions, GET /v1/queue, GET /v1/queue/{id}, GET /v1/badmail, \
+                 GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, GET /v1/badmail, \
                  GET /v1/badmail/{id}",
             ),
             (
                 "operator",
                 "POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/sessions/kill, \
+                 POST /v1/queue/do/pause, POST /v1/queue/do/resume, \
+                 POST /v1/queue/do/hold-future, POST /v1/queue/do/release-future, \
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \
                  POST /v1/queue/do/redirect, \
                  GET /v1/badmail/{id}/content, POST /v1/badmail/do/requeue, \

@@ -19,6 +19,7 @@ mod gate;
 mod lines;
 mod listen;
 mod openapi;
+mod orders;
 mod queue;
 mod redirect;
 mod requeue;

@@ -17,7 +17,7 @@ use smtpd_core::route::table::RouteName;
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
-use super::choose::{Search, details, entry, one, queues, servers};
+use super::choose::{Place, Search, details, entry, one, queues, servers};
 use super::gate::tell;
 use super::lines::{End, Lines, json_lines, octets};
 use crate::queue::{BodyReader, CommitError, Queue};
@@ -74,7 +74,7 @@ async fn push_page(
             break;
         }
         *left -= 1;
-        lines.push(&entry(&search.places()[*place].server, message)).await?;
+        lines.push(&entry(&search.places()[*place], message, search.now())).await?;
     }
     Ok(lines.flush().await?)
 }
@@ -82,8 +82,9 @@ async fn push_page(
 /// One with everything known of it but its content.
 pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<QueueMessage> {
     let places = queues(&app.service.all());
-    let (place, message) = one(places, &id, app.service.clock().now()).await?;
-    object(details(&place.server, &message))
+    let now = app.service.clock().now();
+    let (place, message) = one(places, &id, now).await?;
+    object(details(&place, &message, now))
 }
 
 /// Which octets are wanted.
@@ -163,6 +164,7 @@ pub(super) async fn verb(
         let server = servers.iter().find(|server| server.name().as_str() == place.server);
         if let (QueueVerb::Flush | QueueVerb::Retry, Some(server)) = (verb, server) {
             server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>()).await;
+            changed.notes.extend(resting(place, &chosen.routes, now));
         }
         tell_of(&app, &caller, &deed, &place.server, &done);
     }
@@ -173,12 +175,22 @@ pub(super) async fn verb(
 }
 
 /// A reason that fits into a record, a report and a line of the log.
-fn read_reason(text: String) -> Result<String, Refused> {
+pub(super) fn read_reason(text: String) -> Result<String, Refused> {
     if text.len() > REASON_OCTETS_MAX || text.chars().any(char::is_control) {
         let words = format!("a reason is one line of at most {REASON_OCTETS_MAX} octets");
         return Err(usage(words));
     }
     Ok(text)
+}
+
+/// The destinations that stay paused all the same.
+fn resting(place: &Place, routes: &BTreeSet<RouteName>, now: Timestamp) -> Vec<String> {
+    let pauses = routes.iter().filter_map(|route| place.queue.orders().pause_of(route, now));
+    let names: BTreeSet<String> = pauses.map(|pause| pause.destination).collect();
+    let note = |name: &String| {
+        format!("{name} stays paused; smtpctl queue resume --destination '{name}' ends that")
+    };
+    names.iter().map(note).collect()
 }
 
 /// What is to be done to messages.

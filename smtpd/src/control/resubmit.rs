@@ -44,7 +44,7 @@ pub(super) async fn resubmit(
     {
         return Err(usage(format!("the message is in the queue of {} already", other.server)));
     }
-    let lease = loop {
+    let (lease, hold) = loop {
         match place.queue.show(id).await? {
             None => return Ok(None),
             Some(message) if message.state.returning.is_some() => {
@@ -53,7 +53,7 @@ pub(super) async fn resubmit(
             }
             Some(message) if !message.active => {
                 if let Some(lease) = place.queue.lease_message(id).await? {
-                    break lease;
+                    break (lease, message.state.hold);
                 }
             }
             Some(_) => {}
@@ -71,7 +71,7 @@ pub(super) async fn resubmit(
         Aim::Address(_) => &place.queue,
         Aim::Server(other) => &other.queue,
     };
-    let envelope = new_envelope(&lease, aim);
+    let envelope = Envelope { hold, ..new_envelope(&lease, aim) };
     let draft = Draft { envelope, body: copy_body(&lease, target).await? };
     let ended = |(at, status): &(usize, RecipientStatus)| {
         (*at, RecipientStatus { phase: Phase::Removed, ..status.clone() })

@@ -173,6 +173,11 @@ impl Deliver {
         self.0.flush(route);
     }
 
+    /// Has all lanes looked at: an operator's orders have changed.
+    pub fn look_again(&self) {
+        self.0.look_again();
+    }
+
     /// The lanes with mail under way or backing off.
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneView> {

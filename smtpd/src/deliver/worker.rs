@@ -85,7 +85,10 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
     loop {
         // Its share is done while others wait for a worker.
         let makes_way = batches >= BATCHES_IN_TURN && room.has_starved();
-        let welcome = !room.is_halted() && !working.left_out.load(Ordering::Relaxed) && !makes_way;
+        let welcome = !room.is_halted()
+            && !room.rests(&lane.route)
+            && !working.left_out.load(Ordering::Relaxed)
+            && !makes_way;
         match lane.next(room.clock.elapsed(), welcome, lingered) {
             Next::Lease(size) => {
                 lingered = false;

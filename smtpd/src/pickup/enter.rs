@@ -148,6 +148,7 @@ fn envelope(
     let added_id = (settings.add_message_id && !facts.has_message_id)
         .then(|| format!("<{id}@{}>", settings.fqdn));
     Envelope {
+        hold: None,
         sender,
         recipients: recipients.into_iter().map(Recipient::plain).collect(),
         accepted_at: now,

@@ -40,6 +40,7 @@ pub(crate) fn table(alias: &[&str]) -> Arc<Table> {
 
 pub(crate) fn envelope(recipients: &[&str], at: Timestamp) -> Envelope {
     Envelope {
+        hold: None,
         sender: ReversePath::parse("sender@here.example").unwrap(),
         recipients: recipients
             .iter()
@@ -182,6 +183,18 @@ async fn a_held_message_is_not_tried_until_released(store: Store) {
     assert_eq!(shown.reason().unwrap(), "by anna: ask legal");
     assert_eq!(store.counts().held, 1);
     store.change(&[id(1)], &Change::Release).await.unwrap();
+    drop(lease_one(&store, "mx:x.example", start()).await);
+}
+
+async fn a_message_may_be_held_from_its_first_moment(store: Store) {
+    let hold = Hold { by: "anna".into(), reason: None, since: start() };
+    let mut held = draft(&["a@x.example"], start(), b"x");
+    held.envelope.hold = Some(hold);
+    store.commit(id(1), held).await.unwrap();
+    nothing_due(&store, "mx:x.example", later(60)).await;
+    assert_eq!(store.counts().held, 1);
+    store.change(&[id(1)], &Change::Release).await.unwrap();
+    assert_eq!(store.counts().held, 0);
     drop(lease_one(&store, "mx:x.example", start()).await);
 }
 
@@ -411,6 +424,7 @@ macro_rules! arms {
             routes_of_one_message_are_leased_and_settled_apart,
             a_settlement_and_its_report_come_together,
             a_held_message_is_not_tried_until_released,
+            a_message_may_be_held_from_its_first_moment,
             a_retry_now_beats_the_schedule,
             a_removed_message_is_gone_even_while_it_is_tried,
             a_message_to_be_returned_is_tried_by_nobody_and_leased_whole,

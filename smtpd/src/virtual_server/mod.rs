@@ -323,6 +323,13 @@ impl VirtualServer {
         }
     }
 
+    /// Goes by the orders of its queue as they are now.
+    pub async fn heed_orders(&self) {
+        if let Some(open) = &*self.inlets.lock().await {
+            open.deliver.look_again();
+        }
+    }
+
     /// The lanes with mail under way or backing off.
     pub async fn lanes(&self) -> Vec<LaneView> {
         self.inlets.lock().await.as_ref().map(|open| open.deliver.lanes()).unwrap_or_default()

@@ -111,7 +111,8 @@ pub struct MessageState {
 }
 
 impl MessageState {
-    /// The state of a message just accepted: every recipient is due at once.
+    /// The state of a message just accepted: every recipient is due at once, unless it is held from
+    /// the beginning.
     #[must_use]
     pub fn fresh(envelope: &Envelope) -> Self {
         let status = RecipientStatus {
@@ -123,7 +124,7 @@ impl MessageState {
             last: None,
         };
         let recipients = vec![status; envelope.recipients.len()];
-        Self { recipients, hold: None, returning: None, via: None }
+        Self { recipients, hold: envelope.hold.clone(), returning: None, via: None }
     }
 
     /// Whether attempts may be made: nobody holds the message back or wants it returned.

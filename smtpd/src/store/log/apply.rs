@@ -76,6 +76,9 @@ impl Index {
     fn accept(&mut self, message: NewMessage, place: Place) {
         let NewMessage { id, envelope, body, size, plans, table, .. } = message;
         self.insert(id, place, size);
+        if envelope.hold.is_some() {
+            self.hold_fresh(id);
+        }
         let body = match body {
             NewBody::Memory(octets, _) => Some(octets),
             NewBody::File(mut file) => {

@@ -393,6 +393,14 @@ impl Index {
         self.by_id.keys().next().copied()
     }
 
+    /// Notes that a message without a state is held.
+    pub(super) fn hold_fresh(&mut self, id: QueueId) {
+        if let Some(slot) = self.get_mut(id) {
+            slot.standing = Standing::held();
+            self.held += 1;
+        }
+    }
+
     /// Records where the state of a message now is, and what it says.
     pub(super) fn set_state(
         &mut self,

@@ -52,7 +52,7 @@ impl Recovery {
 
 /// What a record found says.
 enum Found {
-    Message { size: u64, plans: Vec<Plan>, large: Option<u64> },
+    Message { size: u64, plans: Vec<Plan>, large: Option<u64>, held: bool },
     State(State),
     Removed,
 }
@@ -157,7 +157,8 @@ impl Log {
                     let at = frame.at + HEADER as u64 + u64::from(header.meta_len);
                     large::number_in(window.at(at, 8)?)
                 };
-                Some(Found::Message { size: header.size, plans, large })
+                let held = envelope.hold.is_some();
+                Some(Found::Message { size: header.size, plans, large, held })
             }
         })
     }
@@ -262,8 +263,8 @@ impl Recovery {
             let place = Place::new(segment, frame.at, frame.header.frame_len());
             index.highest = index.highest.max(id);
             match record {
-                Found::Message { size, plans, large } => {
-                    self.message(index, id, place, size, &plans);
+                Found::Message { size, plans, large, held } => {
+                    self.message(index, id, (place, size, held), &plans);
                     if index.contains(id) {
                         index.large.extend(large.map(|number| (id, number)));
                     }
@@ -274,7 +275,13 @@ impl Recovery {
         }
     }
 
-    fn message(&mut self, index: &mut Index, id: QueueId, place: Place, size: u64, plans: &[Plan]) {
+    fn message(
+        &mut self,
+        index: &mut Index,
+        id: QueueId,
+        (place, size, held): (Place, u64, bool),
+        plans: &[Plan],
+    ) {
         if let Some(grave) = self.removed.get(&id) {
             index.segments.found_buried(id, place.segment, *grave);
         } else if index.contains(id) {
@@ -282,6 +289,9 @@ impl Recovery {
         } else {
             self.messages += 1;
             index.insert(id, place, size);
+            if held {
+                index.hold_fresh(id);
+            }
             index.relink(id, plans, false);
             if let Some(state) = self.early.remove(&id) {
                 self.state(index, id, state);
