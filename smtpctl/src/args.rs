@@ -15,6 +15,7 @@ use crate::output::{Form, TimeForm};
 use crate::queue::QueueCommand;
 use crate::send::Send;
 use crate::server::ServerCommand;
+use crate::service::ServiceCommand;
 use crate::session::SessionCommand;
 use crate::status::StatusArgs;
 
@@ -116,6 +117,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Look at what mail depends on, and measure it.
     Doctor(Doctor),
+    /// All virtual servers at once: pause, resume, drain.
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Virtual servers.
     #[command(subcommand)]
     Server(ServerCommand),
@@ -237,6 +241,10 @@ mod tests {
             "domain add alias a.example b.example --if-not-exists -s lan",
             "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1] --in-doubt hold",
             "domain rm a.example --if-exists",
+            "service pause",
+            "service pause --inbound --outbound --local --for 10m --reason x -s lan",
+            "service resume --outbound",
+            "service drain --wait=5s --reason x",
             "session list --client 10.0.0.0/8",
             "session kill 7QK2MF",
             "session kill --all --yes",
@@ -253,11 +261,17 @@ mod tests {
             "queue resume --destination a.example",
             "queue hold --future --from a@* --for 1h --because x",
             "queue hold --list",
+            "queue export --all --dir /tmp/x --remove --yes",
+            "queue export 6FZK --mbox x",
+            "queue export --domain a.example --tar -",
+            "queue adopt /tmp/x --keep --dry-run",
             "queue release --future 6FZK3QB27N5C",
             "queue redirect --domain a.example --to-host h:25 --yes",
             "queue redirect 6FZK --to-address a@b.example",
             "queue redirect --all --to-server lan --dry-run",
             "bm list --reason loop",
+            "badmail stats --older-than 1d",
+            "badmail export --all --dir x --dry-run",
             "badmail requeue 6FZK --to a@b.example --from <>",
             "badmail purge --older-than 30d --dry-run",
             "send --to a@b.example --wait",
@@ -282,6 +296,9 @@ mod tests {
             "queue remove --older-then 2d",
             "queue redirect --all",
             "queue pause",
+            "queue export --all",
+            "queue export --all --dir a --tar b",
+            "queue adopt",
             "queue resume",
             "queue hold --all --for 1h",
             "queue redirect --all --to-host a --to-server b",

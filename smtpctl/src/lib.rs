@@ -5,6 +5,7 @@
 //! commands, [`client`] speaks with the daemon, [`output`] prints, [`change`] holds the manners of
 //! every command that changes something.
 
+mod adopt;
 pub mod args;
 mod badmail;
 mod change;
@@ -12,6 +13,7 @@ mod client;
 mod config;
 mod doctor;
 mod domain;
+mod export;
 pub mod opensmtpd;
 mod orders;
 mod output;
@@ -20,10 +22,12 @@ mod redirect;
 mod select;
 mod send;
 mod server;
+mod service;
 mod session;
 mod smtp;
 mod status;
 mod summary;
+mod tar;
 mod tool;
 
 use std::ffi::OsString;
@@ -67,6 +71,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
         match args.command {
             Command::Status(status) => status::run(&mut tool, &status).await,
             Command::Doctor(doctor) => doctor::run(&mut tool, &doctor).await,
+            Command::Service(service) => service::run(&mut tool, service).await,
             Command::Server(server) => server::run(&mut tool, server).await,
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
             Command::Session(session) => session::run(&mut tool, session).await,

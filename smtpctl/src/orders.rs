@@ -44,7 +44,8 @@ pub(crate) async fn pause(tool: &mut Tool, args: Pause) -> Result<u8, Problem> {
         tool.print_rows(orders.pauses)?;
         return Ok(0);
     };
-    let request = PauseRequest { destination, server, span: args.span, reason: args.reason };
+    let request =
+        PauseRequest { destination, server, span: args.span, reason: args.reason, exactly: false };
     let done: Vec<DestinationPause> =
         tool.daemon().await?.post(path::QUEUE_PAUSE, &request, WAIT).await?;
     let messages = done.iter().map(|pause| pause.messages).sum();

@@ -9,7 +9,9 @@ use mailroot_common::control::{
     Selector, path,
 };
 
+use crate::adopt::{self, Adopt};
 use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
+use crate::export::{self, Export};
 use crate::io_problem;
 use crate::orders;
 use crate::output::{Cell, Column, List, Row, Shape, escape, human_size};
@@ -43,6 +45,10 @@ pub(crate) enum QueueCommand {
     Bounce(Reasoned),
     /// Send messages another way: this queue only, new mail is unchanged.
     Redirect(Redirect),
+    /// Write messages into files that a Pickup directory takes.
+    Export(Export),
+    /// Put such files into the queue, and remove them.
+    Adopt(Adopt),
     /// Make no new attempts at a destination.
     Pause(orders::Pause),
     /// Make attempts at a destination again.
@@ -153,6 +159,8 @@ pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Pr
             perform(tool, QueueVerb::Bounce, &plain.options, selector, because).await
         }
         QueueCommand::Redirect(args) => redirect::run(tool, args).await,
+        QueueCommand::Export(args) => export::run(tool, args).await,
+        QueueCommand::Adopt(args) => adopt::run(tool, args).await,
         QueueCommand::Pause(args) => orders::pause(tool, args).await,
         QueueCommand::Resume(args) => orders::resume(tool, args).await,
     }

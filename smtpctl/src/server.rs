@@ -216,7 +216,7 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
 }
 
 async fn verb(tool: &mut Tool, verb: Verb, names: &Names) -> Result<u8, Problem> {
-    let body = VerbRequest { reason: names.reason.clone() };
+    let body = VerbRequest { reason: names.reason.clone(), span: None };
     let mut servers = Vec::new();
     let mut failed = Vec::new();
     for name in &names.names {

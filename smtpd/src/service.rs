@@ -17,8 +17,8 @@ use mailroot_common::address::Domain;
 use mailroot_common::config::control::Operator;
 use mailroot_common::config::dns::Resolvers;
 use mailroot_common::config::{ServerConfig, ServerName};
-use mailroot_common::control::{self, Verb};
-use mailroot_common::units::Timestamp;
+use mailroot_common::control::{self, ServerState, Verb};
+use mailroot_common::units::{Span, Timestamp};
 
 pub use self::change::DomainSpec;
 use crate::clock::Clock;
@@ -291,7 +291,8 @@ impl Service {
         self.server(name).ok_or_else(|| ServiceError::NoServer(name.clone()))
     }
 
-    /// Starts, stops, pauses or resumes a virtual server until the daemon ends.
+    /// Starts, stops, pauses or resumes a virtual server until the daemon ends; a pause may end by
+    /// itself after a while.
     ///
     /// # Errors
     ///
@@ -301,6 +302,7 @@ impl Service {
         name: &ServerName,
         verb: Verb,
         reason: Option<String>,
+        span: Option<Span>,
         actor: &str,
     ) -> Result<control::Server, ServiceError> {
         let _one_at_a_time = self.0.changing.lock().await;
@@ -310,11 +312,33 @@ impl Service {
             Verb::Start => server.start().await.map_err(failed)?,
             Verb::Resume => server.resume().await.map_err(failed)?,
             Verb::Stop => server.stop(reason).await,
-            Verb::Pause => server.pause(reason).await,
+            Verb::Pause => {
+                server.pause(reason).await;
+                if let Some(span) = span {
+                    self.resume_after(&server, span);
+                }
+            }
         }
         let line = self.0.log.line(Level::Info, "server").word("server", name);
         line.word("verb", verb.as_str()).word("actor", actor).send();
         Ok(server.describe().await)
+    }
+
+    /// Ends this pause of a server, and no later one, after a while.
+    fn resume_after(&self, server: &Arc<VirtualServer>, span: Span) {
+        let (service, server, pause) = (self.clone(), Arc::clone(server), server.pauses());
+        tokio::spawn(async move {
+            service.clock().sleep(span.as_duration()).await;
+            let _one_at_a_time = service.0.changing.lock().await;
+            if server.pauses() != pause || server.state() != ServerState::Paused {
+                return;
+            }
+            let line = service.log().line(Level::Info, "server").word("server", server.name());
+            match server.resume().await {
+                Ok(()) => line.word("verb", "resume").word("actor", "mailroot").send(),
+                Err(error) => line.word("verb", "resume").word("error", error).send(),
+            }
+        });
     }
 
     /// A virtual server by its name.

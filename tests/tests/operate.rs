@@ -270,3 +270,117 @@ fn mail_yet_to_come_is_held_by_a_rule() {
     let _released = site.ctl(&["queue", "release", &held]).ok();
     peer.await_received(3);
 }
+
+#[test]
+fn exported_mail_is_adopted_by_another_queue_or_taken_by_pickup() {
+    let peer = reluctant();
+    let two = ServerFile::new("lan").only_domains(&["{name: lan.test, type: default}"]);
+    let site = Site::start(setup(&peer).with(two));
+    let mut first = send(&site, "a@client.test", "b@lan.test", "first");
+    let null = send(&site, "", "c@lan.test", "second");
+    await_state(&site, "retry", 2);
+    let place = |name: &str| site.home().join(name).display().to_string();
+    let _nowhere = site.ctl(&["queue", "export", "--all"]).exited(2);
+    let _nothing = site.ctl(&["queue", "export", "--dir", &place("out")]).exited(2);
+    let _dry = site.ctl(&["queue", "export", "--all", "--dir", &place("out"), "--dry-run"]).ok();
+    assert!(!site.home().join("out").exists());
+
+    let _mbox = site.ctl(&["queue", "export", "--all", "--mbox", &place("all.mbox")]).ok();
+    let mbox = std::fs::read_to_string(place("all.mbox")).unwrap();
+    assert_eq!(mbox.lines().filter(|line| line.starts_with("From ")).count(), 2, "{mbox}");
+    let again = site.ctl(&["queue", "export", "--all", "--mbox", &place("all.mbox")]).exited(1);
+    assert!(again.err.contains("nothing is replaced"), "{again}");
+    let _tar = site.ctl(&["queue", "export", &first, "--tar", &place("one.tar")]).ok();
+    let listing = std::process::Command::new("tar").arg("tf").arg(place("one.tar")).output();
+    let names = String::from_utf8(listing.unwrap().stdout).unwrap();
+    assert_eq!(names.trim(), format!("{first}.eml"));
+    let piped = site.ctl(&["queue", "export", &first, "--tar", "-"]);
+    assert!(piped.code == 0 && piped.out.starts_with(&first), "{piped}");
+
+    let out = ["queue", "export", "--all", "--dir", &place("out"), "--remove"];
+    let _unasked = site.ctl(&out).exited(2);
+    let mut sure = out.to_vec();
+    sure.push("--yes");
+    let _done = site.ctl(&sure).ok();
+    assert!(listed(&site, "default").is_empty());
+    let text = std::fs::read_to_string(site.home().join(format!("out/{null}.eml"))).unwrap();
+    assert!(text.starts_with("X-Sender: <>\r\nX-Receiver: c@lan.test\r\n"), "{text}");
+
+    std::fs::write(site.home().join("out/bad.eml"), "this is no message\n").unwrap();
+    let _dry = site.ctl(&["queue", "adopt", &place("out"), "--server", "lan", "--dry-run"]).ok();
+    let partly = site.ctl(&["queue", "adopt", &place("out"), "--server", "lan"]).exited(8);
+    assert!(partly.err.contains("bad.eml: line 1"), "{partly}");
+    wait::until("both in Drop", || (site.dropped("lan").len() == 2).then_some(()));
+    let mut dropped = site.dropped("lan");
+    let was: Vec<String> =
+        dropped.iter_mut().flat_map(|it| it.fields("X-Mailroot-Previous-Id")).collect();
+    assert!(was.contains(&first) && was.contains(&null), "{was:?}");
+    let left: Vec<_> = std::fs::read_dir(place("out")).unwrap().collect();
+    assert_eq!(left.len(), 1, "what could not be adopted is left");
+    let _failed = site.ctl(&["queue", "adopt", &place("out"), "--server", "lan"]).exited(1);
+    let _empty = site.ctl(&["queue", "adopt", &place("etc")]).exited(3);
+    site.logged(&["event=adopted", "actor="]);
+
+    first = send(&site, "a@client.test", "d@lan.test", "third");
+    await_state(&site, "retry", 1);
+    let _done = site.ctl(&["queue", "export", &first, "--dir", &place("out"), "--remove"]).ok();
+    let file = format!("{first}.eml");
+    let pickup = site.spool("lan", "Pickup").join(&file);
+    std::fs::rename(site.home().join("out").join(&file), pickup).unwrap();
+    wait::until("the third in Drop", || (site.dropped("lan").len() == 3).then_some(()));
+}
+
+#[test]
+fn the_service_is_paused_resumed_and_drained() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(setup(&peer));
+    let state = || site.control().json(&["status"])["servers"][0]["state"].clone();
+    let _paused = site.ctl(&["service", "pause", "--outbound", "--local"]).ok();
+    assert_eq!(state(), "running");
+    let _id = send(&site, "a@client.test", "b@far.test", "remote");
+    let _local = send(&site, "a@client.test", &format!("b@{LOCAL_DOMAIN}"), "local");
+    let _other = site.ctl(&["queue", "pause", "--destination", "other.test"]).ok();
+    let late = site.ctl(&["service", "drain", "--wait=1s"]).exited(9);
+    assert!(late.err.contains("2 messages left"), "{late}");
+    assert!(late.err.contains("* stays paused") && late.err.contains("drop stays"), "{late}");
+    assert_eq!(state(), "paused");
+    let _resumed = site.ctl(&["service", "resume", "--outbound", "--local"]).ok();
+    let _drained = site.ctl(&["service", "drain", "--wait"]).ok();
+    assert_eq!((peer.received().len(), site.dropped("default").len()), (1, 1));
+    let _resumed = site.ctl(&["service", "resume"]).ok();
+    assert_eq!(state(), "running");
+    let kept = site.control().json(&["queue", "pause", "--list"]);
+    assert_eq!(kept[0]["destination"], "other.test", "the pause of one destination stays");
+
+    let _bad = site.ctl(&["service", "pause", "--for", "soon"]).exited(2);
+    let _absent = site.ctl(&["service", "pause", "--server", "wan"]).exited(3);
+    let _short = site.ctl(&["service", "pause", "--inbound", "--for", "1s", "--reason", "x"]).ok();
+    assert_eq!(state(), "paused");
+    wait::until("the end of the pause", || (state() == "running").then_some(()));
+    site.logged(&["event=server", "verb=resume", "actor=mailroot"]);
+}
+
+#[test]
+fn badmail_is_counted_and_exported() {
+    let peer = reluctant();
+    let site = Site::start(setup(&peer));
+    let id = send(&site, "", "b@far.test", "report");
+    await_state(&site, "retry", 1);
+    let _done = site.ctl(&["queue", "bounce", &id]).ok();
+    std::fs::write(site.spool("default", "Pickup").join("bad.eml"), "no message\n").unwrap();
+    wait::until("both in Badmail", || {
+        (site.ctl(&["badmail", "list", "-o", "name"]).out.lines().count() == 2).then_some(())
+    });
+    let stats = site.control().json(&["badmail", "stats"]);
+    let reasons: Vec<_> =
+        stats.as_array().unwrap().iter().map(|row| row["reason"].clone()).collect();
+    assert_eq!(reasons.len(), 2, "{stats}");
+    assert_eq!(site.ctl(&["badmail", "stats", "--from", "x@*", "-o", "json"]).ok().trim(), "[]");
+    let out = site.home().join("out").display().to_string();
+    let _usage = site.ctl(&["badmail", "export", "--dir", &out]).exited(2);
+    let _done = site.ctl(&["badmail", "export", "--all", "--dir", &out]).ok();
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 2);
+    let text = std::fs::read_to_string(format!("{out}/{id}.eml")).unwrap();
+    assert!(text.starts_with("X-Sender: <>\r\nX-Receiver: b@far.test\r\n"), "{text}");
+    let _again = site.ctl(&["badmail", "export", &id, "--dir", &out]).exited(1);
+}

@@ -32,8 +32,8 @@ pub use orders::{
 };
 pub use problem::{Kind, Problem};
 pub use queue::{
-    Attempt, QueueEntry, QueueMessage, QueueRecipient, QueueState, QueueVerb, RecipientState,
-    Redirect,
+    Adopted, Attempt, QueueEntry, QueueMessage, QueueRecipient, QueueState, QueueVerb,
+    RecipientState, Redirect,
 };
 pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};

@@ -12,7 +12,8 @@ pub struct DestinationPause {
     /// The virtual server; empty where it is known from elsewhere.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub server: String,
-    /// Pattern with `*` and `?` for the domain or the host that mail goes to; `drop` for Drop.
+    /// Pattern with `*` and `?` for the domain or the host that mail goes to; the word `drop` for Drop,
+    /// which no other pattern fits.
     pub destination: String,
     /// The operator.
     pub by: String,
@@ -85,6 +86,9 @@ pub struct PauseRequest {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// To resume: only the pause with this very pattern.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exactly: bool,
 }
 
 /// Asks to hold mail yet to come.

@@ -41,6 +41,8 @@ pub const QUEUE_CONTENT: &str = "/v1/queue/{id}/content";
 pub const QUEUE_VERB: &str = "/v1/queue/do/{verb}";
 /// Send messages another way.
 pub const QUEUE_REDIRECT: &str = "/v1/queue/do/redirect";
+/// Put a file of the form of Pickup into the queue; its name and the virtual server stand in the query.
+pub const QUEUE_ADOPT: &str = "/v1/queue/do/adopt";
 /// Paused destinations, and rules that hold mail yet to come.
 pub const QUEUE_ORDERS: &str = "/v1/queue/orders";
 /// Pause a destination.

@@ -256,6 +256,17 @@ impl FromStr for QueueVerb {
     }
 }
 
+/// A message that was put into the queue from a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// Its id.
+    pub id: QueueId,
+    /// The virtual server.
+    pub server: String,
+    /// Octets.
+    pub size: u64,
+}
+
 /// Asks to send messages another way. Exactly one aim is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redirect {

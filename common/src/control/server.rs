@@ -209,6 +209,9 @@ pub struct VerbRequest {
     /// For the log and for `status`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// To pause: a span such as `10m` after which the server is resumed.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub span: Option<String>,
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use mailroot_common::config::control::Role;
 use mailroot_common::control::path;
 
 use super::{
-    App, badmail, config, doctor, domain, openapi, orders, queue, redirect, server, session, status,
+    App, adopt, badmail, config, doctor, domain, openapi, orders, queue, redirect, server, session,
+    status,
 };
 
 /// What an answer is made of.
@@ -32,6 +33,8 @@ pub(super) enum Takes {
     Selector,
     /// A JSON object of this name in `mailroot-common::control`.
     Body(&'static str),
+    /// The octets of a message, which the handler takes as they arrive.
+    Octets,
 }
 
 /// One endpoint.
@@ -84,6 +87,8 @@ endpoints! {
     get SESSIONS Viewer Takes::Selector => Lines, session::list, "SMTP sessions";
     post SESSIONS_KILL Operator Takes::Body("Change") => Json, session::kill, "End sessions";
     get QUEUE Viewer Takes::Selector => Lines, queue::list, "Messages that wait";
+    post QUEUE_ADOPT Operator Takes::Octets => Json, adopt::adopt,
+        "Put a file of the form of Pickup into the queue";
     get QUEUE_ORDERS Viewer Takes::Nothing => Json, orders::list,
         "Paused destinations, and rules that hold mail yet to come";
     post QUEUE_PAUSE Operator Takes::Body("PauseRequest") => Json, orders::pause,
@@ -119,6 +124,12 @@ pub(super) fn role(method: &Method, path: &str) -> Role {
     found.map_or(Role::Admin, |endpoint| endpoint.role)
 }
 
+/// Whether the handler takes the body of a request as it arrives.
+pub(super) fn takes_octets(method: &Method, path: &str) -> bool {
+    let found = ENDPOINTS.iter().find(|it| it.method == *method && it.path == path);
+    found.is_some_and(|endpoint| endpoint.takes == Takes::Octets)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +147,7 @@ mod tests {
             (
                 "operator",
                 "POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
-                 POST /v1/sessions/kill, \
+                 POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
                  POST /v1/queue/do/pause, POST /v1/queue/do/resume, \
                  POST /v1/queue/do/hold-future, POST /v1/queue/do/release-future, \
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \

@@ -7,6 +7,7 @@
 //!
 //! Nothing a client sends ends more than its own connection.
 
+mod adopt;
 mod answer;
 mod badmail;
 mod caller;

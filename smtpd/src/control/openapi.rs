@@ -70,9 +70,13 @@ fn operation(endpoint: &Endpoint) -> Value {
             }},
         },
     });
-    if let Takes::Body(name) = endpoint.takes {
-        let schema = json!({"type": "object", "title": name});
-        operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
+    match endpoint.takes {
+        Takes::Nothing | Takes::Selector => {}
+        Takes::Body(name) => {
+            let schema = json!({"type": "object", "title": name});
+            operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
+        }
+        Takes::Octets => operation["requestBody"] = json!({"content": {"message/rfc822": {}}}),
     }
     operation
 }

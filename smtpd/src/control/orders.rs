@@ -46,12 +46,8 @@ pub(super) async fn list(State(app): State<App>) -> Answer<Orders> {
 
 /// A pause with its server and the mail that waits for its destination.
 fn counted(place: &Place, pause: DestinationPause) -> DestinationPause {
-    let glob = crate::queue::Glob::new(&pause.destination);
     let routes = place.queue.routes();
-    let meant = routes.iter().filter(|count| {
-        let mut names = count.route.destinations();
-        names.any(|name| glob.matches(name))
-    });
+    let meant = routes.iter().filter(|count| crate::queue::Orders::concerns(&pause, &count.route));
     let messages = meant.map(|count| count.messages).sum();
     DestinationPause { server: place.server.clone(), messages, ..pause }
 }
@@ -121,7 +117,7 @@ pub(super) async fn resume(
     let now = app.service.clock().now();
     let mut done = Vec::new();
     for place in places(&app, request.server.as_deref())? {
-        for ended in place.queue.orders().resume(destination, now).await? {
+        for ended in place.queue.orders().resume(destination, request.exactly, now).await? {
             let line = tell(&app, "destination-resumed", &place.server, None, &caller);
             line.word("destination", &ended.destination).send();
             done.push(counted(&place, ended));

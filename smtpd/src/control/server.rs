@@ -7,6 +7,7 @@ use mailroot_common::address::Domain;
 use mailroot_common::config::{HostPort, Profile, ServerName};
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{Kind, NewServer, Problem, Server, ServerDetail, Verb};
+use mailroot_common::units::Span;
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
@@ -41,8 +42,10 @@ pub(super) async fn verb(
 ) -> Answer<Server> {
     let verb: Verb = verb.parse().map_err(|error| usage(format!("{error}")))?;
     let name = read_name(&name)?;
-    let VerbRequest { reason } = read(&body)?;
-    object(app.service.server_verb(&name, verb, reason, &caller.name).await?)
+    let VerbRequest { reason, span } = read(&body)?;
+    let span = span.as_deref().map(Span::parse).transpose();
+    let span = span.map_err(|error| usage(format!("for: {error}")))?;
+    object(app.service.server_verb(&name, verb, reason, span, &caller.name).await?)
 }
 
 /// A new one.

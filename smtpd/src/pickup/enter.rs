@@ -14,7 +14,7 @@ use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 
 use super::claim::{Claimed, ticket};
 use super::read::{Bad, Front, PIECE_OCTETS, front};
-use super::{Inner, Settings};
+use super::{AdoptError, Inner, Settings};
 use crate::badmail::{BadmailError, Reason, Record};
 use crate::directory::FileFacts;
 use crate::observe::Level;
@@ -46,7 +46,7 @@ pub(super) async fn enter(inner: &Arc<Inner>, claimed: Claimed) -> Result<(), St
     let again = file.try_clone()?;
     let shown = readable(name.as_bytes());
     let bad = match queue(inner, file, &shown).await? {
-        Step::Good(()) => return Ok(()),
+        Step::Good(_) => return Ok(()),
         Step::Bad(bad) => bad,
     };
     inner.counters.pickup_bad.add_one();
@@ -56,7 +56,20 @@ pub(super) async fn enter(inner: &Arc<Inner>, claimed: Claimed) -> Result<(), St
     Ok(())
 }
 
-async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<()>, Stuck> {
+/// Makes a file a queued message; its id and its octets. A file that is none is left to the caller.
+pub(super) async fn adopt(
+    inner: &Arc<Inner>,
+    file: File,
+    shown: &str,
+) -> Result<(QueueId, u64), AdoptError> {
+    match queue(inner, file, shown).await {
+        Ok(Step::Good(entered)) => Ok(entered),
+        Ok(Step::Bad(bad)) => Err(AdoptError::Bad(bad.to_string())),
+        Err(stuck) => Err(AdoptError::Stuck(stuck.to_string())),
+    }
+}
+
+async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(QueueId, u64)>, Stuck> {
     let manner = inner.manner.clone();
     let Front { parsed, body, mut reading } = match blocking(move || front(file, &manner)).await? {
         Ok(front) => front,
@@ -110,7 +123,7 @@ async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<()>, 
     inner.counters.messages_received.add_one();
     inner.counters.octets_received.add(size);
     line.log(inner, id, size, shown);
-    Ok(Step::Good(()))
+    Ok(Step::Good((id, size)))
 }
 
 /// Our trace field, and what the message lacks.

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailroot_common::address::Mailbox;
+use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span};
 use smtpd_core::message::pickup;
 
@@ -96,6 +97,17 @@ struct Left {
     why: String,
 }
 
+/// Why a file did not become a message.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// It is none.
+    #[error("{0}")]
+    Bad(String),
+    /// It may be one; the queue or the disk would not.
+    #[error("{0}")]
+    Stuck(String),
+}
+
 impl fmt::Debug for Pickup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pickup").field(&self.0.settings.directory).finish()
@@ -166,6 +178,26 @@ impl Pickup {
     /// Takes files until `stop` is done; files in hand are finished first.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
         watcher::Watcher::new(Arc::clone(&self.0)).run(stop).await;
+    }
+
+    /// The largest file that is taken.
+    #[must_use]
+    pub fn size_max(&self) -> ByteSize {
+        self.0.settings.size_max
+    }
+
+    /// Makes an open file a queued message, by the rules of this directory; its id and its octets
+    /// in the queue. `shown` is what the file is called.
+    ///
+    /// # Errors
+    ///
+    /// [`AdoptError`]; nothing is in the queue then, nor in Badmail.
+    pub async fn adopt(
+        &self,
+        file: std::fs::File,
+        shown: &str,
+    ) -> Result<(QueueId, u64), AdoptError> {
+        enter::adopt(&self.0, file, shown).await
     }
 
     /// What lies in the directory, in the order of names, at most `limit` files.

@@ -87,6 +87,14 @@ fn lasts(until: Option<Timestamp>, now: Timestamp) -> bool {
     until.is_none_or(|until| until > now)
 }
 
+/// Whether a pause is about a route. Drop is meant by its own name only.
+fn fits(glob: &Glob, pause: &DestinationPause, route: &RouteName) -> bool {
+    if route.is_drop() {
+        return pause.destination.eq_ignore_ascii_case(RouteName::DROP);
+    }
+    route.destinations().any(|name| glob.matches(name))
+}
+
 impl Orders {
     /// No orders, kept nowhere.
     pub(super) fn in_memory() -> Self {
@@ -131,9 +139,15 @@ impl Orders {
     pub fn pause_of(&self, route: &RouteName, now: Timestamp) -> Option<DestinationPause> {
         let ready = self.0.ready.load();
         let rests = |(glob, pause): &&(Glob, DestinationPause)| {
-            lasts(pause.until, now) && route.destinations().any(|name| glob.matches(name))
+            lasts(pause.until, now) && fits(glob, pause, route)
         };
         ready.pauses.iter().find(rests).map(|(_, pause)| pause.clone())
+    }
+
+    /// Whether a pause is about a route.
+    #[must_use]
+    pub fn concerns(pause: &DestinationPause, route: &RouteName) -> bool {
+        fits(&Glob::new(&pause.destination), pause, route)
     }
 
     /// When the next pause ends by itself.
@@ -159,7 +173,8 @@ impl Orders {
         .await
     }
 
-    /// Ends the pauses whose pattern is this one, or fits it; returns them.
+    /// Ends the pauses whose pattern is this one or, if not `exactly` this one is meant, fits it;
+    /// returns them.
     ///
     /// # Errors
     ///
@@ -167,11 +182,13 @@ impl Orders {
     pub async fn resume(
         &self,
         destination: &str,
+        exactly: bool,
         now: Timestamp,
     ) -> Result<Vec<DestinationPause>, OrderError> {
         let glob = Glob::new(destination);
         let meant = |pause: &DestinationPause| {
-            pause.destination.eq_ignore_ascii_case(destination) || glob.matches(&pause.destination)
+            pause.destination.eq_ignore_ascii_case(destination)
+                || (!exactly && glob.matches(&pause.destination))
         };
         let mut ended = self.list(now).pauses;
         ended.retain(meant);
@@ -324,9 +341,15 @@ mod tests {
         assert_eq!(orders.next_end(now), Some(hour));
         assert!(!rests("host:hub.test:25", hour));
         assert_eq!((orders.next_end(hour), orders.list(hour).pauses.len()), (None, 1));
-        assert_eq!(orders.resume("nothing", now).await.unwrap().len(), 0);
-        assert_eq!(orders.resume("*.example", now).await.unwrap().len(), 1);
-        assert_eq!(orders.resume("*", now).await.unwrap().len(), 1);
+        orders.pause(pause("*", None), now).await.unwrap();
+        assert!(rests("mx:any.test", now) && !rests("drop", now), "Drop is meant by name only");
+        orders.pause(pause("Drop", None), now).await.unwrap();
+        assert!(rests("drop", now));
+        assert_eq!(orders.resume("drop", true, now).await.unwrap().len(), 1);
+        assert_eq!(orders.resume("*", true, now).await.unwrap().len(), 1);
+        assert_eq!(orders.resume("nothing", false, now).await.unwrap().len(), 0);
+        assert_eq!(orders.resume("*.example", false, now).await.unwrap().len(), 1);
+        assert_eq!(orders.resume("*", false, now).await.unwrap().len(), 1);
         assert!(!rests("mx:slow.example", now));
     }
 

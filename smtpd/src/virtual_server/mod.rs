@@ -12,6 +12,7 @@ mod settings;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::clock::Clock;
 use crate::deliver::LaneView;
 use crate::net::Net;
 use crate::observe::{Counters, Log, SessionIds};
+use crate::pickup::Pickup;
 use crate::queue::{OpenError, Queue};
 use crate::receive::ListenError;
 use crate::resolve::Resolver;
@@ -90,6 +92,8 @@ pub struct VirtualServer {
     shared: ArcSwap<Shared>,
     config: ArcSwap<ServerConfig>,
     standing: Mutex<Standing>,
+    /// How often it was paused.
+    pauses: AtomicU64,
     rooms: ArcSwapOption<Rooms>,
     /// What lets mail in and out, while it does; held by whoever starts, stops or changes the server.
     inlets: tokio::sync::Mutex<Option<Inlets>>,
@@ -120,6 +124,7 @@ impl VirtualServer {
             shared: ArcSwap::from_pointee(shared),
             config: ArcSwap::new(config),
             standing: Mutex::new(standing),
+            pauses: AtomicU64::new(0),
             rooms: ArcSwapOption::empty(),
             inlets: tokio::sync::Mutex::default(),
         })
@@ -181,6 +186,7 @@ impl VirtualServer {
         let mut inlets = self.inlets.lock().await;
         if let Some(open) = &mut *inlets {
             open.pause().await;
+            self.pauses.fetch_add(1, Ordering::Relaxed);
             self.stand(ServerState::Paused, None, reason);
         }
     }
@@ -267,6 +273,12 @@ impl VirtualServer {
         lock(&self.standing).state
     }
 
+    /// How often it was paused, so that one pause can be told from the next.
+    #[must_use]
+    pub fn pauses(&self) -> u64 {
+        self.pauses.load(Ordering::Relaxed)
+    }
+
     /// Why it does not run, or not as configured.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -307,6 +319,24 @@ impl VirtualServer {
     #[must_use]
     pub fn badmail(&self) -> Option<Badmail> {
         self.rooms.load().as_ref().map(|rooms| rooms.badmail.clone())
+    }
+
+    /// Its Pickup directory by the rules in force, whether it is being watched or not; none if the
+    /// server never started.
+    #[must_use]
+    pub fn pickup(&self) -> Option<Pickup> {
+        let rooms = self.rooms.load_full()?;
+        let (shared, config) = (self.shared.load_full(), self.config.load_full());
+        let settings = settings::pickup(self.name.as_str(), &config, &shared, &rooms.root);
+        Some(Pickup::new(
+            settings,
+            rooms.queue.clone(),
+            rooms.badmail.clone(),
+            shared.clock.clone(),
+            shared.log.clone(),
+            Arc::clone(&self.counters),
+            Arc::default(),
+        ))
     }
 
     /// Ends a session of a client with 421; false if there is none of this name.
