@@ -11,7 +11,9 @@ use crate::badmail::BadmailCommand;
 use crate::config::{ConfigCommand, Reload};
 use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
+use crate::drop::DropCommand;
 use crate::output::{Form, TimeForm};
+use crate::pickup::PickupCommand;
 use crate::queue::QueueCommand;
 use crate::send::Send;
 use crate::server::ServerCommand;
@@ -135,6 +137,12 @@ pub(crate) enum Command {
     /// Messages that could be neither delivered nor returned.
     #[command(subcommand, visible_alias = "bm")]
     Badmail(BadmailCommand),
+    /// Messages that lie in Drop.
+    #[command(subcommand)]
+    Drop(DropCommand),
+    /// Files that wait in Pickup.
+    #[command(subcommand)]
+    Pickup(PickupCommand),
     /// Send a test message.
     Send(Send),
     /// The configuration files.
@@ -225,89 +233,100 @@ mod tests {
         }
     }
 
+    const UNDERSTOOD: &[&str] = &[
+        "status",
+        "status default --check",
+        "-o json status",
+        "status -o template={name} --columns -name,+domain --sort -queue --limit 5",
+        "doctor",
+        "doctor storage -s lan -o json",
+        "server ls",
+        "server show default --tab delivery",
+        "server create lan --listen 10.0.0.1:25 --listen [::1]:25 --domain a.example --dry-run",
+        "server pause default lan --reason x",
+        "domain add alias a.example b.example --if-not-exists -s lan",
+        "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1] --in-doubt hold",
+        "domain rm a.example --if-exists",
+        "service pause",
+        "service pause --inbound --outbound --local --for 10m --reason x -s lan",
+        "service resume --outbound",
+        "service drain --wait=5s --reason x",
+        "session list --client 10.0.0.0/8",
+        "session kill 7QK2MF",
+        "session kill --all --yes",
+        "q ls --from a@* --older-than 2d --size >5MiB --state retry,held",
+        "queue show 6FZK --headers",
+        "queue summary --by reason --domain a.example --limit 5",
+        "queue flush",
+        "queue retry - -s default",
+        "queue hold 6FZK --reason x",
+        "queue rm --all --yes --no-input",
+        "queue bounce 6FZK --because no",
+        "queue pause --destination *.a.example --for 1h --reason x",
+        "queue pause --list",
+        "queue resume --destination a.example",
+        "queue hold --future --from a@* --for 1h --because x",
+        "queue hold --list",
+        "queue export --all --dir /tmp/x --remove --yes",
+        "queue export 6FZK --mbox x",
+        "queue export --domain a.example --tar -",
+        "queue adopt /tmp/x --keep --dry-run",
+        "queue release --future 6FZK3QB27N5C",
+        "queue redirect --domain a.example --to-host h:25 --yes",
+        "queue redirect 6FZK --to-address a@b.example",
+        "queue redirect --all --to-server lan --dry-run",
+        "bm list --reason loop",
+        "badmail stats --older-than 1d",
+        "badmail export --all --dir x --dry-run",
+        "badmail requeue 6FZK --to a@b.example --from <>",
+        "badmail purge --older-than 30d --dry-run",
+        "drop list --domain a.example",
+        "drop show 6FZK --content",
+        "drop purge --older-than 7d --yes",
+        "pickup list",
+        "pickup check a.eml -",
+        "send --to a@b.example --wait",
+        "send --to a@b.example --wait=5s --subject x --body -",
+        "config check a.yaml -W",
+        "reload --wait=5s",
+        "version -q --utc --time iso",
+    ];
+
+    const REFUSED: &[&str] = &[
+        "",
+        "stat",
+        "queue",
+        "doctor dns",
+        "queue lis",
+        "queue show",
+        "queue list --limit x",
+        "queue list -o xml",
+        "queue list --time never",
+        "queue remove --older-then 2d",
+        "queue redirect --all",
+        "queue pause",
+        "queue export --all",
+        "queue export --all --dir a --tar b",
+        "queue adopt",
+        "queue resume",
+        "queue hold --all --for 1h",
+        "queue redirect --all --to-host a --to-server b",
+        "domain add",
+        "domain add alias",
+        "drop show",
+        "pickup check",
+        "send",
+        "server pause",
+        "help",
+    ];
+
     #[test]
     fn lines_are_understood_or_refused() {
-        for line in [
-            "status",
-            "status default --check",
-            "-o json status",
-            "status -o template={name} --columns -name,+domain --sort -queue --limit 5",
-            "doctor",
-            "doctor storage -s lan -o json",
-            "server ls",
-            "server show default --tab delivery",
-            "server create lan --listen 10.0.0.1:25 --listen [::1]:25 --domain a.example --dry-run",
-            "server pause default lan --reason x",
-            "domain add alias a.example b.example --if-not-exists -s lan",
-            "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1] --in-doubt hold",
-            "domain rm a.example --if-exists",
-            "service pause",
-            "service pause --inbound --outbound --local --for 10m --reason x -s lan",
-            "service resume --outbound",
-            "service drain --wait=5s --reason x",
-            "session list --client 10.0.0.0/8",
-            "session kill 7QK2MF",
-            "session kill --all --yes",
-            "q ls --from a@* --older-than 2d --size >5MiB --state retry,held",
-            "queue show 6FZK --headers",
-            "queue summary --by reason --domain a.example --limit 5",
-            "queue flush",
-            "queue retry - -s default",
-            "queue hold 6FZK --reason x",
-            "queue rm --all --yes --no-input",
-            "queue bounce 6FZK --because no",
-            "queue pause --destination *.a.example --for 1h --reason x",
-            "queue pause --list",
-            "queue resume --destination a.example",
-            "queue hold --future --from a@* --for 1h --because x",
-            "queue hold --list",
-            "queue export --all --dir /tmp/x --remove --yes",
-            "queue export 6FZK --mbox x",
-            "queue export --domain a.example --tar -",
-            "queue adopt /tmp/x --keep --dry-run",
-            "queue release --future 6FZK3QB27N5C",
-            "queue redirect --domain a.example --to-host h:25 --yes",
-            "queue redirect 6FZK --to-address a@b.example",
-            "queue redirect --all --to-server lan --dry-run",
-            "bm list --reason loop",
-            "badmail stats --older-than 1d",
-            "badmail export --all --dir x --dry-run",
-            "badmail requeue 6FZK --to a@b.example --from <>",
-            "badmail purge --older-than 30d --dry-run",
-            "send --to a@b.example --wait",
-            "send --to a@b.example --wait=5s --subject x --body -",
-            "config check a.yaml -W",
-            "reload --wait=5s",
-            "version -q --utc --time iso",
-        ] {
+        for line in UNDERSTOOD {
             let words = std::iter::once("smtpctl").chain(line.split(' '));
             assert!(Args::try_parse_from(words).is_ok(), "{line}");
         }
-        for line in [
-            "",
-            "stat",
-            "queue",
-            "doctor dns",
-            "queue lis",
-            "queue show",
-            "queue list --limit x",
-            "queue list -o xml",
-            "queue list --time never",
-            "queue remove --older-then 2d",
-            "queue redirect --all",
-            "queue pause",
-            "queue export --all",
-            "queue export --all --dir a --tar b",
-            "queue adopt",
-            "queue resume",
-            "queue hold --all --for 1h",
-            "queue redirect --all --to-host a --to-server b",
-            "domain add",
-            "domain add alias",
-            "send",
-            "server pause",
-            "help",
-        ] {
+        for line in REFUSED {
             let words = std::iter::once("smtpctl").chain(line.split_whitespace());
             let error = Args::try_parse_from(words).err();
             assert!(error.is_some(), "{line}");

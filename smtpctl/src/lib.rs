@@ -13,10 +13,12 @@ mod client;
 mod config;
 mod doctor;
 mod domain;
+mod drop;
 mod export;
 pub mod opensmtpd;
 mod orders;
 mod output;
+mod pickup;
 mod queue;
 mod redirect;
 mod select;
@@ -76,6 +78,8 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,
+            Command::Drop(drop) => drop::run(&mut tool, drop).await,
+            Command::Pickup(pickup) => pickup::run(&mut tool, pickup).await,
             Command::Badmail(badmail) => badmail::run(&mut tool, badmail).await,
             Command::Send(send) => send::run(&mut tool, &send).await,
             Command::Config(config) => config::run(&mut tool, &config).await,

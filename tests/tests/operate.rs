@@ -384,3 +384,57 @@ fn badmail_is_counted_and_exported() {
     assert!(text.starts_with("X-Sender: <>\r\nX-Receiver: b@far.test\r\n"), "{text}");
     let _again = site.ctl(&["badmail", "export", &id, "--dir", &out]).exited(1);
 }
+
+#[test]
+fn drop_is_listed_shown_and_purged() {
+    let site = Site::start(setup(&reluctant()));
+    let to = format!("b@{LOCAL_DOMAIN}");
+    let first = send(&site, "a@client.test", &to, "first");
+    let _second = send(&site, "", &to, "second");
+    let _both = site.await_dropped(2);
+    let rows = site.control().json(&["drop", "list"]);
+    assert_eq!(rows.as_array().map(Vec::len), Some(2), "{rows}");
+    let mine = site.ctl(&["drop", "list", "--from", "a@*", "-o", "name"]).ok();
+    assert_eq!(mine.trim(), first);
+    assert_eq!(site.ctl(&["drop", "list", "--domain", "x.test", "-o", "json"]).ok().trim(), "[]");
+    let shown = site.ctl(&["drop", "show", &first]).ok();
+    assert!(shown.contains("a@client.test") && shown.contains(&to), "{shown}");
+    let content = site.ctl(&["drop", "show", &first, "--content"]).ok();
+    assert!(content.contains("X-Tag: first"), "{content}");
+    let _usage = site.ctl(&["drop", "purge"]).exited(2);
+    let _unasked = site.ctl(&["drop", "purge", "--all"]).exited(2);
+    let _young = site.ctl(&["drop", "purge", "--older-than", "1h", "--yes"]).exited(3);
+    let _dry = site.ctl(&["drop", "purge", "--all", "--dry-run"]).ok();
+    let _one = site.ctl(&["drop", "purge", &first]).ok();
+    assert_eq!(site.dropped("default").len(), 1);
+    let _all = site.ctl(&["drop", "purge", "--all", "--yes"]).ok();
+    assert!(site.dropped("default").is_empty());
+    let _absent = site.ctl(&["drop", "show", &first]).exited(3);
+    site.logged(&["event=drop-removed", &first, "actor="]);
+}
+
+#[test]
+fn pickup_is_listed_and_files_are_checked_before_they_are_put_there() {
+    let site = Site::start(setup(&reluctant()));
+    let pickup = site.spool("default", "Pickup");
+    std::fs::write(pickup.join("draft.tmp"), "From: a@x.test\n").unwrap();
+    std::fs::create_dir(pickup.join("folder")).unwrap();
+    let listed = wait::until("files in Pickup", || {
+        let listed = site.control().json(&["pickup", "list"]);
+        let rows = listed.as_array().map(Vec::len);
+        (rows == Some(2) && listed.to_string().contains("left")).then_some(listed)
+    });
+    assert!(listed.to_string().contains("uid"), "{listed}");
+    let good = site.home().join("good.eml");
+    let text = format!("From: a@x.test\nTo: b@far.test, c@{LOCAL_DOMAIN}\nSubject: x\n\nbody\n");
+    std::fs::write(&good, &text).unwrap();
+    let good = good.display().to_string();
+    let checked = site.ctl(&["pickup", "check", &good]).ok();
+    assert!(checked.contains("c@") && checked.contains("by drop"), "{checked}");
+    assert!(checked.contains("no Date: one will be added"), "{checked}");
+    let json = site.control().input(&text).json(&["pickup", "check", "-"]);
+    assert_eq!(json[0]["from"], "a@x.test");
+    let bad = site.control().input("no message\n").run(&["pickup", "check", "-", &good]);
+    assert!(bad.code == 10 && bad.err.contains("line 1"), "{bad}");
+    assert!(site.ctl(&["queue", "list", "-o", "name"]).ok().is_empty(), "nothing is sent");
+}

@@ -11,6 +11,7 @@ pub mod badmail;
 pub mod config;
 pub mod doctor;
 pub mod domain;
+pub mod files;
 pub mod orders;
 pub mod path;
 pub mod problem;
@@ -27,6 +28,7 @@ pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
 pub use doctor::{Check, Level};
 pub use domain::{Domain, DomainKind, NewDomain};
+pub use files::{DropEntry, PickupCheck, PickupEntry, PickupRecipient};
 pub use orders::{
     DestinationPause, FutureHold, FutureHoldRequest, FutureReleaseRequest, Orders, PauseRequest,
 };

@@ -64,6 +64,19 @@ pub const BADMAIL_REQUEUE: &str = "/v1/badmail/do/requeue";
 /// Delete messages from Badmail.
 pub const BADMAIL_PURGE: &str = "/v1/badmail/do/purge";
 
+/// Drop of all servers, one JSON object per line.
+pub const DROP: &str = "/v1/drop";
+/// One message in Drop (router's pattern).
+pub const DROP_MESSAGE: &str = "/v1/drop/{id}";
+/// The octets of one message in Drop (router's pattern).
+pub const DROP_CONTENT: &str = "/v1/drop/{id}/content";
+/// Delete messages from Drop.
+pub const DROP_PURGE: &str = "/v1/drop/do/purge";
+/// Files that wait in Pickup.
+pub const PICKUP: &str = "/v1/pickup";
+/// Read a file as Pickup would; its name and the virtual server stand in the query.
+pub const PICKUP_CHECK: &str = "/v1/pickup/check";
+
 /// Fills the names of a pattern in, in order, each percent-encoded.
 ///
 /// Names beyond the pattern's places are ignored; a place without a name stays as it is and is

@@ -31,8 +31,8 @@ const NAME_OCTETS_MAX: usize = 255;
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Source {
     #[serde(default)]
-    name: String,
-    server: Option<String>,
+    pub(super) name: String,
+    pub(super) server: Option<String>,
 }
 
 /// Takes one file.
@@ -65,14 +65,14 @@ pub(super) async fn adopt(
     object(Adopted { id, server: server.name().to_string(), size })
 }
 
-fn one_server(app: &App, name: Option<&str>) -> Result<Arc<VirtualServer>, Refused> {
+pub(super) fn one_server(app: &App, name: Option<&str>) -> Result<Arc<VirtualServer>, Refused> {
     let found = servers(app, Some(name.unwrap_or("default")))?;
     let absent = || Problem::new("server", Kind::NotFound, "there is no such virtual server");
     found.into_iter().next().ok_or_else(|| absent().into())
 }
 
 /// The body of a request as a file without a name, read from its start.
-async fn receive(
+pub(super) async fn receive(
     mut body: Body,
     directory: &Path,
     name: &str,

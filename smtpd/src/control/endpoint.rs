@@ -9,8 +9,8 @@ use mailroot_common::config::control::Role;
 use mailroot_common::control::path;
 
 use super::{
-    App, adopt, badmail, config, doctor, domain, openapi, orders, queue, redirect, server, session,
-    status,
+    App, adopt, badmail, config, doctor, domain, drop, openapi, orders, pickup, queue, redirect,
+    server, session, status,
 };
 
 /// What an answer is made of.
@@ -114,6 +114,15 @@ endpoints! {
         "Put messages back into the queue";
     post BADMAIL_PURGE Operator Takes::Body("Change") => Json, badmail::purge,
         "Delete messages from Badmail";
+    get DROP Viewer Takes::Selector => Lines, drop::list, "Messages in Drop";
+    get DROP_MESSAGE Viewer Takes::Nothing => Json, drop::show, "One message in Drop";
+    get DROP_CONTENT Operator Takes::Nothing => Octets, drop::content,
+        "The octets of a message in Drop";
+    post DROP_PURGE Operator Takes::Body("Change") => Json, drop::purge,
+        "Delete messages from Drop";
+    get PICKUP Viewer Takes::Nothing => Json, pickup::list, "Files that wait in Pickup";
+    post PICKUP_CHECK Viewer Takes::Octets => Json, pickup::check,
+        "Read a file as Pickup would, and change nothing";
 }
 
 /// The role that a method of a path needs. What is not in the table is for admins, who alone are
@@ -142,7 +151,8 @@ mod tests {
                 "GET /v1/version, GET /v1/openapi.json, GET /v1/status, GET /v1/config/check, \
                  GET /v1/servers, GET /v1/servers/{server}, GET /v1/servers/{server}/domains, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, GET /v1/badmail, \
-                 GET /v1/badmail/{id}",
+                 GET /v1/badmail/{id}, GET /v1/drop, GET /v1/drop/{id}, GET /v1/pickup, \
+                 POST /v1/pickup/check",
             ),
             (
                 "operator",
@@ -153,7 +163,7 @@ mod tests {
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \
                  POST /v1/queue/do/redirect, \
                  GET /v1/badmail/{id}/content, POST /v1/badmail/do/requeue, \
-                 POST /v1/badmail/do/purge",
+                 POST /v1/badmail/do/purge, GET /v1/drop/{id}/content, POST /v1/drop/do/purge",
             ),
             (
                 "admin",

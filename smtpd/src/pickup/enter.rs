@@ -14,7 +14,7 @@ use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 
 use super::claim::{Claimed, ticket};
 use super::read::{Bad, Front, PIECE_OCTETS, front};
-use super::{AdoptError, Inner, Settings};
+use super::{AdoptError, Checked, Inner, Settings};
 use crate::badmail::{BadmailError, Reason, Record};
 use crate::directory::FileFacts;
 use crate::observe::Level;
@@ -67,6 +67,41 @@ pub(super) async fn adopt(
         Ok(Step::Bad(bad)) => Err(AdoptError::Bad(bad.to_string())),
         Err(stuck) => Err(AdoptError::Stuck(stuck.to_string())),
     }
+}
+
+/// Reads a file to its end.
+pub(super) async fn check(inner: &Arc<Inner>, file: File) -> Result<Checked, AdoptError> {
+    let manner = inner.manner.clone();
+    let read = blocking(move || {
+        let Front { parsed, mut reading, .. } = match front(file, &manner)? {
+            Ok(front) => front,
+            Err(bad) => return Ok(Err(bad)),
+        };
+        let mut octets = Vec::new();
+        while !reading.is_done() {
+            octets.clear();
+            if let Err(bad) = reading.piece(&mut octets)? {
+                return Ok(Err(bad));
+            }
+        }
+        Ok(Ok((parsed, reading.is_eight_bit())))
+    });
+    let read = read.await.map_err(|error| AdoptError::Stuck(error.to_string()))?;
+    let (parsed, is_eight_bit) = read.map_err(|bad| AdoptError::Bad(bad.to_string()))?;
+    let limit = inner.settings.hops_max;
+    if parsed.facts.hops >= limit {
+        return Err(AdoptError::Bad(Bad::Hops { hops: parsed.facts.hops, limit }.to_string()));
+    }
+    Ok(Checked {
+        sender: parsed.sender,
+        recipients: parsed.recipients,
+        has_x_receiver: parsed.has_x_receiver,
+        has_date: parsed.facts.has_date,
+        adds_date: inner.settings.add_date,
+        has_message_id: parsed.facts.has_message_id,
+        adds_message_id: inner.settings.add_message_id,
+        is_eight_bit,
+    })
 }
 
 async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(QueueId, u64)>, Stuck> {

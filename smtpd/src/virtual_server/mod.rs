@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mailroot_common::address::Domain;
+use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::id::SessionId;
@@ -29,6 +29,7 @@ pub use self::root::{MailRoot, RootError};
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::deliver::LaneView;
+use crate::drop::DropDirectory;
 use crate::net::Net;
 use crate::observe::{Counters, Log, SessionIds};
 use crate::pickup::Pickup;
@@ -337,6 +338,27 @@ impl VirtualServer {
             Arc::clone(&self.counters),
             Arc::default(),
         ))
+    }
+
+    /// Its Pickup directory, with what whoever watches it knows, if it is being watched.
+    pub async fn watched_pickup(&self) -> Option<Pickup> {
+        let watched = self.inlets.lock().await.as_ref().and_then(Inlets::pickup);
+        watched.or_else(|| self.pickup())
+    }
+
+    /// Its Drop directory by the rules in force; none if it never started.
+    #[must_use]
+    pub fn drop_directory(&self) -> Option<DropDirectory> {
+        let rooms = self.rooms.load_full()?;
+        let (shared, config) = (self.shared.load_full(), self.config.load_full());
+        let settings = settings::drop(self.name.as_str(), &config, &shared, &rooms.root);
+        Some(DropDirectory::new(settings, shared.clock.clone(), shared.log.clone()))
+    }
+
+    /// Where mail to a recipient goes, as the configuration stands.
+    #[must_use]
+    pub fn route_of(&self, recipient: &Mailbox) -> Option<RouteName> {
+        Some(self.table(&self.config()).ok()?.route_name(recipient))
     }
 
     /// Ends a session of a client with 421; false if there is none of this name.
