@@ -438,3 +438,24 @@ fn pickup_is_listed_and_files_are_checked_before_they_are_put_there() {
     assert!(bad.code == 10 && bad.err.contains("line 1"), "{bad}");
     assert!(site.ctl(&["queue", "list", "-o", "name"]).ok().is_empty(), "nothing is sent");
 }
+
+#[test]
+fn a_session_is_shown_while_it_lives() {
+    let site = Site::start(setup(&reluctant()));
+    let mut talk = site.talk();
+    talk.expect("EHLO printer.test", 250);
+    let port = talk.local().port();
+    let rows = wait::until("the session", || {
+        let rows = site.control().json(&["session", "list"]);
+        rows.to_string().contains("printer.test").then_some(rows)
+    });
+    let mine =
+        |row: &&serde_json::Value| row["peer"].as_str().unwrap().ends_with(&port.to_string());
+    let id = rows.as_array().unwrap().iter().find(mine).unwrap()["id"].as_str().unwrap().to_owned();
+    let shown = site.ctl(&["session", "show", &id]).ok();
+    assert!(shown.contains("printer.test") && shown.contains(&port.to_string()), "{shown}");
+    assert_eq!(site.control().json(&["session", "show", &id])["direction"], "in");
+    talk.expect("QUIT", 221);
+    wait::until("its end", || (site.ctl(&["session", "show", &id]).code == 3).then_some(()));
+    let _usage = site.ctl(&["session", "show", "x"]).exited(2);
+}

@@ -422,6 +422,11 @@ impl Index {
         self.segments.add_live(state);
     }
 
+    /// A message that cannot be read is not returned, as it is not tried.
+    pub(super) fn forget_order(&mut self, id: QueueId) {
+        self.returning.remove(&id);
+    }
+
     /// Up to `max` messages an operator wants returned that have somebody nobody is trying.
     pub(super) fn ordered(&self, max: usize) -> Vec<QueueId> {
         if !self.recovered {

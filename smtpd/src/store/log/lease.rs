@@ -195,8 +195,13 @@ impl Log {
             let Some(location) = location else { return Ok(None) };
             let loaded = spawn_blocking(move || location.load()).await;
             let Ok(loaded) = loaded else { return Ok(None) };
-            let Loaded { version, active } =
-                loaded.inspect_err(|error| self.set_aside(id, error))?;
+            let Loaded { version, active } = loaded.inspect_err(|error| {
+                self.set_aside(id, error);
+                if matches!(error, ReadError::Damaged { .. }) {
+                    // It would be asked for again and again.
+                    self.index().forget_order(id);
+                }
+            })?;
             let mut index = self.index();
             // If the message changed while it was read, it is read again.
             if index.get(id).is_some_and(|slot| slot.version == version) {
