@@ -178,7 +178,7 @@ mod tests {
             assert_eq!(text, octets);
             drop.remove(&found[0]).await.unwrap();
             assert!(drop.list().await.unwrap().is_empty());
-            assert!(drop.remove(&found[0]).await.is_err());
+            assert!(drop.remove(&found[0]).await.is_ok(), "whoever was quicker did the same");
         }
     }
 }

@@ -283,7 +283,10 @@ mod tests {
     use std::path::Path;
 
     use mailroot_common::units::Span;
+    use smtpd_core::queue::recipient::{Hold, ReturnOrder};
+    use smtpd_core::route::smart_host::SmartHost;
 
+    use super::super::super::Change;
     use super::super::super::conformance::{draft, id, route, settings, start, surroundings};
     use super::super::keeper::Kept;
     use super::*;
@@ -329,5 +332,57 @@ mod tests {
         let later = log.clock.now().after(Span::minutes(2));
         assert_eq!(log.next_due(later).routes, [name.as_str()].map(RouteName::from_text));
         assert_eq!(log.lease(&name, Pick::Due(later), 10).await.unwrap().len(), 2);
+    }
+
+    /// Waits for a verb while the store's work is done step by step.
+    async fn stepped<T: Send + 'static>(
+        log: &Arc<Log>,
+        verb: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let task = tokio::spawn(verb);
+        while !task.is_finished() {
+            log.commit_step();
+            tokio::task::yield_now().await;
+        }
+        task.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn orders_and_holds_of_a_message_are_there_after_a_loss_of_power() {
+        let model = Arc::new(Modelled::new(1));
+        let open = || {
+            let settings = settings(Path::new("/spool/Queue"));
+            let log = Log::open(Disk::Modelled(Arc::clone(&model)), settings, surroundings());
+            let log = log.unwrap();
+            while log.keep_step() != Kept::Idle {}
+            log
+        };
+        let log = open();
+        let hold = Hold { by: "anna".into(), reason: None, since: start() };
+        for number in 0..3 {
+            let mut draft = draft(&["a@x.example"], start(), b"x");
+            draft.envelope.hold = (number == 2).then(|| hold.clone());
+            let committing = Arc::clone(&log);
+            stepped(&log, async move { committing.commit(id(number), draft).await }).await.unwrap();
+        }
+        let order = ReturnOrder { by: "anna".into(), reason: None, since: start() };
+        let host = SmartHost::parse("hub.example:2525").unwrap();
+        for (number, change) in
+            [(0, Change::Return(order.clone())), (1, Change::Redirect(host, start()))]
+        {
+            let changing = Arc::clone(&log);
+            let verb = async move { changing.change(&[id(number)], &change).await };
+            assert_eq!(stepped(&log, verb).await.unwrap(), [id(number)]);
+        }
+        drop(log);
+        model.kill();
+
+        let log = open();
+        assert_eq!((log.ordered(9), log.counts().held), (vec![id(0)], 1));
+        let now = log.clock.now();
+        let due = log.next_due(now).routes;
+        assert_eq!(due, [route("host:hub.example:2525")], "neither returned nor held mail is due");
+        let lease = log.lease_message(id(0)).await.unwrap().unwrap();
+        assert_eq!(lease.returning, Some(order));
     }
 }
