@@ -13,11 +13,14 @@ use crate::complete::{self, Completion};
 use crate::config::{ConfigCommand, Reload};
 use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
+use crate::drop::DropCommand;
 use crate::output::{Form, TimeForm};
+use crate::pickup::PickupCommand;
 use crate::queue::QueueCommand;
 use crate::route::RouteCommand;
 use crate::send::Send;
 use crate::server::ServerCommand;
+use crate::service::ServiceCommand;
 use crate::session::SessionCommand;
 use crate::status::StatusArgs;
 use crate::trace::Trace;
@@ -130,6 +133,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Look at what mail depends on, and measure it.
     Doctor(Doctor),
+    /// All virtual servers at once: pause, resume, drain.
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Virtual servers.
     #[command(subcommand)]
     Server(ServerCommand),
@@ -156,6 +162,12 @@ pub(crate) enum Command {
     Badmail(BadmailCommand),
     /// What became of messages, also of those that are long gone.
     Trace(Trace),
+    /// Messages that lie in Drop.
+    #[command(subcommand)]
+    Drop(DropCommand),
+    /// Files that wait in Pickup.
+    #[command(subcommand)]
+    Pickup(PickupCommand),
     /// Send a test message.
     Send(Send),
     /// The configuration files.
@@ -199,7 +211,13 @@ impl Command {
                     | ConfigCommand::History
                     | ConfigCommand::Schema(_)
             ),
-            Self::Send(_) | Self::Reload(_) | Self::Completion(_) | Self::Version => false,
+            Self::Drop(command) => matches!(command, DropCommand::List(_) | DropCommand::Show(_)),
+            Self::Pickup(command) => matches!(command, PickupCommand::List),
+            Self::Service(_)
+            | Self::Send(_)
+            | Self::Reload(_)
+            | Self::Completion(_)
+            | Self::Version => false,
         }
     }
 }
@@ -284,86 +302,122 @@ mod tests {
         }
     }
 
+    const UNDERSTOOD: &[&str] = &[
+        "status",
+        "status default --check",
+        "-o json status",
+        "status -o template={name} --columns -name,+domain --sort -queue --limit 5",
+        "doctor",
+        "doctor storage -s lan -o json",
+        "server ls",
+        "server show default --tab delivery",
+        "server create lan --listen 10.0.0.1:25 --listen [::1]:25 --domain a.example --dry-run",
+        "server pause default lan --reason x",
+        "domain add alias a.example b.example --if-not-exists -s lan",
+        "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1] --in-doubt hold",
+        "domain rm a.example --if-exists",
+        "access allow 10.0.0.0/8 --comment lan",
+        "relay policy --only --try 2m",
+        "relay test --client 192.0.2.1 --to a@b.example",
+        "route show a@b.example --client 192.0.2.1 --no-dns",
+        "server set default a=b c+=d e-=f --message x --expect-revision 3",
+        "server delete lan --purge-store --discard-queue --yes",
+        "config rollback 0 --dry-run",
+        "config show delivery --iis",
+        "service pause",
+        "service pause --inbound --outbound --local --for 10m --reason x -s lan",
+        "service resume --outbound",
+        "service drain --wait=5s --reason x",
+        "session list --client 10.0.0.0/8",
+        "session show 7QK2MF",
+        "session kill 7QK2MF",
+        "session kill --all --yes",
+        "q ls --from a@* --older-than 2d --size >5MiB --state retry,held",
+        "queue show 6FZK --headers",
+        "queue summary --by reason --domain a.example --limit 5",
+        "queue flush",
+        "queue retry - -s default",
+        "queue hold 6FZK --reason x",
+        "queue rm --all --yes --no-input",
+        "queue bounce 6FZK --because no",
+        "queue pause --destination *.a.example --for 1h --reason x",
+        "queue pause --list",
+        "queue resume --destination a.example",
+        "queue hold --future --from a@* --for 1h --because x",
+        "queue hold --list",
+        "queue export --all --dir /tmp/x --remove --yes",
+        "queue export 6FZK --mbox x",
+        "queue export --domain a.example --tar -",
+        "queue adopt /tmp/x --keep --dry-run",
+        "queue release --future 6FZK3QB27N5C",
+        "queue redirect --domain a.example --to-host h:25 --yes",
+        "queue redirect 6FZK --to-address a@b.example",
+        "queue redirect --all --to-server lan --dry-run",
+        "trace",
+        "trace 6FZK --last 1",
+        "trace --to bob@partner.example --newer-than 1d -o json",
+        "trace --since 2h",
+        "trace --refused --client 10.1.0.0/16",
+        "bm list --reason loop",
+        "badmail stats --older-than 1d",
+        "badmail export --all --dir x --dry-run",
+        "badmail requeue 6FZK --to a@b.example --from <>",
+        "badmail purge --older-than 30d --dry-run",
+        "drop list --domain a.example",
+        "drop show 6FZK --content",
+        "drop purge --older-than 7d --yes",
+        "pickup list",
+        "pickup check a.eml -",
+        "send --to a@b.example --wait",
+        "send --to a@b.example --wait=5s --subject x --body -",
+        "config check a.yaml -W",
+        "reload --wait=5s",
+        "completion zsh",
+        "queue list --watch=500ms --no-pager",
+        "version -q --utc --time iso",
+    ];
+
+    const REFUSED: &[&str] = &[
+        "",
+        "stat",
+        "queue",
+        "doctor astrology",
+        "queue lis",
+        "queue show",
+        "queue list --limit x",
+        "queue list -o xml",
+        "queue list --time never",
+        "queue remove --older-then 2d",
+        "queue redirect --all",
+        "queue pause",
+        "queue export --all",
+        "queue export --all --dir a --tar b",
+        "queue adopt",
+        "queue resume",
+        "queue hold --all --for 1h",
+        "queue redirect --all --to-host a --to-server b",
+        "domain add",
+        "domain add alias",
+        "drop show",
+        "pickup check",
+        "trace --last x",
+        "trace --state held",
+        "relay policy",
+        "relay policy --only --all-except",
+        "config rollback",
+        "server set default",
+        "send",
+        "server pause",
+        "help",
+    ];
+
     #[test]
-    fn lines_are_understood() {
-        for line in [
-            "status",
-            "status default --check",
-            "-o json status",
-            "status -o template={name} --columns -name,+domain --sort -queue --limit 5",
-            "doctor",
-            "doctor storage -s lan -o json",
-            "server ls",
-            "server show default --tab delivery",
-            "server create lan --listen 10.0.0.1:25 --listen [::1]:25 --domain a.example --dry-run",
-            "server pause default lan --reason x",
-            "domain add alias a.example b.example --if-not-exists -s lan",
-            "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1] --in-doubt hold",
-            "domain rm a.example --if-exists",
-            "access allow 10.0.0.0/8 --comment lan",
-            "relay policy --only --try 2m",
-            "relay test --client 192.0.2.1 --to a@b.example",
-            "route show a@b.example --client 192.0.2.1 --no-dns",
-            "server set default a=b c+=d e-=f --message x --expect-revision 3",
-            "server delete lan --purge-store --discard-queue --yes",
-            "config rollback 0 --dry-run",
-            "config show delivery --iis",
-            "session list --client 10.0.0.0/8",
-            "session kill 7QK2MF",
-            "session kill --all --yes",
-            "q ls --from a@* --older-than 2d --size >5MiB --state retry,held",
-            "queue show 6FZK --headers",
-            "queue summary --by reason --domain a.example --limit 5",
-            "queue flush",
-            "queue retry - -s default",
-            "queue hold 6FZK --reason x",
-            "queue rm --all --yes --no-input",
-            "trace",
-            "trace 6FZK --last 1",
-            "trace --to bob@partner.example --newer-than 1d -o json",
-            "trace --since 2h",
-            "trace --refused --client 10.1.0.0/16",
-            "bm list --reason loop",
-            "badmail requeue 6FZK --to a@b.example --from <>",
-            "badmail purge --older-than 30d --dry-run",
-            "send --to a@b.example --wait",
-            "send --to a@b.example --wait=5s --subject x --body -",
-            "config check a.yaml -W",
-            "reload --wait=5s",
-            "completion zsh",
-            "queue list --watch=500ms --no-pager",
-            "version -q --utc --time iso",
-        ] {
+    fn lines_are_understood_or_refused() {
+        for line in UNDERSTOOD {
             let words = std::iter::once("smtpctl").chain(line.split(' '));
             assert!(Args::try_parse_from(words).is_ok(), "{line}");
         }
-    }
-
-    #[test]
-    fn lines_that_mean_nothing_are_refused() {
-        for line in [
-            "",
-            "stat",
-            "queue",
-            "doctor astrology",
-            "queue lis",
-            "queue show",
-            "queue list --limit x",
-            "trace --last x",
-            "trace --state held",
-            "queue list -o xml",
-            "queue list --time never",
-            "queue remove --older-then 2d",
-            "domain add",
-            "domain add alias",
-            "relay policy",
-            "relay policy --only --all-except",
-            "config rollback",
-            "server set default",
-            "send",
-            "server pause",
-            "help",
-        ] {
+        for line in REFUSED {
             let words = std::iter::once("smtpctl").chain(line.split_whitespace());
             let error = Args::try_parse_from(words).err();
             assert!(error.is_some(), "{line}");

@@ -100,6 +100,7 @@ fn report(tool: &Tool, deed: &Deed, changed: &Changed) -> Result<u8, Problem> {
     };
     let words = format!("{} {}{size}{gone}", counted(changed.changed, deed.noun), deed.done);
     tool.say_done(changed, &words)?;
+    changed.notes.iter().for_each(|note| tool.note(note));
     if changed.failures() == 0 {
         return Ok(0);
     }

@@ -25,6 +25,8 @@ pub(crate) const WAIT: Duration = Duration::from_secs(60);
 const AGENT: &str = concat!("smtpctl/", env!("CARGO_PKG_VERSION"));
 /// An answer that is not a stream is smaller than this.
 const ANSWER_OCTETS_MAX: usize = 256 << 20;
+/// How long a message may take on its way to the daemon.
+const OCTETS_WAIT: Duration = Duration::from_secs(600);
 /// A line of a stream is smaller than this.
 const LINE_OCTETS_MAX: usize = 16 << 20;
 
@@ -93,6 +95,16 @@ impl Client {
         let body = serde_json::to_vec(body)
             .map_err(|error| Problem::new("client", Kind::Failed, error.to_string()))?;
         let answer = self.send(method, path, body.into(), WAIT).await?;
+        self.read(answer).await
+    }
+
+    /// Hands octets over and asks for what became of them.
+    pub(crate) async fn post_octets<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        octets: Vec<u8>,
+    ) -> Result<T, Problem> {
+        let answer = self.send(Method::POST, path, octets.into(), OCTETS_WAIT).await?;
         self.read(answer).await
     }
 

@@ -6,6 +6,7 @@
 //! every command that changes something.
 
 mod access;
+mod adopt;
 pub mod args;
 mod badmail;
 mod change;
@@ -14,19 +15,26 @@ mod complete;
 mod config;
 mod doctor;
 mod domain;
+mod drop;
+mod export;
 pub mod opensmtpd;
+mod orders;
 mod output;
 mod pager;
+mod pickup;
 mod queue;
+mod redirect;
 mod route;
 mod select;
 mod send;
 mod server;
+mod service;
 mod session;
 mod smtp;
 mod status;
 mod story;
 mod summary;
+mod tar;
 mod terms;
 mod tool;
 mod trace;
@@ -109,6 +117,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
         match args.command {
             Command::Status(status) => status::run(&mut tool, &status).await,
             Command::Doctor(doctor) => doctor::run(&mut tool, &doctor).await,
+            Command::Service(service) => service::run(&mut tool, service).await,
             Command::Server(server) => server::run(&mut tool, server).await,
             Command::Access(it) => access::run(&mut tool, access::Which::Connect, it).await,
             Command::Relay(it) => access::run(&mut tool, access::Which::Relay, it).await,
@@ -116,6 +125,8 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,
+            Command::Drop(drop) => drop::run(&mut tool, drop).await,
+            Command::Pickup(pickup) => pickup::run(&mut tool, pickup).await,
             Command::Badmail(badmail) => badmail::run(&mut tool, badmail).await,
             Command::Trace(trace) => trace::run(&mut tool, &trace).await,
             Command::Send(send) => send::run(&mut tool, &send).await,

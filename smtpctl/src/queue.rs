@@ -10,10 +10,14 @@ use mailroot_common::control::{
     Selector, path,
 };
 
+use crate::adopt::{self, Adopt};
 use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
 use crate::complete;
+use crate::export::{self, Export};
 use crate::io_problem;
+use crate::orders;
 use crate::output::{Cell, Column, List, Row, Shape, escape, human_size};
+use crate::redirect::{self, Redirect};
 use crate::select::QueueSelection;
 use crate::summary::{self, Summary};
 use crate::tool::{Tool, stdout};
@@ -32,13 +36,25 @@ pub(crate) enum QueueCommand {
     Flush(Plain),
     /// Try messages now, whatever back-off their destinations have.
     Retry(Plain),
-    /// Hold messages back until they are released.
-    Hold(Reasoned),
-    /// End a hold.
-    Release(Plain),
+    /// Hold messages back until they are released; with --future, mail yet to come.
+    Hold(Hold),
+    /// End a hold; with --future, a rule that holds mail yet to come.
+    Release(Release),
     /// Delete messages, all recipients of them. Nobody is told.
     #[command(visible_alias = "rm")]
     Remove(Reasoned),
+    /// Return messages to their senders, with a report.
+    Bounce(Reasoned),
+    /// Send messages another way: this queue only, new mail is unchanged.
+    Redirect(Redirect),
+    /// Write messages into files that a Pickup directory takes.
+    Export(Export),
+    /// Put such files into the queue, and remove them.
+    Adopt(Adopt),
+    /// Make no new attempts at a destination.
+    Pause(orders::Pause),
+    /// Make attempts at a destination again.
+    Resume(orders::Resume),
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,9 +82,33 @@ pub(crate) struct Plain {
 pub(crate) struct Reasoned {
     #[command(flatten)]
     plain: Plain,
-    /// Why, for the log and for queue show.
+    /// Why: for the log, for queue show, and for the report of a message that is returned.
     #[arg(long, value_name = "TEXT", help_heading = "Options")]
     because: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hold {
+    #[command(flatten)]
+    reasoned: Reasoned,
+    /// Hold mail yet to come, chosen by --from, --to, --domain and --client.
+    #[arg(long, help_heading = "Options")]
+    future: bool,
+    /// End the rule after this time, such as 1h; what it held stays held.
+    #[arg(long = "for", value_name = "SPAN", requires = "future", help_heading = "Options")]
+    span: Option<String>,
+    /// List the rules that hold mail yet to come.
+    #[arg(long, conflicts_with = "future", help_heading = "Options")]
+    list: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Release {
+    #[command(flatten)]
+    plain: Plain,
+    /// End rules that hold mail yet to come, named by their ids; what they held stays held.
+    #[arg(long, help_heading = "Options")]
+    future: bool,
 }
 
 pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Problem> {
@@ -96,18 +136,35 @@ pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Pr
             let selector = plain.selection.selector(server.as_deref())?;
             perform(tool, QueueVerb::Retry, &plain.options, selector, None).await
         }
-        QueueCommand::Release(plain) => {
+        QueueCommand::Release(Release { plain, future }) => {
             let selector = plain.selection.selector(server.as_deref())?;
+            if future {
+                return orders::release(tool, selector).await;
+            }
             perform(tool, QueueVerb::Release, &plain.options, selector, None).await
         }
-        QueueCommand::Hold(Reasoned { plain, because }) => {
+        QueueCommand::Hold(Hold { list: true, .. }) => orders::list_holds(tool).await,
+        QueueCommand::Hold(Hold { reasoned, future, span, .. }) => {
+            let Reasoned { plain, because } = reasoned;
             let selector = plain.selection.selector(server.as_deref())?;
+            if future {
+                return orders::hold(tool, selector, span, because).await;
+            }
             perform(tool, QueueVerb::Hold, &plain.options, selector, because).await
         }
         QueueCommand::Remove(Reasoned { plain, because }) => {
             let selector = plain.selection.selector(server.as_deref())?;
             perform(tool, QueueVerb::Remove, &plain.options, selector, because).await
         }
+        QueueCommand::Bounce(Reasoned { plain, because }) => {
+            let selector = plain.selection.selector(server.as_deref())?;
+            perform(tool, QueueVerb::Bounce, &plain.options, selector, because).await
+        }
+        QueueCommand::Redirect(args) => redirect::run(tool, args).await,
+        QueueCommand::Export(args) => export::run(tool, args).await,
+        QueueCommand::Adopt(args) => adopt::run(tool, args).await,
+        QueueCommand::Pause(args) => orders::pause(tool, args).await,
+        QueueCommand::Resume(args) => orders::resume(tool, args).await,
     }
 }
 
@@ -127,9 +184,10 @@ async fn perform(
             QueueVerb::Hold => "held",
             QueueVerb::Release => "released",
             QueueVerb::Remove => "removed",
+            QueueVerb::Bounce => "returned",
         },
         noun: "message",
-        is_final: verb == QueueVerb::Remove,
+        is_final: matches!(verb, QueueVerb::Remove | QueueVerb::Bounce),
     };
     let body = |selector, if_exists| Change { selector, reason: reason.clone(), if_exists };
     change::<QueueEntry, _>(tool, &deed, options, selector, body).await

@@ -250,7 +250,7 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
 }
 
 async fn verb(tool: &mut Tool, verb: Verb, names: &Names, persist: bool) -> Result<u8, Problem> {
-    let body = VerbRequest { reason: names.reason.clone(), persist };
+    let body = VerbRequest { reason: names.reason.clone(), persist, span: None };
     let mut servers = Vec::new();
     let mut failed = Vec::new();
     for name in &names.names {

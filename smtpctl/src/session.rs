@@ -1,11 +1,13 @@
 //! `session`: SMTP sessions, in both directions.
 
+use std::fmt::Write as _;
+
 use clap::Subcommand;
-use mailroot_common::control::{Change, Problem, Session, path};
+use mailroot_common::control::{Change, Kind, Problem, Selector, Session, path};
 
 use crate::change::{ChangeOptions, Deed, change, with_query};
 use crate::io_problem;
-use crate::output::{Cell, Column, List, Row};
+use crate::output::{Cell, Column, List, Row, Shape, escape, human_size};
 use crate::select::SessionSelection;
 use crate::tool::{Tool, stdout};
 
@@ -15,8 +17,17 @@ pub(crate) enum SessionCommand {
     /// List the sessions.
     #[command(visible_alias = "ls")]
     List(SessionSelection),
+    /// Show one session.
+    Show(Show),
     /// End sessions. No accepted message is lost.
     Kill(Kill),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    /// The session's id, or its beginning.
+    #[arg(value_name = "ID")]
+    id: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,6 +58,27 @@ pub(crate) async fn run(tool: &mut Tool, command: SessionCommand) -> Result<u8, 
             list.finish().map_err(io_problem)?;
             Ok(0)
         }
+        SessionCommand::Show(show) => {
+            let selector = Selector { server, ..Selector::id(show.id.clone()) };
+            selector
+                .compile()
+                .map_err(|error| Problem::new("selector", Kind::Usage, error.to_string()))?;
+            let mut found = None;
+            let take = |row: Session| {
+                found = Some(row);
+                Ok(true)
+            };
+            let path = with_query(path::SESSIONS, &selector);
+            tool.daemon().await?.lines(&path, take).await?;
+            let session = found.ok_or_else(|| {
+                let detail = format!("there is no session {}", show.id);
+                Problem::new("session", Kind::NotFound, detail)
+                    .hint("it has ended; the log tells how")
+            })?;
+            let shape = &tool.shape;
+            tool.print_object(session, |session| for_people(session, shape))?;
+            Ok(0)
+        }
         SessionCommand::Kill(kill) => {
             let deed = Deed {
                 list: path::SESSIONS,
@@ -62,6 +94,27 @@ pub(crate) async fn run(tool: &mut Tool, command: SessionCommand) -> Result<u8, 
             change::<Session, _>(tool, &deed, &kill.options, selector, body).await
         }
     }
+}
+
+fn for_people(session: &Session, shape: &Shape) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let done = writeln!(text, "{name:<10}  {}", escape(value));
+        debug_assert!(done.is_ok(), "writing into a String cannot fail");
+    };
+    line("id", &format!("{} (server {})", session.id, session.server));
+    line("direction", &session.direction.to_string());
+    line("peer", &session.peer);
+    for (name, value) in [("name", &session.name), ("user", &session.user)] {
+        if let Some(value) = value {
+            line(name, value);
+        }
+    }
+    line("state", &session.state);
+    line("messages", &format!("{} ({})", session.messages, human_size(session.bytes)));
+    let age = Cell::Ago(session.since).for_people(shape.now, shape.time, shape.utc);
+    line("since", &format!("{} ({age} ago)", session.since));
+    text
 }
 
 impl Row for Session {

@@ -50,7 +50,16 @@ fn print(tool: &Tool, status: Status) -> Result<(), Problem> {
         return print_all(status.servers, &shape, out).map(|_| ());
     }
     writeln!(out, "{}\n", headline(&status)).map_err(io_problem)?;
+    let pauses: Vec<_> = status
+        .servers
+        .iter()
+        .flat_map(|server| server.pauses.iter().map(|pause| (server.name.clone(), pause.clone())))
+        .collect();
     print_all(status.servers, &shape, out)?;
+    for (server, pause) in &pauses {
+        let words = format!("{server}: {}: {}", pause.destination, pause.words());
+        writeln!(out, "\npaused   {}", escape(&words)).map_err(io_problem)?;
+    }
     for warning in &status.warnings {
         let server = warning.server.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
         let text = escape(&format!("{server}{}", warning.text));

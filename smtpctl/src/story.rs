@@ -124,7 +124,7 @@ fn told(
             let id = event.other.map(|id| format!("as {id} ")).unwrap_or_default();
             format!("{id}{}", by())
         }
-        "held" | "released" | "removed" | "scheduled" => by(),
+        "held" | "released" | "removed" | "scheduled" | "given-up" | "redirected" => by(),
         _ => outcome(event, before, several),
     }
 }

@@ -24,7 +24,7 @@ use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
 
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
-pub use self::lifecycle::Goes;
+pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
 use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Started, Trial};
 use crate::net::Net;

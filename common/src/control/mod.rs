@@ -14,6 +14,8 @@ mod described;
 pub mod doctor;
 pub mod domain;
 pub mod edit;
+pub mod files;
+pub mod orders;
 pub mod path;
 pub mod problem;
 pub mod queue;
@@ -36,9 +38,14 @@ pub use edit::{
     CloneServer, ConfigDiff, ConfigFiles, Edited, FileText, KeyEdit, KeyEdits, Rename, Revision,
     Seal, Terms,
 };
+pub use files::{DropEntry, PickupCheck, PickupEntry, PickupRecipient};
+pub use orders::{
+    DestinationPause, FutureHold, FutureHoldRequest, FutureReleaseRequest, Orders, PauseRequest,
+};
 pub use problem::{Kind, Problem};
 pub use queue::{
-    Attempt, QueueEntry, QueueMessage, QueueRecipient, QueueState, QueueVerb, RecipientState,
+    Adopted, Attempt, QueueEntry, QueueMessage, QueueRecipient, QueueState, QueueVerb,
+    RecipientState, Redirect,
 };
 pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
@@ -88,6 +95,9 @@ pub struct Changed {
     /// Chosen objects that were gone before they could be changed, which is no failure.
     #[serde(default)]
     pub gone: u64,
+    /// What whoever asked should know besides, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Those that could not be changed, at most [`Changed::IDS_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Failure>,
@@ -139,6 +149,8 @@ impl Changed {
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.ids.extend(other.ids);
         self.failed.extend(other.failed);
+        self.notes.extend(other.notes);
+        self.notes.dedup();
     }
 }
 

@@ -65,8 +65,22 @@ pub const QUEUE: &str = "/v1/queue";
 pub const QUEUE_MESSAGE: &str = "/v1/queue/{id}";
 /// The octets of one message (router's pattern).
 pub const QUEUE_CONTENT: &str = "/v1/queue/{id}/content";
-/// Flush, retry, hold, release, remove (router's pattern).
+/// Flush, retry, hold, release, remove, bounce (router's pattern).
 pub const QUEUE_VERB: &str = "/v1/queue/do/{verb}";
+/// Send messages another way.
+pub const QUEUE_REDIRECT: &str = "/v1/queue/do/redirect";
+/// Put a file of the form of Pickup into the queue; its name and the virtual server stand in the query.
+pub const QUEUE_ADOPT: &str = "/v1/queue/do/adopt";
+/// Paused destinations, and rules that hold mail yet to come.
+pub const QUEUE_ORDERS: &str = "/v1/queue/orders";
+/// Pause a destination.
+pub const QUEUE_PAUSE: &str = "/v1/queue/do/pause";
+/// End the pause of a destination.
+pub const QUEUE_RESUME: &str = "/v1/queue/do/resume";
+/// Hold mail yet to come.
+pub const QUEUE_HOLD_FUTURE: &str = "/v1/queue/do/hold-future";
+/// End a rule that holds mail yet to come.
+pub const QUEUE_RELEASE_FUTURE: &str = "/v1/queue/do/release-future";
 /// Badmail of all servers.
 pub const BADMAIL: &str = "/v1/badmail";
 /// One message in Badmail (router's pattern).
@@ -83,6 +97,19 @@ pub const TRACE: &str = "/v1/trace";
 pub const TRACE_REFUSED: &str = "/v1/trace/refused";
 /// What the trace holds.
 pub const TRACE_RECORD: &str = "/v1/trace/record";
+
+/// Drop of all servers, one JSON object per line.
+pub const DROP: &str = "/v1/drop";
+/// One message in Drop (router's pattern).
+pub const DROP_MESSAGE: &str = "/v1/drop/{id}";
+/// The octets of one message in Drop (router's pattern).
+pub const DROP_CONTENT: &str = "/v1/drop/{id}/content";
+/// Delete messages from Drop.
+pub const DROP_PURGE: &str = "/v1/drop/do/purge";
+/// Files that wait in Pickup.
+pub const PICKUP: &str = "/v1/pickup";
+/// Read a file as Pickup would; its name and the virtual server stand in the query.
+pub const PICKUP_CHECK: &str = "/v1/pickup/check";
 
 /// Fills the names of a pattern in, in order, each percent-encoded.
 ///

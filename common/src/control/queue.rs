@@ -6,6 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Change;
 use crate::address::{Mailbox, ReversePath};
 use crate::id::{QueueId, SessionId};
 use crate::status::{EnhancedCode, ReplyCode};
@@ -217,11 +218,14 @@ pub enum QueueVerb {
     Release,
     /// Delete without a report to the sender.
     Remove,
+    /// Return to the sender with a report.
+    Bounce,
 }
 
 impl QueueVerb {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Flush, Self::Retry, Self::Hold, Self::Release, Self::Remove];
+    pub const ALL: [Self; 6] =
+        [Self::Flush, Self::Retry, Self::Hold, Self::Release, Self::Remove, Self::Bounce];
 
     /// The word of the interface.
     #[must_use]
@@ -232,13 +236,14 @@ impl QueueVerb {
             Self::Hold => "hold",
             Self::Release => "release",
             Self::Remove => "remove",
+            Self::Bounce => "bounce",
         }
     }
 }
 
 /// A word that is not a [`QueueVerb`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not flush, retry, hold, release or remove")]
+#[error("{0:?} is not flush, retry, hold, release, remove or bounce")]
 pub struct QueueVerbError(pub String);
 
 impl FromStr for QueueVerb {
@@ -250,4 +255,32 @@ impl FromStr for QueueVerb {
             .find(|verb| verb.as_str() == text)
             .ok_or_else(|| QueueVerbError(text.to_owned()))
     }
+}
+
+/// A message that was put into the queue from a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Adopted {
+    /// Its id.
+    pub id: QueueId,
+    /// The virtual server.
+    pub server: String,
+    /// Octets.
+    pub size: u64,
+}
+
+/// Asks to send messages another way. Exactly one aim is named.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Redirect {
+    /// Which messages.
+    #[serde(flatten)]
+    pub change: Change,
+    /// By this host, `name`, `name:port` or `[address]:port`, whatever the routes say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_host: Option<String>,
+    /// To this address instead of those who wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_address: Option<String>,
+    /// Into the queue of this virtual server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_server: Option<String>,
 }

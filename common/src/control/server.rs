@@ -7,6 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::DestinationPause;
 use crate::config::EffectiveKey;
 use crate::units::Timestamp;
 
@@ -134,6 +135,12 @@ pub struct Server {
     pub sessions_out: u64,
     /// Its queue.
     pub queue: QueueCounts,
+    /// Destinations that an operator has paused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<DestinationPause>,
+    /// Rules that hold mail yet to come.
+    #[serde(default)]
+    pub future_holds: u64,
     /// Messages in Badmail.
     pub badmail: u64,
     /// The directory of Pickup, Queue, Drop and Badmail.
@@ -223,6 +230,9 @@ pub struct VerbRequest {
     /// stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub persist: bool,
+    /// To pause: a span such as `10m` after which the server is resumed.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub span: Option<String>,
 }
 
 #[cfg(test)]

@@ -180,7 +180,7 @@ pub(super) async fn content(
     Ok(octets(move |lines| send_file(lines, file)))
 }
 
-async fn send_file(mut lines: Lines, mut file: File) -> Result<Lines, (Lines, End)> {
+pub(super) async fn send_file(mut lines: Lines, mut file: File) -> Result<Lines, (Lines, End)> {
     loop {
         match read_piece(file).await {
             Ok((_, piece)) if piece.is_empty() => return Ok(lines),

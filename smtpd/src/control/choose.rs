@@ -101,6 +101,11 @@ impl Search {
         Ok(search)
     }
 
+    /// The moment that ages are counted from.
+    pub(super) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The queues searched.
     pub(super) fn places(&self) -> &[Place] {
         &self.places
@@ -253,11 +258,11 @@ fn is_chosen(matcher: &Matcher, message: &Message, server: &str, now: Timestamp)
 }
 
 /// A message as a list shows it.
-pub(super) fn entry(server: &str, message: &Message) -> QueueEntry {
+pub(super) fn entry(place: &Place, message: &Message, now: Timestamp) -> QueueEntry {
     let mailbox = |place: usize| message.envelope.recipients[place].mailbox.clone();
     QueueEntry {
         id: message.id,
-        server: server.to_owned(),
+        server: place.server.clone(),
         state: message.standing(),
         accepted_at: message.envelope.accepted_at,
         size: message.size,
@@ -265,16 +270,26 @@ pub(super) fn entry(server: &str, message: &Message) -> QueueEntry {
         to: message.waiting().map(|(place, _)| mailbox(place)).collect(),
         attempts: message.attempts(),
         next_attempt_at: message.next_attempt_at(),
-        reason: message.reason(),
+        reason: pause(place, message, now).or_else(|| message.reason()),
     }
 }
 
+/// The pause of a destination that the message waits for, in words.
+fn pause(place: &Place, message: &Message, now: Timestamp) -> Option<String> {
+    if !message.state.is_free() {
+        return None;
+    }
+    let routes = message.waiting().filter_map(|(number, _)| message.routes.get(number));
+    let mut pauses = routes.filter_map(|route| place.queue.orders().pause_of(route, now));
+    pauses.next().map(|pause| pause.words())
+}
+
 /// A message with everything known of it.
-pub(super) fn details(server: &str, message: &Message) -> QueueMessage {
+pub(super) fn details(place: &Place, message: &Message, now: Timestamp) -> QueueMessage {
     let envelope = &message.envelope;
     let recipients = envelope.recipients.iter().zip(&message.state.recipients).enumerate();
     QueueMessage {
-        entry: entry(server, message),
+        entry: entry(place, message, now),
         via: envelope.origin.via.as_str().to_owned(),
         client: envelope.origin.client,
         helo: envelope.origin.helo.clone(),

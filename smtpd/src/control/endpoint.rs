@@ -12,15 +12,18 @@ use mailroot_common::control::edit::{
 };
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
-    AccessList, Change, Changed, Check, ConfigReport, Decision, Domain, DomainDetail, NewDomain,
-    NewServer, Question, QueueEntry, QueueMessage, Refused, Reloaded, Requeue, Server,
-    ServerDetail, Session, Setting, Status, TraceEntry, TraceRecord, Version, path,
+    AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, DestinationPause, Domain,
+    DomainDetail, DropEntry, FutureHold, FutureHoldRequest, FutureReleaseRequest, NewDomain,
+    NewServer, Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage,
+    Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting, Status,
+    TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, badmail, config, decide, doctor, domain, openapi, queue, server, session, status, trace,
+    App, adopt, badmail, config, decide, doctor, domain, drop, openapi, orders, pickup, queue,
+    redirect, server, session, status, trace,
 };
 
 /// Describes a type to other people's tools.
@@ -54,6 +57,8 @@ pub(super) enum Takes {
     Terms,
     /// Both: an object, and the terms of a change.
     Change(Shape),
+    /// The octets of a message, which the handler takes as they arrive.
+    Octets,
 }
 
 /// One endpoint.
@@ -151,11 +156,25 @@ endpoints! {
     get SESSIONS Viewer Selector => Lines(Session), session::list, "SMTP sessions";
     post SESSIONS_KILL Operator Body(Change) => Json(Changed), session::kill, "End sessions";
     get QUEUE Viewer Selector => Lines(QueueEntry), queue::list, "Messages that wait";
+    post QUEUE_ADOPT Operator Octets => Json(Adopted), adopt::adopt,
+        "Put a file of the form of Pickup into the queue";
+    get QUEUE_ORDERS Viewer Nothing => Json(Orders), orders::list,
+        "Paused destinations, and rules that hold mail yet to come";
+    post QUEUE_PAUSE Operator Body(PauseRequest) => Json(Vec<DestinationPause>), orders::pause,
+        "Make no new attempts at a destination";
+    post QUEUE_RESUME Operator Body(PauseRequest) => Json(Vec<DestinationPause>), orders::resume,
+        "Make attempts at a destination again";
+    post QUEUE_HOLD_FUTURE Operator Body(FutureHoldRequest) => Json(Vec<FutureHold>), orders::hold,
+        "Hold mail yet to come";
+    post QUEUE_RELEASE_FUTURE Operator Body(FutureReleaseRequest) => Json(Vec<FutureHold>),
+        orders::release, "End rules that hold mail yet to come";
     get QUEUE_MESSAGE Viewer Nothing => Json(QueueMessage), queue::show, "One message that waits";
     get QUEUE_CONTENT Operator Nothing => Octets, queue::content,
         "The octets of a message; headers=true for its header only";
     post QUEUE_VERB Operator Body(Change) => Json(Changed), queue::verb,
-        "flush, retry, hold, release or remove messages";
+        "flush, retry, hold, release, remove or bounce messages";
+    post QUEUE_REDIRECT Operator Body(Redirect) => Json(Changed), redirect::redirect,
+        "Send messages by another host, to another address or by another virtual server";
     get BADMAIL Viewer Selector => Lines(BadmailEntry), badmail::list, "Messages in Badmail";
     get BADMAIL_MESSAGE Viewer Nothing => Json(BadmailMessage), badmail::show,
         "One message in Badmail";
@@ -170,6 +189,15 @@ endpoints! {
     get TRACE_REFUSED Viewer Selector => Lines(Refused), trace::refused,
         "Who was turned away, the newest first";
     get TRACE_RECORD Viewer Nothing => Json(TraceRecord), trace::record, "What the trace holds";
+    get DROP Viewer Selector => Lines(DropEntry), drop::list, "Messages in Drop";
+    get DROP_MESSAGE Viewer Nothing => Json(DropEntry), drop::show, "One message in Drop";
+    get DROP_CONTENT Operator Nothing => Octets, drop::content, "The octets of a message in Drop";
+    post DROP_PURGE Operator Body(Change) => Json(Changed), drop::purge,
+        "Delete messages from Drop";
+    get PICKUP Viewer Nothing => Json(Vec<PickupEntry>), pickup::list,
+        "Files that wait in Pickup";
+    post PICKUP_CHECK Viewer Octets => Json(PickupCheck), pickup::check,
+        "Read a file as Pickup would, and change nothing";
 }
 
 /// The role that a method of a path needs. What is not in the table is for admins, who alone are
@@ -178,6 +206,12 @@ pub(super) fn role(method: &Method, path: &str) -> Role {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let found = ENDPOINTS.iter().find(|it| it.method == *method && it.path == path);
     found.map_or(Role::Admin, |endpoint| endpoint.role)
+}
+
+/// Whether the handler takes the body of a request as it arrives.
+pub(super) fn takes_octets(method: &Method, path: &str) -> bool {
+    let found = ENDPOINTS.iter().find(|it| it.method == *method && it.path == path);
+    found.is_some_and(|endpoint| matches!(endpoint.takes, Takes::Octets))
 }
 
 #[cfg(test)]
@@ -195,19 +229,24 @@ mod tests {
                  GET /v1/servers/{server}/access/{list}, \
                  GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
-                 GET /v1/sessions, GET /v1/queue, GET /v1/queue/{id}, GET /v1/badmail, \
+                 GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, \
+                 GET /v1/badmail, \
                  GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
-                 GET /v1/trace/record",
+                 GET /v1/trace/record, GET /v1/drop, GET /v1/drop/{id}, GET /v1/pickup, \
+                 POST /v1/pickup/check",
             ),
             (
                 "operator",
                 "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
                  POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/servers/{server}/doctor/network, \
-                 POST /v1/sessions/kill, \
+                 POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
+                 POST /v1/queue/do/pause, POST /v1/queue/do/resume, \
+                 POST /v1/queue/do/hold-future, POST /v1/queue/do/release-future, \
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \
+                 POST /v1/queue/do/redirect, \
                  GET /v1/badmail/{id}/content, POST /v1/badmail/do/requeue, \
-                 POST /v1/badmail/do/purge",
+                 POST /v1/badmail/do/purge, GET /v1/drop/{id}/content, POST /v1/drop/do/purge",
             ),
             (
                 "admin",

@@ -72,7 +72,12 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refused> {
             .word("reason", problem)
             .send();
     })?;
+    let streams = endpoint::takes_octets(request.method(), path);
     let (mut parts, body) = request.into_parts();
+    if streams {
+        parts.extensions.insert(caller);
+        return Ok(Request::from_parts(parts, body));
+    }
     let body = read_body(body).await?;
     parts.extensions.insert(caller);
     Ok(Request::from_parts(parts, Body::from(body)))

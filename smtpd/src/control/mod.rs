@@ -7,6 +7,7 @@
 //!
 //! Nothing a client sends ends more than its own connection.
 
+mod adopt;
 mod answer;
 mod badmail;
 mod caller;
@@ -15,14 +16,19 @@ mod config;
 mod decide;
 mod doctor;
 mod domain;
+mod drop;
 mod endpoint;
 mod extract;
 mod gate;
 mod lines;
 mod listen;
 mod openapi;
+mod orders;
+mod pickup;
 mod queue;
+mod redirect;
 mod requeue;
+mod resubmit;
 mod server;
 mod session;
 mod stall;

@@ -38,7 +38,11 @@ const TERMS: [(&str, &str, &str); 4] = [
 ];
 
 /// Further words of a query: method, path, name, type, meaning.
-const WORDS: [(&str, &str, &str, &str, &str); 10] = [
+const WORDS: [(&str, &str, &str, &str, &str); 14] = [
+    ("POST", path::QUEUE_ADOPT, "name", "string", "What the file is called"),
+    ("POST", path::QUEUE_ADOPT, "server", "string", "The virtual server"),
+    ("POST", path::PICKUP_CHECK, "name", "string", "What the file is called"),
+    ("POST", path::PICKUP_CHECK, "server", "string", "The virtual server"),
     ("GET", path::TRACE, "limit", "integer", "At most so many"),
     ("GET", path::TRACE_REFUSED, "limit", "integer", "At most so many"),
     ("GET", path::QUEUE, "limit", "integer", "At most so many"),
@@ -96,10 +100,14 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
             }},
         },
     });
-    if let Takes::Body(shape) | Takes::Change(shape) = endpoint.takes {
-        let schema = shape(generator);
-        operation["requestBody"] =
-            json!({"required": true, "content": {"application/json": {"schema": schema}}});
+    match endpoint.takes {
+        Takes::Nothing | Takes::Selector | Takes::Terms => {}
+        Takes::Body(shape) | Takes::Change(shape) => {
+            let schema = shape(generator);
+            operation["requestBody"] =
+                json!({"required": true, "content": {"application/json": {"schema": schema}}});
+        }
+        Takes::Octets => operation["requestBody"] = json!({"content": {"message/rfc822": {}}}),
     }
     operation
 }

@@ -11,7 +11,7 @@ use mailroot_common::control::{Change, Changed, Kind, Problem, QueueMessage, Que
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use serde::Deserialize;
-use smtpd_core::queue::recipient::Hold;
+use smtpd_core::queue::recipient::{Hold, ReturnOrder};
 use smtpd_core::route::table::RouteName;
 use smtpd_core::trace::event::Text;
 use smtpd_core::trace::note::Note;
@@ -19,14 +19,16 @@ use smtpd_core::trace::note::Note;
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
-use super::choose::{Search, details, entry, one, queues, servers};
+use super::choose::{Place, Search, details, entry, one, queues, servers};
 use super::extract::{Path, Query};
 use super::gate::tell;
 use super::lines::{End, Lines, json_lines, octets};
 use crate::queue::{BodyReader, CommitError, Queue};
 
 /// How many messages one change of the store is about.
-const CHANGED_AT_ONCE: usize = 1_000;
+pub(super) const CHANGED_AT_ONCE: usize = 1_000;
+/// The longest reason.
+const REASON_OCTETS_MAX: usize = 1_000;
 /// The longest header that is shown.
 const HEADER_OCTETS_MAX: usize = 1 << 20;
 
@@ -82,7 +84,7 @@ async fn push_page(
             break;
         }
         *left -= 1;
-        lines.push(&entry(&search.places()[*place].server, message)).await?;
+        lines.push(&entry(&search.places()[*place], message, search.now())).await?;
     }
     Ok(lines.flush().await?)
 }
@@ -90,8 +92,9 @@ async fn push_page(
 /// One with everything known of it but its content.
 pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<QueueMessage> {
     let places = queues(&app.service.all());
-    let (place, message) = one(places, &id, app.service.clock().now()).await?;
-    object(details(&place.server, &message))
+    let now = app.service.clock().now();
+    let (place, message) = one(places, &id, now).await?;
+    object(details(&place, &message, now))
 }
 
 /// Which octets are wanted.
@@ -145,7 +148,7 @@ async fn send_content(
     }
 }
 
-/// Flush, retry, hold, release, remove.
+/// Flush, retry, hold, release, remove, bounce.
 pub(super) async fn verb(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -154,6 +157,7 @@ pub(super) async fn verb(
 ) -> Answer<Changed> {
     let verb: QueueVerb = verb.parse().map_err(|error| usage(format!("{error}")))?;
     let Change { selector, reason, if_exists } = read(&body)?;
+    let reason = reason.map(read_reason).transpose()?;
     let matcher = selector.compile_for_change()?;
     let by_name = !matcher.ids().is_empty() && !if_exists;
     let now = app.service.clock().now();
@@ -170,6 +174,7 @@ pub(super) async fn verb(
         let server = servers.iter().find(|server| server.name().as_str() == place.server);
         if let (QueueVerb::Flush | QueueVerb::Retry, Some(server)) = (verb, server) {
             server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>()).await;
+            changed.notes.extend(resting(place, &chosen.routes, now));
         }
         tell_of(&app, &caller, &deed, &place.server, &done);
         remember(&app, &deed, &place.server, &done);
@@ -178,6 +183,25 @@ pub(super) async fn verb(
         count_gone(&mut changed, &deed, id);
     }
     object(changed)
+}
+
+/// A reason that fits into a record, a report and a line of the log.
+pub(super) fn read_reason(text: String) -> Result<String, Refused> {
+    if text.len() > REASON_OCTETS_MAX || text.chars().any(char::is_control) {
+        let words = format!("a reason is one line of at most {REASON_OCTETS_MAX} octets");
+        return Err(usage(words));
+    }
+    Ok(text)
+}
+
+/// The destinations that stay paused all the same.
+fn resting(place: &Place, routes: &BTreeSet<RouteName>, now: Timestamp) -> Vec<String> {
+    let pauses = routes.iter().filter_map(|route| place.queue.orders().pause_of(route, now));
+    let names: BTreeSet<String> = pauses.map(|pause| pause.destination).collect();
+    let note = |name: &String| {
+        format!("{name} stays paused; smtpctl queue resume --destination '{name}' ends that")
+    };
+    names.iter().map(note).collect()
 }
 
 /// What is to be done to messages.
@@ -202,13 +226,13 @@ fn count_gone(changed: &mut Changed, deed: &Deed, id: &str) {
 
 /// The chosen messages of one queue.
 #[derive(Debug, Default)]
-struct Chosen {
-    messages: Vec<(QueueId, u64)>,
+pub(super) struct Chosen {
+    pub(super) messages: Vec<(QueueId, u64)>,
     routes: BTreeSet<RouteName>,
 }
 
 /// Finds all before anything is changed, so that a change cannot run after its own tail.
-async fn gather(search: &mut Search) -> Result<Vec<Chosen>, Refused> {
+pub(super) async fn gather(search: &mut Search) -> Result<Vec<Chosen>, Refused> {
     let mut all: Vec<_> = search.places().iter().map(|_| Chosen::default()).collect();
     while let Some(found) = search.next().await? {
         for (place, message) in found {
@@ -239,6 +263,10 @@ async fn perform(
             QueueVerb::Flush | QueueVerb::Retry => queue.retry(&ids, deed.now).await?,
             QueueVerb::Release => queue.release(&ids).await?,
             QueueVerb::Remove => queue.remove(&ids).await?,
+            QueueVerb::Bounce => {
+                let (by, reason) = (deed.by.clone(), deed.reason.clone());
+                queue.give_up(&ids, ReturnOrder { by, reason, since: deed.now }).await?
+            }
             QueueVerb::Hold => {
                 let hold =
                     Hold { by: deed.by.clone(), reason: deed.reason.clone(), since: deed.now };
@@ -264,6 +292,7 @@ fn tell_of(app: &App, caller: &Caller, deed: &Deed, server: &str, done: &[QueueI
         QueueVerb::Hold => "held",
         QueueVerb::Release => "released",
         QueueVerb::Remove => "removed",
+        QueueVerb::Bounce => "return-ordered",
         QueueVerb::Flush | QueueVerb::Retry => {
             let id = if let [id] = done { Some(id.to_string()) } else { None };
             let line = tell(app, "scheduled", server, id.as_deref(), caller);
@@ -284,6 +313,7 @@ fn remember(app: &App, deed: &Deed, server: &str, done: &[QueueId]) {
         QueueVerb::Release => "released",
         QueueVerb::Remove => "removed",
         QueueVerb::Flush | QueueVerb::Retry => "scheduled",
+        QueueVerb::Bounce => "given-up",
     };
     for id in done {
         let note = Note::new(word, server, deed.now).id(*id).text(Text::By, &deed.by);
@@ -291,7 +321,7 @@ fn remember(app: &App, deed: &Deed, server: &str, done: &[QueueId]) {
     }
 }
 
-fn gone(id: &str) -> Problem {
+pub(super) fn gone(id: &str) -> Problem {
     Problem::new("queue", Kind::NotFound, format!("there is no message {id} in the queue"))
 }
 
@@ -310,6 +340,7 @@ mod tests {
             QueueVerb::Hold,
             QueueVerb::Release,
             QueueVerb::Remove,
+            QueueVerb::Bounce,
         ];
         for verb in verbs {
             for by_name in [false, true] {

@@ -114,6 +114,7 @@ fn envelope(
     let is_ascii = sender.mailbox().is_none_or(Mailbox::is_ascii)
         && recipients.iter().all(|recipient| recipient.mailbox.is_ascii());
     Ok(Envelope {
+        hold: None,
         sender,
         recipients,
         accepted_at: now,

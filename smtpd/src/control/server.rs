@@ -11,6 +11,7 @@ use mailroot_common::control::{
     CloneServer, Edited, FileText, KeyEdits, Kind, NewServer, Problem, Rename, Server,
     ServerDetail, Verb,
 };
+use mailroot_common::units::Span;
 use serde::Deserialize;
 
 use super::App;
@@ -19,7 +20,7 @@ use super::caller::Caller;
 use super::extract::{Path, Query};
 use super::terms::Wanted;
 use crate::config::ServerSpec;
-use crate::service::Goes;
+use crate::service::{Goes, Turn};
 
 /// Reads the name of a server; one that cannot be a name is the name of none.
 pub(super) fn read_name(text: &str) -> Result<ServerName, Refused> {
@@ -50,7 +51,7 @@ pub(super) async fn verb(
 ) -> Answer<Server> {
     let verb: Verb = verb.parse().map_err(|error| usage(format!("{error}")))?;
     let name = read_name(&name)?;
-    let VerbRequest { reason, persist } = read(&body)?;
+    let VerbRequest { reason, persist, span } = read(&body)?;
     if persist && !matches!(verb, Verb::Start | Verb::Stop) {
         return Err(usage(
             "a file can say that a server is started or stopped, not that it is paused",
@@ -60,7 +61,10 @@ pub(super) async fn verb(
         let detail = "only an admin may change what the file says";
         return Err(Problem::new("caller", Kind::NotPermitted, detail).into());
     }
-    object(app.service.server_verb(&name, verb, reason, persist, &asked).await?)
+    let span = span.as_deref().map(Span::parse).transpose();
+    let span = span.map_err(|error| usage(format!("for: {error}")))?;
+    let turn = Turn { verb, reason, span, persist };
+    object(app.service.server_verb(&name, turn, &asked).await?)
 }
 
 /// A new one.

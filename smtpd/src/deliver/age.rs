@@ -55,7 +55,7 @@ async fn judge(
 ) -> bool {
     let schedule = settings.schedules.of(&lane.route);
     // A lane that got well meanwhile tries its mail itself.
-    let Some(trouble) = lane.trouble() else { return false };
+    let Some(trouble) = room.trouble(lane) else { return false };
     let mut more = leases.len() == BATCH && !room.is_halted();
     for lease in leases {
         let past = room.clock.past();

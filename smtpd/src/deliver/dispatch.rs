@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailroot_common::units::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::age::age;
+use super::returning::return_ordered;
 use super::room::Room;
 use crate::observe::Level;
 
@@ -18,11 +20,28 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 pub(super) async fn run(room: Arc<Room>) {
     let mut age_at = room.clock.elapsed() + AGE_EVERY;
     let mut aging: Option<JoinHandle<()>> = None;
+    let mut returning: Option<JoinHandle<()>> = None;
+    let mut rest_ends: Option<Timestamp> = None;
     while !room.is_halted() {
         follow_clock(&room).await;
         let due = room.queue.next_due(room.clock.now());
         due.routes.into_iter().for_each(|route| room.on_due(route));
         let lanes_at = room.feed_waking();
+        let wall = room.clock.now();
+        if rest_ends.is_some_and(|end| end <= wall) {
+            room.feed_all();
+        }
+        rest_ends = room.queue.orders().next_end(wall);
+        let rest_in = rest_ends.map(|end| end.since(wall).as_duration());
+        let mut trouble_in = None;
+        if returning.as_ref().is_none_or(JoinHandle::is_finished) && room.has_ordered() {
+            let pause = room.pause_left();
+            if pause.is_zero() {
+                returning = Some(tokio::spawn(return_ordered(Arc::clone(&room))));
+            } else {
+                trouble_in = Some(pause);
+            }
+        }
         let now = room.clock.elapsed();
         if age_at <= now {
             age_at = now + AGE_EVERY;
@@ -34,7 +53,8 @@ pub(super) async fn run(room: Arc<Room>) {
         let mail_in = due.wake_at.map(|at| at.since(room.clock.now()).as_duration());
         let lanes_in = lanes_at.map(|at| at.saturating_sub(now));
         let age_in = age_at.saturating_sub(now);
-        let sleep = [mail_in, lanes_in, Some(age_in)].into_iter().flatten().min();
+        let sleep =
+            [mail_in, lanes_in, trouble_in, rest_in, Some(age_in)].into_iter().flatten().min();
         // A wake-up a moment early would find nothing and turn again at once.
         let sleep = sleep.unwrap_or(SLEEP_MAX).clamp(Duration::from_millis(1), SLEEP_MAX);
         tokio::select! {

@@ -244,10 +244,6 @@ impl Lane {
         (state.due && state.workers == 0).then_some(state.not_before)
     }
 
-    pub(super) fn is_in_trouble(&self) -> bool {
-        self.state().failures > 0
-    }
-
     /// What the last failure came to, while the lane backs off.
     pub(super) fn trouble(&self) -> Option<Outcome> {
         let state = self.state();
@@ -344,11 +340,11 @@ mod tests {
             lane.waits_until().unwrap() - NOW
         });
         assert_eq!(waits, [1, 5, 15, 15, 15].map(Duration::from_mins));
-        assert!(lane.is_in_trouble() && lane.trouble().is_some());
+        assert!(lane.trouble().is_some());
         lane.forgive();
         assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
         lane.on_contact();
-        assert!(!lane.is_in_trouble());
+        assert!(lane.trouble().is_none());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! reuse      idle connections                    local     into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
+//! returning  mail an operator gives up
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -24,6 +25,7 @@ mod job;
 mod lane;
 mod local;
 mod remember;
+mod returning;
 mod reuse;
 mod room;
 mod session;
@@ -174,6 +176,11 @@ impl Deliver {
     /// Ends the back-off of a route, or of all, so that due mail is tried at once.
     pub fn flush(&self, route: Option<&RouteName>) {
         self.0.flush(route);
+    }
+
+    /// Has all lanes looked at: an operator's orders have changed.
+    pub fn look_again(&self) {
+        self.0.look_again();
     }
 
     /// The lanes with mail under way or backing off.

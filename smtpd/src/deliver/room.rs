@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mailroot_common::id::SessionId;
+use mailroot_common::status::EnhancedCode;
+use smtpd_core::queue::outcome::{Outcome, Stage};
 use smtpd_core::route::table::RouteName;
 use tokio::sync::{Notify, watch};
 
@@ -43,6 +45,8 @@ struct Queues {
 /// How long no mail is leased after the queue could not record what became of some: it would be
 /// sent again and again.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(15);
+/// System not accepting network messages (RFC 3463 section 3.4).
+const PAUSED: EnhancedCode = EnhancedCode::transient(3, 2);
 /// How long attempts that were given up may take to end.
 const ABANDON_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -205,7 +209,7 @@ impl Room {
     }
 
     fn take_turn(self: &Arc<Self>, lane: &Arc<Lane>) -> Turn {
-        if self.is_halted() {
+        if self.is_halted() || self.rests(&lane.route) {
             return Turn::Done;
         }
         let limit = lane.limit(&self.settings.load());
@@ -255,7 +259,17 @@ impl Room {
         }
     }
 
-    /// Waits until a lane ends its back-off sooner than was known.
+    /// Whether an operator wants mail returned that nobody is trying.
+    pub(super) fn has_ordered(&self) -> bool {
+        !self.queue.ordered(1).is_empty()
+    }
+
+    /// Has the dispatcher look at what it waits for anew.
+    pub(super) fn look_sooner(&self) {
+        self.sooner.notify_one();
+    }
+
+    /// Waits until there may be something to do sooner than was known.
     pub(super) async fn sooner(&self) {
         self.sooner.notified().await;
     }
@@ -271,9 +285,28 @@ impl Room {
         lanes.iter().for_each(|lane| self.feed(lane));
     }
 
-    /// Lanes that are backing off.
+    /// Lanes whose mail is not tried: they back off, or an operator has paused them.
     pub(super) fn lanes_in_trouble(&self) -> Vec<Arc<Lane>> {
-        self.lane_map().values().filter(|lane| lane.is_in_trouble()).cloned().collect()
+        let lanes: Vec<_> = self.lane_map().values().cloned().collect();
+        lanes.into_iter().filter(|lane| self.trouble(lane).is_some()).collect()
+    }
+
+    /// Whether an operator has paused the destination.
+    pub(super) fn rests(&self, route: &RouteName) -> bool {
+        self.queue.orders().pause_of(route, self.clock.now()).is_some()
+    }
+
+    /// What keeps the mail of a lane from being tried.
+    pub(super) fn trouble(&self, lane: &Lane) -> Option<Outcome> {
+        let pause = self.queue.orders().pause_of(&lane.route, self.clock.now());
+        let paused = pause.map(|pause| {
+            let words = match &pause.reason {
+                Some(reason) => format!("delivery to this destination is paused: {reason}"),
+                None => "delivery to this destination is paused".to_owned(),
+            };
+            Outcome::local(pause.since, Stage::Operator, PAUSED, words)
+        });
+        paused.or_else(|| lane.trouble())
     }
 
     pub(super) fn lanes(&self) -> Vec<LaneView> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
-use mailroot_common::control::{Selector, TraceEntry};
+use mailroot_common::control::{DestinationPause, Selector, TraceEntry};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
 use smtpd_core::queue::dispose::InDoubtPolicy;
@@ -68,6 +68,7 @@ fn table(smart_hosts: &[&str], direct_first: DirectFirst) -> Arc<Table> {
 fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelope {
     let recipient = |text: &&str| Recipient::plain(Mailbox::parse(text).unwrap());
     Envelope {
+        hold: None,
         sender: ReversePath::parse(sender).unwrap(),
         recipients: recipients.iter().map(recipient).collect(),
         accepted_at,
@@ -402,6 +403,34 @@ async fn host_that_lets_few_in_gets_few_connections_and_all_mail() {
     assert_eq!(peer.mail().len(), 200);
     assert!(!house.log().contains("event=deferred"), "{}", house.log());
     assert!(house.clock.now().since(START) < Span::seconds(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_of_a_paused_destination_is_not_tried_and_grows_too_old() {
+    let house = House::new(|settings| settings.schedules.outbound.expire = Span::hours(6));
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest());
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    let pause = DestinationPause {
+        server: String::new(),
+        destination: "x.*".to_owned(),
+        by: "anna".to_owned(),
+        reason: Some("new hardware".to_owned()),
+        since: START,
+        until: Some(START.after(Span::hours(8))),
+        messages: 0,
+    };
+    house.queue.orders().pause(pause, START).await.unwrap();
+    house.accept("a@src.test", &["b@x.test"]).await;
+    house.until_empty().await;
+    let passed = house.clock.now().since(START);
+    assert!(passed >= Span::hours(6) && passed < Span::hours(7), "{passed}");
+    let report = sender.mail()[0].body.clone();
+    assert!(report.contains("paused: new hardware") && !report.contains("anna"), "{report}");
+    house.accept("a@src.test", &["c@x.test"]).await;
+    house.until_empty().await;
+    let passed = house.clock.now().since(START);
+    assert!(passed >= Span::hours(8) && passed < Span::hours(9), "{passed}");
+    assert_eq!(peer.mail().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
-use smtpd_core::route::table::NextHop;
+use smtpd_core::route::table::{NextHop, Route};
 
 use super::attempt::{Report, attempt};
 use super::finish::{finish, finish_doubts};
@@ -85,7 +85,10 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
     loop {
         // Its share is done while others wait for a worker.
         let makes_way = batches >= BATCHES_IN_TURN && room.has_starved();
-        let welcome = !room.is_halted() && !working.left_out.load(Ordering::Relaxed) && !makes_way;
+        let welcome = !room.is_halted()
+            && !room.rests(&lane.route)
+            && !working.left_out.load(Ordering::Relaxed)
+            && !makes_way;
         match lane.next(room.clock.elapsed(), welcome, lingered) {
             Next::Lease(size) => {
                 lingered = false;
@@ -117,7 +120,10 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     // Every recipient of a lease has the same route.
     let place = first.places().next().unwrap_or_default();
     let Some(recipient) = first.envelope.recipients.get(place) else { return kept };
-    let route = settings.table.route(&recipient.mailbox);
+    let route = match &first.via {
+        Some(host) => Route::to_host(host.clone()),
+        None => settings.table.route(&recipient.mailbox),
+    };
     let local = route.hop == NextHop::Drop;
     let mask = if local { None } else { settings.masquerade.as_ref() };
     let job = |lease: Lease| {

@@ -9,6 +9,7 @@
 //! nothing where the directory was: it is opened anew for each batch, never through a link, and any
 //! trouble is "not now" for the mail at hand.
 
+mod list;
 mod usage;
 mod writer;
 
@@ -29,6 +30,7 @@ use crate::clock::Clock;
 use crate::observe::{Level, Log};
 use crate::queue::BodyReader;
 
+pub use self::list::Dropped;
 use self::writer::{Content, Job, Writer};
 
 /// How mail is filed.

@@ -12,6 +12,7 @@ use super::*;
 fn envelope() -> Envelope {
     let mailbox = |text| Mailbox::parse(text).unwrap();
     Envelope {
+        hold: None,
         sender: ReversePath::Mailbox(mailbox("a@b.example")),
         recipients: vec![Recipient::plain(mailbox("c@d.example"))],
         accepted_at: Timestamp::from_millis(1_763_648_550_000),

@@ -16,7 +16,7 @@ use smtpd_core::trace::note::{Admission, Note};
 
 use super::claim::{Claimed, ticket};
 use super::read::{Bad, Front, PIECE_OCTETS, front};
-use super::{Inner, Settings};
+use super::{AdoptError, Checked, Inner, Settings};
 use crate::badmail::{BadmailError, Reason, Record};
 use crate::directory::FileFacts;
 use crate::observe::Level;
@@ -48,7 +48,7 @@ pub(super) async fn enter(inner: &Arc<Inner>, claimed: Claimed) -> Result<(), St
     let again = file.try_clone()?;
     let shown = readable(name.as_bytes());
     let bad = match queue(inner, file, &shown).await? {
-        Step::Good(()) => return Ok(()),
+        Step::Good(_) => return Ok(()),
         Step::Bad(bad) => bad,
     };
     inner.counters.pickup_bad.add_one();
@@ -58,7 +58,55 @@ pub(super) async fn enter(inner: &Arc<Inner>, claimed: Claimed) -> Result<(), St
     Ok(())
 }
 
-async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<()>, Stuck> {
+/// Makes a file a queued message; its id and its octets. A file that is none is left to the caller.
+pub(super) async fn adopt(
+    inner: &Arc<Inner>,
+    file: File,
+    shown: &str,
+) -> Result<(QueueId, u64), AdoptError> {
+    match queue(inner, file, shown).await {
+        Ok(Step::Good(entered)) => Ok(entered),
+        Ok(Step::Bad(bad)) => Err(AdoptError::Bad(bad.to_string())),
+        Err(stuck) => Err(AdoptError::Stuck(stuck.to_string())),
+    }
+}
+
+/// Reads a file to its end.
+pub(super) async fn check(inner: &Arc<Inner>, file: File) -> Result<Checked, AdoptError> {
+    let manner = inner.manner.clone();
+    let read = blocking(move || {
+        let Front { parsed, mut reading, .. } = match front(file, &manner)? {
+            Ok(front) => front,
+            Err(bad) => return Ok(Err(bad)),
+        };
+        let mut octets = Vec::new();
+        while !reading.is_done() {
+            octets.clear();
+            if let Err(bad) = reading.piece(&mut octets)? {
+                return Ok(Err(bad));
+            }
+        }
+        Ok(Ok((parsed, reading.is_eight_bit())))
+    });
+    let read = read.await.map_err(|error| AdoptError::Stuck(error.to_string()))?;
+    let (parsed, is_eight_bit) = read.map_err(|bad| AdoptError::Bad(bad.to_string()))?;
+    let limit = inner.settings.hops_max;
+    if parsed.facts.hops >= limit {
+        return Err(AdoptError::Bad(Bad::Hops { hops: parsed.facts.hops, limit }.to_string()));
+    }
+    Ok(Checked {
+        sender: parsed.sender,
+        recipients: parsed.recipients,
+        has_x_receiver: parsed.has_x_receiver,
+        has_date: parsed.facts.has_date,
+        adds_date: inner.settings.add_date,
+        has_message_id: parsed.facts.has_message_id,
+        adds_message_id: inner.settings.add_message_id,
+        is_eight_bit,
+    })
+}
+
+async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(QueueId, u64)>, Stuck> {
     let manner = inner.manner.clone();
     let Front { parsed, body, mut reading } = match blocking(move || front(file, &manner)).await? {
         Ok(front) => front,
@@ -114,7 +162,7 @@ async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<()>, 
     inner.counters.octets_received.add(size);
     line.log(inner, id, size, shown);
     inner.trace.record(note);
-    Ok(Step::Good(()))
+    Ok(Step::Good((id, size)))
 }
 
 /// Our trace field, and what the message lacks.
@@ -152,6 +200,7 @@ fn envelope(
     let added_id = (settings.add_message_id && !facts.has_message_id)
         .then(|| format!("<{id}@{}>", settings.fqdn));
     Envelope {
+        hold: None,
         sender,
         recipients: recipients.into_iter().map(Recipient::plain).collect(),
         accepted_at: now,

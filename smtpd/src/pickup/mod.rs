@@ -23,7 +23,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mailroot_common::address::Mailbox;
+use mailroot_common::address::{Mailbox, ReversePath};
+use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span};
 use smtpd_core::message::pickup;
 
@@ -117,6 +118,17 @@ pub struct Parts {
     pub taken: Arc<Taken>,
 }
 
+/// Why a file did not become a message.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// It is none.
+    #[error("{0}")]
+    Bad(String),
+    /// It may be one; the queue or the disk would not.
+    #[error("{0}")]
+    Stuck(String),
+}
+
 impl fmt::Debug for Pickup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pickup").field(&self.0.settings.directory).finish()
@@ -130,6 +142,10 @@ pub struct Waiting {
     pub name: String,
     /// Octets.
     pub size: u64,
+    /// Its owner.
+    pub uid: u32,
+    /// When its content last changed, in milliseconds since 1970.
+    pub modified_millis: u64,
     /// What it waits for.
     pub state: State,
 }
@@ -145,6 +161,35 @@ pub enum State {
     Claimed,
     /// It is left where it is, for this reason.
     Left(String),
+}
+
+impl Waiting {
+    fn new(name: String, facts: &FileFacts, state: State) -> Self {
+        let FileFacts { size, uid, modified_millis, .. } = *facts;
+        Self { name, size, uid, modified_millis, state }
+    }
+}
+
+/// What would become of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct Checked {
+    /// Who would send it.
+    pub sender: ReversePath,
+    /// Who would get it.
+    pub recipients: Vec<Mailbox>,
+    /// Whether they stand in `X-Receiver` fields.
+    pub has_x_receiver: bool,
+    /// Whether it has a `Date`.
+    pub has_date: bool,
+    /// Whether one is added where it is missing.
+    pub adds_date: bool,
+    /// Whether it has a `Message-ID`.
+    pub has_message_id: bool,
+    /// Whether one is added where it is missing.
+    pub adds_message_id: bool,
+    /// Whether octets beyond ASCII stand in it.
+    pub is_eight_bit: bool,
 }
 
 impl Pickup {
@@ -183,6 +228,35 @@ impl Pickup {
         watcher::Watcher::new(Arc::clone(&self.0)).run(stop).await;
     }
 
+    /// The largest file that is taken.
+    #[must_use]
+    pub fn size_max(&self) -> ByteSize {
+        self.0.settings.size_max
+    }
+
+    /// Makes an open file a queued message, by the rules of this directory; its id and its octets
+    /// in the queue. `shown` is what the file is called.
+    ///
+    /// # Errors
+    ///
+    /// [`AdoptError`]; nothing is in the queue then, nor in Badmail.
+    pub async fn adopt(
+        &self,
+        file: std::fs::File,
+        shown: &str,
+    ) -> Result<(QueueId, u64), AdoptError> {
+        enter::adopt(&self.0, file, shown).await
+    }
+
+    /// Reads an open file by the rules of this directory, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AdoptError`], with what is wrong with it.
+    pub async fn check(&self, file: std::fs::File) -> Result<Checked, AdoptError> {
+        enter::check(&self.0, file).await
+    }
+
     /// What lies in the directory, in the order of names, at most `limit` files.
     ///
     /// # Errors
@@ -212,14 +286,14 @@ impl Inner {
                 None if claim::is_ignored(&name) => State::BeingWritten,
                 None => State::Waiting,
             };
-            waiting.push(Waiting { name: enter::shown(&name), size: facts.size, state });
+            waiting.push(Waiting::new(enter::shown(&name), &facts, state));
         }
         drop(refused);
         let claimed = pickup.private(claim::CLAIMED)?;
         for name in names(&claimed)?.into_iter().take(limit.saturating_sub(waiting.len())) {
             let Ok(facts) = claimed.facts(&name) else { continue };
             let name = enter::shown(&claim::original_name(&name));
-            waiting.push(Waiting { name, size: facts.size, state: State::Claimed });
+            waiting.push(Waiting::new(name, &facts, State::Claimed));
         }
         Ok(waiting)
     }

@@ -8,6 +8,7 @@
 //! unknown state; the supervisor starts it again and recovery sorts things out.
 
 mod ids;
+mod orders;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,11 +17,13 @@ use std::time::Duration;
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Timestamp};
-use smtpd_core::queue::recipient::Hold;
+use smtpd_core::queue::recipient::{Hold, ReturnOrder};
+use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
 use self::ids::Ids;
+pub use self::orders::{OrderError, Orders};
 use crate::clock::{Clock, Jump};
 use crate::disk::Disk;
 use crate::observe::{Counters, Log};
@@ -59,6 +62,7 @@ struct Inner {
     /// Jumps of the wall clock that waiting mail has followed.
     jumps: AtomicUsize,
     ids: Ids,
+    orders: Orders,
     work: Arc<Notify>,
 }
 
@@ -75,7 +79,7 @@ impl Queue {
     pub fn in_memory(clock: Clock, table: Arc<Table>) -> Self {
         let work = Arc::new(Notify::new());
         let store = Store::Memory(Arc::new(Memory::new(table, clock.clone(), Arc::clone(&work))));
-        Self::over(store, clock, work)
+        Self::over(store, clock, work, Orders::in_memory())
     }
 
     /// Opens the queue in a directory and starts its threads. It takes new mail at once; mail
@@ -109,7 +113,9 @@ impl Queue {
     ) -> Result<Self, OpenError> {
         let work = Arc::new(Notify::new());
         let path = settings.directory.clone();
+        let beside = path.clone();
         let (told, time) = (Arc::clone(&work), clock.clone());
+        let kept = (disk.clone(), settings.directory.clone(), log.clone(), settings.server.clone());
         let around = Surroundings { table, work: told, clock: time, journal: log, counters };
         let settings = store::Settings {
             segment_size: settings.segment_size.as_u64(),
@@ -119,13 +125,22 @@ impl Queue {
         };
         let opened = guard::blocking(move || Store::open(disk, settings, around));
         let store = opened.await.map_err(|source| OpenError::Disk { path, source })??;
-        Ok(Self::over(store, clock, work))
+        let (disk, directory, log, server) = kept;
+        let orders = guard::blocking(move || Orders::open(disk, directory, log, server));
+        let orders = orders.await.map_err(|source| OpenError::Disk { path: beside, source })?;
+        Ok(Self::over(store, clock, work, orders))
     }
 
-    fn over(store: Store, clock: Clock, work: Arc<Notify>) -> Self {
+    fn over(store: Store, clock: Clock, work: Arc<Notify>, orders: Orders) -> Self {
         let ids = Ids::above(store.highest_id());
         let jumps = AtomicUsize::new(clock.jumps());
-        Self(Arc::new(Inner { store, clock, jumps, ids, work }))
+        Self(Arc::new(Inner { store, clock, jumps, ids, orders, work }))
+    }
+
+    /// What an operator wants of destinations and of mail yet to come.
+    #[must_use]
+    pub fn orders(&self) -> &Orders {
+        &self.0.orders
     }
 
     /// Whether new mail is likely to be taken; asked before a body is.
@@ -163,13 +178,22 @@ impl Queue {
         self.accept_as(id, draft).await.map(|()| id)
     }
 
-    /// Makes a message durable under an id from [`Queue::new_id`].
+    /// Makes a message durable under an id from [`Queue::new_id`]; held, if the envelope or an
+    /// operator's rule says so.
     ///
     /// # Errors
     ///
     /// [`CommitError`]; nothing of the message will ever be sent then.
-    pub async fn accept_as(&self, id: QueueId, draft: Draft) -> Result<(), CommitError> {
-        guard::wait(self.0.store.commit(id, draft)).await
+    pub async fn accept_as(&self, id: QueueId, mut draft: Draft) -> Result<(), CommitError> {
+        if draft.envelope.hold.is_none() {
+            draft.envelope.hold = self.0.orders.hold_for(&draft.envelope, self.0.clock.now());
+        }
+        let hold = draft.envelope.hold.clone();
+        guard::wait(self.0.store.commit(id, draft)).await?;
+        if let Some(hold) = hold {
+            self.0.orders.tell(id, &hold);
+        }
+        Ok(())
     }
 
     /// Routes that have due mail. Each is named once: whoever gets a name leases from it until a
@@ -253,6 +277,23 @@ impl Queue {
         guard::wait(self.0.store.lease(route, Pick::Untold(accepted_before), max)).await
     }
 
+    /// Takes everybody of one message who waits and is not being tried, whatever their routes and
+    /// moments, held or not; nothing if there is nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the message cannot be read.
+    pub async fn lease_message(&self, id: QueueId) -> Result<Option<Lease>, ReadError> {
+        guard::wait(self.0.store.lease_message(id)).await
+    }
+
+    /// Up to `max` messages that an operator wants returned and that have recipients nobody is
+    /// trying now. [`Queue::wait_for_work`] ends when there may be more.
+    #[must_use]
+    pub fn ordered(&self, max: usize) -> Vec<QueueId> {
+        guard::call(|| self.0.store.ordered(max))
+    }
+
     /// Records what became of a lease's recipients together with the reports that causes; returns
     /// the ids of the reports. All of it is durable when this returns `Ok`. A message whose
     /// recipients have all reached their end is gone.
@@ -334,6 +375,35 @@ impl Queue {
         self.change(ids, Change::Remove).await
     }
 
+    /// Orders messages to be returned to their senders; returns those that exist. The order is
+    /// durable; whoever delivers carries it out (see [`Queue::ordered`]).
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if it cannot be made durable.
+    pub async fn give_up(
+        &self,
+        ids: &[QueueId],
+        order: ReturnOrder,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        self.change(ids, Change::Return(order)).await
+    }
+
+    /// Sends messages by a host of the operator's choice from now on, at once; returns those that
+    /// exist.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if it cannot be made durable.
+    pub async fn redirect(
+        &self,
+        ids: &[QueueId],
+        host: SmartHost,
+        now: Timestamp,
+    ) -> Result<Vec<QueueId>, CommitError> {
+        self.change(ids, Change::Redirect(host, now)).await
+    }
+
     /// Has every waiting recipient tried at a moment, at once if that has passed; returns the
     /// messages that exist. Held messages stay held.
     ///
@@ -411,7 +481,7 @@ impl Queue {
             counters: Arc::default(),
         };
         let (store, log) = Store::stepped(disk, settings, around)?;
-        Ok((Self::over(store, clock, work), Stepper(log)))
+        Ok((Self::over(store, clock, work, Orders::in_memory()), Stepper(log)))
     }
 
     /// The store in memory, to ask it for faults; nothing if the queue is on disk.

@@ -270,6 +270,7 @@ impl Client<'_> {
     ) -> Option<Envelope> {
         let transaction = server.transaction()?;
         Some(Envelope {
+            hold: None,
             sender: transaction.sender.clone(),
             recipients,
             accepted_at: self.inner.parts.clock.now(),

@@ -5,11 +5,25 @@ use std::sync::Arc;
 
 use mailroot_common::config::ServerName;
 use mailroot_common::control::{self, Edited, KeyEdit, ServerState, Verb};
+use mailroot_common::units::Span;
 
 use super::change::Asked;
 use super::{Service, ServiceError};
 use crate::observe::Level;
 use crate::virtual_server::VirtualServer;
+
+/// What is asked of a virtual server.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Start, stop, pause or resume.
+    pub verb: Verb,
+    /// Why, for the log and for status.
+    pub reason: Option<String>,
+    /// After which a pause ends by itself.
+    pub span: Option<Span>,
+    /// Whether the server's file is to say so, for start and stop.
+    pub persist: bool,
+}
 
 /// What goes with a server that is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,12 +44,11 @@ impl Service {
     pub async fn server_verb(
         &self,
         name: &ServerName,
-        verb: Verb,
-        reason: Option<String>,
-        persist: bool,
+        turn: Turn,
         asked: &Asked,
     ) -> Result<control::Server, ServiceError> {
         self.known(name)?;
+        let Turn { verb, reason, span, persist } = turn;
         if persist {
             let value = (verb == Verb::Start).to_string();
             let edit = KeyEdit::Set { key: "enabled".to_owned(), value };
@@ -44,9 +57,29 @@ impl Service {
         let _one_at_a_time = self.0.changing.lock().await;
         let server = self.known(name)?;
         self.turn(&server, verb, reason).await?;
+        if let (Verb::Pause, Some(span)) = (verb, span) {
+            self.resume_after(&server, span);
+        }
         let line = self.0.log.line(Level::Info, "server").word("server", name);
         line.word("verb", verb.as_str()).word("actor", &asked.actor).send();
         Ok(server.describe().await)
+    }
+
+    /// Ends this pause of a server, and no later one, after a while.
+    fn resume_after(&self, server: &Arc<VirtualServer>, span: Span) {
+        let (service, server, pause) = (self.clone(), Arc::clone(server), server.pauses());
+        tokio::spawn(async move {
+            service.clock().sleep(span.as_duration()).await;
+            let _one_at_a_time = service.0.changing.lock().await;
+            if server.pauses() != pause || server.state() != ServerState::Paused {
+                return;
+            }
+            let line = service.log().line(Level::Info, "server").word("server", server.name());
+            match server.resume().await {
+                Ok(()) => line.word("verb", "resume").word("actor", "mailroot").send(),
+                Err(error) => line.word("verb", "resume").word("error", error).send(),
+            }
+        });
     }
 
     async fn turn(

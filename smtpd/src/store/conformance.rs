@@ -12,7 +12,8 @@ use mailroot_common::status::EnhancedCode;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::queue::outcome::{Outcome, Stage};
-use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus};
+use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus, ReturnOrder};
+use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{DirectFirst, RouteName, Settings as TableSettings, Table};
 
 use super::{Body, Change, Draft, Filter, Lease, Pick, Settings, Store, Surroundings};
@@ -39,6 +40,7 @@ pub(crate) fn table(alias: &[&str]) -> Arc<Table> {
 
 pub(crate) fn envelope(recipients: &[&str], at: Timestamp) -> Envelope {
     Envelope {
+        hold: None,
         sender: ReversePath::parse("sender@here.example").unwrap(),
         recipients: recipients
             .iter()
@@ -184,6 +186,18 @@ async fn a_held_message_is_not_tried_until_released(store: Store) {
     drop(lease_one(&store, "mx:x.example", start()).await);
 }
 
+async fn a_message_may_be_held_from_its_first_moment(store: Store) {
+    let hold = Hold { by: "anna".into(), reason: None, since: start() };
+    let mut held = draft(&["a@x.example"], start(), b"x");
+    held.envelope.hold = Some(hold);
+    store.commit(id(1), held).await.unwrap();
+    nothing_due(&store, "mx:x.example", later(60)).await;
+    assert_eq!(store.counts().held, 1);
+    store.change(&[id(1)], &Change::Release).await.unwrap();
+    assert_eq!(store.counts().held, 0);
+    drop(lease_one(&store, "mx:x.example", start()).await);
+}
+
 async fn a_retry_now_beats_the_schedule(store: Store) {
     store.commit(id(1), draft(&["a@x.example"], start(), b"x")).await.unwrap();
     let lease = lease_one(&store, "mx:x.example", start()).await;
@@ -210,6 +224,74 @@ async fn a_removed_message_is_gone_even_while_it_is_tried(store: Store) {
     assert!(store.show(id(1)).await.unwrap().is_none());
     assert!(store.show(id(2)).await.unwrap().is_none(), "its end was the removal");
     assert!(store.change(&[id(1)], &Change::Release).await.unwrap().is_empty());
+}
+
+fn order() -> ReturnOrder {
+    ReturnOrder { by: "anna".into(), reason: Some("no games".into()), since: start() }
+}
+
+async fn a_message_to_be_returned_is_tried_by_nobody_and_leased_whole(store: Store) {
+    let to = ["a@x.example", "b@here.example", "c@y.example"];
+    store.commit(id(1), draft(&to, start(), b"x")).await.unwrap();
+    store.commit(id(2), draft(&["a@x.example"], start(), b"x")).await.unwrap();
+    let hold = Hold { by: "op".into(), reason: None, since: start() };
+    store.change(&[id(1)], &Change::Hold(hold)).await.unwrap();
+    assert!(store.ordered(9).is_empty());
+    let done = store.change(&[id(1), id(9)], &Change::Return(order())).await.unwrap();
+    assert_eq!((done, store.ordered(9)), (vec![id(1)], vec![id(1)]));
+    store.change(&[id(1)], &Change::Release).await.unwrap();
+    nothing_due(&store, "drop", later(600)).await;
+    assert_eq!(lease_one(&store, "mx:x.example", start()).await.id, id(2));
+    let lease = store.lease_message(id(1)).await.unwrap().unwrap();
+    assert_eq!(lease.returning.as_ref(), Some(&order()));
+    assert_eq!(lease.places().collect::<Vec<_>>(), [0, 1, 2]);
+    assert!(store.ordered(9).is_empty(), "it is under way");
+    assert!(store.lease_message(id(1)).await.unwrap().is_none());
+    drop(lease);
+    assert_eq!(store.ordered(9), [id(1)]);
+    let lease = store.lease_message(id(1)).await.unwrap().unwrap();
+    let changes = all(&lease, |status| ended(Phase::Returned, status));
+    let report = draft(&["sender@here.example"], start(), b"sorry");
+    store.settle(lease, changes, vec![(id(3), report)]).await.unwrap();
+    assert!(store.show(id(1)).await.unwrap().is_none() && store.ordered(9).is_empty());
+    assert_eq!(lease_one(&store, "drop", start()).await.id, id(3));
+    assert!(store.lease_message(id(1)).await.unwrap().is_none());
+}
+
+async fn whoever_is_tried_when_a_return_is_ordered_follows_after_the_attempt(store: Store) {
+    store.commit(id(1), draft(&["a@x.example"], start(), b"x")).await.unwrap();
+    let tried = lease_one(&store, "mx:x.example", start()).await;
+    store.change(&[id(1)], &Change::Return(order())).await.unwrap();
+    assert!(store.ordered(9).is_empty());
+    let changes = all(&tried, |status| deferred(later(60), status));
+    store.settle(tried, changes, Vec::new()).await.unwrap();
+    nothing_due(&store, "mx:x.example", later(60)).await;
+    assert_eq!(store.ordered(9), [id(1)]);
+    let lease = store.lease_message(id(1)).await.unwrap().unwrap();
+    assert_eq!(lease.due[0].1.attempts, 1, "what it came to is known");
+}
+
+async fn a_redirected_message_waits_for_the_chosen_host_at_once(store: Store) {
+    let to = ["a@x.example", "b@here.example"];
+    store.commit(id(1), draft(&to, start(), b"x")).await.unwrap();
+    let lease = lease_one(&store, "mx:x.example", start()).await;
+    let changes = all(&lease, |status| deferred(later(600), status));
+    store.settle(lease, changes, Vec::new()).await.unwrap();
+    let host = SmartHost::parse("hub.example:2525").unwrap();
+    let change = Change::Redirect(host.clone(), later(1));
+    assert_eq!(store.change(&[id(1), id(9)], &change).await.unwrap(), [id(1)]);
+    let names: Vec<_> = store.routes().into_iter().map(|count| count.route).collect();
+    assert_eq!(names, [route("host:hub.example:2525")]);
+    let filter =
+        Filter { exact_domain: Some(Domain::parse("x.example").unwrap()), ..Filter::default() };
+    assert_eq!(store.list(&filter, None, 9).await.unwrap().len(), 1, "a list finds it as before");
+    store.set_table(table(&["x.example"]));
+    while store.counts().recovering {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let lease = lease_one(&store, "host:hub.example:2525", later(1)).await;
+    assert_eq!((lease.via.clone(), lease.due.len()), (Some(host), 2));
+    assert_eq!(lease.due[0].1.attempts, 1);
 }
 
 async fn lists_are_by_id_filtered_and_paged(store: Store) {
@@ -342,8 +424,12 @@ macro_rules! arms {
             routes_of_one_message_are_leased_and_settled_apart,
             a_settlement_and_its_report_come_together,
             a_held_message_is_not_tried_until_released,
+            a_message_may_be_held_from_its_first_moment,
             a_retry_now_beats_the_schedule,
             a_removed_message_is_gone_even_while_it_is_tried,
+            a_message_to_be_returned_is_tried_by_nobody_and_leased_whole,
+            whoever_is_tried_when_a_return_is_ordered_follows_after_the_attempt,
+            a_redirected_message_waits_for_the_chosen_host_at_once,
             lists_are_by_id_filtered_and_paged,
             another_table_moves_waiting_mail,
             aged_mail_is_leased_though_it_is_not_due,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use mailroot_common::id::QueueId;
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::outcome::RemoteHost;
-use smtpd_core::queue::recipient::RecipientStatus;
+use smtpd_core::queue::recipient::{RecipientStatus, ReturnOrder};
+use smtpd_core::route::smart_host::SmartHost;
 
 use super::body::BodyReader;
 use super::log::Log;
@@ -23,6 +24,11 @@ pub struct Lease {
     pub due: Vec<(usize, RecipientStatus)>,
     /// Octets of the body.
     pub size: u64,
+    /// The host an operator chose for the message.
+    pub via: Option<SmartHost>,
+    /// Set if an operator wants the message returned; only [`super::Store::lease_message`] gives
+    /// such a lease.
+    pub returning: Option<ReturnOrder>,
     pub(super) holder: Holder,
     /// Where it is marked that the end of the message is on its way.
     pub(super) mark: Option<u32>,

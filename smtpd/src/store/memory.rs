@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::Envelope;
-use smtpd_core::queue::recipient::MessageState;
+use smtpd_core::queue::recipient::{MessageState, RecipientStatus};
 use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
@@ -74,8 +74,17 @@ impl Stored {
     /// When the recipient at `place` may be tried; nothing if it is not waiting to be.
     fn due(&self, past: &Past, place: usize) -> Option<Timestamp> {
         let status = &self.state.recipients[place];
-        let free = self.state.hold.is_none() && !self.leased[place] && !status.phase.is_end();
+        let free = self.state.is_free() && !self.leased[place] && !status.phase.is_end();
         free.then(|| due_at(past, status))
+    }
+
+    /// Everybody who waits and is not being tried.
+    fn idle(&self) -> Vec<(usize, RecipientStatus)> {
+        let recipients = self.state.recipients.iter().enumerate();
+        recipients
+            .filter(|(place, status)| !self.leased[*place] && !status.phase.is_end())
+            .map(|(place, status)| (place, status.clone()))
+            .collect()
     }
 
     fn picked(&self, past: &Past, pick: Pick, place: usize) -> bool {
@@ -111,7 +120,7 @@ impl Stored {
     }
 
     fn routes(&self, table: &Table) -> Vec<RouteName> {
-        self.envelope.recipients.iter().map(|to| table.route_name(&to.mailbox)).collect()
+        self.envelope.recipients.iter().map(|to| self.state.route_name(table, to)).collect()
     }
 }
 
@@ -261,20 +270,47 @@ impl Memory {
                 }
             }
             if !due.is_empty() {
-                leases.push(Lease {
-                    id,
-                    envelope: Arc::clone(&stored.envelope),
-                    due,
-                    size: stored.body.len() as u64,
-                    holder: Holder::Memory(Arc::clone(self)),
-                    mark: None,
-                });
+                leases.push(self.lease_of(id, stored, due));
             }
         }
         if leases.len() < max && matches!(pick, Pick::Due(_)) {
             named.remove(route);
         }
         leases
+    }
+
+    fn lease_of(
+        self: &Arc<Self>,
+        id: QueueId,
+        stored: &Stored,
+        due: Vec<(usize, RecipientStatus)>,
+    ) -> Lease {
+        Lease {
+            id,
+            envelope: Arc::clone(&stored.envelope),
+            due,
+            size: stored.body.len() as u64,
+            via: stored.state.via.clone(),
+            returning: stored.state.returning.clone(),
+            holder: Holder::Memory(Arc::clone(self)),
+            mark: None,
+        }
+    }
+
+    pub(super) fn lease_message(self: &Arc<Self>, id: QueueId) -> Option<Lease> {
+        let mut inner = self.lock();
+        let stored = inner.messages.get_mut(&id)?;
+        let due = stored.idle();
+        due.iter().for_each(|(place, _)| stored.leased[*place] = true);
+        (!due.is_empty()).then(|| self.lease_of(id, stored, due))
+    }
+
+    pub(super) fn ordered(&self, max: usize) -> Vec<QueueId> {
+        let inner = self.lock();
+        let ordered =
+            |stored: &Stored| stored.state.returning.is_some() && !stored.idle().is_empty();
+        let found = inner.messages.iter().filter(|(_, stored)| ordered(stored));
+        found.map(|(id, _)| *id).take(max).collect()
     }
 
     /// Ends the lease of these recipients.
@@ -340,6 +376,11 @@ impl Memory {
                 Change::Hold(hold) => stored.state.hold = Some(hold.clone()),
                 Change::Release => stored.state.hold = None,
                 Change::Retry(at) => retry(stored, *at),
+                Change::Return(order) => stored.state.returning = Some(order.clone()),
+                Change::Redirect(host, at) => {
+                    stored.state.via = Some(host.clone());
+                    retry(stored, *at);
+                }
                 Change::Remove => {
                     inner.messages.remove(id);
                 }

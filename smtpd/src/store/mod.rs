@@ -22,7 +22,8 @@ use std::sync::Arc;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Timestamp};
 use smtpd_core::queue::envelope::Envelope;
-use smtpd_core::queue::recipient::{Hold, RecipientStatus};
+use smtpd_core::queue::recipient::{Hold, RecipientStatus, ReturnOrder};
+use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{RouteName, Table};
 
 pub use self::body::{Body, BodyReader, LargeBody, LargeBodyWriter};
@@ -64,6 +65,10 @@ pub enum Change {
     Retry(Timestamp),
     /// The message ends here, without a report.
     Remove,
+    /// Nobody is tried any more; see [`Store::ordered`].
+    Return(ReturnOrder),
+    /// Everybody who waits is tried at this moment, at this host instead of where the table leads.
+    Redirect(SmartHost, Timestamp),
 }
 
 /// What is due, and when to look again.
@@ -222,6 +227,29 @@ impl Store {
         match self {
             Self::Log(log) => log.lease(route, pick, max).await,
             Self::Memory(memory) => Ok(memory.lease(route, pick, max)),
+        }
+    }
+
+    /// Takes everybody of one message who waits and is not being tried, whatever their routes and
+    /// moments, held or not. Nothing if there is nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the message cannot be read.
+    pub async fn lease_message(&self, id: QueueId) -> Result<Option<Lease>, ReadError> {
+        match self {
+            Self::Log(log) => log.lease_message(id).await,
+            Self::Memory(memory) => Ok(memory.lease_message(id)),
+        }
+    }
+
+    /// Up to `max` messages that an operator wants returned and that have recipients nobody is
+    /// trying now.
+    #[must_use]
+    pub fn ordered(&self, max: usize) -> Vec<QueueId> {
+        match self {
+            Self::Log(log) => log.ordered(max),
+            Self::Memory(memory) => memory.ordered(max),
         }
     }
 

@@ -15,6 +15,8 @@ impl VirtualServer {
         let (config, shared, standing) = (self.config(), self.shared.load_full(), self.standing());
         let queue = self.queue();
         let counts = queue.as_ref().map(crate::queue::Queue::counts).unwrap_or_default();
+        let now = shared.clock.now();
+        let orders = queue.as_ref().map(|queue| queue.orders().list(now)).unwrap_or_default();
         let badmail = match self.badmail() {
             Some(badmail) => badmail.totals().await.map_or(0, |totals| totals.messages),
             None => 0,
@@ -43,6 +45,8 @@ impl VirtualServer {
                 bytes: counts.octets,
                 oldest_at: counts.oldest.map(|id| Timestamp::from_millis(id.as_millis())),
             },
+            pauses: orders.pauses,
+            future_holds: orders.holds.len() as u64,
             badmail,
             mail_root: shared.mail_root.display().to_string(),
             free_bytes: queue.and_then(|queue| queue.free()).map(|free| free.as_u64()),

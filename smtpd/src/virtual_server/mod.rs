@@ -14,11 +14,12 @@ mod settings;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mailroot_common::address::Domain;
+use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::id::SessionId;
@@ -30,8 +31,10 @@ pub use self::root::{MailRoot, RootError};
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::deliver::LaneView;
+use crate::drop::DropDirectory;
 use crate::net::Net;
 use crate::observe::{Counters, Log, SessionIds};
+use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
 use crate::receive::ListenError;
 use crate::resolve::Resolver;
@@ -95,6 +98,8 @@ pub struct VirtualServer {
     shared: ArcSwap<Shared>,
     config: ArcSwap<ServerConfig>,
     standing: Mutex<Standing>,
+    /// How often it was paused.
+    pauses: AtomicU64,
     rooms: ArcSwapOption<Rooms>,
     /// What lets mail in and out, while it does; held by whoever starts, stops or changes the server.
     inlets: tokio::sync::Mutex<Option<Inlets>>,
@@ -125,6 +130,7 @@ impl VirtualServer {
             shared: ArcSwap::from_pointee(shared),
             config: ArcSwap::new(config),
             standing: Mutex::new(standing),
+            pauses: AtomicU64::new(0),
             rooms: ArcSwapOption::empty(),
             inlets: tokio::sync::Mutex::default(),
         })
@@ -186,6 +192,7 @@ impl VirtualServer {
         let mut inlets = self.inlets.lock().await;
         if let Some(open) = &mut *inlets {
             open.pause().await;
+            self.pauses.fetch_add(1, Ordering::Relaxed);
             self.stand(ServerState::Paused, None, reason);
         }
     }
@@ -272,6 +279,12 @@ impl VirtualServer {
         lock(&self.standing).state
     }
 
+    /// How often it was paused, so that one pause can be told from the next.
+    #[must_use]
+    pub fn pauses(&self) -> u64 {
+        self.pauses.load(Ordering::Relaxed)
+    }
+
     /// Why it does not run, or not as configured.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -320,6 +333,46 @@ impl VirtualServer {
         self.rooms.load().as_ref().map(|rooms| rooms.badmail.clone())
     }
 
+    /// Its Pickup directory by the rules in force, whether it is being watched or not; none if the
+    /// server never started.
+    #[must_use]
+    pub fn pickup(&self) -> Option<Pickup> {
+        let rooms = self.rooms.load_full()?;
+        let (shared, config) = (self.shared.load_full(), self.config.load_full());
+        let settings = settings::pickup(self.name.as_str(), &config, &shared, &rooms.root);
+        let parts = pickup::Parts {
+            queue: rooms.queue.clone(),
+            badmail: rooms.badmail.clone(),
+            clock: shared.clock.clone(),
+            log: shared.log.clone(),
+            counters: Arc::clone(&self.counters),
+            trace: shared.trace.clone(),
+            taken: Arc::default(),
+        };
+        Some(Pickup::new(settings, parts))
+    }
+
+    /// Its Pickup directory, with what whoever watches it knows, if it is being watched.
+    pub async fn watched_pickup(&self) -> Option<Pickup> {
+        let watched = self.inlets.lock().await.as_ref().and_then(Inlets::pickup);
+        watched.or_else(|| self.pickup())
+    }
+
+    /// Its Drop directory by the rules in force; none if it never started.
+    #[must_use]
+    pub fn drop_directory(&self) -> Option<DropDirectory> {
+        let rooms = self.rooms.load_full()?;
+        let (shared, config) = (self.shared.load_full(), self.config.load_full());
+        let settings = settings::drop(self.name.as_str(), &config, &shared, &rooms.root);
+        Some(DropDirectory::new(settings, shared.clock.clone(), shared.log.clone()))
+    }
+
+    /// Where mail to a recipient goes, as the configuration stands.
+    #[must_use]
+    pub fn route_of(&self, recipient: &Mailbox) -> Option<RouteName> {
+        Some(self.table(&self.config()).ok()?.route_name(recipient))
+    }
+
     /// Ends a session of a client with 421; false if there is none of this name.
     pub async fn kill_session(&self, id: SessionId) -> bool {
         self.inlets.lock().await.as_ref().is_some_and(|open| open.receiver.kill(id))
@@ -331,6 +384,13 @@ impl VirtualServer {
             for route in routes {
                 open.deliver.flush(Some(route));
             }
+        }
+    }
+
+    /// Goes by the orders of its queue as they are now.
+    pub async fn heed_orders(&self) {
+        if let Some(open) = &*self.inlets.lock().await {
+            open.deliver.look_again();
         }
     }
 

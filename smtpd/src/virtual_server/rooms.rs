@@ -83,6 +83,7 @@ pub(super) struct Inlets {
 #[derive(Debug)]
 struct Watch {
     settings: pickup::Settings,
+    pickup: Pickup,
     task: Task,
 }
 
@@ -174,8 +175,15 @@ impl Inlets {
                 taken: parts.taken,
             };
             let pickup = Pickup::new(settings.clone(), parts);
-            Watch { settings, task: Task::start(|stop| async move { pickup.run(stop).await }) }
+            let running = pickup.clone();
+            let task = Task::start(|stop| async move { running.run(stop).await });
+            Watch { settings, pickup, task }
         });
+    }
+
+    /// The Pickup directory that is being watched.
+    pub(super) fn pickup(&self) -> Option<Pickup> {
+        self.pickup.as_ref().map(|watch| watch.pickup.clone())
     }
 
     async fn rest_pickup(&mut self) {

@@ -72,6 +72,7 @@ fuzz_target!(|input: Input<'_>| {
     let domain = |text: &str| Domain::parse(text).expect("a domain");
     let copy = Mailbox::parse("ops@h.test").expect("an address");
     let envelope = Envelope {
+        hold: None,
         sender,
         recipients: cases.iter().map(|(recipient, _)| recipient.clone()).collect(),
         accepted_at: now,

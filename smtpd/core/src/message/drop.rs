@@ -64,6 +64,7 @@ mod tests {
 
     fn envelope(sender: ReversePath, recipients: Vec<Mailbox>) -> Envelope {
         Envelope {
+            hold: None,
             sender,
             recipients: recipients.into_iter().map(Recipient::plain).collect(),
             accepted_at: Timestamp::from_millis(0),

@@ -198,6 +198,7 @@ fn envelope(
     };
     let copy = report.copy_to.filter(|&copy| report.kind == Kind::Failure && copy != sender);
     Envelope {
+        hold: None,
         sender: ReversePath::Null,
         recipients: std::iter::once(sender).chain(copy).map(quiet).collect(),
         accepted_at: report.now,

@@ -14,7 +14,7 @@ use mailroot_common::units::Timestamp;
 
 use super::envelope::Envelope;
 use super::outcome::{AttemptResult, Outcome, Stage};
-use super::recipient::{Phase, RecipientStatus};
+use super::recipient::{Phase, RecipientStatus, ReturnOrder};
 use super::retry::{Schedule, notify};
 
 /// What is done with a recipient whose connection, or our own process, died between the end of the
@@ -288,6 +288,30 @@ pub fn expire(
     disposition
 }
 
+/// Gives up everybody who waits, because an operator decided so; `outcome` says in which words.
+#[must_use]
+pub fn give_up(
+    envelope: &Envelope,
+    before: &[(usize, RecipientStatus)],
+    outcome: &Outcome,
+) -> Disposition {
+    let mut disposition = Disposition::default();
+    for (recipient, status) in before.iter().filter(|(_, status)| !status.phase.is_end()) {
+        let mut status = status.clone();
+        status.doubted |= status.phase == Phase::InDoubt;
+        status.last = Some(outcome.clone());
+        disposition.fail(envelope, *recipient, status);
+    }
+    disposition
+}
+
+/// What an operator's order to return a message comes to: 5.7.1, in the operator's words.
+#[must_use]
+pub fn returned_by_operator(order: &ReturnOrder, now: Timestamp) -> Outcome {
+    let words = order.reason.as_deref().unwrap_or("the message was returned by an operator");
+    Outcome::local(now, Stage::Operator, EnhancedCode::permanent(7, 1), words)
+}
+
 fn latest<'a>(own: Option<&'a Outcome>, lane: Option<&'a Outcome>) -> Option<&'a Outcome> {
     match (own, lane) {
         (Some(own), Some(lane)) => Some(if lane.at > own.at { lane } else { own }),
@@ -504,6 +528,31 @@ mod tests {
             (last.result, last.status, last.stage),
             (AttemptResult::Failed, EXPIRED, Stage::Expiry)
         );
+    }
+
+    #[test]
+    fn an_operators_order_ends_everybody_who_waits_in_the_operators_words() {
+        let order =
+            ReturnOrder { by: "anna".into(), reason: Some("no games".into()), since: START };
+        let words = returned_by_operator(&order, START);
+        assert_eq!(words.to_string(), "5.7.1 no games");
+        let plain = ReturnOrder { reason: None, ..order };
+        assert!(!returned_by_operator(&plain, START).text.contains("anna"));
+
+        let three = envelope("a@b.example", &[None, Some(Notify::NEVER), None]);
+        let mut before = fresh(&three);
+        before[0].1.phase = Phase::InDoubt;
+        before[2].1.phase = Phase::Delivered;
+        let d = give_up(&three, &before, &words);
+        assert_eq!((d.failed.clone(), d.statuses.len(), d.badmail.len()), (vec![0], 2, 0));
+        let first = d.status(0).unwrap();
+        assert!(first.doubted && first.phase == Phase::Returned && first.attempts == 0);
+        assert_eq!(first.last.as_ref(), Some(&words));
+        assert_eq!(d.status(1).unwrap().phase, Phase::Returned, "whoever wants no report has none");
+
+        let nobody = envelope("", &[None]);
+        let d = give_up(&nobody, &fresh(&nobody), &words);
+        assert_eq!((d.badmail.clone(), d.wants_report()), (vec![0], false));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use mailroot_common::id::SessionId;
 use mailroot_common::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::recipient::Hold;
+
 /// The envelope of one message. The store keeps it as JSON, so that fields can be added and a
 /// store can be read without Mailroot; the short names keep records small.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct Envelope {
     /// Where the message came from.
     #[serde(rename = "o")]
     pub origin: Origin,
+    /// Set if the message is held from its first moment; whether it still is, its state says.
+    #[serde(rename = "hold", default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// The Message-ID field, for people; at most 250 octets.
     #[serde(rename = "mid", default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,

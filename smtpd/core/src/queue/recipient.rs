@@ -3,8 +3,10 @@
 use mailroot_common::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Recipient};
 use super::outcome::Outcome;
+use crate::route::smart_host::SmartHost;
+use crate::route::table::{Route, RouteName, Table};
 
 /// What ends words that were cut.
 const CUT: &str = " [cut]";
@@ -99,10 +101,18 @@ pub struct MessageState {
     /// Set while an operator holds the message back.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// Set once an operator wants the message returned to its sender: nobody who waits is tried any
+    /// more, held or not, and each is returned as soon as no attempt for it is under way.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub returning: Option<ReturnOrder>,
+    /// The host an operator chose for this message, whatever the table of routes says.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<SmartHost>,
 }
 
 impl MessageState {
-    /// The state of a message just accepted: every recipient is due at once.
+    /// The state of a message just accepted: every recipient is due at once, unless it is held from
+    /// the beginning.
     #[must_use]
     pub fn fresh(envelope: &Envelope) -> Self {
         let status = RecipientStatus {
@@ -113,7 +123,23 @@ impl MessageState {
             doubted: false,
             last: None,
         };
-        Self { recipients: vec![status; envelope.recipients.len()], hold: None }
+        let recipients = vec![status; envelope.recipients.len()];
+        Self { recipients, hold: envelope.hold.clone(), returning: None, via: None }
+    }
+
+    /// Whether attempts may be made: nobody holds the message back or wants it returned.
+    #[must_use]
+    pub const fn is_free(&self) -> bool {
+        self.hold.is_none() && self.returning.is_none()
+    }
+
+    /// The name of the way to a recipient: by the operator's host, else by the table.
+    #[must_use]
+    pub fn route_name(&self, table: &Table, to: &Recipient) -> RouteName {
+        match &self.via {
+            Some(host) => Route::to_host(host.clone()).name(),
+            None => table.route_name(&to.mailbox),
+        }
     }
 
     /// Cuts the longest words of remote hosts, if all together have more than `most` octets.
@@ -161,6 +187,18 @@ pub struct Hold {
     pub since: Timestamp,
 }
 
+/// Who wants a message returned to its sender, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReturnOrder {
+    /// The operator's name; the sender is not told it.
+    pub by: String,
+    /// The reason given, for the sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it was ordered.
+    pub since: Timestamp,
+}
+
 #[cfg(test)]
 mod tests {
     use mailroot_common::status::EnhancedCode;
@@ -178,7 +216,7 @@ mod tests {
             doubted: false,
             last: Some(Outcome::local(at, Stage::Rcpt, EnhancedCode::transient(2, 0), text)),
         });
-        MessageState { recipients: recipients.collect(), hold: None }
+        MessageState { recipients: recipients.collect(), hold: None, returning: None, via: None }
     }
 
     #[test]

@@ -148,6 +148,7 @@ pub(crate) mod tests {
             orcpt: None,
         };
         Envelope {
+            hold: None,
             sender: ReversePath::parse(sender).unwrap(),
             recipients: wishes.iter().enumerate().map(recipient).collect(),
             accepted_at: START,

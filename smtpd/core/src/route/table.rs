@@ -43,6 +43,17 @@ impl RouteName {
         &self.0
     }
 
+    /// What an operator calls it: the domain, or each host with and without its port; `drop`.
+    pub fn destinations(&self) -> impl Iterator<Item = &str> {
+        let text = self.0.strip_suffix(";helo").unwrap_or(&self.0);
+        let rest = text.split_once(':').map_or(text, |(_, rest)| rest);
+        rest.split(',').flat_map(|host| {
+            let end = host.rfind(']').map_or(0, |end| end + 1);
+            let bare = host.get(end..).and_then(|tail| tail.rfind(':')).map(|at| &host[..end + at]);
+            [Some(host), bare].into_iter().flatten()
+        })
+    }
+
     /// Whether this is the way into Drop.
     #[must_use]
     pub fn is_drop(&self) -> bool {
@@ -101,6 +112,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// The way by one host that an operator named.
+    #[must_use]
+    pub fn to_host(host: SmartHost) -> Self {
+        Self { hop: NextHop::Hosts(vec![host]), helo_only: false }
+    }
+
     /// The canonical text of this route.
     #[must_use]
     pub fn name(&self) -> RouteName {
@@ -421,6 +438,21 @@ mod tests {
                 ("\"a@partner.example\"@example.net", "drop"),
             ],
         );
+    }
+
+    #[test]
+    fn an_operator_calls_a_route_by_its_domain_or_its_hosts() {
+        for (name, expected) in [
+            ("drop", "drop"),
+            ("mx:a.example", "a.example"),
+            ("direct:a.example;helo", "a.example"),
+            ("host:a.example,b.example:26;helo", "a.example b.example:26 b.example"),
+            ("host:[192.0.2.1]:2525", "[192.0.2.1]:2525 [192.0.2.1]"),
+            ("host:[IPv6:2001:db8::9]", "[IPv6:2001:db8::9]"),
+        ] {
+            let route = RouteName::from_text(name);
+            assert_eq!(route.destinations().collect::<Vec<_>>().join(" "), expected);
+        }
     }
 
     #[test]

@@ -46,6 +46,12 @@ impl Active {
         self.leased.contains(&true)
     }
 
+    /// Whether somebody waits and is not being tried.
+    pub(super) fn has_idle(&self) -> bool {
+        let mut all = self.state.recipients.iter().zip(&self.leased);
+        all.any(|(status, leased)| !leased && !status.phase.is_end())
+    }
+
     pub(super) fn give_back(&mut self, places: impl IntoIterator<Item = usize>) {
         for place in places {
             if let Some(leased) = self.leased.get_mut(place) {

@@ -12,6 +12,7 @@ use super::index::{Index, Place};
 use super::plan::plan;
 use super::record::Kind;
 use super::sending::Mark;
+use super::standing::Standing;
 
 impl Index {
     /// Does what a task whose records are durable means.
@@ -75,6 +76,9 @@ impl Index {
     fn accept(&mut self, message: NewMessage, place: Place) {
         let NewMessage { id, envelope, body, size, plans, table, .. } = message;
         self.insert(id, place, size);
+        if envelope.hold.is_some() {
+            self.hold_fresh(id);
+        }
         let body = match body {
             NewBody::Memory(octets, _) => Some(octets),
             NewBody::File(mut file) => {
@@ -95,8 +99,7 @@ impl Index {
     fn change_state(&mut self, id: QueueId, record: Record, place: Place) {
         match record {
             Record::State(state, version) => {
-                self.set_state(id, place, version, state.hold.is_some());
-                self.set_awaiting(id, state.awaits_operator());
+                self.set_state(id, place, version, Standing::of(&state));
                 if let Some(active) = self.actives.get_mut(id) {
                     active.state = state;
                 }

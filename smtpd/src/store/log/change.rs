@@ -47,7 +47,9 @@ impl Log {
                 Ok(self.want(ids, *at))
             }
             Change::Remove => self.submit_changes(ids.to_vec(), change).await,
-            Change::Hold(_) | Change::Release => self.change_open(ids, change).await,
+            Change::Hold(_) | Change::Release | Change::Return(_) | Change::Redirect(..) => {
+                self.change_open(ids, change).await
+            }
         }
     }
 
@@ -317,7 +319,7 @@ fn view_open(index: &Index, id: QueueId) -> Option<Message> {
 fn complete(index: &Index, message: &mut Message) {
     let past = index.clock.past();
     for (place, to) in message.envelope.recipients.iter().enumerate() {
-        let route = index.table.route_name(&to.mailbox);
+        let route = message.state.route_name(&index.table, to);
         let status = &mut message.state.recipients[place];
         if !status.phase.is_end() {
             let wanted = index.wanted(message.id, &route);

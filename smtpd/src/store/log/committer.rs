@@ -174,18 +174,7 @@ impl Log {
                 Task::Change { id, change, .. } => {
                     let found = match change {
                         Change::Remove => removal(&index, &mut staged, *id),
-                        Change::Hold(hold) => next_state(known, &mut staged, *id, |state| {
-                            state.hold = Some(hold.clone());
-                        }),
-                        Change::Release => {
-                            next_state(known, &mut staged, *id, |state| state.hold = None)
-                        }
-                        Change::Retry(at) => next_state(known, &mut staged, *id, |state| {
-                            let awaiting = state.recipients.iter_mut();
-                            for status in awaiting.filter(|status| status.awaits_operator()) {
-                                status.next_attempt = *at;
-                            }
-                        }),
+                        change => next_state(known, &mut staged, *id, |state| wish(state, change)),
                     };
                     found.into_iter().for_each(mean);
                 }
@@ -470,6 +459,27 @@ fn next_state(
     }
     staged.insert(id, Staged::State(state.clone(), version));
     Some(Record::State(state, version))
+}
+
+/// What a state becomes by an operator's wish. The removal is none of a state.
+fn wish(state: &mut MessageState, change: &Change) {
+    match change {
+        Change::Hold(hold) => state.hold = Some(hold.clone()),
+        Change::Release => state.hold = None,
+        Change::Retry(at) => {
+            let awaiting = state.recipients.iter_mut();
+            for status in awaiting.filter(|status| status.awaits_operator()) {
+                status.next_attempt = *at;
+            }
+        }
+        Change::Return(order) => state.returning = Some(order.clone()),
+        Change::Redirect(host, at) => {
+            state.via = Some(host.clone());
+            let waiting = state.recipients.iter_mut().filter(|status| !status.phase.is_end());
+            waiting.for_each(|status| status.next_attempt = *at);
+        }
+        Change::Remove => {}
+    }
 }
 
 fn removal(index: &Index, staged: &mut HashMap<QueueId, Staged>, id: QueueId) -> Option<Record> {

@@ -8,7 +8,7 @@
 //! segment, how much of it is alive and which removal records in it are still needed: a removal
 //! lives until every copy of its message was overwritten.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mailroot_common::address::Domain;
@@ -18,10 +18,11 @@ use smtpd_core::queue::recipient::RecipientStatus;
 use smtpd_core::route::table::{RouteName, Table};
 
 use super::super::Pick;
-use super::active::Actives;
+use super::active::{Active, Actives};
 use super::plan::Plan;
 use super::routes::Routes;
 use super::segments::Segments;
+use super::standing::Standing;
 use crate::clock::{Clock, Jump};
 
 /// A frame: segment, place and length, both in units of 8 octets.
@@ -62,16 +63,11 @@ pub(super) struct Slot {
     /// The state record of the highest version, if there is one.
     pub(super) state: Place,
     pub(super) version: u32,
-    pub(super) flags: u8,
+    pub(super) standing: Standing,
     /// Octets of the content.
     pub(super) size: u64,
     links: Links,
 }
-
-/// An operator holds the message.
-pub(super) const HELD: u8 = 1;
-/// A recipient in doubt waits for an operator's word.
-const AWAITING: u8 = 2;
 
 #[derive(Debug)]
 enum Links {
@@ -125,6 +121,8 @@ pub(super) struct Index {
     pub(super) unsorted: Option<QueueId>,
     /// The files of large bodies, by their message.
     pub(super) large: HashMap<QueueId, u64, foldhash::fast::RandomState>,
+    /// Messages an operator wants returned.
+    returning: BTreeSet<QueueId>,
     /// Files of large bodies whose message's removal is durable.
     pub(super) unlinks: Vec<u64>,
     pub(super) octets: u64,
@@ -165,6 +163,7 @@ impl Index {
             clock,
             unsorted: None,
             large: HashMap::default(),
+            returning: BTreeSet::new(),
             unlinks: Vec::new(),
             octets: 0,
             held: 0,
@@ -218,10 +217,11 @@ impl Index {
         // Until all is read and sorted, a message may lie on another route than the table says.
         let domain = domain.filter(|_| self.recovered && self.unsorted.is_none());
         let route = domain.map(|domain| self.routes.number(&self.table.route_name_of(domain)));
-        let may_be_for = |slot: u32| match route {
-            None => true,
-            Some(None) => false,
-            Some(Some(route)) => self.slot(slot).links.all().iter().any(|it| it.route == route),
+        let may_be_for = |slot: u32| {
+            let Some(route) = route else { return true };
+            let slot = self.slot(slot);
+            let waits_there = |route| slot.links.all().iter().any(|link| link.route == route);
+            slot.standing.is_redirected() || route.is_some_and(waits_there)
         };
         let mut look = Look::default();
         for (id, slot) in self.by_id.range(begin..).take(LOOKED_AT_MAX) {
@@ -239,7 +239,14 @@ impl Index {
     /// Adds a message without links.
     pub(super) fn insert(&mut self, id: QueueId, record: Place, size: u64) {
         let links = Links::Many(Box::default());
-        let slot = Slot { record, state: Place::NOWHERE, version: 0, flags: 0, size, links };
+        let slot = Slot {
+            record,
+            state: Place::NOWHERE,
+            version: 0,
+            standing: Standing::default(),
+            size,
+            links,
+        };
         let number = match self.vacant.pop() {
             Some(number) => number,
             None => {
@@ -386,29 +393,52 @@ impl Index {
         self.by_id.keys().next().copied()
     }
 
-    /// Records where the state of a message now is.
-    pub(super) fn set_state(&mut self, id: QueueId, state: Place, version: u32, held: bool) {
+    /// Notes that a message without a state is held.
+    pub(super) fn hold_fresh(&mut self, id: QueueId) {
+        if let Some(slot) = self.get_mut(id) {
+            slot.standing = Standing::held();
+            self.held += 1;
+        }
+    }
+
+    /// Records where the state of a message now is, and what it says.
+    pub(super) fn set_state(
+        &mut self,
+        id: QueueId,
+        state: Place,
+        version: u32,
+        standing: Standing,
+    ) {
         let Some(slot) = self.get_mut(id) else { return };
         let old = std::mem::replace(&mut slot.state, state);
         slot.version = version;
-        let was_held = slot.flags & HELD != 0;
-        slot.flags = if held { slot.flags | HELD } else { slot.flags & !HELD };
-        self.held = self.held + u64::from(held) - u64::from(was_held);
+        let before = std::mem::replace(&mut slot.standing, standing);
+        self.held = self.held + u64::from(standing.is_held()) - u64::from(before.is_held());
+        if standing.is_returning() {
+            self.returning.insert(id);
+        }
         self.tried = self.tried + u64::from(state.is_somewhere()) - u64::from(old.is_somewhere());
         self.segments.drop_live(old);
         self.segments.add_live(state);
     }
 
-    /// Notes whether a recipient of the message waits for an operator's word.
-    pub(super) fn set_awaiting(&mut self, id: QueueId, awaiting: bool) {
-        if let Some(slot) = self.get_mut(id) {
-            slot.flags = if awaiting { slot.flags | AWAITING } else { slot.flags & !AWAITING };
+    /// A message that cannot be read is not returned, as it is not tried.
+    pub(super) fn forget_order(&mut self, id: QueueId) {
+        self.returning.remove(&id);
+    }
+
+    /// Up to `max` messages an operator wants returned that have somebody nobody is trying.
+    pub(super) fn ordered(&self, max: usize) -> Vec<QueueId> {
+        if !self.recovered {
+            return Vec::new();
         }
+        let is_idle = |id: &QueueId| self.actives.get(*id).is_none_or(Active::has_idle);
+        self.returning.iter().copied().filter(is_idle).take(max).collect()
     }
 
     /// Those of the messages that have a recipient which waits for an operator's word.
     pub(super) fn awaiting(&self, ids: &[QueueId]) -> Vec<QueueId> {
-        let awaits = |id: &&QueueId| self.get(**id).is_some_and(|it| it.flags & AWAITING != 0);
+        let awaits = |id: &&QueueId| self.get(**id).is_some_and(|it| it.standing.is_awaiting());
         ids.iter().filter(awaits).copied().collect()
     }
 
@@ -419,8 +449,9 @@ impl Index {
         let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].take();
         let slot = slot.expect("the map of ids names only slots in use");
         self.vacant.push(number);
+        self.returning.remove(&id);
         self.octets -= slot.size;
-        self.held -= u64::from(slot.flags & HELD != 0);
+        self.held -= u64::from(slot.standing.is_held());
         self.tried -= u64::from(slot.state.is_somewhere());
         self.unlinks.extend(self.large.remove(&id));
         self.segments.drop_live(slot.record);
@@ -484,8 +515,9 @@ mod tests {
         }
         assert_eq!(index.tried, 0);
         for version in 1..=2 {
-            index.set_state(id(1), place(640 * u64::from(version)), version, false);
-            index.set_state(id(2), place(6400 * u64::from(version)), version, true);
+            let held = Standing::held();
+            index.set_state(id(1), place(640 * u64::from(version)), version, Standing::default());
+            index.set_state(id(2), place(6400 * u64::from(version)), version, held);
         }
         assert_eq!((index.tried, index.held), (2, 1));
         for number in 1..=3 {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::outcome::RemoteHost;
+use smtpd_core::queue::recipient::RecipientStatus;
 use smtpd_core::route::table::RouteName;
 use tokio::task::spawn_blocking;
 
@@ -126,7 +127,7 @@ impl Log {
         let (table, past) = (Arc::clone(&index.table), index.clock.past());
         let active = index.actives.open_fresh(id)?;
         let mut due = Vec::new();
-        let held = active.state.hold.is_some();
+        let held = !active.state.is_free();
         for (place, status) in active.state.recipients.iter().enumerate() {
             let free = !held && !status.phase.is_end() && !active.leased[place];
             let picked = match pick {
@@ -141,22 +142,76 @@ impl Log {
                         && !status.awaits_operator()
                 }
             };
-            let to = &active.envelope.recipients[place].mailbox;
-            if free && picked && table.route_name(to) == *route {
+            let to = &active.envelope.recipients[place];
+            if free && picked && active.state.route_name(&table, to) == *route {
                 due.push((place, status.clone()));
             }
         }
+        self.lease_places(index, id, due, size)
+    }
+
+    /// Takes these recipients of an open message.
+    fn lease_places(
+        self: &Arc<Self>,
+        index: &mut Index,
+        id: QueueId,
+        due: Vec<(usize, RecipientStatus)>,
+        size: u64,
+    ) -> Option<Lease> {
+        let active = index.actives.get_mut(id)?;
         for (place, _) in &due {
             active.leased[*place] = true;
         }
         let (envelope, body) = (Arc::clone(&active.envelope), active.body.clone());
+        let (via, returning) = (active.state.via.clone(), active.state.returning.clone());
         index.relink_active(id);
         if due.is_empty() {
             index.actives.close_if_idle(id);
             return None;
         }
         let holder = Holder::Log(Arc::clone(self), body);
-        Some(Lease { id, envelope, due, size, holder, mark: None })
+        Some(Lease { id, envelope, due, size, via, returning, holder, mark: None })
+    }
+
+    pub(in super::super) async fn lease_message(
+        self: &Arc<Self>,
+        id: QueueId,
+    ) -> Result<Option<Lease>, ReadError> {
+        self.wait_recovered().await;
+        loop {
+            let location = {
+                let mut index = self.index();
+                let Some(size) = index.get(id).map(|slot| slot.size) else { return Ok(None) };
+                if let Some(active) = index.actives.open_fresh(id) {
+                    let recipients = active.state.recipients.iter().enumerate();
+                    let due = recipients
+                        .filter(|(place, status)| !active.leased[*place] && !status.phase.is_end())
+                        .map(|(place, status)| (place, status.clone()))
+                        .collect();
+                    return Ok(self.lease_places(&mut index, id, due, size));
+                }
+                Location::of(&index, id)
+            };
+            let Some(location) = location else { return Ok(None) };
+            let loaded = spawn_blocking(move || location.load()).await;
+            let Ok(loaded) = loaded else { return Ok(None) };
+            let Loaded { version, active } = loaded.inspect_err(|error| {
+                self.set_aside(id, error);
+                if matches!(error, ReadError::Damaged { .. }) {
+                    // It would be asked for again and again.
+                    self.index().forget_order(id);
+                }
+            })?;
+            let mut index = self.index();
+            // If the message changed while it was read, it is read again.
+            if index.get(id).is_some_and(|slot| slot.version == version) {
+                index.actives.open(id, active);
+            }
+        }
+    }
+
+    pub(in super::super) fn ordered(&self, max: usize) -> Vec<QueueId> {
+        self.index().ordered(max)
     }
 
     pub(in super::super) fn give_back(&self, id: QueueId, places: impl Iterator<Item = usize>) {
@@ -228,7 +283,10 @@ mod tests {
     use std::path::Path;
 
     use mailroot_common::units::Span;
+    use smtpd_core::queue::recipient::{Hold, ReturnOrder};
+    use smtpd_core::route::smart_host::SmartHost;
 
+    use super::super::super::Change;
     use super::super::super::conformance::{draft, id, route, settings, start, surroundings};
     use super::super::keeper::Kept;
     use super::*;
@@ -274,5 +332,57 @@ mod tests {
         let later = log.clock.now().after(Span::minutes(2));
         assert_eq!(log.next_due(later).routes, [name.as_str()].map(RouteName::from_text));
         assert_eq!(log.lease(&name, Pick::Due(later), 10).await.unwrap().len(), 2);
+    }
+
+    /// Waits for a verb while the store's work is done step by step.
+    async fn stepped<T: Send + 'static>(
+        log: &Arc<Log>,
+        verb: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let task = tokio::spawn(verb);
+        while !task.is_finished() {
+            log.commit_step();
+            tokio::task::yield_now().await;
+        }
+        task.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn orders_and_holds_of_a_message_are_there_after_a_loss_of_power() {
+        let model = Arc::new(Modelled::new(1));
+        let open = || {
+            let settings = settings(Path::new("/spool/Queue"));
+            let log = Log::open(Disk::Modelled(Arc::clone(&model)), settings, surroundings());
+            let log = log.unwrap();
+            while log.keep_step() != Kept::Idle {}
+            log
+        };
+        let log = open();
+        let hold = Hold { by: "anna".into(), reason: None, since: start() };
+        for number in 0..3 {
+            let mut draft = draft(&["a@x.example"], start(), b"x");
+            draft.envelope.hold = (number == 2).then(|| hold.clone());
+            let committing = Arc::clone(&log);
+            stepped(&log, async move { committing.commit(id(number), draft).await }).await.unwrap();
+        }
+        let order = ReturnOrder { by: "anna".into(), reason: None, since: start() };
+        let host = SmartHost::parse("hub.example:2525").unwrap();
+        for (number, change) in
+            [(0, Change::Return(order.clone())), (1, Change::Redirect(host, start()))]
+        {
+            let changing = Arc::clone(&log);
+            let verb = async move { changing.change(&[id(number)], &change).await };
+            assert_eq!(stepped(&log, verb).await.unwrap(), [id(number)]);
+        }
+        drop(log);
+        model.kill();
+
+        let log = open();
+        assert_eq!((log.ordered(9), log.counts().held), (vec![id(0)], 1));
+        let now = log.clock.now();
+        let due = log.next_due(now).routes;
+        assert_eq!(due, [route("host:hub.example:2525")], "neither returned nor held mail is due");
+        let lease = log.lease_message(id(0)).await.unwrap().unwrap();
+        assert_eq!(lease.returning, Some(order));
     }
 }

@@ -38,6 +38,7 @@ mod segments;
 mod sending;
 #[cfg(test)]
 mod simulation;
+mod standing;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

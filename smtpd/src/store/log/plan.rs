@@ -34,8 +34,8 @@ pub(super) fn plan(
         if status.phase.is_end() {
             continue;
         }
-        let due = (state.hold.is_none() && !leased(place)).then(|| due_at(past, status));
-        let route = table.route_name(&to.mailbox);
+        let due = (state.is_free() && !leased(place)).then(|| due_at(past, status));
+        let route = state.route_name(table, to);
         let known = if plans.len() < 8 {
             plans.iter().position(|plan| plan.route == route)
         } else {

@@ -24,6 +24,7 @@ use super::scan::{Sound, Step, Walk, Window};
 use super::segment::SegmentFile;
 use super::segments::Use;
 use super::sending::Mark;
+use super::standing::Standing;
 use crate::observe::Level;
 
 /// Records applied to the index at once.
@@ -51,7 +52,7 @@ impl Recovery {
 
 /// What a record found says.
 enum Found {
-    Message { size: u64, plans: Vec<Plan>, large: Option<u64> },
+    Message { size: u64, plans: Vec<Plan>, large: Option<u64>, held: bool },
     State(State),
     Removed,
 }
@@ -61,8 +62,7 @@ enum Found {
 struct State {
     version: u32,
     place: Place,
-    held: bool,
-    awaiting: bool,
+    standing: Standing,
     /// When the first waiting recipient is due.
     due: Option<mailroot_common::units::Timestamp>,
     told: bool,
@@ -139,9 +139,8 @@ impl Log {
                 Some(Found::State(State {
                     version: header.version,
                     place: Place::NOWHERE,
-                    held: state.hold.is_some(),
-                    awaiting: state.awaits_operator(),
-                    due: first.filter(|_| state.hold.is_none()),
+                    standing: Standing::of(&state),
+                    due: first.filter(|_| state.is_free()),
                     told: waiting().all(|status| status.delay_told),
                 }))
             }
@@ -158,7 +157,8 @@ impl Log {
                     let at = frame.at + HEADER as u64 + u64::from(header.meta_len);
                     large::number_in(window.at(at, 8)?)
                 };
-                Some(Found::Message { size: header.size, plans, large })
+                let held = envelope.hold.is_some();
+                Some(Found::Message { size: header.size, plans, large, held })
             }
         })
     }
@@ -263,8 +263,8 @@ impl Recovery {
             let place = Place::new(segment, frame.at, frame.header.frame_len());
             index.highest = index.highest.max(id);
             match record {
-                Found::Message { size, plans, large } => {
-                    self.message(index, id, place, size, &plans);
+                Found::Message { size, plans, large, held } => {
+                    self.message(index, id, (place, size, held), &plans);
                     if index.contains(id) {
                         index.large.extend(large.map(|number| (id, number)));
                     }
@@ -275,7 +275,13 @@ impl Recovery {
         }
     }
 
-    fn message(&mut self, index: &mut Index, id: QueueId, place: Place, size: u64, plans: &[Plan]) {
+    fn message(
+        &mut self,
+        index: &mut Index,
+        id: QueueId,
+        (place, size, held): (Place, u64, bool),
+        plans: &[Plan],
+    ) {
         if let Some(grave) = self.removed.get(&id) {
             index.segments.found_buried(id, place.segment, *grave);
         } else if index.contains(id) {
@@ -283,6 +289,9 @@ impl Recovery {
         } else {
             self.messages += 1;
             index.insert(id, place, size);
+            if held {
+                index.hold_fresh(id);
+            }
             index.relink(id, plans, false);
             if let Some(state) = self.early.remove(&id) {
                 self.state(index, id, state);
@@ -304,9 +313,9 @@ impl Recovery {
         if state.version < slot.version {
             return;
         }
-        index.set_state(id, state.place, state.version, state.held);
-        index.set_awaiting(id, state.awaiting);
-        match index.only_route(id).cloned() {
+        index.set_state(id, state.place, state.version, state.standing);
+        let route = index.only_route(id).filter(|_| !state.standing.is_redirected());
+        match route.cloned() {
             Some(route) => {
                 let plan = Plan { route, due: state.due, told: state.told };
                 index.relink(id, &[plan], false);

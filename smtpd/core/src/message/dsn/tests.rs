@@ -22,6 +22,7 @@ fn domain(text: &str) -> Domain {
 fn message(sender: &str, recipients: &[&str]) -> Envelope {
     let recipient = |to: &&str| Recipient::plain(Mailbox::parse(to).unwrap());
     Envelope {
+        hold: None,
         sender: ReversePath::parse(sender).unwrap(),
         recipients: recipients.iter().map(recipient).collect(),
         accepted_at: Timestamp::from_millis(1_762_900_000_000),

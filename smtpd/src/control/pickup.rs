@@ -1,0 +1,91 @@
+//! `/v1/pickup`: files that wait in Pickup, and what would become of one.
+
+use axum::body::Body;
+use axum::extract::State;
+use mailroot_common::control::{Kind, PickupCheck, PickupEntry, PickupRecipient, Problem};
+use mailroot_common::units::Timestamp;
+
+use super::App;
+use super::adopt::{Source, one_server, receive};
+use super::answer::{Answer, Refused, object, usage};
+use super::extract::Query;
+use crate::pickup::{Checked, State as Standing, Waiting};
+
+/// How many files of a directory are listed.
+const LISTED_MAX: usize = 10_000;
+
+/// Everything that waits, server after server.
+pub(super) async fn list(State(app): State<App>) -> Answer<Vec<PickupEntry>> {
+    let mut all = Vec::new();
+    for server in app.service.all() {
+        let Some(pickup) = server.watched_pickup().await else { continue };
+        let listed = pickup.list(LISTED_MAX).await.map_err(|error| {
+            let detail = format!("cannot read Pickup of {}: {error}", server.name());
+            Refused::from(Problem::new("pickup", Kind::Failed, detail))
+        })?;
+        all.extend(listed.into_iter().map(|waiting| entry(server.name().as_str(), waiting)));
+    }
+    object(all)
+}
+
+fn entry(server: &str, waiting: Waiting) -> PickupEntry {
+    let (state, reason) = match waiting.state {
+        Standing::BeingWritten => ("being_written", None),
+        Standing::Waiting => ("waiting", None),
+        Standing::Claimed => ("claimed", None),
+        Standing::Left(why) => ("left", Some(why)),
+    };
+    PickupEntry {
+        name: waiting.name,
+        server: server.to_owned(),
+        size: waiting.size,
+        uid: waiting.uid,
+        at: Timestamp::from_millis(waiting.modified_millis),
+        state: state.to_owned(),
+        reason,
+    }
+}
+
+/// Reads a file as Pickup would, and changes nothing.
+pub(super) async fn check(
+    State(app): State<App>,
+    Query(source): Query<Source>,
+    body: Body,
+) -> Answer<PickupCheck> {
+    let Source { name, server } = source;
+    let server = one_server(&app, server.as_deref())?;
+    let never = || Problem::new("server", Kind::Unavailable, "the server never started");
+    let pickup = server.pickup().ok_or_else(never)?;
+    let directory = server.queue_directory().ok_or_else(never)?;
+    let file = receive(body, &directory, &name, pickup.size_max()).await?;
+    let checked = pickup.check(file).await.map_err(|error| usage(error.to_string()))?;
+    let recipient = |address: &mailroot_common::address::Mailbox| PickupRecipient {
+        route: server.route_of(address).map(|route| route.to_string()),
+        address: address.clone(),
+    };
+    object(PickupCheck {
+        name,
+        to: checked.recipients.iter().map(recipient).collect(),
+        envelope: if checked.has_x_receiver { "X-Receiver" } else { "header" }.to_owned(),
+        notes: notes(&checked),
+        from: checked.sender,
+    })
+}
+
+fn notes(checked: &Checked) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (name, is_there, is_added) in [
+        ("Date", checked.has_date, checked.adds_date),
+        ("Message-ID", checked.has_message_id, checked.adds_message_id),
+    ] {
+        match (is_there, is_added) {
+            (true, _) => {}
+            (false, true) => notes.push(format!("it has no {name}: one will be added")),
+            (false, false) => notes.push(format!("it has no {name}, and none is added")),
+        }
+    }
+    if checked.is_eight_bit {
+        notes.push("its body is sent as 8BITMIME".to_owned());
+    }
+    notes
+}
