@@ -215,7 +215,9 @@ fn compare(line: &str, command: &Command<'_>) {
         _ => false,
     };
     let half = !path.is_empty() && !path.contains('@');
-    if !plain || routed || spaced || half || huge {
+    // It refuses what is longer than every server must take (RFC 5321 section 4.5.3.1.3).
+    let long = path.len() > 256 - "<>".len();
+    if !plain || routed || spaced || half || huge || long {
         return;
     }
     let wire = format!("{line}\r\n");
