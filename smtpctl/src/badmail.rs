@@ -15,11 +15,11 @@ use serde::Serialize;
 use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
 use crate::complete;
 use crate::export;
-use crate::io_problem;
-use crate::output::{Cell, Column, List, Row, escape, human_size};
+use crate::listing::list;
+use crate::output::{Cell, Column, Row, escape, human_size};
 use crate::queue::print_octets;
 use crate::select::MessageSelection;
-use crate::tool::{Tool, stdout};
+use crate::tool::Tool;
 
 /// The verbs of `badmail`.
 #[derive(Debug, Subcommand)]
@@ -89,19 +89,7 @@ pub(crate) async fn run(tool: &mut Tool, command: BadmailCommand) -> Result<u8, 
     match command {
         BadmailCommand::List(selection) => {
             let selector = selection.selector(server.as_deref())?;
-            let shape = tool.shape.clone();
-            let mut out = stdout();
-            let mut list = List::begin(&shape, &mut out)?;
-            for part in parts(selector, LISTED_MAX) {
-                let take = |row: BadmailEntry| {
-                    list.push(row).map_err(io_problem)?;
-                    Ok(!list.is_full())
-                };
-                let path = with_query(path::BADMAIL, &part);
-                tool.daemon().await?.lines(&path, take).await?;
-            }
-            list.finish().map_err(io_problem)?;
-            Ok(0)
+            list::<BadmailEntry>(tool, path::BADMAIL, selector, None).await
         }
         BadmailCommand::Stats(selection) => {
             stats(tool, selection.selector(server.as_deref())?).await

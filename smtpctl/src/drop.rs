@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use clap::Subcommand;
 use mailroot_common::control::{Change, DropEntry, Problem, path};
 
-use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
-use crate::io_problem;
-use crate::output::{Cell, Column, List, Row, escape, human_size};
+use crate::change::{ChangeOptions, Deed, change};
+use crate::listing::list;
+use crate::output::{Cell, Column, Row, escape, human_size};
 use crate::queue::print_octets;
 use crate::select::MessageSelection;
-use crate::tool::{Tool, stdout};
+use crate::tool::Tool;
 
 /// The verbs of `drop`.
 #[derive(Debug, Subcommand)]
@@ -47,18 +47,7 @@ pub(crate) async fn run(tool: &mut Tool, command: DropCommand) -> Result<u8, Pro
     match command {
         DropCommand::List(selection) => {
             let selector = selection.selector(server.as_deref())?;
-            let shape = tool.shape.clone();
-            let mut out = stdout();
-            let mut list = List::begin(&shape, &mut out)?;
-            for part in parts(selector, LISTED_MAX) {
-                let take = |row: DropEntry| {
-                    list.push(row).map_err(io_problem)?;
-                    Ok(!list.is_full())
-                };
-                tool.daemon().await?.lines(&with_query(path::DROP, &part), take).await?;
-            }
-            list.finish().map_err(io_problem)?;
-            Ok(0)
+            list::<DropEntry>(tool, path::DROP, selector, None).await
         }
         DropCommand::Show(show) if show.content => {
             print_octets(tool, &path::fill(path::DROP_CONTENT, &[&show.id])).await

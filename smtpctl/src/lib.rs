@@ -17,6 +17,7 @@ mod doctor;
 mod domain;
 mod drop;
 mod export;
+mod listing;
 pub mod opensmtpd;
 mod orders;
 mod output;

@@ -11,12 +11,13 @@ use mailroot_common::control::{
 };
 
 use crate::adopt::{self, Adopt};
-use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, parts, with_query};
+use crate::change::{ChangeOptions, Deed, change};
 use crate::complete;
 use crate::export::{self, Export};
 use crate::io_problem;
+use crate::listing::list;
 use crate::orders;
-use crate::output::{Cell, Column, List, Row, Shape, escape, human_size};
+use crate::output::{Cell, Column, Row, Shape, escape, human_size};
 use crate::redirect::{self, Redirect};
 use crate::select::QueueSelection;
 use crate::summary::{self, Summary};
@@ -115,8 +116,8 @@ pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Pr
     let server = tool.global.server.clone();
     match command {
         QueueCommand::List(selection) => {
-            list(tool, &selection.selector(server.as_deref())?).await?;
-            Ok(0)
+            let selector = selection.selector(server.as_deref())?;
+            list::<QueueEntry>(tool, path::QUEUE, selector, None).await
         }
         QueueCommand::Summary(summary) => summary::run(tool, &summary).await,
         QueueCommand::Show(show) if show.headers || show.content => content(tool, &show).await,
@@ -191,25 +192,6 @@ async fn perform(
     };
     let body = |selector, if_exists| Change { selector, reason: reason.clone(), if_exists };
     change::<QueueEntry, _>(tool, &deed, options, selector, body).await
-}
-
-async fn list(tool: &mut Tool, selector: &Selector) -> Result<(), Problem> {
-    let shape = tool.shape.clone();
-    let mut out = stdout();
-    let mut list = List::begin(&shape, &mut out)?;
-    for part in parts(selector.clone(), LISTED_MAX) {
-        let mut path = with_query(path::QUEUE, &part);
-        if let (Some(limit), None) = (shape.limit, &shape.sort) {
-            path.push_str(if path.contains('?') { "&limit=" } else { "?limit=" });
-            path.push_str(&limit.to_string());
-        }
-        let take = |row: QueueEntry| {
-            list.push(row).map_err(io_problem)?;
-            Ok(!list.is_full())
-        };
-        tool.daemon().await?.lines(&path, take).await?;
-    }
-    list.finish().map(|_| ()).map_err(io_problem)
 }
 
 async fn content(tool: &mut Tool, show: &Show) -> Result<u8, Problem> {

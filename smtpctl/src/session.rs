@@ -6,10 +6,10 @@ use clap::Subcommand;
 use mailroot_common::control::{Change, Kind, Problem, Selector, Session, path};
 
 use crate::change::{ChangeOptions, Deed, change, with_query};
-use crate::io_problem;
-use crate::output::{Cell, Column, List, Row, Shape, escape, human_size};
+use crate::listing::list;
+use crate::output::{Cell, Column, Row, Shape, escape, human_size};
 use crate::select::SessionSelection;
-use crate::tool::{Tool, stdout};
+use crate::tool::Tool;
 
 /// The verbs of `session`.
 #[derive(Debug, Subcommand)]
@@ -46,17 +46,7 @@ pub(crate) async fn run(tool: &mut Tool, command: SessionCommand) -> Result<u8, 
     match command {
         SessionCommand::List(selection) => {
             let selector = selection.selector(server.as_deref())?;
-            let shape = tool.shape.clone();
-            let mut out = stdout();
-            let mut list = List::begin(&shape, &mut out)?;
-            let path = with_query(path::SESSIONS, &selector);
-            let take = |row: Session| {
-                list.push(row).map_err(io_problem)?;
-                Ok(!list.is_full())
-            };
-            tool.daemon().await?.lines(&path, take).await?;
-            list.finish().map_err(io_problem)?;
-            Ok(0)
+            list::<Session>(tool, path::SESSIONS, selector, None).await
         }
         SessionCommand::Show(show) => {
             let selector = Selector { server, ..Selector::id(show.id.clone()) };

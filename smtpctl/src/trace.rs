@@ -8,9 +8,10 @@ use std::io::Write as _;
 
 use mailroot_common::control::{Kind, Problem, Refused, Selector, TraceEntry, TraceRecord, path};
 
-use crate::change::{LISTED_MAX, parts, with_query};
+use crate::change::{LISTED_MAX, parts};
 use crate::io_problem;
-use crate::output::{Cell, Column, Form, List, Row, escape, human_span};
+use crate::listing::{limited, list};
+use crate::output::{Cell, Column, Form, Row, escape, human_span};
 use crate::select::TraceSelection;
 use crate::story::{advice, story};
 use crate::tool::{Tool, stdout};
@@ -38,12 +39,10 @@ pub(crate) async fn run(tool: &mut Tool, trace: &Trace) -> Result<u8, Problem> {
     let selector = trace.selection.selector(tool.global.server.as_deref())?;
     let limit = trace.last.or(tool.shape.limit);
     if trace.refused {
-        list::<Refused>(tool, path::TRACE_REFUSED, &selector, limit).await?;
-        return Ok(0);
+        return list::<Refused>(tool, path::TRACE_REFUSED, selector, limit).await;
     }
     if tool.shape.form != Form::Table {
-        list::<TraceEntry>(tool, path::TRACE, &selector, limit).await?;
-        return Ok(0);
+        return list::<TraceEntry>(tool, path::TRACE, selector, limit).await;
     }
     let told = tell(tool, &selector, limit.unwrap_or(STORIES)).await?;
     let asks_client = selector.client.is_some();
@@ -54,34 +53,6 @@ pub(crate) async fn run(tool: &mut Tool, trace: &Trace) -> Result<u8, Problem> {
         tell_refusals(tool, &selector).await?;
     }
     Ok(if told == 0 { Kind::NotFound.exit_code() } else { 0 })
-}
-
-fn limited(path: &str, selector: &Selector, limit: Option<u64>) -> String {
-    let mut path = with_query(path, selector);
-    if let Some(limit) = limit {
-        path.push_str(if path.contains('?') { "&limit=" } else { "?limit=" });
-        path.push_str(&limit.to_string());
-    }
-    path
-}
-
-async fn list<T: Row + serde::de::DeserializeOwned>(
-    tool: &mut Tool,
-    path: &str,
-    selector: &Selector,
-    limit: Option<u64>,
-) -> Result<(), Problem> {
-    let shape = tool.shape.clone();
-    let mut out = stdout();
-    let mut list = List::begin(&shape, &mut out)?;
-    for part in parts(selector.clone(), LISTED_MAX) {
-        let take = |row: T| {
-            list.push(row).map_err(io_problem)?;
-            Ok(!list.is_full())
-        };
-        tool.daemon().await?.lines(&limited(path, &part, limit), take).await?;
-    }
-    list.finish().map(drop).map_err(io_problem)
 }
 
 /// Tells the newest stories; how many there were.
