@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::wait;
 
@@ -65,6 +66,16 @@ impl Finished {
 /// When it cannot be started.
 #[track_caller]
 pub fn run(command: &mut Command, input: &[u8]) -> Finished {
+    run_within(wait::PATIENCE, command, input)
+}
+
+/// [`run`] for what takes longer.
+///
+/// # Panics
+///
+/// When it cannot be started.
+#[track_caller]
+pub fn run_within(patience: Duration, command: &mut Command, input: &[u8]) -> Finished {
     let shown = format!("{command:?}");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A program that was just copied is busy while another thread's child has it open for writing.
@@ -79,7 +90,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Finished {
         // A program that exits without reading its input is judged by its exit code.
         let _unread = stdin.write_all(&input);
     });
-    let output = finish(child, &shown);
+    let output = finish(child, &shown, patience);
     feeder.join().unwrap();
     Finished {
         code: output.status.code().unwrap_or(-1),
@@ -92,7 +103,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Finished {
 /// Waits for the end of a program with its output; one that does not end in time is ended, and its test
 /// with it.
 #[track_caller]
-fn finish(mut child: Child, shown: &str) -> Output {
+fn finish(mut child: Child, shown: &str, patience: Duration) -> Output {
     let mut streams: Vec<Box<dyn Read + Send>> =
         vec![Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
     let readers: Vec<JoinHandle<Vec<u8>>> = streams
@@ -106,9 +117,9 @@ fn finish(mut child: Child, shown: &str) -> Output {
             })
         })
         .collect();
-    let Some(status) = wait::within(wait::PATIENCE, || child.try_wait().unwrap()) else {
+    let Some(status) = wait::within(patience, || child.try_wait().unwrap()) else {
         child.kill().unwrap();
-        panic!("{shown} did not end within {} s", wait::PATIENCE.as_secs());
+        panic!("{shown} did not end within {} s", patience.as_secs());
     };
     let mut outputs = readers.into_iter().map(|reader| reader.join().unwrap());
     let stdout = outputs.next().unwrap();

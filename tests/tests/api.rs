@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use mailroot_tests::gateway::Gateway;
 use mailroot_tests::message::tagged;
@@ -185,7 +186,7 @@ parameters = {{ "path.id" = "{}" }}
     );
     let file = site.home().join("schemathesis.toml");
     fs::write(&file, settings).unwrap();
-    let examples = if skip::full() { "200" } else { "10" };
+    let (examples, patience) = if skip::full() { ("200", 900) } else { ("10", 90) };
     let mut command = Command::new(&tool);
     command.current_dir(site.home()).arg("--config-file").arg(&file).arg("run");
     command.arg(format!("http://{}/v1/openapi.json", gateway.address));
@@ -197,7 +198,8 @@ parameters = {{ "path.id" = "{}" }}
     for path in ["/v1/config/lock", "/v1/queue/do/adopt", "/v1/pickup/check"] {
         command.args(["--exclude-path", path]);
     }
-    let _clean = program::run(&mut command, b"").ok();
+    let patience = Duration::from_secs(patience);
+    let _clean = program::run_within(patience, &mut command, b"").ok();
     assert!(site.runs(), "the daemon lives");
     let _answers = site.ctl(&["status"]).ok();
 }
