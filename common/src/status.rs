@@ -164,6 +164,12 @@ impl EnhancedCode {
     pub const fn class(self) -> Class {
         self.class
     }
+
+    /// The same subject and detail in another class.
+    #[must_use]
+    pub const fn in_class(self, class: Class) -> Self {
+        Self { class, ..self }
+    }
 }
 
 impl fmt::Display for EnhancedCode {

@@ -22,6 +22,7 @@ use crate::send::Send;
 use crate::server::ServerCommand;
 use crate::service::ServiceCommand;
 use crate::session::SessionCommand;
+use crate::smarthost::SmarthostCommand;
 use crate::status::StatusArgs;
 use crate::trace::Trace;
 
@@ -151,6 +152,9 @@ pub(crate) enum Command {
     /// Domains of a virtual server.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Hosts that take mail for others, with TLS and logins.
+    #[command(subcommand)]
+    Smarthost(SmarthostCommand),
     /// SMTP sessions, in both directions.
     #[command(subcommand)]
     Session(SessionCommand),
@@ -194,6 +198,9 @@ impl Command {
             }
             Self::Domain(command) => {
                 matches!(command, DomainCommand::List | DomainCommand::Show(_))
+            }
+            Self::Smarthost(command) => {
+                matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
             Self::Session(command) => matches!(command, SessionCommand::List(_)),
             Self::Queue(command) => matches!(

@@ -11,7 +11,7 @@ use clap::CommandFactory;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 use mailroot_common::control::{
-    BadmailEntry, Domain, Kind, Problem, QueueEntry, Server, Session, path,
+    BadmailEntry, Domain, Kind, Problem, QueueEntry, Server, Session, SmartHost, path,
 };
 use serde::de::DeserializeOwned;
 
@@ -80,6 +80,14 @@ pub(crate) fn message_ids(current: &OsStr) -> Vec<CompletionCandidate> {
     } else {
         ids(current, path::QUEUE, |entry: QueueEntry| entry.id.to_string())
     }
+}
+
+/// Names of smart hosts.
+pub(crate) fn smart_hosts(current: &OsStr) -> Vec<CompletionCandidate> {
+    ask(current, async |client| {
+        let hosts: Vec<SmartHost> = client.get(path::SMARTHOSTS).await?;
+        Ok(hosts.into_iter().map(|host| host.name).collect())
+    })
 }
 
 /// Ids of sessions.

@@ -84,6 +84,11 @@ pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
             checks.extend(of_servers(tool, path::DOCTOR_STORAGE).await?);
         }
     }
+    conclude(tool, checks)
+}
+
+/// Prints what was found; the exit code says whether anything is wrong.
+pub(crate) fn conclude(tool: &Tool, checks: Vec<Check>) -> Result<u8, Problem> {
     let worst = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
     print(tool, checks)?;
     Ok(if worst == Level::Ok { 0 } else { Kind::Found.exit_code() })

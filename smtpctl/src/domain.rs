@@ -107,13 +107,16 @@ pub(crate) struct AddRemote {
     /// Use HELO instead of EHLO.
     #[arg(long)]
     helo: bool,
-    /// mx, or a host to send to; several in order.
+    /// mx, or a host to send to, also smarthost:NAME; several in order.
     #[arg(long, value_name = "mx|HOST[:PORT]")]
     route: Vec<String>,
     /// What is done with recipients that may or may not have the message; as for other domains if not
     /// given.
     #[arg(long, value_parser = ["retry", "hold", "return"])]
     in_doubt: Option<String>,
+    /// Whether its mail goes under TLS; as for other domains if not given.
+    #[arg(long, value_parser = ["off", "optional", "required", "verify"])]
+    tls: Option<String>,
     /// Be content if it exists.
     #[arg(long)]
     if_not_exists: bool,
@@ -153,6 +156,7 @@ pub(crate) async fn run(tool: &mut Tool, command: DomainCommand) -> Result<u8, P
                 helo_only: args.helo,
                 route: read_route(args.route)?,
                 in_doubt: args.in_doubt,
+                tls: args.tls,
             };
             add(tool, vec![domain], args.if_not_exists, &args.terms).await
         }
@@ -287,7 +291,8 @@ impl Row for Domain {
         Column::always("options", |it| {
             let helo = it.helo_only.then(|| "HELO only".to_owned());
             let doubt = it.in_doubt.as_ref().map(|word| format!("in doubt: {word}"));
-            let options: Vec<String> = helo.into_iter().chain(doubt).collect();
+            let tls = it.tls.as_ref().map(|word| format!("TLS {word}"));
+            let options: Vec<String> = helo.into_iter().chain(tls).chain(doubt).collect();
             if options.is_empty() { Cell::Nothing } else { Cell::text(options.join(", ")) }
         }),
         Column::always("queued", |it| Cell::Count(it.queued)),

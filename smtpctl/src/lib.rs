@@ -31,6 +31,7 @@ mod send;
 mod server;
 mod service;
 mod session;
+mod smarthost;
 mod smtp;
 mod status;
 mod story;
@@ -124,6 +125,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Relay(it) => access::run(&mut tool, access::Which::Relay, it).await,
             Command::Route(route) => route::run(&mut tool, route).await,
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
+            Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,
             Command::Drop(drop) => drop::run(&mut tool, drop).await,

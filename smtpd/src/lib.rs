@@ -21,5 +21,6 @@ pub mod receive;
 pub mod resolve;
 pub mod service;
 pub mod store;
+pub mod tls;
 pub mod trace;
 pub mod virtual_server;

@@ -7,6 +7,7 @@
 mod change;
 mod describe;
 mod lifecycle;
+mod smart_hosts;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -26,10 +27,11 @@ use mailroot_common::units::Timestamp;
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
-use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Started, Trial};
+use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Secrets, Started, Trial};
 use crate::net::Net;
 use crate::observe::{Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
+use crate::tls::ClientTls;
 use crate::trace::{self, Trace};
 use crate::virtual_server::{Shared, StartError, VirtualServer};
 
@@ -39,6 +41,9 @@ pub enum ServiceError {
     /// There is no such virtual server.
     #[error("there is no virtual server {0}")]
     NoServer(ServerName),
+    /// No virtual server is there that could call a host.
+    #[error("there is no virtual server")]
+    NobodyToCall,
     /// The configuration files are wrong; what ran before runs on.
     #[error("the configuration is refused, the running one stays\n\n{0}")]
     Config(Failed),
@@ -112,6 +117,12 @@ impl fmt::Debug for Service {
     }
 }
 
+/// By which means other hosts are found and spoken to.
+struct Reach {
+    resolver: Resolver,
+    tls: ClientTls,
+}
+
 impl Service {
     /// Starts every enabled virtual server. One that cannot start is shown with its trouble.
     pub async fn start(paths: Paths, started: Started, log: Log, clock: Clock, net: Net) -> Self {
@@ -133,9 +144,9 @@ impl Service {
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
-        match service.resolver(&loaded) {
-            Ok(resolver) => {
-                service.align(&loaded, &resolver).await;
+        match service.reach(&loaded) {
+            Ok(reach) => {
+                service.align(&loaded, &reach).await;
             }
             Err(error) => service.complain(&error.to_string()),
         }
@@ -159,7 +170,8 @@ impl Service {
         self.0.log.line(Level::Error, "config-refused").text("reason", text).send();
     }
 
-    fn resolver(&self, loaded: &Loaded) -> Result<Resolver, ServiceError> {
+    /// By which means other hosts are found and spoken to.
+    fn reach(&self, loaded: &Loaded) -> Result<Reach, ServiceError> {
         let dns = &loaded.service.dns;
         let settings = resolve::Settings {
             name_servers: match &dns.resolvers {
@@ -168,12 +180,13 @@ impl Service {
             },
             timeout: dns.timeout.as_duration(),
         };
-        Resolver::new(&settings).map_err(ServiceError::Resolver)
+        let resolver = Resolver::new(&settings).map_err(ServiceError::Resolver)?;
+        Ok(Reach { resolver, tls: ClientTls::new(&loaded.service.tls) })
     }
 
     /// Makes the virtual servers be what the configuration says: adds, changes, starts, removes.
     /// What could not be done, a line each.
-    async fn align(&self, loaded: &Loaded, resolver: &Resolver) -> Vec<String> {
+    async fn align(&self, loaded: &Loaded, reach: &Reach) -> Vec<String> {
         let mut troubles = Vec::new();
         let gone: Vec<Arc<VirtualServer>> = {
             let mut servers = lock(&self.0.servers);
@@ -188,7 +201,7 @@ impl Service {
             server.close().await;
         }
         for (name, config) in &loaded.servers {
-            let shared = self.shared(loaded, resolver, name, config);
+            let shared = self.shared(loaded, reach, name, config);
             let known = self.server(name);
             let fresh = known.is_none();
             let server = known.unwrap_or_else(|| {
@@ -213,7 +226,7 @@ impl Service {
     fn shared(
         &self,
         loaded: &Loaded,
-        resolver: &Resolver,
+        reach: &Reach,
         name: &ServerName,
         config: &ServerConfig,
     ) -> Shared {
@@ -221,7 +234,10 @@ impl Service {
             clock: self.0.clock.clone(),
             net: self.0.net.clone(),
             log: self.0.log.clone(),
-            resolver: resolver.clone(),
+            resolver: reach.resolver.clone(),
+            tls: reach.tls.clone(),
+            smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
+            secrets: Secrets::in_directory(&self.0.paths.secrets_dir),
             session_ids: Arc::clone(&self.0.session_ids),
             trace: self.0.trace.clone(),
             hostname: loaded.hostname.clone(),
@@ -280,14 +296,14 @@ impl Service {
         actor: &str,
         via: &str,
     ) -> Result<Activated, ServiceError> {
-        let resolver = self.resolver(&loaded)?;
+        let reach = self.reach(&loaded)?;
         let before = self.0.active.load_full();
         let changes = config::changes(&before, &loaded);
         let loaded = Arc::new(loaded);
         self.0.active.store(Arc::clone(&loaded));
         self.0.trace.set(trace_settings(&loaded));
         *lock(&self.0.degraded) = None;
-        let troubles = self.align(&loaded, &resolver).await;
+        let troubles = self.align(&loaded, &reach).await;
         let line = self.0.log.line(Level::Info, "config").word("rev", loaded.revision);
         line.word("actor", actor).text("via", via).text("change", changes.join("; ")).send();
         Ok(Activated { changes, troubles })

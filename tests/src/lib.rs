@@ -11,8 +11,10 @@
 )]
 
 pub mod account;
+pub mod certificates;
 pub mod ctl;
 pub mod dns;
+pub mod dovecot;
 pub mod exim;
 pub mod gateway;
 pub mod injection;

@@ -4,7 +4,7 @@
 //! to a host of the test's choice, which makes it a sender. Only root can start it: `master` changes users.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -88,6 +88,25 @@ impl Postfix {
             self.address.port()
         );
         fs::write(home.join("etc/master.cf"), master).unwrap();
+    }
+
+    /// Listens at a further address, with these settings there.
+    ///
+    /// # Panics
+    ///
+    /// When Postfix does not take them.
+    pub fn listen_too(&self, address: SocketAddr, settings: &[String]) {
+        let path = self.home.path().join("etc/master.cf");
+        let mut text = fs::read_to_string(&path).unwrap();
+        text.push_str(&format!("{}:{} inet n - n - - smtpd", address.ip(), address.port()));
+        for setting in settings {
+            text.push_str(&format!("\n  -o {{{setting}}}"));
+        }
+        text.push('\n');
+        fs::write(&path, text).unwrap();
+        let reloaded = self.control("reload");
+        assert!(reloaded.success(), "postfix reload: {reloaded}");
+        wait::until("another listener of Postfix", || TcpStream::connect(address).ok());
     }
 
     /// Runs `postfix VERB`. Nothing of ours may be inherited: its master would keep a pipe open.
@@ -189,4 +208,5 @@ discard unix - - n - - discard
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
 ";

@@ -14,6 +14,7 @@ use super::name::ServerName;
 use super::node::{Kind, Node};
 use super::section::{Profile, Reader};
 use super::server::ServerConfig;
+use super::smart_hosts::Hop;
 use super::value::Limit;
 use crate::address::Host;
 use crate::net::Network;
@@ -300,6 +301,7 @@ fn delivery(config: &ServerConfig, reader: &mut Reader) {
         }
     }
     for (number, host) in delivery.smart_host.iter().enumerate() {
+        let Hop::Host(host) = host else { continue };
         let own = config.general.listen.iter().any(|listen| {
             matches!(host.host, Host::Address(address) if listen.ip() == address)
                 && host.port.unwrap_or(delivery.connections.port) == listen.port()

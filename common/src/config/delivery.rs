@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::choice::choice;
-use super::host::HostPort;
 use super::section::section;
+use super::smart_hosts::Hop;
 use super::value::{Limit, Wait};
 use crate::address::Domain;
 use crate::units::Span;
@@ -22,8 +22,9 @@ section! {
         masquerade_domain: Option<Domain> = None, None;
         /// The name in our greeting, in EHLO and in Received.
         fqdn: Option<Domain> = None, None, shown "service.hostname";
-        /// Hosts that take all mail for other domains, tried in this order.
-        smart_host: Vec<HostPort> = Vec::new(), Vec::new();
+        /// Hosts that take all mail for other domains, tried in this order; smarthost:NAME is one of
+        /// smart_hosts, with its security and login.
+        smart_host: Vec<Hop> = Vec::new(), Vec::new();
         /// Whether mail is first sent directly, and when it then goes to the smart host.
         direct_first: DirectFirst = DirectFirst::Never, DirectFirst::Never;
         /// Deliver to loopback and link-local addresses found by MX. Addresses written in this file
@@ -37,6 +38,8 @@ section! {
         local: Local;
         /// Connections to other hosts.
         connections: Connections;
+        /// Protection of mail on its way out.
+        security: Security;
     }
 }
 
@@ -102,6 +105,28 @@ section! {
         /// How long an idle connection is kept for the next message.
         reuse: Wait = Wait::After(Span::seconds(30)), Wait::After(Span::seconds(30)),
             in Span::millis(1)..=Span::minutes(10);
+    }
+}
+
+section! {
+    /// Protection of mail on its way to hosts that are not in smart_hosts.
+    pub struct Security {
+        /// Whether it goes under TLS, and whether certificates are checked.
+        tls: TlsMode = TlsMode::Optional, TlsMode::Off;
+    }
+}
+
+choice! {
+    /// Whether mail goes out under TLS.
+    pub enum TlsMode {
+        /// In clear text.
+        Off = "off",
+        /// Under TLS where the host offers it; certificates are not checked.
+        Optional = "optional",
+        /// Under TLS or not at all; certificates are not checked.
+        Required = "required",
+        /// Under TLS with a certificate that is good for the host's name, or not at all.
+        Verify = "verify",
     }
 }
 

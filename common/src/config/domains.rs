@@ -4,11 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::choice::choice;
-use super::delivery::InDoubt;
+use super::delivery::{InDoubt, TlsMode};
 use super::diagnostic::Diagnostic;
-use super::host::HostPort;
 use super::node::{Kind, Node};
 use super::section::{Profile, Reader, Section, Setting, section};
+use super::smart_hosts::Hop;
 use super::value::{Limit, scalar};
 use crate::address::Domain;
 use crate::units::ByteSize;
@@ -25,11 +25,15 @@ section! {
         relay: bool = false, false;
         /// Remote only: greet its hosts with HELO and use no extension.
         helo_only: bool = false, false;
-        /// Remote only: mx, or hosts that take its mail in this order.
+        /// Remote only: mx, or hosts that take its mail in this order; smarthost:NAME is one of
+        /// smart_hosts.
         route: DomainRoute = DomainRoute::Mx, DomainRoute::Mx;
         /// Remote only: what is done with its recipients that are in doubt, if not the same as for
         /// other domains.
         in_doubt: Option<InDoubt> = None, None, shown "delivery.outbound.in_doubt";
+        /// Remote only: whether its mail goes under TLS, if not as to other domains. Smart hosts that are
+        /// named have their own.
+        tls: Option<TlsMode> = None, None, shown "delivery.security.tls";
     }
     sections {
         /// Default only: the Drop directory.
@@ -107,7 +111,7 @@ pub enum DomainRoute {
     /// To the hosts found by DNS, also where the server has a smart host.
     Mx,
     /// To these hosts, in this order.
-    Hosts(Vec<HostPort>),
+    Hosts(Vec<Hop>),
 }
 
 /// A domain of a virtual server.
@@ -136,6 +140,8 @@ pub enum DomainKind {
         route: DomainRoute,
         /// What is done with recipients in doubt, if not what the server says.
         in_doubt: Option<InDoubt>,
+        /// Whether its mail goes under TLS, if not as the server says.
+        tls: Option<TlsMode>,
     },
 }
 
@@ -189,7 +195,7 @@ impl Setting for DomainRoute {
         if node.text() == Some("mx") {
             return Some(Self::Mx);
         }
-        let hosts = Vec::<HostPort>::read(node, reader)?;
+        let hosts = Vec::<Hop>::read(node, reader)?;
         if hosts.is_empty() {
             let diagnostic = reader.error_at("E0303", "no host is named", node, "an empty list");
             reader.report(diagnostic.help("write mx, or at least one host"));
@@ -220,8 +226,8 @@ impl DomainEntry {
         }
         let (name, kind) = (keys.name?, keys.r#type?);
         let foreign: &[&str] = match kind {
-            DomainType::Default => &["relay", "helo_only", "route", "in_doubt"],
-            DomainType::Alias => &["drop", "relay", "helo_only", "route", "in_doubt"],
+            DomainType::Default => &["relay", "helo_only", "route", "in_doubt", "tls"],
+            DomainType::Alias => &["drop", "relay", "helo_only", "route", "in_doubt", "tls"],
             DomainType::Remote => &["drop"],
         };
         for key in foreign {
@@ -253,6 +259,7 @@ impl DomainEntry {
                 helo_only: keys.helo_only,
                 route: keys.route,
                 in_doubt: keys.in_doubt,
+                tls: keys.tls,
             },
         };
         Some(Self { name, kind })
@@ -268,11 +275,12 @@ impl DomainEntry {
                 DomainType::Default
             }
             DomainKind::Alias => DomainType::Alias,
-            DomainKind::Remote { relay, helo_only, route, in_doubt } => {
+            DomainKind::Remote { relay, helo_only, route, in_doubt, tls } => {
                 keys.relay = *relay;
                 keys.helo_only = *helo_only;
                 keys.route = route.clone();
                 keys.in_doubt = *in_doubt;
+                keys.tls = *tls;
                 DomainType::Remote
             }
         });

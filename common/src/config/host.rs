@@ -3,9 +3,6 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::node::Node;
-use super::section::{Reader, Setting};
-use super::value::scalar;
 use crate::address::{Domain, Host, Mailbox};
 
 /// A host to hand mail to: a name or an address, with or without a port.
@@ -81,7 +78,7 @@ impl fmt::Display for HostPort {
 /// Types that are one text with a grammar of their own.
 macro_rules! parsed_text {
     ($($ty:ty, $name:literal, $code:literal, $parse:expr, $help:literal;)*) => {$(
-        impl Setting for $ty {
+        impl $crate::config::section::Setting for $ty {
             type Quantity = u8;
 
             fn type_name() -> String {
@@ -92,8 +89,8 @@ macro_rules! parsed_text {
                 self.to_string()
             }
 
-            fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-                let text = scalar(node, reader, concat!("a ", $name))?;
+            fn read(node: &$crate::config::node::Node, reader: &mut $crate::config::section::Reader) -> Option<Self> {
+                let text = $crate::config::value::scalar(node, reader, concat!("a ", $name))?;
                 let value: Option<Self> = $parse(text);
                 if value.is_none() {
                     let title = format!("{text:?} is not a good {}", $name);
@@ -105,6 +102,8 @@ macro_rules! parsed_text {
         }
     )*};
 }
+
+pub(super) use parsed_text;
 
 parsed_text! {
     Domain, "domain name", "E0301", |text| Self::parse(text).ok(),

@@ -17,10 +17,13 @@ pub mod logging;
 pub mod messages;
 pub mod node;
 pub mod schema;
+pub mod secret;
 pub mod section;
 mod server;
 pub mod service;
+pub mod smart_hosts;
 pub mod store;
+pub mod tls;
 pub mod trace;
 pub mod value;
 pub mod yaml;
@@ -36,8 +39,10 @@ pub use domains::{DomainEntry, DomainKind, DomainName, DomainRoute};
 pub use host::HostPort;
 pub use name::{ServerName, ServerNameError};
 pub use root::{Parsed, ServiceConfig, parse_service};
+pub use secret::Secret;
 pub use section::{EffectiveKey, KeyDoc, Origins, Profile, closest};
 pub use server::{ServerConfig, parse_server};
+pub use smart_hosts::{Hop, SmartHostName};
 pub use value::{Auto, Limit, Wait};
 
 #[cfg(test)]

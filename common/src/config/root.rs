@@ -9,6 +9,8 @@ use super::logging::{Logging, Target};
 use super::node::{Kind, Node};
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section};
 use super::service::Service;
+use super::smart_hosts::{self, SmartHosts};
+use super::tls::{Tls, Trust};
 use super::trace::Trace;
 use super::yaml;
 
@@ -24,6 +26,10 @@ pub struct ServiceConfig {
     pub control: Control,
     /// Resolvers.
     pub dns: Dns,
+    /// `tls:`
+    pub tls: Tls,
+    /// `smart_hosts:`
+    pub smart_hosts: SmartHosts,
     /// The log.
     pub logging: Logging,
     /// What is remembered of mail.
@@ -38,6 +44,8 @@ impl Default for ServiceConfig {
             service: Service::defaults(Profile::Modern),
             control: Control::defaults(Profile::Modern),
             dns: Dns::defaults(Profile::Modern),
+            tls: Tls::defaults(Profile::Modern),
+            smart_hosts: SmartHosts::new(),
             logging: Logging::defaults(Profile::Modern),
             trace: Trace::defaults(Profile::Modern),
             origins: Origins::default(),
@@ -47,7 +55,7 @@ impl Default for ServiceConfig {
 
 impl ServiceConfig {
     const KEYS: &'static [&'static str] =
-        &["version", "service", "control", "dns", "logging", "trace"];
+        &["version", "service", "control", "dns", "tls", "smart_hosts", "logging", "trace"];
 
     /// Every key of the file with its documentation, in the order of the manual.
     #[must_use]
@@ -56,6 +64,8 @@ impl ServiceConfig {
         Service::describe("service", &mut out);
         Control::describe("control", &mut out);
         Dns::describe("dns", &mut out);
+        Tls::describe("tls", &mut out);
+        smart_hosts::describe(&mut out);
         Logging::describe("logging", &mut out);
         Trace::describe("trace", &mut out);
         out
@@ -68,6 +78,8 @@ impl ServiceConfig {
         self.service.list("service", Profile::Modern, &self.origins, &mut out);
         self.control.list("control", Profile::Modern, &self.origins, &mut out);
         self.dns.list("dns", Profile::Modern, &self.origins, &mut out);
+        self.tls.list("tls", Profile::Modern, &self.origins, &mut out);
+        smart_hosts::list(&self.smart_hosts, &self.origins, &mut out);
         self.logging.list("logging", Profile::Modern, &self.origins, &mut out);
         self.trace.list("trace", Profile::Modern, &self.origins, &mut out);
         out
@@ -90,6 +102,8 @@ pub fn parse_service(text: &str, name: &str) -> Parsed<ServiceConfig> {
             "service" => config.service.read(value, key, &mut reader),
             "control" => config.control.read(value, key, &mut reader),
             "dns" => config.dns.read(value, key, &mut reader),
+            "tls" => config.tls.read(value, key, &mut reader),
+            smart_hosts::PATH => config.smart_hosts = smart_hosts::read(value, &mut reader),
             "logging" => config.logging.read(value, key, &mut reader),
             "trace" => config.trace.read(value, key, &mut reader),
             _ => check_version(value, &mut reader),
@@ -112,7 +126,12 @@ fn check(config: &ServiceConfig, reader: &mut Reader) {
             .help("add  file: /var/log/mailroot/mailroot.log  below it");
         reader.report(diagnostic);
     }
+    let trust = match &config.tls.trust {
+        Trust::System => None,
+        Trust::File(path) => Some(path.clone()),
+    };
     for (key, path) in [
+        ("tls.trust", &trust),
         ("service.store", &config.service.store),
         ("control.socket", &config.control.socket),
         ("logging.file", &config.logging.file),

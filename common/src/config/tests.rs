@@ -319,7 +319,7 @@ domains:
     else {
         panic!("{:?}", config.domains)
     };
-    let hosts: Vec<String> = hosts.iter().map(HostPort::to_string).collect();
+    let hosts: Vec<String> = hosts.iter().map(Hop::to_string).collect();
     assert_eq!(hosts, ["hub.corp.example", "[192.0.2.7]:26", "[192.0.2.8]"]);
     assert_eq!(config.domains[2].name.to_string(), "*.corp.example");
     assert!(matches!(
@@ -328,7 +328,8 @@ domains:
             relay: false,
             helo_only: false,
             route: DomainRoute::Mx,
-            in_doubt: None
+            in_doubt: None,
+            tls: None
         }
     ));
 }

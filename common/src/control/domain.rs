@@ -49,6 +49,9 @@ pub struct Domain {
     /// What is done with its recipients in doubt (`retry`, `hold`, `return`), if that was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_doubt: Option<String>,
+    /// Whether its mail goes under TLS (`off`, `optional`, `required`, `verify`), if that was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
     /// Messages that wait for it.
     #[serde(default)]
     pub queued: u64,
@@ -83,13 +86,17 @@ pub enum NewDomain {
         /// Whether to use HELO instead of EHLO.
         #[serde(default)]
         helo_only: bool,
-        /// Hosts to send to, `host[:port]`, in order; by MX if empty.
+        /// Hosts to send to, `host[:port]` or `smarthost:NAME`, in order; by MX if empty.
         #[serde(default)]
         route: Vec<String>,
         /// What is done with its recipients in doubt: `retry`, `hold` or `return`; as for other domains
         /// if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         in_doubt: Option<String>,
+        /// Whether its mail goes under TLS: `off`, `optional`, `required` or `verify`; as for other
+        /// domains if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<String>,
     },
 }
 

@@ -55,6 +55,12 @@ pub const DOMAINS: &str = "/v1/servers/{server}/domains";
 pub const DOMAIN: &str = "/v1/servers/{server}/domains/{domain}";
 /// Make an alias the default domain (router's pattern).
 pub const DOMAIN_DEFAULT: &str = "/v1/servers/{server}/domains/{domain}/default";
+/// Smart hosts that have names.
+pub const SMARTHOSTS: &str = "/v1/smarthosts";
+/// One of them (router's pattern).
+pub const SMARTHOST: &str = "/v1/smarthosts/{name}";
+/// Call one, without mail (router's pattern).
+pub const SMARTHOST_TEST: &str = "/v1/smarthosts/{name}/test";
 /// Sessions of all servers.
 pub const SESSIONS: &str = "/v1/sessions";
 /// End sessions.

@@ -157,6 +157,8 @@ fn sending() {
     let settings = Arc::new(client::Settings {
         name: "c.test".to_owned(),
         helo_only: false,
+        tls: client::Tls::Off,
+        login: None,
         timeouts: Timeouts::default(),
     });
     let mut session = Client::new(settings, Duration::ZERO);

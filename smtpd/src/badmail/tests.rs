@@ -15,7 +15,7 @@ fn record(id: u64, places: &[usize]) -> Record {
     let at = Timestamp::from_millis(1_763_648_550_000);
     let mut outcome =
         Outcome::local(at, Stage::Rcpt, EnhancedCode::permanent(1, 1), "user unknown\nforged: x");
-    outcome.host = Some(RemoteHost { name: "mx1".to_owned(), address: None, port: 25 });
+    outcome.host = Some(RemoteHost { name: "mx1".to_owned(), address: None, port: 25, tls: None });
     let concerned = |&place: &usize| Concerned {
         mailbox: Mailbox::parse("web@example.net").unwrap(),
         place,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mailroot_common::address::Domain;
-use mailroot_common::config::{DomainKind, DomainName, ServerConfig, ServerName, ServiceConfig};
+use mailroot_common::config::{DomainKind, DomainName, ServerConfig, ServerName};
 use mailroot_common::control::{ConfigFiles, KeyEdit};
 
 use super::assign::{self, AssignError, Keys};
@@ -20,7 +20,7 @@ use super::history::{self, Note};
 use super::load::{Loaded, check};
 use super::paths::Paths;
 use super::spec::{self, RemoteDomainSpec, ServerSpec};
-use super::{diff, seal};
+use super::{diff, seal, smart_host};
 use crate::disk::{File, Kind, Open};
 
 /// Changes the files of one configuration.
@@ -75,7 +75,8 @@ impl Editor {
     /// [`EditError`]; nothing was changed.
     pub fn edit_service(&self, edits: &[KeyEdit]) -> Result<Change, EditError> {
         let open = self.begin()?;
-        let keys = Keys::new(ServiceConfig::keys(), open.before.service.effective());
+        let service = &open.before.service;
+        let keys = Keys::new(smart_host::docs(service, edits), service.effective());
         let (path, text) = open.before.files.service.clone();
         let new = self.edit_file(&path, &text, |text| assign::assign(text, "", &keys, edits))?;
         let mut files = open.before.files.clone();
@@ -331,7 +332,7 @@ impl Editor {
     }
 
     /// Takes the lock and reads the files as they lie there, which must be good.
-    fn begin(&self) -> Result<Begun, EditError> {
+    pub(super) fn begin(&self) -> Result<Begun, EditError> {
         let lock = self.lock()?;
         let before = super::load(&self.paths).map_err(EditError::Broken)?;
         self.begun(lock, before.files.clone(), before)
@@ -392,7 +393,7 @@ impl Editor {
         self.validate(open, files)
     }
 
-    fn edit_file(
+    pub(super) fn edit_file(
         &self,
         path: &Path,
         text: &str,
@@ -409,7 +410,7 @@ impl Editor {
         })
     }
 
-    fn validate(&self, open: Begun, files: Files) -> Result<Change, EditError> {
+    pub(super) fn validate(&self, open: Begun, files: Files) -> Result<Change, EditError> {
         let loaded = check(&self.paths, files).map_err(EditError::Refused)?;
         let Begun { lock, lying, before } = open;
         let (paths, note) = (self.paths.clone(), self.note.clone());
@@ -418,13 +419,13 @@ impl Editor {
 }
 
 /// The lock, what lies there, and the configuration before the change.
-struct Begun {
+pub(super) struct Begun {
     lock: File,
     lying: Files,
-    before: Loaded,
+    pub(super) before: Loaded,
 }
 
-fn find(loaded: &Loaded, server: &ServerName) -> Result<Arc<ServerConfig>, EditError> {
+pub(super) fn find(loaded: &Loaded, server: &ServerName) -> Result<Arc<ServerConfig>, EditError> {
     let found = loaded.servers.get(server).cloned();
     found.ok_or_else(|| EditError::NoServer(server.clone()))
 }

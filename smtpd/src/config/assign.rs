@@ -135,6 +135,8 @@ fn set(text: &str, path: &str, doc: &KeyDoc, value: &str) -> Result<String, Assi
         if items.is_empty() { "[]".to_owned() } else { written_list(&items) }
     } else if value.is_empty() {
         return Err(AssignError::Empty(doc.key.clone()));
+    } else if value.starts_with('{') && doc.type_name.starts_with('{') {
+        value.to_owned()
     } else {
         quoted(value)
     };

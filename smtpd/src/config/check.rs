@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mailroot_common::config::{Diagnostic, DomainKind, ServerConfig, ServerName, ServiceConfig};
+use mailroot_common::config::{
+    Diagnostic, DomainKind, DomainRoute, Hop, ServerConfig, ServerName, ServiceConfig,
+    SmartHostName, closest,
+};
 
 use super::paths::Paths;
 
@@ -19,6 +22,7 @@ pub(super) fn check_together(
     addresses(servers, &mut out);
     roots(paths, service, servers, &mut out);
     drops(paths, service, servers, &mut out);
+    smart_hosts(service, servers, &mut out);
     out
 }
 
@@ -132,6 +136,44 @@ fn drops(
                 diagnostic = diagnostic.at(source, config.origins.span(&key), "in use");
             }
             out.push(diagnostic);
+        }
+    }
+}
+
+/// A smart host that is named must be there.
+fn smart_hosts(
+    service: &ServiceConfig,
+    servers: &BTreeMap<ServerName, Arc<ServerConfig>>,
+    out: &mut Vec<Diagnostic>,
+) {
+    let known: Vec<&str> = service.smart_hosts.keys().map(SmartHostName::as_str).collect();
+    let help = |name: &SmartHostName| match closest(name.as_str(), &known) {
+        Some(near) => format!("did you mean smarthost:{near}?"),
+        None => format!("add it:  smtpctl smarthost set HOST:PORT --name {name}"),
+    };
+    for config in servers.values() {
+        let routes = config.domains.iter().enumerate().filter_map(|(number, entry)| {
+            let DomainKind::Remote { route: DomainRoute::Hosts(hops), .. } = &entry.kind else {
+                return None;
+            };
+            Some((format!("domains[{number}].route"), hops))
+        });
+        let own = ("delivery.smart_host".to_owned(), &config.delivery.smart_host);
+        for (key, hops) in routes.chain([own]) {
+            for (number, hop) in hops.iter().enumerate() {
+                let Hop::SmartHost(name) = hop else { continue };
+                let Some(source) = config.origins.source() else { continue };
+                if service.smart_hosts.contains_key(name) {
+                    continue;
+                }
+                let item = format!("{key}[{number}]");
+                let span =
+                    config.origins.span(if config.origins.has(&item) { &item } else { &key });
+                let title = format!("there is no smart host {name}");
+                let diagnostic =
+                    Diagnostic::error("E0431", title).at(source, span, "not in smart_hosts");
+                out.push(diagnostic.help(help(name)));
+            }
         }
     }
 }

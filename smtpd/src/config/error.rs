@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use mailroot_common::config::{DomainName, ServerName};
+use mailroot_common::config::{DomainName, ServerName, SmartHostName};
 
 use super::commit::WriteError;
 use super::load::Failed;
@@ -47,6 +47,9 @@ pub enum EditError {
         /// Its default domain.
         domain: DomainName,
     },
+    /// There is no such smart host.
+    #[error("there is no smart host {0}")]
+    NoSmartHost(SmartHostName),
     /// Only an alias can become the default domain.
     #[error("{0} is a remote domain: only an alias can become the default domain")]
     NoAlias(DomainName),

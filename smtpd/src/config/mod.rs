@@ -19,6 +19,8 @@ mod history;
 mod load;
 mod paths;
 mod seal;
+mod secret;
+mod smart_host;
 mod spec;
 mod trial;
 
@@ -30,6 +32,7 @@ pub use history::{Note, revisions, texts};
 pub use load::{Failed, Loaded, Started, load, start};
 pub use paths::Paths;
 pub use seal::{read as seal, write as set_seal};
+pub use secret::{SecretError, Secrets};
 pub use spec::{RemoteDomainSpec, ServerSpec};
 pub use trial::Trial;
 

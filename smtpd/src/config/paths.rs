@@ -16,6 +16,8 @@ pub struct Paths {
     pub service_file: PathBuf,
     /// The directory of `NAME.yaml`.
     pub servers_dir: PathBuf,
+    /// The directory of passwords and other secrets.
+    pub secrets_dir: PathBuf,
     /// The parent of every server's mail root, unless `service.store` says otherwise.
     pub spool: PathBuf,
     /// What the daemon remembers: history, trace.
@@ -49,6 +51,7 @@ impl Paths {
         Self {
             service_file: "/etc/mailroot/mailroot.yaml".into(),
             servers_dir: "/etc/mailroot/servers.d".into(),
+            secrets_dir: "/etc/mailroot/secrets.d".into(),
             spool: "/var/spool/mailroot".into(),
             state: "/var/lib/mailroot".into(),
             control_socket: "/run/mailroot/control.sock".into(),
@@ -62,6 +65,7 @@ impl Paths {
         Self {
             service_file: home.join("etc/mailroot.yaml"),
             servers_dir: home.join("etc/servers.d"),
+            secrets_dir: home.join("etc/secrets.d"),
             spool: home.join("spool"),
             state: home.join("state"),
             control_socket: home.join("run/control.sock"),

@@ -1,8 +1,8 @@
 //! What an operator wants to have in a file, and its text.
 
 use mailroot_common::address::Domain;
-use mailroot_common::config::delivery::InDoubt;
-use mailroot_common::config::{DomainName, HostPort, Profile};
+use mailroot_common::config::delivery::{InDoubt, TlsMode};
+use mailroot_common::config::{DomainName, Hop, Profile};
 use serde_yaml::Value;
 
 /// A remote domain to be added.
@@ -15,9 +15,11 @@ pub struct RemoteDomainSpec {
     /// Greet its hosts with HELO.
     pub helo_only: bool,
     /// The hosts that take its mail; none means those of DNS.
-    pub route: Vec<HostPort>,
+    pub route: Vec<Hop>,
     /// What is done with its recipients in doubt, if not the same as for other domains.
     pub in_doubt: Option<InDoubt>,
+    /// Whether its mail goes under TLS, if not as to other domains.
+    pub tls: Option<TlsMode>,
 }
 
 /// A virtual server to be created.
@@ -30,7 +32,7 @@ pub struct ServerSpec {
     /// Its mail root, if not the usual one.
     pub root: Option<String>,
     /// The hosts that take all its mail for other domains.
-    pub smart_host: Vec<HostPort>,
+    pub smart_host: Vec<Hop>,
     /// Whose defaults it has.
     pub profile: Profile,
     /// Whether it starts with the service.
@@ -76,11 +78,14 @@ pub(super) fn remote_entry(spec: &RemoteDomainSpec) -> String {
         }
     }
     if !spec.route.is_empty() {
-        let hosts: Vec<String> = spec.route.iter().map(HostPort::to_string).collect();
+        let hosts: Vec<String> = spec.route.iter().map(Hop::to_string).collect();
         out.push_str(&format!(", route: {}", flow_list(&hosts)));
     }
     if let Some(in_doubt) = spec.in_doubt {
         out.push_str(&format!(", in_doubt: {}", in_doubt.word()));
+    }
+    if let Some(tls) = spec.tls {
+        out.push_str(&format!(", tls: {}", quoted(tls.word())));
     }
     out.push('}');
     out
@@ -102,7 +107,7 @@ pub(super) fn server_text(name: &str, spec: &ServerSpec) -> String {
         out.push_str(&format!("\ngeneral:\n  listen: {}\n", flow_list(&spec.listen)));
     }
     if !spec.smart_host.is_empty() {
-        let hosts: Vec<String> = spec.smart_host.iter().map(HostPort::to_string).collect();
+        let hosts: Vec<String> = spec.smart_host.iter().map(Hop::to_string).collect();
         out.push_str(&format!("\ndelivery:\n  smart_host: {}\n", flow_list(&hosts)));
     }
     if let Some(root) = &spec.root {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use mailroot_common::address::Domain;
-use mailroot_common::config::delivery::InDoubt;
-use mailroot_common::config::{DomainName, HostPort, Profile, ServerName};
+use mailroot_common::config::delivery::{InDoubt, TlsMode};
+use mailroot_common::config::{DomainName, Hop, Profile, ServerName};
 
 use super::*;
 use crate::disk::{Disk, Fault, Modelled};
@@ -228,14 +228,15 @@ fn domains_are_added_and_removed_without_touching_other_lines() {
         name: DomainName::parse("*.corp.example").unwrap(),
         relay: true,
         helo_only: true,
-        route: vec![HostPort::parse("hub.example:26").unwrap(), HostPort::parse("[::1]").unwrap()],
+        route: vec![Hop::parse("hub.example:26").unwrap(), Hop::parse("[::1]").unwrap()],
         in_doubt: Some(InDoubt::Return),
+        tls: Some(TlsMode::Off),
     };
     let loaded = editor.add_remote_domain(&server, &spec).unwrap().apply().unwrap();
     assert_eq!(loaded.servers[&server].domains.len(), 4);
     assert!(home.text("default").contains(
         "\n  - {name: \"*.corp.example\", type: remote, relay: true, helo_only: true, \
-         route: [hub.example:26, \"[::1]\"], in_doubt: return}\n"
+         route: [hub.example:26, \"[::1]\"], in_doubt: return, tls: \"off\"}\n"
     ));
     for gone in ["*.corp.example", "example.org", "partner.example"] {
         let gone = DomainName::parse(gone).unwrap();
@@ -276,7 +277,7 @@ fn a_server_is_created_whole_or_not_at_all() {
         listen: vec!["127.0.0.1:2526".to_owned(), "[::1]:2526".to_owned()],
         domain: domain("printers.example"),
         root: Some("/srv/mail printers".to_owned()),
-        smart_host: vec![HostPort::parse("relay.example:587").unwrap()],
+        smart_host: vec![Hop::parse("relay.example:587").unwrap()],
         profile: Profile::Iis6,
         enabled: false,
     };

@@ -71,6 +71,9 @@ impl From<ServiceError> for Refused {
             ServiceError::NoServer(_) => {
                 Problem::new("server", Kind::NotFound, text).hint("smtpctl server list names them")
             }
+            ServiceError::NobodyToCall => {
+                Problem::new("server", Kind::NotFound, text).hint("smtpctl server create makes one")
+            }
             ServiceError::Config(failed) => {
                 invalid("the configuration has errors; the one before stays in force", &failed)
             }
@@ -118,6 +121,8 @@ fn edit_problem(error: EditError) -> Problem {
         EditError::DefaultDomain { .. } => {
             Problem::new("domain", Kind::Conflict, text).word("is_default")
         }
+        EditError::NoSmartHost(_) => Problem::new("smarthost", Kind::NotFound, text)
+            .hint("smtpctl smarthost list names them"),
         EditError::NoAlias(_) => Problem::new("domain", Kind::Conflict, text).word("no_alias"),
         EditError::Key(_) => Problem::new("config", Kind::Usage, text)
             .word("key")

@@ -4,13 +4,13 @@ use axum::body::Bytes;
 use axum::extract::State;
 use mailroot_common::address;
 use mailroot_common::config::DomainName;
-use mailroot_common::config::delivery::InDoubt;
+use mailroot_common::config::delivery::{InDoubt, TlsMode};
 use mailroot_common::control::{Domain, DomainDetail, Edited, KeyEdits, NewDomain};
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::extract::Path;
-use super::server::{read_host, read_name};
+use super::server::{read_hop, read_name};
 use super::terms::Wanted;
 use crate::config::RemoteDomainSpec;
 use crate::service::DomainSpec;
@@ -86,18 +86,25 @@ fn read_in_doubt(word: &str) -> Result<InDoubt, Refused> {
     found.copied().ok_or_else(|| usage(format!("{word:?} is none of retry, hold and return")))
 }
 
+fn read_tls(word: &str) -> Result<TlsMode, Refused> {
+    let found = TlsMode::ALL.iter().find(|choice| choice.word() == word);
+    let none = || usage(format!("{word:?} is none of off, optional, required and verify"));
+    found.copied().ok_or_else(none)
+}
+
 fn read_spec(wish: NewDomain) -> Result<DomainSpec, Refused> {
     Ok(match wish {
         NewDomain::Alias { name } => DomainSpec::Alias(
             address::Domain::parse(&name).map_err(|error| usage(error.to_string()))?,
         ),
-        NewDomain::Remote { name, relay, helo_only, route, in_doubt } => {
+        NewDomain::Remote { name, relay, helo_only, route, in_doubt, tls } => {
             DomainSpec::Remote(RemoteDomainSpec {
                 name: read_domain(&name)?,
                 relay,
                 helo_only,
-                route: route.iter().map(|hop| read_host(hop)).collect::<Result<_, _>>()?,
+                route: route.iter().map(|hop| read_hop(hop)).collect::<Result<_, _>>()?,
                 in_doubt: in_doubt.as_deref().map(read_in_doubt).transpose()?,
+                tls: tls.as_deref().map(read_tls).transpose()?,
             })
         }
     })
@@ -114,13 +121,18 @@ mod tests {
         assert_eq!(alias, DomainSpec::Alias(address::Domain::parse("a.example").unwrap()));
         let remote = serde_json::json!(
             {"kind": "remote", "name": "*.b.example", "relay": true, "route": ["h:26", "[192.0.2.1]"],
-             "in_doubt": "hold"}
+             "in_doubt": "hold", "tls": "verify"}
         );
         let DomainSpec::Remote(spec) = wish(remote).unwrap() else { panic!("a remote domain") };
         assert_eq!(spec.name.to_string(), "*.b.example");
         assert!(spec.relay && !spec.helo_only);
-        assert_eq!((spec.route[0].port, spec.in_doubt), (Some(26), Some(InDoubt::Hold)));
+        assert_eq!(
+            (spec.route[0].to_string().as_str(), spec.in_doubt),
+            ("h:26", Some(InDoubt::Hold))
+        );
+        assert_eq!(spec.tls, Some(TlsMode::Verify));
         for bad in [
+            serde_json::json!({"kind": "remote", "name": "b.example", "tls": "yes"}),
             serde_json::json!({"kind": "alias", "name": "*.a.example"}),
             serde_json::json!({"kind": "remote", "name": "a b"}),
             serde_json::json!({"kind": "remote", "name": "b.example", "route": ["a b"]}),

@@ -15,15 +15,15 @@ use mailroot_common::control::{
     AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, DestinationPause, Domain,
     DomainDetail, DropEntry, FutureHold, FutureHoldRequest, FutureReleaseRequest, NewDomain,
     NewServer, Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage,
-    Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting, Status,
-    TraceEntry, TraceRecord, Version, path,
+    Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting, SmartHost,
+    SmartHostCall, SmartHostWish, Status, TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
     App, adopt, badmail, config, decide, doctor, domain, drop, openapi, orders, pickup, queue,
-    redirect, server, session, status, trace,
+    redirect, server, session, smarthost, status, trace,
 };
 
 /// Describes a type to other people's tools.
@@ -153,6 +153,13 @@ endpoints! {
     post DOMAIN_DEFAULT Admin Terms => Json(Edited), domain::promote,
         "Make an alias the default domain";
     delete DOMAIN Admin Terms => Json(Domain), domain::remove, "Remove a domain";
+    get SMARTHOSTS Viewer Nothing => Json(Vec<SmartHost>), smarthost::list,
+        "Smart hosts that have names";
+    patch SMARTHOST Admin Change(SmartHostWish) => Json(Edited), smarthost::set,
+        "Make a smart host, or change one";
+    delete SMARTHOST Admin Terms => Json(Edited), smarthost::remove, "Take a smart host away";
+    post SMARTHOST_TEST Operator Body(SmartHostCall) => Json(Vec<Check>), smarthost::test,
+        "Call a smart host as mail would, without mail";
     get SESSIONS Viewer Selector => Lines(Session), session::list, "SMTP sessions";
     post SESSIONS_KILL Operator Body(Change) => Json(Changed), session::kill, "End sessions";
     get QUEUE Viewer Selector => Lines(QueueEntry), queue::list, "Messages that wait";
@@ -229,6 +236,7 @@ mod tests {
                  GET /v1/servers/{server}/access/{list}, \
                  GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
+                 GET /v1/smarthosts, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, \
                  GET /v1/badmail, \
                  GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
@@ -240,6 +248,7 @@ mod tests {
                 "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
                  POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/servers/{server}/doctor/network, \
+                 POST /v1/smarthosts/{name}/test, \
                  POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
                  POST /v1/queue/do/pause, POST /v1/queue/do/resume, \
                  POST /v1/queue/do/hold-future, POST /v1/queue/do/release-future, \
@@ -258,7 +267,8 @@ mod tests {
                  POST /v1/servers/{server}/domains, \
                  PATCH /v1/servers/{server}/domains/{domain}, \
                  POST /v1/servers/{server}/domains/{domain}/default, \
-                 DELETE /v1/servers/{server}/domains/{domain}",
+                 DELETE /v1/servers/{server}/domains/{domain}, \
+                 PATCH /v1/smarthosts/{name}, DELETE /v1/smarthosts/{name}",
             ),
         ] {
             let of_role = ENDPOINTS.iter().filter(|it| it.role.word() == role_word);

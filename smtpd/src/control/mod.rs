@@ -31,6 +31,7 @@ mod requeue;
 mod resubmit;
 mod server;
 mod session;
+mod smarthost;
 mod stall;
 mod status;
 mod terms;

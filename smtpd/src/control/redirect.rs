@@ -180,9 +180,9 @@ fn read_way(app: &App, request: &Redirect) -> Result<Way, Refused> {
     match (&request.to_host, &request.to_address, &request.to_server) {
         (Some(host), None, None) => {
             let mut host = SmartHost::parse(host).map_err(|error| usage(error.to_string()))?;
-            if let Host::Address(_) = host.host {
+            if let SmartHost::Host { host: Host::Address(_), port } = &mut host {
                 // Told apart from mail whose recipient names the same address.
-                host.port = host.port.or(Some(25));
+                *port = port.or(Some(25));
             }
             Ok(Way::Host(host))
         }

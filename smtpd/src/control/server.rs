@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Role;
-use mailroot_common::config::{HostPort, Profile, ServerName};
+use mailroot_common::config::{Hop, Profile, ServerName};
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
     CloneServer, Edited, FileText, KeyEdits, Kind, NewServer, Problem, Rename, Server,
@@ -153,7 +153,7 @@ fn read_spec(
         Some(text) => Domain::parse(text).map_err(|error| usage(error.to_string()))?,
         None => hostname(),
     };
-    let smart_host = wish.smart_host.as_deref().map(read_host).transpose()?;
+    let smart_host = wish.smart_host.as_deref().map(read_hop).transpose()?;
     let profile = match wish.profile.as_deref() {
         None | Some("modern") => Profile::Modern,
         Some("iis6") => Profile::Iis6,
@@ -170,10 +170,11 @@ fn read_spec(
     Ok((name, spec))
 }
 
-/// Reads `host[:port]`.
-pub(super) fn read_host(text: &str) -> Result<HostPort, Refused> {
-    HostPort::parse(text)
-        .ok_or_else(|| usage(format!("{text:?} is no host: write relay.example:25 or [192.0.2.1]")))
+/// Reads `host[:port]` or `smarthost:NAME`.
+pub(super) fn read_hop(text: &str) -> Result<Hop, Refused> {
+    Hop::parse(text).ok_or_else(|| {
+        usage(format!("{text:?} is no host: write relay.example:25, [192.0.2.1] or smarthost:NAME"))
+    })
 }
 
 #[cfg(test)]
@@ -199,7 +200,7 @@ mod tests {
         };
         let (_, spec) = read_spec(&wish, hostname).unwrap();
         assert_eq!(spec.domain.as_str(), "example.net");
-        assert_eq!(spec.smart_host[0].port, Some(587));
+        assert_eq!(spec.smart_host, [Hop::parse("isp.example:587").unwrap()]);
         assert_eq!((spec.profile, spec.enabled), (Profile::Iis6, false));
     }
 

@@ -331,7 +331,13 @@ fn log_status(
 
 fn relay<'a>(line: Line<'a>, last: &Outcome) -> Line<'a> {
     match (&last.host, last.stage) {
-        (Some(host), _) => line.word("relay", host),
+        (Some(host), _) => match &host.tls {
+            Some(tls) => line
+                .word("relay", host)
+                .word("tls", &tls.version)
+                .word("verified", if tls.verified { "yes" } else { "no" }),
+            None => line.word("relay", host),
+        },
         (None, Stage::Drop) => line.word("relay", "drop"),
         (None, _) => line,
     }

@@ -6,11 +6,12 @@
 //! ```text
 //! dispatch   which routes have due mail          lane      how many workers, when to back off
 //! worker     one batch after the other           attempt   hosts one after the other
-//! target     from a next hop to addresses        session   octets to and from one host
-//! reuse      idle connections                    local     into the Drop directory
+//! opening    from an address to a session           target     from a next hop to addresses        session   octets to and from one host
+//! login      our name and password there         reuse     idle connections
+//! local      into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
-//! returning  mail an operator gives up
+//! returning  mail an operator gives up           trial     a call without mail
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -24,6 +25,8 @@ mod finish;
 mod job;
 mod lane;
 mod local;
+mod login;
+mod opening;
 mod remember;
 mod returning;
 mod reuse;
@@ -32,6 +35,7 @@ mod session;
 mod target;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod worker;
 
 use std::net::IpAddr;
@@ -39,23 +43,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::config::smart_hosts::{AuthMethod, SmartHostKeys, SmartHosts};
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::Schedules;
 use smtpd_core::route::loopback::AddressRule;
-use smtpd_core::route::table::{RouteName, Table};
-use smtpd_core::smtp::client::{self, Timeouts};
+use smtpd_core::route::table::{RouteName, Table, TlsPolicy};
+use smtpd_core::smtp::client::{self, LoginRule, Timeouts};
 
 pub use lane::{LaneState, LaneView};
 pub use session::SessionView;
+pub use trial::Answered;
 
+use self::opening::Mode;
 use self::room::Room;
+use self::target::Target;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
+use crate::config::Secrets;
 use crate::drop::DropDirectory;
 use crate::net::Net;
 use crate::observe::{Counters, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::{Family, Resolver};
+use crate::tls::ClientTls;
 use crate::trace::Trace;
 
 /// What the operator decided about delivery.
@@ -85,6 +95,14 @@ pub struct Settings {
     pub sources: Vec<IpAddr>,
     /// The port of hosts that were named without one.
     pub port: u16,
+    /// What connections come under TLS with.
+    pub tls: ClientTls,
+    /// How mail is protected where neither its domain nor its smart host says.
+    pub tls_policy: TlsPolicy,
+    /// The smart hosts that have names.
+    pub smart_hosts: Arc<SmartHosts>,
+    /// Passwords.
+    pub secrets: Secrets,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// How long to wait in a session.
@@ -118,9 +136,21 @@ impl Settings {
         *name == self.host || self.other_names.contains(name)
     }
 
-    fn client(&self, helo_only: bool) -> Arc<client::Settings> {
-        let name = self.host.to_string();
-        Arc::new(client::Settings { name, helo_only, timeouts: self.timeouts })
+    /// The smart host that a target belongs to.
+    fn smart_host(&self, target: &Target) -> Option<&SmartHostKeys> {
+        self.smart_hosts.get(target.smart_host.as_ref()?)
+    }
+
+    fn client(&self, target: &Target, mode: Mode) -> Arc<client::Settings> {
+        let auth = self.smart_host(target).map(|keys| &keys.auth);
+        let auth = auth.filter(|auth| auth.method != AuthMethod::None);
+        Arc::new(client::Settings {
+            name: self.host.to_string(),
+            helo_only: mode.helo_only,
+            tls: mode.tls.of_session(),
+            login: auth.map(|auth| LoginRule { in_clear_text: !auth.require_tls }),
+            timeouts: self.timeouts,
+        })
     }
 }
 

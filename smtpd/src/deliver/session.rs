@@ -25,6 +25,7 @@ use super::job::{Content, Job};
 use super::room::Room;
 use super::target::Target;
 use crate::net::Stream;
+use crate::observe::Level;
 
 /// How much is read at once; replies are short.
 const READ_OCTETS: usize = 4 * 1024;
@@ -47,14 +48,14 @@ pub struct SessionView {
 /// One outbound connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    client: Client,
-    stream: Stream,
+    pub(super) client: Client,
+    pub(super) stream: Stream,
     pub(super) target: Target,
-    host: RemoteHost,
-    view: Arc<SessionView>,
-    room: Arc<Room>,
-    used: u32,
-    input: Vec<u8>,
+    pub(super) host: RemoteHost,
+    pub(super) view: Arc<SessionView>,
+    pub(super) room: Arc<Room>,
+    pub(super) used: u32,
+    pub(super) input: Vec<u8>,
 }
 
 impl Drop for Connection {
@@ -64,68 +65,6 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Connects and says hello. A peer that hangs up at EHLO is called again with HELO.
-    ///
-    /// # Errors
-    ///
-    /// Why there is no session.
-    pub(super) async fn open(
-        room: &Arc<Room>,
-        settings: &Settings,
-        target: &Target,
-    ) -> Result<Self, Ending> {
-        match Self::open_once(room, settings, target, target.helo_only).await {
-            Err((_, true)) if !target.helo_only => {
-                Self::open_once(room, settings, target, true).await.map_err(|(ending, _)| ending)
-            }
-            other => other.map_err(|(ending, _)| ending),
-        }
-    }
-
-    /// The error says also whether the peer hung up at EHLO.
-    async fn open_once(
-        room: &Arc<Room>,
-        settings: &Settings,
-        target: &Target,
-        helo_only: bool,
-    ) -> Result<Self, (Ending, bool)> {
-        let stream = connect(room, settings, target).await.map_err(|ending| (ending, false))?;
-        room.counters.outbound_connections.add_one();
-        let host = target.host();
-        let view = Arc::new(SessionView {
-            id: room.new_session_id(),
-            host: host.clone(),
-            since: room.clock.now(),
-            messages: AtomicU32::new(0),
-        });
-        room.remember_session(&view);
-        let client = Client::new(settings.client(helo_only), room.clock.elapsed());
-        let mut connection = Self {
-            client,
-            stream,
-            target: target.clone(),
-            host,
-            view,
-            room: Arc::clone(room),
-            used: 0,
-            input: Vec::new(),
-        };
-        loop {
-            match connection.client.poll() {
-                Some(Action::Ready) => return Ok(connection),
-                Some(Action::Failed(ending)) => {
-                    connection.flush().await;
-                    return Err((ending, connection.client.ehlo_was_dropped()));
-                }
-                Some(Action::SendBody | Action::Done(_) | Action::Close) => {}
-                None => {
-                    connection.flush().await;
-                    connection.read().await;
-                }
-            }
-        }
-    }
-
     /// Sends what the jobs have to do, as far as this connection goes. Jobs that are over are
     /// finished at once; what is left to do must go over another connection to the same host.
     pub(super) async fn send(&mut self, settings: &Settings, jobs: &mut [Job]) {
@@ -159,7 +98,15 @@ impl Connection {
                     }
                 }
                 Some(Action::Close) => return,
-                Some(Action::Ready | Action::Failed(_)) => {}
+                // These come before a connection is open.
+                Some(
+                    Action::Ready
+                    | Action::Failed(_)
+                    | Action::StartTls
+                    | Action::LogIn
+                    | Action::Challenge(_)
+                    | Action::LoggedIn,
+                ) => {}
                 None if running.is_empty() && self.client.is_idle() => {
                     self.rest();
                     return;
@@ -224,7 +171,7 @@ impl Connection {
                 Ok(piece) => piece.unwrap_or_default(),
                 Err(error) => {
                     let log = &self.room.log;
-                    log.line(crate::observe::Level::Error, "unreadable")
+                    log.line(Level::Error, "unreadable")
                         .word("server", &self.room.server)
                         .word("id", job.id)
                         .word("error", &error)
@@ -257,12 +204,17 @@ impl Connection {
     }
 
     /// Writes what the machine has put out.
-    async fn flush(&mut self) {
+    pub(super) async fn flush(&mut self) {
         if self.client.output().is_empty() {
             return;
         }
         let mut octets = std::mem::take(self.client.output());
-        let written = timeout(self.client.block_timeout(), self.stream.write_all(&octets)).await;
+        let writing = async {
+            self.stream.write_all(&octets).await?;
+            // Under TLS octets may wait to be sent.
+            self.stream.flush().await
+        };
+        let written = timeout(self.client.block_timeout(), writing).await;
         octets.clear();
         match written {
             Ok(Ok(())) => {
@@ -290,7 +242,7 @@ impl Connection {
     }
 
     /// Reads once, but not beyond the machine's deadline, nor when the room is given up.
-    async fn read(&mut self) {
+    pub(super) async fn read(&mut self) {
         let now = self.room.clock.elapsed();
         let patience = match self.client.deadline() {
             Some(deadline) => deadline.saturating_sub(now),
@@ -362,26 +314,8 @@ impl Connection {
     }
 }
 
-async fn connect(room: &Room, settings: &Settings, target: &Target) -> Result<Stream, Ending> {
-    let source =
-        settings.sources.iter().find(|source| source.is_ipv4() == target.at.is_ipv4()).copied();
-    let status = EnhancedCode::transient(4, 1);
-    let failed = |text: String| {
-        room.counters.outbound_failures.add_one();
-        Ending::local(Stage::Connect, status, text)
-    };
-    match timeout(settings.connect_timeout, room.net.connect(target.at, source)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(failed(words_of(&error))),
-        Err(_) => {
-            let seconds = settings.connect_timeout.as_secs();
-            Err(failed(format!("connection timed out: no answer within {seconds}s")))
-        }
-    }
-}
-
 /// The system's words for what happened, in those every administrator knows.
-fn words_of(error: &io::Error) -> String {
+pub(super) fn words_of(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::ConnectionReset => "connection reset by the host".to_owned(),

@@ -7,14 +7,16 @@ use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use mailroot_common::address::{Domain, Host};
+use mailroot_common::config::smart_hosts::SmartHostTls;
+use mailroot_common::config::{HostPort, SmartHostName};
 use mailroot_common::status::{Class, EnhancedCode};
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage};
 use smtpd_core::route::loopback::{FoundBy, Refused};
 use smtpd_core::route::mx::{self, MxHost};
 use smtpd_core::route::smart_host::SmartHost;
-use smtpd_core::route::table::{DirectFirst, NextHop, Route};
-use smtpd_core::smtp::client::Ending;
+use smtpd_core::route::table::{DirectFirst, NextHop, Route, TlsPolicy};
+use smtpd_core::smtp::client::{Ending, Tls};
 
 use super::Settings;
 use crate::resolve::{Family, LookupError};
@@ -28,14 +30,69 @@ const ADDRESSES_MAX: usize = 20;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     /// The host's name, or its address in brackets.
-    pub(super) name: String,
+    pub(super) name: Host,
     pub(super) at: SocketAddr,
     pub(super) helo_only: bool,
+    pub(super) tls: TlsUse,
+    /// Whose security and login count, if it is a host of one that has a name.
+    pub(super) smart_host: Option<SmartHostName>,
+}
+
+/// What a connection does about TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum TlsUse {
+    Off,
+    Optional,
+    Required,
+    Verify,
+    /// Verified, and from the first octet on.
+    Implicit,
+}
+
+impl TlsUse {
+    /// What the session is told.
+    pub(super) const fn of_session(self) -> Tls {
+        match self {
+            Self::Off => Tls::Off,
+            Self::Optional => Tls::Optional,
+            Self::Required | Self::Verify => Tls::Required,
+            Self::Implicit => Tls::Implicit,
+        }
+    }
+
+    /// Whether the host must prove who it is.
+    pub(super) const fn is_verified(self) -> bool {
+        matches!(self, Self::Verify | Self::Implicit)
+    }
+}
+
+impl From<TlsPolicy> for TlsUse {
+    fn from(policy: TlsPolicy) -> Self {
+        match policy {
+            TlsPolicy::Off => Self::Off,
+            TlsPolicy::Optional => Self::Optional,
+            TlsPolicy::Required => Self::Required,
+            TlsPolicy::Verify => Self::Verify,
+        }
+    }
+}
+
+impl From<SmartHostTls> for TlsUse {
+    fn from(tls: SmartHostTls) -> Self {
+        match tls {
+            SmartHostTls::Off => Self::Off,
+            SmartHostTls::Optional => Self::Optional,
+            SmartHostTls::Required => Self::Required,
+            SmartHostTls::Verify => Self::Verify,
+            SmartHostTls::Implicit => Self::Implicit,
+        }
+    }
 }
 
 impl Target {
     pub(super) fn host(&self) -> RemoteHost {
-        RemoteHost { name: self.name.clone(), address: Some(self.at.ip()), port: self.at.port() }
+        let name = self.name.to_string();
+        RemoteHost { name, address: Some(self.at.ip()), port: self.at.port(), tls: None }
     }
 }
 
@@ -49,8 +106,18 @@ enum Step {
     Literal(IpAddr),
     /// A host of the operator's.
     Chosen(SmartHost),
-    /// A host of the operator's choice, after its MX look-up.
-    ChosenName { name: Domain, port: u16 },
+    /// A host of the operator's choice whose addresses are to be looked up: after its MX look-up, or
+    /// because it has a port.
+    ChosenName { name: Domain, port: u16, security: Option<Security> },
+    /// An address of the operator's choice.
+    ChosenAddress { address: IpAddr, port: u16, security: Option<Security> },
+}
+
+/// The security of a smart host that has a name.
+#[derive(Clone, Debug)]
+struct Security {
+    name: SmartHostName,
+    tls: TlsUse,
 }
 
 /// The hosts of one next hop. Also keeps why none could be used.
@@ -60,6 +127,7 @@ pub(super) struct Targets {
     ready: VecDeque<Target>,
     fallback: Option<(Vec<SmartHost>, DirectFirst)>,
     helo_only: bool,
+    tls: Option<TlsPolicy>,
     lookups: u32,
     given: HashSet<SocketAddr>,
     trouble: Vec<(Ending, Option<RemoteHost>)>,
@@ -83,6 +151,7 @@ impl Targets {
             ready: VecDeque::new(),
             fallback,
             helo_only: route.helo_only,
+            tls: route.tls,
             lookups: 0,
             given: HashSet::new(),
             trouble: Vec::new(),
@@ -157,32 +226,56 @@ impl Targets {
             Step::Domain(domain) => self.look_up_domain(domain, settings, random).await,
             Step::Found(host) => self.look_up_host(host, settings).await,
             Step::Literal(address) => {
-                let name = Host::Address(address).to_string();
-                self.add(settings, &name, &[address], settings.port, FoundBy::Mx);
+                let name = Host::Address(address);
+                self.add(settings, &name, &[address], settings.port, FoundBy::Mx, None);
             }
-            Step::Chosen(SmartHost { host: Host::Address(address), port }) => {
-                let name = Host::Address(address).to_string();
+            Step::Chosen(SmartHost::Named(name)) => self.take_smart_host(&name, settings),
+            Step::Chosen(SmartHost::Host { host: Host::Address(address), port }) => {
                 let port = port.unwrap_or(settings.port);
-                self.add(settings, &name, &[address], port, FoundBy::Operator);
+                self.steps.push_front(Step::ChosenAddress { address, port, security: None });
             }
-            Step::Chosen(SmartHost { host: Host::Name(name), port: Some(port) }) => {
-                self.steps.push_front(Step::ChosenName { name, port });
+            Step::Chosen(SmartHost::Host { host: Host::Name(name), port: Some(port) }) => {
+                self.steps.push_front(Step::ChosenName { name, port, security: None });
             }
-            Step::Chosen(SmartHost { host: Host::Name(name), port: None }) => {
+            Step::Chosen(SmartHost::Host { host: Host::Name(name), port: None }) => {
                 self.look_up_chosen(name, settings, random).await;
             }
-            Step::ChosenName { name, port } => {
+            Step::ChosenAddress { address, port, security } => {
+                let (name, by) = (Host::Address(address), FoundBy::Operator);
+                self.add(settings, &name, &[address], port, by, security.as_ref());
+            }
+            Step::ChosenName { name, port, security } => {
                 let Some(found) = self.addresses(&name, settings).await else {
                     return;
                 };
                 match found {
                     Ok(found) => {
-                        self.add(settings, name.as_str(), &found, port, FoundBy::Operator);
+                        let (name, by) = (Host::Name(name), FoundBy::Operator);
+                        self.add(settings, &name, &found, port, by, security.as_ref());
                     }
                     // A slip in the configuration must not bounce all mail.
                     Err(error) => self.note_dns(EnhancedCode::transient(4, 3), &error),
                 }
             }
+        }
+    }
+
+    /// The hosts of a smart host that has a name, as it is now.
+    fn take_smart_host(&mut self, name: &SmartHostName, settings: &Settings) {
+        let Some(keys) = settings.smart_hosts.get(name) else {
+            let text = format!("the smart host {name} is not configured any more");
+            let status = EnhancedCode::transient(3, 5);
+            self.note(Ending::local(Stage::Route, status, text), None);
+            return;
+        };
+        let tls = keys.tls.into();
+        for HostPort { host, port } in keys.hosts().into_iter().rev() {
+            let port = port.unwrap_or(settings.port);
+            let security = Some(Security { name: name.clone(), tls });
+            self.steps.push_front(match host {
+                Host::Name(name) => Step::ChosenName { name, port, security },
+                Host::Address(address) => Step::ChosenAddress { address, port, security },
+            });
         }
     }
 
@@ -245,8 +338,8 @@ impl Targets {
         match found {
             Ok(found) => {
                 let before = self.ready.len();
-                let name = host.name.as_str();
-                let ours = self.add(settings, name, &found, settings.port, FoundBy::Mx);
+                let name = Host::Name(host.name.clone());
+                let ours = self.add(settings, &name, &found, settings.port, FoundBy::Mx, None);
                 if ours {
                     // Those preferred less would only send it back to us.
                     self.ready.truncate(before);
@@ -276,10 +369,11 @@ impl Targets {
         match hosts {
             Some(hosts) => {
                 for host in hosts.into_iter().rev() {
-                    self.steps.push_front(Step::ChosenName { name: host.name, port });
+                    let name = host.name;
+                    self.steps.push_front(Step::ChosenName { name, port, security: None });
                 }
             }
-            None => self.steps.push_front(Step::ChosenName { name, port }),
+            None => self.steps.push_front(Step::ChosenName { name, port, security: None }),
         }
     }
 
@@ -287,18 +381,23 @@ impl Targets {
     fn add(
         &mut self,
         settings: &Settings,
-        name: &str,
+        name: &Host,
         addresses: &[IpAddr],
         port: u16,
         found_by: FoundBy,
+        security: Option<&Security>,
     ) -> bool {
+        let plain = || self.tls.unwrap_or(settings.tls_policy).into();
+        let tls = security.map_or_else(plain, |security| security.tls);
         let mut ours = false;
         for &address in addresses {
             match settings.addresses.check(address, port, found_by) {
                 Ok(()) => self.ready.push_back(Target {
-                    name: name.to_owned(),
+                    name: name.clone(),
                     at: SocketAddr::new(address, port),
                     helo_only: self.helo_only,
+                    tls,
+                    smart_host: security.map(|security| security.name.clone()),
                 }),
                 Err(why) => {
                     ours |= why == Refused::Ourselves;

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
+use mailroot_common::config::Profile;
+use mailroot_common::config::section::Section as _;
+use mailroot_common::config::tls::Tls;
 use mailroot_common::control::{DestinationPause, Selector, TraceEntry};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
@@ -121,6 +124,10 @@ fn settings(
         addresses: AddressRule::default(),
         sources: Vec::new(),
         port: 25,
+        tls: ClientTls::new(&Tls::defaults(Profile::Modern)),
+        tls_policy: TlsPolicy::Optional,
+        smart_hosts: Arc::default(),
+        secrets: Secrets::in_directory(folder),
         connect_timeout: Duration::from_secs(30),
         timeouts: Timeouts::default(),
         connections_max: 100,

@@ -174,8 +174,8 @@ impl Service {
     ) -> Result<Arc<VirtualServer>, ServiceError> {
         let no_server = || ServiceError::NoServer(name.clone());
         let config = loaded.servers.get(name).ok_or_else(no_server)?;
-        let resolver = self.resolver(loaded)?;
-        let shared = self.shared(loaded, &resolver, name, config);
+        let reach = self.reach(loaded)?;
+        let shared = self.shared(loaded, &reach, name, config);
         Ok(VirtualServer::new(name.clone(), shared, Arc::clone(config)))
     }
 

@@ -144,12 +144,13 @@ fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::D
         route: "Drop".to_owned(),
         helo_only: false,
         in_doubt: None,
+        tls: None,
         queued,
     };
     match &entry.kind {
         DomainKind::Default(_) => local(control::DomainKind::Default),
         DomainKind::Alias => local(control::DomainKind::Alias),
-        DomainKind::Remote { relay, helo_only, route, in_doubt } => {
+        DomainKind::Remote { relay, helo_only, route, in_doubt, tls } => {
             let route = match route {
                 DomainRoute::Mx => "mx".to_owned(),
                 DomainRoute::Hosts(hosts) => {
@@ -161,6 +162,7 @@ fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::D
                 route,
                 helo_only: *helo_only,
                 in_doubt: in_doubt.map(|it| it.word().to_owned()),
+                tls: tls.map(|it| it.word().to_owned()),
                 ..local(control::DomainKind::Remote)
             }
         }

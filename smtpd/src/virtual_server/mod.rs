@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::config::smart_hosts::SmartHosts;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::id::SessionId;
@@ -30,6 +31,7 @@ use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
 use crate::badmail::Badmail;
 use crate::clock::Clock;
+use crate::config::Secrets;
 use crate::deliver::LaneView;
 use crate::drop::DropDirectory;
 use crate::net::Net;
@@ -38,6 +40,7 @@ use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
 use crate::receive::ListenError;
 use crate::resolve::Resolver;
+use crate::tls::ClientTls;
 use crate::trace::Trace;
 
 /// How long sessions with a message on its way may go on after a stop.
@@ -56,6 +59,12 @@ pub struct Shared {
     pub log: Log,
     /// Asks DNS.
     pub resolver: Resolver,
+    /// What connections come under TLS with.
+    pub tls: ClientTls,
+    /// The smart hosts that have names.
+    pub smart_hosts: Arc<SmartHosts>,
+    /// Passwords.
+    pub secrets: Secrets,
     /// Names of sessions.
     pub session_ids: Arc<SessionIds>,
     /// What is remembered of mail.

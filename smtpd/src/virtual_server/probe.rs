@@ -8,13 +8,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use mailroot_common::address::Host;
-use mailroot_common::config::ServerConfig;
 use mailroot_common::config::access::{Policy, Who};
+use mailroot_common::config::{ServerConfig, SmartHostName};
 use mailroot_common::control::{Check, Level, ServerState};
+use smtpd_core::queue::outcome::Stage;
+use smtpd_core::route::smart_host::SmartHost;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Shared, VirtualServer, settings};
+use super::{Shared, VirtualServer, rules, settings};
+use crate::deliver::Deliver;
 use crate::resolve::Family;
 
 /// How long a host has to take the connection, and again to greet.
@@ -23,8 +25,6 @@ const WAIT: Duration = Duration::from_secs(3);
 const GREETING_OCTETS_MAX: usize = 512;
 /// The most smart hosts that are tried.
 const HOSTS_MAX: usize = 4;
-/// The most addresses of each.
-const ADDRESSES_MAX: usize = 2;
 
 impl VirtualServer {
     /// What was found, each with what to do.
@@ -32,15 +32,30 @@ impl VirtualServer {
         let (config, shared) = (self.config(), self.shared.load_full());
         let mut checks = self.listeners(&shared).await;
         checks.push(fqdn(&config, &shared).await);
-        for host in config.delivery.smart_host.iter().take(HOSTS_MAX) {
-            let port = host.port.unwrap_or(config.delivery.connections.port);
-            checks.push(smart_host(&host.host, port, &config, &shared).await);
-        }
+        checks.extend(self.smart_hosts(&config).await);
         checks.push(relay(&config));
         for check in &mut checks {
             check.server = Some(self.name().to_string());
         }
         checks
+    }
+
+    /// Whether the smart hosts can be found, and let us in.
+    async fn smart_hosts(&self, config: &ServerConfig) -> Vec<Check> {
+        let deliver = self.inlets.lock().await.as_ref().map(|open| open.deliver.clone());
+        let Some(deliver) = deliver else { return Vec::new() };
+        let mut checks = Vec::new();
+        for host in rules::smart_hosts(&config.delivery.smart_host).into_iter().take(HOSTS_MAX) {
+            checks.push(smart_host(&deliver, host).await);
+        }
+        checks
+    }
+
+    /// Calls a smart host that has a name, as mail would; nothing if this server does not run.
+    pub async fn call_smart_host(&self, name: &SmartHostName) -> Option<Check> {
+        let deliver = self.inlets.lock().await.as_ref().map(|open| open.deliver.clone())?;
+        let check = smart_host(&deliver, SmartHost::Named(name.clone())).await;
+        Some(Check { server: Some(self.name().to_string()), ..check })
     }
 
     async fn listeners(&self, shared: &Shared) -> Vec<Check> {
@@ -136,41 +151,42 @@ async fn fqdn(config: &ServerConfig, shared: &Shared) -> Check {
 const FQDN_HINT: &str = "others look up the name in our greeting, and some refuse mail from one that \
                          DNS does not know; set delivery.fqdn or service.hostname";
 
-/// Whether a smart host can be found and greets.
-async fn smart_host(host: &Host, port: u16, config: &ServerConfig, shared: &Shared) -> Check {
-    let (name, family) = (format!("{host}:{port}"), settings::family(config));
+/// Whether a smart host can be found and lets us in.
+async fn smart_host(deliver: &Deliver, host: SmartHost) -> Check {
+    let name = host.to_string();
     let check = |level, text: String| Check::new(level, "smarthost", "reach", text);
-    let addresses = match host {
-        Host::Address(address) => vec![*address],
-        Host::Name(domain) => match shared.resolver.addresses(domain, family).await {
-            Ok(found) => found,
-            Err(error) => {
-                let level = if error.is_temporary() { Level::Warn } else { Level::Fail };
-                return check(level, format!("smart host {name}: {error}")).hint(
-                    "correct the name: smtpctl server set NAME delivery.smart_host=HOST:PORT",
-                );
-            }
-        },
-    };
-    let mut last = "it has no address".to_owned();
-    for address in addresses.into_iter().take(ADDRESSES_MAX) {
-        let at = SocketAddr::new(address, port);
-        match greeting(at, shared).await {
-            Ok(line) if line.starts_with("220") => {
-                return check(Level::Ok, format!("smart host {name} ({at}) answers: {line}"));
-            }
-            Ok(line) => last = format!("{at} answers: {line}"),
-            Err(error) => last = format!("{at}: {error}"),
+    match deliver.try_host(host).await {
+        Ok(answered) => {
+            let tls = match &answered.host.tls {
+                Some(tls) if tls.verified => format!(", {}, certificate verified", tls.version),
+                Some(tls) => format!(", {}, certificate not checked", tls.version),
+                None => ", in clear text".to_owned(),
+            };
+            let login = if answered.logged_in { ", logged in" } else { "" };
+            check(Level::Ok, format!("smart host {name} answers: {}{tls}{login}", answered.host))
+        }
+        Err(outcome) => {
+            let hint = match outcome.stage {
+                Stage::Dns => {
+                    "is the name right? smtpctl server set NAME delivery.smart_host=HOST:PORT"
+                }
+                Stage::Route => "smtpctl smarthost list shows those that have names",
+                Stage::Tls => {
+                    "tls: required does not check the certificate, pin: knows it by its key; \
+                     tls.trust names who may vouch for it"
+                }
+                Stage::Login => "set user and password anew: smtpctl smarthost passwd NAME",
+                _ => {
+                    "is the port right (587 for most providers; 465 needs tls: implicit), the host \
+                     up, and does a firewall let it out?"
+                }
+            };
+            let at = outcome.host.as_ref().map(|host| format!("{host}: ")).unwrap_or_default();
+            let level = if outcome.stage == Stage::Dns { Level::Warn } else { Level::Fail };
+            check(level, format!("smart host {name} takes no mail: {at}{}", outcome.text))
+                .hint(hint)
         }
     }
-    let hint = match port {
-        465 => "port 465 expects TLS from the first octet, which this daemon does not speak yet",
-        587 => "is the host up, and does a firewall let port 587 out?",
-        _ => {
-            "is the port right (587 for most providers), the host up, and does a firewall let it out?"
-        }
-    };
-    check(Level::Fail, format!("smart host {name} takes no mail: {last}")).hint(hint)
 }
 
 /// Who may send mail onward, and from where they could.

@@ -6,7 +6,7 @@
 use mailroot_common::address::Domain;
 use mailroot_common::config::access::{ListEntry, Policy, Who};
 use mailroot_common::config::{
-    DomainEntry, DomainKind, DomainName, DomainRoute, HostPort, Limit, Profile, ServerConfig,
+    DomainEntry, DomainKind, DomainName, DomainRoute, Hop, HostPort, Limit, Profile, ServerConfig,
     delivery,
 };
 use mailroot_common::units::Span;
@@ -18,7 +18,7 @@ use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
 use smtpd_core::route::domain::{Pattern, RemoteDomain, RemoteRoute};
 use smtpd_core::route::smart_host::SmartHost;
-use smtpd_core::route::table::{self, DirectFirst, Table, TableError};
+use smtpd_core::route::table::{self, DirectFirst, Table, TableError, TlsPolicy};
 
 /// The wait of profile `iis6` before the list of waits begins (`GlitchRetrySeconds`).
 const QUICK_WAIT: Span = Span::seconds(60);
@@ -59,7 +59,9 @@ pub(super) fn default_domain(config: &ServerConfig) -> Option<&Domain> {
 }
 
 fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
-    let DomainKind::Remote { relay, helo_only, route, in_doubt } = &entry.kind else { return None };
+    let DomainKind::Remote { relay, helo_only, route, in_doubt, tls } = &entry.kind else {
+        return None;
+    };
     Some(RemoteDomain {
         pattern: match &entry.name {
             DomainName::Exact(domain) => Pattern::Exact(domain.clone()),
@@ -72,6 +74,7 @@ fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
             DomainRoute::Hosts(hosts) => RemoteRoute::Hosts(smart_hosts(hosts)),
         },
         in_doubt: in_doubt.map(self::in_doubt),
+        tls: tls.map(tls_policy),
     })
 }
 
@@ -84,8 +87,23 @@ pub(super) const fn in_doubt(written: delivery::InDoubt) -> InDoubtPolicy {
     }
 }
 
-fn smart_hosts(hosts: &[HostPort]) -> Vec<SmartHost> {
-    hosts.iter().map(|host| SmartHost { host: host.host.clone(), port: host.port }).collect()
+/// How mail is protected.
+pub(super) const fn tls_policy(written: delivery::TlsMode) -> TlsPolicy {
+    match written {
+        delivery::TlsMode::Off => TlsPolicy::Off,
+        delivery::TlsMode::Optional => TlsPolicy::Optional,
+        delivery::TlsMode::Required => TlsPolicy::Required,
+        delivery::TlsMode::Verify => TlsPolicy::Verify,
+    }
+}
+
+/// Hosts of the operator's choice.
+pub(super) fn smart_hosts(hops: &[Hop]) -> Vec<SmartHost> {
+    let smart_host = |hop: &Hop| match hop {
+        Hop::Host(HostPort { host, port }) => SmartHost::Host { host: host.clone(), port: *port },
+        Hop::SmartHost(name) => SmartHost::Named(name.clone()),
+    };
+    hops.iter().map(smart_host).collect()
 }
 
 /// Who may connect.

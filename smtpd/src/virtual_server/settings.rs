@@ -142,6 +142,10 @@ pub(super) fn deliver(
         },
         sources: delivery.source.clone(),
         port: connections.port,
+        tls: shared.tls.clone(),
+        tls_policy: rules::tls_policy(delivery.security.tls),
+        smart_hosts: Arc::clone(&shared.smart_hosts),
+        secrets: shared.secrets.clone(),
         connect_timeout: connections.connect.as_duration(),
         timeouts: Timeouts {
             greeting: connections.greeting.as_duration(),

@@ -356,7 +356,8 @@ mod tests {
                 (452, EnhancedCode::transient(2, 2))
             }
         };
-        let host = RemoteHost { name: "mx.there.example".to_owned(), address: None, port: 25 };
+        let host =
+            RemoteHost { name: "mx.there.example".to_owned(), address: None, port: 25, tls: None };
         Outcome {
             at,
             result,

@@ -80,6 +80,18 @@ pub struct RemoteHost {
     pub address: Option<IpAddr>,
     /// The port.
     pub port: u16,
+    /// How the connection was protected; absent for clear text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Protection>,
+}
+
+/// How a connection was protected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protection {
+    /// The version of TLS, such as `TLSv1.3`.
+    pub version: Box<str>,
+    /// Whether the host proved that it is the one that was meant.
+    pub verified: bool,
 }
 
 /// `mx1.example[192.0.2.20]:25`, or `[192.0.2.20]:25` for a host without a name.
@@ -107,6 +119,10 @@ pub enum Stage {
     Greeting,
     /// EHLO or HELO.
     Hello,
+    /// STARTTLS, and what follows from it.
+    Tls,
+    /// AUTH.
+    Login,
     /// MAIL.
     Mail,
     /// RCPT.
@@ -133,6 +149,8 @@ impl Stage {
             Self::Connect => "connect",
             Self::Greeting => "greeting",
             Self::Hello => "hello",
+            Self::Tls => "tls",
+            Self::Login => "login",
             Self::Mail => "mail",
             Self::Rcpt => "rcpt",
             Self::Data => "data",

@@ -12,6 +12,7 @@ use mailroot_common::address::{AddressError, Domain};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::smart_host::SmartHost;
+use super::table::TlsPolicy;
 use crate::queue::dispose::InDoubtPolicy;
 
 /// Why a text is not the name of a remote domain.
@@ -120,6 +121,8 @@ pub struct RemoteDomain {
     pub route: RemoteRoute,
     /// What is done with recipients in doubt, if not what the virtual server does.
     pub in_doubt: Option<InDoubtPolicy>,
+    /// What is done about TLS, if not what the virtual server does.
+    pub tls: Option<TlsPolicy>,
 }
 
 impl RemoteDomain {
@@ -127,7 +130,7 @@ impl RemoteDomain {
     #[must_use]
     pub fn plain(pattern: Pattern) -> Self {
         let route = RemoteRoute::Inherit;
-        Self { pattern, relay: false, helo_only: false, route, in_doubt: None }
+        Self { pattern, relay: false, helo_only: false, route, in_doubt: None, tls: None }
     }
 }
 

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use mailroot_common::address::{AddressError, Domain, Host};
+use mailroot_common::config::SmartHostName;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a text is not a smart host.
@@ -61,17 +62,22 @@ pub enum SmartHostError {
     },
 }
 
-/// One host that mail is handed to, and the port if it is not the virtual server's own.
+/// Where mail is handed on by the operator's choice.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SmartHost {
-    /// A name to look up, or an address to connect to.
-    pub host: Host,
-    /// The port; absent is the port of `delivery.connections.port`.
-    pub port: Option<u16>,
+pub enum SmartHost {
+    /// One host.
+    Host {
+        /// A name to look up, or an address to connect to.
+        host: Host,
+        /// The port; absent is the port of `delivery.connections.port`.
+        port: Option<u16>,
+    },
+    /// One of `smart_hosts`, whatever its hosts, its security and its login are at the time.
+    Named(SmartHostName),
 }
 
 impl SmartHost {
-    /// Reads `name`, `name:port`, `[192.0.2.1]`, `[192.0.2.1]:port`, `[IPv6:2001:db8::1]:port`;
+    /// Reads `smarthost:NAME`, `name`, `name:port`, `[192.0.2.1]`, `[192.0.2.1]:port`, `[IPv6:2001:db8::1]:port`;
     /// the tag `IPv6:` may be left out.
     ///
     /// # Errors
@@ -85,6 +91,11 @@ impl SmartHost {
             let bracketed = Host::Address(address).to_string();
             return Err(SmartHostError::Bare { text: text.to_owned(), bracketed });
         }
+        // No port begins with a letter.
+        let named = text.strip_prefix(SmartHostName::PREFIX).and_then(SmartHostName::parse);
+        if let Some(name) = named {
+            return Ok(Self::Named(name));
+        }
         if text.starts_with('[') {
             return Self::parse_address(text);
         }
@@ -93,7 +104,7 @@ impl SmartHost {
             None => (text, None),
         };
         if let Ok(address) = name.parse::<IpAddr>() {
-            let host = Self { host: Host::Address(address), port };
+            let host = Self::Host { host: Host::Address(address), port };
             return Err(SmartHostError::Bare {
                 text: text.to_owned(),
                 bracketed: host.to_string(),
@@ -101,7 +112,7 @@ impl SmartHost {
         }
         let name = Domain::parse(name)
             .map_err(|source| SmartHostError::Name { text: text.to_owned(), source })?;
-        Ok(Self { host: Host::Name(name), port })
+        Ok(Self::Host { host: Host::Name(name), port })
     }
 
     fn parse_address(text: &str) -> Result<Self, SmartHostError> {
@@ -123,7 +134,7 @@ impl SmartHost {
                 return Err(SmartHostError::Tail { text, tail });
             }
         };
-        Ok(Self { host, port })
+        Ok(Self::Host { host, port })
     }
 }
 
@@ -139,10 +150,10 @@ fn parse_port(text: &str, port: &str) -> Result<u16, SmartHostError> {
 /// The form that [`SmartHost::parse`] reads back.
 impl fmt::Display for SmartHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.host.fmt(f)?;
-        match self.port {
-            Some(port) => write!(f, ":{port}"),
-            None => Ok(()),
+        match self {
+            Self::Host { host, port: Some(port) } => write!(f, "{host}:{port}"),
+            Self::Host { host, port: None } => host.fmt(f),
+            Self::Named(name) => write!(f, "{}{name}", SmartHostName::PREFIX),
         }
     }
 }
@@ -183,6 +194,8 @@ mod tests {
             ("[IPv6:2001:db8::1]:25", "[IPv6:2001:db8::1]:25"),
             ("[::1]:65535", "[IPv6:::1]:65535"),
             ("localhost:1", "localhost:1"),
+            ("smarthost:isp", "smarthost:isp"),
+            ("smarthost:587", "smarthost:587"),
         ] {
             let host = SmartHost::parse(text).unwrap();
             assert_eq!(host.to_string(), written, "{text}");

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mailroot_common::address::{Domain, Host, Mailbox};
+use mailroot_common::config::SmartHostName;
 use serde::{Deserialize, Serialize};
 
 use super::domain::{Pattern, RemoteDomain, RemoteRoute};
@@ -45,11 +46,14 @@ impl RouteName {
 
     /// What an operator calls it: the domain, or each host with and without its port; `drop`.
     pub fn destinations(&self) -> impl Iterator<Item = &str> {
-        let text = self.0.strip_suffix(";helo").unwrap_or(&self.0);
+        let text = self.0.split_once(';').map_or(&*self.0, |(text, _)| text);
         let rest = text.split_once(':').map_or(text, |(_, rest)| rest);
         rest.split(',').flat_map(|host| {
             let end = host.rfind(']').map_or(0, |end| end + 1);
             let bare = host.get(end..).and_then(|tail| tail.rfind(':')).map(|at| &host[..end + at]);
+            let named = host.strip_prefix(SmartHostName::PREFIX).and_then(SmartHostName::parse);
+            let bare =
+                if named.is_some() { host.split_once(':').map(|(_, name)| name) } else { bare };
             [Some(host), bare].into_iter().flatten()
         })
     }
@@ -109,13 +113,41 @@ pub struct Route {
     pub hop: NextHop,
     /// Whether to greet with HELO and use no extensions.
     pub helo_only: bool,
+    /// What is done about TLS, if not what the virtual server does.
+    pub tls: Option<TlsPolicy>,
+}
+
+/// How mail is protected on its way to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TlsPolicy {
+    /// Not at all.
+    Off,
+    /// Under TLS where the host offers it; its certificate is not checked.
+    Optional,
+    /// Under TLS or not at all; its certificate is not checked.
+    Required,
+    /// Under TLS with a certificate that is good for its name, or not at all.
+    Verify,
+}
+
+impl TlsPolicy {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Optional => "optional",
+            Self::Required => "required",
+            Self::Verify => "verify",
+        }
+    }
 }
 
 impl Route {
     /// The way by one host that an operator named.
     #[must_use]
     pub fn to_host(host: SmartHost) -> Self {
-        Self { hop: NextHop::Hosts(vec![host]), helo_only: false }
+        Self { hop: NextHop::Hosts(vec![host]), helo_only: false, tls: None }
     }
 
     /// The canonical text of this route.
@@ -134,6 +166,10 @@ impl Route {
         result.expect("writing to a string cannot fail");
         if self.helo_only {
             text.push_str(";helo");
+        }
+        if let Some(tls) = self.tls {
+            text.push_str(";tls=");
+            text.push_str(tls.as_str());
         }
         RouteName(text.into())
     }
@@ -206,7 +242,7 @@ impl Table {
         }
         let smart = match settings.direct_first {
             DirectFirst::Never if !settings.smart_hosts.is_empty() => {
-                Some(named(NextHop::Hosts(settings.smart_hosts.clone()), false))
+                Some(named(NextHop::Hosts(settings.smart_hosts.clone()), false, None))
             }
             _ => None,
         };
@@ -241,7 +277,7 @@ impl Table {
             Pattern::Below(name) => (&mut self.below, name.as_str().into()),
         };
         let pattern = domain.pattern.clone();
-        let fixed = hop.map(|hop| named(hop, domain.helo_only));
+        let fixed = hop.map(|hop| named(hop, domain.helo_only, domain.tls));
         match map.insert(key, Entry { domain, fixed }) {
             Some(_) => Err(TableError::RemoteTwice(pattern)),
             None => Ok(()),
@@ -297,7 +333,7 @@ impl Table {
             Host::Address(address) => {
                 // IPv4 in IPv6's clothing must not slip past the rules on loopback addresses.
                 let hop = NextHop::Address(address.to_canonical());
-                Route { hop, helo_only: false }
+                Route { hop, helo_only: false, tls: None }
             }
             Host::Name(domain) => self.route_of(domain),
         }
@@ -305,22 +341,23 @@ impl Table {
 
     fn route_of(&self, domain: &Domain) -> Route {
         if self.is_local(domain) {
-            return Route { hop: NextHop::Drop, helo_only: false };
+            return Route { hop: NextHop::Drop, helo_only: false, tls: None };
         }
         match self.entry(domain) {
             Some(Entry { fixed: Some((route, _)), .. }) => route.clone(),
             Some(entry) => {
                 let direct = entry.domain.route == RemoteRoute::Mx;
-                self.by_domain(domain, direct, entry.domain.helo_only)
+                let route = self.by_domain(domain, direct);
+                Route { helo_only: entry.domain.helo_only, tls: entry.domain.tls, ..route }
             }
             None => match &self.smart {
                 Some((route, _)) => route.clone(),
-                None => self.by_domain(domain, false, false),
+                None => self.by_domain(domain, false),
             },
         }
     }
 
-    fn by_domain(&self, domain: &Domain, direct: bool, helo_only: bool) -> Route {
+    fn by_domain(&self, domain: &Domain, direct: bool) -> Route {
         let domain = domain.clone();
         let hop = if direct || self.settings.smart_hosts.is_empty() {
             NextHop::Mx(domain)
@@ -328,7 +365,7 @@ impl Table {
             let (hosts, rule) = (self.settings.smart_hosts.clone(), self.settings.direct_first);
             NextHop::DirectFirst { domain, hosts, rule }
         };
-        Route { hop, helo_only }
+        Route { hop, helo_only: false, tls: None }
     }
 
     /// The name of [`Table::route`], without building the route where the name is known.
@@ -357,8 +394,8 @@ impl Table {
     }
 }
 
-fn named(hop: NextHop, helo_only: bool) -> (Route, RouteName) {
-    let route = Route { hop, helo_only };
+fn named(hop: NextHop, helo_only: bool, tls: Option<TlsPolicy>) -> (Route, RouteName) {
+    let route = Route { hop, helo_only, tls };
     let name = route.name();
     (route, name)
 }

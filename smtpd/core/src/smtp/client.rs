@@ -33,8 +33,62 @@ pub struct Settings {
     pub name: String,
     /// Say HELO at once, for peers that cannot stand EHLO.
     pub helo_only: bool,
+    /// What is done about TLS.
+    pub tls: Tls,
+    /// Set if the session needs a login.
+    pub login: Option<LoginRule>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+}
+
+/// What a session does about TLS (RFC 3207, RFC 8314).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tls {
+    /// It stays in clear text.
+    #[default]
+    Off,
+    /// STARTTLS where it is offered.
+    Optional,
+    /// STARTTLS, or no session.
+    Required,
+    /// The connection is under TLS from its first octet.
+    Implicit,
+}
+
+/// How a session logs in; with which name and secret is the driver's affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LoginRule {
+    /// The secret may be sent without TLS.
+    pub in_clear_text: bool,
+}
+
+/// Why the driver cannot log in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// None of the mechanisms that are allowed here is offered there.
+    #[error(
+        "the host offers the login mechanisms {offered}, of which none is allowed here ({allowed})"
+    )]
+    Mechanism {
+        /// The peer's, separated by spaces.
+        offered: String,
+        /// Ours, separated by spaces.
+        allowed: String,
+    },
+    /// There is no secret.
+    #[error("the login cannot be made: {0}")]
+    Secret(String),
+    /// What the peer said is not base64.
+    #[error("the host's challenge cannot be read")]
+    Challenge,
+    /// What the peer said makes no sense in the mechanism, or it cannot be who it says it is.
+    #[error("the login failed in {mechanism}: {why}")]
+    Exchange {
+        /// The mechanism.
+        mechanism: String,
+        /// For people.
+        why: String,
+    },
 }
 
 /// How long to wait, each for one whole reply (RFC 5321 section 4.5.3.2).
@@ -67,6 +121,16 @@ impl Default for Timeouts {
 /// What the driver is to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Negotiate TLS, then [`Client::secured`] or [`Client::not_secured`].
+    StartTls,
+    /// Choose a mechanism of those the peer offers, then [`Client::authenticate`] or
+    /// [`Client::give_up_login`].
+    LogIn,
+    /// Answer the peer's challenge: [`Client::respond`] or [`Client::give_up_login`].
+    Challenge(Vec<u8>),
+    /// The peer took the login: [`Client::logged_in`], or [`Client::give_up_login`] if it has not
+    /// shown that it knows the secret as well.
+    LoggedIn,
     /// The peer has greeted us and said what it can do: [`Client::begin`] may be called.
     Ready,
     /// Hand over the body of the oldest transaction: [`Client::body`] until the last piece, then

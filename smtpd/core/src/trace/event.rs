@@ -208,6 +208,7 @@ mod tests {
                     name: "mx.x.test".to_owned(),
                     address: Some(IpAddr::from([192, 0, 2, 1])),
                     port: 25,
+                    tls: None,
                 }),
                 stage,
             }),

@@ -4,6 +4,8 @@
 //! sentences and commands, or nothing where nothing needs explaining. The remote's words are quoted,
 //! never thinned; what is said besides is ours, and says no more than is known.
 
+mod secure;
+
 use mailroot_common::control::{Advice, Refused, ServerState, Step, TraceEntry, TraceEvent};
 use mailroot_common::units::{Span, Timestamp};
 
@@ -132,6 +134,8 @@ struct Facts<'a> {
     words: String,
     /// Whether an operator chose the host.
     is_smart: bool,
+    /// The smart host's name, if it has one.
+    smart_host: Option<&'a str>,
 }
 
 fn by_event(entry: &TraceEntry, event: &TraceEvent, route: &str) -> Advice {
@@ -145,6 +149,9 @@ fn by_event(entry: &TraceEntry, event: &TraceEvent, route: &str) -> Advice {
         said: event.to_string(),
         words: event.text.as_deref().unwrap_or_default().to_lowercase(),
         is_smart: route.starts_with("host:"),
+        smart_host: route
+            .strip_prefix("host:smarthost:")
+            .and_then(|rest| rest.split([',', ';']).next()),
     };
     let mut advice = match (event.event.as_str(), event.stage.as_deref().unwrap_or_default()) {
         ("in_doubt", _) => facts.in_doubt(),
@@ -153,6 +160,8 @@ fn by_event(entry: &TraceEntry, event: &TraceEvent, route: &str) -> Advice {
         (_, "connect") => facts.connect(),
         (_, "drop") => facts.drop(),
         (_, "greeting" | "hello") => facts.greeting(),
+        (_, "tls") => facts.tls(),
+        (_, "login") => facts.login(),
         (_, "mail" | "rcpt" | "data" | "end") => facts.reply(),
         _ => Advice { why: format!("{}.", facts.said), steps: Vec::new() },
     };

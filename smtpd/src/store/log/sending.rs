@@ -362,7 +362,7 @@ mod tests {
     use crate::disk::Modelled;
 
     fn host() -> RemoteHost {
-        RemoteHost { name: "mx.there.example".to_owned(), address: None, port: 25 }
+        RemoteHost { name: "mx.there.example".to_owned(), address: None, port: 25, tls: None }
     }
 
     fn disk() -> Disk {

@@ -149,7 +149,7 @@ impl World {
             assert_eq!(*last, (status.phase, status.attempts), "{id} {place} as settled last");
         }
         if self.random.bool() {
-            let host = RemoteHost { name: "mx.example".into(), address: None, port: 25 };
+            let host = RemoteHost { name: "mx.example".into(), address: None, port: 25, tls: None };
             let places: Vec<usize> = lease.places().collect();
             lease.mark_sending(&places, &host);
             for place in places {

@@ -48,7 +48,12 @@ fn said(code: u16, status: &str, text: &str) -> Outcome {
     let address = Some(IpAddr::from([192, 0, 2, 20]));
     Outcome {
         code: Some(ReplyCode::new(code)),
-        host: Some(RemoteHost { name: "mx.there.example".to_owned(), address, port: 25 }),
+        host: Some(RemoteHost {
+            name: "mx.there.example".to_owned(),
+            address,
+            port: 25,
+            tls: None,
+        }),
         ..Outcome::local(NOW, Stage::Rcpt, status, text)
     }
 }

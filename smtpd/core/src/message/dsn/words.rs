@@ -119,6 +119,8 @@ fn happened(outcome: &Outcome, host: &str) -> String {
         Stage::Dns => "The recipient's domain could not be looked up:".to_owned(),
         Stage::Connect => format!("No connection was made to {host}:"),
         Stage::Drop => "It could not be written to the Drop directory:".to_owned(),
+        Stage::Tls => format!("The connection to {host} could not be protected:"),
+        Stage::Login => format!("We could not log in at {host}:"),
         Stage::Greeting | Stage::Hello | Stage::Mail | Stage::Rcpt | Stage::Data | Stage::End
             if !replied =>
         {

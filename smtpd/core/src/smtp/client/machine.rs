@@ -1,7 +1,9 @@
 //! The machine itself: what leaves when, and how everything ends. What each reply means is said
-//! in [`replies`].
+//! in [`replies`]; how the session becomes a private one, and one with a name, in [`secure`].
 
+mod expect;
 mod replies;
+mod secure;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,8 +15,9 @@ use super::super::extension::PeerExtensions;
 use super::super::reply::ReplyReader;
 use super::body::{BareLineEnd, Stuffer};
 use super::transaction::{Progress, Running, Transport};
-use super::{Action, BodyFlow, Ending, Finished, Settings, Transaction};
+use super::{Action, BodyFlow, Ending, Finished, Settings, Tls, Transaction};
 use crate::queue::outcome::Stage;
+use expect::Expect;
 
 /// Replies awaited at once, so that neither side fills the other's window with both writing.
 const WINDOW: usize = 102;
@@ -44,6 +47,11 @@ pub struct Client {
     /// QUIT as soon as nothing runs.
     quits: bool,
     ehlo_dropped: bool,
+    /// Whether what is said is said under TLS.
+    is_secured: bool,
+    is_logged_in: bool,
+    /// A first response too long for the line of AUTH.
+    unsaid: Option<String>,
     /// Since when the first awaited reply is awaited, or a reply nobody asked for is on its way.
     armed_at: Duration,
 }
@@ -51,58 +59,19 @@ pub struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Hello,
+    /// The driver negotiates TLS.
+    Securing,
+    /// The driver is asked for a step of the login.
+    LoggingIn,
     Open,
     Closed,
-}
-
-/// A reply awaited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expect {
-    Greeting,
-    Ehlo,
-    Helo,
-    Reset,
-    Mail,
-    /// The recipient's place in the list.
-    Rcpt(usize),
-    Data,
-    Chunk,
-    End,
-    Quit,
-}
-
-impl Expect {
-    const fn stage(self) -> Stage {
-        match self {
-            Self::Greeting => Stage::Greeting,
-            Self::Ehlo | Self::Helo => Stage::Hello,
-            Self::Reset | Self::Mail => Stage::Mail,
-            Self::Rcpt(_) => Stage::Rcpt,
-            Self::Data | Self::Chunk => Stage::Data,
-            Self::End | Self::Quit => Stage::End,
-        }
-    }
-
-    const fn awaited(self) -> &'static str {
-        match self {
-            Self::Greeting => "the greeting",
-            Self::Ehlo => "the reply to EHLO",
-            Self::Helo => "the reply to HELO",
-            Self::Reset => "the reply to RSET",
-            Self::Mail => "the reply to MAIL",
-            Self::Rcpt(_) => "the reply to RCPT",
-            Self::Data => "the reply to DATA",
-            Self::Chunk => "the reply to BDAT",
-            Self::End => "the reply to the end of the message",
-            Self::Quit => "the reply to QUIT",
-        }
-    }
 }
 
 impl Client {
     /// A connection just made; the peer is to speak first.
     #[must_use]
     pub fn new(settings: Arc<Settings>, now: Duration) -> Self {
+        let is_secured = settings.tls == Tls::Implicit;
         Self {
             settings,
             reader: ReplyReader::default(),
@@ -119,6 +88,9 @@ impl Client {
             needs_reset: false,
             quits: false,
             ehlo_dropped: false,
+            is_secured,
+            is_logged_in: false,
+            unsaid: None,
             armed_at: now,
         }
     }
@@ -150,12 +122,16 @@ impl Client {
         let timeouts = &self.settings.timeouts;
         match expect {
             Expect::Greeting => timeouts.greeting,
-            Expect::Ehlo | Expect::Helo | Expect::Reset | Expect::Mail | Expect::Rcpt(_) => {
-                timeouts.command
-            }
             Expect::Data => timeouts.data,
             Expect::Chunk | Expect::End => timeouts.end,
             Expect::Quit => timeouts.command.min(QUIT_PATIENCE),
+            Expect::Ehlo
+            | Expect::Helo
+            | Expect::StartTls
+            | Expect::Auth
+            | Expect::Reset
+            | Expect::Mail
+            | Expect::Rcpt(_) => timeouts.command,
         }
     }
 
@@ -257,7 +233,7 @@ impl Client {
     /// Says goodbye: at once if nothing runs or the peer takes commands behind a body, else when
     /// the transaction is over.
     pub fn quit(&mut self, now: Duration) {
-        if self.phase == Phase::Hello {
+        if self.is_opening() {
             self.phase = Phase::Closed;
             self.actions.push_back(Action::Close);
         } else if self.phase == Phase::Open && !self.quits {
@@ -464,7 +440,7 @@ impl Client {
 
     /// Ends everything that runs, and the connection with it.
     fn break_all(&mut self, cause: &Ending, by: EndedBy) {
-        if self.phase == Phase::Hello {
+        if self.is_opening() {
             self.actions.push_back(Action::Failed(cause.clone()));
         }
         self.phase = Phase::Closed;

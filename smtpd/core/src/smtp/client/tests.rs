@@ -1,5 +1,7 @@
 //! Conversations with made-up peers: honest ones, and one fault at each stage.
 
+mod secure;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +113,9 @@ fn play(client: &mut Client, peer: &mut FakePeer, mut wanted: VecDeque<Transacti
                 Action::Done(finished) => run.done.push(finished),
                 Action::Failed(ending) => run.failed = Some(ending),
                 Action::Close => run.closed = true,
+                Action::StartTls | Action::LogIn | Action::Challenge(_) | Action::LoggedIn => {
+                    panic!("neither TLS nor a login is set")
+                }
             }
         }
         if run.closed {
@@ -152,7 +157,13 @@ fn play(client: &mut Client, peer: &mut FakePeer, mut wanted: VecDeque<Transacti
 
 fn settings() -> Arc<Settings> {
     let timeouts = Timeouts::default();
-    Arc::new(Settings { name: "relay.test".into(), helo_only: false, timeouts })
+    Arc::new(Settings {
+        name: "relay.test".into(),
+        helo_only: false,
+        tls: Tls::Off,
+        login: None,
+        timeouts,
+    })
 }
 
 fn client() -> Client {

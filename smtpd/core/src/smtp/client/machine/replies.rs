@@ -9,11 +9,14 @@ use super::super::super::extension::PeerExtensions;
 use super::super::super::reply::Reply;
 use super::super::transaction::{Progress, Transport};
 use super::super::{Action, Ending};
-use super::{Client, EndedBy, Expect, Phase};
+use super::expect::Expect;
+use super::{Client, EndedBy, Phase};
 use crate::queue::outcome::Stage;
 
 const CLOSING: u16 = 421;
 const START_BODY: u16 = 354;
+/// RFC 4954 section 4.
+pub(super) const CHALLENGE: u16 = 334;
 
 impl Client {
     pub(super) fn on_reply(&mut self, reply: Reply, now: Duration) {
@@ -26,17 +29,22 @@ impl Client {
             self.break_all(&Ending::from_reply(reply, expect.stage()), EndedBy::Peer);
             return;
         }
-        // 3xx means "go on" in answer to DATA only.
-        if reply.code().as_u16() / 100 == 3
-            && (expect != Expect::Data || reply.code().as_u16() != START_BODY)
-        {
+        // 3xx means "go on" in answer to DATA, and to a step of AUTH, only.
+        let goes_on = match expect {
+            Expect::Data => reply.code().as_u16() == START_BODY,
+            Expect::Auth => reply.code().as_u16() == CHALLENGE,
+            _ => false,
+        };
+        if reply.code().as_u16() / 100 == 3 && !goes_on {
             self.on_nonsense(expect, &reply);
             return;
         }
         match expect {
             Expect::Greeting => self.on_greeting(reply, now),
             Expect::Ehlo => self.on_ehlo(reply, now),
-            Expect::Helo => self.on_helo(reply),
+            Expect::Helo => self.on_helo(reply, now),
+            Expect::StartTls => self.on_start_tls(&reply),
+            Expect::Auth => self.on_auth(reply, now),
             Expect::Reset => self.on_reset(&reply),
             Expect::Mail => self.on_mail(reply),
             Expect::Rcpt(place) => {
@@ -78,7 +86,7 @@ impl Client {
     }
 
     /// The greeting or the hello was refused; QUIT leaves, nobody waits for its reply.
-    fn refuse(&mut self, reply: Reply, stage: Stage) {
+    pub(super) fn refuse(&mut self, reply: Reply, stage: Stage) {
         self.break_all(&Ending::from_reply(reply, stage), EndedBy::Peer);
         self.output.extend_from_slice(b"QUIT\r\n");
     }
@@ -89,16 +97,20 @@ impl Client {
         } else if self.settings.helo_only {
             self.say_helo(now);
         } else {
-            let hello = format!("EHLO {}\r\n", self.settings.name);
-            self.command(Expect::Ehlo, now, |out| out.extend_from_slice(hello.as_bytes()));
+            self.say_ehlo(now);
         }
+    }
+
+    pub(super) fn say_ehlo(&mut self, now: Duration) {
+        let hello = format!("EHLO {}\r\n", self.settings.name);
+        self.command(Expect::Ehlo, now, |out| out.extend_from_slice(hello.as_bytes()));
     }
 
     fn on_ehlo(&mut self, reply: Reply, now: Duration) {
         match reply.class() {
             Class::Success => {
                 self.peer = Arc::new(PeerExtensions::parse(reply.lines().skip(1)));
-                self.open();
+                self.secure(now);
             }
             Class::Transient => self.refuse(reply, Stage::Hello),
             Class::Permanent => self.say_helo(now),
@@ -110,15 +122,15 @@ impl Client {
         self.command(Expect::Helo, now, |out| out.extend_from_slice(hello.as_bytes()));
     }
 
-    fn on_helo(&mut self, reply: Reply) {
+    fn on_helo(&mut self, reply: Reply, now: Duration) {
         if reply.class() == Class::Success {
-            self.open();
+            self.secure(now);
         } else {
             self.refuse(reply, Stage::Hello);
         }
     }
 
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         self.phase = Phase::Open;
         self.actions.push_back(Action::Ready);
     }

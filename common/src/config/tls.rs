@@ -1,0 +1,59 @@
+//! `tls:` - what all virtual servers share about TLS.
+
+use std::path::PathBuf;
+
+use super::choice::choice;
+use super::node::Node;
+use super::section::{Reader, Setting, section};
+
+section! {
+    /// Which certificates are trusted, and which versions are spoken.
+    pub struct Tls {
+        /// Who may vouch for the certificates of other hosts: the authorities this system trusts, or
+        /// those of a PEM file.
+        trust: Trust = Trust::System, Trust::System;
+        /// The oldest version of TLS that is spoken.
+        min_version: TlsVersion = TlsVersion::V12, TlsVersion::V12;
+    }
+}
+
+choice! {
+    /// A version of TLS.
+    pub enum TlsVersion {
+        /// RFC 5246.
+        V12 = "1.2",
+        /// RFC 8446.
+        V13 = "1.3",
+    }
+}
+
+/// Who may vouch for certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Trust {
+    /// The authorities that this system trusts.
+    System,
+    /// Those of a PEM file.
+    File(PathBuf),
+}
+
+impl Setting for Trust {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        "system or path".to_owned()
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::System => "system".to_owned(),
+            Self::File(path) => path.show(),
+        }
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        if node.text() == Some("system") {
+            return Some(Self::System);
+        }
+        PathBuf::read(node, reader).map(Self::File)
+    }
+}

@@ -1,0 +1,73 @@
+//! Passwords on their way in: from a pipe, from a file, or typed unseen. Never an argument, which
+//! every user of the machine could read.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+
+use mailroot_common::control::{Kind, Problem};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+
+use crate::io_problem;
+use crate::tool::Tool;
+
+/// The most octets of a password.
+const OCTETS_MAX: u64 = 64 * 1024;
+
+/// Where a password comes from.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct PasswordOptions {
+    /// Read the password from standard input.
+    #[arg(long)]
+    password_stdin: bool,
+    /// Read the password from a file.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+impl PasswordOptions {
+    /// Whether a place was named.
+    pub(super) const fn is_given(&self) -> bool {
+        self.password_stdin || self.password_file.is_some()
+    }
+
+    /// The password; nothing if no place was named and nobody can be asked.
+    pub(super) fn read(&self, tool: &Tool, name: &str) -> Result<Option<String>, Problem> {
+        let mut text = String::new();
+        if self.password_stdin {
+            io::stdin().take(OCTETS_MAX).read_to_string(&mut text).map_err(io_problem)?;
+        } else if let Some(path) = &self.password_file {
+            let cannot = |error: io::Error| {
+                let detail = format!("cannot read {}: {error}", path.display());
+                Problem::new("smarthost", Kind::Failed, detail)
+            };
+            let file = std::fs::File::open(path).map_err(cannot)?;
+            file.take(OCTETS_MAX).read_to_string(&mut text).map_err(cannot)?;
+        } else if tool.can_ask() {
+            text = ask(&format!("Password for {name}: ")).map_err(io_problem)?;
+        } else {
+            return Ok(None);
+        }
+        let line = text.trim_end_matches(['\r', '\n']);
+        if line.is_empty() || line.contains(['\r', '\n']) {
+            let detail = "a password is one line of text and not empty";
+            return Err(Problem::new("smarthost", Kind::Usage, detail));
+        }
+        Ok(Some(line.to_owned()))
+    }
+}
+
+/// Asks on the terminal without showing what is typed.
+fn ask(question: &str) -> io::Result<String> {
+    let stdin = io::stdin();
+    let before = tcgetattr(&stdin)?;
+    let mut unseen = before.clone();
+    unseen.local_flags.remove(LocalFlags::ECHO);
+    write!(io::stderr(), "{question}")?;
+    tcsetattr(&stdin, SetArg::TCSAFLUSH, &unseen)?;
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    tcsetattr(&stdin, SetArg::TCSAFLUSH, &before)?;
+    writeln!(io::stderr())?;
+    read.map(|_| line)
+}

@@ -1,0 +1,52 @@
+//! Why a connection was not protected, and why a login was not taken.
+
+use super::{Advice, Facts, Step, step};
+
+impl Facts<'_> {
+    pub(super) fn tls(&self) -> Advice {
+        let (host, said) = (&self.host, &self.said);
+        let (why, steps) = if self.says(&["does not offer", "refused starttls"]) {
+            let why = format!("{host} has no TLS, and mail goes there under TLS only: {said}.");
+            (why, vec![self.security("whether TLS is required")])
+        } else if self.says(&["nobody we trust", "cannot be verified", "trusts nobody"]) {
+            let why = format!("It is not known who {host} is: {said}.");
+            let trust = step("smtpctl config get tls.trust".to_owned(), "who may vouch for it");
+            (why, vec![trust, self.security("required does not check certificates")])
+        } else if self.says(&["certificate", "pinned"]) {
+            let why = format!("{host} is not proved to be the host that was meant: {said}.");
+            (why, vec![self.security("is it the right name? Its administrator must renew it else")])
+        } else {
+            (format!("TLS with {host} failed: {said}."), vec![self.security("how it is protected")])
+        };
+        Advice { why, steps }
+    }
+
+    pub(super) fn login(&self) -> Advice {
+        let (host, said) = (&self.host, &self.said);
+        let name = self.smart_host.unwrap_or("NAME");
+        let test = || step(format!("smtpctl smarthost test {name}"), "try it without mail");
+        let (why, first) = if self.says(&["offers no auth"]) {
+            let why = format!("{host} offers no login, and one is set for it: {said}.");
+            (why, step(format!("smtpctl smarthost show {name}"), "is it the right host and port?"))
+        } else if self.says(&["not sent without tls"]) {
+            let why = format!("The password is not sent to {host} in clear text: {said}.");
+            (why, step(format!("smtpctl smarthost show {name}"), "is it the right port?"))
+        } else if self.says(&["cannot be made"]) {
+            let why = format!("There is no password to log in with: {said}.");
+            (why, step(format!("smtpctl smarthost passwd {name}"), "set it anew"))
+        } else {
+            let why = format!("{host} does not take our name and password: {said}.");
+            (why, step(format!("smtpctl smarthost passwd {name}"), "set it anew"))
+        };
+        Advice { why, steps: vec![first, test()] }
+    }
+
+    /// Where the security of the way is set.
+    fn security(&self, purpose: &str) -> Step {
+        let command = match self.smart_host {
+            Some(name) => format!("smtpctl smarthost show {name}"),
+            None => format!("smtpctl server show {} --tab delivery", self.entry.server),
+        };
+        step(command, purpose)
+    }
+}

@@ -1,0 +1,92 @@
+//! Changes of smart hosts that have names.
+
+use std::collections::BTreeSet;
+
+use mailroot_common::config::{KeyDoc, ServerConfig, ServerName, ServiceConfig, SmartHostName};
+use mailroot_common::control::{KeyEdit, SmartHostWish};
+
+use super::apply::{Change, Editor, find};
+use super::assign::{Keys, assign};
+use super::edit;
+use super::error::EditError;
+
+/// The keys of `mailroot.yaml` with those of each smart host that is there or spoken of.
+pub(super) fn docs(service: &ServiceConfig, edits: &[KeyEdit]) -> Vec<KeyDoc> {
+    let mut names: BTreeSet<SmartHostName> = service.smart_hosts.keys().cloned().collect();
+    for edit in edits {
+        let (KeyEdit::Set { key, .. }
+        | KeyEdit::Add { key, .. }
+        | KeyEdit::Remove { key, .. }
+        | KeyEdit::Unset { key }) = edit;
+        let name = key.strip_prefix("smart_hosts.").and_then(|rest| rest.split('.').next());
+        names.extend(name.and_then(SmartHostName::parse));
+    }
+    let (named, mut docs): (Vec<KeyDoc>, Vec<KeyDoc>) =
+        ServiceConfig::keys().into_iter().partition(|doc| doc.key.starts_with(ALL));
+    for name in names {
+        let of_name = |doc: &KeyDoc| KeyDoc {
+            key: doc.key.replacen(ALL, &format!("smart_hosts.{name}."), 1),
+            ..doc.clone()
+        };
+        docs.extend(named.iter().map(of_name));
+    }
+    docs
+}
+
+/// What the keys of every smart host begin with in the manual.
+const ALL: &str = "smart_hosts.NAME.";
+
+impl Editor {
+    /// Changes keys of a smart host, which is made if it is not there; the password, if there is
+    /// one, is looked for in a file of its name, and the virtual server that is named sends by it.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError`]; nothing was changed.
+    pub fn set_smart_host(
+        &self,
+        name: &SmartHostName,
+        wish: &SmartHostWish,
+        server: Option<&ServerName>,
+    ) -> Result<Change, EditError> {
+        let open = self.begin()?;
+        let own = format!("smart_hosts.{name}");
+        let effective = open.before.service.effective();
+        let keys = Keys::of_item(&ServiceConfig::keys(), &effective, "smart_hosts.NAME", &own);
+        let mut edits = wish.edits.clone();
+        if wish.password.is_some() {
+            let (key, value) = ("auth.password".to_owned(), format!("{{file: {name}}}"));
+            edits.push(KeyEdit::Set { key, value });
+        }
+        let mut files = open.before.files.clone();
+        let (path, text) = &files.service;
+        files.service.1 = self.edit_file(path, text, |text| assign(text, &own, &keys, &edits))?;
+        if let Some(server) = server {
+            let config = find(&open.before, server)?;
+            let keys = Keys::new(ServerConfig::keys(), config.effective());
+            let value = format!("{}{name}", SmartHostName::PREFIX);
+            let edit = [KeyEdit::Set { key: "delivery.smart_host".to_owned(), value }];
+            let (path, text) = files.servers[server].clone();
+            let new = self.edit_file(&path, &text, |text| assign(text, "", &keys, &edit))?;
+            files.servers.insert(server.clone(), (path, new));
+        }
+        self.validate(open, files)
+    }
+
+    /// Takes a smart host out of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError`], also while somebody sends by it; nothing was changed.
+    pub fn remove_smart_host(&self, name: &SmartHostName) -> Result<Change, EditError> {
+        let open = self.begin()?;
+        if !open.before.service.smart_hosts.contains_key(name) {
+            return Err(EditError::NoSmartHost(name.clone()));
+        }
+        let mut files = open.before.files.clone();
+        let (path, text) = &files.service;
+        let own = format!("smart_hosts.{name}");
+        files.service.1 = self.edit_file(path, text, |text| Ok(edit::unset(text, &own)?))?;
+        self.validate(open, files)
+    }
+}

@@ -1,0 +1,215 @@
+//! From a host's address to a connection that mail can be sent on: TLS, and our login.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use mailroot_common::status::EnhancedCode;
+use smtpd_core::queue::outcome::Stage;
+use smtpd_core::smtp::client::{Action, Client, Ending, LoginError};
+use tokio::time::timeout;
+
+use super::Settings;
+use super::login::Exchange;
+use super::room::Room;
+use super::session::{Connection, SessionView, words_of};
+use super::target::{Target, TlsUse};
+use crate::net::Stream;
+use crate::observe::Level;
+use crate::tls::Proof;
+
+/// The longest a handshake may take.
+const HANDSHAKE_WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// How a host is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mode {
+    pub(super) helo_only: bool,
+    pub(super) tls: TlsUse,
+}
+
+impl Connection {
+    /// Connects and says hello. A peer that hangs up at EHLO is called again with HELO; one that
+    /// fails at TLS is called again without it where that may be.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no session.
+    pub(super) async fn open(
+        room: &Arc<Room>,
+        settings: &Settings,
+        target: &Target,
+    ) -> Result<Self, Ending> {
+        let mut mode = Mode { helo_only: target.helo_only, tls: target.tls };
+        loop {
+            match Self::open_once(room, settings, target, mode).await {
+                Ok(connection) => return Ok(connection),
+                Err((ending, None)) => return Err(ending),
+                // Each mode can less than the one before, so that this ends.
+                Err((_, Some(lesser))) => mode = lesser,
+            }
+        }
+    }
+
+    /// The error says also in which lesser mode it may be tried again.
+    async fn open_once(
+        room: &Arc<Room>,
+        settings: &Settings,
+        target: &Target,
+        mode: Mode,
+    ) -> Result<Self, (Ending, Option<Mode>)> {
+        let stream = connect(room, settings, target).await.map_err(|ending| (ending, None))?;
+        room.counters.outbound_connections.add_one();
+        let host = target.host();
+        let view = Arc::new(SessionView {
+            id: room.new_session_id(),
+            host: host.clone(),
+            since: room.clock.now(),
+            messages: AtomicU32::new(0),
+        });
+        room.remember_session(&view);
+        let client = Client::new(settings.client(target, mode), room.clock.elapsed());
+        let mut connection = Self {
+            client,
+            stream,
+            target: target.clone(),
+            host,
+            view,
+            room: Arc::clone(room),
+            used: 0,
+            input: Vec::new(),
+        };
+        match connection.greet(settings, mode).await {
+            Ok(()) => Ok(connection),
+            Err(ending) => {
+                connection.flush().await;
+                let lesser = connection.lesser_mode(&ending, mode);
+                Err((ending, lesser))
+            }
+        }
+    }
+
+    /// Goes from the first octet to where mail can be sent.
+    async fn greet(&mut self, settings: &Settings, mode: Mode) -> Result<(), Ending> {
+        let mut exchange = None;
+        if mode.tls == TlsUse::Implicit {
+            self.secure(settings, mode).await;
+        }
+        loop {
+            match self.client.poll() {
+                Some(Action::Ready) => return Ok(()),
+                Some(Action::Failed(ending)) => return Err(ending),
+                Some(Action::StartTls) => self.secure(settings, mode).await,
+                Some(Action::LogIn) => exchange = self.log_in(settings).await,
+                Some(Action::Challenge(challenge)) => {
+                    let answer = exchange.as_mut().map(|it: &mut Exchange| it.answer(&challenge));
+                    let now = self.room.clock.elapsed();
+                    match answer {
+                        Some(Ok(answer)) => self.client.respond(&answer, now),
+                        Some(Err(error)) => self.client.give_up_login(&error),
+                        None => self.client.give_up_login(&LoginError::Challenge),
+                    }
+                }
+                Some(Action::LoggedIn) => match exchange.take().map(Exchange::finish) {
+                    Some(Err(error)) => self.client.give_up_login(&error),
+                    Some(Ok(())) | None => self.client.logged_in(),
+                },
+                Some(Action::SendBody | Action::Done(_) | Action::Close) => {}
+                None => {
+                    self.flush().await;
+                    self.read().await;
+                }
+            }
+        }
+    }
+
+    /// How else the host may be called after this ending.
+    fn lesser_mode(&self, ending: &Ending, mode: Mode) -> Option<Mode> {
+        if self.client.ehlo_was_dropped() && !mode.helo_only {
+            return Some(Mode { helo_only: true, ..mode });
+        }
+        if ending.stage == Stage::Tls && mode.tls == TlsUse::Optional {
+            let line = self.room.log.line(Level::Warn, "tls-failed");
+            line.word("server", &self.room.server)
+                .word("relay", &self.host)
+                .word("then", "clear-text")
+                .text("error", &ending.text)
+                .send();
+            return Some(Mode { tls: TlsUse::Off, ..mode });
+        }
+        None
+    }
+
+    /// Brings the connection under TLS.
+    async fn secure(&mut self, settings: &Settings, mode: Mode) {
+        let pins = settings.smart_host(&self.target).map_or(&[][..], |keys| &keys.pin);
+        let proof = match mode.tls.is_verified() {
+            true if pins.is_empty() => Proof::Name,
+            true => Proof::Key(pins),
+            false => Proof::None,
+        };
+        self.flush().await;
+        // While the handshake has the connection, this one stands in its place.
+        let (nobody, _) = tokio::io::duplex(1);
+        let stream = std::mem::replace(&mut self.stream, Stream::Memory(nobody));
+        let patience = settings.timeouts.command.min(HANDSHAKE_WAIT_MAX);
+        let handshake = settings.tls.secure(stream, &self.target.name, proof);
+        let done = tokio::select! {
+            done = timeout(patience, handshake) => done,
+            () = self.room.given_up() => {
+                self.client.not_secured("this server is stopping");
+                return;
+            }
+        };
+        match done {
+            Ok(Ok((stream, protection))) => {
+                self.stream = stream;
+                self.host.tls = Some(protection);
+                if mode.tls != TlsUse::Implicit {
+                    self.client.secured(self.room.clock.elapsed());
+                }
+            }
+            Ok(Err(error)) => self.client.not_secured(&error.to_string()),
+            Err(_) => {
+                let seconds = patience.as_secs();
+                self.client.not_secured(&format!("no end of the handshake within {seconds}s"));
+            }
+        }
+    }
+
+    /// Begins a login.
+    async fn log_in(&mut self, settings: &Settings) -> Option<Exchange> {
+        let auth = settings.smart_host(&self.target).map(|keys| &keys.auth)?;
+        let begun = Exchange::begin(auth, &self.client.peer().auth, &settings.secrets).await;
+        let begun = begun.and_then(|mut exchange| Ok((exchange.first()?, exchange)));
+        match begun {
+            Ok((first, exchange)) => {
+                let now = self.room.clock.elapsed();
+                self.client.authenticate(exchange.name(), first.as_deref(), now);
+                Some(exchange)
+            }
+            Err(error) => {
+                self.client.give_up_login(&error);
+                None
+            }
+        }
+    }
+}
+
+async fn connect(room: &Room, settings: &Settings, target: &Target) -> Result<Stream, Ending> {
+    let source =
+        settings.sources.iter().find(|source| source.is_ipv4() == target.at.is_ipv4()).copied();
+    let status = EnhancedCode::transient(4, 1);
+    let failed = |text: String| {
+        room.counters.outbound_failures.add_one();
+        Ending::local(Stage::Connect, status, text)
+    };
+    match timeout(settings.connect_timeout, room.net.connect(target.at, source)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(failed(words_of(&error))),
+        Err(_) => {
+            let seconds = settings.connect_timeout.as_secs();
+            Err(failed(format!("connection timed out: no answer within {seconds}s")))
+        }
+    }
+}

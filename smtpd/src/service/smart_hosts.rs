@@ -1,0 +1,116 @@
+//! Smart hosts that have names: what is known of them, and their changes.
+
+use std::sync::Arc;
+
+use mailroot_common::config::smart_hosts::SmartHostKeys;
+use mailroot_common::config::{DomainKind, DomainRoute, Hop, ServerName, SmartHostName};
+use mailroot_common::control::{Edited, ServerState, SmartHost, SmartHostWish};
+
+use super::change::Asked;
+use super::{Service, ServiceError};
+use crate::config::{EditError, Secrets};
+use crate::virtual_server::VirtualServer;
+
+impl Service {
+    /// All of them, by name.
+    #[must_use]
+    pub fn smart_hosts(&self) -> Vec<SmartHost> {
+        let loaded = self.active();
+        let describe = |(name, keys): (&SmartHostName, &SmartHostKeys)| SmartHost {
+            name: name.to_string(),
+            hosts: keys.hosts().iter().map(ToString::to_string).collect(),
+            tls: keys.tls.word().to_owned(),
+            auth: keys.auth.method.word().to_owned(),
+            user: keys.auth.user.clone(),
+            password_at: keys.auth.password.as_ref().map(ToString::to_string),
+            used_by: self.users_of(name).into_iter().map(|(_, words)| words).collect(),
+        };
+        loaded.service.smart_hosts.iter().map(describe).collect()
+    }
+
+    /// Who sends by it: virtual servers, each also for a domain that does.
+    fn users_of(&self, wanted: &SmartHostName) -> Vec<(ServerName, String)> {
+        let loaded = self.active();
+        let names_it = |hops: &[Hop]| {
+            hops.iter().any(|hop| matches!(hop, Hop::SmartHost(name) if name == wanted))
+        };
+        let mut out = Vec::new();
+        for (server, config) in &loaded.servers {
+            if names_it(&config.delivery.smart_host) {
+                out.push((server.clone(), server.to_string()));
+            }
+            for entry in &config.domains {
+                if let DomainKind::Remote { route: DomainRoute::Hosts(hops), .. } = &entry.kind
+                    && names_it(hops)
+                {
+                    out.push((server.clone(), format!("{server}/{}", entry.name)));
+                }
+            }
+        }
+        out
+    }
+
+    /// Makes a smart host or changes one, keeps its password, and has a virtual server use it: all
+    /// of it, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Edit`]; nothing was changed.
+    pub async fn set_smart_host(
+        &self,
+        name: &SmartHostName,
+        wish: &SmartHostWish,
+        server: Option<&ServerName>,
+        asked: &Asked,
+    ) -> Result<Edited, ServiceError> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let change = self.editor(asked).set_smart_host(name, wish, server)?;
+        if let Some(password) = wish.password.as_ref().filter(|_| !asked.terms.dry_run) {
+            let secrets = Secrets::in_directory(&self.0.paths.secrets_dir);
+            secrets.keep(name.as_str(), password).map_err(|source| EditError::Write {
+                path: secrets.directory().join(name.as_str()),
+                source,
+            })?;
+        }
+        Ok(self.make(asked, change).await?.edited)
+    }
+
+    /// Takes a smart host away; its password stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Edit`]; nothing was changed.
+    pub async fn remove_smart_host(
+        &self,
+        name: &SmartHostName,
+        asked: &Asked,
+    ) -> Result<Edited, ServiceError> {
+        Ok(self.edit(asked, |editor| editor.remove_smart_host(name)).await?.edited)
+    }
+
+    /// The virtual server that calls a smart host: the one asked for, else one that uses it, else
+    /// any that runs.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server, or no such smart host.
+    pub fn caller_of(
+        &self,
+        name: &SmartHostName,
+        server: Option<&ServerName>,
+    ) -> Result<Arc<VirtualServer>, ServiceError> {
+        if !self.active().service.smart_hosts.contains_key(name) {
+            return Err(EditError::NoSmartHost(name.clone()).into());
+        }
+        if let Some(server) = server {
+            return self.known(server);
+        }
+        let runs = |server: &Arc<VirtualServer>| server.state() != ServerState::Stopped;
+        let all = self.all();
+        let user = self.users_of(name).into_iter().find_map(|(user, _)| {
+            all.iter().find(|server| *server.name() == user && runs(server)).cloned()
+        });
+        let found = user.or_else(|| all.iter().find(|server| runs(server)).cloned());
+        found.or_else(|| all.first().cloned()).ok_or(ServiceError::NobodyToCall)
+    }
+}

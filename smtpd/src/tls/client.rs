@@ -1,0 +1,214 @@
+//! The side that calls: connections to other hosts.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mailroot_common::address::Host;
+use mailroot_common::config::smart_hosts::Pin;
+use mailroot_common::config::tls::{Tls, TlsVersion, Trust};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+use smtpd_core::queue::outcome::Protection;
+use tokio_rustls::TlsConnector;
+
+use super::verifier::{AnyCertificate, PinnedKey};
+use crate::net::Stream;
+
+static BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+static NEWEST: &[&SupportedProtocolVersion] = &[&TLS13];
+/// The largest file of trusted authorities that is read.
+const TRUST_OCTETS_MAX: u64 = 16 * 1024 * 1024;
+
+/// What the other side must prove.
+#[derive(Clone, Copy, Debug)]
+pub enum Proof<'a> {
+    /// Nothing: whoever answers is taken for the host.
+    None,
+    /// That somebody we trust knows it by this name.
+    Name,
+    /// That it has one of these keys.
+    Key(&'a [Pin]),
+}
+
+/// Why a connection did not come under TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The handshake failed, or the certificate is not good.
+    #[error("{}", words(.0))]
+    Handshake(#[from] io::Error),
+    /// Nobody can be trusted, so that nothing can be verified.
+    #[error("no certificate can be verified: {0}")]
+    Trust(Arc<str>),
+    /// The host's name cannot stand in a certificate.
+    #[error("{0} cannot be the name in a certificate")]
+    Name(String),
+}
+
+/// What connections to other hosts are made with. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    provider: Arc<CryptoProvider>,
+    versions: &'static [&'static SupportedProtocolVersion],
+    unverified: Arc<ClientConfig>,
+    verified: Result<Arc<ClientConfig>, Arc<str>>,
+}
+
+impl ClientTls {
+    /// Reads the trusted authorities. If none can be read, connections that need no proof still
+    /// work, and the others say why not.
+    #[must_use]
+    pub fn new(keys: &Tls) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let versions = match keys.min_version {
+            TlsVersion::V12 => BOTH,
+            TlsVersion::V13 => NEWEST,
+        };
+        let any = Arc::new(AnyCertificate::new(&provider));
+        let verified = roots(&keys.trust).and_then(|roots| {
+            let builder =
+                WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+            let verifier = builder.build().map_err(|error| error.to_string())?;
+            Ok(client(&provider, versions, verifier))
+        });
+        Self {
+            unverified: client(&provider, versions, any),
+            verified: verified.map_err(Into::into),
+            provider,
+            versions,
+        }
+    }
+
+    /// Why no certificate can be verified, if that is so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        self.verified.as_ref().err().map(|why| &**why)
+    }
+
+    /// Brings a connection to a host under TLS; the caller bounds the wait.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`]; the connection is gone then.
+    pub async fn secure(
+        &self,
+        stream: Stream,
+        host: &Host,
+        proof: Proof<'_>,
+    ) -> Result<(Stream, Protection), TlsError> {
+        let config = match proof {
+            Proof::None => Arc::clone(&self.unverified),
+            Proof::Name => self.verified.clone().map_err(TlsError::Trust)?,
+            Proof::Key(pins) => {
+                let verifier = PinnedKey::new(&self.provider, pins.to_vec());
+                client(&self.provider, self.versions, Arc::new(verifier))
+            }
+        };
+        let name = match host {
+            Host::Name(domain) => ServerName::try_from(domain.as_str().to_owned())
+                .map_err(|_| TlsError::Name(domain.to_string()))?,
+            Host::Address(address) => ServerName::IpAddress((*address).into()),
+        };
+        let secured = TlsConnector::from(config).connect(name, stream).await?;
+        let version = secured.get_ref().1.protocol_version();
+        let is_new = version == Some(ProtocolVersion::TLSv1_3);
+        let protection = Protection {
+            version: if is_new { "TLSv1.3" } else { "TLSv1.2" }.into(),
+            verified: !matches!(proof, Proof::None),
+        };
+        Ok((Stream::Tls(Box::new(secured.into())), protection))
+    }
+}
+
+fn client(
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .expect("the provider speaks both versions");
+    let mut config =
+        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    // Mail is not the web: there is no protocol to agree on, and old hosts stumble over the list.
+    config.alpn_protocols.clear();
+    Arc::new(config)
+}
+
+/// The authorities; the error says what to do.
+fn roots(trust: &Trust) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    let found = match trust {
+        Trust::System => {
+            let found = rustls_native_certs::load_native_certs();
+            if found.certs.is_empty() {
+                let why =
+                    found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
+                return Err(format!(
+                    "this system trusts nobody{why}: install ca-certificates, or set tls.trust"
+                ));
+            }
+            found.certs
+        }
+        Trust::File(path) => read(path)?,
+    };
+    let (taken, _) = store.add_parsable_certificates(found);
+    if taken == 0 {
+        return Err("tls.trust holds no certificate that can be used".to_owned());
+    }
+    Ok(store)
+}
+
+fn read(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, String> {
+    let cannot = |error: &dyn std::fmt::Display| {
+        format!("tls.trust: cannot read {}: {error}", path.display())
+    };
+    let size = std::fs::metadata(path).map_err(|error| cannot(&error))?.len();
+    if size > TRUST_OCTETS_MAX {
+        return Err(cannot(&"it is too large to be a list of certificates"));
+    }
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| cannot(&error))?;
+    certificates.collect::<Result<_, _>>().map_err(|error| cannot(&error))
+}
+
+/// What went wrong, as an administrator would say it.
+fn words(error: &io::Error) -> String {
+    use rustls::{AlertDescription, CertificateError, Error};
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        Some(Error::InvalidCertificate(why)) => match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "the host's certificate has expired".to_owned()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "the host's certificate is not valid yet".to_owned()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "the host's certificate is for another name".to_owned()
+            }
+            // One that only calls itself by the name of somebody we trust is nobody either.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "the host's certificate was signed by nobody we trust".to_owned()
+            }
+            CertificateError::ApplicationVerificationFailure => {
+                "the host's key is none of those it is pinned to".to_owned()
+            }
+            other => format!("the host's certificate is not good: {other}"),
+        },
+        Some(Error::AlertReceived(AlertDescription::ProtocolVersion)) => {
+            "the host speaks no version of TLS that we speak".to_owned()
+        }
+        Some(Error::AlertReceived(alert)) => format!("the host broke off the handshake: {alert:?}"),
+        Some(Error::InvalidMessage(_)) => "the host does not speak TLS here".to_owned(),
+        Some(other) => other.to_string(),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the host hung up during the handshake".to_owned()
+        }
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,9 @@
+//! TLS: who is trusted, and the handshake.
+//!
+//! In: an open connection and what is to be proved about the other side. Out: the same connection
+//! under TLS, and how it is protected; or why not, in words for people.
+
+mod client;
+mod verifier;
+
+pub use client::{ClientTls, Proof, TlsError};

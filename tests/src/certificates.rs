@@ -1,0 +1,96 @@
+//! Certificates for hosts of a test: an authority of its own, and what it signs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData as _,
+    date_time_ymd,
+};
+use tempfile::TempDir;
+
+/// An authority with a directory for its files; all of it goes when dropped.
+pub struct Authority {
+    place: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// When a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Valid {
+    /// Now.
+    Now,
+    /// Only in the past.
+    Before,
+}
+
+impl Authority {
+    /// A new one.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for its files.
+    #[must_use]
+    pub fn new() -> Self {
+        let place = tempfile::Builder::new().prefix("mailroot-ca-").tempdir().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "authority of a test");
+        let key = KeyPair::generate().unwrap();
+        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
+        fs::write(place.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { place, issuer }
+    }
+
+    /// The file that others trust it by.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.place.path().join("ca.pem")
+    }
+
+    /// A file with a key and a certificate for this name, in the order that Postfix wants.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for it.
+    #[must_use]
+    pub fn sign(&self, name: &str, valid: Valid) -> Identity {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        if valid == Valid::Before {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let path = self.place.path().join(format!("{name}-{valid:?}.pem"));
+        fs::write(&path, format!("{}{}", key.serialize_pem(), certificate.pem())).unwrap();
+        Identity { path, public_key: key.subject_public_key_info() }
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A key and its certificate.
+#[derive(Debug)]
+pub struct Identity {
+    path: PathBuf,
+    public_key: Vec<u8>,
+}
+
+impl Identity {
+    /// The file of both.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The public key as it stands in the certificate.
+    #[must_use]
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+}
