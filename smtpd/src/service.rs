@@ -7,6 +7,7 @@
 mod change;
 mod describe;
 mod lifecycle;
+mod sweep;
 mod trial;
 
 use std::collections::BTreeMap;

@@ -25,6 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mailroot_common::id::SessionId;
 use smtpd_core::policy::connect::ConnectPolicy;
+use smtpd_core::policy::hits::Tally;
 use smtpd_core::policy::limit::{ConnectionCounts, ConnectionLimits};
 use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::route::table::Table;
@@ -41,6 +42,15 @@ use crate::queue::Queue;
 use crate::resolve::Resolver;
 use crate::trace::Trace;
 
+/// How often entries of the two lists decide.
+#[derive(Clone, Debug, Default)]
+pub struct Tallies {
+    /// Of the connection list.
+    pub connect: Tally,
+    /// Of the relay list.
+    pub relay: Tally,
+}
+
 /// What the configuration says about receiving.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -50,6 +60,8 @@ pub struct Settings {
     pub connect: ConnectPolicy,
     /// Who may send to whom.
     pub relay: RelayPolicy,
+    /// Counts what both decide.
+    pub tallies: Tallies,
     /// Which domains are ours.
     pub table: Arc<Table>,
     /// How many sessions there may be.

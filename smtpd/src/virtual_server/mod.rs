@@ -36,7 +36,7 @@ use crate::net::Net;
 use crate::observe::{Counters, Log, SessionIds};
 use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
-use crate::receive::ListenError;
+use crate::receive::{ListenError, Tallies};
 use crate::resolve::Resolver;
 use crate::trace::Trace;
 
@@ -101,6 +101,8 @@ pub struct VirtualServer {
     /// How often it was paused.
     pauses: AtomicU64,
     rooms: ArcSwapOption<Rooms>,
+    /// How often entries of its lists decided; kept while it is stopped, too.
+    tallies: ArcSwap<Tallies>,
     /// What lets mail in and out, while it does; held by whoever starts, stops or changes the server.
     inlets: tokio::sync::Mutex<Option<Inlets>>,
 }
@@ -132,6 +134,7 @@ impl VirtualServer {
             standing: Mutex::new(standing),
             pauses: AtomicU64::new(0),
             rooms: ArcSwapOption::empty(),
+            tallies: ArcSwap::default(),
             inlets: tokio::sync::Mutex::default(),
         })
     }
@@ -179,7 +182,15 @@ impl VirtualServer {
             self.rooms.store(Some(Arc::clone(&rooms)));
             rooms
         };
-        Inlets::open(&self.name, &shared, &config, &table, &rooms, &self.counters).await
+        let counting = (&self.counters, self.tally(&config));
+        Inlets::open(&self.name, &shared, &config, &table, &rooms, counting).await
+    }
+
+    /// Counters of the lists of a configuration that is put in force.
+    fn tally(&self, config: &ServerConfig) -> Tallies {
+        let tallies = rules::tallies(&self.tallies.load(), config);
+        self.tallies.store(Arc::new(tallies.clone()));
+        tallies
     }
 
     fn table(&self, config: &ServerConfig) -> Result<Arc<Table>, StartError> {
@@ -248,7 +259,10 @@ impl VirtualServer {
         if let Some(open) = &mut *inlets {
             let shared = self.shared.load_full();
             let root = &rooms.root;
-            let done = open.reconfigure(&self.name, &shared, &config, &table, &rooms).await;
+            let done = {
+                let rooms = (&*rooms, self.tally(&config));
+                open.reconfigure(&self.name, &shared, &config, &table, rooms).await
+            };
             let drop = settings::drop_keys(&config).map(|keys| root.root.join(&keys.dir));
             if let Err(error) = done {
                 self.stand(self.state(), Some(error.to_string()), None);

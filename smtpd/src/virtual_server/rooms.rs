@@ -20,7 +20,7 @@ use crate::drop::DropDirectory;
 use crate::observe::Counters;
 use crate::pickup::{self, Pickup};
 use crate::queue::{self, Queue};
-use crate::receive::{self, Receiver};
+use crate::receive::{self, Receiver, Tallies};
 
 /// What holds mail.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Inlets {
         config: &ServerConfig,
         table: &Arc<Table>,
         rooms: &Rooms,
-        counters: &Arc<Counters>,
+        (counters, tallies): (&Arc<Counters>, Tallies),
     ) -> Result<Self, StartError> {
         let server: Arc<str> = name.as_str().into();
         let receiver = Receiver::new(
@@ -119,7 +119,7 @@ impl Inlets {
                 session_ids: Arc::clone(&shared.session_ids),
                 trace: shared.trace.clone(),
             },
-            settings::receive(config, shared, table),
+            settings::receive(config, shared, table, tallies),
         );
         receiver.listen(&config.general.listen).await?;
         let drop = DropDirectory::new(
@@ -198,10 +198,10 @@ impl Inlets {
         shared: &Shared,
         config: &ServerConfig,
         table: &Arc<Table>,
-        rooms: &Rooms,
+        (rooms, tallies): (&Rooms, Tallies),
     ) -> Result<(), StartError> {
         self.parts.shared = shared.clone();
-        self.receiver.set(settings::receive(config, shared, table));
+        self.receiver.set(settings::receive(config, shared, table, tallies));
         let wanted = settings::drop(name.as_str(), config, shared, &rooms.root);
         if *self.drop.settings() != wanted {
             self.drop = DropDirectory::new(wanted, shared.clock.clone(), shared.log.clone());

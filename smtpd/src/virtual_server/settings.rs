@@ -25,6 +25,7 @@ use super::root::MailRoot;
 use super::{Shared, rules};
 use crate::badmail::{self, Badmail};
 use crate::drop::{self, DropDirectory};
+use crate::receive::Tallies;
 use crate::resolve::Family;
 use crate::{deliver, pickup, process, receive};
 
@@ -53,6 +54,7 @@ pub(super) fn receive(
     config: &ServerConfig,
     shared: &Shared,
     table: &Arc<Table>,
+    tallies: Tallies,
 ) -> receive::Settings {
     let (general, messages) = (&config.general, &config.messages);
     let session = server::Settings {
@@ -79,6 +81,7 @@ pub(super) fn receive(
         session: Arc::new(session),
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
+        tallies,
         table: Arc::clone(table),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,
