@@ -14,6 +14,7 @@ use crate::config::{ConfigCommand, Reload};
 use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
+use crate::explain::Explain;
 use crate::output::{Form, TimeForm};
 use crate::pickup::PickupCommand;
 use crate::queue::QueueCommand;
@@ -175,6 +176,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Read the configuration again; refuse it whole if anything in it is wrong.
     Reload(Reload),
+    /// Say what a code of an error or a warning means, and what to do.
+    Explain(Explain),
     /// Print what a shell reads to complete command lines.
     Completion(Completion),
     /// The versions of tool and daemon.
@@ -216,6 +219,7 @@ impl Command {
             Self::Service(_)
             | Self::Send(_)
             | Self::Reload(_)
+            | Self::Explain(_)
             | Self::Completion(_)
             | Self::Version => false,
         }

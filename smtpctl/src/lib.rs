@@ -16,6 +16,7 @@ mod config;
 mod doctor;
 mod domain;
 mod drop;
+mod explain;
 mod export;
 mod listing;
 pub mod opensmtpd;
@@ -133,6 +134,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Send(send) => send::run(&mut tool, &send).await,
             Command::Config(config) => config::run(&mut tool, &config).await,
             Command::Reload(reload) => config::reload(&mut tool, &reload).await,
+            Command::Explain(explain) => explain::run(&tool, &explain),
             Command::Completion(completion) => complete::register(&completion),
             Command::Version => status::version(&mut tool).await,
         }

@@ -17,6 +17,7 @@ pub mod exim;
 pub mod gateway;
 pub mod injection;
 pub mod load;
+pub mod mdoc;
 pub mod message;
 pub mod peer;
 pub mod ports;

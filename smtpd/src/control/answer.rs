@@ -162,8 +162,8 @@ pub(super) async fn no_such_path() -> Refused {
 
 /// For paths that are asked in another way than they answer.
 pub(super) async fn no_such_method() -> Refused {
-    let problem = Problem::new("request", Kind::Usage, "this path does not know that method");
-    Refused(problem.word("no_method"))
+    let detail = "this path does not know that method";
+    Refused(Problem::new("request", Kind::Usage, detail).word("no_method"))
 }
 
 #[cfg(test)]
