@@ -15,6 +15,7 @@ use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
 use crate::explain::Explain;
+use crate::operator::OperatorCommand;
 use crate::output::{Form, TimeForm};
 use crate::pickup::PickupCommand;
 use crate::queue::QueueCommand;
@@ -152,6 +153,9 @@ pub(crate) enum Command {
     /// Domains of a virtual server.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// People who may give orders.
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// SMTP sessions, in both directions.
     #[command(subcommand)]
     Session(SessionCommand),
@@ -198,6 +202,7 @@ impl Command {
             Self::Domain(command) => {
                 matches!(command, DomainCommand::List | DomainCommand::Show(_))
             }
+            Self::Operator(command) => matches!(command, OperatorCommand::List),
             Self::Session(command) => matches!(command, SessionCommand::List(_)),
             Self::Queue(command) => matches!(
                 command,

@@ -20,6 +20,7 @@ mod explain;
 mod export;
 mod listing;
 pub mod opensmtpd;
+mod operator;
 mod orders;
 mod output;
 mod pager;
@@ -125,6 +126,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Relay(it) => access::run(&mut tool, access::Which::Relay, it).await,
             Command::Route(route) => route::run(&mut tool, route).await,
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
+            Command::Operator(operator) => operator::run(&mut tool, operator).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,
             Command::Drop(drop) => drop::run(&mut tool, drop).await,

@@ -107,6 +107,15 @@ struct Inner {
     changing: tokio::sync::Mutex<()>,
 }
 
+/// The people who may give orders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operators {
+    /// About everything.
+    pub service: Vec<Operator>,
+    /// About one virtual server; each has an entry, also without people.
+    pub servers: BTreeMap<ServerName, Vec<Operator>>,
+}
+
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").field("paths", &self.0.paths).finish_non_exhaustive()
@@ -304,15 +313,6 @@ impl Service {
         Ok(self.known(name)?.detail(file).await)
     }
 
-    /// All virtual servers, by name.
-    pub async fn servers(&self) -> Vec<control::Server> {
-        let mut servers = Vec::new();
-        for server in self.all() {
-            servers.push(server.describe().await);
-        }
-        servers
-    }
-
     /// Checks the files as they lie there; what runs goes on.
     #[must_use]
     pub fn check_config(&self) -> control::ConfigReport {
@@ -353,8 +353,15 @@ impl Service {
 
     /// Who may give orders, as the configuration stands now.
     #[must_use]
-    pub fn operators(&self) -> Vec<Operator> {
-        self.active().service.control.operators.clone()
+    pub fn operators(&self) -> Operators {
+        let active = self.active();
+        let of_server = |(name, config): (&ServerName, &Arc<ServerConfig>)| {
+            (name.clone(), config.security.operators.clone())
+        };
+        Operators {
+            service: active.service.control.operators.clone(),
+            servers: active.servers.iter().map(of_server).collect(),
+        }
     }
 
     /// The name of this machine: the default domain of a new server.

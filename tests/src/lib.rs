@@ -27,6 +27,7 @@ pub mod setup;
 pub mod sink;
 pub mod site;
 pub mod skip;
+pub mod stranger;
 pub mod talk;
 pub mod transcript;
 pub mod volume;

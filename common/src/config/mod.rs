@@ -18,6 +18,7 @@ pub mod messages;
 pub mod node;
 pub mod schema;
 pub mod section;
+pub mod security;
 mod server;
 pub mod service;
 pub mod store;

@@ -2,7 +2,6 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Role;
 use mailroot_common::config::{HostPort, Profile, ServerName};
@@ -32,18 +31,22 @@ pub(super) fn read_name(text: &str) -> Result<ServerName, Refused> {
 }
 
 /// All of them.
-pub(super) async fn list(State(app): State<App>) -> Answer<Vec<Server>> {
-    object(app.service.servers().await)
+pub(super) async fn list(app: App) -> Answer<Vec<Server>> {
+    let mut servers = Vec::new();
+    for server in app.all() {
+        servers.push(server.describe().await);
+    }
+    object(servers)
 }
 
 /// One with its settings.
-pub(super) async fn show(State(app): State<App>, Path(name): Path<String>) -> Answer<ServerDetail> {
+pub(super) async fn show(app: App, Path(name): Path<String>) -> Answer<ServerDetail> {
     object(app.service.detail(&read_name(&name)?).await?)
 }
 
 /// Start, stop, pause, resume.
 pub(super) async fn verb(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Path((name, verb)): Path<(String, String)>,
     Wanted(asked): Wanted,
@@ -68,18 +71,14 @@ pub(super) async fn verb(
 }
 
 /// A new one.
-pub(super) async fn create(
-    State(app): State<App>,
-    Wanted(asked): Wanted,
-    body: Bytes,
-) -> Answer<Server> {
+pub(super) async fn create(app: App, Wanted(asked): Wanted, body: Bytes) -> Answer<Server> {
     let (name, spec) = read_spec(&read(&body)?, || app.service.hostname())?;
     object(app.service.create_server(&name, &spec, &asked).await?)
 }
 
 /// A copy of one.
 pub(super) async fn copy(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -91,7 +90,7 @@ pub(super) async fn copy(
 
 /// Other values for keys of its file.
 pub(super) async fn edit(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -102,7 +101,7 @@ pub(super) async fn edit(
 
 /// Another text of its file, or its first one.
 pub(super) async fn put(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -114,7 +113,7 @@ pub(super) async fn put(
 
 /// Another name.
 pub(super) async fn rename(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -135,7 +134,7 @@ pub(super) struct Deletion {
 
 /// Its end.
 pub(super) async fn delete(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Query(Deletion { discard_queue, purge_store }): Query<Deletion>,
     Wanted(asked): Wanted,
