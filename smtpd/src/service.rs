@@ -7,6 +7,7 @@
 mod change;
 mod describe;
 mod lifecycle;
+mod relocate;
 mod sweep;
 mod trial;
 
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -69,6 +71,16 @@ pub enum ServiceError {
         server: ServerName,
         /// How many.
         messages: u64,
+    },
+    /// A change would have a server leave a mail root where mail waits.
+    #[error("{server} still holds {left} in {}, which the change would leave behind", .from.display())]
+    QueueStays {
+        /// The server.
+        server: ServerName,
+        /// What it holds, in words.
+        left: String,
+        /// Its mail root.
+        from: PathBuf,
     },
     /// Another change is on trial.
     #[error("revision {revision} is on trial; confirm it, or roll back to {back_to}")]
@@ -264,13 +276,18 @@ impl Service {
         let _one_at_a_time = self.0.changing.lock().await;
         match config::load(&self.0.paths) {
             Ok(mut loaded) => {
+                let moves = self.check_moves(&loaded)?;
+                let closed = self.close_moving(&loaded).await?;
                 let (at, who) = (self.0.clock.now(), actor.to_owned());
                 let note = Note { at, who, how: "reload".to_owned(), ..Note::default() };
                 loaded.remember(&self.0.paths, note);
                 let revision = loaded.revision;
-                let warnings = loaded.warnings.iter().map(ConfigTrouble::from).collect();
-                let Activated { changes, troubles } =
-                    self.activate(loaded, actor, "reload").await?;
+                let warnings = loaded.warnings.iter().chain(&moves);
+                let warnings = warnings.map(ConfigTrouble::from).collect();
+                let activated = self.activate(loaded, actor, "reload").await;
+                let unopened = self.reopen(closed).await;
+                let Activated { changes, mut troubles } = activated?;
+                troubles.extend(unopened);
                 let changed = !changes.is_empty();
                 Ok(control::Reloaded { changed, revision, changes, warnings, troubles })
             }

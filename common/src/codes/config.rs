@@ -78,5 +78,6 @@ super::codes! {
     "W0409": "The notice of delay would come after the mail was given up."; "Write  delay_notice: never, or let expire be longer.";
     "W0415": "A virtual server listens nowhere."; "Nothing, if mail shall come through Pickup only; otherwise set general.listen.";
     "W0420": "There is no virtual server."; "Create one with smtpctl server create.";
+    "W0425": "A virtual server gets another mail root or Drop directory; what lies in the old one stays there."; "Move the files by hand, or leave them for whoever fetches them.";
     "W0430": "The machine's name has no dot, so that other hosts cannot look it up."; "Set service.hostname to the name that DNS has for it.";
 }

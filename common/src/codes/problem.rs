@@ -89,6 +89,7 @@ super::codes! {
     "server.not_started": "A virtual server could not be started."; "Remove the cause that is told, then try again.";
     "server.partly": "Some virtual servers did what was asked and others not, or one was created and does not run."; "The message names each; smtpctl server show tells why.";
     "server.queue_left": "The virtual server still holds mail that would be lost."; "Let the queue empty, send it on with smtpctl queue redirect, or discard it in so many words.";
+    "server.queue_stays": "A change would give the virtual server another mail root, and mail waits in the queue of the one it has."; "Let the queue empty, or send it on with smtpctl queue redirect; start the server once if its queue was not opened yet.";
     "server.unavailable": "The virtual server has no open queue: it never started."; "smtpctl server show tells why; then say smtpctl server start.";
     "server.usage": "An order to virtual servers is not complete, or was not confirmed."; "Name the server; say --yes where a question cannot be asked.";
     "service.timed_out": "What was waited for did not happen in time."; "Wait longer with --wait, or look at smtpctl status.";

@@ -20,6 +20,7 @@ mod load;
 mod paths;
 mod seal;
 mod spec;
+mod template;
 mod trial;
 
 pub use apply::{Change, Editor};
@@ -31,6 +32,7 @@ pub use load::{Failed, Loaded, Started, load, start};
 pub use paths::Paths;
 pub use seal::{read as seal, write as set_seal};
 pub use spec::{RemoteDomainSpec, ServerSpec};
+pub use template::{NoTemplate, Template};
 pub use trial::Trial;
 
 #[cfg(test)]

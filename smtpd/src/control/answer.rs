@@ -85,6 +85,9 @@ impl From<ServiceError> for Refused {
             ServiceError::QueueLeft { .. } => Problem::new("server", Kind::Conflict, text)
                 .word("queue_left")
                 .hint("let it empty, or say --discard-queue (discard_queue=true)"),
+            ServiceError::QueueStays { .. } => Problem::new("server", Kind::Conflict, text)
+                .word("queue_stays")
+                .hint("let it empty, or send it on: smtpctl queue redirect --to-server"),
             ServiceError::OnTrial { .. } => Problem::new("config", Kind::Conflict, text)
                 .word("on_trial")
                 .hint("smtpctl config confirm keeps it"),

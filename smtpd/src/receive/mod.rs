@@ -167,6 +167,18 @@ impl Receiver {
         self.0.paused.store(false, Ordering::Relaxed);
     }
 
+    /// Takes no new sessions and waits until those there are have ended, but no longer than this.
+    pub async fn drain(&self, most: Duration) {
+        self.pause();
+        let _gone = tokio::time::timeout(most, self.0.registry.empty()).await;
+    }
+
+    /// Ends every session with 421, whatever it is doing but a commit.
+    pub async fn kill_all(&self) {
+        self.0.registry.tell_all(registry::Order::Kill);
+        let _gone = tokio::time::timeout(LAST_WORDS, self.0.registry.empty()).await;
+    }
+
     /// Stops for good: closes the listeners, ends sessions as soon as they carry no message, and
     /// the others after `grace`. Returns when all are gone.
     pub async fn stop(&self, grace: Duration) {

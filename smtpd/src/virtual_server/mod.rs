@@ -6,6 +6,7 @@
 
 mod decide;
 mod describe;
+mod moved;
 mod probe;
 mod rooms;
 mod root;
@@ -26,6 +27,7 @@ use mailroot_common::id::SessionId;
 use mailroot_common::units::ByteSize;
 use smtpd_core::route::table::{RouteName, Table, TableError};
 
+pub use self::moved::{LeftBehind, Moved};
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
 use crate::badmail::Badmail;
@@ -86,9 +88,18 @@ pub enum StartError {
     /// There is no default domain.
     #[error("no domain of the type default: add one to domains")]
     NoDefaultDomain,
-    /// Something that only a restart of the daemon changes.
-    #[error("{0} cannot be changed while the daemon runs: restart it")]
-    NeedsRestart(&'static str),
+}
+
+/// How the sessions of clients end when a server stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// With 421, as soon as they carry no message; those that do have a few seconds.
+    #[default]
+    Usual,
+    /// By themselves, as long as this takes no longer; then as usual.
+    Drain(Duration),
+    /// With 421, at once.
+    Kill,
 }
 
 /// One virtual server.
@@ -210,12 +221,25 @@ impl VirtualServer {
 
     /// Takes and delivers no mail. Sessions hear 421, attempts under way may end.
     pub async fn stop(&self, reason: Option<String>) {
+        self.stop_after(reason, Ending::Usual).await;
+    }
+
+    /// The same, and how its sessions end.
+    pub async fn stop_after(&self, reason: Option<String>, ending: Ending) {
         let mut inlets = self.inlets.lock().await;
         if let Some(open) = inlets.take() {
             self.stand(ServerState::Stopping, None, reason.clone());
+            open.end_sessions(ending).await;
             open.close(STOP_GRACE, STOP_PATIENCE).await;
         }
         self.stand(ServerState::Stopped, None, reason);
+    }
+
+    /// Ends its sessions, or waits for them; the server itself goes on.
+    pub async fn end_sessions(&self, ending: Ending) {
+        if let Some(open) = &*self.inlets.lock().await {
+            open.end_sessions(ending).await;
+        }
     }
 
     /// Stops for good and makes everything durable.
@@ -226,7 +250,8 @@ impl VirtualServer {
         }
     }
 
-    /// Goes by another configuration from now on. Sessions keep the settings they began with; only
+    /// Goes by another configuration from now on. One with other directories needs the server
+    /// closed. Sessions keep the settings they began with; only
     /// listeners that changed are bound anew.
     ///
     /// # Errors
@@ -238,7 +263,6 @@ impl VirtualServer {
         config: Arc<ServerConfig>,
     ) -> Result<(), StartError> {
         let before = self.config.swap(Arc::clone(&config));
-        let moved = self.shared.load().mail_root != shared.mail_root;
         self.shared.store(Arc::new(shared));
         match (before.enabled, config.enabled) {
             (false, true) => return self.start().await,
@@ -258,18 +282,13 @@ impl VirtualServer {
         rooms.queue.set_table(Arc::clone(&table));
         if let Some(open) = &mut *inlets {
             let shared = self.shared.load_full();
-            let root = &rooms.root;
             let done = {
                 let rooms = (&*rooms, self.tally(&config));
                 open.reconfigure(&self.name, &shared, &config, &table, rooms).await
             };
-            let drop = settings::drop_keys(&config).map(|keys| root.root.join(&keys.dir));
             if let Err(error) = done {
                 self.stand(self.state(), Some(error.to_string()), None);
                 return Err(error);
-            }
-            if moved || drop.is_some_and(|drop| drop != root.drop) {
-                return Err(StartError::NeedsRestart("the mail root or the Drop directory"));
             }
             self.stand(self.state(), None, self.standing().reason);
         } else if config.enabled && self.standing().trouble.is_some() {

@@ -3,7 +3,6 @@
 //! [`Rooms`] hold mail and stay open until the daemon ends; [`Inlets`] let mail in and out, and come
 //! and go with start and stop.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::root::MailRoot;
-use super::{Shared, StartError, settings};
+use super::{Ending, Shared, StartError, settings};
 use crate::badmail::Badmail;
 use crate::deliver::{self, Deliver};
 use crate::drop::DropDirectory;
@@ -39,8 +38,7 @@ impl Rooms {
         table: &Arc<Table>,
         counters: &Arc<Counters>,
     ) -> Result<Self, StartError> {
-        let drop = settings::drop_keys(config).map_or_else(|| Path::new("Drop"), |keys| &keys.dir);
-        let root = MailRoot::at(&shared.mail_root, drop);
+        let root = MailRoot::at(&shared.mail_root, settings::drop_place(config));
         root.prepare()?;
         let queue = Queue::open(
             queue::Settings {
@@ -229,6 +227,14 @@ impl Inlets {
     ) {
         self.receiver.resume();
         self.watch_pickup(name, config, root).await;
+    }
+
+    pub(super) async fn end_sessions(&self, ending: Ending) {
+        match ending {
+            Ending::Usual => {}
+            Ending::Drain(most) => self.receiver.drain(most).await,
+            Ending::Kill => self.receiver.kill_all().await,
+        }
     }
 
     pub(super) async fn close(mut self, grace: Duration, patience: Duration) {

@@ -4,6 +4,7 @@
 //! changes; two that are equal need no room to be told.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -189,6 +190,11 @@ pub(super) fn pickup(
         hops_max: config.delivery.max_hops,
         default_sender: messages.default_sender.clone(),
     }
+}
+
+/// Where Drop is, as the configuration has it.
+pub(super) fn drop_place(config: &ServerConfig) -> &Path {
+    drop_keys(config).map_or_else(|| Path::new("Drop"), |keys| &keys.dir)
 }
 
 /// The keys of the default domain's Drop directory.

@@ -197,7 +197,10 @@ fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: 
     // What goes out on the wire again is judged and routed alike.
     let again = Mailbox::parse(&mailbox.to_string()).expect("it reads back");
     assert_eq!(table.route(&again), table.route(&mailbox));
-    assert_eq!(policy.judge(facts, &again, &table, NOW), policy.judge(facts, &mailbox, &table, NOW));
+    assert_eq!(
+        policy.judge(facts, &again, &table, NOW),
+        policy.judge(facts, &mailbox, &table, NOW)
+    );
     let stranger = facts.authenticated.is_none();
     assert_eq!(
         matches!(policy.judge_sender(facts), Verdict::Admit(_)),
