@@ -215,7 +215,7 @@ impl Command {
                 command,
                 ConfigCommand::Show(_)
                     | ConfigCommand::Diff(_)
-                    | ConfigCommand::Export
+                    | ConfigCommand::Export(_)
                     | ConfigCommand::History
                     | ConfigCommand::Schema(_)
             ),

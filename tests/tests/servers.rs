@@ -1,13 +1,15 @@
-//! Virtual servers made from templates, and how the sessions of one end that is stopped or paused.
+//! Virtual servers made from templates or taken from an archive, and how the sessions of one end that
+//! is stopped or paused.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
+use std::process::Command;
 
 use mailroot_tests::message::tagged;
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::site::Site;
 use mailroot_tests::talk::Talk;
-use mailroot_tests::wait;
+use mailroot_tests::{program, skip, wait};
 
 #[test]
 fn a_template_gives_keys_with_reasons_and_lets_no_stranger_relay() {
@@ -70,4 +72,28 @@ fn sessions_are_ended_at_once_where_that_is_asked_for() {
     let both = ["server", "stop", "default", "--drain", "--kill-sessions"];
     let _contradiction = site.ctl(&both).exited(2);
     let _too_long = site.ctl(&["server", "stop", "default", "--drain=1h"]).exited(2);
+}
+
+#[test]
+fn the_configuration_goes_into_an_archive_and_comes_back() {
+    let site = Site::start(Setup::new());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.tar");
+    let file = file.to_str().unwrap();
+    let _exported = site.ctl(&["config", "export", "--tar", file]).ok();
+    let _not_over_another = site.ctl(&["config", "export", "--tar", file]).exited(1);
+    let before = fs::read_to_string(site.home().join("etc/servers.d/default.yaml")).unwrap();
+    let _set = site.ctl(&["server", "set", "default", "messages.max_size=7MiB"]).ok();
+    let _applied = site.ctl(&["config", "apply", "-f", file]).ok();
+    let after = fs::read_to_string(site.home().join("etc/servers.d/default.yaml")).unwrap();
+    assert_eq!(after, before);
+
+    // An archive that another program made of the directory is as good.
+    let Some(tar) = program::find("tar") else { return skip::note("tar", "tar is not installed") };
+    let other = folder.path().join("other.tar");
+    let mut packed = Command::new(tar);
+    packed.arg("-cf").arg(&other).arg("-C").arg(site.home().join("etc"));
+    let _packed = program::run(packed.args(["mailroot.yaml", "servers.d"]), b"").ok();
+    let same = site.control().json(&["config", "apply", "-f", other.to_str().unwrap()]);
+    assert_eq!(same["changed"], false, "{same}");
 }

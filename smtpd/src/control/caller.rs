@@ -95,7 +95,7 @@ impl Roles {
         &self,
         needed: Role,
         scope: Scope,
-        named: Option<ServerName>,
+        named: Option<&ServerName>,
     ) -> Result<(Role, Reach), Option<Role>> {
         let highest = self.servers.values().copied().chain(self.service).max();
         let by_service = self.service.filter(|role| *role >= needed);
@@ -106,7 +106,7 @@ impl Roles {
             },
             Scope::Service => by_service.map(|role| (role, Reach::All)).ok_or(highest),
             Scope::Named => {
-                let own = named.as_ref().and_then(|name| self.servers.get(name)).copied();
+                let own = named.and_then(|name| self.servers.get(name)).copied();
                 let role = own.max(self.service);
                 role.filter(|role| *role >= needed).map(|role| (role, Reach::Nothing)).ok_or(role)
             }
@@ -147,7 +147,7 @@ impl People {
         credentials: Credentials,
         operators: &Operators,
         (needed, scope): (Role, Scope),
-        named: Option<ServerName>,
+        named: Option<&ServerName>,
     ) -> Result<(Caller, Reach), Problem> {
         let known = self.look_up(credentials).await;
         let is_ours = credentials.uid == 0 || credentials.uid == geteuid().as_raw();
@@ -260,22 +260,22 @@ mod tests {
         };
         let dora = Roles::of(&known("dora", &[]), &lists);
         let (viewer, operator, admin) = (Role::Viewer, Role::Operator, Role::Admin);
-        let named = |text: &str| Some(name(text));
+        let (on_lan, on_wan) = (name("lan"), name("wan"));
         assert_eq!(dora.judge(viewer, Scope::Anyone, None), Ok((operator, Reach::Nothing)));
         assert_eq!(dora.judge(viewer, Scope::Service, None), Err(Some(operator)));
-        let lan = dora.judge(operator, Scope::Named, named("lan"));
+        let lan = dora.judge(operator, Scope::Named, Some(&on_lan));
         assert_eq!(lan, Ok((operator, Reach::Nothing)));
-        assert_eq!(dora.judge(admin, Scope::Named, named("lan")), Err(Some(operator)));
-        assert_eq!(dora.judge(viewer, Scope::Named, named("wan")), Err(None));
+        assert_eq!(dora.judge(admin, Scope::Named, Some(&on_lan)), Err(Some(operator)));
+        assert_eq!(dora.judge(viewer, Scope::Named, Some(&on_wan)), Err(None));
         assert_eq!(dora.judge(viewer, Scope::Named, None), Err(None));
         assert_eq!(dora.judge(viewer, Scope::Chosen, None), Ok((viewer, only("lan"))));
         assert_eq!(dora.judge(admin, Scope::Chosen, None), Err(Some(operator)));
 
         // Of the role on the service and that on the server the higher counts.
         let both = Roles { service: Some(viewer), ..dora };
-        let lan = both.judge(operator, Scope::Named, named("lan"));
+        let lan = both.judge(operator, Scope::Named, Some(&on_lan));
         assert_eq!(lan, Ok((operator, Reach::Nothing)));
-        assert_eq!(both.judge(operator, Scope::Named, named("wan")), Err(Some(viewer)));
+        assert_eq!(both.judge(operator, Scope::Named, Some(&on_wan)), Err(Some(viewer)));
         assert_eq!(both.judge(viewer, Scope::Chosen, None), Ok((viewer, Reach::All)));
         assert_eq!(both.judge(operator, Scope::Chosen, None), Ok((operator, only("lan"))));
         let nobody = Roles::of(&known("emil", &["users"]), &lists);

@@ -64,7 +64,8 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refused> {
     let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let need = endpoint::need(request.method(), matched);
     let named = named_server(request.uri().path());
-    let admitted = app.people.admit(credentials, &app.service.operators(), need, named).await;
+    let admitted =
+        app.people.admit(credentials, &app.service.operators(), need, named.as_ref()).await;
     let (caller, reach): (Caller, Reach) = admitted.inspect_err(|problem| {
         let line = app.service.log().line(Level::Warn, "control-refused");
         line.word("uid", credentials.uid)
