@@ -70,8 +70,8 @@ super::codes! {
     "queue.failed": "Stored mail could not be read or written."; "Look at smtpctl doctor and at the log; mail that was accepted is kept.";
     "queue.not_found": "The message or the order is not, or no longer, in the queue."; "smtpctl trace tells what became of a message.";
     "queue.usage": "A standing order cannot be read."; "Look at --help of the command.";
-    "request.not_found": "The control interface has no such path."; "GET /v1/openapi.json lists them.";
     "request.no_method": "The path is there, but takes other methods."; "GET /v1/openapi.json lists the methods of each path.";
+    "request.not_found": "The control interface has no such path."; "GET /v1/openapi.json lists them.";
     "request.not_permitted": "A browser sent the request."; "The control interface is for programs; use smtpctl.";
     "request.timed_out": "The body of a request did not arrive in time."; "Send it at once after the head.";
     "request.usage": "A request, its query or its body cannot be understood."; "GET /v1/openapi.json describes each of them.";
