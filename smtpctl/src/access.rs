@@ -4,13 +4,14 @@ use clap::Subcommand;
 use mailroot_common::control::{
     AccessEntry, AccessList, Decision, KeyEdit, Kind, Outcome, Problem, Question, path,
 };
+use mailroot_common::units::{Span, Timestamp};
 
 use crate::client::WAIT;
 use crate::output::{Cell, Column, Row};
 use crate::route::print_decision;
 use crate::server::change::edit_keys;
 use crate::terms::TermOptions;
-use crate::tool::Tool;
+use crate::tool::{Tool, now};
 
 /// The verbs of both.
 #[derive(Debug, Subcommand)]
@@ -40,6 +41,9 @@ pub(crate) struct Entries {
     /// What to remember about them.
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
+    /// End them after a while, such as 12h or 7d.
+    #[arg(long = "for", value_name = "SPAN")]
+    span: Option<Span>,
     #[command(flatten)]
     terms: TermOptions,
 }
@@ -111,6 +115,13 @@ impl Row for AccessEntry {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::always("entry", |it| Cell::text(&*it.entry)),
         Column::always("comment", |it| Cell::maybe(it.comment.as_deref())),
+        Column::always("left", |it| match it.until {
+            Some(_) if it.expired => Cell::text("expired"),
+            Some(until) => Cell::Until(until),
+            None => Cell::Nothing,
+        }),
+        Column::always("hits", |it| Cell::Count(it.hits)),
+        Column::always("last_used", |it| it.last_used.map_or(Cell::Nothing, Cell::Ago)),
         Column::wide("origin", |it| Cell::text(&*it.origin)),
     ];
 
@@ -166,27 +177,55 @@ async fn edit_server(
 /// Puts entries on the list or takes them off it, as its policy wants.
 async fn turn(tool: &mut Tool, which: Which, args: &Entries, allow: bool) -> Result<u8, Problem> {
     let list = read(tool, which).await?;
-    let listed = |entry: &str| list.entries.iter().any(|it| it.entry.eq_ignore_ascii_case(entry));
-    let key = which.key("list");
     let adds = (list.policy == "only") == allow;
-    let edits = args.entries.iter().filter(|entry| adds != listed(entry)).map(|entry| {
-        let key = key.clone();
+    if !adds && (args.span.is_some() || args.comment.is_some()) {
+        let detail = format!(
+            "the list is {:?}, so this takes entries off it: --for and --comment have no place",
+            list.policy
+        );
+        return Err(Problem::new("access", Kind::Usage, detail));
+    }
+    let until = args.span.map(|span| now().after(span));
+    let mut edits = Vec::new();
+    for entry in &args.entries {
+        let there = list.entries.iter().find(|it| it.entry.eq_ignore_ascii_case(entry));
         if adds {
-            KeyEdit::Add { key, item: worded(entry, args.comment.as_deref()) }
-        } else {
-            KeyEdit::Remove { key, item: entry.clone() }
+            edits.extend(put(&which.key("list"), entry, there, args.comment.as_deref(), until));
+        } else if there.is_some() {
+            edits.push(KeyEdit::Remove { key: which.key("list"), item: entry.clone() });
         }
-    });
-    let edits = edits.collect();
+    }
     edit_server(tool, edits, &args.terms).await
 }
 
-/// An entry as it stands in a list, with a comment if there is one.
-fn worded(entry: &str, comment: Option<&str>) -> String {
-    match comment {
-        Some(comment) => format!("{{net: {entry:?}, comment: {comment:?}}}"),
-        None => entry.to_owned(),
+/// Has an entry on the list with this comment and this end. One that is there otherwise is
+/// replaced; its comment stays where no other is given, its end does not.
+fn put(
+    key: &str,
+    entry: &str,
+    there: Option<&AccessEntry>,
+    comment: Option<&str>,
+    until: Option<Timestamp>,
+) -> Vec<KeyEdit> {
+    let old_comment = there.and_then(|it| it.comment.as_deref());
+    let comment = comment.or(old_comment);
+    if there.is_some_and(|it| it.until == until && old_comment == comment) {
+        return Vec::new();
     }
+    let key = key.to_owned();
+    let item = worded(entry, comment, until);
+    let removed = there.map(|it| KeyEdit::Remove { key: key.clone(), item: it.entry.clone() });
+    removed.into_iter().chain([KeyEdit::Add { key, item }]).collect()
+}
+
+/// An entry as it stands in a list, with a comment and an end if there are any.
+fn worded(entry: &str, comment: Option<&str>, until: Option<Timestamp>) -> String {
+    if comment.is_none() && until.is_none() {
+        return entry.to_owned();
+    }
+    let comment = comment.map(|comment| format!(", comment: {comment:?}")).unwrap_or_default();
+    let until = until.map(|until| format!(", until: \"{until}\"")).unwrap_or_default();
+    format!("{{net: {entry:?}{comment}{until}}}")
 }
 
 async fn remove(tool: &mut Tool, which: Which, args: &Remove) -> Result<u8, Problem> {
@@ -231,8 +270,33 @@ mod tests {
 
     #[test]
     fn an_entry_with_a_comment_is_a_mapping() {
-        assert_eq!(worded("10.0.0.0/8", None), "10.0.0.0/8");
-        let text = worded("10.0.0.0/8", Some("a \"b\", c"));
+        assert_eq!(worded("10.0.0.0/8", None, None), "10.0.0.0/8");
+        let text = worded("10.0.0.0/8", Some("a \"b\", c"), None);
         assert_eq!(text, r#"{net: "10.0.0.0/8", comment: "a \"b\", c"}"#);
+        let text = worded("::1", None, Some(Timestamp::from_millis(1_764_000_000_000)));
+        assert_eq!(text, r#"{net: "::1", until: "2025-11-24T16:00:00.000Z"}"#);
+    }
+
+    #[test]
+    fn an_entry_that_is_there_is_replaced_only_if_it_differs() {
+        let end = Some(Timestamp::from_millis(1_764_000_000_000));
+        let there = |until| AccessEntry {
+            entry: "::1".to_owned(),
+            comment: Some("us".to_owned()),
+            origin: String::new(),
+            until,
+            expired: false,
+            hits: 0,
+            last_used: None,
+        };
+        assert!(put("k", "::1", Some(&there(None)), None, None).is_empty());
+        assert_eq!(put("k", "::1", None, None, None).len(), 1);
+        let edits = put("k", "::1", Some(&there(end)), None, None);
+        let item = r#"{net: "::1", comment: "us"}"#.to_owned();
+        assert_eq!(
+            edits[1..],
+            [KeyEdit::Add { key: "k".to_owned(), item }],
+            "it stays from now on"
+        );
     }
 }

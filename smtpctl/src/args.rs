@@ -14,6 +14,8 @@ use crate::config::{ConfigCommand, Reload};
 use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
+use crate::explain::Explain;
+use crate::operator::OperatorCommand;
 use crate::output::{Form, TimeForm};
 use crate::pickup::PickupCommand;
 use crate::queue::QueueCommand;
@@ -155,6 +157,9 @@ pub(crate) enum Command {
     /// Hosts that take mail for others, with TLS and logins.
     #[command(subcommand)]
     Smarthost(SmarthostCommand),
+    /// People who may give orders.
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// SMTP sessions, in both directions.
     #[command(subcommand)]
     Session(SessionCommand),
@@ -179,6 +184,8 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Read the configuration again; refuse it whole if anything in it is wrong.
     Reload(Reload),
+    /// Say what a code of an error or a warning means, and what to do.
+    Explain(Explain),
     /// Print what a shell reads to complete command lines.
     Completion(Completion),
     /// The versions of tool and daemon.
@@ -202,6 +209,7 @@ impl Command {
             Self::Smarthost(command) => {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
+            Self::Operator(command) => matches!(command, OperatorCommand::List),
             Self::Session(command) => matches!(command, SessionCommand::List(_)),
             Self::Queue(command) => matches!(
                 command,
@@ -214,7 +222,7 @@ impl Command {
                 command,
                 ConfigCommand::Show(_)
                     | ConfigCommand::Diff(_)
-                    | ConfigCommand::Export
+                    | ConfigCommand::Export(_)
                     | ConfigCommand::History
                     | ConfigCommand::Schema(_)
             ),
@@ -223,6 +231,7 @@ impl Command {
             Self::Service(_)
             | Self::Send(_)
             | Self::Reload(_)
+            | Self::Explain(_)
             | Self::Completion(_)
             | Self::Version => false,
         }

@@ -200,7 +200,8 @@ impl Client {
         Err(serde_json::from_slice(&body).unwrap_or_else(|_| {
             let text = String::from_utf8_lossy(&body);
             let kind = Kind::of_status(status);
-            Problem::new("client", kind, format!("the daemon answered {status} {}", text.trim()))
+            let detail = format!("the daemon answered {status} {}", text.trim());
+            Problem::new("client", kind, detail).word("answer")
         }))
     }
 

@@ -38,8 +38,8 @@ pub(crate) enum ConfigCommand {
     Diff(history::Diff),
     /// Edit a file with $EDITOR; nothing is changed until it is found good.
     Edit(whole::Edit),
-    /// Print all files as one text, for "config apply".
-    Export,
+    /// Print all files as one text, or write them as an archive, for "config apply".
+    Export(whole::Export),
     /// Replace all files by those of an export, or change nothing.
     Apply(whole::Apply),
     /// Keep the change that is on trial.
@@ -83,7 +83,7 @@ pub(crate) async fn run(tool: &mut Tool, command: &ConfigCommand) -> Result<u8, 
         ConfigCommand::Unset(args) => keys::unset(tool, args).await,
         ConfigCommand::Diff(args) => history::diff(tool, args).await,
         ConfigCommand::Edit(args) => whole::edit(tool, args).await,
-        ConfigCommand::Export => whole::export(tool).await,
+        ConfigCommand::Export(args) => whole::export(tool, args).await,
         ConfigCommand::Apply(args) => whole::apply(tool, args).await,
         ConfigCommand::Confirm => history::confirm(tool).await,
         ConfigCommand::History => history::list(tool).await,
@@ -201,6 +201,7 @@ impl Row for ConfigTrouble {
         Column::always("line", |it| Cell::Count(it.line as u64)),
         Column::always("column", |it| Cell::Count(it.column as u64)),
         Column::always("message", |it| Cell::text(&*it.message)),
+        Column::wide("code", |it| Cell::text(&*it.code)),
         Column::wide("hint", |it| Cell::maybe(it.hint.as_deref())),
     ];
 

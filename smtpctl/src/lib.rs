@@ -16,9 +16,11 @@ mod config;
 mod doctor;
 mod domain;
 mod drop;
+mod explain;
 mod export;
 mod listing;
 pub mod opensmtpd;
+mod operator;
 mod orders;
 mod output;
 mod pager;
@@ -126,6 +128,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Route(route) => route::run(&mut tool, route).await,
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
+            Command::Operator(operator) => operator::run(&mut tool, operator).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,
             Command::Drop(drop) => drop::run(&mut tool, drop).await,
@@ -135,6 +138,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Send(send) => send::run(&mut tool, &send).await,
             Command::Config(config) => config::run(&mut tool, &config).await,
             Command::Reload(reload) => config::reload(&mut tool, &reload).await,
+            Command::Explain(explain) => explain::run(&tool, &explain),
             Command::Completion(completion) => complete::register(&completion),
             Command::Version => status::version(&mut tool).await,
         }

@@ -8,8 +8,9 @@ use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
-    Kind, NewServer, Problem, Server, ServerDetail, Setting, Verb, path,
+    AccessList, Kind, NewServer, Problem, Server, ServerDetail, Setting, Verb, path,
 };
+use mailroot_common::units::Span;
 
 use crate::client::WAIT;
 use crate::complete;
@@ -43,9 +44,9 @@ pub(crate) enum ServerCommand {
     /// Start taking and delivering mail.
     Start(Turn),
     /// End all sessions and stop.
-    Stop(Turn),
+    Stop(Stop),
     /// Take no new sessions; deliver on.
-    Pause(Names),
+    Pause(Pause),
     /// Take sessions again.
     Resume(Names),
 }
@@ -80,6 +81,10 @@ pub(crate) struct Create {
     /// modern or iis6: whose defaults hold.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    /// relay, printers, internal or internet: what it is for, which gives its file keys to begin
+    /// with.
+    #[arg(long, value_name = "NAME")]
+    from_template: Option<String>,
     /// Do not start it, now or with the daemon.
     #[arg(long)]
     disabled: bool,
@@ -109,6 +114,28 @@ pub(crate) struct Turn {
     persist: bool,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stop {
+    #[command(flatten)]
+    turn: Turn,
+    /// First let sessions end by themselves, for at most 30s or SPAN, while no new ones are taken.
+    #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "30s", conflicts_with = "kill_sessions")]
+    drain: Option<Span>,
+    /// End sessions at once, also with a message on its way.
+    #[arg(long)]
+    kill_sessions: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    names: Names,
+    /// End sessions at once as well; without it they go on.
+    #[arg(long)]
+    kill_sessions: bool,
+}
+
 pub(crate) async fn run(tool: &mut Tool, command: ServerCommand) -> Result<u8, Problem> {
     match command {
         ServerCommand::List => {
@@ -127,10 +154,20 @@ pub(crate) async fn run(tool: &mut Tool, command: ServerCommand) -> Result<u8, P
         ServerCommand::Rename(args) => change::rename(tool, &args).await,
         ServerCommand::Apply(args) => change::apply(tool, &args).await,
         ServerCommand::Delete(args) => change::delete(tool, &args).await,
-        ServerCommand::Start(turn) => verb(tool, Verb::Start, &turn.names, turn.persist).await,
-        ServerCommand::Stop(turn) => verb(tool, Verb::Stop, &turn.names, turn.persist).await,
-        ServerCommand::Pause(names) => verb(tool, Verb::Pause, &names, false).await,
-        ServerCommand::Resume(names) => verb(tool, Verb::Resume, &names, false).await,
+        ServerCommand::Start(Turn { names, persist }) => {
+            let body = VerbRequest { persist, ..ending(&names, None, false) };
+            verb(tool, Verb::Start, &names, body).await
+        }
+        ServerCommand::Stop(Stop { turn: Turn { names, persist }, drain, kill_sessions }) => {
+            let body = VerbRequest { persist, ..ending(&names, drain, kill_sessions) };
+            verb(tool, Verb::Stop, &names, body).await
+        }
+        ServerCommand::Pause(Pause { names, kill_sessions }) => {
+            verb(tool, Verb::Pause, &names, ending(&names, None, kill_sessions)).await
+        }
+        ServerCommand::Resume(names) => {
+            verb(tool, Verb::Resume, &names, ending(&names, None, false)).await
+        }
     }
 }
 
@@ -149,7 +186,7 @@ async fn show(tool: &mut Tool, args: &Show) -> Result<u8, Problem> {
         if detail.settings.is_empty() {
             let text = format!("there is no section {tab:?}");
             return Err(Problem::new("server", Kind::NotFound, text)
-                .hint("general, access, limits, messages, delivery, store, domains"));
+                .hint("general, access, limits, messages, delivery, store, security, domains"));
         }
     }
     if tool.print_data(&detail)? {
@@ -223,6 +260,7 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
         root: args.root,
         smart_host: args.smarthost,
         profile: args.profile,
+        template: args.from_template,
         stopped: args.disabled,
     };
     let path = args.terms.on(path::SERVERS)?;
@@ -242,6 +280,7 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
         let words =
             format!("created {name}, {}, {listen}, mail in {}", server.state, server.mail_root);
         tool.say_done(&server, &words)?;
+        tell_who_relays(tool, &name).await?;
     }
     if let Some(trouble) = server.trouble {
         return Err(Problem::new("server", Kind::Partly, format!("created, but {trouble}")));
@@ -249,13 +288,36 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
     Ok(0)
 }
 
-async fn verb(tool: &mut Tool, verb: Verb, names: &Names, persist: bool) -> Result<u8, Problem> {
-    let body = VerbRequest { reason: names.reason.clone(), persist, span: None };
+/// Says what to do next where nobody may relay through a new server.
+async fn tell_who_relays(tool: &mut Tool, name: &str) -> Result<(), Problem> {
+    let path = path::fill(path::ACCESS, &[name, "relay"]);
+    let list: AccessList = tool.daemon().await?.get(&path).await?;
+    if list.entries.is_empty() && list.policy == "only" {
+        let next = format!("smtpctl relay allow NETWORK -s {name}");
+        tool.note(&format!("note: nobody may relay through it yet; next: {next}"));
+    }
+    Ok(())
+}
+
+/// What is asked of servers that stop or pause.
+fn ending(names: &Names, drain: Option<Span>, kill_sessions: bool) -> VerbRequest {
+    let drain = drain.map(|span| span.to_string());
+    VerbRequest { reason: names.reason.clone(), drain, kill_sessions, ..VerbRequest::default() }
+}
+
+async fn verb(
+    tool: &mut Tool,
+    verb: Verb,
+    names: &Names,
+    body: VerbRequest,
+) -> Result<u8, Problem> {
+    let drain = body.drain.as_deref().and_then(|span| Span::parse(span).ok());
+    let wait = WAIT + drain.map(Span::as_duration).unwrap_or_default();
     let mut servers = Vec::new();
     let mut failed = Vec::new();
     for name in &names.names {
         let path = path::fill(path::SERVER_VERB, &[name, verb.as_str()]);
-        match tool.daemon().await?.post::<Server>(&path, &body, WAIT).await {
+        match tool.daemon().await?.post::<Server>(&path, &body, wait).await {
             Ok(server) => servers.push(server),
             Err(problem) => failed.push((name, problem)),
         }

@@ -168,7 +168,7 @@ async fn turn_inbound(
         Verb::Pause => &[ServerState::Running, ServerState::Paused],
         _ => &[ServerState::Paused],
     };
-    let request = VerbRequest { reason, span, persist: false };
+    let request = VerbRequest { reason, span, ..VerbRequest::default() };
     for server in servers(tool).await? {
         if from.contains(&server.state) {
             let path = path::fill(path::SERVER_VERB, &[&server.name, verb.as_str()]);

@@ -103,6 +103,9 @@ fn runtime(loaded: &Loaded) -> std::io::Result<tokio::runtime::Runtime> {
     builder.thread_name("smtpd").enable_all().build()
 }
 
+/// How often entries of access lists that have ended are looked for.
+const SWEEP_EVERY: Duration = Duration::from_mins(10);
+
 /// Starts the service, serves until asked to stop, and stops it.
 async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode {
     let mut signals = match Signals::listen() {
@@ -137,6 +140,7 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
 async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
     let watchdog = process::watchdog_interval();
     let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_hours(24)));
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
         tokio::select! {
             request = signals.next() => match request {
@@ -148,6 +152,7 @@ async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
                     let _ = service.reload("signal").await;
                 }
             },
+            _ = sweep.tick() => service.sweep_lists().await,
             _ = beat.tick(), if watchdog.is_some() => {
                 if service.is_alive().await {
                     process::tell_alive();

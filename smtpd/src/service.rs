@@ -7,13 +7,16 @@
 mod change;
 mod describe;
 mod lifecycle;
+mod relocate;
 mod smart_hosts;
+mod sweep;
 mod trial;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -74,6 +77,16 @@ pub enum ServiceError {
         /// How many.
         messages: u64,
     },
+    /// A change would have a server leave a mail root where mail waits.
+    #[error("{server} still holds {left} in {}, which the change would leave behind", .from.display())]
+    QueueStays {
+        /// The server.
+        server: ServerName,
+        /// What it holds, in words.
+        left: String,
+        /// Its mail root.
+        from: PathBuf,
+    },
     /// Another change is on trial.
     #[error("revision {revision} is on trial; confirm it, or roll back to {back_to}")]
     OnTrial {
@@ -109,6 +122,15 @@ struct Inner {
     trace: Trace,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
+}
+
+/// The people who may give orders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operators {
+    /// About everything.
+    pub service: Vec<Operator>,
+    /// About one virtual server; each has an entry, also without people.
+    pub servers: BTreeMap<ServerName, Vec<Operator>>,
 }
 
 impl fmt::Debug for Service {
@@ -270,13 +292,18 @@ impl Service {
         let _one_at_a_time = self.0.changing.lock().await;
         match config::load(&self.0.paths) {
             Ok(mut loaded) => {
+                let moves = self.check_moves(&loaded)?;
+                let closed = self.close_moving(&loaded).await?;
                 let (at, who) = (self.0.clock.now(), actor.to_owned());
                 let note = Note { at, who, how: "reload".to_owned(), ..Note::default() };
                 loaded.remember(&self.0.paths, note);
                 let revision = loaded.revision;
-                let warnings = loaded.warnings.iter().map(ConfigTrouble::from).collect();
-                let Activated { changes, troubles } =
-                    self.activate(loaded, actor, "reload").await?;
+                let warnings = loaded.warnings.iter().chain(&moves);
+                let warnings = warnings.map(ConfigTrouble::from).collect();
+                let activated = self.activate(loaded, actor, "reload").await;
+                let unopened = self.reopen(closed).await;
+                let Activated { changes, mut troubles } = activated?;
+                troubles.extend(unopened);
                 let changed = !changes.is_empty();
                 Ok(control::Reloaded { changed, revision, changes, warnings, troubles })
             }
@@ -319,15 +346,6 @@ impl Service {
         Ok(self.known(name)?.detail(file).await)
     }
 
-    /// All virtual servers, by name.
-    pub async fn servers(&self) -> Vec<control::Server> {
-        let mut servers = Vec::new();
-        for server in self.all() {
-            servers.push(server.describe().await);
-        }
-        servers
-    }
-
     /// Checks the files as they lie there; what runs goes on.
     #[must_use]
     pub fn check_config(&self) -> control::ConfigReport {
@@ -368,8 +386,15 @@ impl Service {
 
     /// Who may give orders, as the configuration stands now.
     #[must_use]
-    pub fn operators(&self) -> Vec<Operator> {
-        self.active().service.control.operators.clone()
+    pub fn operators(&self) -> Operators {
+        let active = self.active();
+        let of_server = |(name, config): (&ServerName, &Arc<ServerConfig>)| {
+            (name.clone(), config.security.operators.clone())
+        };
+        Operators {
+            service: active.service.control.operators.clone(),
+            servers: active.servers.iter().map(of_server).collect(),
+        }
     }
 
     /// The name of this machine: the default domain of a new server.

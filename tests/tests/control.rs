@@ -11,10 +11,9 @@ use mailroot_tests::message::tagged;
 use mailroot_tests::peer::{Answer, Event, Peer, Stage};
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::site::Site;
+use mailroot_tests::stranger::Stranger;
 use mailroot_tests::talk::Talk;
 use mailroot_tests::{ports, program, skip, wait};
-
-const UID_NOBODY: u32 = 65534;
 
 /// A site whose remote mail waits, and the peer it waits for.
 fn waiting(messages: usize) -> (Site, Peer) {
@@ -401,22 +400,7 @@ fn another_user_may_not_operate() {
     }
     let site = Site::start(Setup::new());
     fs::set_permissions(site.home(), fs::Permissions::from_mode(0o755)).unwrap();
-    use std::os::unix::process::CommandExt;
-    let copy = tempfile::tempdir().unwrap();
-    fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let tool = copy.path().join("smtpctl");
-    fs::copy(program::ours("smtpctl"), &tool).unwrap();
-    let denied = program::run(
-        Command::new(tool)
-            .arg("--home")
-            .arg(site.home())
-            .args(["queue", "list"])
-            .env_remove("MAILROOT_HOME")
-            .current_dir("/")
-            .uid(UID_NOBODY)
-            .gid(UID_NOBODY),
-        b"",
-    );
+    let denied = Stranger::of(&site).run(&["queue", "list"]);
     assert_eq!(denied.code, 4, "{denied}");
 }
 

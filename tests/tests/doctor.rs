@@ -2,21 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::{Answer, Event, Peer};
-use mailroot_tests::program::{self, Finished};
+use mailroot_tests::program::Finished;
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
+use mailroot_tests::stranger::Stranger;
 use mailroot_tests::volume::{Kind, Volume};
 use mailroot_tests::{ports, skip};
 use serde_json::Value;
-
-const UID_NOBODY: u32 = 65534;
 
 fn checks(finished: &Finished) -> Vec<Value> {
     serde_json::from_str(&finished.out).unwrap_or_else(|error| panic!("{error}: {finished}"))
@@ -123,22 +119,9 @@ fn a_viewer_may_not_measure() {
     text.push_str("control:\n  operators:\n    - {who: nobody, role: viewer}\n");
     fs::write(&file, text).unwrap();
     site.launch();
-    for open in [site.home().to_owned(), site.home().join("run")] {
-        fs::set_permissions(open, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let socket = site.home().join("run/control.sock");
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).unwrap();
-    let copy = tempfile::tempdir().unwrap();
-    fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let tool = copy.path().join("smtpctl");
-    fs::copy(program::ours("smtpctl"), &tool).unwrap();
-    let run = |words: &[&str]| {
-        let mut command = Command::new(&tool);
-        command.arg("--home").arg(site.home()).args(words).env_remove("MAILROOT_HOME");
-        program::run(command.current_dir("/").uid(UID_NOBODY).gid(UID_NOBODY), b"")
-    };
-    let _viewer = run(&["server", "list"]).ok();
-    let denied = run(&["doctor", "storage"]).exited(4);
+    let stranger = Stranger::of(&site).at_the_socket();
+    let _viewer = stranger.run(&["server", "list"]).ok();
+    let denied = stranger.run(&["doctor", "storage"]).exited(4);
     assert!(denied.err.contains("operator"), "{denied}");
     assert!(!site.log().contains("event=storage-measured"), "{}", site.log());
 }

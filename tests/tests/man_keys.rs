@@ -12,41 +12,15 @@ use std::path::PathBuf;
 use mailroot_common::config::{
     KeyDoc, ServerConfig, ServerName, ServiceConfig, parse_server, parse_service, render_all,
 };
-use mailroot_tests::program;
-
-/// Longest line of a page.
-const COLUMNS: usize = 78;
+use mailroot_tests::{mdoc, program};
 
 fn repository(path: &str) -> PathBuf {
     program::repository().join(path)
 }
 
-/// Text as mdoc takes it: one sentence begins one line, no line too long, nothing that begins like
-/// a macro.
-fn prose(text: &str) -> String {
-    let mut out = String::new();
-    for sentence in text.replace('\\', "\\e").replace(". ", ".\n").lines() {
-        let mut width = 0;
-        for (number, word) in sentence.split(' ').enumerate() {
-            let breaks = number > 0 && width + word.len() + 1 > COLUMNS;
-            if number > 0 {
-                out.push(if breaks { '\n' } else { ' ' });
-            }
-            let fresh = number == 0 || breaks;
-            if fresh && word.starts_with(['.', '\'']) {
-                out.push_str("\\&");
-            }
-            out.push_str(word);
-            width = word.len() + if fresh { 0 } else { width + 1 };
-        }
-        out.push('\n');
-    }
-    out
-}
-
 fn item(key: &KeyDoc) -> String {
     let mut out = format!(".It Cm {}\n", key.key);
-    out.push_str(&prose(&key.doc));
+    out.push_str(&mdoc::prose(&key.doc));
     let mut facts = format!("Type: {}.", key.type_name);
     if key.modern == "required" {
         facts.push_str(" Required.");
@@ -58,7 +32,7 @@ fn item(key: &KeyDoc) -> String {
     if let Some((least, most)) = &key.bounds {
         let _ = write!(facts, " From {least} to {most}.");
     }
-    out.push_str(&prose(&facts));
+    out.push_str(&mdoc::prose(&facts));
     out
 }
 

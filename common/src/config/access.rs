@@ -8,6 +8,7 @@ use super::section::{Reader, Setting, section};
 use super::value::scalar;
 use crate::address::Domain;
 use crate::net::{Network, NetworkError};
+use crate::units::Timestamp;
 
 section! {
     /// Who may connect, and who may send mail onward.
@@ -29,7 +30,8 @@ section! {
     pub struct Connect {
         /// Whether the list names those who may, or those who may not.
         policy: Policy = Policy::AllExcept, Policy::AllExcept;
-        /// Addresses, networks and domains. A domain needs a look-up for every connection.
+        /// Addresses, networks and domains. A domain needs a look-up for every connection. An
+        /// entry with `until` counts until that moment.
         list: Vec<ListEntry> = Vec::new(), Vec::new();
     }
 }
@@ -39,7 +41,7 @@ section! {
     pub struct Relay {
         /// Whether the list names those who may, or those who may not.
         policy: Policy = Policy::Only, Policy::Only;
-        /// Addresses, networks and domains.
+        /// Addresses, networks and domains. An entry with `until` counts until that moment.
         list: Vec<ListEntry> = ListEntry::loopback(), Vec::new();
         /// Allows a list that lets every host of the world relay. Without it such a configuration
         /// is refused.
@@ -75,6 +77,8 @@ pub struct ListEntry {
     pub who: Who,
     /// What the administrator said about it.
     pub comment: Option<String>,
+    /// From then on it counts as if it were not there.
+    pub until: Option<Timestamp>,
 }
 
 impl ListEntry {
@@ -84,6 +88,7 @@ impl ListEntry {
             .map(|text| Self {
                 who: Who::Network(Network::parse(text).expect("both texts are networks")),
                 comment: None,
+                until: None,
             })
             .collect()
     }
@@ -103,7 +108,7 @@ impl Setting for ListEntry {
     type Quantity = u8;
 
     fn type_name() -> String {
-        "network or domain, or {net, comment}".to_owned()
+        "network or domain, or {net, comment, until}".to_owned()
     }
 
     fn show(&self) -> String {
@@ -112,15 +117,17 @@ impl Setting for ListEntry {
 
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
         let Kind::Map(_) = node.kind else {
-            return Some(Self { who: read_who(node, reader)?, comment: None });
+            return Some(Self { who: read_who(node, reader)?, comment: None, until: None });
         };
-        let (mut who, mut comment, mut named) = (None, None, false);
-        for (key, value) in reader.entries(node, "this entry", &["net", "comment"]) {
-            if key == "net" {
-                named = true;
-                who = read_who(value, reader);
-            } else {
-                comment = String::read(value, reader);
+        let (mut who, mut comment, mut until, mut named) = (None, None, None, false);
+        for (key, value) in reader.entries(node, "this entry", &["net", "comment", "until"]) {
+            match key {
+                "net" => {
+                    named = true;
+                    who = read_who(value, reader);
+                }
+                "until" => until = Some(read_until(value, reader)?),
+                _ => comment = String::read(value, reader),
             }
         }
         if !named {
@@ -128,8 +135,19 @@ impl Setting for ListEntry {
                 reader.error_at("E0104", "this entry names nobody", node, "net is missing");
             reader.report(diagnostic.help("write {net: 192.0.2.0/24, comment: ...}"));
         }
-        Some(Self { who: who?, comment })
+        Some(Self { who: who?, comment, until })
     }
+}
+
+fn read_until(node: &Node, reader: &mut Reader) -> Option<Timestamp> {
+    let text = scalar(node, reader, "a moment")?;
+    let moment = Timestamp::parse(text).ok();
+    if moment.is_none() {
+        let title = format!("{text:?} is not a moment");
+        let diagnostic = reader.error_at("E0207", title, node, "cannot be read");
+        reader.report(diagnostic.help("write date, time and zone, such as 2026-11-26T09:30:00Z"));
+    }
+    moment
 }
 
 fn read_who(node: &Node, reader: &mut Reader) -> Option<Who> {

@@ -92,7 +92,8 @@ fields! {
         "Configure external DNS servers", "config set dns.resolvers=192.0.2.53" => "dns.resolvers" "192.0.2.53";
     }
     "Security" {
-        "Operators", "config set control.operators+=%helpdesk" => "control.operators" "%helpdesk";
+        "Operators", "operator add %helpdesk -s default" => "security.operators" "%helpdesk";
+        "Operators of all virtual servers", "operator add anna --role viewer" => "control.operators" "anna (viewer)";
     }
     "Domains" {
         "New, alias", "domain add alias example.org" => "" "example.org";

@@ -19,6 +19,7 @@ pub mod node;
 pub mod schema;
 pub mod secret;
 pub mod section;
+pub mod security;
 mod server;
 pub mod service;
 pub mod smart_hosts;

@@ -15,6 +15,7 @@ use super::name::ServerName;
 use super::node::{Kind, Node};
 use super::root::{Parsed, check_version, item, outcome, require_version, version_key};
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section, Setting};
+use super::security::Security;
 use super::store::Store;
 use super::yaml;
 
@@ -39,6 +40,8 @@ pub struct ServerConfig {
     pub delivery: Delivery,
     /// Where mail is kept.
     pub store: Store,
+    /// Who may give orders about it.
+    pub security: Security,
     /// Our domains and those handled in a way of their own; exactly one is the default.
     pub domains: Vec<DomainEntry>,
     /// Where the keys stand.
@@ -76,6 +79,7 @@ impl ServerConfig {
         "messages",
         "delivery",
         "store",
+        "security",
         "domains",
     ];
 
@@ -92,6 +96,7 @@ impl ServerConfig {
             messages: Messages::defaults(profile),
             delivery: Delivery::defaults(profile),
             store: Store::defaults(profile),
+            security: Security::defaults(profile),
             domains: Vec::new(),
             origins: Origins::default(),
         }
@@ -125,6 +130,7 @@ impl ServerConfig {
         Messages::describe("messages", &mut out);
         Delivery::describe("delivery", &mut out);
         Store::describe("store", &mut out);
+        Security::describe("security", &mut out);
         DomainKeys::describe("domains[]", &mut out);
         out
     }
@@ -156,6 +162,7 @@ impl ServerConfig {
         self.messages.list("messages", profile, origins, &mut out);
         self.delivery.list("delivery", profile, origins, &mut out);
         self.store.list("store", profile, origins, &mut out);
+        self.security.list("security", profile, origins, &mut out);
         for (number, entry) in self.domains.iter().enumerate() {
             entry.keys().list(&item("domains", number), profile, origins, &mut out);
         }
@@ -205,6 +212,7 @@ fn read_entry(config: &mut ServerConfig, key: &str, value: &Node, reader: &mut R
                 "messages" => config.messages.read(value, key, reader),
                 "delivery" => config.delivery.read(value, key, reader),
                 "store" => config.store.read(value, key, reader),
+                "security" => config.security.read(value, key, reader),
                 _ => config.domains = read_domains(value, reader),
             }
         }

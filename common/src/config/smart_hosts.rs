@@ -336,7 +336,7 @@ fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut Reader) {
         reader.report(diagnostic);
     }
     if auth.mechanisms.is_empty() {
-        let diagnostic = Diagnostic::error("E0408", format!("{path}.auth.mechanisms names none"))
+        let diagnostic = Diagnostic::error("E0434", format!("{path}.auth.mechanisms names none"))
             .at(&reader.source, at("auth.mechanisms", reader), "an empty list")
             .help("name at least one, or remove the line");
         reader.report(diagnostic);

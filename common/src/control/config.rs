@@ -43,6 +43,9 @@ impl fmt::Display for Severity {
 pub struct ConfigTrouble {
     /// How bad it is.
     pub severity: Severity,
+    /// A stable code, such as `E0107`.
+    #[serde(default)]
+    pub code: String,
     /// The file.
     pub file: String,
     /// The line, from 1; 0 if it concerns the whole file.
@@ -67,6 +70,7 @@ impl From<&Diagnostic> for ConfigTrouble {
                 Level::Error => Severity::Error,
                 Level::Warning => Severity::Warning,
             },
+            code: diagnostic.code.to_owned(),
             line: place.as_ref().map_or(0, |place| place.line),
             column: place.as_ref().map_or(0, |place| place.column),
             file: place.map(|place| place.file).unwrap_or_default(),

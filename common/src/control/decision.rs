@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::units::Timestamp;
+
 /// Asks what would be decided. What is not said is not judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Question {
@@ -117,4 +119,16 @@ pub struct AccessEntry {
     pub comment: Option<String>,
     /// `file:line`, or `default`.
     pub origin: String,
+    /// When it ends, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Whether it has ended and counts no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
+    /// How often it decided within a day, counted by the hour since the daemon began.
+    #[serde(default)]
+    pub hits: u64,
+    /// When it last decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<Timestamp>,
 }

@@ -52,7 +52,7 @@ pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
 pub use session::{Direction, Session};
 pub use smarthost::{SmartHost, SmartHostCall, SmartHostWish};
-pub use status::{Status, Version, Warning};
+pub use status::{OperatorEntry, Status, Version, Warning};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
 
 /// The version of the interface; it stands in every path.

@@ -11,6 +11,8 @@ pub const VERSION: &str = "/v1/version";
 pub const OPENAPI: &str = "/v1/openapi.json";
 /// The state of everything.
 pub const STATUS: &str = "/v1/status";
+/// Who may give orders.
+pub const OPERATORS: &str = "/v1/operators";
 /// Read the configuration again.
 pub const RELOAD: &str = "/v1/reload";
 /// Check the configuration files as they lie on disk, without applying them.

@@ -215,6 +215,10 @@ pub struct NewServer {
     /// `modern` (the default) or `iis6`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// What it is made for: `relay`, `printers`, `internal` or `internet`; writes keys with reasons
+    /// into its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Write the file, but do not start it.
     #[serde(default)]
     pub stopped: bool,
@@ -233,6 +237,13 @@ pub struct VerbRequest {
     /// To pause: a span such as `10m` after which the server is resumed.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub span: Option<String>,
+    /// To stop: a span such as `30s` in which sessions may go on while no new ones are taken; it
+    /// stops when they have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<String>,
+    /// To stop or to pause: end sessions at once with 421, also those with a message on its way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kill_sessions: bool,
 }
 
 #[cfg(test)]

@@ -57,3 +57,15 @@ pub struct Warning {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
+
+/// Somebody who may give orders.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OperatorEntry {
+    /// A user, or a group with a leading %.
+    pub who: String,
+    /// `viewer`, `operator` or `admin`.
+    pub role: String,
+    /// The virtual server it holds for; absent for the service as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+}

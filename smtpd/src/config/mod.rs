@@ -22,6 +22,7 @@ mod seal;
 mod secret;
 mod smart_host;
 mod spec;
+mod template;
 mod trial;
 
 pub use apply::{Change, Editor};
@@ -34,6 +35,7 @@ pub use paths::Paths;
 pub use seal::{read as seal, write as set_seal};
 pub use secret::{SecretError, Secrets};
 pub use spec::{RemoteDomainSpec, ServerSpec};
+pub use template::{NoTemplate, Template};
 pub use trial::Trial;
 
 #[cfg(test)]

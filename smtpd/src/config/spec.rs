@@ -5,6 +5,8 @@ use mailroot_common::config::delivery::{InDoubt, TlsMode};
 use mailroot_common::config::{DomainName, Hop, Profile};
 use serde_yaml::Value;
 
+use super::template::{Line, Template, written};
+
 /// A remote domain to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteDomainSpec {
@@ -37,6 +39,8 @@ pub struct ServerSpec {
     pub profile: Profile,
     /// Whether it starts with the service.
     pub enabled: bool,
+    /// What it is made for.
+    pub template: Option<Template>,
 }
 
 /// A text in double quotes where YAML could take it for something else.
@@ -94,25 +98,36 @@ pub(super) fn remote_entry(spec: &RemoteDomainSpec) -> String {
 /// The file of a new server.
 pub(super) fn server_text(name: &str, spec: &ServerSpec) -> String {
     let mut out = format!(
-        "# The virtual server \"{name}\". Every key and its default: man 5 mailroot-server.yaml\n\
-         version: 1\n"
+        "# The virtual server \"{name}\". Every key and its default: man 5 mailroot-server.yaml\n"
     );
+    if let Some(template) = &spec.template {
+        out.push_str(&format!(
+            "# Made from the template \"{}\". {}\n",
+            template.name,
+            template.about()
+        ));
+    }
+    out.push_str("version: 1\n");
     if !spec.enabled {
         out.push_str("enabled: false\n");
     }
     if spec.profile == Profile::Iis6 {
         out.push_str("profile: iis6\n");
     }
+    let mut lines = Vec::new();
+    let mut said = |key: &str, value| lines.push(Line { key: key.to_owned(), value, reason: None });
     if !spec.listen.is_empty() {
-        out.push_str(&format!("\ngeneral:\n  listen: {}\n", flow_list(&spec.listen)));
+        said("general.listen", flow_list(&spec.listen));
     }
     if !spec.smart_host.is_empty() {
         let hosts: Vec<String> = spec.smart_host.iter().map(Hop::to_string).collect();
-        out.push_str(&format!("\ndelivery:\n  smart_host: {}\n", flow_list(&hosts)));
+        said("delivery.smart_host", flow_list(&hosts));
     }
     if let Some(root) = &spec.root {
-        out.push_str(&format!("\nstore:\n  root: {}\n", quoted(root)));
+        said("store.root", quoted(root));
     }
+    lines.extend(spec.template.iter().flat_map(Template::lines));
+    out.push_str(&written(&lines));
     let domain = quoted(spec.domain.as_str());
     out.push_str(&format!("\ndomains:\n  - {{name: {domain}, type: default}}\n"));
     out

@@ -280,6 +280,7 @@ fn a_server_is_created_whole_or_not_at_all() {
         smart_host: vec![Hop::parse("relay.example:587").unwrap()],
         profile: Profile::Iis6,
         enabled: false,
+        template: None,
     };
     let printers = name("printers");
     let loaded = home.editor().create_server(&printers, &spec).unwrap().apply().unwrap();

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
 use http_body_util::BodyExt;
 use mailroot_common::control::{Adopted, Kind, Problem};
 use mailroot_common::units::ByteSize;
@@ -38,7 +37,7 @@ pub(super) struct Source {
 
 /// Takes one file.
 pub(super) async fn adopt(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Query(source): Query<Source>,
     body: Body,

@@ -88,6 +88,9 @@ impl From<ServiceError> for Refused {
             ServiceError::QueueLeft { .. } => Problem::new("server", Kind::Conflict, text)
                 .word("queue_left")
                 .hint("let it empty, or say --discard-queue (discard_queue=true)"),
+            ServiceError::QueueStays { .. } => Problem::new("server", Kind::Conflict, text)
+                .word("queue_stays")
+                .hint("let it empty, or send it on: smtpctl queue redirect --to-server"),
             ServiceError::OnTrial { .. } => Problem::new("config", Kind::Conflict, text)
                 .word("on_trial")
                 .hint("smtpctl config confirm keeps it"),
@@ -167,8 +170,8 @@ pub(super) async fn no_such_path() -> Refused {
 
 /// For paths that are asked in another way than they answer.
 pub(super) async fn no_such_method() -> Refused {
-    let problem = Problem::new("request", Kind::Usage, "this path does not know that method");
-    Refused(problem.word("no_method"))
+    let detail = "this path does not know that method";
+    Refused(Problem::new("request", Kind::Usage, detail).word("no_method"))
 }
 
 #[cfg(test)]

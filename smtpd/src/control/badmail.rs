@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::response::Response;
 use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::control::selector::{Facts, RecipientFacts};
@@ -136,10 +135,7 @@ fn gone(id: &str) -> Problem {
 }
 
 /// The chosen ones, one JSON object per line.
-pub(super) async fn list(
-    State(app): State<App>,
-    Query(selector): Query<Selector>,
-) -> Result<Response, Refused> {
+pub(super) async fn list(app: App, Query(selector): Query<Selector>) -> Result<Response, Refused> {
     let matcher = selector.compile()?;
     let places = places(&app, matcher.server())?;
     let (found, _) = choose(&places, &matcher, app.service.clock().now()).await?;
@@ -155,7 +151,7 @@ pub(super) async fn list(
 }
 
 /// One with everything known of it but its content.
-pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<BadmailMessage> {
+pub(super) async fn show(app: App, Path(id): Path<String>) -> Answer<BadmailMessage> {
     let (place, found) = one(&app, &id).await?;
     let (found, report) = place.badmail.show(&found.name).await?;
     let directory = &place.badmail.settings().directory;
@@ -169,7 +165,7 @@ pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Answ
 
 /// The octets of one.
 pub(super) async fn content(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Response, Refused> {
@@ -207,7 +203,7 @@ pub(super) async fn read_piece(mut file: File) -> io::Result<(File, Vec<u8>)> {
 
 /// Deletes the chosen ones.
 pub(super) async fn purge(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Changed> {
@@ -237,7 +233,7 @@ pub(super) async fn purge(
 
 /// Puts the chosen ones back into the queue.
 pub(super) async fn requeue(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Changed> {

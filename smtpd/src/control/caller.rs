@@ -1,18 +1,22 @@
 //! Who asks: the person behind a connection, and what they may do.
 //!
-//! In: the credentials the kernel keeps of a connection. Out: a name and a role. Root and the
-//! daemon's own user are admins; everybody else is what the operators' list says of them or of
-//! their groups, the highest role of several. The system's user database may be remote and slow,
+//! In: the credentials the kernel keeps of a connection. Out: a name, a role, and the virtual
+//! servers it holds for. Root and the daemon's own user are admins; everybody else is what the
+//! operators' lists say of them or of their groups, the highest role of several. The system's user database may be remote and slow,
 //! so it is asked off the reactor, and what it said is kept for a minute.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use mailroot_common::config::ServerName;
 use mailroot_common::config::control::{Operator, Person, Role};
 use mailroot_common::control::{Kind, Problem};
 use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist};
+
+use super::endpoint::Scope;
+use crate::service::Operators;
 
 /// How long an answer of the user database is kept.
 const KEPT_FOR: Duration = Duration::from_secs(60);
@@ -41,6 +45,83 @@ pub(super) struct Caller {
     pub(super) credentials: Credentials,
 }
 
+/// The virtual servers that a request may touch; none until the gate has said so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// None.
+    #[default]
+    Nothing,
+    /// All, and those to come.
+    All,
+    /// These.
+    Servers(BTreeSet<ServerName>),
+}
+
+impl Reach {
+    /// Whether it may touch this one.
+    pub(super) fn covers(&self, server: &ServerName) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Servers(servers) => servers.contains(server),
+        }
+    }
+}
+
+/// What a person may do, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Roles {
+    /// On everything.
+    service: Option<Role>,
+    /// On single virtual servers, by their own lists.
+    servers: BTreeMap<ServerName, Role>,
+}
+
+impl Roles {
+    /// Root, and the daemon's own user.
+    fn of_ourselves() -> Self {
+        Self { service: Some(Role::Admin), servers: BTreeMap::new() }
+    }
+
+    fn of(known: &Known, operators: &Operators) -> Self {
+        let servers = operators.servers.iter();
+        let servers =
+            servers.filter_map(|(name, list)| Some((name.clone(), role_of(known, list)?)));
+        Self { service: role_of(known, &operators.service), servers: servers.collect() }
+    }
+
+    /// The role a request is made in and what it may touch; or the role that is not enough.
+    fn judge(
+        &self,
+        needed: Role,
+        scope: Scope,
+        named: Option<&ServerName>,
+    ) -> Result<(Role, Reach), Option<Role>> {
+        let highest = self.servers.values().copied().chain(self.service).max();
+        let by_service = self.service.filter(|role| *role >= needed);
+        match scope {
+            Scope::Anyone => match highest.filter(|role| *role >= needed) {
+                Some(role) => Ok((role, Reach::Nothing)),
+                None => Err(highest),
+            },
+            Scope::Service => by_service.map(|role| (role, Reach::All)).ok_or(highest),
+            Scope::Named => {
+                let own = named.and_then(|name| self.servers.get(name)).copied();
+                let role = own.max(self.service);
+                role.filter(|role| *role >= needed).map(|role| (role, Reach::Nothing)).ok_or(role)
+            }
+            Scope::Chosen => {
+                if let Some(role) = by_service {
+                    return Ok((role, Reach::All));
+                }
+                let enough = self.servers.iter().filter(|(_, role)| **role >= needed);
+                let reach: BTreeSet<_> = enough.map(|(name, _)| name.clone()).collect();
+                if reach.is_empty() { Err(highest) } else { Ok((needed, Reach::Servers(reach))) }
+            }
+        }
+    }
+}
+
 /// What the user database says of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
@@ -60,32 +141,39 @@ struct Kept {
 pub(super) struct People(Arc<Mutex<HashMap<(u32, u32), Kept>>>);
 
 impl People {
-    /// Who it is, and whether they may do what needs `role`.
+    /// Who it is, and whether they may do what is needed; if so, with which virtual servers.
     pub(super) async fn admit(
         &self,
         credentials: Credentials,
-        operators: &[Operator],
-        needed: Role,
-    ) -> Result<Caller, Problem> {
+        operators: &Operators,
+        (needed, scope): (Role, Scope),
+        named: Option<&ServerName>,
+    ) -> Result<(Caller, Reach), Problem> {
         let known = self.look_up(credentials).await;
         let is_ours = credentials.uid == 0 || credentials.uid == geteuid().as_raw();
-        let role = if is_ours { Some(Role::Admin) } else { role_of(&known, operators) };
+        let roles = if is_ours { Roles::of_ourselves() } else { Roles::of(&known, operators) };
         let name = known.name;
-        match role {
-            Some(role) if role >= needed => Ok(Caller { name, role, credentials }),
-            Some(role) => {
+        match roles.judge(needed, scope, named) {
+            Ok((role, reach)) => Ok((Caller { name, role, credentials }, reach)),
+            Err(Some(role)) => {
+                let where_to = if scope == Scope::Service { " of the whole service" } else { "" };
                 let detail = format!(
-                    "{name} is {} and may not do that: it needs {}",
+                    "{name} is {} and may not do that: it needs {}{where_to}",
                     role.word(),
                     needed.word()
                 );
                 Err(Problem::new("caller", Kind::NotPermitted, detail)
-                    .hint("an admin changes roles under control.operators in mailroot.yaml"))
+                    .hint("an admin changes roles with: smtpctl operator add NAME --role ROLE"))
             }
-            None => {
-                let detail = format!("{name} is no operator of this service");
+            Err(None) => {
+                let what = if scope == Scope::Named && !roles.servers.is_empty() {
+                    "that virtual server"
+                } else {
+                    "this service"
+                };
+                let detail = format!("{name} is no operator of {what}");
                 Err(Problem::new("caller", Kind::NotPermitted, detail)
-                    .hint("an admin adds people under control.operators in mailroot.yaml"))
+                    .hint("an admin adds people with: smtpctl operator add NAME"))
             }
         }
     }
@@ -157,6 +245,43 @@ mod tests {
         ]
     }
 
+    fn everywhere() -> Operators {
+        Operators { service: operators(), ..Operators::default() }
+    }
+
+    #[test]
+    fn a_role_on_one_server_reaches_that_server_and_no_other() {
+        let name = |text: &str| ServerName::parse(text).unwrap();
+        let only = |text: &str| Reach::Servers([name(text)].into());
+        let lan = Operator { who: Person::User("dora".to_owned()), role: Role::Operator };
+        let lists = Operators {
+            service: operators(),
+            servers: [(name("lan"), vec![lan.clone()]), (name("wan"), Vec::new())].into(),
+        };
+        let dora = Roles::of(&known("dora", &[]), &lists);
+        let (viewer, operator, admin) = (Role::Viewer, Role::Operator, Role::Admin);
+        let (on_lan, on_wan) = (name("lan"), name("wan"));
+        assert_eq!(dora.judge(viewer, Scope::Anyone, None), Ok((operator, Reach::Nothing)));
+        assert_eq!(dora.judge(viewer, Scope::Service, None), Err(Some(operator)));
+        let lan = dora.judge(operator, Scope::Named, Some(&on_lan));
+        assert_eq!(lan, Ok((operator, Reach::Nothing)));
+        assert_eq!(dora.judge(admin, Scope::Named, Some(&on_lan)), Err(Some(operator)));
+        assert_eq!(dora.judge(viewer, Scope::Named, Some(&on_wan)), Err(None));
+        assert_eq!(dora.judge(viewer, Scope::Named, None), Err(None));
+        assert_eq!(dora.judge(viewer, Scope::Chosen, None), Ok((viewer, only("lan"))));
+        assert_eq!(dora.judge(admin, Scope::Chosen, None), Err(Some(operator)));
+
+        // Of the role on the service and that on the server the higher counts.
+        let both = Roles { service: Some(viewer), ..dora };
+        let lan = both.judge(operator, Scope::Named, Some(&on_lan));
+        assert_eq!(lan, Ok((operator, Reach::Nothing)));
+        assert_eq!(both.judge(operator, Scope::Named, Some(&on_wan)), Err(Some(viewer)));
+        assert_eq!(both.judge(viewer, Scope::Chosen, None), Ok((viewer, Reach::All)));
+        assert_eq!(both.judge(operator, Scope::Chosen, None), Ok((operator, only("lan"))));
+        let nobody = Roles::of(&known("emil", &["users"]), &lists);
+        assert_eq!(nobody.judge(viewer, Scope::Anyone, None), Err(None));
+    }
+
     fn known(name: &str, groups: &[&str]) -> Known {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
         Known { name: name.to_owned(), groups }
@@ -189,7 +314,9 @@ mod tests {
         let people = People::default();
         let admit = async |uid: u32, needed| {
             let credentials = Credentials { uid, gid: uid, pid: None };
-            people.admit(credentials, &operators(), needed).await.map(|caller| caller.role)
+            let need = (needed, Scope::Service);
+            let admitted = people.admit(credentials, &everywhere(), need, None).await;
+            admitted.map(|(caller, _)| caller.role)
         };
         assert_eq!(admit(0, Role::Admin).await, Ok(Role::Admin));
         assert_eq!(admit(geteuid().as_raw(), Role::Admin).await, Ok(Role::Admin));
@@ -208,7 +335,8 @@ mod tests {
         for (needed, allowed) in
             [(Role::Viewer, true), (Role::Operator, false), (Role::Admin, false)]
         {
-            let got = people.admit(credentials, &operators(), needed).await;
+            let got =
+                people.admit(credentials, &everywhere(), (needed, Scope::Service), None).await;
             assert_eq!(got.is_ok(), allowed, "{needed:?}");
             if let Err(problem) = got {
                 assert!(problem.detail.contains("anna is viewer"), "{problem}");

@@ -33,9 +33,13 @@ const CANDIDATES_MAX: usize = 10;
 /// The virtual servers that a selector means.
 pub(super) fn servers(app: &App, server: Option<&str>) -> Result<Vec<Arc<VirtualServer>>, Refused> {
     let Some(name) = server else {
-        return Ok(app.service.all());
+        return Ok(app.all());
     };
     let name = super::server::read_name(name)?;
+    if !app.reach.covers(&name) {
+        let detail = format!("you are no operator of the virtual server {name}");
+        return Err(Problem::new("caller", Kind::NotPermitted, detail).into());
+    }
     let found = app.service.server(&name);
     Ok(vec![found.ok_or(ServiceError::NoServer(name))?])
 }

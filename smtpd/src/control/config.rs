@@ -2,7 +2,6 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use mailroot_common::control::{
     ConfigDiff, ConfigFiles, ConfigReport, Edited, KeyEdits, Kind, Problem, Reloaded, Revision,
     Seal, Setting, Terms,
@@ -21,10 +20,7 @@ use crate::service::{Asked, ROLLBACK, Service, ServiceError};
 const REVISIONS_MAX: usize = 1_000;
 
 /// Reads the configuration again: all of it, or nothing changes.
-pub(super) async fn reload(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Answer<Reloaded> {
+pub(super) async fn reload(app: App, Extension(caller): Extension<Caller>) -> Answer<Reloaded> {
     object(app.service.reload(&caller.name).await?)
 }
 
@@ -40,38 +36,30 @@ async fn aside<T: Send + 'static>(
 }
 
 /// Checks the files as they lie there.
-pub(super) async fn check(State(app): State<App>) -> Answer<ConfigReport> {
+pub(super) async fn check(app: App) -> Answer<ConfigReport> {
     object(aside(&app, |service| service.check_config()).await?)
 }
 
 /// The keys of `mailroot.yaml`.
-pub(super) async fn show(State(app): State<App>) -> Answer<Vec<Setting>> {
+pub(super) async fn show(app: App) -> Answer<Vec<Setting>> {
     let keys = app.service.active().service.effective();
     object(keys.into_iter().map(Setting::from).collect())
 }
 
 /// Other values for them.
-pub(super) async fn edit(
-    State(app): State<App>,
-    Wanted(asked): Wanted,
-    body: Bytes,
-) -> Answer<Edited> {
+pub(super) async fn edit(app: App, Wanted(asked): Wanted, body: Bytes) -> Answer<Edited> {
     let KeyEdits { edits } = read(&body)?;
     object(app.service.edit_keys(None, &edits, &asked).await?)
 }
 
 /// The texts in force.
-pub(super) async fn files(State(app): State<App>) -> Answer<ConfigFiles> {
+pub(super) async fn files(app: App) -> Answer<ConfigFiles> {
     object(app.service.active().texts())
 }
 
 /// Other texts for all files. A lock of the configuration is no obstacle: whoever sends the whole
 /// of it manages the host.
-pub(super) async fn put_files(
-    State(app): State<App>,
-    Wanted(asked): Wanted,
-    body: Bytes,
-) -> Answer<Edited> {
+pub(super) async fn put_files(app: App, Wanted(asked): Wanted, body: Bytes) -> Answer<Edited> {
     let asked = Asked { unsealed: true, ..asked };
     object(app.service.put_config(read(&body)?, &asked).await?)
 }
@@ -85,7 +73,7 @@ pub(super) struct Limit {
 
 /// What was in force, newest first.
 pub(super) async fn history(
-    State(app): State<App>,
+    app: App,
     Query(Limit { limit }): Query<Limit>,
 ) -> Answer<Vec<Revision>> {
     let limit = limit.unwrap_or(REVISIONS_MAX).min(REVISIONS_MAX);
@@ -93,10 +81,7 @@ pub(super) async fn history(
 }
 
 /// The texts of a revision.
-pub(super) async fn revision(
-    State(app): State<App>,
-    Path(revision): Path<String>,
-) -> Answer<ConfigFiles> {
+pub(super) async fn revision(app: App, Path(revision): Path<String>) -> Answer<ConfigFiles> {
     let number = read_revision(&revision)?;
     let found = aside(&app, move |service| config::texts(service.paths(), number)).await?;
     object(found.ok_or_else(|| ServiceError::from(EditError::NoRevision(number)))?)
@@ -115,7 +100,7 @@ pub(super) struct Between {
 
 /// What differs between two revisions; from the one in force, to what lies there.
 pub(super) async fn diff(
-    State(app): State<App>,
+    app: App,
     Query(Between { from, to }): Query<Between>,
 ) -> Answer<ConfigDiff> {
     let compared = aside(&app, move |service| {
@@ -127,7 +112,7 @@ pub(super) async fn diff(
 
 /// Goes back to a revision.
 pub(super) async fn roll_back(
-    State(app): State<App>,
+    app: App,
     Path(revision): Path<String>,
     Wanted(asked): Wanted,
 ) -> Answer<Edited> {
@@ -136,22 +121,19 @@ pub(super) async fn roll_back(
 }
 
 /// Keeps the change that is on trial.
-pub(super) async fn confirm(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-) -> Answer<Edited> {
+pub(super) async fn confirm(app: App, Extension(caller): Extension<Caller>) -> Answer<Edited> {
     let revision = app.service.confirm(&caller.name).await?;
     object(Edited { changed: true, revision, ..Edited::default() })
 }
 
 /// Whether edits are refused, and with which words.
-pub(super) async fn seal(State(app): State<App>) -> Answer<Seal> {
+pub(super) async fn seal(app: App) -> Answer<Seal> {
     object(Seal { reason: config::seal(app.service.paths()) })
 }
 
 /// Locks or unlocks.
 pub(super) async fn set_seal(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Seal> {

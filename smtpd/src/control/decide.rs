@@ -2,7 +2,6 @@
 //! lists.
 
 use axum::body::Bytes;
-use axum::extract::State;
 use mailroot_common::address::Mailbox;
 use mailroot_common::control::{AccessList, Decision, Kind, Problem, Question};
 
@@ -13,11 +12,7 @@ use super::server::read_name;
 use crate::service::ServiceError;
 
 /// Judges a client and a recipient as a session would.
-pub(super) async fn decide(
-    State(app): State<App>,
-    Path(server): Path<String>,
-    body: Bytes,
-) -> Answer<Decision> {
+pub(super) async fn decide(app: App, Path(server): Path<String>, body: Bytes) -> Answer<Decision> {
     let name = read_name(&server)?;
     let Question { client, to, look_up } = read(&body)?;
     let client = client
@@ -36,7 +31,7 @@ pub(super) async fn decide(
 
 /// One of its lists.
 pub(super) async fn list(
-    State(app): State<App>,
+    app: App,
     Path((server, list)): Path<(String, String)>,
 ) -> Answer<AccessList> {
     let name = read_name(&server)?;

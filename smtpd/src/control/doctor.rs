@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::State;
 use mailroot_common::control::{Check, Kind, Level, Problem};
 use smtpd_core::storage::{mount, speed};
 use tokio::sync::Semaphore;
@@ -43,7 +42,7 @@ impl Default for Turn {
 
 /// Looks at the file system and the disk of a queue, and measures them.
 pub(super) async fn storage(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Answer<Vec<Check>> {
@@ -83,7 +82,7 @@ pub(super) async fn storage(
 
 /// Looks at listeners, names and smart hosts.
 pub(super) async fn network(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Answer<Vec<Check>> {

@@ -1,7 +1,6 @@
 //! `/v1/servers/{server}/domains`: the domains of one virtual server.
 
 use axum::body::Bytes;
-use axum::extract::State;
 use mailroot_common::address;
 use mailroot_common::config::DomainName;
 use mailroot_common::config::delivery::{InDoubt, TlsMode};
@@ -16,16 +15,13 @@ use crate::config::RemoteDomainSpec;
 use crate::service::DomainSpec;
 
 /// All of them.
-pub(super) async fn list(
-    State(app): State<App>,
-    Path(server): Path<String>,
-) -> Answer<Vec<Domain>> {
+pub(super) async fn list(app: App, Path(server): Path<String>) -> Answer<Vec<Domain>> {
     object(app.service.domains(&read_name(&server)?)?)
 }
 
 /// One of them.
 pub(super) async fn show(
-    State(app): State<App>,
+    app: App,
     Path((server, domain)): Path<(String, String)>,
 ) -> Answer<DomainDetail> {
     let (server, name) = (read_name(&server)?, read_domain(&domain)?);
@@ -34,7 +30,7 @@ pub(super) async fn show(
 
 /// A new one.
 pub(super) async fn add(
-    State(app): State<App>,
+    app: App,
     Path(server): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -46,7 +42,7 @@ pub(super) async fn add(
 
 /// Other values for its keys.
 pub(super) async fn edit(
-    State(app): State<App>,
+    app: App,
     Path((server, domain)): Path<(String, String)>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -58,7 +54,7 @@ pub(super) async fn edit(
 
 /// An alias becomes the default domain.
 pub(super) async fn promote(
-    State(app): State<App>,
+    app: App,
     Path((server, domain)): Path<(String, String)>,
     Wanted(asked): Wanted,
 ) -> Answer<Edited> {
@@ -68,7 +64,7 @@ pub(super) async fn promote(
 
 /// The end of one; what it was.
 pub(super) async fn remove(
-    State(app): State<App>,
+    app: App,
     Path((server, domain)): Path<(String, String)>,
     Wanted(asked): Wanted,
 ) -> Answer<Domain> {

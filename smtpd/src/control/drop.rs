@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::response::Response;
 use mailroot_common::control::selector::{Facts, RecipientFacts};
 use mailroot_common::control::{Change, Changed, DropEntry, Kind, Matcher, Problem, Selector};
@@ -107,10 +106,7 @@ fn entry(server: &str, dropped: &Dropped) -> DropEntry {
 }
 
 /// The chosen ones, one JSON object per line.
-pub(super) async fn list(
-    State(app): State<App>,
-    Query(selector): Query<Selector>,
-) -> Result<Response, Refused> {
+pub(super) async fn list(app: App, Query(selector): Query<Selector>) -> Result<Response, Refused> {
     let matcher = selector.compile()?;
     let places = places(&app, matcher.server())?;
     let (found, _) = choose(&places, &matcher, app.service.clock().now()).await?;
@@ -126,14 +122,14 @@ pub(super) async fn list(
 }
 
 /// One of them.
-pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<DropEntry> {
+pub(super) async fn show(app: App, Path(id): Path<String>) -> Answer<DropEntry> {
     let (place, dropped) = one(&app, &id).await?;
     object(entry(place.server.name().as_str(), &dropped))
 }
 
 /// The octets of one.
 pub(super) async fn content(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Response, Refused> {
@@ -146,7 +142,7 @@ pub(super) async fn content(
 
 /// Deletes the chosen ones.
 pub(super) async fn purge(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Changed> {

@@ -14,16 +14,16 @@ use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
     AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, DestinationPause, Domain,
     DomainDetail, DropEntry, FutureHold, FutureHoldRequest, FutureReleaseRequest, NewDomain,
-    NewServer, Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage,
-    Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting, SmartHost,
-    SmartHostCall, SmartHostWish, Status, TraceEntry, TraceRecord, Version, path,
+    NewServer, OperatorEntry, Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry,
+    QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting,
+    SmartHost, SmartHostCall, SmartHostWish, Status, TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, adopt, badmail, config, decide, doctor, domain, drop, openapi, orders, pickup, queue,
-    redirect, server, session, smarthost, status, trace,
+    App, adopt, badmail, config, decide, doctor, domain, drop, openapi, operators, orders, pickup,
+    queue, redirect, server, session, smarthost, status, trace,
 };
 
 /// Describes a type to other people's tools.
@@ -61,11 +61,25 @@ pub(super) enum Takes {
     Octets,
 }
 
+/// Where a caller must have the role that an endpoint needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Anywhere.
+    Anyone,
+    /// On the service as a whole.
+    Service,
+    /// On the virtual server that the path names, or on the service.
+    Named,
+    /// On one virtual server at least; the request sees and touches only those where it is so.
+    Chosen,
+}
+
 /// One endpoint.
 pub(super) struct Endpoint {
     pub(super) method: Method,
     pub(super) path: &'static str,
     pub(super) role: Role,
+    pub(super) scope: Scope,
     pub(super) summary: &'static str,
     pub(super) takes: Takes,
     pub(super) gives: Gives,
@@ -74,7 +88,7 @@ pub(super) struct Endpoint {
 
 macro_rules! endpoints {
     ($(
-        $method:ident $path:ident $role:ident $takes:ident $(($in:ty))?
+        $method:ident $path:ident $role:ident $scope:ident $takes:ident $(($in:ty))?
             => $gives:ident $(($out:ty))?, $handler:expr, $summary:literal;
     )*) => {
         /// All of them.
@@ -82,6 +96,7 @@ macro_rules! endpoints {
             method: endpoints!(@method $method),
             path: path::$path,
             role: Role::$role,
+            scope: Scope::$scope,
             summary: $summary,
             takes: Takes::$takes $((of::<$in>))?,
             gives: Gives::$gives $((of::<$out>))?,
@@ -96,123 +111,126 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    get VERSION Viewer Nothing => Json(Version), status::version, "Which daemon answers";
-    get OPENAPI Viewer Nothing => Json(Value), openapi::document, "This description";
-    get STATUS Viewer Nothing => Json(Status), status::status, "The state of everything";
-    post RELOAD Admin Nothing => Json(Reloaded), config::reload,
+    get VERSION Viewer Anyone Nothing => Json(Version), status::version, "Which daemon answers";
+    get OPENAPI Viewer Anyone Nothing => Json(Value), openapi::document, "This description";
+    get STATUS Viewer Chosen Nothing => Json(Status), status::status, "The state of everything";
+    get OPERATORS Viewer Chosen Nothing => Json(Vec<OperatorEntry>), operators::list,
+        "Who may give orders, and about what";
+    post RELOAD Admin Service Nothing => Json(Reloaded), config::reload,
         "Read the configuration again; all of it, or nothing changes";
-    get CONFIG_CHECK Viewer Nothing => Json(ConfigReport), config::check,
+    get CONFIG_CHECK Viewer Service Nothing => Json(ConfigReport), config::check,
         "Check the configuration files as they lie there";
-    get CONFIG Viewer Nothing => Json(Vec<Setting>), config::show, "The keys of mailroot.yaml";
-    patch CONFIG Admin Change(KeyEdits) => Json(Edited), config::edit,
+    get CONFIG Viewer Service Nothing => Json(Vec<Setting>), config::show, "The keys of mailroot.yaml";
+    patch CONFIG Admin Service Change(KeyEdits) => Json(Edited), config::edit,
         "Change keys of mailroot.yaml";
-    get CONFIG_FILES Operator Nothing => Json(ConfigFiles), config::files, "The texts of all files";
-    put CONFIG_FILES Admin Change(ConfigFiles) => Json(Edited), config::put_files,
+    get CONFIG_FILES Operator Service Nothing => Json(ConfigFiles), config::files, "The texts of all files";
+    put CONFIG_FILES Admin Service Change(ConfigFiles) => Json(Edited), config::put_files,
         "Replace all files";
-    get CONFIG_HISTORY Viewer Nothing => Json(Vec<Revision>), config::history,
+    get CONFIG_HISTORY Viewer Service Nothing => Json(Vec<Revision>), config::history,
         "What was in force, newest first";
-    get CONFIG_REVISION Operator Nothing => Json(ConfigFiles), config::revision,
+    get CONFIG_REVISION Operator Service Nothing => Json(ConfigFiles), config::revision,
         "The texts of all files at a revision";
-    get CONFIG_DIFF Operator Nothing => Json(ConfigDiff), config::diff,
+    get CONFIG_DIFF Operator Service Nothing => Json(ConfigDiff), config::diff,
         "What differs between two revisions, or a revision and what lies on disk";
-    post CONFIG_ROLLBACK Admin Terms => Json(Edited), config::roll_back, "Go back to a revision";
-    post CONFIG_CONFIRM Admin Nothing => Json(Edited), config::confirm,
+    post CONFIG_ROLLBACK Admin Service Terms => Json(Edited), config::roll_back, "Go back to a revision";
+    post CONFIG_CONFIRM Admin Service Nothing => Json(Edited), config::confirm,
         "Keep the change that is on trial";
-    get CONFIG_LOCK Viewer Nothing => Json(Seal), config::seal,
+    get CONFIG_LOCK Viewer Service Nothing => Json(Seal), config::seal,
         "Whether edits are refused, and with which words";
-    put CONFIG_LOCK Admin Body(Seal) => Json(Seal), config::set_seal,
+    put CONFIG_LOCK Admin Service Body(Seal) => Json(Seal), config::set_seal,
         "Refuse edits, or welcome them again";
-    get SERVERS Viewer Nothing => Json(Vec<Server>), server::list, "The virtual servers";
-    post SERVERS Admin Change(NewServer) => Json(Server), server::create, "Make a virtual server";
-    get SERVER Viewer Nothing => Json(ServerDetail), server::show,
+    get SERVERS Viewer Chosen Nothing => Json(Vec<Server>), server::list, "The virtual servers";
+    post SERVERS Admin Service Change(NewServer) => Json(Server), server::create, "Make a virtual server";
+    get SERVER Viewer Named Nothing => Json(ServerDetail), server::show,
         "One virtual server and its settings";
-    patch SERVER Admin Change(KeyEdits) => Json(Edited), server::edit,
+    patch SERVER Admin Named Change(KeyEdits) => Json(Edited), server::edit,
         "Change keys of a virtual server";
-    put SERVER Admin Change(FileText) => Json(Edited), server::put,
+    put SERVER Admin Service Change(FileText) => Json(Edited), server::put,
         "Replace a virtual server's file, or make one";
-    delete SERVER Admin Terms => Json(Edited), server::delete, "Take a virtual server away";
-    post SERVER_CLONE Admin Change(CloneServer) => Json(Server), server::copy,
+    delete SERVER Admin Service Terms => Json(Edited), server::delete, "Take a virtual server away";
+    post SERVER_CLONE Admin Service Change(CloneServer) => Json(Server), server::copy,
         "Make a copy of a virtual server";
-    post SERVER_RENAME Admin Change(Rename) => Json(Edited), server::rename,
+    post SERVER_RENAME Admin Service Change(Rename) => Json(Edited), server::rename,
         "Give a virtual server another name";
-    post SERVER_VERB Operator Body(VerbRequest) => Json(Server), server::verb,
+    post SERVER_VERB Operator Named Body(VerbRequest) => Json(Server), server::verb,
         "start, stop, pause or resume a virtual server";
-    post DOCTOR_STORAGE Operator Nothing => Json(Vec<Check>), doctor::storage,
+    post DOCTOR_STORAGE Operator Named Nothing => Json(Vec<Check>), doctor::storage,
         "Look at the storage of a virtual server, and measure it";
-    post DOCTOR_NETWORK Operator Nothing => Json(Vec<Check>), doctor::network,
+    post DOCTOR_NETWORK Operator Named Nothing => Json(Vec<Check>), doctor::network,
         "Look at listeners, names and smart hosts of a virtual server";
-    post DECIDE Viewer Body(Question) => Json(Decision), decide::decide,
+    post DECIDE Viewer Named Body(Question) => Json(Decision), decide::decide,
         "What a virtual server would decide about a client and a recipient";
-    get ACCESS Viewer Nothing => Json(AccessList), decide::list,
+    get ACCESS Viewer Named Nothing => Json(AccessList), decide::list,
         "Who may connect, or who may relay";
-    get DOMAINS Viewer Nothing => Json(Vec<Domain>), domain::list,
+    get DOMAINS Viewer Named Nothing => Json(Vec<Domain>), domain::list,
         "The domains of a virtual server";
-    post DOMAINS Admin Change(NewDomain) => Json(Domain), domain::add, "Add a domain";
-    get DOMAIN Viewer Nothing => Json(DomainDetail), domain::show, "One domain and its settings";
-    patch DOMAIN Admin Change(KeyEdits) => Json(Edited), domain::edit, "Change keys of a domain";
-    post DOMAIN_DEFAULT Admin Terms => Json(Edited), domain::promote,
+    post DOMAINS Admin Named Change(NewDomain) => Json(Domain), domain::add, "Add a domain";
+    get DOMAIN Viewer Named Nothing => Json(DomainDetail), domain::show, "One domain and its settings";
+    patch DOMAIN Admin Named Change(KeyEdits) => Json(Edited), domain::edit, "Change keys of a domain";
+    post DOMAIN_DEFAULT Admin Named Terms => Json(Edited), domain::promote,
         "Make an alias the default domain";
-    delete DOMAIN Admin Terms => Json(Domain), domain::remove, "Remove a domain";
-    get SMARTHOSTS Viewer Nothing => Json(Vec<SmartHost>), smarthost::list,
+    delete DOMAIN Admin Named Terms => Json(Domain), domain::remove, "Remove a domain";
+    get SMARTHOSTS Viewer Service Nothing => Json(Vec<SmartHost>), smarthost::list,
         "Smart hosts that have names";
-    patch SMARTHOST Admin Change(SmartHostWish) => Json(Edited), smarthost::set,
+    patch SMARTHOST Admin Service Change(SmartHostWish) => Json(Edited), smarthost::set,
         "Make a smart host, or change one";
-    delete SMARTHOST Admin Terms => Json(Edited), smarthost::remove, "Take a smart host away";
-    post SMARTHOST_TEST Operator Body(SmartHostCall) => Json(Vec<Check>), smarthost::test,
+    delete SMARTHOST Admin Service Terms => Json(Edited), smarthost::remove,
+        "Take a smart host away";
+    post SMARTHOST_TEST Operator Service Body(SmartHostCall) => Json(Vec<Check>), smarthost::test,
         "Call a smart host as mail would, without mail";
-    get SESSIONS Viewer Selector => Lines(Session), session::list, "SMTP sessions";
-    post SESSIONS_KILL Operator Body(Change) => Json(Changed), session::kill, "End sessions";
-    get QUEUE Viewer Selector => Lines(QueueEntry), queue::list, "Messages that wait";
-    post QUEUE_ADOPT Operator Octets => Json(Adopted), adopt::adopt,
+    get SESSIONS Viewer Chosen Selector => Lines(Session), session::list, "SMTP sessions";
+    post SESSIONS_KILL Operator Chosen Body(Change) => Json(Changed), session::kill, "End sessions";
+    get QUEUE Viewer Chosen Selector => Lines(QueueEntry), queue::list, "Messages that wait";
+    post QUEUE_ADOPT Operator Chosen Octets => Json(Adopted), adopt::adopt,
         "Put a file of the form of Pickup into the queue";
-    get QUEUE_ORDERS Viewer Nothing => Json(Orders), orders::list,
+    get QUEUE_ORDERS Viewer Chosen Nothing => Json(Orders), orders::list,
         "Paused destinations, and rules that hold mail yet to come";
-    post QUEUE_PAUSE Operator Body(PauseRequest) => Json(Vec<DestinationPause>), orders::pause,
+    post QUEUE_PAUSE Operator Chosen Body(PauseRequest) => Json(Vec<DestinationPause>), orders::pause,
         "Make no new attempts at a destination";
-    post QUEUE_RESUME Operator Body(PauseRequest) => Json(Vec<DestinationPause>), orders::resume,
+    post QUEUE_RESUME Operator Chosen Body(PauseRequest) => Json(Vec<DestinationPause>), orders::resume,
         "Make attempts at a destination again";
-    post QUEUE_HOLD_FUTURE Operator Body(FutureHoldRequest) => Json(Vec<FutureHold>), orders::hold,
+    post QUEUE_HOLD_FUTURE Operator Chosen Body(FutureHoldRequest) => Json(Vec<FutureHold>), orders::hold,
         "Hold mail yet to come";
-    post QUEUE_RELEASE_FUTURE Operator Body(FutureReleaseRequest) => Json(Vec<FutureHold>),
+    post QUEUE_RELEASE_FUTURE Operator Chosen Body(FutureReleaseRequest) => Json(Vec<FutureHold>),
         orders::release, "End rules that hold mail yet to come";
-    get QUEUE_MESSAGE Viewer Nothing => Json(QueueMessage), queue::show, "One message that waits";
-    get QUEUE_CONTENT Operator Nothing => Octets, queue::content,
+    get QUEUE_MESSAGE Viewer Chosen Nothing => Json(QueueMessage), queue::show, "One message that waits";
+    get QUEUE_CONTENT Operator Chosen Nothing => Octets, queue::content,
         "The octets of a message; headers=true for its header only";
-    post QUEUE_VERB Operator Body(Change) => Json(Changed), queue::verb,
+    post QUEUE_VERB Operator Chosen Body(Change) => Json(Changed), queue::verb,
         "flush, retry, hold, release, remove or bounce messages";
-    post QUEUE_REDIRECT Operator Body(Redirect) => Json(Changed), redirect::redirect,
+    post QUEUE_REDIRECT Operator Chosen Body(Redirect) => Json(Changed), redirect::redirect,
         "Send messages by another host, to another address or by another virtual server";
-    get BADMAIL Viewer Selector => Lines(BadmailEntry), badmail::list, "Messages in Badmail";
-    get BADMAIL_MESSAGE Viewer Nothing => Json(BadmailMessage), badmail::show,
+    get BADMAIL Viewer Chosen Selector => Lines(BadmailEntry), badmail::list, "Messages in Badmail";
+    get BADMAIL_MESSAGE Viewer Chosen Nothing => Json(BadmailMessage), badmail::show,
         "One message in Badmail";
-    get BADMAIL_CONTENT Operator Nothing => Octets, badmail::content,
+    get BADMAIL_CONTENT Operator Chosen Nothing => Octets, badmail::content,
         "The octets of a message in Badmail";
-    post BADMAIL_REQUEUE Operator Body(Requeue) => Json(Changed), badmail::requeue,
+    post BADMAIL_REQUEUE Operator Chosen Body(Requeue) => Json(Changed), badmail::requeue,
         "Put messages back into the queue";
-    post BADMAIL_PURGE Operator Body(Change) => Json(Changed), badmail::purge,
+    post BADMAIL_PURGE Operator Chosen Body(Change) => Json(Changed), badmail::purge,
         "Delete messages from Badmail";
-    get TRACE Viewer Selector => Lines(TraceEntry), trace::list,
+    get TRACE Viewer Chosen Selector => Lines(TraceEntry), trace::list,
         "What became of messages, the newest first";
-    get TRACE_REFUSED Viewer Selector => Lines(Refused), trace::refused,
+    get TRACE_REFUSED Viewer Chosen Selector => Lines(Refused), trace::refused,
         "Who was turned away, the newest first";
-    get TRACE_RECORD Viewer Nothing => Json(TraceRecord), trace::record, "What the trace holds";
-    get DROP Viewer Selector => Lines(DropEntry), drop::list, "Messages in Drop";
-    get DROP_MESSAGE Viewer Nothing => Json(DropEntry), drop::show, "One message in Drop";
-    get DROP_CONTENT Operator Nothing => Octets, drop::content, "The octets of a message in Drop";
-    post DROP_PURGE Operator Body(Change) => Json(Changed), drop::purge,
+    get TRACE_RECORD Viewer Service Nothing => Json(TraceRecord), trace::record, "What the trace holds";
+    get DROP Viewer Chosen Selector => Lines(DropEntry), drop::list, "Messages in Drop";
+    get DROP_MESSAGE Viewer Chosen Nothing => Json(DropEntry), drop::show, "One message in Drop";
+    get DROP_CONTENT Operator Chosen Nothing => Octets, drop::content, "The octets of a message in Drop";
+    post DROP_PURGE Operator Chosen Body(Change) => Json(Changed), drop::purge,
         "Delete messages from Drop";
-    get PICKUP Viewer Nothing => Json(Vec<PickupEntry>), pickup::list,
+    get PICKUP Viewer Chosen Nothing => Json(Vec<PickupEntry>), pickup::list,
         "Files that wait in Pickup";
-    post PICKUP_CHECK Viewer Octets => Json(PickupCheck), pickup::check,
+    post PICKUP_CHECK Viewer Chosen Octets => Json(PickupCheck), pickup::check,
         "Read a file as Pickup would, and change nothing";
 }
 
-/// The role that a method of a path needs. What is not in the table is for admins, who alone are
-/// told that it is not there.
-pub(super) fn role(method: &Method, path: &str) -> Role {
+/// The role that a method of a path needs, and where. What is not in the table is for admins, who
+/// alone are told that it is not there.
+pub(super) fn need(method: &Method, path: &str) -> (Role, Scope) {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let found = ENDPOINTS.iter().find(|it| it.method == *method && it.path == path);
-    found.map_or(Role::Admin, |endpoint| endpoint.role)
+    found.map_or((Role::Admin, Scope::Service), |endpoint| (endpoint.role, endpoint.scope))
 }
 
 /// Whether the handler takes the body of a request as it arrives.
@@ -230,7 +248,7 @@ mod tests {
         for (role_word, endpoints) in [
             (
                 "viewer",
-                "GET /v1/version, GET /v1/openapi.json, GET /v1/status, GET /v1/config/check, \
+                "GET /v1/version, GET /v1/openapi.json, GET /v1/status, GET /v1/operators, GET /v1/config/check, \
                  GET /v1/config, GET /v1/config/history, GET /v1/config/lock, \
                  GET /v1/servers, GET /v1/servers/{server}, POST /v1/servers/{server}/decide, \
                  GET /v1/servers/{server}/access/{list}, \
@@ -279,8 +297,31 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_table_is_for_admins() {
-        assert_eq!(role(&Method::PUT, "/v1/queue"), Role::Admin);
-        assert_eq!(role(&Method::GET, ""), Role::Admin);
-        assert_eq!(role(&Method::HEAD, "/v1/queue"), Role::Viewer);
+        assert_eq!(need(&Method::PUT, "/v1/queue"), (Role::Admin, Scope::Service));
+        assert_eq!(need(&Method::GET, ""), (Role::Admin, Scope::Service));
+        assert_eq!(need(&Method::HEAD, "/v1/queue"), (Role::Viewer, Scope::Chosen));
+    }
+
+    #[test]
+    fn a_role_on_one_server_opens_nothing_of_the_service() {
+        for endpoint in ENDPOINTS {
+            let names = endpoint.path.contains("{server}");
+            let whole = endpoint.path.starts_with("/v1/config") || endpoint.path == path::RELOAD;
+            match endpoint.scope {
+                Scope::Named => assert!(names, "{}", endpoint.path),
+                Scope::Chosen => assert!(!names && !whole, "{}", endpoint.path),
+                Scope::Anyone => assert!(endpoint.method == Method::GET, "{}", endpoint.path),
+                Scope::Service => {}
+            }
+        }
+        let of_service = ENDPOINTS
+            .iter()
+            .filter(|it| it.scope == Scope::Service && it.path.starts_with(path::SERVERS))
+            .map(|it| format!("{} {}", it.method, it.path));
+        assert_eq!(
+            of_service.collect::<Vec<_>>().join(", "),
+            "POST /v1/servers, PUT /v1/servers/{server}, DELETE /v1/servers/{server}, \
+             POST /v1/servers/{server}/clone, POST /v1/servers/{server}/rename"
+        );
     }
 }

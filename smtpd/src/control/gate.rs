@@ -13,11 +13,12 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use mailroot_common::control::{Kind, Problem};
+use mailroot_common::config::ServerName;
+use mailroot_common::control::{Kind, Problem, path};
 
 use super::App;
 use super::answer::Refused;
-use super::caller::{Caller, Credentials};
+use super::caller::{Caller, Credentials, Reach};
 use super::endpoint;
 use crate::observe::{Level, Line};
 
@@ -60,10 +61,12 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refused> {
     let credentials = credentials.ok_or_else(|| {
         Problem::new("caller", Kind::NotPermitted, "the connection has no credentials")
     })?;
-    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let needed = endpoint::role(request.method(), path);
-    let admitted = app.people.admit(credentials, &app.service.operators(), needed).await;
-    let caller: Caller = admitted.inspect_err(|problem| {
+    let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let need = endpoint::need(request.method(), matched);
+    let named = named_server(request.uri().path());
+    let admitted =
+        app.people.admit(credentials, &app.service.operators(), need, named.as_ref()).await;
+    let (caller, reach): (Caller, Reach) = admitted.inspect_err(|problem| {
         let line = app.service.log().line(Level::Warn, "control-refused");
         line.word("uid", credentials.uid)
             .maybe("pid", credentials.pid)
@@ -72,15 +75,22 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refused> {
             .word("reason", problem)
             .send();
     })?;
-    let streams = endpoint::takes_octets(request.method(), path);
+    let streams = endpoint::takes_octets(request.method(), matched);
     let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(caller);
+    parts.extensions.insert(reach);
     if streams {
-        parts.extensions.insert(caller);
         return Ok(Request::from_parts(parts, body));
     }
     let body = read_body(body).await?;
-    parts.extensions.insert(caller);
     Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// The virtual server that a path names. A name has no character that would be encoded, so one
+/// that is encoded names none.
+fn named_server(path: &str) -> Option<ServerName> {
+    let below = path.strip_prefix(path::SERVERS)?.strip_prefix('/')?;
+    ServerName::parse(below.split('/').next()?).ok()
 }
 
 async fn read_body(body: Body) -> Result<Bytes, Refused> {
@@ -122,6 +132,16 @@ mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
+
+    #[test]
+    fn the_server_of_a_path_is_found_or_nobody_is_meant() {
+        let name = |path| named_server(path).map(|name| name.to_string());
+        assert_eq!(name("/v1/servers/lan/stop").as_deref(), Some("lan"));
+        assert_eq!(name("/v1/servers/lan").as_deref(), Some("lan"));
+        for other in ["/v1/servers", "/v1/servers/", "/v1/servers/%6can", "/v1/queue/lan"] {
+            assert_eq!(name(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn browsers_are_refused() {

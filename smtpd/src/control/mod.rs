@@ -23,6 +23,7 @@ mod gate;
 mod lines;
 mod listen;
 mod openapi;
+mod operators;
 mod orders;
 mod pickup;
 mod queue;
@@ -37,11 +38,18 @@ mod status;
 mod terms;
 mod trace;
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::service::Service;
+use crate::virtual_server::VirtualServer;
+use caller::Reach;
 use listen::Listener;
 
 pub use listen::ListenError;
@@ -81,17 +89,42 @@ impl Control {
     }
 }
 
-/// What every handler is given.
+/// What every handler is given: the service, as far as the caller may see it.
 #[derive(Clone, Debug)]
 struct App {
     service: Service,
     people: caller::People,
     turn: doctor::Turn,
+    reach: Reach,
+}
+
+impl App {
+    /// The virtual servers the request may touch.
+    fn all(&self) -> Vec<Arc<VirtualServer>> {
+        let mut all = self.service.all();
+        all.retain(|server| self.reach.covers(server.name()));
+        all
+    }
+}
+
+/// The service with the reach of this request, which the gate found.
+impl FromRequestParts<Self> for App {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Self) -> Result<Self, Infallible> {
+        let reach = parts.extensions.get::<Reach>().cloned().unwrap_or_default();
+        Ok(Self { reach, ..app.clone() })
+    }
 }
 
 /// The whole interface over a service.
 fn router(service: Service) -> Router {
-    let app = App { service, people: caller::People::default(), turn: doctor::Turn::default() };
+    let app = App {
+        service,
+        people: caller::People::default(),
+        turn: doctor::Turn::default(),
+        reach: Reach::default(),
+    };
     endpoint::ENDPOINTS
         .iter()
         .fold(Router::new(), |router, endpoint| router.route(endpoint.path, (endpoint.route)()))

@@ -2,7 +2,6 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use mailroot_common::control::{
     DestinationPause, FutureHold, FutureHoldRequest, FutureReleaseRequest, Kind, Orders,
     PauseRequest, Problem, Selector,
@@ -32,10 +31,10 @@ impl From<OrderError> for Refused {
 }
 
 /// Everything in force.
-pub(super) async fn list(State(app): State<App>) -> Answer<Orders> {
+pub(super) async fn list(app: App) -> Answer<Orders> {
     let now = app.service.clock().now();
     let mut all = Orders::default();
-    for place in queues(&app.service.all()) {
+    for place in queues(&app.all()) {
         let orders = place.queue.orders().list(now);
         all.pauses.extend(orders.pauses.into_iter().map(|pause| counted(&place, pause)));
         let named = |hold| FutureHold { server: place.server.clone(), ..hold };
@@ -77,7 +76,7 @@ fn places(app: &App, server: Option<&str>) -> Result<Vec<Place>, Refused> {
 
 /// Makes no new attempts at a destination.
 pub(super) async fn pause(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Vec<DestinationPause>> {
@@ -108,7 +107,7 @@ pub(super) async fn pause(
 
 /// Makes attempts at a destination again.
 pub(super) async fn resume(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Vec<DestinationPause>> {
@@ -137,7 +136,7 @@ pub(super) async fn resume(
 
 /// Holds mail yet to come.
 pub(super) async fn hold(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Vec<FutureHold>> {
@@ -176,7 +175,7 @@ pub(super) async fn hold(
 
 /// Ends rules. What they held stays held.
 pub(super) async fn release(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Vec<FutureHold>> {

@@ -1,7 +1,6 @@
 //! `/v1/pickup`: files that wait in Pickup, and what would become of one.
 
 use axum::body::Body;
-use axum::extract::State;
 use mailroot_common::control::{Kind, PickupCheck, PickupEntry, PickupRecipient, Problem};
 use mailroot_common::units::Timestamp;
 
@@ -15,9 +14,9 @@ use crate::pickup::{Checked, State as Standing, Waiting};
 const LISTED_MAX: usize = 10_000;
 
 /// Everything that waits, server after server.
-pub(super) async fn list(State(app): State<App>) -> Answer<Vec<PickupEntry>> {
+pub(super) async fn list(app: App) -> Answer<Vec<PickupEntry>> {
     let mut all = Vec::new();
-    for server in app.service.all() {
+    for server in app.all() {
         let Some(pickup) = server.watched_pickup().await else { continue };
         let listed = pickup.list(LISTED_MAX).await.map_err(|error| {
             let detail = format!("cannot read Pickup of {}: {error}", server.name());
@@ -48,7 +47,7 @@ fn entry(server: &str, waiting: Waiting) -> PickupEntry {
 
 /// Reads a file as Pickup would, and changes nothing.
 pub(super) async fn check(
-    State(app): State<App>,
+    app: App,
     Query(source): Query<Source>,
     body: Body,
 ) -> Answer<PickupCheck> {

@@ -5,7 +5,6 @@ use std::io;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::response::Response;
 use mailroot_common::control::{Change, Changed, Kind, Problem, QueueMessage, QueueVerb, Selector};
 use mailroot_common::id::QueueId;
@@ -47,7 +46,7 @@ impl Page {
 
 /// The chosen ones, one JSON object per line, sent as they are found.
 pub(super) async fn list(
-    State(app): State<App>,
+    app: App,
     Query(selector): Query<Selector>,
     Query(page): Query<Page>,
 ) -> Result<Response, Refused> {
@@ -90,8 +89,8 @@ async fn push_page(
 }
 
 /// One with everything known of it but its content.
-pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Answer<QueueMessage> {
-    let places = queues(&app.service.all());
+pub(super) async fn show(app: App, Path(id): Path<String>) -> Answer<QueueMessage> {
+    let places = queues(&app.all());
     let now = app.service.clock().now();
     let (place, message) = one(places, &id, now).await?;
     object(details(&place, &message, now))
@@ -106,12 +105,12 @@ pub(super) struct Part {
 
 /// The octets of one, or of its header.
 pub(super) async fn content(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     Query(part): Query<Part>,
 ) -> Result<Response, Refused> {
-    let places = queues(&app.service.all());
+    let places = queues(&app.all());
     let (place, message) = one(places, &id, app.service.clock().now()).await?;
     let gone = || Problem::new("queue", Kind::NotFound, format!("message {id} has just gone"));
     let reader = place.queue.read(message.id).ok_or_else(gone)?;
@@ -150,7 +149,7 @@ async fn send_content(
 
 /// Flush, retry, hold, release, remove, bounce.
 pub(super) async fn verb(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Path(verb): Path<String>,
     body: Bytes,

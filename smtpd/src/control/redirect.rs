@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use mailroot_common::address::{Host, Mailbox};
 use mailroot_common::control::{Changed, Kind, Problem, Redirect};
 use mailroot_common::id::QueueId;
@@ -38,7 +37,7 @@ enum Way {
 
 /// Sends the chosen ones another way.
 pub(super) async fn redirect(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Changed> {

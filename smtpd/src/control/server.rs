@@ -2,7 +2,6 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Role;
 use mailroot_common::config::{Hop, Profile, ServerName};
@@ -19,8 +18,12 @@ use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
 use super::extract::{Path, Query};
 use super::terms::Wanted;
-use crate::config::ServerSpec;
+use crate::config::{ServerSpec, Template};
 use crate::service::{Goes, Turn};
+use crate::virtual_server::Ending;
+
+/// The longest wait for sessions of a server that is stopped; nothing else is changed meanwhile.
+const DRAIN_MAX: Span = Span::minutes(10);
 
 /// Reads the name of a server; one that cannot be a name is the name of none.
 pub(super) fn read_name(text: &str) -> Result<ServerName, Refused> {
@@ -32,18 +35,22 @@ pub(super) fn read_name(text: &str) -> Result<ServerName, Refused> {
 }
 
 /// All of them.
-pub(super) async fn list(State(app): State<App>) -> Answer<Vec<Server>> {
-    object(app.service.servers().await)
+pub(super) async fn list(app: App) -> Answer<Vec<Server>> {
+    let mut servers = Vec::new();
+    for server in app.all() {
+        servers.push(server.describe().await);
+    }
+    object(servers)
 }
 
 /// One with its settings.
-pub(super) async fn show(State(app): State<App>, Path(name): Path<String>) -> Answer<ServerDetail> {
+pub(super) async fn show(app: App, Path(name): Path<String>) -> Answer<ServerDetail> {
     object(app.service.detail(&read_name(&name)?).await?)
 }
 
 /// Start, stop, pause, resume.
 pub(super) async fn verb(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Path((name, verb)): Path<(String, String)>,
     Wanted(asked): Wanted,
@@ -51,7 +58,9 @@ pub(super) async fn verb(
 ) -> Answer<Server> {
     let verb: Verb = verb.parse().map_err(|error| usage(format!("{error}")))?;
     let name = read_name(&name)?;
-    let VerbRequest { reason, persist, span } = read(&body)?;
+    let request: VerbRequest = read(&body)?;
+    let ending = read_ending(verb, &request)?;
+    let VerbRequest { reason, persist, span, .. } = request;
     if persist && !matches!(verb, Verb::Start | Verb::Stop) {
         return Err(usage(
             "a file can say that a server is started or stopped, not that it is paused",
@@ -63,23 +72,36 @@ pub(super) async fn verb(
     }
     let span = span.as_deref().map(Span::parse).transpose();
     let span = span.map_err(|error| usage(format!("for: {error}")))?;
-    let turn = Turn { verb, reason, span, persist };
+    let turn = Turn { verb, reason, span, persist, ending };
     object(app.service.server_verb(&name, turn, &asked).await?)
 }
 
+/// How the sessions of a server end that is stopped or paused.
+fn read_ending(verb: Verb, request: &VerbRequest) -> Result<Ending, Refused> {
+    let drain = request.drain.as_deref().map(Span::parse).transpose();
+    let drain = drain.map_err(|error| usage(format!("drain: {error}")))?;
+    match (drain, request.kill_sessions) {
+        (None, false) => Ok(Ending::Usual),
+        (Some(_), true) => Err(usage("sessions are either waited for or ended at once")),
+        (Some(_), _) if verb != Verb::Stop => Err(usage("only who stops waits for sessions")),
+        (Some(span), _) if span > DRAIN_MAX => {
+            Err(usage(format!("drain: sessions are waited for at most {DRAIN_MAX}")))
+        }
+        (Some(span), _) => Ok(Ending::Drain(span.as_duration())),
+        (None, true) if matches!(verb, Verb::Stop | Verb::Pause) => Ok(Ending::Kill),
+        (None, true) => Err(usage("sessions are ended when a server is stopped or paused")),
+    }
+}
+
 /// A new one.
-pub(super) async fn create(
-    State(app): State<App>,
-    Wanted(asked): Wanted,
-    body: Bytes,
-) -> Answer<Server> {
+pub(super) async fn create(app: App, Wanted(asked): Wanted, body: Bytes) -> Answer<Server> {
     let (name, spec) = read_spec(&read(&body)?, || app.service.hostname())?;
     object(app.service.create_server(&name, &spec, &asked).await?)
 }
 
 /// A copy of one.
 pub(super) async fn copy(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -91,7 +113,7 @@ pub(super) async fn copy(
 
 /// Other values for keys of its file.
 pub(super) async fn edit(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -102,7 +124,7 @@ pub(super) async fn edit(
 
 /// Another text of its file, or its first one.
 pub(super) async fn put(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -114,7 +136,7 @@ pub(super) async fn put(
 
 /// Another name.
 pub(super) async fn rename(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -135,7 +157,7 @@ pub(super) struct Deletion {
 
 /// Its end.
 pub(super) async fn delete(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Query(Deletion { discard_queue, purge_store }): Query<Deletion>,
     Wanted(asked): Wanted,
@@ -159,7 +181,9 @@ fn read_spec(
         Some("iis6") => Profile::Iis6,
         Some(other) => return Err(usage(format!("{other:?} is no profile: modern or iis6"))),
     };
+    let template = wish.template.as_deref().map(Template::named).transpose();
     let spec = ServerSpec {
+        template: template.map_err(|error| usage(error.to_string()))?,
         listen: wish.listen.clone(),
         domain,
         root: wish.root.clone(),
@@ -212,6 +236,7 @@ mod tests {
             NewServer { name: "../etc".to_owned(), ..good.clone() },
             NewServer { domain: text("a b"), ..good.clone() },
             NewServer { smart_host: text("a b"), ..good.clone() },
+            NewServer { template: text("open-relay"), ..good.clone() },
             NewServer { profile: text("exchange"), ..good },
         ] {
             let Refused(problem) = read_spec(&wish, hostname).unwrap_err();

@@ -2,7 +2,6 @@
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::response::Response;
 use mailroot_common::control::selector::Facts;
 use mailroot_common::control::{Change, Changed, Kind, Matcher, Problem, Selector, Session};
@@ -17,10 +16,7 @@ use super::gate::tell;
 use super::lines::json_lines;
 
 /// The chosen ones, one JSON object per line.
-pub(super) async fn list(
-    State(app): State<App>,
-    Query(selector): Query<Selector>,
-) -> Result<Response, Refused> {
+pub(super) async fn list(app: App, Query(selector): Query<Selector>) -> Result<Response, Refused> {
     let matcher = selector.compile()?;
     let mut found = Vec::new();
     for server in servers(&app, matcher.server())? {
@@ -39,7 +35,7 @@ pub(super) async fn list(
 
 /// Ends the chosen ones with 421.
 pub(super) async fn kill(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Answer<Changed> {

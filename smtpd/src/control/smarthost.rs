@@ -1,7 +1,7 @@
 //! `/v1/smarthosts`: smart hosts that have names.
 
 use axum::body::Bytes;
-use axum::extract::{Extension, State};
+use axum::extract::Extension;
 use mailroot_common::config::SmartHostName;
 use mailroot_common::control::{
     Check, Edited, Kind, Problem, SmartHost, SmartHostCall, SmartHostWish,
@@ -16,13 +16,13 @@ use super::server::read_name;
 use super::terms::Wanted;
 
 /// All of them.
-pub(super) async fn list(State(app): State<App>) -> Answer<Vec<SmartHost>> {
+pub(super) async fn list(app: App) -> Answer<Vec<SmartHost>> {
     object(app.service.smart_hosts())
 }
 
 /// A new one, or other settings.
 pub(super) async fn set(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
     body: Bytes,
@@ -35,7 +35,7 @@ pub(super) async fn set(
 
 /// The end of one.
 pub(super) async fn remove(
-    State(app): State<App>,
+    app: App,
     Path(name): Path<String>,
     Wanted(asked): Wanted,
 ) -> Answer<Edited> {
@@ -44,7 +44,7 @@ pub(super) async fn remove(
 
 /// A call as mail would make it, without mail.
 pub(super) async fn test(
-    State(app): State<App>,
+    app: App,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     body: Bytes,

@@ -1,10 +1,10 @@
 //! `GET /v1/version` and `/v1/status`.
 
-use axum::extract::State;
 use mailroot_common::control::{API_VERSION, Status, Version};
 
 use super::App;
 use super::answer::{Answer, object};
+use super::caller::Reach;
 
 /// Which daemon answers.
 pub(super) async fn version() -> Answer<Version> {
@@ -13,6 +13,6 @@ pub(super) async fn version() -> Answer<Version> {
 }
 
 /// The state of everything.
-pub(super) async fn status(State(app): State<App>) -> Answer<Status> {
-    object(app.service.status().await)
+pub(super) async fn status(app: App) -> Answer<Status> {
+    object(app.service.status(&app.all(), app.reach == Reach::All).await)
 }

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Response;
 use mailroot_common::config::ServerName;
 use mailroot_common::control::{
@@ -26,13 +25,13 @@ use tokio::task::JoinHandle;
 
 use super::App;
 use super::answer::{Answer, Refused, object};
+use super::caller::Reach;
 use super::choose::{ambiguous, recipient_state};
 use super::extract::Query;
 use super::lines::{End, Lines, json_lines};
 use super::queue::Page;
 use crate::deliver::{LaneState, LaneView};
 use crate::queue::Message;
-use crate::service::Service;
 use crate::trace::SearchError;
 use crate::virtual_server::VirtualServer;
 
@@ -54,19 +53,28 @@ impl From<SearchError> for Refused {
 
 /// The stories of the chosen messages, the newest first, one JSON object per line.
 pub(super) async fn list(
-    State(app): State<App>,
+    app: App,
     Query(selector): Query<Selector>,
     Query(page): Query<Page>,
 ) -> Result<Response, Refused> {
     let (matcher, now) = (selector.compile()?, app.service.clock().now());
     let named = matcher.ids().to_vec();
-    let most = page.most(STORIES_MAX);
+    let mut left = page.most(STORIES_MAX);
+    let sees_all = app.reach == Reach::All;
+    let most = if sees_all { left } else { STORIES_MAX };
     let mut search = app.service.trace().search().await;
     let (sender, found) = mpsc::channel(AHEAD);
+    let reach = app.reach.clone();
     let searching = tokio::task::spawn_blocking(move || {
-        search.stories(&matcher, now, most, |entry| sender.blocking_send(entry).is_ok())
+        search.stories(&matcher, now, most, |entry| {
+            if !sees(&reach, &entry.server) {
+                return true;
+            }
+            left = left.saturating_sub(1);
+            sender.blocking_send(entry).is_ok() && (sees_all || left > 0)
+        })
     });
-    let mut present = Present::new(app.service, now);
+    let mut present = Present::new(app, now);
     let mut found = Findings::begin(found, searching).await?;
     if found.first.is_none() && selector.is_ids_only() {
         found.first = present.in_queue(named.first()).await;
@@ -84,7 +92,7 @@ pub(super) async fn list(
 
 /// Who was turned away, the newest first, one JSON object per line.
 pub(super) async fn refused(
-    State(app): State<App>,
+    app: App,
     Query(selector): Query<Selector>,
     Query(page): Query<Page>,
 ) -> Result<Response, Refused> {
@@ -92,8 +100,12 @@ pub(super) async fn refused(
     let mut left = page.most(REFUSALS_MAX);
     let mut search = app.service.trace().search().await;
     let (sender, found) = mpsc::channel(AHEAD);
+    let reach = app.reach.clone();
     let searching = tokio::task::spawn_blocking(move || {
         search.refusals(&matcher, now, |refused: TurnedAway| {
+            if !sees(&reach, &refused.server) {
+                return true;
+            }
             left = left.saturating_sub(1);
             let advice = explain_refusal(&refused);
             sender.blocking_send(TurnedAway { advice, ..refused }).is_ok() && left > 0
@@ -111,10 +123,15 @@ pub(super) async fn refused(
 }
 
 /// What the trace holds.
-pub(super) async fn record(State(app): State<App>) -> Answer<TraceRecord> {
+pub(super) async fn record(app: App) -> Answer<TraceRecord> {
     let mut search = app.service.trace().search().await;
     let record = tokio::task::spawn_blocking(move || search.record()).await;
     object(record.map_err(|_| stopping())?)
+}
+
+/// Whether what is told of a server may be seen.
+fn sees(reach: &Reach, server: &str) -> bool {
+    *reach == Reach::All || ServerName::parse(server).is_ok_and(|name| reach.covers(&name))
 }
 
 fn stopping() -> Problem {
@@ -156,7 +173,7 @@ impl<T> Findings<T> {
 
 /// The state of things at the moment of the question.
 struct Present {
-    service: Service,
+    app: App,
     now: Timestamp,
     servers: HashMap<String, Option<Around>>,
     /// Hosts that took mail lately; looked for once, where a story asks for them.
@@ -195,14 +212,15 @@ impl Around {
 }
 
 impl Present {
-    fn new(service: Service, now: Timestamp) -> Self {
-        Self { service, now, servers: HashMap::new(), elsewhere: None }
+    fn new(app: App, now: Timestamp) -> Self {
+        Self { app, now, servers: HashMap::new(), elsewhere: None }
     }
 
     /// Hosts that took mail lately.
     async fn look_elsewhere(&mut self) -> &[(String, Timestamp)] {
-        if self.elsewhere.is_none() {
-            let mut search = self.service.trace().search().await;
+        // Whose mail it was, only who sees everything may guess.
+        if self.elsewhere.is_none() && self.app.reach == Reach::All {
+            let mut search = self.app.service.trace().search().await;
             let looking = tokio::task::spawn_blocking(move || search.latest_deliveries());
             // Without an answer nothing is said of others.
             self.elsewhere = looking.await.ok();
@@ -212,7 +230,8 @@ impl Present {
 
     async fn around(&mut self, name: &str) -> Option<&Around> {
         if !self.servers.contains_key(name) {
-            let known = ServerName::parse(name).ok().and_then(|name| self.service.server(&name));
+            let known =
+                ServerName::parse(name).ok().and_then(|name| self.app.service.server(&name));
             let around = match known {
                 Some(server) => Some(Around::look(server).await),
                 None => None,
@@ -225,7 +244,7 @@ impl Present {
     /// A message that waits and is not in the trace: it came before there was one.
     async fn in_queue(&self, id: Option<&String>) -> Option<TraceEntry> {
         let id = QueueId::parse(id?).ok()?;
-        for server in self.service.all() {
+        for server in self.app.all() {
             let Some(queue) = server.queue() else { continue };
             if let Ok(Some(_)) = queue.show(id).await {
                 let server = server.name().to_string();

@@ -25,6 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mailroot_common::id::SessionId;
 use smtpd_core::policy::connect::ConnectPolicy;
+use smtpd_core::policy::hits::Tally;
 use smtpd_core::policy::limit::{ConnectionCounts, ConnectionLimits};
 use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::route::table::Table;
@@ -41,6 +42,15 @@ use crate::queue::Queue;
 use crate::resolve::Resolver;
 use crate::trace::Trace;
 
+/// How often entries of the two lists decide.
+#[derive(Clone, Debug, Default)]
+pub struct Tallies {
+    /// Of the connection list.
+    pub connect: Tally,
+    /// Of the relay list.
+    pub relay: Tally,
+}
+
 /// What the configuration says about receiving.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -50,6 +60,8 @@ pub struct Settings {
     pub connect: ConnectPolicy,
     /// Who may send to whom.
     pub relay: RelayPolicy,
+    /// Counts what both decide.
+    pub tallies: Tallies,
     /// Which domains are ours.
     pub table: Arc<Table>,
     /// How many sessions there may be.
@@ -153,6 +165,18 @@ impl Receiver {
     /// Takes new sessions again.
     pub fn resume(&self) {
         self.0.paused.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes no new sessions and waits until those there are have ended, but no longer than this.
+    pub async fn drain(&self, most: Duration) {
+        self.pause();
+        let _gone = tokio::time::timeout(most, self.0.registry.empty()).await;
+    }
+
+    /// Ends every session with 421, whatever it is doing but a commit.
+    pub async fn kill_all(&self) {
+        self.0.registry.tell_all(registry::Order::Kill);
+        let _gone = tokio::time::timeout(LAST_WORDS, self.0.registry.empty()).await;
     }
 
     /// Stops for good: closes the listeners, ends sessions as soon as they carry no message, and

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mailroot_common::address::Mailbox;
+use mailroot_common::units::Timestamp;
 use smtpd_core::policy::limit::Seat;
-use smtpd_core::policy::{Facts, NameFact, Verdict};
+use smtpd_core::policy::relay::RelayRule;
+use smtpd_core::policy::{Admitted, Facts, NameFact, Verdict};
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Standing};
 use smtpd_core::trace::event::Text;
@@ -103,7 +106,7 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
         alarm: Box::pin(tokio::time::sleep(RELEASE_AFTER)),
         helo_shown: false,
     };
-    if let Err(refusal) = may_connect(&settings, &facts) {
+    if let Err(refusal) = may_connect(&settings, &facts, inner.parts.clock.now()) {
         session.server = Server::refused(Arc::clone(&settings.session), refusal, now);
     }
     let gone = session.run().await;
@@ -112,9 +115,10 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
 
 /// Asks DNS for the client's names if anything depends on them.
 async fn gather(inner: &Inner, settings: &Settings, client: std::net::IpAddr) -> Facts {
+    let now = inner.parts.clock.now();
     let wanted = settings.reverse_dns
-        || settings.connect.list.needs_name_of(client)
-        || settings.relay.list.needs_name_of(client);
+        || settings.connect.list.needs_name_of(client, now)
+        || settings.relay.list.needs_name_of(client, now);
     let mut facts = Facts::of_address(client);
     if let (true, Some(resolver)) = (wanted, &inner.parts.resolver) {
         facts.name = match resolver.names(client).await {
@@ -126,12 +130,37 @@ async fn gather(inner: &Inner, settings: &Settings, client: std::net::IpAddr) ->
     facts
 }
 
-fn may_connect(settings: &Settings, facts: &Facts) -> Result<(), Refusal> {
-    match settings.connect.judge(facts) {
-        Verdict::Admit(_) => Ok(()),
+fn may_connect(settings: &Settings, facts: &Facts, now: Timestamp) -> Result<(), Refusal> {
+    match settings.connect.judge(facts, now) {
+        Verdict::Admit(welcome) => {
+            settings.tallies.connect.note(welcome.entry(), now);
+            Ok(())
+        }
         Verdict::Defer(_) => Err(Refusal::ConnectUnavailable),
-        Verdict::Refuse(denial) => Err(denial.reason.into()),
+        Verdict::Refuse(denial) => {
+            settings.tallies.connect.note(denial.entry.as_ref(), now);
+            Err(denial.reason.into())
+        }
     }
+}
+
+/// Whether a client may send to a recipient; counts the entry of the relay list that decided.
+fn may_relay(
+    settings: &Settings,
+    facts: &Facts,
+    to: &Mailbox,
+    now: Timestamp,
+) -> Result<RelayRule, Refusal> {
+    let verdict = settings.relay.judge(facts, to, &settings.table, now);
+    let decided = match &verdict {
+        Verdict::Admit(admitted) => match admitted.rule() {
+            RelayRule::List(entry) => Some(entry),
+            _ => None,
+        },
+        Verdict::Defer(denial) | Verdict::Refuse(denial) => denial.entry.as_ref(),
+    };
+    settings.tallies.relay.note(decided, now);
+    said(verdict).map(Admitted::into_rule)
 }
 
 /// Octets read and not used yet.
@@ -229,8 +258,9 @@ impl Session<'_> {
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
-                    let verdict = settings.relay.judge(facts, &candidate.mailbox, &settings.table);
-                    said(verdict).map(|admitted| self.incoming.note_rule(admitted.into_rule()))
+                    let now = inner.parts.clock.now();
+                    may_relay(settings, facts, &candidate.mailbox, now)
+                        .map(|rule| self.incoming.note_rule(rule))
                 }
                 None => Err(Refusal::LocalTrouble),
             },

@@ -42,7 +42,7 @@ fn table() -> Arc<Table> {
 }
 
 fn settings() -> Settings {
-    let relay = List { mode: Mode::Only, entries: vec![Entry::parse("127.0.0.0/8").unwrap()] };
+    let relay = List { mode: Mode::Only, lines: vec![Entry::parse("127.0.0.0/8").unwrap().into()] };
     Settings {
         session: Arc::new(machine::Settings {
             host: "mx.test".to_owned(),
@@ -62,6 +62,7 @@ fn settings() -> Settings {
         }),
         connect: ConnectPolicy::default(),
         relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },
+        tallies: Tallies::default(),
         table: table(),
         connections: ConnectionLimits { total: Some(4), per_client: Some(2) },
         reverse_dns: false,
@@ -289,7 +290,7 @@ async fn relaying_is_for_those_on_the_list_and_refusals_are_logged() {
 async fn denied_clients_hear_554_and_are_closed() {
     let mut settings = settings();
     settings.connect.list =
-        List { mode: Mode::AllExcept, entries: vec![Entry::parse("203.0.113.0/24").unwrap()] };
+        List { mode: Mode::AllExcept, lines: vec![Entry::parse("203.0.113.0/24").unwrap().into()] };
     let house = house(settings).await;
     let mut guest = house.connect("203.0.113.9").await;
     guest.expect(&["554 5.7.1", ""]).await;
@@ -301,7 +302,7 @@ async fn denied_clients_hear_554_and_are_closed() {
 #[tokio::test(start_paused = true)]
 async fn names_are_looked_up_when_a_list_has_names() {
     let mut settings = settings();
-    settings.relay.list.entries.push(Entry::parse("*.corp.test").unwrap());
+    settings.relay.list.lines.push(Entry::parse("*.corp.test").unwrap().into());
     settings.reverse_dns = true;
     let dns = SimulatedDns::default();
     dns.add_address(&Domain::parse("a.corp.test").unwrap(), "10.9.9.9".parse().unwrap());

@@ -86,9 +86,26 @@ impl Service {
             troubles: Vec::new(),
         };
         self.try_listeners(&change.loaded)?;
+        let moves = self.check_moves(&change.loaded)?;
+        edited.warnings.extend(moves.iter().map(ConfigTrouble::from));
         if asked.terms.dry_run {
             return Ok(Done { edited, loaded: Arc::new(change.loaded) });
         }
+        let closed = self.close_moving(&change.loaded).await?;
+        let done = self.carry_out(asked, change, edited).await;
+        let unopened = self.reopen(closed).await;
+        done.map(|mut done| {
+            done.edited.troubles.extend(unopened);
+            done
+        })
+    }
+
+    async fn carry_out(
+        &self,
+        asked: &Asked,
+        change: Change,
+        mut edited: Edited,
+    ) -> Result<Done, ServiceError> {
         if !edited.changed {
             // An edit by hand that lies there is adopted, as by any change.
             let loaded = change.loaded.with_revision(edited.revision);

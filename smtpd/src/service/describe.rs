@@ -1,24 +1,43 @@
 //! What the service says about itself: status, warnings, changes between two configurations.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mailroot_common::control::{self, ServerState, Status, Warning};
 
 use super::{Service, lock};
+use crate::virtual_server::VirtualServer;
+
+/// A warning for each server that does not run as it should.
+fn troubles(servers: &[control::Server]) -> impl Iterator<Item = Warning> {
+    servers.iter().filter_map(|server| {
+        Some(Warning {
+            code: "server.not_running".to_owned(),
+            server: Some(server.name.clone()),
+            text: server.trouble.clone()?,
+            hint: Some(format!("then run: smtpctl server start {}", server.name)),
+        })
+    })
+}
 
 impl Service {
-    /// The state of the daemon and of all its virtual servers.
-    pub async fn status(&self) -> Status {
+    /// The state of the daemon and of these virtual servers; with what concerns no single one where
+    /// the `whole` is wanted.
+    pub async fn status(&self, of: &[Arc<VirtualServer>], whole: bool) -> Status {
         let mut servers = Vec::new();
         let mut counters = BTreeMap::new();
-        for server in self.all() {
+        for server in of {
             servers.push(server.describe().await);
             for (name, value) in server.counters().list() {
                 *counters.entry(name.to_owned()).or_insert(0) += value;
             }
         }
-        counters.extend(self.0.trace.counters().map(|(name, value)| (name.to_owned(), value)));
-        let warnings = self.warnings(&servers).await;
+        let mut warnings = Vec::new();
+        if whole {
+            counters.extend(self.0.trace.counters().map(|(name, value)| (name.to_owned(), value)));
+            warnings = self.config_warnings().await;
+        }
+        warnings.extend(troubles(&servers));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -51,21 +70,6 @@ impl Service {
         let servers = self.all();
         let running = servers.iter().filter(|server| server.state() == ServerState::Running);
         format!("{} of {} virtual servers running", running.count(), servers.len())
-    }
-
-    async fn warnings(&self, servers: &[control::Server]) -> Vec<Warning> {
-        let mut warnings = self.config_warnings().await;
-        for server in servers {
-            if let Some(trouble) = &server.trouble {
-                warnings.push(Warning {
-                    code: "server.not_running".to_owned(),
-                    server: Some(server.name.clone()),
-                    text: trouble.clone(),
-                    hint: Some(format!("then run: smtpctl server start {}", server.name)),
-                });
-            }
-        }
-        warnings
     }
 
     /// What is odd about the configuration files.

@@ -10,7 +10,7 @@ use mailroot_common::units::Span;
 use super::change::Asked;
 use super::{Service, ServiceError};
 use crate::observe::Level;
-use crate::virtual_server::VirtualServer;
+use crate::virtual_server::{Ending, VirtualServer};
 
 /// What is asked of a virtual server.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Turn {
     pub span: Option<Span>,
     /// Whether the server's file is to say so, for start and stop.
     pub persist: bool,
+    /// How its sessions end, for stop and pause.
+    pub ending: Ending,
 }
 
 /// What goes with a server that is deleted.
@@ -48,7 +50,7 @@ impl Service {
         asked: &Asked,
     ) -> Result<control::Server, ServiceError> {
         self.known(name)?;
-        let Turn { verb, reason, span, persist } = turn;
+        let Turn { verb, reason, span, persist, ending } = turn;
         if persist {
             let value = (verb == Verb::Start).to_string();
             let edit = KeyEdit::Set { key: "enabled".to_owned(), value };
@@ -56,7 +58,14 @@ impl Service {
         }
         let _one_at_a_time = self.0.changing.lock().await;
         let server = self.known(name)?;
-        self.turn(&server, verb, reason).await?;
+        match verb {
+            Verb::Stop => server.stop_after(reason, ending).await,
+            Verb::Pause => {
+                server.pause(reason).await;
+                server.end_sessions(ending).await;
+            }
+            Verb::Start | Verb::Resume => self.turn(&server, verb, reason).await?,
+        }
         if let (Verb::Pause, Some(span)) = (verb, span) {
             self.resume_after(&server, span);
         }
@@ -82,7 +91,7 @@ impl Service {
         });
     }
 
-    async fn turn(
+    pub(super) async fn turn(
         &self,
         server: &VirtualServer,
         verb: Verb,

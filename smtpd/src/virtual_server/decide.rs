@@ -8,7 +8,9 @@ use mailroot_common::address::{Host, Mailbox};
 use mailroot_common::config::access::ListEntry;
 use mailroot_common::config::{DomainKind, DomainName, ServerConfig};
 use mailroot_common::control::{AccessEntry, AccessList, Decision, Judgement, Outcome, Way};
+use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::Entry;
+use smtpd_core::policy::hits::Hits;
 use smtpd_core::policy::relay::RelayRule;
 use smtpd_core::policy::{Admitted, Denial, Facts, NameFact, Verdict};
 use smtpd_core::route::table::{NextHop, Table};
@@ -32,10 +34,19 @@ impl VirtualServer {
             _ => return None,
         };
         let judge = Judge { config: &config, list: path, entries };
-        let entry = |(number, entry): (usize, &ListEntry)| AccessEntry {
-            entry: entry.who.to_string(),
-            comment: entry.comment.clone(),
-            origin: judge.origin(&format!("{path}.list[{number}]")),
+        let (tallies, now) = (self.tallies.load(), self.shared.load().clock.now());
+        let tally = if list == "connect" { &tallies.connect } else { &tallies.relay };
+        let entry = |(number, entry): (usize, &ListEntry)| {
+            let hits = tally.get(&rules::entry(entry));
+            AccessEntry {
+                entry: entry.who.to_string(),
+                comment: entry.comment.clone(),
+                origin: judge.origin(&format!("{path}.list[{number}]")),
+                until: entry.until,
+                expired: entry.until.is_some_and(|until| until <= now),
+                hits: hits.map_or(0, |hits| hits.of_the_day(now)),
+                last_used: hits.and_then(Hits::last),
+            }
         };
         let policy = policy.word().to_owned();
         Some(AccessList { policy, entries: entries.iter().enumerate().map(entry).collect() })
@@ -56,9 +67,10 @@ impl VirtualServer {
         let table = self.table(&config)?;
         let mut decision = Decision::default();
         if let Some(client) = client {
-            let facts = facts(&config, &shared.resolver, client).await;
-            decision.connect = Some(connect(&config, &facts));
-            decision.relay = to.map(|to| relay(&config, &facts, to, &table));
+            let now = shared.clock.now();
+            let facts = facts(&config, &shared.resolver, client, now).await;
+            decision.connect = Some(connect(&config, &facts, now));
+            decision.relay = to.map(|to| relay(&config, &facts, to, &table, now));
         }
         if let Some(to) = to {
             let mut way = way(&config, to, &table);
@@ -72,10 +84,15 @@ impl VirtualServer {
 }
 
 /// What is known of a client; DNS is asked only where a list needs its name.
-async fn facts(config: &ServerConfig, resolver: &Resolver, client: IpAddr) -> Facts {
+async fn facts(
+    config: &ServerConfig,
+    resolver: &Resolver,
+    client: IpAddr,
+    now: Timestamp,
+) -> Facts {
     let mut facts = Facts::of_address(client);
     let lists = [rules::connect_policy(config).list, rules::relay_policy(config).list];
-    if lists.iter().any(|list| list.needs_name_of(client)) {
+    if lists.iter().any(|list| list.needs_name_of(client, now)) {
         facts.name = match resolver.names(client).await {
             Ok(names) => NameFact::Names(names),
             Err(error) if error.is_temporary() => NameFact::Unknown,
@@ -85,24 +102,28 @@ async fn facts(config: &ServerConfig, resolver: &Resolver, client: IpAddr) -> Fa
     facts
 }
 
-fn connect(config: &ServerConfig, facts: &Facts) -> Judgement {
+fn connect(config: &ServerConfig, facts: &Facts, now: Timestamp) -> Judgement {
     let policy = rules::connect_policy(config);
     let judge = Judge { config, list: "access.connect", entries: &config.access.connect.list };
-    match policy.judge(facts) {
-        Verdict::Admit(_) => match policy.list.find(facts) {
-            smtpd_core::policy::access::Listed::By(entry) => {
-                judge.allowed(format!("connection list {entry}"), Some(entry))
-            }
-            _ => judge.allowed("connection list all-except".to_owned(), None),
+    match policy.judge(facts, now) {
+        Verdict::Admit(welcome) => match welcome.entry() {
+            Some(entry) => judge.allowed(format!("connection list {entry}"), Some(entry)),
+            None => judge.allowed("connection list all-except".to_owned(), None),
         },
         Verdict::Defer(denial) => judge.denied(Outcome::Deferred, "connection list", &denial),
         Verdict::Refuse(denial) => judge.denied(Outcome::Refused, "connection list", &denial),
     }
 }
 
-fn relay(config: &ServerConfig, facts: &Facts, to: &Mailbox, table: &Table) -> Judgement {
+fn relay(
+    config: &ServerConfig,
+    facts: &Facts,
+    to: &Mailbox,
+    table: &Table,
+    now: Timestamp,
+) -> Judgement {
     let judge = Judge { config, list: "access.relay", entries: &config.access.relay.list };
-    match rules::relay_policy(config).judge(facts, to, table) {
+    match rules::relay_policy(config).judge(facts, to, table, now) {
         Verdict::Admit(admitted) => judge.admitted(&admitted, to),
         Verdict::Defer(denial) => judge.denied(Outcome::Deferred, "relay list", &denial),
         Verdict::Refuse(denial) => judge.denied(Outcome::Refused, "relay list", &denial),

@@ -6,6 +6,7 @@
 
 mod decide;
 mod describe;
+mod moved;
 mod probe;
 mod rooms;
 mod root;
@@ -27,6 +28,7 @@ use mailroot_common::id::SessionId;
 use mailroot_common::units::ByteSize;
 use smtpd_core::route::table::{RouteName, Table, TableError};
 
+pub use self::moved::{LeftBehind, Moved};
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
 use crate::badmail::Badmail;
@@ -38,7 +40,7 @@ use crate::net::Net;
 use crate::observe::{Counters, Log, SessionIds};
 use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
-use crate::receive::ListenError;
+use crate::receive::{ListenError, Tallies};
 use crate::resolve::Resolver;
 use crate::tls::ClientTls;
 use crate::trace::Trace;
@@ -95,9 +97,18 @@ pub enum StartError {
     /// There is no default domain.
     #[error("no domain of the type default: add one to domains")]
     NoDefaultDomain,
-    /// Something that only a restart of the daemon changes.
-    #[error("{0} cannot be changed while the daemon runs: restart it")]
-    NeedsRestart(&'static str),
+}
+
+/// How the sessions of clients end when a server stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// With 421, as soon as they carry no message; those that do have a few seconds.
+    #[default]
+    Usual,
+    /// By themselves, as long as this takes no longer; then as usual.
+    Drain(Duration),
+    /// With 421, at once.
+    Kill,
 }
 
 /// One virtual server.
@@ -110,6 +121,8 @@ pub struct VirtualServer {
     /// How often it was paused.
     pauses: AtomicU64,
     rooms: ArcSwapOption<Rooms>,
+    /// How often entries of its lists decided; kept while it is stopped, too.
+    tallies: ArcSwap<Tallies>,
     /// What lets mail in and out, while it does; held by whoever starts, stops or changes the server.
     inlets: tokio::sync::Mutex<Option<Inlets>>,
 }
@@ -141,6 +154,7 @@ impl VirtualServer {
             standing: Mutex::new(standing),
             pauses: AtomicU64::new(0),
             rooms: ArcSwapOption::empty(),
+            tallies: ArcSwap::default(),
             inlets: tokio::sync::Mutex::default(),
         })
     }
@@ -188,7 +202,15 @@ impl VirtualServer {
             self.rooms.store(Some(Arc::clone(&rooms)));
             rooms
         };
-        Inlets::open(&self.name, &shared, &config, &table, &rooms, &self.counters).await
+        let counting = (&self.counters, self.tally(&config));
+        Inlets::open(&self.name, &shared, &config, &table, &rooms, counting).await
+    }
+
+    /// Counters of the lists of a configuration that is put in force.
+    fn tally(&self, config: &ServerConfig) -> Tallies {
+        let tallies = rules::tallies(&self.tallies.load(), config);
+        self.tallies.store(Arc::new(tallies.clone()));
+        tallies
     }
 
     fn table(&self, config: &ServerConfig) -> Result<Arc<Table>, StartError> {
@@ -208,12 +230,25 @@ impl VirtualServer {
 
     /// Takes and delivers no mail. Sessions hear 421, attempts under way may end.
     pub async fn stop(&self, reason: Option<String>) {
+        self.stop_after(reason, Ending::Usual).await;
+    }
+
+    /// The same, and how its sessions end.
+    pub async fn stop_after(&self, reason: Option<String>, ending: Ending) {
         let mut inlets = self.inlets.lock().await;
         if let Some(open) = inlets.take() {
             self.stand(ServerState::Stopping, None, reason.clone());
+            open.end_sessions(ending).await;
             open.close(STOP_GRACE, STOP_PATIENCE).await;
         }
         self.stand(ServerState::Stopped, None, reason);
+    }
+
+    /// Ends its sessions, or waits for them; the server itself goes on.
+    pub async fn end_sessions(&self, ending: Ending) {
+        if let Some(open) = &*self.inlets.lock().await {
+            open.end_sessions(ending).await;
+        }
     }
 
     /// Stops for good and makes everything durable.
@@ -224,7 +259,8 @@ impl VirtualServer {
         }
     }
 
-    /// Goes by another configuration from now on. Sessions keep the settings they began with; only
+    /// Goes by another configuration from now on. One with other directories needs the server
+    /// closed. Sessions keep the settings they began with; only
     /// listeners that changed are bound anew.
     ///
     /// # Errors
@@ -236,7 +272,6 @@ impl VirtualServer {
         config: Arc<ServerConfig>,
     ) -> Result<(), StartError> {
         let before = self.config.swap(Arc::clone(&config));
-        let moved = self.shared.load().mail_root != shared.mail_root;
         self.shared.store(Arc::new(shared));
         match (before.enabled, config.enabled) {
             (false, true) => return self.start().await,
@@ -256,15 +291,13 @@ impl VirtualServer {
         rooms.queue.set_table(Arc::clone(&table));
         if let Some(open) = &mut *inlets {
             let shared = self.shared.load_full();
-            let root = &rooms.root;
-            let done = open.reconfigure(&self.name, &shared, &config, &table, &rooms).await;
-            let drop = settings::drop_keys(&config).map(|keys| root.root.join(&keys.dir));
+            let done = {
+                let rooms = (&*rooms, self.tally(&config));
+                open.reconfigure(&self.name, &shared, &config, &table, rooms).await
+            };
             if let Err(error) = done {
                 self.stand(self.state(), Some(error.to_string()), None);
                 return Err(error);
-            }
-            if moved || drop.is_some_and(|drop| drop != root.drop) {
-                return Err(StartError::NeedsRestart("the mail root or the Drop directory"));
             }
             self.stand(self.state(), None, self.standing().reason);
         } else if config.enabled && self.standing().trouble.is_some() {

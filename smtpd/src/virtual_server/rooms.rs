@@ -3,7 +3,6 @@
 //! [`Rooms`] hold mail and stay open until the daemon ends; [`Inlets`] let mail in and out, and come
 //! and go with start and stop.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +12,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::root::MailRoot;
-use super::{Shared, StartError, settings};
+use super::{Ending, Shared, StartError, settings};
 use crate::badmail::Badmail;
 use crate::deliver::{self, Deliver};
 use crate::drop::DropDirectory;
 use crate::observe::Counters;
 use crate::pickup::{self, Pickup};
 use crate::queue::{self, Queue};
-use crate::receive::{self, Receiver};
+use crate::receive::{self, Receiver, Tallies};
 
 /// What holds mail.
 #[derive(Debug)]
@@ -39,8 +38,7 @@ impl Rooms {
         table: &Arc<Table>,
         counters: &Arc<Counters>,
     ) -> Result<Self, StartError> {
-        let drop = settings::drop_keys(config).map_or_else(|| Path::new("Drop"), |keys| &keys.dir);
-        let root = MailRoot::at(&shared.mail_root, drop);
+        let root = MailRoot::at(&shared.mail_root, settings::drop_place(config));
         root.prepare()?;
         let queue = Queue::open(
             queue::Settings {
@@ -104,7 +102,7 @@ impl Inlets {
         config: &ServerConfig,
         table: &Arc<Table>,
         rooms: &Rooms,
-        counters: &Arc<Counters>,
+        (counters, tallies): (&Arc<Counters>, Tallies),
     ) -> Result<Self, StartError> {
         let server: Arc<str> = name.as_str().into();
         let receiver = Receiver::new(
@@ -119,7 +117,7 @@ impl Inlets {
                 session_ids: Arc::clone(&shared.session_ids),
                 trace: shared.trace.clone(),
             },
-            settings::receive(config, shared, table),
+            settings::receive(config, shared, table, tallies),
         );
         receiver.listen(&config.general.listen).await?;
         let drop = DropDirectory::new(
@@ -198,10 +196,10 @@ impl Inlets {
         shared: &Shared,
         config: &ServerConfig,
         table: &Arc<Table>,
-        rooms: &Rooms,
+        (rooms, tallies): (&Rooms, Tallies),
     ) -> Result<(), StartError> {
         self.parts.shared = shared.clone();
-        self.receiver.set(settings::receive(config, shared, table));
+        self.receiver.set(settings::receive(config, shared, table, tallies));
         let wanted = settings::drop(name.as_str(), config, shared, &rooms.root);
         if *self.drop.settings() != wanted {
             self.drop = DropDirectory::new(wanted, shared.clock.clone(), shared.log.clone());
@@ -229,6 +227,14 @@ impl Inlets {
     ) {
         self.receiver.resume();
         self.watch_pickup(name, config, root).await;
+    }
+
+    pub(super) async fn end_sessions(&self, ending: Ending) {
+        match ending {
+            Ending::Usual => {}
+            Ending::Drain(most) => self.receiver.drain(most).await,
+            Ending::Kill => self.receiver.kill_all().await,
+        }
     }
 
     pub(super) async fn close(mut self, grace: Duration, patience: Duration) {

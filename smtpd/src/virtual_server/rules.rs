@@ -10,8 +10,9 @@ use mailroot_common::config::{
     delivery,
 };
 use mailroot_common::units::Span;
-use smtpd_core::policy::access::{Entry, List, Mode};
+use smtpd_core::policy::access::{Entry, Line, List, Mode};
 use smtpd_core::policy::connect::ConnectPolicy;
+use smtpd_core::policy::hits::Tally;
 use smtpd_core::policy::limit::ConnectionLimits;
 use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::queue::dispose::InDoubtPolicy;
@@ -19,6 +20,8 @@ use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
 use smtpd_core::route::domain::{Pattern, RemoteDomain, RemoteRoute};
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{self, DirectFirst, Table, TableError, TlsPolicy};
+
+use crate::receive::Tallies;
 
 /// The wait of profile `iis6` before the list of waits begins (`GlitchRetrySeconds`).
 const QUICK_WAIT: Span = Span::seconds(60);
@@ -123,7 +126,8 @@ fn list(policy: Policy, entries: &[ListEntry]) -> List {
         Policy::Only => Mode::Only,
         Policy::AllExcept => Mode::AllExcept,
     };
-    List { mode, entries: entries.iter().map(entry).collect() }
+    let line = |written: &ListEntry| Line { entry: entry(written), until: written.until };
+    List { mode, lines: entries.iter().map(line).collect() }
 }
 
 /// An entry of a list.
@@ -132,6 +136,15 @@ pub(super) fn entry(entry: &ListEntry) -> Entry {
         Who::Network(network) => Entry::Network(*network),
         Who::Name(domain) => Entry::Name(Pattern::Exact(domain.clone())),
         Who::Below(domain) => Entry::Name(Pattern::Below(domain.clone())),
+    }
+}
+
+/// Counters of both lists; those of entries that stay go on.
+pub(super) fn tallies(before: &Tallies, config: &ServerConfig) -> Tallies {
+    let following = |tally: &Tally, list: &[ListEntry]| tally.following(list.iter().map(entry));
+    Tallies {
+        connect: following(&before.connect, &config.access.connect.list),
+        relay: following(&before.relay, &config.access.relay.list),
     }
 }
 

@@ -4,6 +4,7 @@
 //! changes; two that are equal need no room to be told.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use super::root::MailRoot;
 use super::{Shared, rules};
 use crate::badmail::{self, Badmail};
 use crate::drop::{self, DropDirectory};
+use crate::receive::Tallies;
 use crate::resolve::Family;
 use crate::{deliver, pickup, process, receive};
 
@@ -53,6 +55,7 @@ pub(super) fn receive(
     config: &ServerConfig,
     shared: &Shared,
     table: &Arc<Table>,
+    tallies: Tallies,
 ) -> receive::Settings {
     let (general, messages) = (&config.general, &config.messages);
     let session = server::Settings {
@@ -79,6 +82,7 @@ pub(super) fn receive(
         session: Arc::new(session),
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
+        tallies,
         table: Arc::clone(table),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,
@@ -190,6 +194,11 @@ pub(super) fn pickup(
         hops_max: config.delivery.max_hops,
         default_sender: messages.default_sender.clone(),
     }
+}
+
+/// Where Drop is, as the configuration has it.
+pub(super) fn drop_place(config: &ServerConfig) -> &Path {
+    drop_keys(config).map_or_else(|| Path::new("Drop"), |keys| &keys.dir)
 }
 
 /// The keys of the default domain's Drop directory.

@@ -7,12 +7,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use libfuzzer_sys::fuzz_target;
 use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::net::Network;
-use smtpd_core::policy::access::{Entry, List, Listed, Mode};
+use mailroot_common::units::Timestamp;
+use smtpd_core::policy::access::{Entry, Line, List, Listed, Mode};
 use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Facts, NameFact, Verdict};
 use smtpd_core::route::domain::{Pattern, RemoteDomain};
 use smtpd_core::route::table::{DirectFirst, NextHop, Settings, Table};
+
+/// The moment everything is judged at.
+const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
 fuzz_target!(|input: (u8, [u8; 16], &str)| {
     let (style, octets, text) = input;
@@ -38,8 +42,8 @@ fuzz_target!(|input: (u8, [u8; 16], &str)| {
     };
     let authenticated = (style & 16 != 0).then(|| "ada".to_owned());
     let facts = Facts { client, name, authenticated };
-    let list = List { mode, entries };
-    assert!(list.asks_for_names() || !list.needs_name_of(client));
+    let list = List { mode, lines: entries.into_iter().map(Line::from).collect() };
+    assert!(list.asks_for_names(NOW) || !list.needs_name_of(client, NOW));
     let found = search(&list, &facts);
     judge(&list, &facts, found, style, recipient);
 });
@@ -121,8 +125,8 @@ fn entry(text: &str) {
 /// Whether the client is on the list, entry by entry: `None` if nobody can know.
 fn search(list: &List, facts: &Facts) -> Option<bool> {
     let mut unknown = false;
-    for entry in &list.entries {
-        match (entry, &facts.name) {
+    for line in &list.lines {
+        match (&line.entry, &facts.name) {
             (Entry::Network(network), _) => {
                 if slow_contains(&network.to_string(), facts.client) == Some(true) {
                     return Some(true);
@@ -147,14 +151,14 @@ fn search(list: &List, facts: &Facts) -> Option<bool> {
 
 /// Compares the list with the slow reference; whether it lets this client in, if that is known.
 fn judge_connection(list: &List, facts: &Facts, found: Option<bool>) -> Option<bool> {
-    let said = match list.find(facts) {
+    let said = match list.find(facts, NOW) {
         Listed::By(_) => Some(true),
         Listed::No => Some(false),
         Listed::Unknown => None,
     };
     assert_eq!(said, found, "{list:?} {facts:?}");
     let lets_in = found.map(|on| on == (list.mode == Mode::Only));
-    let verdict = ConnectPolicy { list: list.clone() }.judge(facts);
+    let verdict = ConnectPolicy { list: list.clone() }.judge(facts, NOW);
     match lets_in {
         Some(true) => assert!(matches!(verdict, Verdict::Admit(_))),
         Some(false) => assert!(matches!(verdict, Verdict::Refuse(_))),
@@ -187,19 +191,22 @@ fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: 
     };
     let opening = policy.opening(&remote_domains);
     assert!(opening.as_ref().is_none_or(|opening| !opening.to_string().is_empty()));
-    assert!(matches!(ConnectPolicy::default().judge(facts), Verdict::Admit(_)));
+    assert!(matches!(ConnectPolicy::default().judge(facts, NOW), Verdict::Admit(_)));
     assert!(opening.is_some() || list.mode == Mode::Only || !policy.anonymous);
     let local = table.route(&mailbox).hop == NextHop::Drop;
     // What goes out on the wire again is judged and routed alike.
     let again = Mailbox::parse(&mailbox.to_string()).expect("it reads back");
     assert_eq!(table.route(&again), table.route(&mailbox));
-    assert_eq!(policy.judge(facts, &again, &table), policy.judge(facts, &mailbox, &table));
+    assert_eq!(
+        policy.judge(facts, &again, &table, NOW),
+        policy.judge(facts, &mailbox, &table, NOW)
+    );
     let stranger = facts.authenticated.is_none();
     assert_eq!(
         matches!(policy.judge_sender(facts), Verdict::Admit(_)),
         policy.anonymous || !stranger
     );
-    match policy.judge(facts, &mailbox, &table) {
+    match policy.judge(facts, &mailbox, &table, NOW) {
         Verdict::Admit(admitted) => {
             assert!(policy.anonymous || !stranger);
             assert_eq!(admitted.mailbox(), &mailbox);

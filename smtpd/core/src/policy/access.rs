@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use mailroot_common::net::{Network, NetworkError};
+use mailroot_common::units::Timestamp;
 
 use super::{Facts, NameFact};
 use crate::route::domain::{Pattern, PatternError};
@@ -78,6 +79,28 @@ impl FromStr for Entry {
     }
 }
 
+/// A line of a list: an entry, and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Whom it means.
+    pub entry: Entry,
+    /// From then on the line counts as if it were not there.
+    pub until: Option<Timestamp>,
+}
+
+/// A line that stays.
+impl From<Entry> for Line {
+    fn from(entry: Entry) -> Self {
+        Self { entry, until: None }
+    }
+}
+
+impl Line {
+    fn counts(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
 /// Whom a list means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -94,7 +117,7 @@ pub struct List {
     /// How it is meant.
     pub mode: Mode,
     /// Who is on it.
-    pub entries: Vec<Entry>,
+    pub lines: Vec<Line>,
 }
 
 /// Whether a client is on a list.
@@ -112,44 +135,49 @@ impl List {
     /// A list that means everybody.
     #[must_use]
     pub const fn everybody() -> Self {
-        Self { mode: Mode::AllExcept, entries: Vec::new() }
+        Self { mode: Mode::AllExcept, lines: Vec::new() }
     }
 
     /// Whether the client's name has to be looked up before it can be judged.
     #[must_use]
-    pub fn asks_for_names(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry, Entry::Name(_)))
+    pub fn asks_for_names(&self, now: Timestamp) -> bool {
+        self.entries(now).any(|entry| matches!(entry, Entry::Name(_)))
+    }
+
+    /// The entries that count at a moment.
+    fn entries(&self, now: Timestamp) -> impl Iterator<Item = &Entry> {
+        self.lines.iter().filter(move |line| line.counts(now)).map(|line| &line.entry)
     }
 
     /// Whether a name look-up can change what the list says of this client: it has names in it and
     /// no network decides already.
     #[must_use]
-    pub fn needs_name_of(&self, client: IpAddr) -> bool {
-        self.asks_for_names() && self.by_address(client).is_none()
+    pub fn needs_name_of(&self, client: IpAddr, now: Timestamp) -> bool {
+        self.asks_for_names(now) && self.by_address(client, now).is_none()
     }
 
-    fn by_address(&self, client: IpAddr) -> Option<&Entry> {
+    fn by_address(&self, client: IpAddr, now: Timestamp) -> Option<&Entry> {
         let on = |entry: &&Entry| matches!(entry, Entry::Network(net) if net.contains(client));
-        self.entries.iter().find(on)
+        self.entries(now).find(on)
     }
 
     /// Whether the client is on the list. Addresses are compared first, so that DNS is never
     /// trusted with a question that an address answers.
     #[must_use]
-    pub fn find(&self, facts: &Facts) -> Listed<'_> {
-        if let Some(entry) = self.by_address(facts.client) {
+    pub fn find(&self, facts: &Facts, now: Timestamp) -> Listed<'_> {
+        if let Some(entry) = self.by_address(facts.client, now) {
             return Listed::By(entry);
         }
         let names = match &facts.name {
             NameFact::Names(names) => names,
-            NameFact::Unknown if self.asks_for_names() => return Listed::Unknown,
+            NameFact::Unknown if self.asks_for_names(now) => return Listed::Unknown,
             NameFact::Unknown | NameFact::None => return Listed::No,
         };
         let on = |entry: &&Entry| match entry {
             Entry::Name(pattern) => names.iter().any(|name| pattern.covers(name)),
             Entry::Network(_) => false,
         };
-        self.entries.iter().find(on).map_or(Listed::No, Listed::By)
+        self.entries(now).find(on).map_or(Listed::No, Listed::By)
     }
 }
 
@@ -191,6 +219,8 @@ mod tests {
         }
     }
 
+    const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
+
     fn facts(client: &str, name: NameFact) -> Facts {
         Facts { client: client.parse().unwrap(), name, authenticated: None }
     }
@@ -202,8 +232,8 @@ mod tests {
     #[test]
     fn client_is_found_by_address_or_verified_name() {
         let entries = ["10.0.0.0/8", "mail.example", "*.corp.example"];
-        let entries = entries.map(|text| Entry::parse(text).unwrap()).to_vec();
-        let list = List { mode: Mode::Only, entries };
+        let lines = entries.map(|text| Entry::parse(text).unwrap().into()).to_vec();
+        let list = List { mode: Mode::Only, lines };
         let by = |text: &str| Some(text.to_owned());
         for (client, name, found) in [
             ("10.1.2.3", NameFact::Unknown, by("10.0.0.0/8")),
@@ -217,21 +247,34 @@ mod tests {
             ("2001:db8::1", names(&[]), None),
         ] {
             let facts = facts(client, name);
-            let entry = match list.find(&facts) {
+            let entry = match list.find(&facts, NOW) {
                 Listed::By(entry) => Some(entry.to_string()),
                 Listed::No => None,
                 Listed::Unknown => by("unknown"),
             };
             assert_eq!(entry, found, "{facts:?}");
         }
-        assert_eq!(list.find(&facts("11.1.2.3", NameFact::Unknown)), Listed::Unknown);
-        assert!(list.needs_name_of("11.1.2.3".parse().unwrap()));
-        assert!(!list.needs_name_of("10.1.2.3".parse().unwrap()));
+        assert_eq!(list.find(&facts("11.1.2.3", NameFact::Unknown), NOW), Listed::Unknown);
+        assert!(list.needs_name_of("11.1.2.3".parse().unwrap(), NOW));
+        assert!(!list.needs_name_of("10.1.2.3".parse().unwrap(), NOW));
     }
 
     #[test]
     fn silent_dns_does_not_matter_to_a_list_without_names() {
-        let list = List { mode: Mode::Only, entries: vec![Entry::parse("10.0.0.0/8").unwrap()] };
-        assert_eq!(list.find(&facts("11.1.2.3", NameFact::Unknown)), Listed::No);
+        let line = Entry::parse("10.0.0.0/8").unwrap().into();
+        let list = List { mode: Mode::Only, lines: vec![line] };
+        assert_eq!(list.find(&facts("11.1.2.3", NameFact::Unknown), NOW), Listed::No);
+    }
+
+    #[test]
+    fn a_line_that_has_ended_counts_as_if_it_were_not_there() {
+        let line = |text: &str, until| Line { entry: Entry::parse(text).unwrap(), until };
+        let lines = vec![line("10.0.0.0/8", Some(NOW)), line("*.corp.example", Some(NOW))];
+        let list = List { mode: Mode::AllExcept, lines };
+        let before = Timestamp::from_millis(NOW.as_millis() - 1);
+        let client = facts("10.1.2.3", NameFact::Unknown);
+        assert!(matches!(list.find(&client, before), Listed::By(_)));
+        assert_eq!(list.find(&client, NOW), Listed::No);
+        assert!(list.asks_for_names(before) && !list.asks_for_names(NOW));
     }
 }

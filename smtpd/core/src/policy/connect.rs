@@ -1,11 +1,21 @@
 //! Who may connect at all: the connection list.
 
-use super::access::{List, Listed, Mode};
+use mailroot_common::units::Timestamp;
+
+use super::access::{Entry, List, Listed, Mode};
 use super::{Denial, Facts, Reason, Verdict};
 
 /// Proof that the connection list let a client in.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Welcome(());
+pub struct Welcome(Option<Entry>);
+
+impl Welcome {
+    /// The entry of the list that let it in, if one did.
+    #[must_use]
+    pub fn entry(&self) -> Option<&Entry> {
+        self.0.as_ref()
+    }
+}
 
 /// The connection list of one virtual server; by default everybody may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,12 +33,11 @@ impl Default for ConnectPolicy {
 impl ConnectPolicy {
     /// Judges a client before it is greeted. Ask again when deny lists change: a session that is
     /// refused now may have begun when it was not.
-    pub fn judge(&self, facts: &Facts) -> Verdict<Welcome> {
+    pub fn judge(&self, facts: &Facts, now: Timestamp) -> Verdict<Welcome> {
         let denial = |reason, entry| Denial { reason, entry };
-        match (self.list.mode, self.list.find(facts)) {
-            (Mode::Only, Listed::By(_)) | (Mode::AllExcept, Listed::No) => {
-                Verdict::Admit(Welcome(()))
-            }
+        match (self.list.mode, self.list.find(facts, now)) {
+            (Mode::Only, Listed::By(entry)) => Verdict::Admit(Welcome(Some(entry.clone()))),
+            (Mode::AllExcept, Listed::No) => Verdict::Admit(Welcome(None)),
             (Mode::Only, Listed::No) => Verdict::Refuse(denial(Reason::AccessDenied, None)),
             (Mode::AllExcept, Listed::By(entry)) => {
                 Verdict::Refuse(denial(Reason::AccessDenied, Some(entry.clone())))
@@ -44,7 +53,8 @@ mod tests {
 
     use super::*;
     use crate::policy::NameFact;
-    use crate::policy::access::Entry;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
     #[test]
     fn both_modes_follow_the_table() {
@@ -67,10 +77,10 @@ mod tests {
             (except, vec![".corp.example"], "192.0.2.1", NameFact::None, "admit"),
             (except, vec![".corp.example"], "192.0.2.1", NameFact::Unknown, "defer"),
         ] {
-            let entries: Vec<_> = entries.iter().map(|e| Entry::parse(e).unwrap()).collect();
-            let policy = ConnectPolicy { list: List { mode, entries } };
+            let lines = entries.iter().map(|e| Entry::parse(e).unwrap().into()).collect();
+            let policy = ConnectPolicy { list: List { mode, lines } };
             let facts = Facts { client: client.parse().unwrap(), name, authenticated: None };
-            let said = match policy.judge(&facts) {
+            let said = match policy.judge(&facts, NOW) {
                 Verdict::Admit(_) => "admit",
                 Verdict::Defer(Denial { reason: Reason::NameUnknown, .. }) => "defer",
                 Verdict::Refuse(Denial { reason: Reason::AccessDenied, .. }) => "refuse",
@@ -83,9 +93,9 @@ mod tests {
     #[test]
     fn refusal_names_the_entry_that_decided() {
         let entry = Entry::parse("192.0.2.0/24").unwrap();
-        let list = List { mode: Mode::AllExcept, entries: vec![entry.clone()] };
+        let list = List { mode: Mode::AllExcept, lines: vec![entry.clone().into()] };
         let facts = Facts::of_address("192.0.2.9".parse().unwrap());
         let denial = Denial { reason: Reason::AccessDenied, entry: Some(entry) };
-        assert_eq!(ConnectPolicy { list }.judge(&facts), Verdict::Refuse(denial));
+        assert_eq!(ConnectPolicy { list }.judge(&facts, NOW), Verdict::Refuse(denial));
     }
 }

@@ -14,6 +14,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
 use mailroot_common::address::Mailbox;
+use mailroot_common::units::Timestamp;
 
 use super::access::{Entry, List, Listed, Mode};
 use super::{Admitted, Denial, Facts, Reason, Verdict};
@@ -98,7 +99,13 @@ impl RelayPolicy {
     }
 
     /// Judges one recipient.
-    pub fn judge(&self, facts: &Facts, recipient: &Mailbox, table: &Table) -> Verdict {
+    pub fn judge(
+        &self,
+        facts: &Facts,
+        recipient: &Mailbox,
+        table: &Table,
+        now: Timestamp,
+    ) -> Verdict {
         if !self.anonymous && facts.authenticated.is_none() {
             return Verdict::Refuse(Denial::plain(Reason::AnonymousForbidden));
         }
@@ -115,7 +122,7 @@ impl RelayPolicy {
             return admit(RelayRule::Authenticated);
         }
         let denied = |entry| Denial { reason: Reason::RelayDenied, entry };
-        match (self.list.mode, self.list.find(facts)) {
+        match (self.list.mode, self.list.find(facts, now)) {
             (Mode::Only, Listed::By(entry)) => admit(RelayRule::List(entry.clone())),
             (Mode::AllExcept, Listed::No) => admit(RelayRule::NotExcepted),
             (Mode::Only, Listed::No) => Verdict::Refuse(denied(None)),
@@ -134,8 +141,8 @@ impl RelayPolicy {
         if self.list.mode == Mode::AllExcept {
             return Some(Opening::AllExcept);
         }
-        if let Some(entry) = self.list.entries.iter().find(|entry| covers_strangers(entry)) {
-            return Some(Opening::Entry(entry.clone()));
+        if let Some(line) = self.list.lines.iter().find(|line| covers_strangers(&line.entry)) {
+            return Some(Opening::Entry(line.entry.clone()));
         }
         let wide = |remote: &&RemoteDomain| remote.relay && is_public_suffix(&remote.pattern);
         let wide = remote_domains.iter().find(wide)?;
@@ -220,9 +227,11 @@ mod tests {
     }
 
     fn policy(mode: Mode, entries: &[&str]) -> RelayPolicy {
-        let entries = entries.iter().map(|text| Entry::parse(text).unwrap()).collect();
-        RelayPolicy { list: List { mode, entries }, authenticated: true, anonymous: true }
+        let lines = entries.iter().map(|text| Entry::parse(text).unwrap().into()).collect();
+        RelayPolicy { list: List { mode, lines }, authenticated: true, anonymous: true }
     }
+
+    const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
     fn stranger() -> Facts {
         Facts::of_address("198.51.100.9".parse().unwrap())
@@ -230,7 +239,7 @@ mod tests {
 
     /// The answer in one word or two, as the log has it.
     fn ask(policy: &RelayPolicy, facts: &Facts, recipient: &str) -> String {
-        match policy.judge(facts, &Mailbox::parse(recipient).unwrap(), &table()) {
+        match policy.judge(facts, &Mailbox::parse(recipient).unwrap(), &table(), NOW) {
             Verdict::Admit(admitted) => {
                 assert_eq!(admitted.mailbox().to_string(), recipient);
                 admitted.rule().to_string()

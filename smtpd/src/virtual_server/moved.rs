@@ -1,0 +1,59 @@
+//! A change that gives a server other directories: what moves, and what would be left behind.
+
+use std::path::Path;
+
+use mailroot_common::config::ServerConfig;
+
+use super::{MailRoot, VirtualServer, settings};
+
+/// What a configuration has elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// The mail root, and with it the queue.
+    Root,
+    /// The Drop directory alone.
+    Drop,
+}
+
+/// Mail in the queue of a mail root that a server is to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftBehind {
+    /// So many messages.
+    Messages(u64),
+    /// There is a queue, and it was not opened since the daemon began.
+    Unknown,
+}
+
+impl VirtualServer {
+    /// What this configuration has elsewhere than the server has it now.
+    #[must_use]
+    pub fn moved_by(&self, root: &Path, config: &ServerConfig) -> Option<Moved> {
+        let now = self.places();
+        let wanted = MailRoot::at(root, settings::drop_place(config));
+        if wanted.root != now.root {
+            Some(Moved::Root)
+        } else {
+            (wanted.drop != now.drop).then_some(Moved::Drop)
+        }
+    }
+
+    /// The mail that would be left behind in its queue.
+    #[must_use]
+    pub fn left_behind(&self) -> LeftBehind {
+        if let Some(queue) = self.queue() {
+            return LeftBehind::Messages(queue.counts().messages);
+        }
+        let files = std::fs::read_dir(self.places().queue).into_iter().flatten().flatten();
+        let segments = |name: std::ffi::OsString| name.to_string_lossy().starts_with("segment-");
+        let mut names = files.map(|file| file.file_name());
+        if names.any(segments) { LeftBehind::Unknown } else { LeftBehind::Messages(0) }
+    }
+
+    /// Its directories: those that are open, else those of its configuration.
+    fn places(&self) -> MailRoot {
+        let open = self.rooms.load().as_ref().map(|rooms| rooms.root.clone());
+        open.unwrap_or_else(|| {
+            MailRoot::at(&self.mail_root(), settings::drop_place(&self.config()))
+        })
+    }
+}
