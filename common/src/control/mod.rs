@@ -22,6 +22,7 @@ pub mod queue;
 pub mod selector;
 pub mod server;
 pub mod session;
+pub mod stats;
 pub mod status;
 pub mod trace;
 
@@ -50,6 +51,7 @@ pub use queue::{
 pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
 pub use session::{Direction, Session};
+pub use stats::{Destination, DestinationState, Stats, StatsBy};
 pub use status::{Status, Version, Warning};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
 

@@ -32,6 +32,7 @@ mod resubmit;
 mod server;
 mod session;
 mod stall;
+mod stats;
 mod status;
 mod terms;
 mod trace;

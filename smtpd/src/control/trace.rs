@@ -117,7 +117,7 @@ pub(super) async fn record(State(app): State<App>) -> Answer<TraceRecord> {
     object(record.map_err(|_| stopping())?)
 }
 
-fn stopping() -> Problem {
+pub(super) fn stopping() -> Problem {
     Problem::new("trace", Kind::Unavailable, "the daemon is stopping")
 }
 
