@@ -14,7 +14,7 @@ use crate::config::{ConfigCommand, Reload};
 use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
-use crate::output::{Form, TimeForm};
+use crate::output::{Form, TimeForm, When};
 use crate::pickup::PickupCommand;
 use crate::queue::QueueCommand;
 use crate::route::RouteCommand;
@@ -22,7 +22,9 @@ use crate::send::Send;
 use crate::server::ServerCommand;
 use crate::service::ServiceCommand;
 use crate::session::SessionCommand;
+use crate::stats::StatsArgs;
 use crate::status::StatusArgs;
+use crate::top::TopArgs;
 use crate::trace::Trace;
 
 /// The Mailroot control tool.
@@ -101,6 +103,11 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) utc: bool,
 
+    /// Whether states have colours: auto, always, never.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    #[arg(hide_default_value = true, hide_possible_values = true)]
+    pub(crate) color: When,
+
     /// Show a list again and again, every 2s or every SPAN.
     #[arg(long, global = true, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "2s")]
@@ -131,6 +138,10 @@ impl Global {
 pub(crate) enum Command {
     /// Whether everything works, in one screen.
     Status(StatusArgs),
+    /// Everything at work, on the whole terminal.
+    Top(TopArgs),
+    /// What was sent, deferred and given up, and how long it took.
+    Stats(StatsArgs),
     /// Look at what mail depends on, and measure it.
     Doctor(Doctor),
     /// All virtual servers at once: pause, resume, drain.
@@ -185,7 +196,11 @@ impl Command {
     /// Whether it shows something that may be long, and changes nothing.
     pub(crate) const fn shows(&self) -> bool {
         match self {
-            Self::Status(_) | Self::Route(_) | Self::Doctor(_) | Self::Trace(_) => true,
+            Self::Status(_)
+            | Self::Stats(_)
+            | Self::Route(_)
+            | Self::Doctor(_)
+            | Self::Trace(_) => true,
             Self::Server(command) => {
                 matches!(command, ServerCommand::List | ServerCommand::Show(_))
             }
@@ -213,7 +228,8 @@ impl Command {
             ),
             Self::Drop(command) => matches!(command, DropCommand::List(_) | DropCommand::Show(_)),
             Self::Pickup(command) => matches!(command, PickupCommand::List),
-            Self::Service(_)
+            Self::Top(_)
+            | Self::Service(_)
             | Self::Send(_)
             | Self::Reload(_)
             | Self::Completion(_)
@@ -307,6 +323,10 @@ mod tests {
         "status default --check",
         "-o json status",
         "status -o template={name} --columns -name,+domain --sort -queue --limit 5",
+        "stats",
+        "stats --since 2h --by destination --limit 3",
+        "stats --watch -s lan -o csv",
+        "top --interval 500ms -s lan --color always",
         "doctor",
         "doctor storage -s lan -o json",
         "server ls",
@@ -378,6 +398,8 @@ mod tests {
     ];
 
     const REFUSED: &[&str] = &[
+        "stats --by weather",
+        "status --color blue",
         "",
         "stat",
         "queue",

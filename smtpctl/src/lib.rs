@@ -32,12 +32,14 @@ mod server;
 mod service;
 mod session;
 mod smtp;
+mod stats;
 mod status;
 mod story;
 mod summary;
 mod tar;
 mod terms;
 mod tool;
+mod top;
 mod trace;
 
 use std::ffi::OsString;
@@ -117,6 +119,8 @@ fn perform(args: Args) -> Result<u8, Problem> {
     runtime.block_on(async move {
         match args.command {
             Command::Status(status) => status::run(&mut tool, &status).await,
+            Command::Top(top) => top::run(&mut tool, &top).await,
+            Command::Stats(stats) => stats::run(&mut tool, &stats).await,
             Command::Doctor(doctor) => doctor::run(&mut tool, &doctor).await,
             Command::Service(service) => service::run(&mut tool, service).await,
             Command::Server(server) => server::run(&mut tool, server).await,

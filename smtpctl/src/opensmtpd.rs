@@ -11,7 +11,8 @@ use mailroot_common::control::{Kind, Problem};
 const TABLE: &[(&[&str], &[&str])] = &[
     (&["show", "queue"], &["queue", "list", "-o", "plain"]),
     (&["show", "status"], &["status"]),
-    (&["monitor"], &["status", "--watch=1s"]),
+    (&["show", "stats"], &["stats", "-o", "plain"]),
+    (&["monitor"], &["stats", "--watch=1s"]),
     (&["show", "routes"], &["queue", "summary", "--by", "destination"]),
     (&["show", "relays"], &["queue", "summary", "--by", "destination"]),
     (&["show", "hosts"], &["queue", "summary", "--by", "destination"]),
@@ -107,7 +108,8 @@ mod tests {
             ("resume envelope all -q", "queue release --all -q"),
             ("--home /x -q show queue", "--home /x -q queue list -o plain"),
             ("--home=/x schedule all", "--home=/x queue retry --all"),
-            ("monitor", "status --watch=1s"),
+            ("show stats", "stats -o plain"),
+            ("monitor", "stats --watch=1s"),
         ] {
             assert_eq!(rewritten(theirs), ours);
             let line = std::iter::once("smtpctl").chain(ours.split(' '));
