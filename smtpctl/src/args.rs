@@ -22,6 +22,7 @@ use crate::send::Send;
 use crate::server::ServerCommand;
 use crate::service::ServiceCommand;
 use crate::session::SessionCommand;
+use crate::setup::Setup;
 use crate::stats::StatsArgs;
 use crate::status::StatusArgs;
 use crate::top::TopArgs;
@@ -60,6 +61,10 @@ pub(crate) struct Global {
     /// The control socket [default: /run/mailroot/control.sock].
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+
+    /// Perform the command on another host, over ssh.
+    #[arg(short = 'H', long, global = true, value_name = "[USER@]HOST")]
+    pub(crate) host: Option<String>,
 
     /// The virtual server meant.
     #[arg(
@@ -136,6 +141,8 @@ impl Global {
 /// The nouns.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// The first steps: name, smart host, listeners, who may send.
+    Setup(Setup),
     /// Whether everything works, in one screen.
     Status(StatusArgs),
     /// Everything at work, on the whole terminal.
@@ -228,7 +235,8 @@ impl Command {
             ),
             Self::Drop(command) => matches!(command, DropCommand::List(_) | DropCommand::Show(_)),
             Self::Pickup(command) => matches!(command, PickupCommand::List),
-            Self::Top(_)
+            Self::Setup(_)
+            | Self::Top(_)
             | Self::Service(_)
             | Self::Send(_)
             | Self::Reload(_)
@@ -326,6 +334,10 @@ mod tests {
         "stats",
         "stats --since 2h --by destination --limit 3",
         "stats --watch -s lan -o csv",
+        "setup --if-missing --mailname a.example --smarthost b.example:587 --no-input",
+        "setup --listen 10.0.0.1:25 --relay 10.0.0.0/8 --test-to a@b.example --dry-run",
+        "-H a@b.example status",
+        "queue list --host=b.example",
         "top --interval 500ms -s lan --color always",
         "doctor",
         "doctor storage -s lan -o json",
@@ -399,6 +411,8 @@ mod tests {
 
     const REFUSED: &[&str] = &[
         "stats --by weather",
+        "setup --relay 10.0.0.0/33",
+        "setup --smarthost a:b:c",
         "status --color blue",
         "",
         "stat",

@@ -121,7 +121,12 @@ async fn of_servers(tool: &mut Tool, pattern: &str) -> Result<Vec<Check>, Proble
     Ok(checks)
 }
 
-async fn of_server(tool: &mut Tool, pattern: &str, server: &str) -> Result<Vec<Check>, Problem> {
+/// Has the daemon look at one server.
+pub(crate) async fn of_server(
+    tool: &mut Tool,
+    pattern: &str,
+    server: &str,
+) -> Result<Vec<Check>, Problem> {
     let path = path::fill(pattern, &[server]);
     tool.daemon().await?.post(&path, &serde_json::json!({}), WAIT).await
 }
@@ -145,7 +150,8 @@ fn print(tool: &Tool, checks: Vec<Check>) -> Result<(), Problem> {
         .map_err(io_problem)
 }
 
-fn for_people(checks: &[Check], colour: bool) -> String {
+/// A line for each, and how many are no good.
+pub(crate) fn for_people(checks: &[Check], colour: bool) -> String {
     let several = checks.iter().any(|check| check.server != checks[0].server);
     let mut text = String::new();
     for check in checks {

@@ -23,14 +23,17 @@ mod orders;
 mod output;
 mod pager;
 mod pickup;
+mod progress;
 mod queue;
 mod redirect;
+mod remote;
 mod route;
 mod select;
 mod send;
 mod server;
 mod service;
 mod session;
+mod setup;
 mod smtp;
 mod stats;
 mod status;
@@ -74,9 +77,10 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let as_json = args.global.is_json();
-    let done = match args.global.watch.clone() {
-        Some(span) => watch(&line, &args, &span),
-        None => perform(args),
+    let done = match (&args.global.host, args.global.watch.clone()) {
+        (Some(host), _) => remote::run(host, &line),
+        (None, Some(span)) => watch(&line, &args, &span),
+        (None, None) => perform(args),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -119,6 +123,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
     runtime.block_on(async move {
         match args.command {
             Command::Status(status) => status::run(&mut tool, &status).await,
+            Command::Setup(setup) => setup::run(&mut tool, &setup).await,
             Command::Top(top) => top::run(&mut tool, &top).await,
             Command::Stats(stats) => stats::run(&mut tool, &stats).await,
             Command::Doctor(doctor) => doctor::run(&mut tool, &doctor).await,

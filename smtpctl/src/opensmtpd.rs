@@ -63,7 +63,8 @@ pub fn rewrite(line: Vec<OsString>) -> Result<Vec<OsString>, Problem> {
 
 /// Where the command begins: behind the program's name and options of ours.
 fn options(line: &[OsString]) -> usize {
-    const WITH_VALUE: [&str; 6] = ["--home", "--socket", "-s", "--server", "-o", "--output"];
+    const WITH_VALUE: [&str; 8] =
+        ["--home", "--socket", "-s", "--server", "-o", "--output", "-H", "--host"];
     let mut at = 1;
     while let Some(word) = line.get(at).and_then(|word| word.to_str())
         && word.starts_with('-')

@@ -169,3 +169,81 @@ fn states_have_colours_for_people_only() {
     screen.await_text("over");
     assert!(!screen.painted().contains(GREEN), "{:?}", screen.painted());
 }
+
+/// What a key of the default server is.
+fn key(site: &Site, key: &str) -> String {
+    site.ctl(&["config", "get", key, "-s", "default"]).ok().trim().to_owned()
+}
+
+#[test]
+fn the_wizard_asks_until_answers_are_good_and_changes_once() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(Setup::new());
+    let Some(screen) = Screen::open("smtpctl setup", site.home()) else { return };
+    let revisions = || site.control().json(&["config", "history"]).as_array().unwrap().len();
+    let before = revisions();
+    screen.enter("smtpctl setup; echo en''ded $?");
+    screen.await_text("Name of this host in mail [relay.test]:");
+    screen.enter("not a name");
+    screen.await_that("the question again", |text| {
+        text.lines().last().is_some_and(|line| !line.contains("[relay.test]"))
+    });
+    screen.enter("mail.test");
+    screen.await_text("or none [none]:");
+    let host = format!("[{}]:{}", peer.address().ip(), peer.address().port());
+    screen.enter(&host);
+    screen.await_text("Addresses to listen on [");
+    screen.press(&["Enter"]);
+    screen.await_text("may send mail onward as well");
+    screen.enter("10.1.0.0/16");
+    screen.await_text("Send a test message to");
+    screen.enter("ops@far.test");
+    let shown = screen.await_text("ended 0");
+    assert!(shown.contains("undo with: smtpctl config rollback 0"), "{shown}");
+    assert!(shown.contains("done"), "{shown}");
+    assert_eq!(peer.await_received(1)[0].recipients(), ["ops@far.test"]);
+    assert_eq!(key(&site, "delivery.fqdn"), "mail.test");
+    assert_eq!(key(&site, "delivery.smart_host").trim_matches(['"', '\'']), host);
+    assert!(key(&site, "access.relay.list").contains("10.1.0.0/16"));
+    assert_eq!(revisions(), before + 1, "one change");
+    let _undone = site.ctl(&["config", "rollback", "0"]).ok();
+    assert_eq!(key(&site, "delivery.fqdn"), "service.hostname");
+}
+
+#[test]
+fn setup_by_options_asks_nothing_and_does_nothing_twice() {
+    let site = Site::start(Setup::new());
+    let usage = site.ctl(&["setup"]).exited(2);
+    assert!(usage.err.contains("--smarthost"), "{usage}");
+    let wanted = ["setup", "--mailname", "mail.test", "--relay", "10.1.0.0/16", "--no-input"];
+    let planned = site.ctl(&[&wanted[..], &["--dry-run"]].concat());
+    assert!(planned.out.contains("+  fqdn: mail.test"), "{planned}");
+    let first = site.ctl(&[&wanted[..], &["--if-missing"]].concat()).exited(0);
+    assert!(first.err.contains("config rollback 0"), "{first}");
+    assert_eq!(key(&site, "delivery.fqdn"), "mail.test");
+    let again = site.control().json(&wanted);
+    assert_eq!(again["changed"], false, "{again}");
+    let missing = ["setup", "--if-missing", "--mailname", "other.test"];
+    let _nothing = site.ctl(&missing).exited(0);
+    assert_eq!(key(&site, "delivery.fqdn"), "mail.test", "it was set up before");
+    let _direct = site.ctl(&["setup", "--smarthost", "none"]).exited(0);
+    let bad = site.ctl(&["setup", "--mailname", "not a name"]).exited(2);
+    assert!(bad.err.contains("--mailname"), "{bad}");
+    site.stop();
+    let _down = site.ctl(&wanted).exited(5);
+}
+
+#[test]
+fn how_far_a_drain_has_come_is_told_in_one_line_that_goes() {
+    let peer = hostile();
+    let site = Site::start(setup(&peer));
+    let Some(screen) = Screen::open("progress", site.home()) else { return };
+    defer(&site, 1);
+    screen.enter("smtpctl service drain --wait=60s; echo ov''er");
+    screen.await_text("taken, 1 message left to deliver");
+    peer.behave(|_| Answer::Accept);
+    let _tried = site.ctl(&["queue", "retry", "--all"]);
+    let shown = screen.await_text("over");
+    assert!(shown.contains("taken, 0 messages left to deliver"), "{shown}");
+    assert!(!shown.contains("1 message left"), "{shown}");
+}
