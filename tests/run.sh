@@ -30,8 +30,8 @@ command -v make >/dev/null || missing "make" "apt install make, or dnf install m
 # What the suites need: the program that shows it is there, and its package.
 tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc
 c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
-mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace
-faketime:faketime prlimit:util-linux dovecot:dovecot-core"
+mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace tmux:tmux
+less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do

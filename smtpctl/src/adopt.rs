@@ -9,10 +9,8 @@ use std::path::{Path, PathBuf};
 use mailroot_common::control::{Adopted, Changed, Kind, Problem, path};
 
 use crate::change::counted;
+use crate::progress::Progress;
 use crate::tool::Tool;
-
-/// After how many files progress is told.
-const TOLD_EVERY: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Adopt {
@@ -39,17 +37,17 @@ pub(crate) async fn run(tool: &mut Tool, args: Adopt) -> Result<u8, Problem> {
         return Ok(0);
     }
     let mut changed = Changed::default();
+    let mut progress = Progress::new(tool);
     for (number, file) in files.iter().enumerate() {
+        progress.tell(|| format!("{number} of {} adopted", counted(files.len() as u64, "file")));
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match adopt(tool, file, &name, args.keep).await {
             Ok(adopted) => changed.add(&adopted.id, adopted.size),
             Err(problem) if problem.code.starts_with("daemon.") => return Err(problem),
             Err(problem) => changed.add_failure(&name, &problem),
         }
-        if (number + 1) % TOLD_EVERY == 0 {
-            tool.note(&format!("{} of {} files", number + 1, files.len()));
-        }
     }
+    drop(progress);
     let words = format!("{} put into the queue", counted(changed.changed, "message"));
     tool.say_done(&changed, &words)?;
     if changed.failures() == 0 {

@@ -16,7 +16,7 @@ use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
 use crate::explain::Explain;
 use crate::operator::OperatorCommand;
-use crate::output::{Form, TimeForm};
+use crate::output::{Form, TimeForm, When};
 use crate::pickup::PickupCommand;
 use crate::queue::QueueCommand;
 use crate::route::RouteCommand;
@@ -24,8 +24,11 @@ use crate::send::Send;
 use crate::server::ServerCommand;
 use crate::service::ServiceCommand;
 use crate::session::SessionCommand;
+use crate::setup::Setup;
 use crate::smarthost::SmarthostCommand;
+use crate::stats::StatsArgs;
 use crate::status::StatusArgs;
+use crate::top::TopArgs;
 use crate::trace::Trace;
 
 /// The Mailroot control tool.
@@ -61,6 +64,10 @@ pub(crate) struct Global {
     /// The control socket [default: /run/mailroot/control.sock].
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+
+    /// Perform the command on another host, over ssh.
+    #[arg(short = 'H', long, global = true, value_name = "[USER@]HOST")]
+    pub(crate) host: Option<String>,
 
     /// The virtual server meant.
     #[arg(
@@ -104,6 +111,11 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) utc: bool,
 
+    /// Whether states have colours: auto, always, never.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    #[arg(hide_default_value = true, hide_possible_values = true)]
+    pub(crate) color: When,
+
     /// Show a list again and again, every 2s or every SPAN.
     #[arg(long, global = true, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "2s")]
@@ -132,8 +144,14 @@ impl Global {
 /// The nouns.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// The first steps: name, smart host, listeners, who may send.
+    Setup(Setup),
     /// Whether everything works, in one screen.
     Status(StatusArgs),
+    /// Everything at work, on the whole terminal.
+    Top(TopArgs),
+    /// What was sent, deferred and given up, and how long it took.
+    Stats(StatsArgs),
     /// Look at what mail depends on, and measure it.
     Doctor(Doctor),
     /// All virtual servers at once: pause, resume, drain.
@@ -196,7 +214,11 @@ impl Command {
     /// Whether it shows something that may be long, and changes nothing.
     pub(crate) const fn shows(&self) -> bool {
         match self {
-            Self::Status(_) | Self::Route(_) | Self::Doctor(_) | Self::Trace(_) => true,
+            Self::Status(_)
+            | Self::Stats(_)
+            | Self::Route(_)
+            | Self::Doctor(_)
+            | Self::Trace(_) => true,
             Self::Server(command) => {
                 matches!(command, ServerCommand::List | ServerCommand::Show(_))
             }
@@ -228,7 +250,9 @@ impl Command {
             ),
             Self::Drop(command) => matches!(command, DropCommand::List(_) | DropCommand::Show(_)),
             Self::Pickup(command) => matches!(command, PickupCommand::List),
-            Self::Service(_)
+            Self::Setup(_)
+            | Self::Top(_)
+            | Self::Service(_)
             | Self::Send(_)
             | Self::Reload(_)
             | Self::Explain(_)
@@ -323,6 +347,14 @@ mod tests {
         "status default --check",
         "-o json status",
         "status -o template={name} --columns -name,+domain --sort -queue --limit 5",
+        "stats",
+        "stats --since 2h --by destination --limit 3",
+        "stats --watch -s lan -o csv",
+        "setup --if-missing --mailname a.example --smarthost b.example:587 --no-input",
+        "setup --listen 10.0.0.1:25 --relay 10.0.0.0/8 --test-to a@b.example --dry-run",
+        "-H a@b.example status",
+        "queue list --host=b.example",
+        "top --interval 500ms -s lan --color always",
         "doctor",
         "doctor storage -s lan -o json",
         "server ls",
@@ -394,6 +426,10 @@ mod tests {
     ];
 
     const REFUSED: &[&str] = &[
+        "stats --by weather",
+        "setup --relay 10.0.0.0/33",
+        "setup --smarthost a:b:c",
+        "status --color blue",
         "",
         "stat",
         "queue",

@@ -223,7 +223,7 @@ fn deed(path: &str, verb: &'static str, done: &'static str) -> Deed {
     Deed { list: path::BADMAIL, path: path.to_owned(), verb, done, noun: "message", is_final: true }
 }
 
-fn for_people(message: &BadmailMessage) -> String {
+pub(crate) fn for_people(message: &BadmailMessage) -> String {
     let entry = &message.entry;
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {

@@ -8,7 +8,7 @@ use mailroot_common::control::{Check, Kind, Level, Problem, Server, ServerState,
 
 use crate::client::WAIT;
 use crate::io_problem;
-use crate::output::{Cell, Column, Form, Row, escape, print_all};
+use crate::output::{Cell, Column, Form, Row, escape, painted, print_all};
 use crate::tool::{Tool, stdout};
 
 /// The arguments of `doctor`.
@@ -126,7 +126,12 @@ async fn of_servers(tool: &mut Tool, pattern: &str) -> Result<Vec<Check>, Proble
     Ok(checks)
 }
 
-async fn of_server(tool: &mut Tool, pattern: &str, server: &str) -> Result<Vec<Check>, Problem> {
+/// Has the daemon look at one server.
+pub(crate) async fn of_server(
+    tool: &mut Tool,
+    pattern: &str,
+    server: &str,
+) -> Result<Vec<Check>, Problem> {
     let path = path::fill(pattern, &[server]);
     tool.daemon().await?.post(&path, &serde_json::json!({}), WAIT).await
 }
@@ -145,17 +150,23 @@ fn print(tool: &Tool, checks: Vec<Check>) -> Result<(), Problem> {
     if !matches!(shape.form, Form::Table | Form::Wide) || shape.columns.is_some() {
         return print_all(checks, shape, out).map(|_| ());
     }
-    out.write_all(for_people(&checks).as_bytes()).and_then(|()| out.flush()).map_err(io_problem)
+    out.write_all(for_people(&checks, shape.colour).as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(io_problem)
 }
 
-fn for_people(checks: &[Check]) -> String {
+/// A line for each, and how many are no good.
+pub(crate) fn for_people(checks: &[Check], colour: bool) -> String {
     let several = checks.iter().any(|check| check.server != checks[0].server);
     let mut text = String::new();
     for check in checks {
         let server = check.server.as_ref().filter(|_| several);
         let server = server.map(|name| format!("{name}: ")).unwrap_or_default();
         let words = escape(&format!("{server}{}", check.text));
-        text.push_str(&format!("{:<4}  {}  {words}\n", check.level.as_str(), escape(&check.topic)));
+        let level = check.level.as_str();
+        let gap = " ".repeat(4_usize.saturating_sub(level.len()));
+        let level = painted(level, colour);
+        text.push_str(&format!("{level}{gap}  {}  {words}\n", escape(&check.topic)));
         if let Some(hint) = &check.hint {
             text.push_str(&format!("        {}\n", escape(hint)));
         }
@@ -176,7 +187,7 @@ fn for_people(checks: &[Check]) -> String {
 
 impl Row for Check {
     const COLUMNS: &'static [Column<Self>] = &[
-        Column::always("level", |it| Cell::text(it.level.as_str())),
+        Column::always("level", |it| Cell::State(it.level.as_str())),
         Column::always("topic", |it| Cell::text(&*it.topic)),
         Column::always("name", |it| Cell::text(&*it.name)),
         Column::always("server", |it| Cell::maybe(it.server.as_deref())),
@@ -204,14 +215,15 @@ mod tests {
             Check::new(Level::Warn, "storage", "barriers", "off\u{1b}[2J").hint("on"),
         ];
         assert_eq!(
-            for_people(&checks),
+            for_people(&checks, false),
             "ok    storage  ext4\nwarn  storage  off\\x1b[2J\n        on\n1 warning\n"
         );
         checks[1].server = Some("lan".to_owned());
         checks[1].level = Level::Fail;
-        assert!(for_people(&checks).contains("fail  storage  lan: off"));
-        assert!(for_people(&checks).ends_with("\n1 failure\n"));
-        assert_eq!(for_people(&checks[..1]), "ok    storage  ext4\n");
-        assert_eq!(for_people(&[]), "");
+        assert!(for_people(&checks, false).contains("fail  storage  lan: off"));
+        assert!(for_people(&checks, false).ends_with("\n1 failure\n"));
+        assert_eq!(for_people(&checks[..1], false), "ok    storage  ext4\n");
+        assert_eq!(for_people(&[], false), "");
+        assert!(for_people(&checks, true).contains("fail\u{1b}[0m  storage  lan: off"));
     }
 }

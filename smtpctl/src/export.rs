@@ -17,6 +17,7 @@ use crate::change::{ChangeOptions, Deed, LISTED_MAX, change, counted, parts, wit
 use crate::client::WAIT;
 use crate::io_problem;
 use crate::output::human_size;
+use crate::progress::Progress;
 use crate::select::QueueSelection;
 use crate::tar;
 use crate::tool::{Tool, stdout};
@@ -89,7 +90,10 @@ pub(crate) async fn run(tool: &mut Tool, args: Export) -> Result<u8, Problem> {
     }
     let mut changed = Changed::default();
     let mut target = Target::open(&args.aim)?;
-    for id in &chosen {
+    let mut progress = Progress::new(tool);
+    for (number, id) in chosen.iter().enumerate() {
+        progress
+            .tell(|| format!("{number} of {} exported", counted(chosen.len() as u64, "message")));
         let written = match fetch(tool, id).await {
             Ok((message, octets)) => target.write(&message, &octets).map(|()| octets.len()),
             Err(problem) => Err(problem),
@@ -101,6 +105,7 @@ pub(crate) async fn run(tool: &mut Tool, args: Export) -> Result<u8, Problem> {
             Err(problem) => changed.add_failure(id, &problem),
         }
     }
+    drop(progress);
     let to_standard_output = target.is_standard_output();
     target.finish()?;
     if args.remove {

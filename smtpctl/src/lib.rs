@@ -25,22 +25,27 @@ mod orders;
 mod output;
 mod pager;
 mod pickup;
+mod progress;
 mod queue;
 mod redirect;
+mod remote;
 mod route;
 mod select;
 mod send;
 mod server;
 mod service;
 mod session;
+mod setup;
 mod smarthost;
 mod smtp;
+mod stats;
 mod status;
 mod story;
 mod summary;
 mod tar;
 mod terms;
 mod tool;
+mod top;
 mod trace;
 
 use std::ffi::OsString;
@@ -75,9 +80,10 @@ pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let as_json = args.global.is_json();
-    let done = match args.global.watch.clone() {
-        Some(span) => watch(&line, &args, &span),
-        None => perform(args),
+    let done = match (&args.global.host, args.global.watch.clone()) {
+        (Some(host), _) => remote::run(host, &line),
+        (None, Some(span)) => watch(&line, &args, &span),
+        (None, None) => perform(args),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -120,6 +126,9 @@ fn perform(args: Args) -> Result<u8, Problem> {
     runtime.block_on(async move {
         match args.command {
             Command::Status(status) => status::run(&mut tool, &status).await,
+            Command::Setup(setup) => setup::run(&mut tool, &setup).await,
+            Command::Top(top) => top::run(&mut tool, &top).await,
+            Command::Stats(stats) => stats::run(&mut tool, &stats).await,
             Command::Doctor(doctor) => doctor::run(&mut tool, &doctor).await,
             Command::Service(service) => service::run(&mut tool, service).await,
             Command::Server(server) => server::run(&mut tool, server).await,

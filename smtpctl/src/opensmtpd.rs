@@ -11,7 +11,8 @@ use mailroot_common::control::{Kind, Problem};
 const TABLE: &[(&[&str], &[&str])] = &[
     (&["show", "queue"], &["queue", "list", "-o", "plain"]),
     (&["show", "status"], &["status"]),
-    (&["monitor"], &["status", "--watch=1s"]),
+    (&["show", "stats"], &["stats", "-o", "plain"]),
+    (&["monitor"], &["stats", "--watch=1s"]),
     (&["show", "routes"], &["queue", "summary", "--by", "destination"]),
     (&["show", "relays"], &["queue", "summary", "--by", "destination"]),
     (&["show", "hosts"], &["queue", "summary", "--by", "destination"]),
@@ -62,7 +63,8 @@ pub fn rewrite(line: Vec<OsString>) -> Result<Vec<OsString>, Problem> {
 
 /// Where the command begins: behind the program's name and options of ours.
 fn options(line: &[OsString]) -> usize {
-    const WITH_VALUE: [&str; 6] = ["--home", "--socket", "-s", "--server", "-o", "--output"];
+    const WITH_VALUE: [&str; 8] =
+        ["--home", "--socket", "-s", "--server", "-o", "--output", "-H", "--host"];
     let mut at = 1;
     while let Some(word) = line.get(at).and_then(|word| word.to_str())
         && word.starts_with('-')
@@ -107,7 +109,8 @@ mod tests {
             ("resume envelope all -q", "queue release --all -q"),
             ("--home /x -q show queue", "--home /x -q queue list -o plain"),
             ("--home=/x schedule all", "--home=/x queue retry --all"),
-            ("monitor", "status --watch=1s"),
+            ("show stats", "stats -o plain"),
+            ("monitor", "stats --watch=1s"),
         ] {
             assert_eq!(rewritten(theirs), ours);
             let line = std::iter::once("smtpctl").chain(ours.split(' '));

@@ -222,7 +222,7 @@ pub(crate) async fn print_octets(tool: &mut Tool, path: &str) -> Result<u8, Prob
     Ok(0)
 }
 
-fn for_people(message: &QueueMessage, shape: &Shape) -> String {
+pub(crate) fn for_people(message: &QueueMessage, shape: &Shape) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
         let done = writeln!(text, "{name:<10}  {}", escape(&value));
@@ -292,7 +292,7 @@ fn recipient_for_people(recipient: &QueueRecipient, shape: &Shape) -> String {
 }
 
 /// `2026-11-24T13:56:12.000Z  mx1.example[192.0.2.20]:25  451 4.7.1 Greylisted (rcpt)`.
-fn attempt_for_people(attempt: &Attempt) -> String {
+pub(crate) fn attempt_for_people(attempt: &Attempt) -> String {
     let host = attempt.host.as_ref().map(|host| format!("{host}  ")).unwrap_or_default();
     let code = attempt.code.map(|code| format!("{code} ")).unwrap_or_default();
     let words = attempt.text.replace('\n', " / ");
@@ -312,7 +312,7 @@ impl Row for QueueEntry {
             let to: Vec<_> = it.to.iter().map(ToString::to_string).collect();
             Cell::Text(to.join(","))
         }),
-        Column::always("state", |it| Cell::text(it.state.as_str())),
+        Column::always("state", |it| Cell::State(it.state.as_str())),
         Column::always("tries", |it| Cell::Count(it.attempts.into())),
         Column::always("next", |it| it.next_attempt_at.map_or(Cell::Nothing, Cell::Until)),
         Column::always("reason", |it| Cell::maybe(it.reason.as_deref())),
@@ -335,7 +335,7 @@ impl Row for QueueMessage {
             let to: Vec<_> = it.recipients.iter().map(|r| r.address.to_string()).collect();
             Cell::Text(to.join(","))
         }),
-        Column::always("state", |it| Cell::text(it.entry.state.as_str())),
+        Column::always("state", |it| Cell::State(it.entry.state.as_str())),
         Column::always("reason", |it| Cell::maybe(it.entry.reason.as_deref())),
         Column::wide("subject", |it| Cell::maybe(it.subject.as_deref())),
         Column::wide("message_id", |it| Cell::maybe(it.message_id.as_deref())),

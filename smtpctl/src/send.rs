@@ -44,6 +44,14 @@ pub(crate) struct Send {
     wait: Option<String>,
 }
 
+impl Send {
+    /// A test message to one recipient, followed until it has left the queue.
+    pub(crate) fn test(to: String) -> Self {
+        let wait = Some("60s".to_owned());
+        Self { to: vec![to], from: None, subject: None, body: None, eml: None, wait }
+    }
+}
+
 /// What became of it.
 #[derive(Debug, Serialize)]
 struct Sent {

@@ -12,6 +12,7 @@ use mailroot_common::units::Span;
 
 use crate::change::counted;
 use crate::client::WAIT;
+use crate::progress::Progress;
 use crate::server::no_such_server;
 use crate::tool::Tool;
 
@@ -189,6 +190,7 @@ async fn drain(tool: &mut Tool, args: Drain) -> Result<u8, Problem> {
     let flushed: Changed = tool.daemon().await?.post(&flush, &change, FLUSH_WAIT).await?;
     flushed.notes.iter().for_each(|note| tool.note(note));
     let begun = Instant::now();
+    let mut progress = Progress::new(tool);
     loop {
         let now = servers(tool).await?;
         let left: u64 = now.iter().map(|it| it.queue.messages.saturating_sub(it.queue.held)).sum();
@@ -198,9 +200,11 @@ async fn drain(tool: &mut Tool, args: Drain) -> Result<u8, Problem> {
                 if begun.elapsed() >= patience {
                     return Err(Problem::new("service", Kind::TimedOut, words));
                 }
+                progress.tell(|| words);
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             _ => {
+                drop(progress);
                 tool.say_done(&now, &words)?;
                 return Ok(0);
             }

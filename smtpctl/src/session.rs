@@ -86,7 +86,7 @@ pub(crate) async fn run(tool: &mut Tool, command: SessionCommand) -> Result<u8, 
     }
 }
 
-fn for_people(session: &Session, shape: &Shape) -> String {
+pub(crate) fn for_people(session: &Session, shape: &Shape) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         let done = writeln!(text, "{name:<10}  {}", escape(value));

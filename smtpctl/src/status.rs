@@ -6,7 +6,7 @@ use mailroot_common::control::{API_VERSION, Kind, Problem, Server, Status, Versi
 use serde::Serialize;
 
 use crate::io_problem;
-use crate::output::{Cell, Column, Form, Row, escape, human_span, print_all};
+use crate::output::{Cell, Column, Form, Row, escape, human_span, painted, print_all};
 use crate::tool::{Tool, stdout};
 
 /// The arguments of `status`.
@@ -49,7 +49,7 @@ fn print(tool: &Tool, status: Status) -> Result<(), Problem> {
     if !matches!(shape.form, Form::Table | Form::Wide) {
         return print_all(status.servers, &shape, out).map(|_| ());
     }
-    writeln!(out, "{}\n", headline(&status)).map_err(io_problem)?;
+    writeln!(out, "{}\n", headline(&status, shape.colour)).map_err(io_problem)?;
     let pauses: Vec<_> = status
         .servers
         .iter()
@@ -58,22 +58,29 @@ fn print(tool: &Tool, status: Status) -> Result<(), Problem> {
     print_all(status.servers, &shape, out)?;
     for (server, pause) in &pauses {
         let words = format!("{server}: {}: {}", pause.destination, pause.words());
-        writeln!(out, "\npaused   {}", escape(&words)).map_err(io_problem)?;
+        writeln!(out, "\n{}   {}", painted("paused", shape.colour), escape(&words))
+            .map_err(io_problem)?;
     }
     for warning in &status.warnings {
         let server = warning.server.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
         let text = escape(&format!("{server}{}", warning.text));
-        let written = writeln!(out, "\nwarning  {text}").and_then(|()| match &warning.hint {
-            Some(hint) => writeln!(out, "         {}", escape(hint)),
-            None => Ok(()),
-        });
+        let written =
+            writeln!(out, "\n{}  {text}", painted("warning", shape.colour)).and_then(|()| {
+                match &warning.hint {
+                    Some(hint) => writeln!(out, "         {}", escape(hint)),
+                    None => Ok(()),
+                }
+            });
         written.map_err(io_problem)?;
     }
     out.flush().map_err(io_problem)
 }
 
-fn headline(status: &Status) -> String {
-    let state = if status.degraded { "running, needs attention" } else { "running" };
+fn headline(status: &Status, colour: bool) -> String {
+    let mut state = painted("running", colour);
+    if status.degraded {
+        state = format!("{state}, {}", painted("needs attention", colour));
+    }
     format!(
         "mailroot {}  {state}, for {}  (pid {}, revision {})",
         escape(&status.version),
@@ -127,7 +134,7 @@ pub(crate) async fn version(tool: &mut Tool) -> Result<u8, Problem> {
 impl Row for Server {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::always("name", |it| Cell::text(&*it.name)),
-        Column::always("state", |it| Cell::text(it.state.as_str())),
+        Column::always("state", |it| Cell::State(it.state.as_str())),
         Column::always("listen", |it| Cell::text(it.listen.join(", "))),
         Column::always("domain", |it| Cell::text(&*it.domain)),
         Column::always("smart_host", |it| Cell::maybe(it.smart_host.as_deref())),

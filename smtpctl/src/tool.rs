@@ -36,6 +36,7 @@ impl Tool {
             time: global.time,
             utc: global.utc,
             width,
+            colour: global.color.applies(),
             now: now(),
         };
         Self { shape, global, client: None }

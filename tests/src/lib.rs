@@ -25,6 +25,7 @@ pub mod peer;
 pub mod ports;
 pub mod postfix;
 pub mod program;
+pub mod screen;
 pub mod setup;
 pub mod sink;
 pub mod site;

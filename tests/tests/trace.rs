@@ -376,3 +376,40 @@ fn the_record_is_private_outlives_the_daemon_and_heeds_its_keys() {
     let check = bad.run(&["--check"]);
     assert!(check.code != 0 && check.err.contains("trace.keep"), "{check}");
 }
+
+#[test]
+fn what_was_sent_and_deferred_is_counted_by_what_it_has_in_common() {
+    let peer = peer("451 4.7.1 greylisted");
+    let site = Site::start(to_peer(&peer));
+    let local = format!("x@{LOCAL_DOMAIN}");
+    send(&site, "app@client.test", &[&local], "s1");
+    send(&site, "app@client.test", &[&local, "al@far.test"], "s2");
+    send(&site, "", &["bo@far.test"], "s3");
+    let stats = |by: &str| site.control().json(&["stats", "--by", by]);
+    let row = |stats: &serde_json::Value, group: &str| {
+        let found = stats.as_array().unwrap().iter().find(|row| row["group"] == group);
+        found.map(|row| (row["sent"].clone(), row["deferred"].clone(), row["failed"].clone()))
+    };
+    let counted = |sent: u64, deferred: u64| Some((sent.into(), deferred.into(), 0.into()));
+    wait::until("all outcomes", || {
+        (row(&stats("server"), "default") == counted(2, 2)).then_some(())
+    });
+    let by_destination = stats("destination");
+    assert_eq!(row(&by_destination, "drop"), counted(2, 0));
+    let host = format!("[{}]:{}", peer.address().ip(), peer.address().port());
+    assert_eq!(row(&by_destination, &host), counted(0, 2), "{by_destination}");
+    assert!(by_destination[0]["bytes"].as_u64().unwrap() > 200, "{by_destination}");
+    assert!(by_destination[0]["p95"].as_f64().unwrap() < 60.0, "{by_destination}");
+    assert!(by_destination[1].get("p50").is_none(), "{by_destination}");
+    let by_sender = stats("sender");
+    assert_eq!(row(&by_sender, "app@client.test"), counted(2, 1));
+    assert_eq!(row(&by_sender, "<>"), counted(0, 1));
+    assert!(stats("hour")[0]["group"].as_str().unwrap().ends_with(":00Z"));
+
+    let table = site.ctl(&["stats"]).ok();
+    assert!(table.starts_with("GROUP    SENT  DEFERRED  FAILED  BYTES"), "{table}");
+    let csv = site.ctl(&["stats", "-o", "csv", "--columns", "group,sent", "--limit", "1"]).ok();
+    assert_eq!(csv, "group,sent\r\ndefault,2\r\n");
+    let _no_span = site.ctl(&["stats", "--since", "soon"]).exited(2);
+    let _unknown = site.ctl(&["stats", "-s", "nowhere"]).exited(3);
+}

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use crate::address::{Mailbox, ReversePath};
 use crate::id::{QueueId, SessionId};
 use crate::status::{EnhancedCode, ReplyCode};
-use crate::units::Timestamp;
+use crate::units::{Span, Timestamp};
 
 macro_rules! described {
     ($($ty:ident: $schema:tt;)*) => {$(
@@ -25,6 +25,7 @@ macro_rules! described {
 
 described! {
     Timestamp: {"type": "string", "format": "date-time"};
+    Span: {"type": "number", "minimum": 0, "description": "Seconds"};
     QueueId: {"type": "string", "pattern": "^[0-9A-HJKMNP-TV-Z]{12}$"};
     SessionId: {"type": "string", "pattern": "^[0-9A-HJKMNP-TV-Z]{6}$"};
     Mailbox: {"type": "string", "description": "A mail address (RFC 5321 section 4.1.2)"};

@@ -23,6 +23,7 @@ pub mod selector;
 pub mod server;
 pub mod session;
 pub mod smarthost;
+pub mod stats;
 pub mod status;
 pub mod trace;
 
@@ -52,6 +53,7 @@ pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
 pub use session::{Direction, Session};
 pub use smarthost::{SmartHost, SmartHostCall, SmartHostWish};
+pub use stats::{Destination, DestinationState, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
 

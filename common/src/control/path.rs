@@ -105,6 +105,10 @@ pub const TRACE: &str = "/v1/trace";
 pub const TRACE_REFUSED: &str = "/v1/trace/refused";
 /// What the trace holds.
 pub const TRACE_RECORD: &str = "/v1/trace/record";
+/// What was sent, counted from the trace.
+pub const STATS: &str = "/v1/stats";
+/// The ways that mail takes out, one JSON object per line.
+pub const DESTINATIONS: &str = "/v1/destinations";
 
 /// Drop of all servers, one JSON object per line.
 pub const DROP: &str = "/v1/drop";

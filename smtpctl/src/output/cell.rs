@@ -23,12 +23,16 @@ pub(crate) enum Cell {
     Count(u64),
     /// Octets.
     Size(u64),
+    /// A duration.
+    Lasting(Span),
     /// A moment in the past.
     Ago(Timestamp),
     /// A moment to come.
     Until(Timestamp),
     /// Words.
     Text(String),
+    /// The word of a state, which may have a colour.
+    State(&'static str),
 }
 
 impl Cell {
@@ -47,7 +51,12 @@ impl Cell {
     /// Whether the value stands at the right edge of its column.
     #[must_use]
     pub(crate) const fn is_number(&self) -> bool {
-        matches!(self, Self::Count(_) | Self::Size(_) | Self::Ago(_) | Self::Until(_))
+        match self {
+            Self::Count(_) | Self::Size(_) | Self::Lasting(_) | Self::Ago(_) | Self::Until(_) => {
+                true
+            }
+            Self::Nothing | Self::Text(_) | Self::State(_) => false,
+        }
     }
 
     /// For people; escaped.
@@ -57,10 +66,12 @@ impl Cell {
             Self::Nothing => "-".to_owned(),
             Self::Count(count) => count.to_string(),
             Self::Size(size) => human_size(*size),
+            Self::Lasting(span) => human_duration(*span),
             Self::Ago(at) if time == TimeForm::Relative => human_span(now.since(*at)),
             Self::Until(at) if time == TimeForm::Relative && *at <= now => "now".to_owned(),
             Self::Until(at) if time == TimeForm::Relative => human_span(at.since(now)),
             Self::Ago(at) | Self::Until(at) => moment(*at, time, utc),
+            Self::State(word) => (*word).to_owned(),
             Self::Text(text) if text.is_empty() => "-".to_owned(),
             Self::Text(text) => super::escape(text),
         }
@@ -72,10 +83,12 @@ impl Cell {
         match self {
             Self::Nothing => String::new(),
             Self::Count(number) | Self::Size(number) => number.to_string(),
+            Self::Lasting(span) => span.as_duration().as_secs_f64().to_string(),
             Self::Ago(at) | Self::Until(at) => match time {
                 TimeForm::Unix => moment(*at, time, true),
                 TimeForm::Relative | TimeForm::Iso => at.to_string(),
             },
+            Self::State(word) => (*word).to_owned(),
             Self::Text(text) => super::escape(text),
         }
     }
@@ -121,6 +134,15 @@ pub(crate) fn human_size(size: u64) -> String {
     if whole < 10 { format!("{whole}.{tenth}{name}") } else { format!("{whole}{name}") }
 }
 
+/// As [`human_span`], more exact below ten seconds: `12ms`, `0.8s`, `12s`, `11m`.
+fn human_duration(span: Span) -> String {
+    match span.as_millis() {
+        millis @ 0..100 => format!("{millis}ms"),
+        millis @ 100..10_000 => format!("{}.{}s", millis / 1_000, millis % 1_000 / 100),
+        _ => human_span(span),
+    }
+}
+
 /// The largest unit that is reached: `41m`, `2h`, `3d`.
 #[must_use]
 pub(crate) fn human_span(span: Span) -> String {
@@ -152,6 +174,9 @@ mod tests {
             (Cell::Size(1_300), "1.2KiB"),
             (Cell::Size(90_112), "88KiB"),
             (Cell::Size(24 << 20), "24MiB"),
+            (Cell::Lasting(Span::millis(870)), "0.8s"),
+            (Cell::Lasting(Span::millis(12)), "12ms"),
+            (Cell::Lasting(Span::seconds(12)), "12s"),
             (ago(41 * 60_000), "41m"),
             (ago(0), "0s"),
             (until(0), "now"),
@@ -167,6 +192,12 @@ mod tests {
         let at = |millis| Timestamp::from_millis(NOW.as_millis() - millis);
         assert_eq!(clock_time(at(0), NOW, true), "02:13:20");
         assert_eq!(clock_time(at(86_400_000), NOW, true), "2025-11-12 02:13:20");
+    }
+
+    #[test]
+    fn programs_read_durations_as_seconds() {
+        assert_eq!(Cell::Lasting(Span::millis(870)).for_programs(TimeForm::Relative), "0.87");
+        assert_eq!(Cell::Lasting(Span::minutes(11)).for_programs(TimeForm::Unix), "660");
     }
 
     #[test]

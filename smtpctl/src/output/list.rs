@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use mailroot_common::control::{Kind, Problem};
 
 use super::shape::{FormError, find};
-use super::table::{Layout, Text};
+use super::table::{Kind as TextKind, Layout, Text};
 use super::{Cell, Column, Form, Row, Shape, escape, json, yaml};
 
 /// How many rows are looked at before the widths of a table's columns stand.
@@ -160,11 +160,11 @@ impl<'out, T: Row> List<'out, T> {
         let shape = self.shape;
         let cells = self.columns.iter().map(|column| {
             let cell: Cell = (column.cell)(row);
-            (cell.for_people(shape.now, shape.time, shape.utc), cell.is_number())
+            (cell.for_people(shape.now, shape.time, shape.utc), kind(&cell))
         });
         let cells: Vec<_> = cells.collect();
         match &self.layout {
-            Some(layout) => self.out.write_all(layout.line(cells).as_bytes()),
+            Some(layout) => self.out.write_all(layout.line(&cells).as_bytes()),
             None => {
                 self.waiting.push(cells);
                 if self.waiting.len() >= ROWS_LOOKED_AT { self.print_waiting() } else { Ok(()) }
@@ -181,14 +181,24 @@ impl<'out, T: Row> List<'out, T> {
         if !self.shape.no_headers {
             let named = self.columns.iter().zip(first);
             let headers = named
-                .map(|(column, (_, right))| (column.name.to_uppercase().replace('_', " "), *right));
+                .map(|(column, (_, kind))| (column.name.to_uppercase().replace('_', " "), *kind));
             let headers = headers.collect();
             rows.insert(0, headers);
         }
-        let layout = Layout::of(&rows, self.shape.width);
-        self.out.write_all(layout.lines(&rows).as_bytes())?;
+        let layout = Layout::of(&rows, self.shape.width, self.shape.colour);
+        for row in &rows {
+            self.out.write_all(layout.line(row).as_bytes())?;
+        }
         self.layout = Some(layout);
         Ok(())
+    }
+}
+
+fn kind(cell: &Cell) -> TextKind {
+    match cell {
+        Cell::State(_) => TextKind::State,
+        _ if cell.is_number() => TextKind::Number,
+        _ => TextKind::Words,
     }
 }
 

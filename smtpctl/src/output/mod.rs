@@ -8,6 +8,7 @@
 //! characters and those that turn the direction of writing out of every form.
 
 mod cell;
+mod colour;
 mod list;
 mod shape;
 mod table;
@@ -17,6 +18,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 pub(crate) use cell::{Cell, TimeForm, clock_time, human_size, human_span};
+pub(crate) use colour::{Meaning, When, painted};
 pub(crate) use list::{List, print_all};
 pub(crate) use shape::{Form, Shape};
 

@@ -91,6 +91,8 @@ pub(crate) struct Shape {
     pub(crate) utc: bool,
     /// The terminal's width, if standard output is one.
     pub(crate) width: Option<u16>,
+    /// Whether words of states have their colour.
+    pub(crate) colour: bool,
     /// The moment that ages are counted to.
     pub(crate) now: Timestamp,
 }

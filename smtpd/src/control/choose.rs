@@ -335,7 +335,8 @@ pub(super) const fn recipient_state(status: &RecipientStatus) -> RecipientState 
     }
 }
 
-fn attempt(outcome: &Outcome) -> Attempt {
+/// An outcome as an answer tells it.
+pub(super) fn attempt(outcome: &Outcome) -> Attempt {
     Attempt {
         at: outcome.at,
         result: match outcome.result {

@@ -12,18 +12,19 @@ use mailroot_common::control::edit::{
 };
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
-    AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, DestinationPause, Domain,
-    DomainDetail, DropEntry, FutureHold, FutureHoldRequest, FutureReleaseRequest, NewDomain,
-    NewServer, OperatorEntry, Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry,
-    QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting,
-    SmartHost, SmartHostCall, SmartHostWish, Status, TraceEntry, TraceRecord, Version, path,
+    AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, Destination,
+    DestinationPause, Domain, DomainDetail, DropEntry, FutureHold, FutureHoldRequest,
+    FutureReleaseRequest, NewDomain, NewServer, OperatorEntry, Orders, PauseRequest, PickupCheck,
+    PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server,
+    ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status,
+    TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
     App, adopt, badmail, config, decide, doctor, domain, drop, openapi, operators, orders, pickup,
-    queue, redirect, server, session, smarthost, status, trace,
+    queue, redirect, server, session, smarthost, stats, status, trace,
 };
 
 /// Describes a type to other people's tools.
@@ -214,6 +215,10 @@ endpoints! {
     get TRACE_REFUSED Viewer Chosen Selector => Lines(Refused), trace::refused,
         "Who was turned away, the newest first";
     get TRACE_RECORD Viewer Service Nothing => Json(TraceRecord), trace::record, "What the trace holds";
+    get STATS Viewer Chosen Nothing => Json(Vec<Stats>), stats::stats,
+        "What was sent, counted from the trace";
+    get DESTINATIONS Viewer Chosen Nothing => Lines(Destination), stats::destinations,
+        "The ways that mail takes out, the most mail first";
     get DROP Viewer Chosen Selector => Lines(DropEntry), drop::list, "Messages in Drop";
     get DROP_MESSAGE Viewer Chosen Nothing => Json(DropEntry), drop::show, "One message in Drop";
     get DROP_CONTENT Operator Chosen Nothing => Octets, drop::content, "The octets of a message in Drop";
@@ -258,7 +263,8 @@ mod tests {
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, \
                  GET /v1/badmail, \
                  GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
-                 GET /v1/trace/record, GET /v1/drop, GET /v1/drop/{id}, GET /v1/pickup, \
+                 GET /v1/trace/record, GET /v1/stats, GET /v1/destinations, \
+                 GET /v1/drop, GET /v1/drop/{id}, GET /v1/pickup, \
                  POST /v1/pickup/check",
             ),
             (

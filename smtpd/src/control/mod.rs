@@ -34,6 +34,7 @@ mod server;
 mod session;
 mod smarthost;
 mod stall;
+mod stats;
 mod status;
 mod terms;
 mod trace;

@@ -130,11 +130,11 @@ pub(super) async fn record(app: App) -> Answer<TraceRecord> {
 }
 
 /// Whether what is told of a server may be seen.
-fn sees(reach: &Reach, server: &str) -> bool {
+pub(super) fn sees(reach: &Reach, server: &str) -> bool {
     *reach == Reach::All || ServerName::parse(server).is_ok_and(|name| reach.covers(&name))
 }
 
-fn stopping() -> Problem {
+pub(super) fn stopping() -> Problem {
     Problem::new("trace", Kind::Unavailable, "the daemon is stopping")
 }
 

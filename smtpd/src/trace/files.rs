@@ -44,6 +44,12 @@ pub(super) fn hour(at: Timestamp) -> String {
     at.to_string().chars().take(HOUR_CHARS).collect()
 }
 
+/// Whether a file's name has an hour before that of a moment.
+pub(super) fn is_begun_before(path: &Path, at: Timestamp) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.get(..HOUR_CHARS).is_some_and(|begun| *begun < *hour(at))
+}
+
 impl Directory {
     pub(super) fn prepare(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;

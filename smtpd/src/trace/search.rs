@@ -19,6 +19,7 @@ use smtpd_core::trace::event::Event;
 use smtpd_core::trace::story::{Story, refusal};
 use smtpd_core::trace::want::{Want, is_chosen};
 
+use super::files::is_begun_before;
 use super::read::{Counts, Place, Reader, places};
 use super::{Snapshot, Tally};
 
@@ -200,6 +201,21 @@ impl Search {
             }
         }
         found
+    }
+
+    /// Hands every event not before a moment to `each`, block by block, in no order.
+    pub fn events_since(&mut self, from: Timestamp, mut each: impl FnMut(&Event<'_>)) {
+        let want = Want::since(from);
+        for part in (0..=self.files.len()).rev() {
+            for place in self.places(part, &want) {
+                let plain = self.events(part, place);
+                Event::all(&plain).filter(|event| event.at >= from).for_each(|event| each(&event));
+            }
+            // Whatever lies in older files happened before this one was begun.
+            if self.files.get(part).is_some_and(|(path, _)| is_begun_before(path, from)) {
+                return;
+            }
+        }
     }
 
     /// Hands the chosen refusals to `found`, the newest first, until it says enough.

@@ -252,6 +252,32 @@ async fn a_message_from_before_the_record_is_found_by_what_happened_since() {
 }
 
 #[tokio::test]
+async fn events_since_a_moment_are_those_of_every_file_that_may_have_one() {
+    const HOUR: u64 = 3_600_000;
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Directory::prepare(dir.path()).unwrap();
+    // The file of an hour may go on into later ones; it was begun four, two and one hour ago.
+    for (begun, events) in [(4, vec![4, 3]), (2, vec![2, 1]), (1, vec![1, 0])] {
+        let at = |hours: u64| Timestamp::from_millis(NOW.as_millis() - hours * HOUR);
+        let mut builder = Builder::default();
+        for hours in events {
+            let note = Note::new("delivered", "default", at(hours)).id(id(hours * HOUR));
+            assert!(builder.take(&mut note.finish().as_slice()));
+        }
+        let mut file = directory.create(&files::hour(at(begun))).unwrap().1;
+        file.write_all(&builder.seal()).unwrap();
+    }
+    let trace = open(dir.path());
+    for (hours, expected) in [(0, 1), (1, 3), (2, 4), (3, 5), (4, 6), (9, 6)] {
+        let from = Timestamp::from_millis(NOW.as_millis() - hours * HOUR);
+        let mut count = 0;
+        trace.search().await.events_since(from, |_| count += 1);
+        assert_eq!(count, expected, "{hours} hours ago");
+    }
+    trace.close();
+}
+
+#[tokio::test]
 async fn nothing_is_found_without_a_record() {
     let trace = Trace::off();
     trace.record(received(1));

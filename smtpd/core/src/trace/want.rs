@@ -60,6 +60,12 @@ impl Want {
         Self { ids, ..Self::default() }
     }
 
+    /// Blocks with an event not before a moment.
+    #[must_use]
+    pub fn since(from: Timestamp) -> Self {
+        Self { from: Some(from), ..Self::default() }
+    }
+
     /// Whether a block may have something of it.
     #[must_use]
     pub fn may_be_in(&self, head: &Head, filter: &[u8]) -> bool {
