@@ -14,6 +14,7 @@ pub mod account;
 pub mod ctl;
 pub mod dns;
 pub mod exim;
+pub mod faketime;
 pub mod gateway;
 pub mod injection;
 pub mod load;
