@@ -28,7 +28,7 @@ pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
 use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Started, Trial};
 use crate::net::Net;
-use crate::observe::{Level, Log, SessionIds};
+use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
 use crate::trace::{self, Trace};
 use crate::virtual_server::{Shared, StartError, VirtualServer};
@@ -101,6 +101,7 @@ struct Inner {
     degraded: Mutex<Option<String>>,
     servers: Mutex<BTreeMap<ServerName, Arc<VirtualServer>>>,
     session_ids: Arc<SessionIds>,
+    dialogues: Dialogues,
     trace: Trace,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
@@ -129,6 +130,7 @@ impl Service {
             degraded: Mutex::new(degraded),
             servers: Mutex::default(),
             session_ids,
+            dialogues: Dialogues::default(),
             trace,
             changing: tokio::sync::Mutex::default(),
         }));
@@ -223,6 +225,7 @@ impl Service {
             log: self.0.log.clone(),
             resolver: resolver.clone(),
             session_ids: Arc::clone(&self.0.session_ids),
+            dialogues: self.0.dialogues.clone(),
             trace: self.0.trace.clone(),
             hostname: loaded.hostname.clone(),
             min_free: loaded.service.service.min_free,
@@ -372,6 +375,12 @@ impl Service {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.0.log
+    }
+
+    /// Who listens to sessions.
+    #[must_use]
+    pub fn dialogues(&self) -> &Dialogues {
+        &self.0.dialogues
     }
 
     /// What is remembered of mail.

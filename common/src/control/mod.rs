@@ -49,7 +49,7 @@ pub use queue::{
 };
 pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
-pub use session::{Direction, Session};
+pub use session::{DialogueLine, Direction, Session, Spoken};
 pub use status::{Status, Version, Warning};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
 

@@ -57,6 +57,8 @@ pub const DOMAIN: &str = "/v1/servers/{server}/domains/{domain}";
 pub const DOMAIN_DEFAULT: &str = "/v1/servers/{server}/domains/{domain}/default";
 /// Sessions of all servers.
 pub const SESSIONS: &str = "/v1/sessions";
+/// What is said in sessions, as it is said.
+pub const SESSIONS_DIALOGUE: &str = "/v1/sessions/dialogue";
 /// End sessions.
 pub const SESSIONS_KILL: &str = "/v1/sessions/kill";
 /// The queues of all servers, one JSON object per line.

@@ -12,11 +12,11 @@ use mailroot_common::control::edit::{
 };
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
-    AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, DestinationPause, Domain,
-    DomainDetail, DropEntry, FutureHold, FutureHoldRequest, FutureReleaseRequest, NewDomain,
-    NewServer, Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage,
-    Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting, Status,
-    TraceEntry, TraceRecord, Version, path,
+    AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, DestinationPause,
+    DialogueLine, Domain, DomainDetail, DropEntry, FutureHold, FutureHoldRequest,
+    FutureReleaseRequest, NewDomain, NewServer, Orders, PauseRequest, PickupCheck, PickupEntry,
+    Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail,
+    Session, Setting, Status, TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
@@ -154,6 +154,8 @@ endpoints! {
         "Make an alias the default domain";
     delete DOMAIN Admin Terms => Json(Domain), domain::remove, "Remove a domain";
     get SESSIONS Viewer Selector => Lines(Session), session::list, "SMTP sessions";
+    get SESSIONS_DIALOGUE Operator Selector => Lines(DialogueLine), session::dialogue,
+        "What is said in sessions, line by line, until they end; an empty line now and then";
     post SESSIONS_KILL Operator Body(Change) => Json(Changed), session::kill, "End sessions";
     get QUEUE Viewer Selector => Lines(QueueEntry), queue::list, "Messages that wait";
     post QUEUE_ADOPT Operator Octets => Json(Adopted), adopt::adopt,
@@ -240,7 +242,7 @@ mod tests {
                 "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
                  POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/servers/{server}/doctor/network, \
-                 POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
+                 GET /v1/sessions/dialogue, POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
                  POST /v1/queue/do/pause, POST /v1/queue/do/resume, \
                  POST /v1/queue/do/hold-future, POST /v1/queue/do/release-future, \
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \

@@ -38,13 +38,14 @@ const TERMS: [(&str, &str, &str); 4] = [
 ];
 
 /// Further words of a query: method, path, name, type, meaning.
-const WORDS: [(&str, &str, &str, &str, &str); 14] = [
+const WORDS: [(&str, &str, &str, &str, &str); 15] = [
     ("POST", path::QUEUE_ADOPT, "name", "string", "What the file is called"),
     ("POST", path::QUEUE_ADOPT, "server", "string", "The virtual server"),
     ("POST", path::PICKUP_CHECK, "name", "string", "What the file is called"),
     ("POST", path::PICKUP_CHECK, "server", "string", "The virtual server"),
     ("GET", path::TRACE, "limit", "integer", "At most so many"),
     ("GET", path::TRACE_REFUSED, "limit", "integer", "At most so many"),
+    ("GET", path::SESSIONS_DIALOGUE, "limit", "integer", "At most so many lines"),
     ("GET", path::QUEUE, "limit", "integer", "At most so many"),
     ("GET", path::BADMAIL, "limit", "integer", "At most so many"),
     ("GET", path::QUEUE_CONTENT, "headers", "boolean", "The header only"),

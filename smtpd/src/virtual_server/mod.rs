@@ -33,7 +33,7 @@ use crate::clock::Clock;
 use crate::deliver::LaneView;
 use crate::drop::DropDirectory;
 use crate::net::Net;
-use crate::observe::{Counters, Log, SessionIds};
+use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
 use crate::receive::ListenError;
@@ -58,6 +58,8 @@ pub struct Shared {
     pub resolver: Resolver,
     /// Names of sessions.
     pub session_ids: Arc<SessionIds>,
+    /// Who listens to sessions.
+    pub dialogues: Dialogues,
     /// What is remembered of mail.
     pub trace: Trace,
     /// The name of this machine.
