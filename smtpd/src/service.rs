@@ -7,6 +7,7 @@
 mod change;
 mod describe;
 mod lifecycle;
+mod replay;
 mod trial;
 
 use std::collections::BTreeMap;

@@ -82,12 +82,15 @@ impl Service {
             changes: change.words(),
             diff: change.diff(),
             reverts_at: None,
+            replay: None,
             warnings: change.loaded.warnings.iter().map(ConfigTrouble::from).collect(),
             troubles: Vec::new(),
         };
         self.try_listeners(&change.loaded)?;
         if asked.terms.dry_run {
-            return Ok(Done { edited, loaded: Arc::new(change.loaded) });
+            let loaded = Arc::new(change.loaded);
+            edited.replay = self.replay(&loaded).await;
+            return Ok(Done { edited, loaded });
         }
         if !edited.changed {
             // An edit by hand that lies there is adopted, as by any change.

@@ -26,6 +26,7 @@ use mailroot_common::id::SessionId;
 use mailroot_common::units::ByteSize;
 use smtpd_core::route::table::{RouteName, Table, TableError};
 
+pub use self::decide::Court;
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
 use crate::badmail::Badmail;
