@@ -10,6 +10,7 @@ mod probe;
 mod rooms;
 mod root;
 mod rules;
+mod senders;
 mod settings;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use smtpd_core::route::table::{RouteName, Table, TableError};
 pub use self::decide::Court;
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
+pub use self::senders::Sender;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::deliver::LaneView;
