@@ -378,6 +378,8 @@ mod tests {
         "service drain --wait=5s --reason x",
         "session list --client 10.0.0.0/8",
         "session show 7QK2MF",
+        "session show 7QK2MF --dialogue",
+        "session watch --client 10.0.0.0/8",
         "session kill 7QK2MF",
         "session kill --all --yes",
         "q ls --from a@* --older-than 2d --size >5MiB --state retry,held",

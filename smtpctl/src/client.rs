@@ -131,7 +131,9 @@ impl Client {
                 }
                 continue;
             };
-            for line in rest[..end].split(|&octet| octet == b'\n') {
+            // An empty line says only that the daemon is still there.
+            let lines = rest[..end].split(|&octet| octet == b'\n');
+            for line in lines.filter(|line| !line.is_empty()) {
                 let object = serde_json::from_slice(line);
                 if !each(object.map_err(|error| broken(&self.socket, &error.to_string()))?)? {
                     return Ok(());

@@ -1,6 +1,7 @@
 //! `doctor`: looks at what mail depends on, and says what to do about it.
 
 mod service;
+mod time;
 
 use std::io::Write;
 
@@ -22,8 +23,10 @@ pub(crate) struct Doctor {
 /// What can be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Topic {
-    /// Whether the daemon runs, and its clock.
+    /// Whether the daemon runs.
     Service,
+    /// Whether the clock can be trusted.
+    Time,
     /// The configuration files.
     Config,
     /// The listeners of the virtual servers.
@@ -34,6 +37,8 @@ enum Topic {
     Smarthost,
     /// Who may relay.
     Relay,
+    /// Whether DNS knows the domains of recent senders.
+    Senders,
     /// What waits, and why.
     Queue,
     /// The file systems of the queues and how fast their disks sync.
@@ -44,11 +49,13 @@ impl Topic {
     const fn word(self) -> &'static str {
         match self {
             Self::Service => "service",
+            Self::Time => "time",
             Self::Config => "config",
             Self::Ports => "ports",
             Self::Dns => "dns",
             Self::Smarthost => "smarthost",
             Self::Relay => "relay",
+            Self::Senders => "senders",
             Self::Queue => "queue",
             Self::Storage => "storage",
         }
@@ -67,10 +74,13 @@ pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
         if wanted(Topic::Service) {
             checks.extend(service::service(tool).await?);
         }
+        if wanted(Topic::Time) {
+            checks.extend(time::time(tool).await?);
+        }
         if wanted(Topic::Config) {
             checks.extend(service::config(tool).await?);
         }
-        let network = [Topic::Ports, Topic::Dns, Topic::Smarthost, Topic::Relay];
+        let network = [Topic::Ports, Topic::Dns, Topic::Smarthost, Topic::Relay, Topic::Senders];
         if network.into_iter().any(wanted) {
             let found = of_servers(tool, path::DOCTOR_NETWORK).await?;
             let is_wanted =

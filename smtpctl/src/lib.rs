@@ -13,6 +13,7 @@ mod change;
 mod client;
 mod complete;
 mod config;
+mod dialogue;
 mod doctor;
 mod domain;
 mod drop;

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use mailroot_common::control::{Change, Kind, Problem, Selector, Session, path};
 
 use crate::change::{ChangeOptions, Deed, change, with_query};
+use crate::dialogue::follow;
 use crate::listing::list;
 use crate::output::{Cell, Column, Row, Shape, escape, human_size};
 use crate::select::SessionSelection;
@@ -19,6 +20,8 @@ pub(crate) enum SessionCommand {
     List(SessionSelection),
     /// Show one session.
     Show(Show),
+    /// Follow what is said in sessions, those that come included.
+    Watch(Watch),
     /// End sessions. No accepted message is lost.
     Kill(Kill),
 }
@@ -28,6 +31,16 @@ pub(crate) struct Show {
     /// The session's id, or its beginning.
     #[arg(value_name = "ID")]
     id: String,
+    /// Follow what is said in it until it ends: secrets left out, messages counted.
+    #[arg(long, help_heading = "Options")]
+    dialogue: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Watch {
+    /// The other side's address or network.
+    #[arg(long, value_name = "CIDR", help_heading = "Selector")]
+    client: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,9 +78,18 @@ pub(crate) async fn run(tool: &mut Tool, command: SessionCommand) -> Result<u8, 
                 Problem::new("session", Kind::NotFound, detail)
                     .hint("it has ended; the log tells how")
             })?;
+            if show.dialogue {
+                return follow(tool, &Selector::id(session.id.to_string()), Some(&session)).await;
+            }
             let shape = &tool.shape;
             tool.print_object(session, |session| for_people(session, shape))?;
             Ok(0)
+        }
+        SessionCommand::Watch(Watch { client }) => {
+            let selector = Selector { server, client, ..Selector::default() };
+            let compiled = selector.compile();
+            compiled.map_err(|error| Problem::new("selector", Kind::Usage, error.to_string()))?;
+            follow(tool, &selector, None).await
         }
         SessionCommand::Kill(kill) => {
             let deed = Deed {

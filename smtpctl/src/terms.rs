@@ -2,18 +2,19 @@
 
 use std::io::Write as _;
 
-use mailroot_common::control::{ConfigTrouble, Edited, Kind, Problem, Terms};
+use mailroot_common::control::{ConfigTrouble, Different, Edited, Kind, Problem, Replay, Terms};
 use mailroot_common::units::Span;
 
 use crate::io_problem;
-use crate::output::escape;
+use crate::output::{Shape, escape, human_span};
 use crate::tool::{Tool, stdout};
 
 /// Options of every change of the configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct TermOptions {
-    /// Check everything, show what would change, and change nothing.
-    #[arg(long, help_heading = "Options")]
+    /// Check everything, show what would change, and what of the mail of late would have come out
+    /// differently; change nothing.
+    #[arg(long, visible_alias = "preview", help_heading = "Options")]
     pub(crate) dry_run: bool,
     /// Why, for the history.
     #[arg(long, value_name = "TEXT", help_heading = "Options")]
@@ -52,6 +53,8 @@ pub(crate) fn report(tool: &Tool, edited: &Edited) -> Result<u8, Problem> {
     if edited.dry_run {
         if !tool.print_data(edited)? {
             let text: String = edited.diff.lines().map(|line| escape(line) + "\n").collect();
+            let replay = edited.replay.as_ref().map(|replay| told(replay, &tool.shape));
+            let text = text + &replay.unwrap_or_default();
             stdout().write_all(text.as_bytes()).map_err(io_problem)?;
         }
         tool.note(if edited.changed {
@@ -83,6 +86,29 @@ pub(crate) fn report(tool: &Tool, edited: &Edited) -> Result<u8, Problem> {
     Err(Problem::new("config", Kind::Partly, detail).items(&edited.troubles))
 }
 
+/// How mail of late would have fared.
+fn told(replay: &Replay, shape: &Shape) -> String {
+    let Some(since) = replay.since else { return String::new() };
+    let (events, age) = (replay.events, human_span(shape.now.since(since)));
+    if replay.different.is_empty() {
+        return format!("None of {events} recent decisions ({age}) would come out differently.\n");
+    }
+    let mut text =
+        format!("Of {events} recent decisions ({age}) these would come out differently:\n");
+    for it in &replay.different {
+        let ends = [it.client.as_deref(), it.to.as_deref()];
+        let ends: Vec<&str> = ends.into_iter().flatten().collect();
+        let who = if ends.is_empty() { String::new() } else { format!("{}: ", ends.join(" -> ")) };
+        let Different { server, decision, count, old, new, .. } = it;
+        let line = format!("{count:>7} x  {server}  {decision}  {who}{old} -> {new}");
+        text.push_str(&format!("{}\n", escape(&line)));
+    }
+    if replay.more > 0 {
+        text.push_str(&format!("{} more\n", replay.more));
+    }
+    text
+}
+
 /// A warning in one line, with its place where it has one.
 pub(crate) fn place(warning: &ConfigTrouble) -> String {
     match warning.file.as_str() {
@@ -93,7 +119,39 @@ pub(crate) fn place(warning: &ConfigTrouble) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mailroot_common::units::Timestamp;
+
     use super::*;
+
+    #[test]
+    fn what_would_come_out_differently_is_told_a_line_each() {
+        let now = Timestamp::from_millis(7_200_000);
+        let shape = Shape { now, ..Shape::default() };
+        let mut replay =
+            Replay { events: 9, since: Some(Timestamp::default()), ..Replay::default() };
+        assert_eq!(
+            told(&replay, &shape),
+            "None of 9 recent decisions (2h) would come out differently.\n"
+        );
+        replay.different.push(Different {
+            server: "default".to_owned(),
+            decision: "relay".to_owned(),
+            client: Some("10.1.0.7".to_owned()),
+            to: Some("al@far.example".to_owned()),
+            old: "allowed by relay list 10.1.0.0/16".to_owned(),
+            new: "refused by relay list: no entry matches".to_owned(),
+            count: 3,
+            last: now,
+        });
+        replay.more = 2;
+        assert_eq!(
+            told(&replay, &shape),
+            "Of 9 recent decisions (2h) these would come out differently:\n      \
+             3 x  default  relay  10.1.0.7 -> al@far.example: allowed by relay list 10.1.0.0/16 \
+             -> refused by relay list: no entry matches\n2 more\n"
+        );
+        assert_eq!(told(&Replay::default(), &shape), "");
+    }
 
     #[test]
     fn terms_stand_behind_the_path() {

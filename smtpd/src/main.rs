@@ -130,6 +130,7 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
     process::tell_ready(&service.summary());
     serve(&service, &log, &mut signals).await;
     process::tell_stopping();
+    service.dialogues().close();
     control.stop().await;
     service.stop().await;
     log.line(Level::Info, "stopped").send();

@@ -8,6 +8,7 @@ mod change;
 mod describe;
 mod lifecycle;
 mod relocate;
+mod replay;
 mod smart_hosts;
 mod sweep;
 mod trial;
@@ -32,7 +33,7 @@ pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
 use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Secrets, Started, Trial};
 use crate::net::Net;
-use crate::observe::{Level, Log, SessionIds};
+use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
 use crate::tls::ClientTls;
 use crate::trace::{self, Trace};
@@ -119,6 +120,7 @@ struct Inner {
     degraded: Mutex<Option<String>>,
     servers: Mutex<BTreeMap<ServerName, Arc<VirtualServer>>>,
     session_ids: Arc<SessionIds>,
+    dialogues: Dialogues,
     trace: Trace,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
@@ -162,6 +164,7 @@ impl Service {
             degraded: Mutex::new(degraded),
             servers: Mutex::default(),
             session_ids,
+            dialogues: Dialogues::default(),
             trace,
             changing: tokio::sync::Mutex::default(),
         }));
@@ -261,6 +264,7 @@ impl Service {
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: Secrets::in_directory(&self.0.paths.secrets_dir),
             session_ids: Arc::clone(&self.0.session_ids),
+            dialogues: self.0.dialogues.clone(),
             trace: self.0.trace.clone(),
             hostname: loaded.hostname.clone(),
             min_free: loaded.service.service.min_free,
@@ -413,6 +417,12 @@ impl Service {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.0.log
+    }
+
+    /// Who listens to sessions.
+    #[must_use]
+    pub fn dialogues(&self) -> &Dialogues {
+        &self.0.dialogues
     }
 
     /// What is remembered of mail.

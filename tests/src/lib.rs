@@ -16,6 +16,7 @@ pub mod ctl;
 pub mod dns;
 pub mod dovecot;
 pub mod exim;
+pub mod faketime;
 pub mod gateway;
 pub mod injection;
 pub mod load;

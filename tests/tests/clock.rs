@@ -1,14 +1,10 @@
 //! A wall clock that jumps while the daemon runs: mail that waits goes out, new mail passes, nothing spins.
-//!
-//! The clock is libfaketime's, which reads how far it is off from a file each time it is asked. The clock
-//! that measures spans is left alone, as it is on a real machine.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use mailroot_tests::account::tag;
+use mailroot_tests::faketime::Faketime;
 use mailroot_tests::load::Spent;
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::{Answer, Peer, Stage};
@@ -18,38 +14,15 @@ use mailroot_tests::{ports, skip, wait};
 
 const MESSAGES: usize = 10;
 
-/// Where libfaketime is, if it is.
-fn library() -> Option<PathBuf> {
-    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
-    folders
-        .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
-        .chain(["/usr/lib64/faketime/libfaketimeMT.so.1".into()])
-        .find(|path| path.exists())
-}
-
-/// A daemon that has tried ten messages once, and what sets its clock off by so much.
-fn deferred(peer: &Peer, library: &Path) -> (Site, impl Fn(&str)) {
-    deferred_for(peer, library, "[1h]")
-}
-
-/// The same with other waits between attempts.
-fn deferred_for(peer: &Peer, library: &Path, retry: &str) -> (Site, impl Fn(&str) + use<>) {
+/// A daemon that has tried ten messages once, and its clock; nothing without libfaketime.
+fn deferred(peer: &Peer, retry: &str) -> Option<(Site, Faketime)> {
     let setup = Setup::new().smart_host(peer.address());
     let setup = setup.key("delivery.outbound.retry", retry).key("general.idle_timeout", "2s");
     let site = Site::prepare(setup);
-    let offset = site.home().join("offset");
-    site.under(&[
-        "env",
-        &format!("LD_PRELOAD={}", library.display()),
-        &format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
-        "FAKETIME_NO_CACHE=1",
-        "FAKETIME_DONT_FAKE_MONOTONIC=1",
-    ]);
-    let set = move |by: &str| {
-        fs::write(offset.with_extension("new"), by).unwrap();
-        fs::rename(offset.with_extension("new"), &offset).unwrap();
+    let Some(clock) = Faketime::of(&site) else {
+        skip::note("a clock that jumps", "libfaketime is not installed");
+        return None;
     };
-    set("+0");
     site.launch();
     for number in 0..MESSAGES {
         send(&site, "x@far.test", &format!("m{number}"));
@@ -58,7 +31,7 @@ fn deferred_for(peer: &Peer, library: &Path, retry: &str) -> (Site, impl Fn(&str
         let listed = site.ctl(&["queue", "list", "--state", "retry", "-o", "name"]).ok();
         (listed.lines().count() == MESSAGES).then_some(())
     });
-    (site, set)
+    Some((site, clock))
 }
 
 fn send(site: &Site, to: &str, tag: &str) {
@@ -79,16 +52,13 @@ fn must_rest(site: &Site) {
 
 /// The wall clock goes off by so much, seconds of which `said` is the beginning.
 fn jump(by: &str, said: &str) {
-    let Some(library) = library() else {
-        return skip::note("a clock that jumps", "libfaketime is not installed");
-    };
     let peer = Peer::start(ports::local(), |event| match event.stage {
         Stage::Rcpt if event.line.contains("far.test") => Answer::say("450 4.2.1 later"),
         _ => Answer::Accept,
     });
-    let (site, set) = deferred(&peer, &library);
+    let Some((site, clock)) = deferred(&peer, "[1h]") else { return };
 
-    set(by);
+    clock.set(by);
 
     must_rest(&site);
     send(&site, "x@near.test", "after");
@@ -137,16 +107,13 @@ fn a_clock_that_goes_ten_years_forward_returns_no_mail() {
 
 #[test]
 fn mail_is_tried_in_its_time_though_the_clock_went_a_day_back() {
-    let Some(library) = library() else {
-        return skip::note("a clock that jumps", "libfaketime is not installed");
-    };
     let peer = Peer::start(ports::local(), |event| match event.stage {
         Stage::Rcpt => Answer::say("450 4.2.1 later"),
         _ => Answer::Accept,
     });
-    let (site, set) = deferred_for(&peer, &library, "[2s]");
+    let Some((site, clock)) = deferred(&peer, "[2s]") else { return };
     peer.behave(|_| Answer::Accept);
-    set("-1d");
+    clock.set("-1d");
     site.await_empty_queue();
     assert_eq!(peer.received().len(), MESSAGES);
     site.stop();

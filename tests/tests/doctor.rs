@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::Path;
 
+use mailroot_tests::dns::Dns;
+use mailroot_tests::faketime::Faketime;
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::{Answer, Event, Peer};
 use mailroot_tests::program::Finished;
-use mailroot_tests::setup::Setup;
+use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::site::Site;
 use mailroot_tests::stranger::Stranger;
 use mailroot_tests::volume::{Kind, Volume};
@@ -77,7 +79,9 @@ fn it_has_every_form_and_without_a_topic_it_looks_at_all() {
         text.lines().map(topic).collect()
     };
     let told = topics(&run("jsonl"));
-    for topic in ["service", "config", "ports", "dns", "relay", "queue", "storage"] {
+    for topic in
+        ["service", "time", "config", "ports", "dns", "relay", "senders", "queue", "storage"]
+    {
         assert!(told.iter().any(|it| it == topic), "{topic}: {told:?}");
     }
     assert!(run("yaml").contains("topic: storage"));
@@ -241,4 +245,52 @@ fn what_keeps_mail_from_coming_in_or_going_out_is_named_with_its_cure() {
     site.stop();
     let down = site.ctl(&["doctor"]).exited(10);
     assert!(down.out.contains("not running"), "{down}");
+}
+
+#[test]
+fn senders_whom_nobody_can_answer_are_named() {
+    let Some(dns) =
+        Dns::serve(&["known.test. 60 IN MX 10 mx.known.test.", "null.test. 60 IN MX 0 ."])
+    else {
+        return skip::note("senders without a domain", "unbound is not installed");
+    };
+    let site = Site::start(Setup::new().dns(dns.address(), ports::free()));
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    let to = format!("x@{LOCAL_DOMAIN}");
+    let local = format!("app@{LOCAL_DOMAIN}");
+    for from in ["a@known.test", "a@mistyped.test", "b@mistyped.test", "a@null.test", &local] {
+        assert_eq!(talk.message(from, &[&to], &tagged("x")).unwrap().code, 250);
+    }
+    let (finished, all) = found(&site, &["senders"]);
+    let texts: Vec<&str> = all.iter().map(|check| check["text"].as_str().unwrap()).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(texts[0].starts_with("2 messages") && texts[0].contains("mistyped.test"), "{texts:?}");
+    assert!(texts[1].contains("null MX"), "{texts:?}");
+    assert!(finished.out.contains("smtpctl trace --from '*@mistyped.test'"), "{finished}");
+    let _set =
+        site.ctl(&["server", "set", "default", "messages.default_sender=a@nowhere.test"]).ok();
+    let (_, all) = found(&site, &["senders"]);
+    assert_eq!(check(&all, "default_sender")["level"], "warn", "{all:?}");
+}
+
+#[test]
+fn a_clock_that_was_set_back_shows_in_the_trace() {
+    let site = Site::prepare(Setup::new());
+    let Some(clock) = Faketime::of(&site) else {
+        return skip::note("a clock that was set back", "libfaketime is not installed");
+    };
+    clock.set("+2h");
+    site.launch();
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    let to = format!("x@{LOCAL_DOMAIN}");
+    assert_eq!(talk.message("a@client.test", &[&to], &tagged("x")).unwrap().code, 250);
+    site.await_empty_queue();
+    clock.set("+0");
+    let (_, all) = found(&site, &["time"]);
+    assert!(check(&all, "kept")["text"].is_string(), "{all:?}");
+    let back = check(&all, "back");
+    assert_eq!(back["level"], "warn");
+    assert!(back["text"].as_str().unwrap().contains("in the future"), "{back}");
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use mailroot_tests::dns::Dns;
+use mailroot_tests::faketime::Faketime;
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::{Answer, Event, Peer, Stage};
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
@@ -301,6 +302,40 @@ fn a_domain_that_dns_does_not_know_is_told_to_be_mistyped() {
     story(&site, &["--to", "al@thre.test"], &["bounced", "mistyped", "dig MX thre.test"]);
     send(&site, &sender, &["al@there.test"], "no-address");
     story(&site, &["--to", "al@there.test"], &["mx.there.test", "Why"]);
+}
+
+#[test]
+fn mail_whose_time_was_up_is_told_with_what_kept_it() {
+    let setup = Setup::new().smart_host(ports::local());
+    let setup = setup.key("delivery.outbound.retry", "[1s]").key("delivery.outbound.expire", "1m");
+    let site = Site::prepare(setup);
+    let Some(clock) = Faketime::of(&site) else {
+        return skip::note("mail whose time was up", "libfaketime is not installed");
+    };
+    site.launch();
+    let sender = format!("ops@{LOCAL_DOMAIN}");
+    send(&site, &sender, &["al@far.test"], "late");
+    story(&site, &["--to", "al@far.test"], &["deferred"]);
+    clock.set("+2m");
+    let text = story(&site, &["--to", "al@far.test"], &["expired", "report", "Why"]);
+    for part in ["time was up", "connection refused", "The sender was told by"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("next try"), "{text}");
+}
+
+#[test]
+fn a_disk_that_is_full_is_told_by_the_refusals_and_by_doctor() {
+    let site = Site::start(Setup::new().service("service.min_free", "900TiB"));
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect("MAIL FROM:<a@client.test>", 452);
+    let nothing = site.ctl(&["trace", "--client", "127.0.0.1"]).exited(3);
+    for part in ["452 4.3.1", "smtpctl doctor storage"] {
+        assert!(nothing.out.contains(part), "{part}: {nothing}");
+    }
+    let checked = site.ctl(&["doctor", "storage"]).exited(10);
+    assert!(checked.out.contains("new mail is refused"), "{checked}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::ConfigTrouble;
 use super::path::encode;
+use super::replay::Replay;
 use crate::units::Timestamp;
 
 /// A change of one key, in the words of a person: `50MiB`, `15m, 30m`, `{net: 10.0.0.0/8}`.
@@ -75,7 +76,7 @@ pub struct CloneServer {
 /// configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Terms {
-    /// Check everything, say what would change, and change nothing.
+    /// Check everything, say what would change, also for mail of late, and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
     /// Why, for the history.
@@ -140,6 +141,9 @@ pub struct Edited {
     /// When the change will be taken back unless it is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverts_at: Option<Timestamp>,
+    /// After a dry run: how mail of late would have fared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
     /// What is odd, though accepted, and what is left to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<ConfigTrouble>,

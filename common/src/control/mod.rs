@@ -19,6 +19,7 @@ pub mod orders;
 pub mod path;
 pub mod problem;
 pub mod queue;
+pub mod replay;
 pub mod selector;
 pub mod server;
 pub mod session;
@@ -49,9 +50,10 @@ pub use queue::{
     Adopted, Attempt, QueueEntry, QueueMessage, QueueRecipient, QueueState, QueueVerb,
     RecipientState, Redirect,
 };
+pub use replay::{Different, Replay};
 pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
-pub use session::{Direction, Session};
+pub use session::{DialogueLine, Direction, Session, Spoken};
 pub use smarthost::{SmartHost, SmartHostCall, SmartHostWish};
 pub use stats::{Destination, DestinationState, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};

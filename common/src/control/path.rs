@@ -65,6 +65,8 @@ pub const SMARTHOST: &str = "/v1/smarthosts/{name}";
 pub const SMARTHOST_TEST: &str = "/v1/smarthosts/{name}/test";
 /// Sessions of all servers.
 pub const SESSIONS: &str = "/v1/sessions";
+/// What is said in sessions, as it is said.
+pub const SESSIONS_DIALOGUE: &str = "/v1/sessions/dialogue";
 /// End sessions.
 pub const SESSIONS_KILL: &str = "/v1/sessions/kill";
 /// The queues of all servers, one JSON object per line.

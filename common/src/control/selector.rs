@@ -321,6 +321,8 @@ pub struct MustHave {
     pub domains: Vec<String>,
     /// The network of the client.
     pub client: Option<Network>,
+    /// Texts in small letters that stand in the subject.
+    pub subject: Vec<String>,
 }
 
 /// What is known of one object. A condition about something unknown does not hold.
@@ -404,7 +406,23 @@ impl Matcher {
             addresses: [plain(&self.from), plain(&self.to)].into_iter().flatten().collect(),
             domains: [self.domain(), domain(&self.from)].into_iter().flatten().collect(),
             client: self.client,
+            subject: self.subject.as_ref().map(Pattern::literals).unwrap_or_default(),
         }
+    }
+
+    /// Whether it asks for the client.
+    #[must_use]
+    pub const fn asks_client(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// Whether it asks for what only a message has, so that no refusal can be chosen.
+    #[must_use]
+    pub fn asks_message(&self) -> bool {
+        !self.ids.is_empty()
+            || !self.states.is_empty()
+            || self.subject.is_some()
+            || self.size.is_some()
     }
 
     /// The moments between which a chosen object was accepted, both included, as far as they are
@@ -556,6 +574,8 @@ mod tests {
         let wide = must("from=*@x.example to=/al/ subject=x");
         assert_eq!((wide.addresses, wide.domains), (text(&[]), text(&["x.example"])));
         assert_eq!(must("from=<>").addresses, text(&[""]));
+        assert_eq!(must("subject=*Invoice*22?1").subject, text(&["invoice", "22", "1"]));
+        assert_eq!(must("subject=/invoice/").subject, text(&["invoice"]));
         let (from, until) = of_query("newer_than=1h older_than=30m")
             .compile()
             .unwrap()

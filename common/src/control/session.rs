@@ -55,3 +55,43 @@ pub struct Session {
     /// When it began.
     pub since: Timestamp,
 }
+
+/// What a line of a dialogue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Spoken {
+    /// Words of whoever sends mail.
+    Client,
+    /// Words of whoever takes it.
+    Server,
+    /// A message, or a part of it, of which only the size is told.
+    Body,
+    /// The session has ended.
+    End,
+}
+
+/// A line of the dialogue of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DialogueLine {
+    /// When it was said.
+    pub at: Timestamp,
+    /// The session.
+    pub id: SessionId,
+    /// The virtual server.
+    pub server: String,
+    /// Who connected.
+    pub direction: Direction,
+    /// The other side: `address:port`.
+    pub peer: String,
+    /// What it is.
+    pub what: Spoken,
+    /// The words, without what nobody may see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// How many octets of a message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub octets: Option<u64>,
+    /// Lines before this one that were lost, because they came faster than they were taken.
+    #[serde(default)]
+    pub lost: u64,
+}

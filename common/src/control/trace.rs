@@ -190,6 +190,9 @@ pub struct TraceRecord {
     /// Since when; absent while nothing is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// The moment of the latest event; absent while nothing is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// Events.
     pub events: u64,
     /// Octets on disk.

@@ -12,7 +12,7 @@ use crate::tool::Tool;
 /// The most reasons for waiting that are told.
 const REASONS_MAX: usize = 5;
 
-/// Whether the daemon is well, and its clock.
+/// Whether the daemon is well.
 pub(super) async fn service(tool: &mut Tool) -> Result<Vec<Check>, Problem> {
     let status: Status = tool.daemon().await?.get(path::STATUS).await?;
     let text = format!(
@@ -30,13 +30,6 @@ pub(super) async fn service(tool: &mut Tool) -> Result<Vec<Check>, Problem> {
             Some(hint) => check.hint(&**hint),
             None => check,
         });
-    }
-    let jumps: u64 =
-        status.counters.iter().filter(|(name, _)| name.contains("clock")).map(|(_, n)| n).sum();
-    if jumps > 0 {
-        let text = format!("the wall clock was set {jumps} times since the start");
-        let check = Check::new(Level::Warn, "service", "clock", text);
-        checks.push(check.hint("let a time service slew it; see clock_jumped in the log"));
     }
     Ok(checks)
 }

@@ -75,6 +75,15 @@ impl<'out, T: Row> List<'out, T> {
         self.print(&row)
     }
 
+    /// Has what was printed be seen now; a table still takes its widths from the first rows.
+    ///
+    /// # Errors
+    ///
+    /// Standard output's.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Ends the list; says how many rows it had.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use mailroot_common::address::Mailbox;
 use mailroot_common::control::{Check, Kind, Level, Problem};
 use smtpd_core::storage::{mount, speed};
 use tokio::sync::Semaphore;
@@ -23,6 +24,8 @@ use crate::clock::Clock;
 use crate::disk::{Disk, ground::ground, probe};
 use crate::queue::Queue;
 use crate::service::ServiceError;
+use crate::trace::{Seen, Traffic};
+use crate::virtual_server::Sender;
 
 /// How long syncs are measured.
 const SPAN: Duration = Duration::from_millis(1_800);
@@ -80,7 +83,7 @@ pub(super) async fn storage(
     object(checks)
 }
 
-/// Looks at listeners, names and smart hosts.
+/// Looks at listeners, names, smart hosts and senders.
 pub(super) async fn network(
     app: App,
     Extension(caller): Extension<Caller>,
@@ -94,7 +97,29 @@ pub(super) async fn network(
             .hint("it ends within a minute; ask again then")
     })?;
     tell(&app, "network-probed", name.as_str(), None, &caller).send();
-    object(server.probe().await)
+    let mut checks = server.probe().await;
+    let senders = recent_senders(&app, name.as_str()).await;
+    checks.extend(server.check_senders(senders).await);
+    object(checks)
+}
+
+/// Who sent mail to a server lately, those with the most first.
+async fn recent_senders(app: &App, server: &str) -> Vec<Sender> {
+    let mut search = app.service.trace().search().await;
+    let reading = tokio::task::spawn_blocking(move || Traffic::of(&mut search));
+    // What cannot be read now tells of nobody.
+    let traffic = reading.await.unwrap_or_default();
+    let of_server = traffic.senders.into_iter().filter(|((name, _), _)| name == server);
+    let sender = |seen: Seen| {
+        let address = Mailbox::parse(&seen.address?).ok()?;
+        Some(Sender { address, messages: seen.count })
+    };
+    let mut senders: Vec<Sender> = of_server.filter_map(|(_, seen)| sender(seen)).collect();
+    senders.sort_by(|a, b| {
+        let key = |it: &Sender| (std::cmp::Reverse(it.messages), it.address.to_string());
+        key(a).cmp(&key(b))
+    });
+    senders
 }
 
 /// Blocks.

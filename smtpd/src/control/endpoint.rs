@@ -13,7 +13,7 @@ use mailroot_common::control::edit::{
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
     AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, Destination,
-    DestinationPause, Domain, DomainDetail, DropEntry, FutureHold, FutureHoldRequest,
+    DestinationPause, DialogueLine, Domain, DomainDetail, DropEntry, FutureHold, FutureHoldRequest,
     FutureReleaseRequest, NewDomain, NewServer, OperatorEntry, Orders, PauseRequest, PickupCheck,
     PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server,
     ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status,
@@ -180,6 +180,8 @@ endpoints! {
     post SMARTHOST_TEST Operator Service Body(SmartHostCall) => Json(Vec<Check>), smarthost::test,
         "Call a smart host as mail would, without mail";
     get SESSIONS Viewer Chosen Selector => Lines(Session), session::list, "SMTP sessions";
+    get SESSIONS_DIALOGUE Operator Chosen Selector => Lines(DialogueLine), session::dialogue,
+        "What is said in sessions, line by line, until they end; an empty line now and then";
     post SESSIONS_KILL Operator Chosen Body(Change) => Json(Changed), session::kill, "End sessions";
     get QUEUE Viewer Chosen Selector => Lines(QueueEntry), queue::list, "Messages that wait";
     post QUEUE_ADOPT Operator Chosen Octets => Json(Adopted), adopt::adopt,
@@ -272,7 +274,7 @@ mod tests {
                 "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
                  POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/servers/{server}/doctor/network, \
-                 POST /v1/smarthosts/{name}/test, \
+                 POST /v1/smarthosts/{name}/test, GET /v1/sessions/dialogue, \
                  POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
                  POST /v1/queue/do/pause, POST /v1/queue/do/resume, \
                  POST /v1/queue/do/hold-future, POST /v1/queue/do/release-future, \

@@ -51,6 +51,11 @@ impl Lines {
         if self.gathered.len() >= GATHERED { Ok(self.flush().await?) } else { Ok(()) }
     }
 
+    /// Adds a line without an object, which shows whether anybody is there.
+    pub(super) fn push_empty(&mut self) {
+        self.gathered.push(b'\n');
+    }
+
     /// Adds octets.
     pub(super) async fn octets(&mut self, octets: &[u8]) -> Result<(), Gone> {
         self.gathered.extend_from_slice(octets);

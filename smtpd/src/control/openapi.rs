@@ -38,7 +38,7 @@ const TERMS: [(&str, &str, &str); 4] = [
 ];
 
 /// Further words of a query: method, path, name, type, meaning.
-const WORDS: [(&str, &str, &str, &str, &str); 19] = [
+const WORDS: [(&str, &str, &str, &str, &str); 20] = [
     ("POST", path::QUEUE_ADOPT, "name", "string", "What the file is called"),
     ("POST", path::QUEUE_ADOPT, "server", "string", "The virtual server"),
     ("POST", path::PICKUP_CHECK, "name", "string", "What the file is called"),
@@ -50,6 +50,7 @@ const WORDS: [(&str, &str, &str, &str, &str); 19] = [
     ("GET", path::STATS, "server", "string", "The virtual server"),
     ("GET", path::DESTINATIONS, "server", "string", "The virtual server"),
     ("GET", path::DESTINATIONS, "limit", "integer", "At most so many"),
+    ("GET", path::SESSIONS_DIALOGUE, "limit", "integer", "At most so many lines"),
     ("GET", path::QUEUE, "limit", "integer", "At most so many"),
     ("GET", path::BADMAIL, "limit", "integer", "At most so many"),
     ("GET", path::QUEUE_CONTENT, "headers", "boolean", "The header only"),

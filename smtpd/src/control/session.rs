@@ -1,19 +1,30 @@
 //! `/v1/sessions`: SMTP sessions, in both directions.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::response::Response;
 use mailroot_common::control::selector::Facts;
-use mailroot_common::control::{Change, Changed, Kind, Matcher, Problem, Selector, Session};
+use mailroot_common::control::{
+    Change, Changed, Kind, Matcher, Problem, Selector, Session, Spoken,
+};
 use mailroot_common::units::Timestamp;
+use tokio::time::timeout;
 
 use super::App;
-use super::answer::{Answer, Refused, object, read};
+use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
 use super::choose::{ambiguous, servers};
 use super::extract::Query;
 use super::gate::tell;
 use super::lines::json_lines;
+use super::queue::Page;
+use super::trace::sees;
+
+/// How long nothing is sent while nothing is said: whoever has gone shows when something is sent.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// The chosen ones, one JSON object per line.
 pub(super) async fn list(app: App, Query(selector): Query<Selector>) -> Result<Response, Refused> {
@@ -69,6 +80,69 @@ pub(super) async fn kill(
         changed.add_failure(&id, &gone(&id));
     }
     object(changed)
+}
+
+/// What is said in the chosen ones, as it is said: in those with the ids that are named until they
+/// end, otherwise in all that come, until whoever asked goes.
+pub(super) async fn dialogue(
+    app: App,
+    Extension(caller): Extension<Caller>,
+    Query(selector): Query<Selector>,
+    Query(page): Query<Page>,
+) -> Result<Response, Refused> {
+    let matcher = selector.compile()?;
+    let Selector { ids, client, server, .. } = selector.clone();
+    if selector != (Selector { ids, client, server, ..Selector::default() }) {
+        return Err(usage("dialogues are chosen by id, client and server only"));
+    }
+    let servers = servers(&app, matcher.server())?;
+    let now = app.service.clock().now();
+    let (wants, reach) = (matcher.clone(), app.reach.clone());
+    // Whoever ends between the list and the first word is not missed.
+    let mut listening = app.service.dialogues().listen(move |party| {
+        let (id, client) = (party.id.to_string(), Some(party.peer.ip()));
+        let facts = Facts { id: &id, server: &party.server, client, ..Facts::default() };
+        sees(&reach, &party.server) && wants.matches(&facts, [], now)
+    });
+    let mut awaited = BTreeSet::new();
+    if !matcher.ids().is_empty() {
+        let mut all = Vec::new();
+        for server in &servers {
+            all.extend(server.sessions().await);
+        }
+        let (found, missing) = choose(all, &matcher, now)?;
+        if let Some(id) = missing.first() {
+            return Err(gone(id).into());
+        }
+        awaited.extend(found.iter().map(|session| session.id));
+    }
+    let ids = matcher.ids().join(",");
+    let ids = Some(&*ids).filter(|ids| !ids.is_empty());
+    tell(&app, "sessions-watched", matcher.server().unwrap_or("all"), ids, &caller).send();
+    let (mut left, is_endless) = (page.most(usize::MAX), awaited.is_empty());
+    Ok(json_lines(move |mut lines| async move {
+        while left > 0 && (is_endless || !awaited.is_empty()) {
+            match timeout(SILENCE_MAX, listening.next()).await {
+                Ok(Some(line)) => {
+                    if line.what == Spoken::End {
+                        awaited.remove(&line.id);
+                    }
+                    left -= 1;
+                    if let Err(end) = lines.push(&line).await {
+                        return Err((lines, end));
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => lines.push_empty(),
+            }
+            if listening.is_empty()
+                && let Err(gone) = lines.flush().await
+            {
+                return Err((lines, gone.into()));
+            }
+        }
+        Ok(lines)
+    }))
 }
 
 fn gone(id: &str) -> Problem {

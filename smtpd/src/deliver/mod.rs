@@ -62,7 +62,7 @@ use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::drop::DropDirectory;
 use crate::net::Net;
-use crate::observe::{Counters, Log, SessionIds};
+use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::{Family, Resolver};
 use crate::tls::ClientTls;
@@ -171,6 +171,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// Gives sessions of all virtual servers their names.
     pub session_ids: Arc<SessionIds>,
+    /// Who listens to sessions.
+    pub dialogues: Dialogues,
     /// What is remembered of mail.
     pub trace: Trace,
 }

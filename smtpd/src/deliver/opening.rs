@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use mailroot_common::control::Direction;
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::Stage;
 use smtpd_core::smtp::client::{Action, Client, Ending, LoginError};
@@ -15,7 +16,7 @@ use super::room::Room;
 use super::session::{Connection, SessionView, words_of};
 use super::target::{Target, TlsUse};
 use crate::net::Stream;
-use crate::observe::Level;
+use crate::observe::{Level, Party};
 use crate::tls::Proof;
 
 /// The longest a handshake may take.
@@ -68,6 +69,12 @@ impl Connection {
             messages: AtomicU32::new(0),
         });
         room.remember_session(&view);
+        let party = Party {
+            id: view.id,
+            server: Arc::clone(&room.server),
+            direction: Direction::Out,
+            peer: target.at,
+        };
         let client = Client::new(settings.client(target, mode), room.clock.elapsed());
         let mut connection = Self {
             client,
@@ -78,6 +85,8 @@ impl Connection {
             room: Arc::clone(room),
             used: 0,
             input: Vec::new(),
+            ear: room.dialogues.ear(party, room.clock.clone()),
+            heard: 0,
         };
         match connection.greet(settings, mode).await {
             Ok(()) => Ok(connection),

@@ -18,7 +18,7 @@ use super::session::SessionView;
 use super::{Parts, Settings, worker};
 use crate::clock::Clock;
 use crate::net::Net;
-use crate::observe::{Counters, Log, SessionIds};
+use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::trace::Trace;
 
@@ -59,6 +59,7 @@ pub(super) struct Room {
     pub(super) clock: Clock,
     pub(super) log: Log,
     pub(super) counters: Arc<Counters>,
+    pub(super) dialogues: Dialogues,
     pub(super) trace: Trace,
     pub(super) settings: ArcSwap<Settings>,
     pub(super) reuse: Reuse,
@@ -80,7 +81,8 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
-        let Parts { server, queue, net, clock, log, counters, session_ids, trace } = parts;
+        let Parts { server, queue, net, clock, log, counters, session_ids, dialogues, trace } =
+            parts;
         Self {
             server,
             queue,
@@ -88,6 +90,7 @@ impl Room {
             clock,
             log,
             counters,
+            dialogues,
             trace,
             settings: ArcSwap::from_pointee(settings),
             reuse: Reuse::default(),

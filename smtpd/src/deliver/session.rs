@@ -16,6 +16,7 @@ use mailroot_common::status::EnhancedCode;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::outcome::{RemoteHost, Stage};
 use smtpd_core::smtp::client::{Action, BodyFlow, Client, Ending};
+use smtpd_core::smtp::dialogue::Side;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -25,7 +26,7 @@ use super::job::{Content, Job};
 use super::room::Room;
 use super::target::Target;
 use crate::net::Stream;
-use crate::observe::Level;
+use crate::observe::{Ear, Level};
 
 /// How much is read at once; replies are short.
 const READ_OCTETS: usize = 4 * 1024;
@@ -56,6 +57,9 @@ pub(super) struct Connection {
     pub(super) room: Arc<Room>,
     pub(super) used: u32,
     pub(super) input: Vec<u8>,
+    pub(super) ear: Ear,
+    /// Octets of the output that were handed to the ear.
+    pub(super) heard: usize,
 }
 
 impl Drop for Connection {
@@ -184,10 +188,14 @@ impl Connection {
             left = left.saturating_sub(piece.len() as u64);
             if left == 0 || piece.is_empty() {
                 job.mark_sending(self.client.about_to_complete(), &self.host);
+                self.hear_output();
                 self.client.last_body(piece, now);
+                self.hear_body();
                 return;
             }
+            self.hear_output();
             self.client.body(piece, now);
+            self.hear_body();
             self.flush().await;
             while self.client.body_flow() == BodyFlow::Wait {
                 self.read().await;
@@ -208,6 +216,8 @@ impl Connection {
         if self.client.output().is_empty() {
             return;
         }
+        self.hear_output();
+        self.heard = 0;
         let mut octets = std::mem::take(self.client.output());
         let writing = async {
             self.stream.write_all(&octets).await?;
@@ -227,11 +237,34 @@ impl Connection {
         }
     }
 
+    /// Has listeners hear the commands that were put out.
+    fn hear_output(&mut self) {
+        if self.ear.is_open() {
+            self.ear.hear(Side::Client, self.client.output().get(self.heard..).unwrap_or_default());
+        }
+        self.heard = self.client.output().len();
+    }
+
+    /// Has listeners know how much of a message was put out.
+    fn hear_body(&mut self) {
+        let put_out = self.client.output().len();
+        self.ear.pass_body(put_out.saturating_sub(self.heard));
+        self.heard = put_out;
+    }
+
+    /// Gives octets of the peer to the machine.
+    fn take_input(&mut self) {
+        if self.ear.is_open() {
+            self.ear.hear(Side::Server, &self.input);
+        }
+        self.client.on_octets(&self.input, self.room.clock.elapsed());
+    }
+
     /// The network refused our octets; the peer may have said why before it hung up.
     async fn hear_last_word(&mut self, error: &io::Error) {
         self.make_room();
         if let Ok(Ok(1..)) = timeout(LAST_WORD, self.stream.read_buf(&mut self.input)).await {
-            self.client.on_octets(&self.input, self.room.clock.elapsed());
+            self.take_input();
         }
         self.client.on_close(&words_of(error));
     }
@@ -261,7 +294,7 @@ impl Connection {
         };
         match read {
             Ok(Ok(0)) => self.client.on_close("the host closed the connection"),
-            Ok(Ok(_)) => self.client.on_octets(&self.input, self.room.clock.elapsed()),
+            Ok(Ok(_)) => self.take_input(),
             Ok(Err(error)) => self.client.on_close(&words_of(&error)),
             Err(_) => self.client.on_timeout(),
         }

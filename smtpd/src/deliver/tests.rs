@@ -173,6 +173,7 @@ impl House {
             log,
             counters: Arc::clone(&counters),
             session_ids: Arc::new(SessionIds::beginning_at(1)),
+            dialogues: Default::default(),
             trace: trace.clone(),
         };
         let deliver = Deliver::start(parts, settings);

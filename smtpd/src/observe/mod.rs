@@ -1,11 +1,13 @@
 //! What the daemon tells the world about itself: log lines and counters.
 
 mod counters;
+mod dialogues;
 mod line;
 mod log;
 mod session_ids;
 
 pub use counters::Counters;
+pub use dialogues::{Dialogues, Ear, Listening, Party};
 pub use line::{Format, Level, Line};
 pub use log::{Log, LogError, Sink};
 pub use session_ids::SessionIds;

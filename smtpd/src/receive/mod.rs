@@ -37,7 +37,7 @@ use self::registry::Registry;
 pub use self::registry::SessionEntry;
 use crate::clock::Clock;
 use crate::net::Net;
-use crate::observe::{Counters, Log, SessionIds};
+use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::Resolver;
 use crate::trace::Trace;
@@ -98,6 +98,8 @@ pub struct Parts {
     pub resolver: Option<Resolver>,
     /// Gives sessions of all virtual servers their names.
     pub session_ids: Arc<SessionIds>,
+    /// Who listens to sessions.
+    pub dialogues: Dialogues,
     /// What is remembered of mail.
     pub trace: Trace,
 }

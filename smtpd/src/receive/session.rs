@@ -10,12 +10,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mailroot_common::address::Mailbox;
+use mailroot_common::control::Direction;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::limit::Seat;
 use smtpd_core::policy::relay::RelayRule;
 use smtpd_core::policy::{Admitted, Facts, NameFact, Verdict};
+use smtpd_core::smtp::dialogue::Side;
 use smtpd_core::smtp::refusal::Refusal;
-use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Standing};
+use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Standing, Taken};
 use smtpd_core::trace::event::Text;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
@@ -25,7 +27,7 @@ use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
 use super::{Inner, Settings, count, lock};
 use crate::net::Stream;
-use crate::observe::Level;
+use crate::observe::{Ear, Level, Party};
 use crate::queue::Unready;
 
 /// What a session reads into while it waits for commands; holds the longest command.
@@ -95,6 +97,12 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
         .word("port", client.port())
         .maybe("name", context.name())
         .send();
+    let party = Party {
+        id: visit.live.id,
+        server: Arc::clone(&inner.parts.name),
+        direction: Direction::In,
+        peer: client,
+    };
     let now = inner.parts.clock.elapsed();
     let mut session = Session {
         client: context,
@@ -105,6 +113,8 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
         buffer: Buffer::default(),
         alarm: Box::pin(tokio::time::sleep(RELEASE_AFTER)),
         helo_shown: false,
+        ear: inner.parts.dialogues.ear(party, inner.parts.clock.clone()),
+        heard: 0,
     };
     if let Err(refusal) = may_connect(&settings, &facts, inner.parts.clock.now()) {
         session.server = Server::refused(Arc::clone(&settings.session), refusal, now);
@@ -191,6 +201,9 @@ struct Session<'a> {
     buffer: Buffer,
     alarm: Pin<Box<Sleep>>,
     helo_shown: bool,
+    ear: Ear,
+    /// Octets of the output that were handed to the ear.
+    heard: usize,
 }
 
 impl Session<'_> {
@@ -229,7 +242,10 @@ impl Session<'_> {
         loop {
             let now = self.client.inner.parts.clock.elapsed();
             let octets = self.buffer.octets.get(self.buffer.used..).unwrap_or_default();
-            let used = self.server.on_octets(octets, now);
+            let used = match self.ear.is_open() {
+                false => self.server.on_octets(octets, now),
+                true => hear(&mut self.ear, &mut self.server, octets, now),
+            };
             self.buffer.used += used;
             let mut acted = false;
             while let Some(action) = self.server.poll() {
@@ -240,6 +256,7 @@ impl Session<'_> {
                 }
             }
             self.incoming.on_octets(&self.client, &mut self.server).await;
+            self.hear_output();
             if used == 0 && !acted {
                 break;
             }
@@ -324,12 +341,23 @@ impl Session<'_> {
         }
     }
 
+    /// Has listeners hear the replies that were put out.
+    fn hear_output(&mut self) {
+        let output = self.server.output();
+        if self.ear.is_open() {
+            self.ear.hear(Side::Server, output.get(self.heard..).unwrap_or_default());
+        }
+        self.heard = output.len();
+    }
+
     /// Sends all replies in one write; a client that does not take them within the idle time is
     /// given up.
     async fn flush(&mut self) -> std::io::Result<()> {
         if self.server.output().is_empty() {
             return Ok(());
         }
+        self.hear_output();
+        self.heard = 0;
         let patience = self.client.settings.session.idle;
         let live = self.live;
         let killed = async {
@@ -446,6 +474,21 @@ impl Buffer {
     fn release(&mut self) {
         if self.octets.capacity() > SMALL_BUFFER && self.octets.len() <= SMALL_BUFFER {
             self.octets.shrink_to(SMALL_BUFFER);
+        }
+    }
+}
+
+/// Has the machine take one thing, and listeners hear it.
+fn hear(ear: &mut Ear, server: &mut Server, octets: &[u8], now: Duration) -> usize {
+    let taken = server.on_one(octets, now);
+    match taken {
+        Taken::Command(used) => {
+            ear.hear(Side::Client, octets.get(..used).unwrap_or_default());
+            used
+        }
+        Taken::Body(used) => {
+            ear.pass_body(used);
+            used
         }
     }
 }

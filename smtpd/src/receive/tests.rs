@@ -92,6 +92,7 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
         queue: queue.clone(),
         resolver,
         session_ids: Arc::new(SessionIds::beginning_at(1)),
+        dialogues: Default::default(),
         trace: Trace::off(),
     };
     let receiver = Receiver::new(parts, settings);

@@ -82,6 +82,7 @@ impl Service {
             changes: change.words(),
             diff: change.diff(),
             reverts_at: None,
+            replay: None,
             warnings: change.loaded.warnings.iter().map(ConfigTrouble::from).collect(),
             troubles: Vec::new(),
         };
@@ -89,7 +90,9 @@ impl Service {
         let moves = self.check_moves(&change.loaded)?;
         edited.warnings.extend(moves.iter().map(ConfigTrouble::from));
         if asked.terms.dry_run {
-            return Ok(Done { edited, loaded: Arc::new(change.loaded) });
+            let loaded = Arc::new(change.loaded);
+            edited.replay = self.replay(&loaded).await;
+            return Ok(Done { edited, loaded });
         }
         let closed = self.close_moving(&change.loaded).await?;
         let done = self.carry_out(asked, change, edited).await;

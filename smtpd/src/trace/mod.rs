@@ -3,14 +3,18 @@
 //! In: events from every room, as one buffer each. Out: stories of messages, for queries. Nobody
 //! waits for the record: events gather in memory up to a bound, beyond it they are counted and
 //! dropped; one thread packs them into blocks ([`writer`]), a directory holds the blocks by the hour
-//! ([`files`]), and a query passes over most of them ([`read`], [`search`]).
+//! ([`files`]), and a query ([`ask`]) passes over most of them ([`read`], [`search`], [`parallel`]).
+//! [`traffic`] tells who sent to whom lately.
 //!
 //! Nothing here is synced, and what gathered in the last seconds before SIGKILL or loss of power may
 //! be missing: the queue keeps mail, this keeps its story.
 
+mod ask;
 mod files;
+mod parallel;
 mod read;
 mod search;
+mod traffic;
 mod writer;
 
 use std::fmt;
@@ -27,6 +31,7 @@ use tokio::sync::oneshot;
 
 use self::files::Directory;
 pub use self::search::{Search, SearchError};
+pub use self::traffic::{Fact, Seen, Traffic};
 use crate::clock::Clock;
 use crate::observe::Log;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use smtpd_core::trace::block::{Front, HEAD_OCTETS, Head, next_magic};
+use smtpd_core::trace::block::{Front, HEAD_OCTETS, Head, is_of_another_form, next_magic};
 use smtpd_core::trace::want::Want;
 
 /// What is read at once while heads are looked at: a head and its filter, or several small blocks.
@@ -70,6 +70,10 @@ impl Reader {
         while at < self.length {
             let length = self.length;
             let octets = self.octets(at, wanted)?;
+            if at == 0 && is_of_another_form(octets) {
+                // Another version wrote it; it goes when it is old.
+                return Ok(());
+            }
             let fits = |octets: usize| at + octets as u64 <= length;
             match Head::read(octets) {
                 Front::Block(head) if fits(head.octets()) => {
@@ -167,6 +171,13 @@ mod tests {
         let mut reader = Reader::new(file, octets.len() as u64);
         let found = places(&mut reader, &Want::default(), &mut counts);
         (found.iter().filter(|place| reader.events(place).is_some()).count(), counts)
+    }
+
+    #[test]
+    fn a_file_of_another_form_is_passed_over_and_is_no_damage() {
+        let (mut octets, _) = blocks();
+        octets[3] = b'T';
+        assert_eq!(read(&octets), (0, Counts::default()));
     }
 
     proptest! {

@@ -1,9 +1,10 @@
 //! Finding the stories that a selector means, the newest messages first.
 //!
 //! The beginnings of stories are found file by file, from the newest: only blocks that may hold one
-//! are read. Then the rest of each story is gathered from that file and all later ones, some
-//! messages at a time, so that a search never holds more than a page of stories and the ids of one
-//! file's messages. Messages that were accepted before the record begins come last.
+//! are read, by several threads at once. Then the rest of each story is gathered from that file and
+//! all later ones, some messages at a time, so that a search never holds more than a page of stories
+//! and the ids of one file's messages. Messages that were accepted before the record begins come
+//! last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,21 +12,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mailroot_common::control::selector::{Facts, RecipientFacts, SelectorError, id_range};
+use mailroot_common::control::selector::{SelectorError, id_range};
 use mailroot_common::control::{Matcher, Refused, TraceEntry, TraceRecord};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
-use smtpd_core::trace::event::Event;
+use smtpd_core::trace::event::{Event, REFUSED};
 use smtpd_core::trace::story::{Story, refusal};
-use smtpd_core::trace::want::{Want, is_chosen};
+use smtpd_core::trace::want::Want;
 
+use super::ask::{Ask, Early, suits};
 use super::files::is_begun_before;
+use super::parallel::{BATCH, BATCH_FIRST, visit_blocks};
 use super::read::{Counts, Place, Reader, places};
 use super::{Snapshot, Tally};
 
 /// How many stories are gathered at once at first, and at most.
 const PAGE_MIN: usize = 16;
-const PAGE_MAX: usize = 1_024;
+const PAGE_MAX: usize = 4_096;
 /// How many messages an ambiguous beginning of an id is shown to fit.
 const CANDIDATES_MAX: usize = 10;
 
@@ -47,32 +50,6 @@ pub enum SearchError {
         /// Some of the ids.
         ids: Vec<QueueId>,
     },
-}
-
-/// Messages that were accepted before the record begins, or seem to be.
-#[derive(Debug, Default)]
-struct Early {
-    /// When the record begins.
-    begins: Option<Timestamp>,
-    ids: BTreeSet<QueueId>,
-    /// Those whose beginning was found after all.
-    begun: BTreeSet<QueueId>,
-}
-
-impl Early {
-    fn is_early(&self, id: QueueId) -> bool {
-        self.begins.is_some_and(|begins| id.as_millis() <= begins.as_millis())
-    }
-
-    fn is_new(&self, id: QueueId) -> bool {
-        self.is_early(id) && !self.ids.contains(&id)
-    }
-
-    fn note_beginning(&mut self, id: QueueId) {
-        if self.is_early(id) {
-            self.begun.insert(id);
-        }
-    }
 }
 
 /// A search in one snapshot. It waits for the disk.
@@ -121,6 +98,7 @@ impl Search {
         let mut record = TraceRecord {
             events: Event::all(&self.plain).count() as u64,
             since: Event::all(&self.plain).map(|event| event.at).min(),
+            until: Event::all(&self.plain).map(|event| event.at).max(),
             ..TraceRecord::default()
         };
         for part in 0..self.files.len() {
@@ -129,6 +107,7 @@ impl Search {
                 reader.each(&mut record.damaged, |place, _| {
                     record.events += u64::from(place.head.events);
                     record.since = record.since.into_iter().chain([place.head.first]).min();
+                    record.until = record.until.into_iter().chain([place.head.last]).max();
                     true
                 })
             });
@@ -151,30 +130,34 @@ impl Search {
         limit: usize,
         mut found: impl FnMut(TraceEntry) -> bool,
     ) -> Result<(), SearchError> {
-        let want = Want::of(matcher, now)?;
+        let ask = Ask { matcher, want: Want::of(matcher, now)?, now };
         if !matcher.ids().is_empty() {
             let ids = self.resolve(matcher)?;
-            self.tell(&ids, 0, matcher, now, limit, &mut found);
+            self.tell(&ids, 0, &ask, limit, &mut found);
             return Ok(());
         }
         let mut early = Early { begins: self.since(), ..Early::default() };
-        let mut told = 0;
+        let (mut told, mut page, mut waiting) = (0, PAGE_MIN, Vec::new());
         for part in (0..=self.files.len()).rev() {
-            let left = limit - told;
-            if left == 0 {
-                return Ok(());
+            let wanted = limit - told - waiting.len();
+            waiting.extend(self.beginnings(part, &ask, wanted, &mut early).into_iter().rev());
+            // What follows the beginnings is looked for in all later files, so not for each file.
+            if waiting.len() < page.min(limit - told) && part > 0 {
+                continue;
             }
-            let ids = self.beginnings(part, &want, matcher, now, left, &mut early);
-            let ids: Vec<QueueId> = ids.into_iter().rev().collect();
             let first = part.saturating_sub(1);
-            let Some(more) = self.tell(&ids, first, matcher, now, left, &mut found) else {
+            let Some(more) = self.tell(&waiting, first, &ask, limit - told, &mut found) else {
                 return Ok(());
             };
-            told += more;
+            waiting.clear();
+            (told, page) = (told + more, (page * 4).min(PAGE_MAX));
+            if told == limit {
+                return Ok(());
+            }
         }
         let early = early.ids.iter().rev().filter(|id| !early.begun.contains(id));
         let ids: Vec<QueueId> = early.copied().collect();
-        self.tell(&ids, 0, matcher, now, limit - told, &mut found);
+        self.tell(&ids, 0, &ask, limit - told, &mut found);
         Ok(())
     }
 
@@ -182,25 +165,34 @@ impl Search {
     #[must_use]
     pub fn latest_deliveries(&mut self) -> Vec<(String, Timestamp)> {
         let mut found: Vec<(String, Timestamp)> = Vec::new();
-        let mut blocks = 0;
-        for part in (0..=self.files.len()).rev() {
-            for place in self.places(part, &Want::default()).into_iter().rev() {
-                blocks += 1;
-                if blocks > LATEST_BLOCKS || found.len() >= LATEST_HOSTS {
-                    return found;
+        self.newest(LATEST_BLOCKS, |events| {
+            for event in events.iter().rev().filter(|event| event.word == "delivered") {
+                let Some(host) = event.host else { continue };
+                if found.len() < LATEST_HOSTS && !found.iter().any(|(known, _)| known == host) {
+                    found.push((host.to_owned(), event.at));
                 }
+            }
+            found.len() < LATEST_HOSTS
+        });
+        found
+    }
+
+    /// Hands the events of the newest blocks to `each`, block by block, until it says enough.
+    pub(super) fn newest(&mut self, blocks: usize, mut each: impl FnMut(&[Event<'_>]) -> bool) {
+        let mut left = blocks;
+        for part in (0..=self.files.len()).rev() {
+            for place in self.newest_first(part, &Want::default()) {
+                if left == 0 {
+                    return;
+                }
+                left -= 1;
                 let plain = self.events(part, place);
-                let delivered: Vec<_> =
-                    Event::all(&plain).filter(|event| event.word == "delivered").collect();
-                for event in delivered.iter().rev() {
-                    let Some(host) = event.host else { continue };
-                    if found.len() < LATEST_HOSTS && !found.iter().any(|(known, _)| known == host) {
-                        found.push((host.to_owned(), event.at));
-                    }
+                let events: Vec<_> = Event::all(&plain).collect();
+                if !each(&events) {
+                    return;
                 }
             }
         }
-        found
     }
 
     /// Hands every event not before a moment to `each`, block by block, in no order.
@@ -229,15 +221,21 @@ impl Search {
         now: Timestamp,
         mut found: impl FnMut(Refused) -> bool,
     ) -> Result<(), SearchError> {
-        let want = Want::of(matcher, now)?;
+        let ask = Ask { matcher, want: Want::of(matcher, now)?.refusals(), now };
+        if matcher.asks_message() {
+            return Ok(());
+        }
+        let look = |_: Option<&Place>, plain: &[u8]| {
+            let all = Event::each_is(plain, REFUSED).filter(|(_, is_refusal)| *is_refusal);
+            let all = all.filter_map(|(mut octets, _)| Event::take(&mut octets));
+            all.filter(|event| ask.chooses(event)).map(|event| refusal(&event)).collect()
+        };
         for part in (0..=self.files.len()).rev() {
-            for place in self.places(part, &want).into_iter().rev() {
-                let plain = self.events(part, place);
-                let chosen = Event::all(&plain)
-                    .filter(|event| event.is_refusal() && is_chosen(matcher, event, now))
-                    .map(|event| refusal(&event));
-                let chosen: Vec<Refused> = chosen.collect();
-                if !chosen.into_iter().rev().all(&mut found) {
+            let places = self.newest_first(part, &ask.want);
+            for batch in batches(&places) {
+                let chosen: Vec<Vec<Refused>> = self.visit(part, batch, look);
+                let mut chosen = chosen.into_iter().flat_map(|block| block.into_iter().rev());
+                if !chosen.all(&mut found) {
                     return Ok(());
                 }
             }
@@ -255,6 +253,32 @@ impl Search {
         let found = self.reading(part, |reader| places(reader, want, &mut counts));
         self.counts = counts;
         found.unwrap_or_default().into_iter().map(Some).collect()
+    }
+
+    /// The same, the newest first.
+    fn newest_first(&mut self, part: usize, want: &Want) -> Vec<Option<Place>> {
+        let mut places = self.places(part, want);
+        places.reverse();
+        places
+    }
+
+    /// What `look` makes of the events of each block, in the order of the places.
+    fn visit<T: Send>(
+        &mut self,
+        part: usize,
+        places: &[Option<Place>],
+        look: impl Fn(Option<&Place>, &[u8]) -> T + Sync,
+    ) -> Vec<T> {
+        if part == self.files.len() {
+            return places.iter().map(|_| look(None, &self.plain)).collect();
+        }
+        let places: Vec<Place> = places.iter().copied().flatten().collect();
+        let read = self.reading(part, |reader| {
+            visit_blocks(reader, &places, |place, plain| look(Some(place), plain))
+        });
+        let told = read.unwrap_or_default();
+        self.counts.damaged += told.iter().filter(|told| told.is_none()).count() as u64;
+        told.into_iter().flatten().collect()
     }
 
     /// The events of a block.
@@ -290,32 +314,26 @@ impl Search {
     fn beginnings(
         &mut self,
         part: usize,
-        want: &Want,
-        matcher: &Matcher,
-        now: Timestamp,
+        ask: &Ask<'_>,
         wanted: usize,
         early: &mut Early,
     ) -> BTreeSet<QueueId> {
-        let mut ids = BTreeSet::new();
-        for place in self.places(part, want).into_iter().rev() {
-            let lowest = ids.first().copied();
-            let is_older = |place: Place| lowest.is_some_and(|lowest| place.head.highest < lowest);
-            if ids.len() >= wanted && place.is_some_and(is_older) {
-                continue;
-            }
-            let plain = self.events(part, place);
-            for event in Event::all(&plain) {
-                let Some(id) = event.id() else { continue };
-                if event.is_beginning() {
-                    early.note_beginning(id);
-                    if is_chosen(matcher, &event, now) {
-                        ids.insert(id);
-                    }
-                    if ids.len() > wanted {
-                        ids.pop_first();
-                    }
-                } else if early.is_new(id) && is_chosen(matcher, &event, now) {
-                    early.ids.insert(id);
+        let (mut ids, begins) = (BTreeSet::new(), early.begins);
+        let look = |place: Option<&Place>, plain: &[u8]| {
+            let lowest = place.map_or(QueueId::from_u64(0), |place| place.head.lowest);
+            ask.look(lowest, plain, begins)
+        };
+        let places = self.newest_first(part, &ask.want);
+        for batch in batches(&places) {
+            let lowest = ids.first().copied().filter(|_| ids.len() >= wanted);
+            let may_add = |place: &Place| lowest.is_none_or(|lowest| place.head.highest >= lowest);
+            let batch: Vec<_> =
+                batch.iter().filter(|place| place.as_ref().is_none_or(may_add)).copied().collect();
+            for told in self.visit(part, &batch, look) {
+                early.take(&told);
+                ids.extend(told.chosen);
+                while ids.len() > wanted {
+                    ids.pop_first();
                 }
             }
         }
@@ -359,18 +377,15 @@ impl Search {
         &mut self,
         ids: &[QueueId],
         first_part: usize,
-        matcher: &Matcher,
-        now: Timestamp,
+        ask: &Ask<'_>,
         limit: usize,
         found: &mut impl FnMut(TraceEntry) -> bool,
     ) -> Option<usize> {
-        let (mut told, mut rest, mut page) = (0, ids, PAGE_MIN);
-        while !rest.is_empty() && told < limit {
-            let (these, others) = rest.split_at(rest.len().min(page).min(limit - told));
-            (rest, page) = (others, (page * 4).min(PAGE_MAX));
-            for story in self.gather(these, first_part).into_iter().rev() {
+        let mut told = 0;
+        for page in ids.chunks(PAGE_MAX) {
+            for story in self.gather(page, first_part).into_iter().rev() {
                 let entry = story.finish();
-                if suits(matcher, &entry, now) {
+                if told < limit && suits(ask.matcher, &entry, ask.now) {
                     told += 1;
                     if !found(entry) {
                         return None;
@@ -383,13 +398,22 @@ impl Search {
 
     /// The stories of these messages, by id; those of which nothing is known are left out.
     fn gather(&mut self, ids: &[QueueId], first_part: usize) -> Vec<Story> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
         let want = Want::ids(ids);
+        let wanted: BTreeSet<QueueId> = ids.iter().copied().collect();
+        let look = |_: Option<&Place>, plain: &[u8]| {
+            let all = Event::each_of(plain).filter(|(id, _)| wanted.contains(id));
+            all.map(|(_, octets)| octets.to_vec()).collect::<Vec<_>>()
+        };
         let mut stories: BTreeMap<QueueId, Story> =
             ids.iter().map(|&id| (id, Story::new(id))).collect();
         for part in first_part..=self.files.len() {
-            for place in self.places(part, &want) {
-                let plain = self.events(part, place);
-                for event in Event::all(&plain) {
+            let places = self.places(part, &want);
+            for batch in batches(&places) {
+                for octets in self.visit(part, batch, look).iter().flatten() {
+                    let Some(event) = Event::take(&mut octets.as_slice()) else { continue };
                     if let Some(story) = event.id().and_then(|id| stories.get_mut(&id)) {
                         story.add(&event);
                     }
@@ -400,25 +424,8 @@ impl Search {
     }
 }
 
-/// Whether a whole story is chosen.
-fn suits(matcher: &Matcher, entry: &TraceEntry, now: Timestamp) -> bool {
-    let id = entry.id.to_string();
-    let by_id = || Timestamp::from_millis(entry.id.as_millis());
-    let at = entry.accepted_at.unwrap_or_else(by_id);
-    let facts = Facts {
-        id: &id,
-        server: &entry.server,
-        state: &entry.state,
-        at: Some(at),
-        size: entry.size,
-        from: entry.from.as_deref(),
-        subject: entry.subject.as_deref(),
-        client: entry.client.as_deref().and_then(|client| client.parse().ok()),
-    };
-    let recipients = entry.recipients.iter().map(|recipient| RecipientFacts {
-        address: &recipient.address,
-        reason: None,
-        code: None,
-    });
-    matcher.matches(&facts, recipients, now)
+/// Blocks to be looked at together: few at first.
+fn batches(places: &[Option<Place>]) -> impl Iterator<Item = &[Option<Place>]> {
+    let (first, rest) = places.split_at(places.len().min(BATCH_FIRST));
+    std::iter::once(first).chain(rest.chunks(BATCH)).filter(|batch| !batch.is_empty())
 }

@@ -3,6 +3,7 @@
 //! The same code judges here as in a session, so that the answer cannot differ from the deed.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use mailroot_common::address::{Host, Mailbox};
 use mailroot_common::config::access::ListEntry;
@@ -10,8 +11,9 @@ use mailroot_common::config::{DomainKind, DomainName, ServerConfig};
 use mailroot_common::control::{AccessEntry, AccessList, Decision, Judgement, Outcome, Way};
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::Entry;
+use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::hits::Hits;
-use smtpd_core::policy::relay::RelayRule;
+use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Admitted, Denial, Facts, NameFact, Verdict};
 use smtpd_core::route::table::{NextHop, Table};
 use smtpd_core::smtp::refusal::Refusal;
@@ -63,70 +65,98 @@ impl VirtualServer {
         to: Option<&Mailbox>,
         look_up: bool,
     ) -> Result<Decision, StartError> {
-        let (config, shared) = (self.config(), self.shared.load_full());
-        let table = self.table(&config)?;
-        let mut decision = Decision::default();
-        if let Some(client) = client {
-            let now = shared.clock.now();
-            let facts = facts(&config, &shared.resolver, client, now).await;
-            decision.connect = Some(connect(&config, &facts, now));
-            decision.relay = to.map(|to| relay(&config, &facts, to, &table, now));
-        }
-        if let Some(to) = to {
-            let mut way = way(&config, to, &table);
-            if look_up && let NextHop::Mx(_) | NextHop::DirectFirst { .. } = table.route(to).hop {
-                look_up_hosts(&shared.resolver, to, &mut way).await;
-            }
-            decision.way = Some(way);
+        let (court, shared) = (Court::of(&self.config())?, self.shared.load_full());
+        let now = shared.clock.now();
+        let facts = match client {
+            Some(client) => Some(court.facts(&shared.resolver, client, now).await),
+            None => None,
+        };
+        let mut decision = court.judge(facts.as_ref(), to, now);
+        if let (Some(to), Some(way)) = (to, &mut decision.way)
+            && look_up
+            && let NextHop::Mx(_) | NextHop::DirectFirst { .. } = court.table.route(to).hop
+        {
+            look_up_hosts(&shared.resolver, to, way).await;
         }
         Ok(decision)
     }
 }
 
-/// What is known of a client; DNS is asked only where a list needs its name.
-async fn facts(
-    config: &ServerConfig,
-    resolver: &Resolver,
-    client: IpAddr,
-    now: Timestamp,
-) -> Facts {
-    let mut facts = Facts::of_address(client);
-    let lists = [rules::connect_policy(config).list, rules::relay_policy(config).list];
-    if lists.iter().any(|list| list.needs_name_of(client, now)) {
-        facts.name = match resolver.names(client).await {
-            Ok(names) => NameFact::Names(names),
-            Err(error) if error.is_temporary() => NameFact::Unknown,
-            Err(_) => NameFact::None,
-        };
-    }
-    facts
+/// The rules of a virtual server, ready to judge.
+#[derive(Debug)]
+pub struct Court {
+    config: Arc<ServerConfig>,
+    connect: ConnectPolicy,
+    relay: RelayPolicy,
+    table: Table,
 }
 
-fn connect(config: &ServerConfig, facts: &Facts, now: Timestamp) -> Judgement {
-    let policy = rules::connect_policy(config);
-    let judge = Judge { config, list: "access.connect", entries: &config.access.connect.list };
-    match policy.judge(facts, now) {
-        Verdict::Admit(welcome) => match welcome.entry() {
-            Some(entry) => judge.allowed(format!("connection list {entry}"), Some(entry)),
-            None => judge.allowed("connection list all-except".to_owned(), None),
-        },
-        Verdict::Defer(denial) => judge.denied(Outcome::Deferred, "connection list", &denial),
-        Verdict::Refuse(denial) => judge.denied(Outcome::Refused, "connection list", &denial),
+impl Court {
+    /// By a configuration, whether or not it is in force.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if the domains contradict each other.
+    pub fn of(config: &Arc<ServerConfig>) -> Result<Self, StartError> {
+        let default = rules::default_domain(config).ok_or(StartError::NoDefaultDomain)?;
+        Ok(Self {
+            connect: rules::connect_policy(config),
+            relay: rules::relay_policy(config),
+            table: rules::table(config, default)?,
+            config: Arc::clone(config),
+        })
     }
-}
 
-fn relay(
-    config: &ServerConfig,
-    facts: &Facts,
-    to: &Mailbox,
-    table: &Table,
-    now: Timestamp,
-) -> Judgement {
-    let judge = Judge { config, list: "access.relay", entries: &config.access.relay.list };
-    match rules::relay_policy(config).judge(facts, to, table, now) {
-        Verdict::Admit(admitted) => judge.admitted(&admitted, to),
-        Verdict::Defer(denial) => judge.denied(Outcome::Deferred, "relay list", &denial),
-        Verdict::Refuse(denial) => judge.denied(Outcome::Refused, "relay list", &denial),
+    /// What it decides about a client, a recipient, or both.
+    #[must_use]
+    pub fn judge(&self, facts: Option<&Facts>, to: Option<&Mailbox>, now: Timestamp) -> Decision {
+        Decision {
+            connect: facts.map(|facts| self.judge_connect(facts, now)),
+            relay: facts.zip(to).map(|(facts, to)| self.judge_relay(facts, to, now)),
+            way: to.map(|to| way(&self.config, to, &self.table)),
+        }
+    }
+
+    /// Where mail to a recipient goes.
+    pub(super) fn hop(&self, to: &Mailbox) -> NextHop {
+        self.table.route(to).hop
+    }
+
+    /// What is known of a client; DNS is asked only where a list needs its name.
+    async fn facts(&self, resolver: &Resolver, client: IpAddr, now: Timestamp) -> Facts {
+        let mut facts = Facts::of_address(client);
+        let lists = [&self.connect.list, &self.relay.list];
+        if lists.iter().any(|list| list.needs_name_of(client, now)) {
+            facts.name = match resolver.names(client).await {
+                Ok(names) => NameFact::Names(names),
+                Err(error) if error.is_temporary() => NameFact::Unknown,
+                Err(_) => NameFact::None,
+            };
+        }
+        facts
+    }
+
+    fn judge_connect(&self, facts: &Facts, now: Timestamp) -> Judgement {
+        let (config, entries) = (&*self.config, &self.config.access.connect.list);
+        let judge = Judge { config, list: "access.connect", entries };
+        match self.connect.judge(facts, now) {
+            Verdict::Admit(welcome) => match welcome.entry() {
+                Some(entry) => judge.allowed(format!("connection list {entry}"), Some(entry)),
+                None => judge.allowed("connection list all-except".to_owned(), None),
+            },
+            Verdict::Defer(denial) => judge.denied(Outcome::Deferred, "connection list", &denial),
+            Verdict::Refuse(denial) => judge.denied(Outcome::Refused, "connection list", &denial),
+        }
+    }
+
+    fn judge_relay(&self, facts: &Facts, to: &Mailbox, now: Timestamp) -> Judgement {
+        let (config, entries) = (&*self.config, &self.config.access.relay.list);
+        let judge = Judge { config, list: "access.relay", entries };
+        match self.relay.judge(facts, to, &self.table, now) {
+            Verdict::Admit(admitted) => judge.admitted(&admitted, to),
+            Verdict::Defer(denial) => judge.denied(Outcome::Deferred, "relay list", &denial),
+            Verdict::Refuse(denial) => judge.denied(Outcome::Refused, "relay list", &denial),
+        }
     }
 }
 

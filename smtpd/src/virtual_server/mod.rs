@@ -11,6 +11,7 @@ mod probe;
 mod rooms;
 mod root;
 mod rules;
+mod senders;
 mod settings;
 
 use std::fmt;
@@ -28,16 +29,18 @@ use mailroot_common::id::SessionId;
 use mailroot_common::units::ByteSize;
 use smtpd_core::route::table::{RouteName, Table, TableError};
 
+pub use self::decide::Court;
 pub use self::moved::{LeftBehind, Moved};
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
+pub use self::senders::Sender;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::deliver::LaneView;
 use crate::drop::DropDirectory;
 use crate::net::Net;
-use crate::observe::{Counters, Log, SessionIds};
+use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
 use crate::receive::{ListenError, Tallies};
@@ -69,6 +72,8 @@ pub struct Shared {
     pub secrets: Secrets,
     /// Names of sessions.
     pub session_ids: Arc<SessionIds>,
+    /// Who listens to sessions.
+    pub dialogues: Dialogues,
     /// What is remembered of mail.
     pub trace: Trace,
     /// The name of this machine.

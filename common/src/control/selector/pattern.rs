@@ -49,7 +49,8 @@ pub(super) enum Pattern {
     Null,
     /// Small letters with `*` and `?`.
     Glob(Vec<char>),
-    Regex(regex_lite::Regex),
+    /// An expression, and what must stand in every text that it matches.
+    Regex(regex_lite::Regex, Vec<String>),
 }
 
 impl Pattern {
@@ -76,7 +77,7 @@ impl Pattern {
                 .case_insensitive(true)
                 .size_limit(1 << 20)
                 .build()
-                .map(Self::Regex)
+                .map(|regex| Self::Regex(regex, must_stand(inner)))
                 .map_err(|error| bad(error.to_string()));
         }
         let mut glob: Vec<char> = text.to_lowercase().chars().collect();
@@ -101,7 +102,7 @@ impl Pattern {
     pub(super) fn plain(&self) -> Option<String> {
         match self {
             Self::Null => Some(String::new()),
-            Self::Regex(_) => None,
+            Self::Regex(..) => None,
             Self::Glob(glob) => {
                 let is_plain = glob.iter().all(|c| !['*', '?'].contains(c));
                 is_plain.then(|| glob.iter().collect())
@@ -109,10 +110,23 @@ impl Pattern {
         }
     }
 
+    /// The texts that stand for themselves between wildcards, in small letters; of an expression those
+    /// at its beginning.
+    pub(super) fn literals(&self) -> Vec<String> {
+        let texts: Vec<String> = match self {
+            Self::Null => Vec::new(),
+            Self::Regex(_, texts) => texts.clone(),
+            Self::Glob(glob) => {
+                glob.split(|c| ['*', '?'].contains(c)).map(|text| text.iter().collect()).collect()
+            }
+        };
+        texts.into_iter().filter(|text| !text.is_empty()).collect()
+    }
+
     pub(super) fn matches(&self, text: &str) -> bool {
         match self {
             Self::Null => text.is_empty(),
-            Self::Regex(regex) => regex.is_match(text),
+            Self::Regex(regex, _) => regex.is_match(text),
             Self::Glob(glob) => glob_matches(glob, text),
         }
     }
@@ -121,14 +135,22 @@ impl Pattern {
 /// The usual walk with one way back: at a mismatch the last `*` takes one more character. Never
 /// worse than pattern times text.
 fn glob_matches(glob: &[char], text: &str) -> bool {
+    if text.is_ascii() {
+        let octets = text.as_bytes();
+        return walk(glob, octets.len(), |place| char::from(octets[place].to_ascii_lowercase()));
+    }
     let text: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
+    walk(glob, text.len(), |place| text[place])
+}
+
+fn walk(glob: &[char], length: usize, text: impl Fn(usize) -> char) -> bool {
     let (mut g, mut t) = (0, 0);
     let mut way_back: Option<(usize, usize)> = None;
-    while t < text.len() {
+    while t < length {
         if glob.get(g) == Some(&'*') {
             way_back = Some((g + 1, t));
             g += 1;
-        } else if glob.get(g).is_some_and(|&c| c == '?' || c == text[t]) {
+        } else if glob.get(g).is_some_and(|&c| c == '?' || c == text(t)) {
             (g, t) = (g + 1, t + 1);
         } else if let Some((after_star, from)) = way_back {
             (g, t) = (after_star, from + 1);
@@ -140,9 +162,59 @@ fn glob_matches(glob: &[char], text: &str) -> bool {
     glob[g..].iter().all(|&c| c == '*')
 }
 
+/// What must stand in every text that an expression matches, as far as that is plain: the letters
+/// before the first group, class, count or escape of one without alternatives, in small ones.
+fn must_stand(expression: &str) -> Vec<String> {
+    if expression.contains('|') {
+        return Vec::new();
+    }
+    let plain = expression.find(['(', ')', '[', '{', '\\']).unwrap_or(expression.len());
+    let (plain, rest) = expression.split_at(plain);
+    let mut texts = vec![String::new()];
+    let mut chars = plain.chars().peekable();
+    while let Some(c) = chars.next() {
+        let next = chars.peek().copied().or_else(|| rest.chars().next());
+        let may_be_absent = matches!(next, Some('*' | '?' | '{'));
+        match c {
+            '^' | '$' | '.' | '*' | '?' | '+' => texts.push(String::new()),
+            _ if may_be_absent => texts.push(String::new()),
+            c => {
+                if let Some(text) = texts.last_mut() {
+                    text.extend(c.to_lowercase());
+                }
+            }
+        }
+    }
+    texts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_must_stand_in_a_match_is_told_of_expressions_too() {
+        for (text, expected) in [
+            ("/^Invoice [0-9]+$/", &["invoice "][..]),
+            ("/colou?r of.*the+ sky/", &["colo", "r of", "the", " sky"]),
+            ("/ab{0,2}c/", &["a"]),
+            ("/x\\.y/", &["x"]),
+            ("/abc|def/", &[]),
+            ("/(?i)abc/", &[]),
+            ("*Invoice?22*", &["invoice", "22"]),
+        ] {
+            let pattern = Pattern::parse("subject", text, true).unwrap();
+            assert_eq!(pattern.literals(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn letters_of_every_kind_are_compared_without_their_size() {
+        let glob = Pattern::parse("subject", "*\u{dc}BER?alles*", false).unwrap();
+        assert!(glob.matches("Vor \u{fc}ber Alles, oft"));
+        let plain = Pattern::parse("subject", "a?C*", false).unwrap();
+        assert!(plain.matches("AbCd") && plain.matches("abc") && !plain.matches("ab"));
+    }
 
     #[test]
     fn hostile_globs_take_no_time() {

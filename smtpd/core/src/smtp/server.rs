@@ -69,6 +69,15 @@ enum State {
     Closed(End),
 }
 
+/// What octets were taken for, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// A command, or a part of one.
+    Command(usize),
+    /// A message.
+    Body(usize),
+}
+
 /// A chunk whose octets are arriving.
 #[derive(Clone, Copy, Debug)]
 struct OpenChunk {
@@ -160,16 +169,26 @@ impl Server {
         let mut used = 0;
         loop {
             let rest = octets.get(used..).unwrap_or_default();
-            let taken = match self.state {
-                State::Commands => self.take_line(rest, now),
-                State::Data => self.take_data(rest, now),
-                State::Chunk => self.take_chunk(rest, now),
-                State::Asking(_) | State::Closed(_) => 0,
-            };
-            if taken == 0 {
-                return used;
+            match self.take(rest, now) {
+                Taken::Command(0) | Taken::Body(0) => return used,
+                Taken::Command(taken) | Taken::Body(taken) => used += taken,
             }
-            used += taken;
+        }
+    }
+
+    /// As [`Server::on_octets`], but no more than one command, or octets of a body: for whoever wants
+    /// to know which it was.
+    pub fn on_one(&mut self, octets: &[u8], now: Duration) -> Taken {
+        self.on_time(now);
+        self.take(octets, now)
+    }
+
+    fn take(&mut self, octets: &[u8], now: Duration) -> Taken {
+        match self.state {
+            State::Commands => Taken::Command(self.take_line(octets, now)),
+            State::Data => Taken::Body(self.take_data(octets, now)),
+            State::Chunk => Taken::Body(self.take_chunk(octets, now)),
+            State::Asking(_) | State::Closed(_) => Taken::Command(0),
         }
     }
 

@@ -15,7 +15,9 @@ use super::event::Event;
 use super::filter::{self, FILTER_OCTETS_MAX, Key};
 
 /// What every block begins with.
-pub const MAGIC: [u8; 4] = *b"\xB1MrT";
+pub const MAGIC: [u8; 4] = *b"\xB1Mr2";
+/// What blocks of every form begin with.
+const FAMILY: &[u8] = b"\xB1Mr";
 /// The octets before the filter.
 pub const HEAD_OCTETS: usize = 60;
 /// Events are gathered up to this size before they are packed, in octets.
@@ -220,6 +222,12 @@ impl Builder {
         *self = Self { plain, keys, ..Self::default() };
         out
     }
+}
+
+/// Whether these octets begin a block of another form than ours.
+#[must_use]
+pub fn is_of_another_form(octets: &[u8]) -> bool {
+    octets.starts_with(FAMILY) && octets.len() >= MAGIC.len() && !octets.starts_with(&MAGIC)
 }
 
 /// The place of the next magic behind the first octet, where reading may go on after damage.

@@ -123,6 +123,11 @@ fields! {
     }
 }
 
+/// The word of the beginning of a message's story.
+pub const RECEIVED: &str = "received";
+/// The word of a client that was turned away.
+pub const REFUSED: &str = "refused";
+
 impl<'a> Event<'a> {
     /// Takes one event from the front of `octets`, which is left behind it; nothing if what stands
     /// there is no whole event.
@@ -147,6 +152,18 @@ impl<'a> Event<'a> {
         Some(event)
     }
 
+    /// The octets of the events that stand behind one another, and whether each is `word`: what is
+    /// not of interest need not be taken apart. [`super::note::Note`] writes the moment first and
+    /// the word behind it.
+    pub fn each_is(octets: &'a [u8], word: &str) -> impl Iterator<Item = (&'a [u8], bool)> {
+        pieces(octets).map(move |event| (event, text_at(event, WORD_AT) == Some(word.as_bytes())))
+    }
+
+    /// The octets of the events of messages, with the message of each.
+    pub fn each_of(octets: &'a [u8]) -> impl Iterator<Item = (QueueId, &'a [u8])> {
+        pieces(octets).filter_map(|event| Some((id_of(event)?, event)))
+    }
+
     /// The events that stand behind one another, up to the first that is not whole.
     pub fn all(octets: &'a [u8]) -> impl Iterator<Item = Self> {
         let mut rest = octets;
@@ -162,13 +179,47 @@ impl<'a> Event<'a> {
     /// Whether a client was turned away.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        self.word == "refused"
+        self.word == REFUSED
     }
 
     /// Whether it is the beginning of a message's story.
     #[must_use]
     pub fn is_beginning(&self) -> bool {
-        self.word == "received"
+        self.word == RECEIVED
+    }
+}
+
+/// Where the word of an event stands: behind its length and its moment.
+const WORD_AT: usize = LENGTH_OCTETS + 1 + 8;
+
+/// The octets of each event, with its length.
+fn pieces(octets: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = octets;
+    std::iter::from_fn(move || {
+        let length = u32::from_le_bytes(*rest.first_chunk::<LENGTH_OCTETS>()?);
+        let (event, behind) =
+            rest.split_at_checked(LENGTH_OCTETS + usize::try_from(length).ok()?)?;
+        rest = behind;
+        Some(event)
+    })
+}
+
+/// The text whose tag stands at a place.
+fn text_at(event: &[u8], at: usize) -> Option<&[u8]> {
+    let (length, value) = event.get(at + 1..)?.split_first_chunk::<2>()?;
+    value.get(..u16::from_le_bytes(*length).into())
+}
+
+/// The message of an event, found by passing over the fields before.
+fn id_of(event: &[u8]) -> Option<QueueId> {
+    let mut at = LENGTH_OCTETS;
+    loop {
+        let tag = *event.get(at)?;
+        if tag == Number::Id as u8 {
+            let number = event.get(at + 1..)?.first_chunk::<8>()?;
+            return Some(QueueId::from_u64(u64::from_le_bytes(*number)));
+        }
+        at += if tag & 0x80 == 0 { 9 } else { 3 + text_at(event, at)?.len() };
     }
 }
 
@@ -287,6 +338,23 @@ mod tests {
     }
 
     #[test]
+    fn events_of_one_word_are_told_without_taking_them_apart() {
+        let mut octets = Vec::new();
+        for word in ["held", "received", "refused", "received"] {
+            octets.extend(Note::new(word, "s", AT).id(id()).finish());
+        }
+        let found: Vec<_> = Event::each_is(&octets, "received").collect();
+        assert_eq!(found.iter().map(|it| it.1).collect::<Vec<_>>(), [false, true, false, true]);
+        let words = found.iter().map(|&(mut event, _)| Event::take(&mut event).unwrap().word);
+        assert_eq!(words.collect::<Vec<_>>(), ["held", "received", "refused", "received"]);
+        assert_eq!(Event::each_is(&octets[..octets.len() - 1], "x").count(), 3);
+        let of: Vec<_> = Event::each_of(&octets).map(|(id, _)| id).collect();
+        assert_eq!(of, [id(); 4]);
+        let nobody = Note::new("refused", "s", AT).text(Text::Client, "x").finish();
+        assert_eq!(Event::each_of(&nobody).count(), 0);
+    }
+
+    #[test]
     fn a_text_beyond_its_bound_is_cut_between_letters() {
         let long = "\u{fc}".repeat(TEXT_OCTETS_MAX);
         let octets = Note::new("x", "s", AT).text(Text::Words, &long).id(id()).finish();
@@ -299,6 +367,8 @@ mod tests {
         #[test]
         fn any_octets_are_read_without_harm(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Event::all(&octets).count();
+            let _ = Event::each_is(&octets, "received").count();
+            let _ = Event::each_of(&octets).count();
         }
     }
 }

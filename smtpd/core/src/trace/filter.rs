@@ -1,7 +1,7 @@
 //! Answers "surely not here" about the keys of a block (a Bloom filter).
 //!
-//! A key is the hash of an id, an address, a domain or a client. Hash and filter lie on disk, so
-//! their arithmetic never changes.
+//! A key is the hash of an id, an address, a domain, a client or a piece of a subject. Hash and filter
+//! lie on disk, so their arithmetic never changes but with the magic of blocks.
 
 use std::net::IpAddr;
 
@@ -13,6 +13,9 @@ use super::event::Event;
 const BITS_PER_KEY: usize = 10;
 /// How many bits a key sets.
 const BITS_SET: u64 = 7;
+/// The octets of a piece of a subject. Shorter ones are in every block, longer ones would leave more
+/// questions without a piece.
+const PIECE_OCTETS: usize = 4;
 /// How many octets a filter has at most; beyond, it says "perhaps" more often.
 pub const FILTER_OCTETS_MAX: usize = 64 << 10;
 
@@ -37,6 +40,18 @@ impl Key {
     #[must_use]
     pub fn domain(text: &str) -> Self {
         Self::of_text(b'd', text)
+    }
+
+    /// That somebody was turned away.
+    #[must_use]
+    pub fn refusal() -> Self {
+        Self::of(b'r', b"")
+    }
+
+    /// The pieces of a text in small letters that stands somewhere in a subject; none if it is too
+    /// short to have any.
+    pub fn pieces(text: &str) -> impl Iterator<Item = Self> {
+        text.as_bytes().windows(PIECE_OCTETS).map(|piece| Self::of(b's', piece))
     }
 
     /// A client, or the network of this length around it.
@@ -99,15 +114,22 @@ impl Hash {
 }
 
 /// The lengths of networks that every client is known by, besides its own address.
-pub const NETWORKS: [(u8, u8); 4] = [(32, 24), (32, 16), (128, 64), (128, 48)];
+pub const NETWORKS: [(u8, u8); 6] = [(32, 24), (32, 16), (32, 8), (128, 64), (128, 48), (128, 32)];
 
 /// Adds the keys by which an event is found.
 pub fn keys(event: &Event<'_>, keys: &mut Vec<Key>) {
     keys.extend(event.id().map(Key::id));
-    keys.extend(event.other.map(|other| Key::id(QueueId::from_u64(other))));
     for address in event.from.iter().chain(&event.to) {
         keys.push(Key::address(address));
         keys.extend(address.rsplit_once('@').map(|(_, domain)| Key::domain(domain)));
+    }
+    if event.is_refusal() {
+        keys.push(Key::refusal());
+    }
+    if let Some(subject) = event.subject {
+        // Letter by letter, as patterns are compared.
+        let small: String = subject.chars().flat_map(char::to_lowercase).collect();
+        keys.extend(Key::pieces(&small));
     }
     if let Some(client) = event.client.and_then(|client| client.parse::<IpAddr>().ok()) {
         let bits = if client.to_canonical().is_ipv4() { 32 } else { 128 };
@@ -184,6 +206,18 @@ mod tests {
         assert!(!found.contains(&Key::network(ip("10.1.3.3"), 24)));
         assert_ne!(Key::network(ip("::"), 0), Key::network(ip("0.0.0.0"), 0));
         assert_eq!(Key::network(ip("::ffff:10.1.2.3"), 32), Key::network(ip("10.1.2.3"), 32));
+    }
+
+    #[test]
+    fn subjects_are_known_by_their_pieces() {
+        let note = super::super::note::Note::new("received", "s", Default::default());
+        let octets =
+            note.text(super::super::event::Text::Subject, "Rechnung \u{dc}ber 2291").finish();
+        let mut found = Vec::new();
+        keys(&Event::take(&mut octets.as_slice()).unwrap(), &mut found);
+        let has = |text: &str| Key::pieces(text).all(|key| found.contains(&key));
+        assert!(has("rechnung \u{fc}ber 2291") && has("ung \u{fc}") && has("abc"));
+        assert!(!has("2292") && !has("rechnungen"));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! From a selector to questions that heads and filters of blocks can answer.
 
-use std::net::IpAddr;
-
 use mailroot_common::control::Matcher;
 use mailroot_common::control::selector::{Facts, RecipientFacts, SelectorError, id_range};
 use mailroot_common::id::QueueId;
@@ -44,13 +42,21 @@ impl Want {
             let length = lengths.filter(|length| *length <= net.prefix_len()).max()?;
             Some(Key::network(net.addr(), length))
         });
+        let pieces = must.subject.iter().flat_map(|text| Key::pieces(text));
         let (from, until) = matcher.accepted_between(now);
         Ok(Self {
-            keys: addresses.chain(domains).chain(client).collect(),
+            keys: addresses.chain(domains).chain(client).chain(pieces).collect(),
             ids: matcher.ids().iter().map(|text| range(text)).collect::<Result<_, _>>()?,
             from,
             until,
         })
+    }
+
+    /// Of these blocks only those with a refusal.
+    #[must_use]
+    pub fn refusals(mut self) -> Self {
+        self.keys.push(Key::refusal());
+        self
     }
 
     /// Blocks with any part of the stories of these messages.
@@ -77,11 +83,9 @@ impl Want {
     }
 
     fn may_have_id((first, last, key): &Range, head: &Head, filter: &[u8]) -> bool {
-        // The key of a report is there with the message that it is about, whose range says nothing of it.
-        match key {
-            Some(key) => may_have(filter, *key),
-            None => *first <= head.highest && *last >= head.lowest,
-        }
+        *first <= head.highest
+            && *last >= head.lowest
+            && key.is_none_or(|key| may_have(filter, key))
     }
 }
 
@@ -95,7 +99,8 @@ fn range(text: &str) -> Result<Range, SelectorError> {
 /// a refusal with its client, another event with its message's id and its recipient.
 #[must_use]
 pub fn is_chosen(matcher: &Matcher, event: &Event<'_>, now: Timestamp) -> bool {
-    let id = event.id().map(|id| id.to_string()).unwrap_or_default();
+    let asks_id = !matcher.ids().is_empty();
+    let id = event.id().filter(|_| asks_id).map(|id| id.to_string()).unwrap_or_default();
     let accepted = event.id().map(|id| Timestamp::from_millis(id.as_millis()));
     let at = if event.is_beginning() || event.is_refusal() { Some(event.at) } else { accepted };
     let facts = Facts {
@@ -106,7 +111,7 @@ pub fn is_chosen(matcher: &Matcher, event: &Event<'_>, now: Timestamp) -> bool {
         size: event.size,
         from: event.from,
         subject: event.subject,
-        client: event.client.and_then(|client| client.parse::<IpAddr>().ok()),
+        client: event.client.filter(|_| matcher.asks_client()).and_then(|it| it.parse().ok()),
     };
     let words = event.words.or(event.reason);
     let recipients = event.to.iter().map(|address| RecipientFacts {
@@ -182,12 +187,17 @@ mod tests {
             ("domain", "slow.example", true, true),
             ("domain", "fast.example", false, false),
             ("subject", "invoice", true, true),
-            ("subject", "offer", false, true),
+            ("subject", "offer", false, false),
+            ("subject", "off", false, true),
+            ("subject", "*voice ?291", true, true),
+            ("subject", "/invoice [0-9]+$/", true, true),
+            ("subject", "/offer [0-9]+$/", false, false),
             ("client", "10.1.0.7", true, true),
             ("client", "10.1.0.0/24", true, true),
             ("client", "10.1.0.0/20", true, true),
             ("client", "10.0.0.0/8", true, true),
             ("client", "10.2.0.0/16", false, false),
+            ("client", "11.0.0.0/8", false, false),
             ("client", "10.1.0.8", false, false),
             ("newer_than", "2h", true, true),
             ("newer_than", "30m", false, false),

@@ -156,6 +156,7 @@ impl World {
             log,
             counters: Arc::clone(&counters),
             session_ids: Arc::new(SessionIds::beginning_at(1)),
+            dialogues: Default::default(),
             trace: Trace::off(),
         };
         let _deliver = Deliver::start(parts, settings);

@@ -1,0 +1,326 @@
+//! Who listens to sessions, and what they hear.
+//!
+//! A session that nobody listens to pays for one look at a number. One that is listened to hands each
+//! line to every listener who wants it; a listener who is slow loses lines and is told how many. No
+//! session ever waits for a listener.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use mailroot_common::control::{DialogueLine, Direction, Spoken};
+use mailroot_common::id::SessionId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::smtp::dialogue::{Dialogue, Said, Side};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+
+/// Lines that wait for a slow listener; more are lost to it.
+const LINES_MAX: usize = 1_000;
+
+/// The listeners. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Dialogues(Arc<Hub>);
+
+#[derive(Default)]
+struct Hub {
+    count: AtomicUsize,
+    /// Moves whenever somebody comes or goes.
+    changes: AtomicUsize,
+    listeners: Mutex<Vec<Arc<Listener>>>,
+}
+
+struct Listener {
+    wants: Box<dyn Fn(&Party) -> bool + Send + Sync>,
+    lines: mpsc::Sender<DialogueLine>,
+    lost: AtomicU64,
+}
+
+impl fmt::Debug for Dialogues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.count.load(Ordering::Relaxed);
+        f.debug_struct("Dialogues").field("listeners", &count).finish()
+    }
+}
+
+/// A session as listeners know it.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// Its name.
+    pub id: SessionId,
+    /// The virtual server.
+    pub server: Arc<str>,
+    /// Who connected.
+    pub direction: Direction,
+    /// The other side.
+    pub peer: SocketAddr,
+}
+
+/// Somebody listens until this is dropped.
+pub struct Listening {
+    hub: Arc<Hub>,
+    listener: Weak<Listener>,
+    lines: mpsc::Receiver<DialogueLine>,
+}
+
+impl Listening {
+    /// Whether no line is waiting.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The next line, with how many were lost before it; nothing once the daemon stops.
+    pub async fn next(&mut self) -> Option<DialogueLine> {
+        self.lines.recv().await
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let mut listeners = lock(&self.hub.listeners);
+        listeners.retain(|listener| !std::ptr::eq(Arc::as_ptr(listener), self.listener.as_ptr()));
+        self.hub.count.store(listeners.len(), Ordering::Relaxed);
+        self.hub.changes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listening").finish_non_exhaustive()
+    }
+}
+
+impl Dialogues {
+    /// Begins to listen to the sessions that `wants` chooses.
+    pub fn listen(&self, wants: impl Fn(&Party) -> bool + Send + Sync + 'static) -> Listening {
+        let (sender, lines) = mpsc::channel(LINES_MAX);
+        let lost = AtomicU64::new(0);
+        let listener = Arc::new(Listener { wants: Box::new(wants), lines: sender, lost });
+        let mut listeners = lock(&self.0.listeners);
+        listeners.push(Arc::clone(&listener));
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
+        self.0.count.store(listeners.len(), Ordering::Relaxed);
+        drop(listeners);
+        Listening { hub: Arc::clone(&self.0), listener: Arc::downgrade(&listener), lines }
+    }
+
+    /// Sends all listeners away.
+    pub fn close(&self) {
+        lock(&self.0.listeners).clear();
+        self.0.count.store(0, Ordering::Relaxed);
+    }
+
+    /// The ear at a session.
+    #[must_use]
+    pub fn ear(&self, party: Party, clock: Clock) -> Ear {
+        Ear { hub: Arc::clone(&self.0), clock, party, heard: None }
+    }
+}
+
+/// What a session says goes in here.
+pub struct Ear {
+    hub: Arc<Hub>,
+    clock: Clock,
+    party: Party,
+    heard: Option<Box<Heard>>,
+}
+
+/// A session that was listened to when it last said something.
+struct Heard {
+    /// [`Hub::changes`] when the listeners were asked.
+    as_of: usize,
+    /// Only the hub keeps them: a session that rests holds nobody.
+    listeners: Vec<Weak<Listener>>,
+    dialogue: Dialogue,
+}
+
+impl fmt::Debug for Ear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ear").field("party", &self.party).finish_non_exhaustive()
+    }
+}
+
+impl Ear {
+    /// Whether anybody listens to any session. If not, nothing need be handed in.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.hub.count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes commands or replies.
+    pub fn hear(&mut self, side: Side, octets: &[u8]) {
+        if octets.is_empty() || !self.attend() {
+            return;
+        }
+        let Self { clock, party, heard, .. } = self;
+        if let Some(Heard { listeners, dialogue, .. }) = heard.as_deref_mut() {
+            dialogue.take(side, octets, |said| tell(listeners, party, clock.now(), said));
+        }
+    }
+
+    /// Takes how many octets of a message went by.
+    pub fn pass_body(&mut self, octets: usize) {
+        if octets > 0
+            && self.attend()
+            && let Some(heard) = &mut self.heard
+        {
+            heard.dialogue.pass_body(octets as u64);
+        }
+    }
+
+    /// Whether anybody listens to this session.
+    fn attend(&mut self) -> bool {
+        if !self.is_open() {
+            self.heard = None;
+            return false;
+        }
+        let now = self.hub.changes.load(Ordering::Relaxed);
+        if self.heard.as_ref().is_none_or(|heard| heard.as_of != now) {
+            let wanted = |listener: &&Arc<Listener>| (listener.wants)(&self.party);
+            let listeners: Vec<_> =
+                lock(&self.hub.listeners).iter().filter(wanted).map(Arc::downgrade).collect();
+            // Whoever listened before knows whether a secret is being said.
+            let before = self.heard.take().filter(|heard| !heard.listeners.is_empty());
+            let dialogue = before.map(|heard| heard.dialogue).unwrap_or_default();
+            self.heard = Some(Box::new(Heard { as_of: now, listeners, dialogue }));
+        }
+        self.heard.as_ref().is_some_and(|heard| !heard.listeners.is_empty())
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        if !self.attend() {
+            return;
+        }
+        let Some(Heard { listeners, dialogue, .. }) = self.heard.as_deref_mut() else { return };
+        let now = self.clock.now();
+        dialogue.finish(|said| tell(listeners, &self.party, now, said));
+        let end = line(&self.party, now, Spoken::End);
+        tell_all(listeners, &end);
+    }
+}
+
+fn line(party: &Party, at: Timestamp, what: Spoken) -> DialogueLine {
+    DialogueLine {
+        at,
+        id: party.id,
+        server: party.server.to_string(),
+        direction: party.direction,
+        peer: party.peer.to_string(),
+        what,
+        text: None,
+        octets: None,
+        lost: 0,
+    }
+}
+
+fn tell(listeners: &[Weak<Listener>], party: &Party, now: Timestamp, said: Said) {
+    let line = match said {
+        Said::Line(Side::Client, text) => {
+            DialogueLine { text: Some(text), ..line(party, now, Spoken::Client) }
+        }
+        Said::Line(Side::Server, text) => {
+            DialogueLine { text: Some(text), ..line(party, now, Spoken::Server) }
+        }
+        Said::Body(octets) => {
+            DialogueLine { octets: Some(octets), ..line(party, now, Spoken::Body) }
+        }
+    };
+    tell_all(listeners, &line);
+}
+
+fn tell_all(listeners: &[Weak<Listener>], line: &DialogueLine) {
+    listeners.iter().filter_map(Weak::upgrade).for_each(|listener| listener.tell(line.clone()));
+}
+
+impl Listener {
+    fn tell(&self, mut line: DialogueLine) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        line.lost = lost;
+        if self.lines.try_send(line).is_err() {
+            self.lost.fetch_add(lost + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ear(dialogues: &Dialogues, id: u64) -> Ear {
+        let party = Party {
+            id: SessionId::from_u64(id),
+            server: "default".into(),
+            direction: Direction::In,
+            peer: "192.0.2.1:4000".parse().unwrap(),
+        };
+        dialogues.ear(party, Clock::real())
+    }
+
+    #[tokio::test]
+    async fn listeners_hear_what_they_want_and_nothing_is_kept_for_nobody() {
+        let dialogues = Dialogues::default();
+        let (mut one, mut other) = (ear(&dialogues, 1), ear(&dialogues, 2));
+        one.hear(Side::Client, b"EHLO before\r\n");
+        assert!(!one.is_open() && one.heard.is_none());
+        let mut listening = dialogues.listen(|party| party.id == SessionId::from_u64(1));
+        one.hear(Side::Client, b"EHLO x\r\n");
+        other.hear(Side::Client, b"EHLO y\r\n");
+        one.pass_body(7);
+        drop(one);
+        let mut heard = Vec::new();
+        while heard.last() != Some(&Spoken::End) {
+            heard.push(listening.next().await.unwrap().what);
+        }
+        assert_eq!(heard, [Spoken::Client, Spoken::Body, Spoken::End]);
+        drop(listening);
+        other.hear(Side::Client, b"NOOP\r\n");
+        let mut last = dialogues.listen(|_| true);
+        other.hear(Side::Client, b"NOOP\r\n");
+        assert!(last.next().await.is_some());
+        dialogues.close();
+        assert!(last.next().await.is_none());
+        other.hear(Side::Client, b"NOOP\r\n");
+        assert!(!other.is_open() && other.heard.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_slow_listener_loses_lines_and_is_told_how_many() {
+        let dialogues = Dialogues::default();
+        let mut one = ear(&dialogues, 1);
+        let mut listening = dialogues.listen(|_| true);
+        for _ in 0..LINES_MAX + 5 {
+            one.hear(Side::Server, b"250 ok\r\n");
+        }
+        for _ in 0..LINES_MAX {
+            assert_eq!(listening.next().await.unwrap().lost, 0);
+        }
+        one.hear(Side::Server, b"250 ok\r\n");
+        assert_eq!(listening.next().await.unwrap().lost, 5);
+    }
+
+    #[tokio::test]
+    async fn a_second_listener_does_not_unmask_what_the_first_must_not_see() {
+        let dialogues = Dialogues::default();
+        let mut one = ear(&dialogues, 1);
+        let mut first = dialogues.listen(|_| true);
+        one.hear(Side::Server, b"220 mx\r\n");
+        one.hear(Side::Client, b"AUTH LOGIN\r\n");
+        let _second = dialogues.listen(|_| true);
+        one.hear(Side::Server, b"334 VXNlcm5hbWU6\r\n");
+        one.hear(Side::Client, b"QUIT\r\n");
+        let mut texts = Vec::new();
+        for _ in 0..4 {
+            texts.extend(first.next().await.unwrap().text);
+        }
+        assert_eq!(texts, ["220 mx", "AUTH LOGIN", "334 VXNlcm5hbWU6", "***"]);
+    }
+}

@@ -1,0 +1,128 @@
+//! What another configuration would have done to mail of late.
+//!
+//! The facts are those of the trace, without any message; the judges are those of a session. A
+//! client's name is the one that was recorded: nobody is asked again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::config::ServerName;
+use mailroot_common::control::{Decision, Different, Judgement, Outcome, Replay};
+use mailroot_common::units::Timestamp;
+use smtpd_core::policy::{Facts, NameFact};
+
+use super::Service;
+use crate::config::Loaded;
+use crate::trace::{Fact, Seen, Traffic};
+use crate::virtual_server::Court;
+
+/// How many differences are told.
+const DIFFERENT_MAX: usize = 100;
+
+type Courts = BTreeMap<ServerName, Court>;
+
+impl Service {
+    /// What `new` would have decided otherwise than the configuration in force; nothing without a
+    /// record.
+    pub(super) async fn replay(&self, new: &Arc<Loaded>) -> Option<Replay> {
+        if !self.0.trace.is_on() {
+            return None;
+        }
+        let (old, new) = (self.active(), Arc::clone(new));
+        let mut search = self.0.trace.search().await;
+        let now = self.0.clock.now();
+        let judging = tokio::task::spawn_blocking(move || {
+            compare(&courts(&old), &courts(&new), Traffic::of(&mut search), now)
+        });
+        judging.await.ok()
+    }
+}
+
+/// The judges of the servers that are at work.
+fn courts(loaded: &Loaded) -> Courts {
+    let enabled = loaded.servers.iter().filter(|(_, config)| config.enabled);
+    enabled.filter_map(|(name, config)| Some((name.clone(), Court::of(config).ok()?))).collect()
+}
+
+fn compare(old: &Courts, new: &Courts, traffic: Traffic, now: Timestamp) -> Replay {
+    let mut groups: HashMap<(Fact, [String; 3]), Different> = HashMap::new();
+    for (fact, seen) in traffic.facts {
+        let Some((decision, before, after)) = difference(old, new, &fact, &seen, now) else {
+            continue;
+        };
+        let is_way = decision == "route";
+        let shown = match decision {
+            "connect" => Fact { domain: None, ..fact },
+            "route" => Fact { client: None, name: None, ..fact },
+            "server" => Fact { client: None, name: None, domain: None, ..fact },
+            _ => fact,
+        };
+        let fresh = || Different {
+            server: shown.server.clone(),
+            decision: decision.to_owned(),
+            client: shown.client.filter(|_| !is_way).map(|client| client.to_string()),
+            old: before.clone(),
+            new: after.clone(),
+            ..Different::default()
+        };
+        let key = (shown.clone(), [decision.to_owned(), before.clone(), after.clone()]);
+        let group = groups.entry(key).or_insert_with(fresh);
+        group.count += seen.count;
+        if seen.last >= group.last {
+            group.last = seen.last;
+            group.to = seen.address.filter(|_| shown.domain.is_some());
+        }
+    }
+    let mut different: Vec<Different> = groups.into_values().collect();
+    different.sort_by(|a, b| (b.count, b.last, &a.to).cmp(&(a.count, a.last, &b.to)));
+    let more = different.len().saturating_sub(DIFFERENT_MAX) as u64;
+    different.truncate(DIFFERENT_MAX);
+    Replay { since: traffic.since, events: traffic.events, different, more }
+}
+
+/// What is decided differently first: the decision, how it came out, and how it would.
+fn difference(
+    old: &Courts,
+    new: &Courts,
+    fact: &Fact,
+    seen: &Seen,
+    now: Timestamp,
+) -> Option<(&'static str, String, String)> {
+    let name = ServerName::parse(&fact.server).ok()?;
+    let facts = fact.client.map(|client| {
+        let name = fact.name.as_deref().and_then(|name| Domain::parse(name).ok());
+        let name = name.map_or(NameFact::None, |name| NameFact::Names(vec![name]));
+        Facts { name, ..Facts::of_address(client) }
+    });
+    let to = seen.address.as_deref().and_then(|to| Mailbox::parse(to).ok());
+    let judge = |court: &Court| court.judge(facts.as_ref(), to.as_ref(), now);
+    let before = judge(old.get(&name)?);
+    let Some(after) = new.get(&name).map(judge) else {
+        return Some(("server", "at work".to_owned(), "gone, or not enabled".to_owned()));
+    };
+    let judgements = |of: fn(&Decision) -> &Option<Judgement>| {
+        let (before, after) = (of(&before).as_ref()?, of(&after).as_ref()?);
+        (before.outcome != after.outcome).then(|| (words(before), words(after)))
+    };
+    if let Some((before, after)) = judgements(|decision| &decision.connect) {
+        return Some(("connect", before, after));
+    }
+    if !is_allowed(&after.connect) {
+        return None;
+    }
+    if let Some((before, after)) = judgements(|decision| &decision.relay) {
+        return Some(("relay", before, after));
+    }
+    let (before, way) = (before.way?, after.way?);
+    let differs = is_allowed(&after.relay) && before.route != way.route;
+    differs.then_some(("route", before.hop, way.hop))
+}
+
+fn is_allowed(judgement: &Option<Judgement>) -> bool {
+    judgement.as_ref().is_none_or(|it| it.outcome == Outcome::Allowed)
+}
+
+fn words(judgement: &Judgement) -> String {
+    format!("{} by {}", judgement.outcome.as_str(), judgement.rule)
+}

@@ -1,0 +1,59 @@
+//! What a change of the configuration would have done to mail of late.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+
+use mailroot_tests::message::tagged;
+use mailroot_tests::ports;
+use mailroot_tests::setup::Setup;
+use mailroot_tests::site::Site;
+use serde_json::Value;
+
+#[test]
+fn a_preview_tells_which_mail_of_late_would_fare_differently() {
+    let host = ports::local();
+    let site = Site::start(Setup::new().smart_host(host));
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    for to in ["a@far.test", "b@far.test", "c@near.test"] {
+        assert_eq!(talk.message("app@client.test", &[to], &tagged("x")).unwrap().code, 250);
+    }
+    let same = site.ctl(&["server", "set", "default", "description=x", "--dry-run"]);
+    assert!(same.out.contains("None of 3 recent decisions"), "{same}");
+
+    let close = ["server", "set", "default", "access.relay.list=192.0.2.0/24", "--preview"];
+    let told = site.ctl(&close);
+    for part in [
+        "Of 3 recent decisions",
+        "2 x  default  relay  127.0.0.1 -> ",
+        "@far.test: allowed by relay list 127.0.0.0/8 -> refused by relay list",
+    ] {
+        assert!(told.out.contains(part), "{part}: {told}");
+    }
+    let json = site.control().json(&close);
+    assert_eq!(json["dry_run"], true);
+    let different = json["replay"]["different"].as_array().unwrap();
+    let counts: Vec<_> = different.iter().map(|it| it["count"].as_u64().unwrap()).collect();
+    assert_eq!(counts, [2, 1], "{json}");
+
+    let mut files: Value = site.control().json(&["config", "export"]);
+    let text = files["servers"]["default"].as_str().unwrap().to_owned();
+    let export = site.home().join("export.yaml");
+    let other = text.replace(&format!("[{}]:{}", host.ip(), host.port()), "relay.example:2525");
+    assert_ne!(other, text);
+    files["servers"]["default"] = Value::from(other);
+    fs::write(&export, files.to_string()).unwrap();
+    let told = site.ctl(&["config", "apply", "--preview", "-f", &export.display().to_string()]);
+    for part in ["2 x  default  route  ", "@far.test: ", " -> relay.example:2525"] {
+        assert!(told.out.contains(part), "{part}: {told}");
+    }
+    let shown = site.control().json(&[
+        "server",
+        "set",
+        "default",
+        "access.connect.policy=only",
+        "access.connect.list=192.0.2.0/24",
+        "--preview",
+    ]);
+    assert_eq!(shown["replay"]["different"][0]["decision"], "connect", "{shown}");
+}
