@@ -58,7 +58,7 @@ pub(crate) struct Test {
 pub(crate) struct Set {
     /// The host: name, name:port or [address]:port.
     #[arg(value_name = "HOST[:PORT]", required_unless_present_any = ["preset", "name"])]
-    host: Option<String>,
+    address: Option<String>,
     /// A provider whose host, port and TLS are known.
     #[arg(long, value_parser = ["m365", "google-relay", "gmail", "sendgrid", "mailgun", "postmark"])]
     preset: Option<String>,
@@ -185,7 +185,7 @@ impl Set {
         if let Some(name) = self.name.clone().or_else(|| self.preset.clone()) {
             return Ok(name);
         }
-        let host = self.host.as_deref().unwrap_or_default();
+        let host = self.address.as_deref().unwrap_or_default();
         let bare = host.trim_start_matches('[').split([']', ':']).next().unwrap_or_default();
         let name: String = bare
             .to_lowercase()
@@ -205,7 +205,7 @@ impl Set {
         let mut put = |key: &str, value: Option<String>| {
             edits.extend(value.map(|value| KeyEdit::Set { key: key.to_owned(), value }));
         };
-        let (host, port) = self.host.as_deref().map_or((None, None), split);
+        let (host, port) = self.address.as_deref().map_or((None, None), split);
         let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
         put("preset", self.preset.clone());
         put("host", host);

@@ -242,7 +242,12 @@ fn how_far_a_drain_has_come_is_told_in_one_line_that_goes() {
     screen.enter("smtpctl service drain --wait=60s; echo ov''er");
     screen.await_text("taken, 1 message left to deliver");
     peer.behave(|_| Answer::Accept);
-    let _tried = site.ctl(&["queue", "retry", "--all"]);
+    // One that is being tried at this moment is not tried again by this.
+    wait::until("the message to go", || {
+        let _tried = site.ctl(&["queue", "retry", "--all"]);
+        let waiting = site.control().json(&["queue", "list"]);
+        waiting.as_array().is_some_and(Vec::is_empty).then_some(())
+    });
     let shown = screen.await_text("over");
     assert!(shown.contains("taken, 0 messages left to deliver"), "{shown}");
     assert!(!shown.contains("1 message left"), "{shown}");

@@ -70,6 +70,9 @@ super::codes! {
     "queue.failed": "Stored mail could not be read or written."; "Look at smtpctl doctor and at the log; mail that was accepted is kept.";
     "queue.not_found": "The message or the order is not, or no longer, in the queue."; "smtpctl trace tells what became of a message.";
     "queue.usage": "A standing order cannot be read."; "Look at --help of the command.";
+    "remote.failed": "ssh could not be started or ended without an answer."; "See whether ssh reaches the host by itself.";
+    "remote.unavailable": "The other host could not be reached by ssh, or has no smtpctl."; "Try  ssh USER@HOST smtpctl version.";
+    "remote.usage": "The name of the other host cannot be one."; "Write -H host or -H user@host.";
     "request.no_method": "The path is there, but takes other methods."; "GET /v1/openapi.json lists the methods of each path.";
     "request.not_found": "The control interface has no such path."; "GET /v1/openapi.json lists them.";
     "request.not_permitted": "A browser sent the request."; "The control interface is for programs; use smtpctl.";
@@ -97,8 +100,12 @@ super::codes! {
     "session.not_found": "There is no such session; perhaps it has ended."; "smtpctl session list names them.";
     "session.partly": "Some sessions were ended and others not."; "Those that were not are named; they may have ended by themselves.";
     "session.usage": "Ending several sessions was not confirmed."; "Answer the question, or repeat it with --yes.";
+    "setup.usage": "An answer of the first steps is missing or cannot be right, and nobody can be asked."; "Give it as an option; smtpctl setup --help lists them.";
     "smarthost.failed": "A password could not be read from its file."; "Look at the path and at its mode.";
     "smarthost.not_found": "There is no smart host of that name."; "smtpctl smarthost list names them.";
     "smarthost.usage": "What is said of a smart host is not complete, or its password was not given."; "Look at --help of the command; a password is never an argument.";
+    "stats.usage": "The span that is to be counted cannot be read."; "Write --since 1d or --since 2h.";
+    "top.failed": "The terminal could not be read or written."; "See that it is one that can be addressed, or use smtpctl status --watch.";
+    "top.usage": "There is no terminal, or the interval cannot be read."; "Use smtpctl status or smtpctl stats in scripts; write --interval 2s.";
     "trace.unavailable": "The trace is closed, because the daemon is stopping."; "Ask again when it runs.";
 }

@@ -17,11 +17,12 @@ use smtpd_core::policy::relay::RelayRule;
 use smtpd_core::policy::{Admitted, Facts, NameFact, Verdict};
 use smtpd_core::smtp::dialogue::Side;
 use smtpd_core::smtp::refusal::Refusal;
-use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Standing, Taken};
+use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Taken};
 use smtpd_core::trace::event::Text;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 
+use super::buffer::Buffer;
 use super::caught::Caught;
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
@@ -30,12 +31,6 @@ use crate::net::Stream;
 use crate::observe::{Ear, Level, Party};
 use crate::queue::Unready;
 
-/// What a session reads into while it waits for commands; holds the longest command.
-const SMALL_BUFFER: usize = 4 << 10;
-/// What it reads into while a body comes; takes most messages in one piece.
-const BODY_BUFFER: usize = 16 << 10;
-/// What it reads into while a large body comes.
-const LARGE_BUFFER: usize = 64 << 10;
 /// A session that is silent for so long gives its buffers back.
 const RELEASE_AFTER: Duration = Duration::from_secs(5);
 /// The longest span after which limits of time are looked at.
@@ -171,14 +166,6 @@ fn may_relay(
     };
     settings.tallies.relay.note(decided, now);
     said(verdict).map(Admitted::into_rule)
-}
-
-/// Octets read and not used yet.
-#[derive(Debug, Default)]
-struct Buffer {
-    octets: Vec<u8>,
-    /// Octets before this place are used.
-    used: usize,
 }
 
 /// How a session ended when nobody said so.
@@ -446,35 +433,6 @@ impl Session<'_> {
             .word("messages", self.server.messages())
             .word("octets", self.live.octets())
             .send();
-    }
-}
-
-impl Buffer {
-    /// Makes room to read into: what is used goes, and a body that fills the buffer gets a larger
-    /// one.
-    fn make_room(&mut self, standing: Standing) {
-        let full = self.octets.len() == self.octets.capacity();
-        self.octets.drain(..self.used);
-        self.used = 0;
-        let wanted = match standing {
-            Standing::Body if full && self.octets.capacity() >= BODY_BUFFER => LARGE_BUFFER,
-            Standing::Body => BODY_BUFFER,
-            Standing::Greeting
-            | Standing::Idle
-            | Standing::Envelope
-            | Standing::Commit
-            | Standing::Closing => SMALL_BUFFER,
-        };
-        if self.octets.capacity() < wanted {
-            self.octets.reserve_exact(wanted - self.octets.len());
-        }
-    }
-
-    /// Gives a large buffer back.
-    fn release(&mut self) {
-        if self.octets.capacity() > SMALL_BUFFER && self.octets.len() <= SMALL_BUFFER {
-            self.octets.shrink_to(SMALL_BUFFER);
-        }
     }
 }
 
