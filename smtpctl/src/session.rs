@@ -140,6 +140,7 @@ impl Row for Session {
         }),
         Column::always("user", |it| Cell::maybe(it.user.as_deref())),
         Column::always("state", |it| Cell::text(&*it.state)),
+        Column::always("tls", |it| Cell::maybe(it.tls.as_deref())),
         Column::always("msgs", |it| Cell::Count(it.messages)),
         Column::always("bytes", |it| Cell::Size(it.bytes)),
         Column::always("age", |it| Cell::Ago(it.since)),

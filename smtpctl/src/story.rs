@@ -162,7 +162,8 @@ fn outcome(event: &TraceEvent, before: Option<&TraceEvent>, several: bool) -> St
         "same".to_owned()
     } else {
         let host = event.host.as_ref().map(|host| format!("{host}  ")).unwrap_or_default();
-        format!("{host}{event}")
+        let tls = event.tls.as_ref().map(|tls| format!("({tls})  ")).unwrap_or_default();
+        format!("{host}{tls}{event}")
     };
     let by_age = ["delayed", "expired"].contains(&event.event.as_str());
     let attempt = match event.attempt.filter(|_| !by_age) {

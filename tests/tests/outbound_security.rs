@@ -122,6 +122,10 @@ fn certificates_are_checked_where_that_is_wanted() {
     postfix.await_delivered(1);
     site.logged(&["delivered", "tls=TLSv1.3", "verified=yes"]);
     site.await_empty_queue();
+    let story = site.ctl(&["trace", "--last", "1"]).ok();
+    assert!(story.contains("(TLSv1.3, verified)"), "{story}");
+    let sessions = site.control().json(&["session", "list"]);
+    assert_eq!(sessions[0]["tls"], "TLSv1.3", "the connection is kept: {sessions}");
 }
 
 #[test]

@@ -44,6 +44,9 @@ pub struct Session {
     /// Who is logged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The version of TLS it is under, such as `TLSv1.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
     /// What it does: a verb of SMTP, or `idle`.
     pub state: String,
     /// Messages that went through.

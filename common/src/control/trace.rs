@@ -108,6 +108,9 @@ pub struct TraceEvent {
     /// The remote host, `name[address]:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// How the connection to it was protected, such as `TLSv1.3, verified`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<String>,
     /// The reply code, if a reply decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u64>,

@@ -1,7 +1,7 @@
 //! From a host's address to a connection that mail can be sent on: TLS, and our login.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mailroot_common::control::Direction;
@@ -67,6 +67,8 @@ impl Connection {
             host: host.clone(),
             since: room.clock.now(),
             messages: AtomicU32::new(0),
+            tls: OnceLock::new(),
+            user: OnceLock::new(),
         });
         room.remember_session(&view);
         let party = Party {
@@ -121,7 +123,13 @@ impl Connection {
                 }
                 Some(Action::LoggedIn) => match exchange.take().map(Exchange::finish) {
                     Some(Err(error)) => self.client.give_up_login(&error),
-                    Some(Ok(())) | None => self.client.logged_in(),
+                    Some(Ok(())) | None => {
+                        let keys = settings.smart_host(&self.target);
+                        if let Some(user) = keys.and_then(|keys| keys.auth.user.clone()) {
+                            let _first = self.view.user.set(user);
+                        }
+                        self.client.logged_in();
+                    }
                 },
                 Some(Action::SendBody | Action::Done(_) | Action::Close) => {}
                 None => {
@@ -173,6 +181,7 @@ impl Connection {
         match done {
             Ok(Ok((stream, protection))) => {
                 self.stream = stream;
+                let _first = self.view.tls.set(protection.version.clone());
                 self.host.tls = Some(protection);
                 if mode.tls != TlsUse::Implicit {
                     self.client.secured(self.room.clock.elapsed());

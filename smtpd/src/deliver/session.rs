@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mailroot_common::id::SessionId;
@@ -44,6 +44,10 @@ pub struct SessionView {
     pub since: Timestamp,
     /// Messages begun on it.
     pub messages: AtomicU32,
+    /// The version of TLS it is under.
+    pub tls: OnceLock<Box<str>>,
+    /// The name it is logged in with.
+    pub user: OnceLock<String>,
 }
 
 /// One outbound connection.

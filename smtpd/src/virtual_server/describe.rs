@@ -81,6 +81,7 @@ impl VirtualServer {
             peer: entry.client.to_string(),
             name: entry.helo,
             user: None,
+            tls: None,
             state: entry.standing.as_str().to_owned(),
             messages: entry.messages,
             bytes: entry.octets,
@@ -95,7 +96,8 @@ impl VirtualServer {
                 None => view.host.to_string(),
             },
             name: Some(view.host.name.clone()),
-            user: None,
+            user: view.user.get().cloned(),
+            tls: view.tls.get().map(ToString::to_string),
             state: "connected".to_owned(),
             messages: view.messages.load(Ordering::Relaxed).into(),
             bytes: 0,
@@ -114,7 +116,9 @@ impl VirtualServer {
             let here = |route: &str| match domain.kind {
                 DomainKind::Default(_) => route == "drop",
                 DomainKind::Alias => false,
-                DomainKind::Remote { .. } => route.trim_end_matches(";helo").ends_with(&ends),
+                DomainKind::Remote { .. } => {
+                    route.split(';').next().is_some_and(|way| way.ends_with(&ends))
+                }
             };
             routes
                 .iter()

@@ -13,7 +13,8 @@ use mailroot_fuzz::{Choices, split};
 use smtpd_core::queue::envelope::{BodyKind, Notify, Recipient, Ret};
 use smtpd_core::queue::outcome::{AttemptResult, Stage};
 use smtpd_core::smtp::client::{
-    Action, BodyFlow, Client, Ending, Fate, Finished, Settings, Timeouts, Transaction,
+    Action, BodyFlow, Client, Ending, Fate, Finished, LoginError, LoginRule, Settings, Timeouts,
+    Tls, Transaction,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -49,6 +50,10 @@ impl Plan {
             settings: Settings {
                 name: "c.test".to_owned(),
                 helo_only: style & 4 != 0,
+                tls: [Tls::Off, Tls::Optional, Tls::Required, Tls::Implicit]
+                    [usize::from(style >> 6)],
+                login: (style & 0x30 == 0x30)
+                    .then_some(LoginRule { in_clear_text: style & 8 == 0 }),
                 timeouts: Timeouts::default(),
             },
             sender: ReversePath::parse(sender).expect("an address"),
@@ -192,6 +197,20 @@ impl<'a> Run<'a> {
                     self.failed += 1;
                 }
                 Some(Action::Close) => self.closed += 1,
+                Some(Action::StartTls) if choices.rarely(8) => self.client.not_secured("we cannot"),
+                Some(Action::StartTls) => self.client.secured(self.now),
+                Some(Action::LogIn) => {
+                    assert!(!self.client.peer().auth.is_empty());
+                    let rule = self.plan.settings.login.expect("a login was asked for");
+                    assert!(self.client.is_secured() || rule.in_clear_text);
+                    let first = [None, Some(&b"first"[..])][choices.below(2)];
+                    self.client.authenticate("PLAIN", first, self.now);
+                }
+                Some(Action::Challenge(_)) => self.client.respond(b"answer", self.now),
+                Some(Action::LoggedIn) if choices.rarely(8) => {
+                    self.client.give_up_login(&LoginError::Challenge);
+                }
+                Some(Action::LoggedIn) => self.client.logged_in(),
                 None if self.hand_over(choices) || self.begin(choices) => {}
                 None => return,
             }

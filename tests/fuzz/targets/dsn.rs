@@ -141,7 +141,12 @@ fn build(case: &Case<'_>, now: Timestamp) -> Option<(Recipient, RecipientStatus)
         status,
         code: case.code.and_then(|code| ReplyCode::try_from(200 + code % 400).ok()),
         text: case.text.to_owned(),
-        host: case.host.map(|name| RemoteHost { name: name.to_owned(), address: None, port: 25, tls: None }),
+        host: case.host.map(|name| RemoteHost {
+            name: name.to_owned(),
+            address: None,
+            port: 25,
+            tls: None,
+        }),
         stage: STAGES[usize::from(case.stage) % STAGES.len()],
     };
     let status = RecipientStatus {

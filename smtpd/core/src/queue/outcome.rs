@@ -105,6 +105,14 @@ impl fmt::Display for RemoteHost {
     }
 }
 
+/// `TLSv1.3`, with `verified` behind it where that is so.
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.version)?;
+        if self.verified { f.write_str(", verified") } else { Ok(()) }
+    }
+}
+
 /// The part of an attempt that decided its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

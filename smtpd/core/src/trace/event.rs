@@ -120,6 +120,8 @@ fields! {
         Reason reason = 147,
         /// The operator.
         By by = 148,
+        /// How the connection was protected.
+        Tls tls = 149,
     }
 }
 

@@ -134,7 +134,8 @@ impl Note {
             .text(Text::Stage, last.stage.as_str())
             .text(Text::Status, last.status)
             .text(Text::Words, &last.text)
-            .maybe(Text::Host, last.host.as_ref());
+            .maybe(Text::Host, last.host.as_ref())
+            .maybe(Text::Tls, last.host.as_ref().and_then(|host| host.tls.as_ref()));
         if let Some(code) = last.code {
             note = note.number(Number::Code, code.as_u16().into());
         }

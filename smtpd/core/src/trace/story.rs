@@ -139,6 +139,7 @@ fn told(event: &Event<'_>) -> TraceEvent {
         next_attempt_at: event.next.map(Timestamp::from_millis),
         route: owned(event.route),
         host: owned(event.host),
+        tls: owned(event.tls),
         code: event.code,
         status: owned(event.status),
         text: owned(event.words),
