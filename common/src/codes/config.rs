@@ -77,6 +77,8 @@ super::codes! {
     "E0432": "A smart host has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter.";
     "E0433": "The login of a smart host contradicts itself: a name or password without a login, or one under TLS only without TLS."; "Complete it, or remove what is not used.";
     "E0434": "A smart host may log in by no mechanism at all."; "Name at least one, or remove auth.mechanisms.";
+    "E0435": "A remote domain is greeted with HELO, which has no STARTTLS, and its mail is to go under TLS."; "Remove helo_only, or write  tls: off.";
+    "E0436": "A remote domain sends by a smart host that has a name and wants TLS of its own."; "Set tls of the smart host instead.";
     "W0022": "An earlier state of the configuration could not be kept, so there is nothing to fall back on."; "See that the state directory can be written to.";
     "W0199": "The file has more warnings than are told at once."; "Settle those that are told, then check again.";
     "W0310": "The server is an open relay, and its file insists on it."; "Remove i_want_an_open_relay unless everyone shall send through this server.";

@@ -205,6 +205,27 @@ impl Setting for DomainRoute {
     }
 }
 
+/// TLS that could never come about, or that would not be what is said.
+fn check_tls(keys: &DomainKeys, path: &str, reader: &mut Reader) {
+    let span = reader.origins.get(&format!("{path}.tls")).cloned();
+    let (Some(tls), Some(span)) = (keys.tls, span) else { return };
+    if keys.helo_only && matches!(tls, TlsMode::Required | TlsMode::Verify) {
+        let title = "HELO knows no STARTTLS, and this domain's mail is to go under TLS";
+        let diagnostic = Diagnostic::error("E0435", title)
+            .at(&reader.source, span.clone(), "can never be")
+            .help("remove helo_only, or write  tls: off");
+        reader.report(diagnostic);
+    }
+    let is_named = |hop: &Hop| matches!(hop, Hop::SmartHost(_));
+    if matches!(&keys.route, DomainRoute::Hosts(hops) if hops.iter().all(is_named)) {
+        let title = "a smart host that has a name has its own security";
+        let diagnostic = Diagnostic::error("E0436", title)
+            .at(&reader.source, span, "does not count for it")
+            .help("remove this line, and set tls of the smart host: smtpctl smarthost set");
+        reader.report(diagnostic);
+    }
+}
+
 impl DomainEntry {
     /// Reads one item of the list.
     pub(crate) fn read(node: &Node, path: &str, reader: &mut Reader) -> Option<Self> {
@@ -224,6 +245,7 @@ impl DomainEntry {
                 reader.report(diagnostic.help("write {name: example.org, type: alias}"));
             }
         }
+        check_tls(&keys, path, reader);
         let (name, kind) = (keys.name?, keys.r#type?);
         let foreign: &[&str] = match kind {
             DomainType::Default => &["relay", "helo_only", "route", "in_doubt", "tls"],

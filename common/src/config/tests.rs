@@ -214,6 +214,14 @@ const BAD_DOMAINS: &[(&str, &[Spot])] = &[
         "domains:\n  - {name: a.example, type: default}\n  - {name: b.example, type: remote, route: []}\n",
         &[("E0303", 4, 44)],
     ),
+    (
+        "domains:\n  - {name: a.example, type: default}\n  - {name: b.example, type: remote, helo_only: yes, tls: verify}\n",
+        &[("E0435", 4, 58)],
+    ),
+    (
+        "domains:\n  - {name: a.example, type: default}\n  - {name: b.example, type: remote, route: smarthost:isp, tls: off}\n",
+        &[("E0436", 4, 64)],
+    ),
 ];
 
 #[test]
@@ -366,6 +374,63 @@ fn the_service_file_is_read_and_checked() {
         let found = parse_service(bad, "mailroot.yaml").unwrap_err();
         let codes: Vec<_> = found.iter().map(|diagnostic| diagnostic.code).collect();
         assert_eq!(codes, [code], "{bad}");
+    }
+}
+
+#[test]
+fn smart_hosts_have_what_they_need() {
+    let service = |body: &str| {
+        let text = format!("version: 1\nsmart_hosts:\n  isp: {body}\n");
+        parse_service(&text, "mailroot.yaml")
+    };
+    let of = |body: &str| {
+        let (config, warnings) = service(body).unwrap();
+        assert!(warnings.is_empty(), "{body}");
+        let keys = config.smart_hosts.into_values().next().unwrap();
+        let hosts: Vec<String> = keys.hosts().iter().map(ToString::to_string).collect();
+        (hosts.join(", "), keys.tls.word(), keys.auth.require_tls)
+    };
+    let told = |hosts: &str, tls, secret| (hosts.to_owned(), tls, secret);
+    assert_eq!(of("{host: a.example}"), told("a.example", "verify", true));
+    assert_eq!(of("{host: \"[::1]\", port: 2525, tls: off}"), told("[::1]:2525", "off", true));
+    assert_eq!(of("{preset: m365}"), told("smtp.office365.com:587", "verify", true));
+    let both = "{host: a.example, tls: implicit, backup: [b.example, \"c.example:465\"]}";
+    assert_eq!(of(both), told("a.example:465, b.example, c.example:465", "implicit", true));
+    let login = "{host: a.example, auth: {method: basic, user: me, password: {file: isp}}}";
+    assert_eq!(of(login), told("a.example", "verify", true));
+
+    for (bad, code) in [
+        ("{}", "E0104"),
+        ("{tls: off}", "E0104"),
+        ("{host: \"a.example:25\"}", "E0303"),
+        ("{host: a.example, pin: abc}", "E0312"),
+        ("{host: a.example, auth: {method: basic, user: me}}", "E0104"),
+        ("{host: a.example, auth: {method: basic, password: {env: X}}}", "E0104"),
+        ("{host: a.example, auth: {user: me}}", "E0433"),
+        (
+            "{host: a.example, tls: off, auth: {method: basic, user: me, password: {file: isp}}}",
+            "E0433",
+        ),
+        ("{host: a.example, auth: {mechanisms: []}}", "E0434"),
+    ] {
+        let found = service(bad).unwrap_err();
+        let codes: Vec<_> = found.iter().map(|diagnostic| diagnostic.code).collect();
+        assert_eq!(codes, [code], "{bad}");
+    }
+    let bad_name = parse_service("version: 1\nsmart_hosts: {1isp: {host: a.example}}\n", "m");
+    assert_eq!(bad_name.unwrap_err()[0].code, "E0432");
+}
+
+#[test]
+fn a_secret_in_the_file_is_refused_and_never_shown() {
+    for place in ["hunter2", "{file: ../hunter2}", "{file: .hunter2}", "{vault: hunter2}", "{}"] {
+        let auth = format!("auth: {{method: basic, user: me, password: {place}}}");
+        let text = format!("version: 1\nsmart_hosts: {{isp: {{host: a.example, {auth}}}}}\n");
+        let found = parse_service(&text, "mailroot.yaml").unwrap_err();
+        assert!(found.iter().any(|it| ["E0313", "E0107"].contains(&it.code)), "{place}");
+        if place == "hunter2" {
+            assert!(!render_all(&found).contains("hunter2"));
+        }
     }
 }
 
