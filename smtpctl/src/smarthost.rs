@@ -167,15 +167,9 @@ async fn set(tool: &mut Tool, args: Set) -> Result<u8, Problem> {
         edits.push(KeyEdit::Set { key: "auth.method".to_owned(), value: "basic".to_owned() });
     }
     let server = (!args.no_use).then(|| tool.server().to_owned());
-    let wish = SmartHostWish { edits, password, server };
+    let wish = SmartHostWish { edits, password, server, direct_first: args.direct_first };
     let path = args.terms.on(&path::fill(path::SMARTHOST, &[&name]))?;
     let edited: Edited = tool.daemon().await?.patch(&path, &wish).await?;
-    let code = report(tool, &edited)?;
-    let Some(rule) = args.direct_first else { return Ok(code) };
-    let edit = KeyEdit::Set { key: "delivery.direct_first".to_owned(), value: rule };
-    let path = args.terms.on(&path::fill(path::SERVER, &[tool.server()]))?;
-    let body = KeyEdits { edits: vec![edit] };
-    let edited: Edited = tool.daemon().await?.patch(&path, &body).await?;
     report(tool, &edited)
 }
 

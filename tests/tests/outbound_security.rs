@@ -278,7 +278,14 @@ fn smart_hosts_are_made_used_and_taken_away() {
     assert_eq!(listed[0]["hosts"][0], "smtp.gmail.com:587");
     assert_eq!((&listed[0]["tls"], &listed[0]["auth"]), (&"verify".into(), &"none".into()));
 
-    site.ctl(&["smarthost", "set", "relay.example:2525", "--tls", "off"]).ok();
+    let before = site.control().json(&["config", "history"])[0]["revision"].as_u64().unwrap();
+    let rule = ["--direct-first", "on_dns_failure"];
+    let made = ["smarthost", "set", "relay.example:2525", "--tls", "off", rule[0], rule[1]];
+    let made = site.control().json(&made);
+    assert_eq!(made["revision"].as_u64(), Some(before + 1), "one revision, one answer: {made}");
+    let key = site.ctl(&["config", "get", "delivery.direct_first", "-s", "default"]).ok();
+    assert_eq!(key.trim(), "on_dns_failure");
+    site.ctl(&["server", "unset", "default", "delivery.direct_first"]).ok();
     let key = site.ctl(&["config", "get", "delivery.smart_host", "-s", "default"]).ok();
     assert_eq!(key.trim(), "smarthost:relay-example");
     site.ctl(&["domain", "add", "remote", "partner.example", "--route", "smarthost:gmail"]).ok();

@@ -39,6 +39,9 @@ pub struct SmartHostWish {
     /// The virtual server that is to send all its mail for other domains by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// When that server tries the recipient's own hosts first, as `delivery.direct_first` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_first: Option<String>,
 }
 
 /// Asks for a call of a smart host.

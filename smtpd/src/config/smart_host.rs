@@ -65,9 +65,14 @@ impl Editor {
             let config = find(&open.before, server)?;
             let keys = Keys::new(ServerConfig::keys(), config.effective());
             let value = format!("{}{name}", SmartHostName::PREFIX);
-            let edit = [KeyEdit::Set { key: "delivery.smart_host".to_owned(), value }];
+            let mut edits = vec![KeyEdit::Set { key: "delivery.smart_host".to_owned(), value }];
+            edits.extend(
+                wish.direct_first
+                    .clone()
+                    .map(|value| KeyEdit::Set { key: "delivery.direct_first".to_owned(), value }),
+            );
             let (path, text) = files.servers[server].clone();
-            let new = self.edit_file(&path, &text, |text| assign(text, "", &keys, &edit))?;
+            let new = self.edit_file(&path, &text, |text| assign(text, "", &keys, &edits))?;
             files.servers.insert(server.clone(), (path, new));
         }
         self.validate(open, files)

@@ -30,6 +30,9 @@ pub(super) async fn set(
     let name = read_smart_host(&name)?;
     let wish: SmartHostWish = read(&body)?;
     let server = wish.server.as_deref().map(read_name).transpose()?;
+    if server.is_none() && wish.direct_first.is_some() {
+        return Err(usage("direct_first is said of a server, and none is named"));
+    }
     object(app.service.set_smart_host(&name, &wish, server.as_ref(), &asked).await?)
 }
 

@@ -47,7 +47,7 @@ impl Deliver {
             }
             None
         };
-        let found = timeout(PATIENCE.min(settings.connect_timeout + PATIENCE), calls).await;
+        let found = timeout(PATIENCE, calls).await;
         let Some(connection) = found.ok().flatten() else {
             return Err(targets.verdict(room.clock.now()));
         };

@@ -311,7 +311,8 @@ impl Facts<'_> {
         }
         if code == 530 || code == 535 || self.says(&["authentication required", "must log in"]) {
             let why = format!("{host} wants a login: {said}.");
-            let steps = vec![self.settings("choose a smart host that knows us by our address")];
+            let set = format!("smtpctl smarthost set {} --user NAME", self.smart_host_text());
+            let steps = vec![step(set, "log in there, if it is a smart host of yours")];
             return Advice { why, steps };
         }
         if self.has_status("1.1") || self.says(&["user unknown", "unknown user", "no such user"]) {
@@ -555,7 +556,7 @@ mod tests {
             "530 5.7.0 Authentication required",
             SMART,
             "wants a login",
-            "--tab delivery",
+            "smarthost set HOST:PORT --user",
         ],
         ["returned", "bounced", "rcpt", "550 5.1.1 unknown", MX, "no mailbox al@slow.example", ""],
         ["retry", "deferred", "rcpt", "452 4.2.2 over quota", MX, "is full", "queue retry"],

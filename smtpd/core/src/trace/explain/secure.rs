@@ -41,6 +41,11 @@ impl Facts<'_> {
         Advice { why, steps: vec![first, test()] }
     }
 
+    /// What `smarthost set` calls the host.
+    pub(super) fn smart_host_text(&self) -> String {
+        self.smart_host.map_or_else(|| "HOST:PORT".to_owned(), |name| format!("--name {name}"))
+    }
+
     /// Where the security of the way is set.
     fn security(&self, purpose: &str) -> Step {
         let command = match self.smart_host {
