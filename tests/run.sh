@@ -87,8 +87,9 @@ export CARGO_TERM_COLOR=never
 
 cargo build --workspace --all-targets --locked -j2
 if [ -n "$full" ]; then
-    # Fuzzing takes what the suites leave of the processors.
-    setsid nice -n 10 tests/fuzz/run.sh -j 2 -t 600 >target/fuzz.log 2>&1 &
+    # Fuzzing takes what the suites leave of the processors. A session of its own has a weight of its own as well.
+    setsid nice -n 10 bash -c '{ echo 10 >/proc/self/autogroup; } 2>/dev/null; exec tests/fuzz/run.sh -j 2 -t 600' \
+        >target/fuzz.log 2>&1 &
     fuzzing=$!
     trap 'kill -- "-$fuzzing" 2>/dev/null || true' EXIT
 fi
