@@ -317,7 +317,7 @@ impl Reader<'_> {
         while let Some(line) = self.line() {
             let line = String::from_utf8(line).unwrap_or_default().to_ascii_uppercase();
             let line = line.trim_end_matches([' ', '\t']);
-            let line = if line.bytes().any(|octet| octet < b' ') { "" } else { line };
+            let line = if line.bytes().any(|octet| octet.is_ascii_control()) { "" } else { line };
             let mut words = line.split(' ').filter(|word| !word.is_empty());
             let verb = words.next().filter(|_| !line.starts_with(' ')).unwrap_or_default();
             let size: Option<usize> = words.next().and_then(digits);
