@@ -215,10 +215,11 @@ impl ReplyReader {
                 return Ok(None);
             };
             let end = self.searched + end + 1;
-            let line = check_line(&self.buffer[self.line..end])?;
-            if end - self.start > OCTETS_MAX {
+            // First of all, because of a line that is not whole nothing else can be said.
+            if end - self.line > LINE_OCTETS_MAX || end - self.start > OCTETS_MAX {
                 return Err(ReplyError::Length);
             }
+            let line = check_line(&self.buffer[self.line..end])?;
             if self.code.is_some_and(|code| code != line.code) {
                 return Err(ReplyError::Changed);
             }
@@ -251,11 +252,8 @@ struct Line {
     last: bool,
 }
 
-/// Checks one line, its LF included.
+/// Checks one line that is not too long, its LF included.
 fn check_line(line: &[u8]) -> Result<Line, ReplyError> {
-    if line.len() > LINE_OCTETS_MAX {
-        return Err(ReplyError::Length);
-    }
     let line = line.strip_suffix(b"\r\n").ok_or(ReplyError::BareLf)?;
     if memchr::memchr(0, line).is_some() {
         return Err(ReplyError::Nul);
@@ -316,6 +314,20 @@ mod tests {
 
     fn one(octets: &[u8]) -> Reply {
         read(octets).unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_is_too_long_is_told_first_however_it_is_cut() {
+        let front = b"250-more\r\n".repeat(OCTETS_MAX / 10);
+        let octets = [&front[..], b"250 \0 and more than a reply may have\r\n"].concat();
+        for piece in [1, 1000, octets.len()] {
+            let mut reader = ReplyReader::default();
+            let ended = octets.chunks(piece).find_map(|piece| {
+                reader.feed(piece);
+                reader.next_reply().err()
+            });
+            assert_eq!(ended, Some(ReplyError::Length), "{piece}");
+        }
     }
 
     #[test]
