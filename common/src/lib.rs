@@ -10,5 +10,6 @@ pub mod config;
 pub mod control;
 pub mod id;
 pub mod net;
+pub mod rate;
 pub mod status;
 pub mod units;

@@ -14,6 +14,7 @@ use crate::config::{ConfigCommand, Reload};
 use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
+use crate::etrn::Etrn;
 use crate::explain::Explain;
 use crate::operator::OperatorCommand;
 use crate::output::{Form, TimeForm, When};
@@ -175,6 +176,8 @@ pub(crate) enum Command {
     /// Hosts that take mail for others, with TLS and logins.
     #[command(subcommand)]
     Smarthost(SmarthostCommand),
+    /// Ask another host to send the mail that it holds for us.
+    Etrn(Etrn),
     /// People who may give orders.
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -251,6 +254,7 @@ impl Command {
             Self::Drop(command) => matches!(command, DropCommand::List(_) | DropCommand::Show(_)),
             Self::Pickup(command) => matches!(command, PickupCommand::List),
             Self::Setup(_)
+            | Self::Etrn(_)
             | Self::Top(_)
             | Self::Service(_)
             | Self::Send(_)
@@ -352,6 +356,8 @@ mod tests {
         "stats --watch -s lan -o csv",
         "setup --if-missing --mailname a.example --smarthost b.example:587 --no-input",
         "setup --listen 10.0.0.1:25 --relay 10.0.0.0/8 --test-to a@b.example --dry-run",
+        "etrn hub.example:25 branch.example @sea.example #night",
+        "etrn --smarthost hub branch.example -s lan",
         "-H a@b.example status",
         "queue list --host=b.example",
         "top --interval 500ms -s lan --color always",

@@ -117,6 +117,18 @@ pub(crate) struct AddRemote {
     /// Whether its mail goes under TLS; as for other domains if not given.
     #[arg(long, value_parser = ["off", "optional", "required", "verify"])]
     tls: Option<String>,
+    /// Hold its mail until one of its hosts asks for it with ETRN.
+    #[arg(long)]
+    hold_for_etrn: bool,
+    /// An address or network that may ask; several. From anywhere if not given.
+    #[arg(long, value_name = "NETWORK", requires = "hold_for_etrn")]
+    etrn_from: Vec<String>,
+    /// Connections at the same time.
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u32>,
+    /// Messages in a time, such as 30/min; also per s, h and d.
+    #[arg(long, value_name = "N/TIME")]
+    rate: Option<String>,
     /// Be content if it exists.
     #[arg(long)]
     if_not_exists: bool,
@@ -157,6 +169,10 @@ pub(crate) async fn run(tool: &mut Tool, command: DomainCommand) -> Result<u8, P
                 route: read_route(args.route)?,
                 in_doubt: args.in_doubt,
                 tls: args.tls,
+                hold: args.hold_for_etrn,
+                etrn_from: args.etrn_from,
+                connections: args.max_connections,
+                rate: args.rate,
             };
             add(tool, vec![domain], args.if_not_exists, &args.terms).await
         }
@@ -292,7 +308,14 @@ impl Row for Domain {
             let helo = it.helo_only.then(|| "HELO only".to_owned());
             let doubt = it.in_doubt.as_ref().map(|word| format!("in doubt: {word}"));
             let tls = it.tls.as_ref().map(|word| format!("TLS {word}"));
-            let options: Vec<String> = helo.into_iter().chain(tls).chain(doubt).collect();
+            let held = it.held.then(|| "held for ETRN".to_owned());
+            let options: Vec<String> = helo
+                .into_iter()
+                .chain(held)
+                .chain(tls)
+                .chain(doubt)
+                .chain(it.limits.clone())
+                .collect();
             if options.is_empty() { Cell::Nothing } else { Cell::text(options.join(", ")) }
         }),
         Column::always("queued", |it| Cell::Count(it.queued)),

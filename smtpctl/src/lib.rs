@@ -17,6 +17,7 @@ mod dialogue;
 mod doctor;
 mod domain;
 mod drop;
+mod etrn;
 mod explain;
 mod export;
 mod listing;
@@ -138,6 +139,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Route(route) => route::run(&mut tool, route).await,
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
+            Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
             Command::Operator(operator) => operator::run(&mut tool, operator).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,

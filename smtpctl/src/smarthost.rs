@@ -79,6 +79,12 @@ pub(crate) struct Set {
     user: Option<String>,
     #[command(flatten)]
     password: PasswordOptions,
+    /// Connections at the same time; what the preset says by default.
+    #[arg(long, value_name = "N")]
+    max_connections: Option<u32>,
+    /// Messages in a time, such as 30/min; also per s, h and d. What the preset says by default.
+    #[arg(long, value_name = "N/TIME")]
+    rate: Option<String>,
     /// Send the password also without TLS.
     #[arg(long)]
     without_tls: bool,
@@ -207,6 +213,8 @@ impl Set {
         put("tls", self.tls.clone());
         put("pin", list(&self.pin));
         put("backup", list(&self.backup));
+        put("limits.connections", self.max_connections.map(|most| most.to_string()));
+        put("limits.rate", self.rate.clone());
         put("auth.user", self.user.clone());
         put("auth.require_tls", self.without_tls.then(|| "false".to_owned()));
         edits

@@ -32,6 +32,7 @@ pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
 use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Secrets, Started, Trial};
+use crate::deliver::SharedLimits;
 use crate::net::Net;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
@@ -122,6 +123,7 @@ struct Inner {
     session_ids: Arc<SessionIds>,
     dialogues: Dialogues,
     trace: Trace,
+    limits: SharedLimits,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -166,6 +168,7 @@ impl Service {
             session_ids,
             dialogues: Dialogues::default(),
             trace,
+            limits: SharedLimits::default(),
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -266,6 +269,7 @@ impl Service {
             session_ids: Arc::clone(&self.0.session_ids),
             dialogues: self.0.dialogues.clone(),
             trace: self.0.trace.clone(),
+            limits: self.0.limits.clone(),
             hostname: loaded.hostname.clone(),
             min_free: loaded.service.service.min_free,
             mail_root: self.0.paths.mail_root(&loaded.service, name, config),
@@ -366,7 +370,12 @@ impl Service {
         }
     }
 
-    fn known(&self, name: &ServerName) -> Result<Arc<VirtualServer>, ServiceError> {
+    /// A virtual server by its name, or that there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoServer`].
+    pub fn known(&self, name: &ServerName) -> Result<Arc<VirtualServer>, ServiceError> {
         self.server(name).ok_or_else(|| ServiceError::NoServer(name.clone()))
     }
 

@@ -41,6 +41,7 @@ super::codes! {
     "E0205": "A size cannot be read, mostly for want of a unit."; "Write 35MiB, 64KiB, 1GiB, or MB, kB and GB for powers of ten. The original counted KB.";
     "E0206": "The word is none of those that the key takes."; "Write one of the words in the message.";
     "E0207": "A moment cannot be read."; "Write date, time and zone, such as 2026-11-26T09:30:00Z.";
+    "E0208": "A rate cannot be read."; "Write so many messages in a time: 30/min, 10/s, 500/h or 10000/d.";
     "E0210": "A path is not whole, or has .. in it."; "Write it from / on, or as a plain name below the mail root where the manual allows that.";
     "E0211": "A text is too long or has characters that would break a protocol or the log."; "Write it shorter and on one line.";
     "E0301": "A domain name cannot be read."; "Write a name such as example.net; where the manual allows it, *.example.net for all below it.";
@@ -55,6 +56,8 @@ super::codes! {
     "E0310": "The relay list lets every host that reaches a listener send mail to anybody: an open relay."; "List the networks of your own hosts. Whoever insists writes  i_want_an_open_relay: true  below access.relay.";
     "E0312": "The digest of a pinned key cannot be read."; "Write the 64 hexadecimal digits of its SHA-256.";
     "E0313": "A secret stands in the configuration, or the place where it is kept cannot be read."; "Put it into a file in secrets.d, mode 0600, and write  {file: NAME};  or set it with smtpctl smarthost passwd.";
+    "E0314": "An address or network cannot be read."; "Write 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32.";
+    "E0315": "A queue for ETRN has a name that none can have."; "Use at most 64 letters, digits, dots, dashes and underscores, without the # in front.";
     "E0401": "A domain is listed twice in one virtual server."; "Remove one of the two.";
     "E0402": "A virtual server has two default domains."; "Make all but one an alias.";
     "E0403": "A virtual server has no default domain."; "Add one:  - {name: example.net, type: default}.";
@@ -79,6 +82,7 @@ super::codes! {
     "E0434": "A smart host may log in by no mechanism at all."; "Name at least one, or remove auth.mechanisms.";
     "E0435": "A remote domain is greeted with HELO, which has no STARTTLS, and its mail is to go under TLS."; "Remove helo_only, or write  tls: off.";
     "E0436": "A remote domain sends by a smart host that has a name and wants TLS of its own."; "Set tls of the smart host instead.";
+    "E0437": "A key about held mail stands at a domain whose mail is not held."; "Write  release: etrn  below hold, or remove the key.";
     "W0022": "An earlier state of the configuration could not be kept, so there is nothing to fall back on."; "See that the state directory can be written to.";
     "W0199": "The file has more warnings than are told at once."; "Settle those that are told, then check again.";
     "W0310": "The server is an open relay, and its file insists on it."; "Remove i_want_an_open_relay unless everyone shall send through this server.";

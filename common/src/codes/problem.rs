@@ -53,6 +53,7 @@ super::codes! {
     "domain.usage": "The options of a domain contradict each other."; "Look at --help of the command.";
     "drop.failed": "A file in Drop could not be read or removed."; "Look at the mode of the directory and at the disk.";
     "drop.not_found": "There is no message of that id in Drop; perhaps it was fetched."; "List them with smtpctl drop list.";
+    "etrn.usage": "No domain was named whose mail is to be asked for."; "Write smtpctl etrn HOST DOMAIN, or with --smarthost NAME only the domains.";
     "file.failed": "A file that was handed over could not be read, kept or moved."; "Look at its mode and at the space that is left.";
     "file.not_found": "No file was named that is there."; "Look at the path.";
     "file.partly": "Some of the files were taken and others not."; "The message names each file that was not.";

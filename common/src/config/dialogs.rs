@@ -110,6 +110,9 @@ fields! {
         "Send HELO instead of EHLO", "domain set partner.example helo_only=yes" => "" "helo_only";
         "Use DNS, Forward all mail to smart host", "domain set partner.example route=hub.partner.example" => "" "hub.partner.example";
     }
+    "Remote domain, Advanced" {
+        "Queue messages for remote triggered delivery", "domain set partner.example hold.release=etrn" => "" "hold.release";
+    }
     "Current sessions" {
         "Refresh", "session list" => "" "";
         "Terminate all", "session kill --all --yes" => "" "";

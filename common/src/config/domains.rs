@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use super::choice::choice;
 use super::delivery::{InDoubt, TlsMode};
 use super::diagnostic::Diagnostic;
+use super::lane_limits::LaneLimits;
 use super::node::{Kind, Node};
 use super::section::{Profile, Reader, Section, Setting, section};
 use super::smart_hosts::Hop;
 use super::value::{Limit, scalar};
 use crate::address::Domain;
-use crate::units::ByteSize;
+use crate::net::Network;
+use crate::units::{ByteSize, Span};
 
 section! {
     /// One entry as it is written; what fits its type is checked when it is read.
@@ -38,6 +40,75 @@ section! {
     sections {
         /// Default only: the Drop directory.
         drop: Drop;
+        /// Remote only: mail that waits until a host of the domain asks for it.
+        hold: Hold;
+        /// Remote only: how much mail goes there at once, and how fast; over all domains that the entry
+        /// means.
+        limits: LaneLimits;
+    }
+}
+
+section! {
+    /// Mail of a domain that is held until it is asked for.
+    pub struct Hold {
+        /// What opens the way: off is no holding, etrn the command of RFC 1985. Mail then goes where
+        /// route says.
+        release: Release = Release::Off, Release::Off;
+        /// From where it may be asked for; empty is from anywhere, since it goes by the route of the
+        /// domain whoever asks.
+        etrn_from: Vec<Network> = Vec::new(), Vec::new();
+        /// A name that ETRN can ask by, as #NAME, for the mail of several domains at once.
+        queue: Option<QueueName> = None, None;
+        /// How long its mail is kept, instead of delivery.outbound.expire. Nobody is told of a delay.
+        keep: Span = Span::days(10), Span::days(10), in Span::hours(1)..=Span::days(365);
+    }
+}
+
+choice! {
+    /// What has held mail of a domain sent.
+    pub enum Release {
+        /// It is not held.
+        Off = "off",
+        /// The command ETRN (RFC 1985).
+        Etrn = "etrn",
+    }
+}
+
+/// The name of a queue for ETRN: up to 64 letters, digits, dots, dashes and underscores.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct QueueName(String);
+
+impl QueueName {
+    const OCTETS_MAX: usize = 64;
+
+    /// The name, without the sign in front.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for QueueName {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        "name".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let text = scalar(node, reader, "a name")?;
+        let good = |octet: u8| octet.is_ascii_alphanumeric() || b"._-".contains(&octet);
+        if (1..=Self::OCTETS_MAX).contains(&text.len()) && text.bytes().all(good) {
+            return Some(Self(text.to_owned()));
+        }
+        let title = format!("{text:?} cannot name a queue");
+        let diagnostic = reader.error_at("E0315", title, node, "not a name");
+        reader.report(diagnostic.help("use letters, digits, dots and dashes; no # in front"));
+        None
     }
 }
 
@@ -142,6 +213,10 @@ pub enum DomainKind {
         in_doubt: Option<InDoubt>,
         /// Whether its mail goes under TLS, if not as the server says.
         tls: Option<TlsMode>,
+        /// Whether its mail waits to be asked for.
+        hold: Hold,
+        /// How much mail goes there.
+        limits: LaneLimits,
     },
 }
 
@@ -226,6 +301,22 @@ fn check_tls(keys: &DomainKeys, path: &str, reader: &mut Reader) {
     }
 }
 
+/// Rules for mail that is not held.
+fn check_hold(keys: &DomainKeys, path: &str, reader: &mut Reader) {
+    if keys.hold.release != Release::Off || keys.r#type != Some(DomainType::Remote) {
+        return;
+    }
+    for key in ["etrn_from", "queue", "keep"] {
+        if let Some(span) = reader.origins.get(&format!("{path}.hold.{key}")).cloned() {
+            let title = "mail of this domain is not held until it is asked for";
+            let diagnostic = Diagnostic::error("E0437", title)
+                .at(&reader.source, span, "is about held mail")
+                .help("write  release: etrn  beside it, or remove it");
+            reader.report(diagnostic);
+        }
+    }
+}
+
 impl DomainEntry {
     /// Reads one item of the list.
     pub(crate) fn read(node: &Node, path: &str, reader: &mut Reader) -> Option<Self> {
@@ -246,10 +337,15 @@ impl DomainEntry {
             }
         }
         check_tls(&keys, path, reader);
+        check_hold(&keys, path, reader);
         let (name, kind) = (keys.name?, keys.r#type?);
         let foreign: &[&str] = match kind {
-            DomainType::Default => &["relay", "helo_only", "route", "in_doubt", "tls"],
-            DomainType::Alias => &["drop", "relay", "helo_only", "route", "in_doubt", "tls"],
+            DomainType::Default => {
+                &["relay", "helo_only", "route", "in_doubt", "tls", "hold", "limits"]
+            }
+            DomainType::Alias => {
+                &["drop", "relay", "helo_only", "route", "in_doubt", "tls", "hold", "limits"]
+            }
             DomainType::Remote => &["drop"],
         };
         for key in foreign {
@@ -282,6 +378,8 @@ impl DomainEntry {
                 route: keys.route,
                 in_doubt: keys.in_doubt,
                 tls: keys.tls,
+                hold: keys.hold,
+                limits: keys.limits,
             },
         };
         Some(Self { name, kind })
@@ -297,12 +395,14 @@ impl DomainEntry {
                 DomainType::Default
             }
             DomainKind::Alias => DomainType::Alias,
-            DomainKind::Remote { relay, helo_only, route, in_doubt, tls } => {
+            DomainKind::Remote { relay, helo_only, route, in_doubt, tls, hold, limits } => {
                 keys.relay = *relay;
                 keys.helo_only = *helo_only;
                 keys.route = route.clone();
                 keys.in_doubt = *in_doubt;
                 keys.tls = *tls;
+                keys.hold = hold.clone();
+                keys.limits = limits.clone();
                 DomainType::Remote
             }
         });

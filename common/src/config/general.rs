@@ -60,6 +60,8 @@ choice! {
         EnhancedStatusCodes = "ENHANCEDSTATUSCODES",
         /// RFC 9422.
         Limits = "LIMITS",
+        /// RFC 1985; offered only while mail of a domain is held for it.
+        Etrn = "ETRN",
     }
 }
 
@@ -73,5 +75,6 @@ impl Extension {
         Self::Chunking,
         Self::Dsn,
         Self::EnhancedStatusCodes,
+        Self::Etrn,
     ];
 }

@@ -12,6 +12,7 @@ pub mod dialogs;
 pub mod dns;
 pub mod domains;
 pub mod general;
+pub mod lane_limits;
 pub mod limits;
 pub mod logging;
 pub mod messages;

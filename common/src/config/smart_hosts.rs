@@ -9,10 +9,12 @@ use std::fmt;
 use super::choice::choice;
 use super::diagnostic::Diagnostic;
 use super::host::HostPort;
+use super::lane_limits::LaneLimits;
 use super::node::{Kind, Node};
 use super::secret::Secret;
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section, section};
 use crate::address::Host;
+use crate::rate::Rate;
 
 section! {
     /// A host that takes mail for others.
@@ -35,6 +37,8 @@ section! {
     sections {
         /// How we log in there.
         auth: SmartHostAuth;
+        /// How much mail goes there at once, and how fast.
+        limits: LaneLimits;
     }
 }
 
@@ -130,6 +134,26 @@ impl Preset {
     }
 }
 
+impl Preset {
+    /// What the provider takes, as far as it says so.
+    #[must_use]
+    pub const fn limits(self) -> LaneLimits {
+        match self {
+            Self::M365 => LaneLimits {
+                connections: Some(3),
+                rate: Some(Rate::per_minute(30)),
+                recipients: Some(500),
+            },
+            Self::Gmail | Self::GoogleRelay => {
+                LaneLimits { connections: Some(10), rate: None, recipients: Some(100) }
+            }
+            Self::SendGrid | Self::Mailgun | Self::Postmark => {
+                LaneLimits { connections: Some(10), rate: None, recipients: None }
+            }
+        }
+    }
+}
+
 /// The port of message submission (RFC 6409).
 const SUBMISSION: u16 = 587;
 /// The port of submission under TLS from the first octet (RFC 8314).
@@ -148,6 +172,17 @@ impl SmartHostKeys {
         };
         let own = self.host.clone().or(known).map(|host| HostPort { host, port });
         own.into_iter().chain(self.backup.iter().cloned()).collect()
+    }
+}
+
+impl SmartHostKeys {
+    /// How much mail goes there: what is said here, else what the preset knows.
+    #[must_use]
+    pub fn lane_limits(&self) -> LaneLimits {
+        match self.preset {
+            Some(preset) => self.limits.or(&preset.limits()),
+            None => self.limits.clone(),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::domains::{Hold, Release};
+use super::lane_limits::LaneLimits;
 use super::*;
 
 fn server(text: &str) -> Parsed<ServerConfig> {
@@ -337,7 +339,9 @@ domains:
             helo_only: false,
             route: DomainRoute::Mx,
             in_doubt: None,
-            tls: None
+            tls: None,
+            hold: Hold { release: Release::Off, .. },
+            limits: LaneLimits { connections: None, rate: None, recipients: None }
         }
     ));
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use super::node::{Kind, Node};
 use super::section::{Reader, Setting};
+use crate::net::Network;
+use crate::rate::Rate;
 use crate::units::{ByteSize, Span, UnitError};
 
 /// A bound, or none.
@@ -367,6 +369,50 @@ impl Setting for Wait {
 
     fn quantities(&self) -> Vec<Span> {
         self.value().into_iter().collect()
+    }
+}
+
+impl Setting for Rate {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        "messages/time".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let text = scalar(node, reader, "a rate")?;
+        Self::parse(text)
+            .map_err(|error| {
+                let diagnostic = reader.error_at("E0208", error.to_string(), node, "how many?");
+                reader.report(diagnostic.help("write 30/min; also per s, h and d"));
+            })
+            .ok()
+    }
+}
+
+impl Setting for Network {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        "address or network".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let text = scalar(node, reader, "an address or a network")?;
+        Self::parse(text)
+            .map_err(|error| {
+                let diagnostic = reader.error_at("E0314", error.to_string(), node, "not a network");
+                reader.report(diagnostic.help("write 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32"));
+            })
+            .ok()
     }
 }
 

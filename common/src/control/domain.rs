@@ -52,6 +52,12 @@ pub struct Domain {
     /// Whether its mail goes under TLS (`off`, `optional`, `required`, `verify`), if that was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
+    /// Whether its mail waits until it is asked for with ETRN.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// How much mail goes there at once and how fast, in words, if that was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<String>,
     /// Messages that wait for it.
     #[serde(default)]
     pub queued: u64,
@@ -97,6 +103,18 @@ pub enum NewDomain {
         /// domains if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tls: Option<String>,
+        /// Whether its mail waits until it is asked for with ETRN.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        hold: bool,
+        /// Addresses or networks that may ask for it; from anywhere if empty.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        etrn_from: Vec<String>,
+        /// Connections at the same time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connections: Option<u32>,
+        /// Messages in a time, such as `30/min`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate: Option<String>,
     },
 }
 

@@ -14,6 +14,7 @@ mod described;
 pub mod doctor;
 pub mod domain;
 pub mod edit;
+pub mod etrn;
 pub mod files;
 pub mod orders;
 pub mod path;
@@ -41,6 +42,7 @@ pub use edit::{
     CloneServer, ConfigDiff, ConfigFiles, Edited, FileText, KeyEdit, KeyEdits, Rename, Revision,
     Seal, Terms,
 };
+pub use etrn::{EtrnAnswer, EtrnRequest};
 pub use files::{DropEntry, PickupCheck, PickupEntry, PickupRecipient};
 pub use orders::{
     DestinationPause, FutureHold, FutureHoldRequest, FutureReleaseRequest, Orders, PauseRequest,

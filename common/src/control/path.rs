@@ -47,6 +47,8 @@ pub const SERVER_RENAME: &str = "/v1/servers/{server}/rename";
 pub const DOCTOR_STORAGE: &str = "/v1/servers/{server}/doctor/storage";
 /// Look at listeners, names and smart hosts of a virtual server (router's pattern).
 pub const DOCTOR_NETWORK: &str = "/v1/servers/{server}/doctor/network";
+/// Ask another host for mail that it holds for us (router's pattern).
+pub const ETRN: &str = "/v1/servers/{server}/etrn";
 /// What a virtual server would decide (router's pattern).
 pub const DECIDE: &str = "/v1/servers/{server}/decide";
 /// Who may connect (`connect`) or relay (`relay`) (router's pattern).

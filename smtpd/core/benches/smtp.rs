@@ -159,6 +159,7 @@ fn sending() {
         helo_only: false,
         tls: client::Tls::Off,
         login: None,
+        recipients_max: None,
         timeouts: Timeouts::default(),
     });
     let mut session = Client::new(settings, Duration::ZERO);

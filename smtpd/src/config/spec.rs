@@ -3,6 +3,8 @@
 use mailroot_common::address::Domain;
 use mailroot_common::config::delivery::{InDoubt, TlsMode};
 use mailroot_common::config::{DomainName, Hop, Profile};
+use mailroot_common::net::Network;
+use mailroot_common::rate::Rate;
 use serde_yaml::Value;
 
 use super::template::{Line, Template, written};
@@ -22,6 +24,14 @@ pub struct RemoteDomainSpec {
     pub in_doubt: Option<InDoubt>,
     /// Whether its mail goes under TLS, if not as to other domains.
     pub tls: Option<TlsMode>,
+    /// Whether its mail waits until it is asked for.
+    pub hold: bool,
+    /// From where it may be asked for.
+    pub etrn_from: Vec<Network>,
+    /// Connections at the same time.
+    pub connections: Option<u32>,
+    /// Messages in a time.
+    pub rate: Option<Rate>,
 }
 
 /// A virtual server to be created.
@@ -90,6 +100,24 @@ pub(super) fn remote_entry(spec: &RemoteDomainSpec) -> String {
     }
     if let Some(tls) = spec.tls {
         out.push_str(&format!(", tls: {}", quoted(tls.word())));
+    }
+    if spec.hold {
+        out.push_str(", hold: {release: etrn");
+        if !spec.etrn_from.is_empty() {
+            let from: Vec<String> = spec.etrn_from.iter().map(Network::to_string).collect();
+            out.push_str(&format!(", etrn_from: {}", flow_list(&from)));
+        }
+        out.push('}');
+    }
+    let limits: Vec<String> = [
+        spec.connections.map(|most| format!("connections: {most}")),
+        spec.rate.map(|rate| format!("rate: {rate}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !limits.is_empty() {
+        out.push_str(&format!(", limits: {{{}}}", limits.join(", ")));
     }
     out.push('}');
     out

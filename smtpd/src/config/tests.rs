@@ -6,6 +6,8 @@ use std::path::Path;
 use mailroot_common::address::Domain;
 use mailroot_common::config::delivery::{InDoubt, TlsMode};
 use mailroot_common::config::{DomainName, Hop, Profile, ServerName};
+use mailroot_common::net::Network;
+use mailroot_common::rate::Rate;
 
 use super::*;
 use crate::disk::{Disk, Fault, Modelled};
@@ -231,12 +233,18 @@ fn domains_are_added_and_removed_without_touching_other_lines() {
         route: vec![Hop::parse("hub.example:26").unwrap(), Hop::parse("[::1]").unwrap()],
         in_doubt: Some(InDoubt::Return),
         tls: Some(TlsMode::Off),
+        hold: true,
+        etrn_from: vec![Network::parse("192.0.2.0/24").unwrap()],
+        connections: Some(3),
+        rate: Some(Rate::per_minute(30)),
     };
     let loaded = editor.add_remote_domain(&server, &spec).unwrap().apply().unwrap();
     assert_eq!(loaded.servers[&server].domains.len(), 4);
     assert!(home.text("default").contains(
         "\n  - {name: \"*.corp.example\", type: remote, relay: true, helo_only: true, \
-         route: [hub.example:26, \"[::1]\"], in_doubt: return, tls: \"off\"}\n"
+         route: [hub.example:26, \"[::1]\"], in_doubt: return, tls: \"off\", \
+         hold: {release: etrn, etrn_from: 192.0.2.0/24}, \
+         limits: {connections: 3, rate: 30/min}}\n"
     ));
     for gone in ["*.corp.example", "example.org", "partner.example"] {
         let gone = DomainName::parse(gone).unwrap();

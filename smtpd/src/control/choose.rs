@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::App;
 use super::answer::Refused;
-use crate::queue::{Filter, Message, Queue, ReadError};
+use crate::queue::{Filter, Message, Queue, ReadError, Rest};
 use crate::service::ServiceError;
 use crate::virtual_server::VirtualServer;
 
@@ -274,18 +274,21 @@ pub(super) fn entry(place: &Place, message: &Message, now: Timestamp) -> QueueEn
         to: message.waiting().map(|(place, _)| mailbox(place)).collect(),
         attempts: message.attempts(),
         next_attempt_at: message.next_attempt_at(),
-        reason: pause(place, message, now).or_else(|| message.reason()),
+        reason: rest(place, message, now).or_else(|| message.reason()),
     }
 }
 
-/// The pause of a destination that the message waits for, in words.
-fn pause(place: &Place, message: &Message, now: Timestamp) -> Option<String> {
+/// Why the destination that the message waits for is not tried, in words.
+fn rest(place: &Place, message: &Message, now: Timestamp) -> Option<String> {
     if !message.state.is_free() {
         return None;
     }
     let routes = message.waiting().filter_map(|(number, _)| message.routes.get(number));
-    let mut pauses = routes.filter_map(|route| place.queue.orders().pause_of(route, now));
-    pauses.next().map(|pause| pause.words())
+    let rest = routes.filter_map(|route| place.queue.rest_of(route, now)).next()?;
+    Some(match (rest, message.reason()) {
+        (rest @ Rest::Held, Some(last)) => format!("{}; last time: {last}", rest.words()),
+        (rest, _) => rest.words(),
+    })
 }
 
 /// A message with everything known of it.

@@ -5,6 +5,8 @@ use mailroot_common::address;
 use mailroot_common::config::DomainName;
 use mailroot_common::config::delivery::{InDoubt, TlsMode};
 use mailroot_common::control::{Domain, DomainDetail, Edited, KeyEdits, NewDomain};
+use mailroot_common::net::Network;
+use mailroot_common::rate::Rate;
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
@@ -88,12 +90,34 @@ fn read_tls(word: &str) -> Result<TlsMode, Refused> {
     found.copied().ok_or_else(none)
 }
 
+fn read_net(text: &str) -> Result<Network, Refused> {
+    Network::parse(text).map_err(|error| usage(error.to_string()))
+}
+
+fn read_rate(text: &str) -> Result<Rate, Refused> {
+    Rate::parse(text).map_err(|error| usage(format!("{error}: write 30/min; also per s, h and d")))
+}
+
 fn read_spec(wish: NewDomain) -> Result<DomainSpec, Refused> {
     Ok(match wish {
         NewDomain::Alias { name } => DomainSpec::Alias(
             address::Domain::parse(&name).map_err(|error| usage(error.to_string()))?,
         ),
-        NewDomain::Remote { name, relay, helo_only, route, in_doubt, tls } => {
+        NewDomain::Remote {
+            name,
+            relay,
+            helo_only,
+            route,
+            in_doubt,
+            tls,
+            hold,
+            etrn_from,
+            connections,
+            rate,
+        } => {
+            if !hold && !etrn_from.is_empty() {
+                return Err(usage("etrn_from is about mail that is held: hold it as well"));
+            }
             DomainSpec::Remote(RemoteDomainSpec {
                 name: read_domain(&name)?,
                 relay,
@@ -101,6 +125,10 @@ fn read_spec(wish: NewDomain) -> Result<DomainSpec, Refused> {
                 route: route.iter().map(|hop| read_hop(hop)).collect::<Result<_, _>>()?,
                 in_doubt: in_doubt.as_deref().map(read_in_doubt).transpose()?,
                 tls: tls.as_deref().map(read_tls).transpose()?,
+                hold,
+                connections,
+                rate: rate.as_deref().map(read_rate).transpose()?,
+                etrn_from: etrn_from.iter().map(|net| read_net(net)).collect::<Result<_, _>>()?,
             })
         }
     })
@@ -117,7 +145,8 @@ mod tests {
         assert_eq!(alias, DomainSpec::Alias(address::Domain::parse("a.example").unwrap()));
         let remote = serde_json::json!(
             {"kind": "remote", "name": "*.b.example", "relay": true, "route": ["h:26", "[192.0.2.1]"],
-             "in_doubt": "hold", "tls": "verify"}
+             "in_doubt": "hold", "tls": "verify", "hold": true, "etrn_from": ["192.0.2.0/24"],
+             "connections": 3, "rate": "30/min"}
         );
         let DomainSpec::Remote(spec) = wish(remote).unwrap() else { panic!("a remote domain") };
         assert_eq!(spec.name.to_string(), "*.b.example");
@@ -127,8 +156,13 @@ mod tests {
             ("h:26", Some(InDoubt::Hold))
         );
         assert_eq!(spec.tls, Some(TlsMode::Verify));
+        assert_eq!((spec.connections, spec.rate), (Some(3), Some(Rate::per_minute(30))));
+        assert!(spec.hold && spec.etrn_from == [Network::parse("192.0.2.0/24").unwrap()]);
         for bad in [
             serde_json::json!({"kind": "remote", "name": "b.example", "tls": "yes"}),
+            serde_json::json!({"kind": "remote", "name": "b.example", "etrn_from": ["192.0.2.1"]}),
+            serde_json::json!({"kind": "remote", "name": "b.example", "rate": "often"}),
+            serde_json::json!({"kind": "remote", "name": "b.example", "hold": true, "etrn_from": ["x"]}),
             serde_json::json!({"kind": "alias", "name": "*.a.example"}),
             serde_json::json!({"kind": "remote", "name": "a b"}),
             serde_json::json!({"kind": "remote", "name": "b.example", "route": ["a b"]}),

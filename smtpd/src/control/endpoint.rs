@@ -13,18 +13,18 @@ use mailroot_common::control::edit::{
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
     AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, Destination,
-    DestinationPause, DialogueLine, Domain, DomainDetail, DropEntry, FutureHold, FutureHoldRequest,
-    FutureReleaseRequest, NewDomain, NewServer, OperatorEntry, Orders, PauseRequest, PickupCheck,
-    PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server,
-    ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status,
-    TraceEntry, TraceRecord, Version, path,
+    DestinationPause, DialogueLine, Domain, DomainDetail, DropEntry, EtrnAnswer, EtrnRequest,
+    FutureHold, FutureHoldRequest, FutureReleaseRequest, NewDomain, NewServer, OperatorEntry,
+    Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage, Redirect,
+    Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting, SmartHost, SmartHostCall,
+    SmartHostWish, Stats, Status, TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, adopt, badmail, config, decide, doctor, domain, drop, openapi, operators, orders, pickup,
-    queue, redirect, server, session, smarthost, stats, status, trace,
+    App, adopt, badmail, config, decide, doctor, domain, drop, etrn, openapi, operators, orders,
+    pickup, queue, redirect, server, session, smarthost, stats, status, trace,
 };
 
 /// Describes a type to other people's tools.
@@ -159,6 +159,8 @@ endpoints! {
         "Look at the storage of a virtual server, and measure it";
     post DOCTOR_NETWORK Operator Named Nothing => Json(Vec<Check>), doctor::network,
         "Look at listeners, names and smart hosts of a virtual server";
+    post ETRN Operator Named Body(EtrnRequest) => Json(Vec<EtrnAnswer>), etrn::ask,
+        "Ask another host for mail that it holds for us";
     post DECIDE Viewer Named Body(Question) => Json(Decision), decide::decide,
         "What a virtual server would decide about a client and a recipient";
     get ACCESS Viewer Named Nothing => Json(AccessList), decide::list,
@@ -273,7 +275,7 @@ mod tests {
                 "operator",
                 "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
                  POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
-                 POST /v1/servers/{server}/doctor/network, \
+                 POST /v1/servers/{server}/doctor/network, POST /v1/servers/{server}/etrn, \
                  POST /v1/smarthosts/{name}/test, GET /v1/sessions/dialogue, \
                  POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
                  POST /v1/queue/do/pause, POST /v1/queue/do/resume, \

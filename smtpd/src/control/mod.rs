@@ -18,6 +18,7 @@ mod doctor;
 mod domain;
 mod drop;
 mod endpoint;
+mod etrn;
 mod extract;
 mod gate;
 mod lines;

@@ -6,7 +6,9 @@ use std::io;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::response::Response;
-use mailroot_common::control::{Change, Changed, Kind, Problem, QueueMessage, QueueVerb, Selector};
+use mailroot_common::control::{
+    Change, Changed, DestinationPause, Kind, Problem, QueueMessage, QueueVerb, Selector,
+};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use serde::Deserialize;
@@ -22,7 +24,7 @@ use super::choose::{Place, Search, details, entry, one, queues, servers};
 use super::extract::{Path, Query};
 use super::gate::tell;
 use super::lines::{End, Lines, json_lines, octets};
-use crate::queue::{BodyReader, CommitError, Queue};
+use crate::queue::{BodyReader, CommitError, Queue, Rest};
 
 /// How many messages one change of the store is about.
 pub(super) const CHANGED_AT_ONCE: usize = 1_000;
@@ -157,6 +159,8 @@ pub(super) async fn verb(
     let verb: QueueVerb = verb.parse().map_err(|error| usage(format!("{error}")))?;
     let Change { selector, reason, if_exists } = read(&body)?;
     let reason = reason.map(read_reason).transpose()?;
+    // Whoever names the domain means its mail, also where that waits to be asked for.
+    let opens = selector.domain.is_some();
     let matcher = selector.compile_for_change()?;
     let by_name = !matcher.ids().is_empty() && !if_exists;
     let now = app.service.clock().now();
@@ -172,6 +176,10 @@ pub(super) async fn verb(
         let done = perform(&place.queue, &deed, &chosen.messages, &mut changed).await?;
         let server = servers.iter().find(|server| server.name().as_str() == place.server);
         if let (QueueVerb::Flush | QueueVerb::Retry, Some(server)) = (verb, server) {
+            if opens {
+                let held = chosen.routes.iter().filter(|route| route.held_domain().is_some());
+                place.queue.open_routes(held.cloned().collect(), app.service.log());
+            }
             server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>()).await;
             changed.notes.extend(resting(place, &chosen.routes, now));
         }
@@ -195,12 +203,18 @@ pub(super) fn read_reason(text: String) -> Result<String, Refused> {
 
 /// The destinations that stay paused all the same.
 fn resting(place: &Place, routes: &BTreeSet<RouteName>, now: Timestamp) -> Vec<String> {
-    let pauses = routes.iter().filter_map(|route| place.queue.orders().pause_of(route, now));
-    let names: BTreeSet<String> = pauses.map(|pause| pause.destination).collect();
-    let note = |name: &String| {
-        format!("{name} stays paused; smtpctl queue resume --destination '{name}' ends that")
+    let note = |route: &RouteName| {
+        match place.queue.rest_of(route, now)? {
+        Rest::Paused(DestinationPause { destination: name, .. }) => Some(format!(
+            "{name} stays paused; smtpctl queue resume --destination '{name}' ends that"
+        )),
+        Rest::Held => route.held_domain().map(|name| {
+            format!("mail for {name} is held until it is asked for; smtpctl queue retry --domain {name} sends it")
+        }),
+    }
     };
-    names.iter().map(note).collect()
+    let notes: BTreeSet<String> = routes.iter().filter_map(note).collect();
+    notes.into_iter().collect()
 }
 
 /// What is to be done to messages.

@@ -103,7 +103,7 @@ async fn of_server(server: &VirtualServer, now: Timestamp) -> Vec<Destination> {
         put_lane(destination, &lane);
     }
     for (route, destination) in &mut found {
-        if queue.orders().pause_of(route, now).is_some() {
+        if queue.rest_of(route, now).is_some() {
             destination.state = DestinationState::Paused;
         }
     }

@@ -307,8 +307,8 @@ fn put_on_top(entry: &mut TraceEntry, message: &Message, around: &Around) {
         entry.next_attempt_at = message.next_attempt_at();
     }
     if let Some(route) = waiting_route(message) {
-        let schedules = around.server.schedules();
-        let (schedule, accepted_at) = (schedules.of(route), message.envelope.accepted_at);
+        let schedule = around.server.schedule(route);
+        let accepted_at = message.envelope.accepted_at;
         entry.expires_at = Some(schedule.expires_at(accepted_at));
         entry.told_at = message.waiting().find_map(|(place, status)| {
             schedule.delay_notice_at(&message.envelope, accepted_at, place, status)

@@ -27,7 +27,7 @@ pub(super) async fn age(room: Arc<Room>) {
 }
 
 async fn age_lane(room: &Arc<Room>, settings: &Settings, lane: &Arc<Lane>) {
-    let schedule = settings.schedules.of(&lane.route);
+    let schedule = settings.schedule(&lane.route);
     let now = room.clock.now();
     let before =
         |span: Span| Timestamp::from_millis(now.as_millis().saturating_sub(span.as_millis()));
@@ -53,7 +53,7 @@ async fn judge(
     lane: &Arc<Lane>,
     leases: Vec<Lease>,
 ) -> bool {
-    let schedule = settings.schedules.of(&lane.route);
+    let schedule = settings.schedule(&lane.route);
     // A lane that got well meanwhile tries its mail itself.
     let Some(trouble) = room.trouble(lane) else { return false };
     let mut more = leases.len() == BATCH && !room.is_halted();
@@ -61,7 +61,7 @@ async fn judge(
         let past = room.clock.past();
         let envelope = Arc::clone(&lease.envelope);
         let in_doubt = in_doubt(settings, &envelope);
-        let rules = rules(&past, &envelope, schedule, &in_doubt);
+        let rules = rules(&past, &envelope, &schedule, &in_doubt);
         let disposition = expire(&envelope, &lease.due, Some(&trouble), past.now, rules);
         // Whoever wants no notice counts as told, so that the next look passes them over.
         let quiet = lease

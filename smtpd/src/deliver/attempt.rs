@@ -24,6 +24,12 @@ pub(super) struct Report {
     pub(super) connection: Option<Connection>,
     /// Set if not one host could be talked to.
     pub(super) unreachable: Option<Outcome>,
+    /// Set if every host that was asked wants less.
+    pub(super) slowed: Option<Outcome>,
+    /// Whether a limit that others share left no room for a connection.
+    pub(super) full: bool,
+    /// Whether a host took something.
+    pub(super) progress: bool,
 }
 
 /// Tries the jobs; each is finished when this returns, unless the room was given up.
@@ -35,15 +41,20 @@ pub(super) async fn attempt(
     kept: Option<Connection>,
     working: &Working<'_>,
 ) -> Report {
-    let mut targets = Targets::new(route);
+    let limited = settings.limited(&room.server, &route.name());
+    let mut targets = Targets::new(route, limited);
     let mut report = Report::default();
-    let mut talked = false;
+    let (mut talked, mut slowed) = (false, false);
     let mut kept = kept;
     while jobs.iter().any(Job::is_open) {
         let connection = match kept.take() {
             Some(connection) => connection,
             None => match next_connection(room, settings, &mut targets).await {
-                Some(connection) => connection,
+                Some(Found::Connection(connection)) => *connection,
+                Some(Found::Full) => {
+                    report.full = true;
+                    break;
+                }
                 None => break,
             },
         };
@@ -51,7 +62,8 @@ pub(super) async fn attempt(
         talked = true;
         working.on_contact();
         jobs.iter_mut().for_each(Job::turn_to_next_host);
-        let left = send_all(room, settings, &mut targets, jobs, connection).await;
+        let (left, asked) = send_all(room, settings, &mut targets, jobs, connection).await;
+        slowed |= asked;
         if let Some(connection) = left {
             if jobs.iter().any(Job::is_open) {
                 room.reuse.keep(connection, settings, &room.settings);
@@ -63,8 +75,12 @@ pub(super) async fn attempt(
             break;
         }
     }
-    let crowded = !talked && jobs.iter().any(Job::is_open) && working.is_crowded();
-    if room.is_given_up() || crowded {
+    report.progress = jobs.iter().any(Job::had_progress);
+    if slowed {
+        report.slowed = jobs.iter().find_map(Job::last_word).cloned();
+    }
+    let crowded = !talked && !report.full && jobs.iter().any(Job::is_open) && working.is_crowded();
+    if room.is_given_up() || crowded || report.full || report.slowed.is_some() {
         for job in jobs.iter_mut().filter(|job| job.lease.is_some()) {
             job.break_off();
             if !job.ended.is_empty() {
@@ -91,43 +107,64 @@ async fn next_connection(
     room: &Arc<Room>,
     settings: &Settings,
     targets: &mut Targets,
-) -> Option<Connection> {
+) -> Option<Found> {
+    let found = |connection| Some(Found::Connection(Box::new(connection)));
     while !room.is_given_up() {
         let target = targets.next(settings, room.clock.random()).await?;
         if let Some(connection) = room.reuse.take(&target).await {
-            return Some(connection);
+            return found(connection);
         }
         room.make_way(settings).await;
-        match Connection::open(room, settings, &target).await {
-            Ok(connection) => return Some(connection),
+        let Ok(permit) = room.enter(&target) else {
+            // Idle ones to another of its hosts are among those that are counted.
+            return match room.reuse.take_limited(&target).await {
+                Some(connection) => found(connection),
+                None => Some(Found::Full),
+            };
+        };
+        match Connection::open(room, settings, &target, permit).await {
+            Ok(connection) => return found(connection),
             Err(ending) => targets.note(ending, Some(target.host())),
         }
     }
     None
 }
 
+/// What there is for mail to leave by.
+enum Found {
+    Connection(Box<Connection>),
+    /// A limit that others share leaves no room.
+    Full,
+}
+
 /// Sends everything to one host, over as many connections as its limits and ours demand. The last
-/// one is returned if it can carry more.
+/// one is returned if it can carry more; also whether the host asked for less.
 async fn send_all(
     room: &Arc<Room>,
     settings: &Settings,
     targets: &mut Targets,
     jobs: &mut [Job],
     connection: Connection,
-) -> Option<Connection> {
+) -> (Option<Connection>, bool) {
     let target = connection.target.clone();
     let mut connection = connection;
     loop {
         connection.send(settings, jobs).await;
         if !jobs.iter().any(Job::has_todo) || room.is_given_up() {
-            return connection.is_usable(settings).then_some(connection);
+            let asked = connection.is_slowed;
+            return (connection.is_usable(settings).then_some(connection), asked);
         }
+        if connection.is_slowed {
+            return (None, true);
+        }
+        // Its place is taken by the next.
+        let permit = connection.permit.take();
         drop(connection);
-        match Connection::open(room, settings, &target).await {
+        match Connection::open(room, settings, &target, permit).await {
             Ok(next) => connection = next,
             Err(ending) => {
                 targets.note(ending, Some(target.host()));
-                return None;
+                return (None, false);
             }
         }
     }

@@ -26,6 +26,7 @@ pub(super) async fn run(room: Arc<Room>) {
         follow_clock(&room).await;
         let due = room.queue.next_due(room.clock.now());
         due.routes.into_iter().for_each(|route| room.on_due(route));
+        room.heed_openings();
         let lanes_at = room.feed_waking();
         let wall = room.clock.now();
         if rest_ends.is_some_and(|end| end <= wall) {
@@ -59,6 +60,7 @@ pub(super) async fn run(room: Arc<Room>) {
         let sleep = sleep.unwrap_or(SLEEP_MAX).clamp(Duration::from_millis(1), SLEEP_MAX);
         tokio::select! {
             () = room.queue.wait_for_work() => {}
+            () = room.queue.opened() => {}
             () = room.again() => room.feed_all(),
             () = room.sooner() => {}
             () = room.clock.sleep(sleep) => {}

@@ -32,14 +32,14 @@ pub(super) async fn finish(room: &Room, job: &mut Job) {
     let Some(lease) = job.lease.take() else { return };
     let settings = room.settings.load_full();
     let past = room.clock.past();
-    let schedule = if job.local { &settings.schedules.local } else { &settings.schedules.outbound };
+    let schedule = settings.schedule(&job.route);
     let random = room.clock.random();
     let is_doubt = |ended: &&Ended| ended.outcome.result == AttemptResult::InDoubt;
     let doubts = job.ended.iter().filter(is_doubt).count();
     room.counters.recipients_in_doubt.add(doubts as u64);
     let envelope = Arc::clone(&lease.envelope);
     let in_doubt = in_doubt(&settings, &envelope);
-    let rules = rules(&past, &envelope, schedule, &in_doubt);
+    let rules = rules(&past, &envelope, &schedule, &in_doubt);
     let (relieved, ours): (Vec<Ended>, Vec<Ended>) =
         std::mem::take(&mut job.ended).into_iter().partition(|ended| ended.dsn);
     let decide = |ended: Vec<Ended>| {
@@ -66,7 +66,8 @@ pub(super) async fn finish_doubts(room: &Room, settings: &Settings, job: &mut Jo
     let envelope = Arc::clone(&lease.envelope);
     let in_doubt = in_doubt(settings, &envelope);
     let past = room.clock.past();
-    let rules = rules(&past, &envelope, &settings.schedules.outbound, &in_doubt);
+    let schedule = settings.schedule(&job.route);
+    let rules = rules(&past, &envelope, &schedule, &in_doubt);
     let disposition = settle_doubts(&envelope, &lease.due, past.now, rules);
     if disposition.statuses.is_empty() {
         job.lease = Some(lease);

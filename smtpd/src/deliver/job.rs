@@ -7,7 +7,7 @@ use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Recipient};
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, RemoteHost};
-use smtpd_core::route::table::Table;
+use smtpd_core::route::table::{RouteName, Table};
 use smtpd_core::smtp::client::{Fate, Finished, Transaction};
 
 use crate::queue::Lease;
@@ -40,8 +40,8 @@ pub(super) struct Job {
     pub(super) id: QueueId,
     pub(super) envelope: Arc<Envelope>,
     pub(super) size: u64,
-    /// For Drop, by the schedule of local mail.
-    pub(super) local: bool,
+    /// The way it goes.
+    pub(super) route: RouteName,
     sender: ReversePath,
     /// Places of the recipients to try at the host at hand.
     todo: Vec<usize>,
@@ -53,16 +53,17 @@ pub(super) struct Job {
     last: Vec<(usize, Outcome)>,
     pub(super) ended: Vec<Ended>,
     pub(super) content: Option<Content>,
+    has_progress: bool,
 }
 
 impl Job {
-    pub(super) fn new(lease: Lease, sender: ReversePath, local: bool) -> Self {
+    pub(super) fn new(lease: Lease, sender: ReversePath, route: RouteName) -> Self {
         let todo = lease.places().collect();
         Self {
             id: lease.id,
             envelope: Arc::clone(&lease.envelope),
             size: lease.size,
-            local,
+            route,
             sender,
             todo,
             sent: Vec::new(),
@@ -70,6 +71,7 @@ impl Job {
             last: Vec::new(),
             ended: Vec::with_capacity(lease.due.len()),
             content: None,
+            has_progress: false,
             lease: Some(lease),
         }
     }
@@ -134,6 +136,7 @@ impl Job {
     /// Takes the result of the transaction.
     pub(super) fn apply(&mut self, finished: Finished, at: Timestamp, host: &RemoteHost) {
         let dsn = finished.dsn;
+        self.has_progress |= finished.has_progress();
         for (place, fate) in std::mem::take(&mut self.sent).into_iter().zip(finished.fates) {
             match fate {
                 Fate::Unsent | Fate::Untried => self.todo.push(place),
@@ -166,10 +169,22 @@ impl Job {
         }
     }
 
+    /// Whether a host took it for somebody.
+    pub(super) fn had_progress(&self) -> bool {
+        self.has_progress
+    }
+
+    /// The last "not now" of a recipient that is still to be tried.
+    pub(super) fn last_word(&self) -> Option<&Outcome> {
+        self.todo.iter().chain(&self.held).find_map(|place| {
+            self.last.iter().find(|(known, _)| known == place).map(|(_, outcome)| outcome)
+        })
+    }
+
     /// The attempt is broken off: what is known of recipients counts, the others were not tried.
     pub(super) fn break_off(&mut self) {
-        self.todo.clear();
-        for place in std::mem::take(&mut self.held) {
+        self.turn_to_next_host();
+        for place in std::mem::take(&mut self.todo) {
             if let Some(said) = self.last.iter().position(|(known, _)| *known == place) {
                 let (place, outcome) = self.last.swap_remove(said);
                 self.ended.push(Ended { place, outcome, dsn: false });

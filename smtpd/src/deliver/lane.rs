@@ -26,6 +26,17 @@ const BACK_OFF_MAX: Span = Span::minutes(15);
 const CROWD_BELIEVED: Duration = Duration::from_mins(1);
 /// How long the last words of a lane without trouble are remembered.
 const REMEMBERED: Duration = Duration::from_hours(1);
+/// Workers of a destination before it has taken anything.
+const WORKERS_AT_FIRST: usize = 5;
+/// How long a destination that asked for less is left alone, longer each time in a row.
+const SLOWED_WAITS: [Duration; 4] = [
+    Duration::from_secs(15),
+    Duration::from_mins(1),
+    Duration::from_mins(5),
+    Duration::from_mins(15),
+];
+/// How long a lane waits whose shared limit of connections is used up by others.
+const FULL_WAIT: Duration = Duration::from_secs(1);
 /// Workers that write into Drop at once; more gain nothing.
 const LOCAL_WORKERS: usize = 32;
 
@@ -77,7 +88,7 @@ pub(super) struct Lane {
     wake: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// The queue has named the route and no lease came back short since: mail is due.
     due: bool,
@@ -92,6 +103,10 @@ struct State {
     /// The most workers the destination has let in, and until when that is believed.
     crowd: Option<(usize, Duration)>,
     failures: u32,
+    /// How often in a row it asked for less.
+    slowed: u32,
+    /// The most workers for now: more with each batch that goes well, half when it asks for less.
+    window: usize,
     /// Until when, in the clock's time, nothing is tried.
     not_before: Duration,
     last: Option<Outcome>,
@@ -100,7 +115,22 @@ struct State {
 
 impl Lane {
     pub(super) fn new(route: RouteName) -> Self {
-        Self { route, state: Mutex::default(), wake: Notify::new() }
+        let state = State {
+            due: false,
+            workers: 0,
+            idle: 0,
+            starving: false,
+            contact: false,
+            in_contact: 0,
+            crowd: None,
+            failures: 0,
+            slowed: 0,
+            window: WORKERS_AT_FIRST,
+            not_before: Duration::ZERO,
+            last: None,
+            used_at: Duration::ZERO,
+        };
+        Self { route, state: Mutex::new(state), wake: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -111,9 +141,16 @@ impl Lane {
         self.state().due = true;
     }
 
-    pub(super) fn limit(&self, settings: &Settings) -> usize {
-        let limit = settings.connections_per_route;
-        if self.route.is_drop() { limit.min(LOCAL_WORKERS) } else { limit }
+    /// How many workers it may have at most.
+    pub(super) fn limit(&self, server: &str, settings: &Settings) -> usize {
+        if self.route.is_drop() {
+            return settings.connections_per_route.min(LOCAL_WORKERS);
+        }
+        let limited = settings.limited(server, &self.route);
+        match limited.and_then(|limited| limited.limits.connections) {
+            Some(most) => usize::try_from(most).unwrap_or(usize::MAX),
+            None => settings.connections_per_route,
+        }
     }
 
     /// Wakes a worker that idles, or counts one more if the lane may have it.
@@ -127,7 +164,7 @@ impl Lane {
             return Turn::Done;
         }
         let crowd = state.crowd.filter(|(_, until)| now < *until).map(|(most, _)| most);
-        let limit = crowd.map_or(limit, |most| most.min(limit));
+        let limit = crowd.map_or(limit, |most| most.min(limit)).min(state.window);
         let may_grow = state.contact && state.workers < limit;
         if state.workers > 0 && !may_grow {
             return Turn::Done;
@@ -163,6 +200,42 @@ impl Lane {
         true
     }
 
+    /// A batch has gone well.
+    pub(super) fn on_progress(&self, limit: usize) {
+        let mut state = self.state();
+        state.slowed = 0;
+        state.window = state.window.saturating_add(1).min(limit.max(1));
+    }
+
+    /// The destination asks for less: fewer workers, after a while. What several workers hear at
+    /// the same time is one wish.
+    pub(super) fn on_slowed(&self, outcome: Outcome, now: Duration, random: u64) {
+        let mut state = self.state();
+        state.due = true;
+        if now < state.not_before {
+            return;
+        }
+        let place = usize::try_from(state.slowed).unwrap_or(usize::MAX);
+        let wait = *SLOWED_WAITS.get(place).unwrap_or(&SLOWED_WAITS[SLOWED_WAITS.len() - 1]);
+        state.slowed = state.slowed.saturating_add(1);
+        state.window = (state.window.min(state.workers) / 2).max(1);
+        state.contact = false;
+        state.last = Some(outcome);
+        state.not_before = now + wait + jitter(wait, random);
+    }
+
+    /// Nothing may go before a moment, for no fault of the destination.
+    pub(super) fn put_off(&self, until: Duration) {
+        let mut state = self.state();
+        state.due = true;
+        state.not_before = state.not_before.max(until);
+    }
+
+    /// The limit of connections that it shares is used up by others.
+    pub(super) fn on_full(&self, now: Duration) {
+        self.put_off(now + FULL_WAIT);
+    }
+
     /// There is no destination: all its mail is returned, and nothing is gained by waiting.
     pub(super) fn on_nowhere(&self) {
         let mut state = self.state();
@@ -180,6 +253,7 @@ impl Lane {
     ) {
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
+        state.window = WORKERS_AT_FIRST;
         state.contact = false;
         state.last = Some(outcome);
         let wait = schedule.wait(state.failures).as_duration().min(BACK_OFF_MAX.as_duration());
@@ -207,7 +281,7 @@ impl Lane {
         if may && state.due {
             state.due = false;
             // After a failure one message asks.
-            return Next::Lease(if state.failures > 0 { 1 } else { BATCH });
+            return Next::Lease(if state.is_troubled() { 1 } else { BATCH });
         }
         if may && !lingered {
             state.idle += 1;
@@ -244,26 +318,37 @@ impl Lane {
         (state.due && state.workers == 0).then_some(state.not_before)
     }
 
+    /// Whether what was due has been tried: nobody carries mail, and none is due that may be tried.
+    pub(super) fn has_had_its_turn(&self, now: Duration) -> bool {
+        let state = self.state();
+        state.workers == 0 && (!state.due || now < state.not_before)
+    }
+
+    /// What the last failure to reach the destination came to.
+    pub(super) fn last(&self) -> Option<Outcome> {
+        self.state().last.clone()
+    }
+
     /// What the last failure came to, while the lane backs off.
     pub(super) fn trouble(&self) -> Option<Outcome> {
         let state = self.state();
-        state.last.clone().filter(|_| state.failures > 0)
+        state.last.clone().filter(|_| state.is_troubled())
     }
 
     pub(super) fn is_forgettable(&self, now: Duration) -> bool {
         let state = self.state();
-        let remembers = state.failures > 0 || state.last.is_some();
+        let remembers = state.is_troubled() || state.last.is_some();
         let fresh = now < state.used_at.max(state.not_before) + REMEMBERED;
         state.workers == 0 && !state.due && !(remembers && fresh)
     }
 
     pub(super) fn view(&self, (wall, now): (Timestamp, Duration)) -> LaneView {
         let state = self.state();
-        let lane_state = if state.failures > 0 && now < state.not_before {
+        let lane_state = if state.is_troubled() && now < state.not_before {
             let left = u64::try_from((state.not_before - now).as_millis()).unwrap_or(u64::MAX);
             LaneState::BackingOff {
                 until: wall.after(Span::millis(left)),
-                failures: state.failures,
+                failures: state.failures.max(state.slowed),
             }
         } else if state.workers > state.idle {
             LaneState::Active
@@ -276,6 +361,13 @@ impl Lane {
             workers: state.workers,
             last: state.last.clone(),
         }
+    }
+}
+
+impl State {
+    /// Whether the destination could not be reached, or asked for less, when it was tried last.
+    fn is_troubled(&self) -> bool {
+        self.failures > 0 || self.slowed > 0
     }
 }
 
@@ -327,6 +419,33 @@ mod tests {
         assert_eq!(lane.take_turn(NOW, 20, false), Turn::Done, "it waits once only");
         lane.end_starving();
         assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
+    }
+
+    #[test]
+    fn workers_grow_with_success_and_halve_when_less_is_asked_for() {
+        let lane = lane();
+        lane.name_due();
+        let start_all = || (0..100).take_while(|_| lane.take_turn(NOW, 20, true) == Turn::Start);
+        assert_eq!(start_all().count(), 1);
+        lane.on_contact();
+        assert_eq!(start_all().count(), WORKERS_AT_FIRST - 1);
+        (0..100).for_each(|_| lane.on_progress(20));
+        assert_eq!(start_all().count(), 20 - WORKERS_AT_FIRST, "the limit holds");
+        let mut waits = Vec::new();
+        for (later, window) in [(0, 10), (100, 5), (1_000, 2), (10_000, 1), (100_000, 1)] {
+            let now = NOW + Duration::from_secs(later);
+            lane.on_slowed(failure(), now, 0);
+            lane.on_slowed(failure(), now, 0);
+            waits.push((lane.state().not_before - now).as_secs());
+            assert_eq!(lane.state().window, window);
+        }
+        assert_eq!(waits, [15, 60, 300, 900, 900]);
+        assert!(lane.trouble().is_some());
+        let later = NOW + Duration::from_hours(48);
+        assert!(matches!(lane.next(later, true, false), Next::Lease(1)), "one message asks");
+        lane.on_progress(20);
+        assert!(lane.trouble().is_none());
+        assert_eq!(lane.state().window, 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! worker     one batch after the other           attempt   hosts one after the other
 //! opening    from an address to a session           target     from a next hop to addresses        session   octets to and from one host
 //! login      our name and password there         reuse     idle connections
+//! limits     what lanes share
 //! local      into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
@@ -24,6 +25,7 @@ mod dispatch;
 mod finish;
 mod job;
 mod lane;
+mod limits;
 mod local;
 mod login;
 mod opening;
@@ -38,6 +40,7 @@ mod tests;
 mod trial;
 mod worker;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,12 +48,13 @@ use std::time::Duration;
 use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::config::smart_hosts::{AuthMethod, SmartHostKeys, SmartHosts};
 use smtpd_core::queue::dispose::InDoubtPolicy;
-use smtpd_core::queue::retry::Schedules;
+use smtpd_core::queue::retry::{Schedule, Schedules};
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::table::{RouteName, Table, TlsPolicy};
 use smtpd_core::smtp::client::{self, LoginRule, Timeouts};
 
 pub use lane::{LaneState, LaneView};
+pub use limits::SharedLimits;
 pub use session::SessionView;
 pub use trial::Answered;
 
@@ -132,6 +136,11 @@ impl Settings {
         entry.and_then(|entry| entry.in_doubt).unwrap_or(self.in_doubt)
     }
 
+    /// When mail on a route is tried again and given up.
+    fn schedule(&self, route: &RouteName) -> Cow<'_, Schedule> {
+        self.schedules.on(route, self.table.held(route))
+    }
+
     fn is_our_name(&self, name: &Domain) -> bool {
         *name == self.host || self.other_names.contains(name)
     }
@@ -149,6 +158,7 @@ impl Settings {
             helo_only: mode.helo_only,
             tls: mode.tls.of_session(),
             login: auth.map(|auth| LoginRule { in_clear_text: !auth.require_tls }),
+            recipients_max: target.limited.as_ref().and_then(|it| it.limits.recipients),
             timeouts: self.timeouts,
         })
     }
@@ -175,6 +185,8 @@ pub struct Parts {
     pub dialogues: Dialogues,
     /// What is remembered of mail.
     pub trace: Trace,
+    /// Limits that virtual servers share.
+    pub limits: SharedLimits,
 }
 
 /// Delivery of one virtual server, running. Cheap to clone.

@@ -11,6 +11,7 @@ use smtpd_core::smtp::client::{Action, Client, Ending, LoginError};
 use tokio::time::timeout;
 
 use super::Settings;
+use super::limits::Permit;
 use super::login::Exchange;
 use super::room::Room;
 use super::session::{Connection, SessionView, words_of};
@@ -40,11 +41,15 @@ impl Connection {
         room: &Arc<Room>,
         settings: &Settings,
         target: &Target,
+        permit: Option<Permit>,
     ) -> Result<Self, Ending> {
         let mut mode = Mode { helo_only: target.helo_only, tls: target.tls };
         loop {
             match Self::open_once(room, settings, target, mode).await {
-                Ok(connection) => return Ok(connection),
+                Ok(mut connection) => {
+                    connection.permit = permit;
+                    return Ok(connection);
+                }
                 Err((ending, None)) => return Err(ending),
                 // Each mode can less than the one before, so that this ends.
                 Err((_, Some(lesser))) => mode = lesser,
@@ -89,6 +94,9 @@ impl Connection {
             input: Vec::new(),
             ear: room.dialogues.ear(party, room.clock.clone()),
             heard: 0,
+            permit: None,
+            is_slowed: false,
+            has_carried: false,
         };
         match connection.greet(settings, mode).await {
             Ok(()) => Ok(connection),
@@ -131,7 +139,7 @@ impl Connection {
                         self.client.logged_in();
                     }
                 },
-                Some(Action::SendBody | Action::Done(_) | Action::Close) => {}
+                Some(Action::SendBody | Action::Done(_) | Action::Answered(_) | Action::Close) => {}
                 None => {
                     self.flush().await;
                     self.read().await;

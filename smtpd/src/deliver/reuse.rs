@@ -79,6 +79,16 @@ impl Reuse {
         }
     }
 
+    /// A kept connection under the same limit as the target, and in the same mode, that is still alive.
+    pub(super) async fn take_limited(&self, target: &Target) -> Option<Connection> {
+        loop {
+            let other = lock(&self.idle).of_target.keys().find(|it| it.is_akin(target)).cloned()?;
+            if let Some(connection) = self.take(&other).await {
+                return Some(connection);
+            }
+        }
+    }
+
     /// How many connections are idle.
     pub(super) fn len(&self) -> usize {
         lock(&self.idle).by_turn.len()

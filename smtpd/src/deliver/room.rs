@@ -9,17 +9,20 @@ use arc_swap::ArcSwap;
 use mailroot_common::id::SessionId;
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::{Outcome, Stage};
+use smtpd_core::route::domain::Limits;
 use smtpd_core::route::table::RouteName;
 use tokio::sync::{Notify, watch};
 
 use super::lane::{Lane, LaneView, Turn};
+use super::limits::{Limited, Permit, SharedLimits};
 use super::reuse::Reuse;
 use super::session::SessionView;
+use super::target::Target;
 use super::{Parts, Settings, worker};
 use crate::clock::Clock;
 use crate::net::Net;
-use crate::observe::{Counters, Dialogues, Log, SessionIds};
-use crate::queue::Queue;
+use crate::observe::{Counters, Dialogues, Level, Log, SessionIds};
+use crate::queue::{Queue, Rest};
 use crate::trace::Trace;
 
 /// How far delivery has been told to stop.
@@ -61,6 +64,7 @@ pub(super) struct Room {
     pub(super) counters: Arc<Counters>,
     pub(super) dialogues: Dialogues,
     pub(super) trace: Trace,
+    pub(super) limits: SharedLimits,
     pub(super) settings: ArcSwap<Settings>,
     pub(super) reuse: Reuse,
     lanes: Mutex<HashMap<RouteName, Arc<Lane>>>,
@@ -81,8 +85,18 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(parts: Parts, settings: Settings) -> Self {
-        let Parts { server, queue, net, clock, log, counters, session_ids, dialogues, trace } =
-            parts;
+        let Parts {
+            server,
+            queue,
+            net,
+            clock,
+            log,
+            counters,
+            session_ids,
+            dialogues,
+            trace,
+            limits,
+        } = parts;
         Self {
             server,
             queue,
@@ -92,6 +106,7 @@ impl Room {
             counters,
             dialogues,
             trace,
+            limits,
             settings: ArcSwap::from_pointee(settings),
             reuse: Reuse::default(),
             lanes: Mutex::default(),
@@ -215,7 +230,7 @@ impl Room {
         if self.is_halted() || self.rests(&lane.route) {
             return Turn::Done;
         }
-        let limit = lane.limit(&self.settings.load());
+        let limit = lane.limit(&self.server, &self.settings.load());
         let turn = lane.take_turn(self.clock.elapsed(), limit, self.is_room_left());
         match turn {
             Turn::Done => {}
@@ -255,6 +270,9 @@ impl Room {
             self.quiet.notify_waiters();
         }
         self.feed_starved();
+        if lane.route.held_domain().is_some() {
+            self.sooner.notify_one();
+        }
         // It may have mail that was named since the worker was told to end.
         self.feed(lane);
         if self.remember_waking(lane) {
@@ -288,28 +306,50 @@ impl Room {
         lanes.iter().for_each(|lane| self.feed(lane));
     }
 
-    /// Lanes whose mail is not tried: they back off, or an operator has paused them.
+    /// Lanes whose mail is not tried: they back off, are paused, or wait to be asked.
     pub(super) fn lanes_in_trouble(&self) -> Vec<Arc<Lane>> {
         let lanes: Vec<_> = self.lane_map().values().cloned().collect();
         lanes.into_iter().filter(|lane| self.trouble(lane).is_some()).collect()
     }
 
-    /// Whether an operator has paused the destination.
+    /// Whether mail for the destination is not to be tried.
     pub(super) fn rests(&self, route: &RouteName) -> bool {
-        self.queue.orders().pause_of(route, self.clock.now()).is_some()
+        self.queue.rest_of(route, self.clock.now()).is_some()
+    }
+
+    /// Has held mail tried that was asked for since, and ends the openings whose mail has had its
+    /// turn. What is due must have been named before.
+    pub(super) fn heed_openings(self: &Arc<Self>) {
+        let find = |route: &RouteName| self.lane_map().get(route).cloned();
+        for lane in self.queue.newly_open().iter().filter_map(find) {
+            lane.forgive();
+            self.feed(&lane);
+        }
+        let now = self.clock.elapsed();
+        let is_done = |route: &RouteName| find(route).is_none_or(|lane| lane.has_had_its_turn(now));
+        for route in self.queue.close_if(is_done) {
+            let line = self.log.line(Level::Info, "etrn-done").word("server", &self.server);
+            line.word("node", route.held_domain().unwrap_or_default()).send();
+        }
     }
 
     /// What keeps the mail of a lane from being tried.
     pub(super) fn trouble(&self, lane: &Lane) -> Option<Outcome> {
-        let pause = self.queue.orders().pause_of(&lane.route, self.clock.now());
-        let paused = pause.map(|pause| {
-            let words = match &pause.reason {
-                Some(reason) => format!("delivery to this destination is paused: {reason}"),
-                None => "delivery to this destination is paused".to_owned(),
-            };
-            Outcome::local(pause.since, Stage::Operator, PAUSED, words)
+        let now = self.clock.now();
+        let rest = self.queue.rest_of(&lane.route, now).map(|rest| match rest {
+            Rest::Paused(pause) => {
+                let words = match &pause.reason {
+                    Some(reason) => format!("delivery to this destination is paused: {reason}"),
+                    None => "delivery to this destination is paused".to_owned(),
+                };
+                Outcome::local(pause.since, Stage::Operator, PAUSED, words)
+            }
+            Rest::Held => {
+                let words = "no host of the domain has asked for its mail (ETRN)";
+                lane.last().unwrap_or_else(|| Outcome::local(now, Stage::Route, PAUSED, words))
+            }
         });
-        paused.or_else(|| lane.trouble())
+        rest.or_else(|| lane.trouble())
     }
 
     pub(super) fn lanes(&self) -> Vec<LaneView> {
@@ -352,6 +392,16 @@ impl Room {
     pub(super) fn pause_left(&self) -> Duration {
         let until = Duration::from_millis(self.paused_until.load(Ordering::Relaxed));
         until.saturating_sub(self.clock.elapsed())
+    }
+
+    /// Leave to have a connection, where a limit holds; the error is that there is no room for one.
+    pub(super) fn enter(&self, target: &Target) -> Result<Option<Permit>, ()> {
+        let Some(Limited { name, limits: Limits { connections: Some(most), .. } }) =
+            &target.limited
+        else {
+            return Ok(None);
+        };
+        self.limits.enter(name, *most).map(Some).ok_or(())
     }
 
     // --- sessions ---

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use super::Settings;
 use super::finish::finish;
 use super::job::{Content, Job};
+use super::limits::Permit;
 use super::room::Room;
 use super::target::Target;
 use crate::net::Stream;
@@ -64,6 +65,12 @@ pub(super) struct Connection {
     pub(super) ear: Ear,
     /// Octets of the output that were handed to the ear.
     pub(super) heard: usize,
+    /// Its place among those that a limit counts.
+    pub(super) permit: Option<Permit>,
+    /// The host has asked for less.
+    pub(super) is_slowed: bool,
+    /// It has taken something.
+    pub(super) has_carried: bool,
 }
 
 impl Drop for Connection {
@@ -89,7 +96,8 @@ impl Connection {
                     self.conclude(&mut jobs[place], place, &mut waiting).await;
                 }
             }
-            if self.client.is_spent() || self.used >= settings.messages_per_connection {
+            let is_worn = self.is_slowed || self.used >= settings.messages_per_connection;
+            if self.client.is_spent() || is_worn {
                 self.client.quit(self.room.clock.elapsed());
             }
             self.flush().await;
@@ -101,19 +109,22 @@ impl Connection {
                 }
                 Some(Action::Done(finished)) => {
                     if let Some(place) = running.pop_front() {
+                        self.is_slowed |= finished.asks_for_less(self.has_carried);
+                        self.has_carried |= finished.has_progress();
                         jobs[place].apply(finished, self.room.clock.now(), &self.host);
                         self.conclude(&mut jobs[place], place, &mut waiting).await;
                     }
                 }
                 Some(Action::Close) => return,
-                // These come before a connection is open.
+                // These come before a connection is open, or where no mail is sent.
                 Some(
                     Action::Ready
                     | Action::Failed(_)
                     | Action::StartTls
                     | Action::LogIn
                     | Action::Challenge(_)
-                    | Action::LoggedIn,
+                    | Action::LoggedIn
+                    | Action::Answered(_),
                 ) => {}
                 None if running.is_empty() && self.client.is_idle() => {
                     self.rest();
@@ -131,7 +142,7 @@ impl Connection {
     }
 
     fn has_turn(&self, settings: &Settings) -> bool {
-        self.used < settings.messages_per_connection && self.client.can_begin()
+        !self.is_slowed && self.used < settings.messages_per_connection && self.client.can_begin()
     }
 
     /// Begins the job's transaction; says whether the peer is being asked.
@@ -308,6 +319,7 @@ impl Connection {
     pub(super) fn is_usable(&self, settings: &Settings) -> bool {
         self.client.is_idle()
             && !self.client.is_spent()
+            && !self.is_slowed
             && self.used < settings.messages_per_connection
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use mailroot_common::address::{Domain, Host};
 use mailroot_common::config::smart_hosts::SmartHostTls;
@@ -19,6 +20,7 @@ use smtpd_core::route::table::{DirectFirst, NextHop, Route, TlsPolicy};
 use smtpd_core::smtp::client::{Ending, Tls};
 
 use super::Settings;
+use super::limits::Limited;
 use crate::resolve::{Family, LookupError};
 
 /// Look-ups in one attempt.
@@ -36,6 +38,8 @@ pub(super) struct Target {
     pub(super) tls: TlsUse,
     /// Whose security and login count, if it is a host of one that has a name.
     pub(super) smart_host: Option<SmartHostName>,
+    /// The limits that hold there.
+    pub(super) limited: Option<Limited>,
 }
 
 /// What a connection does about TLS.
@@ -90,6 +94,14 @@ impl From<SmartHostTls> for TlsUse {
 }
 
 impl Target {
+    /// Whether mail for it could as well take a connection to the other: the same limits, security and
+    /// login, at another address.
+    pub(super) fn is_akin(&self, other: &Self) -> bool {
+        let same = |it: &Self| (it.smart_host.clone(), it.helo_only, it.tls);
+        let limit = |it: &Self| it.limited.as_ref().map(|limited| Arc::clone(&limited.name));
+        self.smart_host.is_some() && same(self) == same(other) && limit(self) == limit(other)
+    }
+
     pub(super) fn host(&self) -> RemoteHost {
         let name = self.name.to_string();
         RemoteHost { name, address: Some(self.at.ip()), port: self.at.port(), tls: None }
@@ -128,13 +140,15 @@ pub(super) struct Targets {
     fallback: Option<(Vec<SmartHost>, DirectFirst)>,
     helo_only: bool,
     tls: Option<TlsPolicy>,
+    /// The limits of the route, where those of a smart host do not hold.
+    limited: Option<Limited>,
     lookups: u32,
     given: HashSet<SocketAddr>,
     trouble: Vec<(Ending, Option<RemoteHost>)>,
 }
 
 impl Targets {
-    pub(super) fn new(route: &Route) -> Self {
+    pub(super) fn new(route: &Route, limited: Option<Limited>) -> Self {
         let mut fallback = None;
         let steps = match &route.hop {
             NextHop::Drop => VecDeque::new(),
@@ -152,6 +166,7 @@ impl Targets {
             fallback,
             helo_only: route.helo_only,
             tls: route.tls,
+            limited,
             lookups: 0,
             given: HashSet::new(),
             trouble: Vec::new(),
@@ -398,6 +413,10 @@ impl Targets {
                     helo_only: self.helo_only,
                     tls,
                     smart_host: security.map(|security| security.name.clone()),
+                    limited: match security {
+                        Some(security) => settings.limited_smart_host(&security.name),
+                        None => self.limited.clone(),
+                    },
                 }),
                 Err(why) => {
                     ours |= why == Refused::Ourselves;

@@ -1,6 +1,7 @@
 //! Delivery against made-up peers on a made-up network, in made-up time.
 
 mod clock;
+mod lanes;
 mod peer;
 mod simulation;
 mod trouble;
@@ -20,18 +21,19 @@ use smtpd_core::queue::envelope::{BodyKind, Envelope, Notify, Origin, Recipient,
 use smtpd_core::queue::outcome::AttemptResult;
 use smtpd_core::queue::recipient::Phase;
 use smtpd_core::queue::retry::{Schedule, Schedules};
-use smtpd_core::route::domain::{Pattern, RemoteDomain, RemoteRoute};
+use smtpd_core::route::domain::{Held, Pattern, RemoteDomain, RemoteRoute};
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{self, DirectFirst, Table};
 use smtpd_core::smtp::client::Timeouts;
+use smtpd_core::smtp::etrn::Etrn;
 
 use super::*;
 use crate::badmail;
 use crate::drop;
 use crate::net::SimulatedNet;
 use crate::observe::{Format, Level, SessionIds, Sink};
-use crate::queue::{Body, Draft};
+use crate::queue::{Asked, Body, Draft};
 use crate::resolve::SimulatedDns;
 use peer::{Peer, Script};
 
@@ -175,6 +177,7 @@ impl House {
             session_ids: Arc::new(SessionIds::beginning_at(1)),
             dialogues: Default::default(),
             trace: trace.clone(),
+            limits: SharedLimits::default(),
         };
         let deliver = Deliver::start(parts, settings);
         Self { deliver, queue, net, dns, clock, counters, trace, lines, folder }
@@ -439,6 +442,48 @@ async fn mail_of_a_paused_destination_is_not_tried_and_grows_too_old() {
     let passed = house.clock.now().since(START);
     assert!(passed >= Span::hours(8) && passed < Span::hours(9), "{passed}");
     assert_eq!(peer.mail().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_mail_is_kept_for_its_own_time_and_tried_once_each_time_it_is_asked_for() {
+    let house = House::new(|settings| {
+        settings.schedules.outbound.expire = Span::hours(6);
+        let held = Held { asked_from: Vec::new(), queue: None, keep: Span::days(10) };
+        let domain = RemoteDomain {
+            held: Some(held),
+            route: RemoteRoute::Mx,
+            ..RemoteDomain::plain(Pattern::parse("x.test").unwrap())
+        };
+        let of_table = settings.table.settings().clone();
+        let of_table = table::Settings { remote_domains: vec![domain], ..of_table };
+        settings.table = Arc::new(Table::new(of_table).unwrap());
+    });
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::with("RCPT 451 4.2.1 busy").times(1));
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    house.accept("a@src.test", &["b@x.test"]).await;
+    let etrn = Etrn::parse("x.test").unwrap();
+    let ask = || {
+        let client = "192.0.2.1".parse().unwrap();
+        let table = Arc::clone(&house.deliver.0.settings.load().table);
+        house.queue.ask_for(&etrn, client, &table, &Log::quiet())
+    };
+    house.clock.sleep(Duration::from_hours(48)).await;
+    assert!(peer.sessions() == 0 && sender.mail().is_empty(), "not tried, and nobody is told");
+    assert_eq!(ask(), Asked::Opened(1));
+    house.until("the refusal", async |house| house.log().contains("451")).await;
+    house.clock.sleep(Duration::from_hours(48)).await;
+    assert_eq!((peer.mail().len(), house.log().matches("event=deferred").count()), (0, 1));
+    assert_eq!(ask(), Asked::Opened(1));
+    house.until_empty().await;
+    assert_eq!(peer.mail().len(), 1);
+    house.accept("a@src.test", &["c@x.test"]).await;
+    house.clock.sleep(Duration::from_hours(10 * 24 - 1)).await;
+    assert_eq!(house.queue.counts().messages, 1);
+    house.clock.sleep(Duration::from_hours(2)).await;
+    house.until_empty().await;
+    let mail = sender.mail();
+    assert_eq!(mail.len(), 1, "no delay was told");
+    assert!(mail[0].body.contains("has asked for its mail (ETRN)"), "{}", mail[0].body);
 }
 
 #[tokio::test(start_paused = true)]

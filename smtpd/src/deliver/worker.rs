@@ -128,7 +128,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     let mask = if local { None } else { settings.masquerade.as_ref() };
     let job = |lease: Lease| {
         let sender = sender_outside(&lease.envelope.sender, mask, &settings.table);
-        Job::new(lease, sender, local)
+        Job::new(lease, sender, lane.route.clone())
     };
     let mut jobs: Vec<Job> = leases.into_iter().map(job).collect();
     turn_back_loops(room, &settings, &mut jobs).await;
@@ -149,15 +149,26 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         }
         None => None,
     };
-    let Report { connection, unreachable } =
+    let Report { connection, unreachable, slowed, full, progress } =
         attempt(room, &settings, &route, &mut jobs, connection, working).await;
+    let now = room.clock.elapsed();
+    if progress {
+        lane.on_progress(lane.limit(&room.server, &settings));
+    }
+    if full {
+        lane.on_full(now);
+    }
+    if let Some(outcome) = slowed {
+        room.counters.destinations_slowed.add_one();
+        lane.on_slowed(outcome, now, room.clock.random());
+    }
     if let Some(outcome) = unreachable {
         if is_nowhere(&outcome) {
             lane.on_nowhere();
             return None;
         }
         let schedule = &settings.schedules.outbound;
-        lane.on_unreachable(outcome, room.clock.elapsed(), schedule, room.clock.random());
+        lane.on_unreachable(outcome, now, schedule, room.clock.random());
     }
     connection.map(|connection| Kept { connection, settings })
 }
@@ -179,7 +190,26 @@ async fn lease(room: &Arc<Room>, lane: &Arc<Lane>, size: usize) -> Vec<Lease> {
         }
         return Vec::new();
     }
-    match room.queue.lease(&lane.route, room.clock.now(), size).await {
+    let settings = room.settings.load();
+    let limited = settings.limited(&room.server, &lane.route);
+    let paced = limited.and_then(|limited| Some((limited.name, limited.limits.rate?)));
+    drop(settings);
+    let mut size = size;
+    if let Some((name, rate)) = &paced {
+        let now = room.clock.elapsed();
+        match room.limits.take(name, *rate, size, now) {
+            Ok(free) => size = free,
+            Err(wait) => {
+                lane.put_off(now + wait);
+                return Vec::new();
+            }
+        }
+    }
+    let leased = room.queue.lease(&lane.route, room.clock.now(), size).await;
+    if let Some((name, rate)) = &paced {
+        room.limits.give_back(name, *rate, size - leased.as_ref().map_or(0, Vec::len));
+    }
+    match leased {
         Ok(leases) => {
             if leases.len() == size {
                 lane.name_due();

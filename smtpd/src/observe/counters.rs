@@ -99,6 +99,8 @@ counters! {
     recipients_dropped,
     /// Attempts that ended in "not now", by recipient.
     recipients_deferred,
+    /// Destinations that asked for less mail and were left alone for a while.
+    destinations_slowed,
     /// Recipients that failed for good.
     recipients_failed,
     /// Recipients whose time was up.

@@ -7,8 +7,11 @@
 //! panic inside the store aborts the process rather than leaving its locks and its promises in an
 //! unknown state; the supervisor starts it again and recovery sorts things out.
 
+mod held;
 mod ids;
 mod orders;
+#[cfg(test)]
+mod stepper;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,8 +25,12 @@ use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
+use self::held::Openings;
+pub use self::held::{Asked, Rest};
 use self::ids::Ids;
 pub use self::orders::{OrderError, Orders};
+#[cfg(test)]
+pub(crate) use self::stepper::Stepper;
 use crate::clock::{Clock, Jump};
 use crate::disk::Disk;
 use crate::observe::{Counters, Log};
@@ -63,6 +70,7 @@ struct Inner {
     jumps: AtomicUsize,
     ids: Ids,
     orders: Orders,
+    openings: Openings,
     work: Arc<Notify>,
 }
 
@@ -134,7 +142,15 @@ impl Queue {
     fn over(store: Store, clock: Clock, work: Arc<Notify>, orders: Orders) -> Self {
         let ids = Ids::above(store.highest_id());
         let jumps = AtomicUsize::new(clock.jumps());
-        Self(Arc::new(Inner { store, clock, jumps, ids, orders, work }))
+        Self(Arc::new(Inner {
+            store,
+            clock,
+            jumps,
+            ids,
+            orders,
+            openings: Openings::default(),
+            work,
+        }))
     }
 
     /// What an operator wants of destinations and of mail yet to come.
@@ -456,59 +472,6 @@ impl Queue {
     /// refused.
     pub async fn close(&self) {
         guard::wait(self.0.store.close()).await;
-    }
-
-    /// A queue on a modelled disk without threads; the test drives the store it also gets.
-    #[cfg(test)]
-    pub(crate) fn stepped(
-        disk: Disk,
-        directory: &std::path::Path,
-        clock: Clock,
-        table: Arc<Table>,
-    ) -> Result<(Self, Stepper), OpenError> {
-        let settings = store::Settings {
-            segment_size: store::Settings::SEGMENT_SIZE_MIN,
-            min_free: ByteSize::bytes(0),
-            holder: "a test".into(),
-            directory: directory.to_owned(),
-        };
-        let work = Arc::new(Notify::new());
-        let around = Surroundings {
-            table,
-            work: Arc::clone(&work),
-            clock: clock.clone(),
-            journal: Log::quiet(),
-            counters: Arc::default(),
-        };
-        let (store, log) = Store::stepped(disk, settings, around)?;
-        Ok((Self::over(store, clock, work, Orders::in_memory()), Stepper(log)))
-    }
-
-    /// The store in memory, to ask it for faults; nothing if the queue is on disk.
-    #[cfg(test)]
-    pub(crate) fn memory(&self) -> Option<&Memory> {
-        match &self.0.store {
-            Store::Log(_) => None,
-            Store::Memory(memory) => Some(memory),
-        }
-    }
-}
-
-/// Does the work of a queue that has no threads.
-#[cfg(test)]
-#[derive(Clone, Debug)]
-pub(crate) struct Stepper(Arc<store::log::Log>);
-
-#[cfg(test)]
-impl Stepper {
-    /// Does everything that is due; says whether the disk still has power.
-    pub(crate) fn step(&self) -> bool {
-        self.0.step()
-    }
-
-    /// Waits for something to do.
-    pub(crate) async fn wait(&self) {
-        self.0.submitted().await;
     }
 }
 

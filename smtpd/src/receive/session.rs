@@ -29,7 +29,7 @@ use super::registry::{Live, Order};
 use super::{Inner, Settings, count, lock};
 use crate::net::Stream;
 use crate::observe::{Ear, Level, Party};
-use crate::queue::Unready;
+use crate::queue::{Asked, Unready};
 
 /// A session that is silent for so long gives its buffers back.
 const RELEASE_AFTER: Duration = Duration::from_secs(5);
@@ -268,6 +268,11 @@ impl Session<'_> {
                 }
                 None => Err(Refusal::LocalTrouble),
             },
+            Question::Etrn => {
+                let answer = self.ask_for_mail();
+                self.server.turned(answer, inner.parts.clock.elapsed());
+                return;
+            }
             Question::Commit => {
                 self.show();
                 let kept = self.incoming.keep(&self.client, &mut self.server).await;
@@ -277,6 +282,22 @@ impl Session<'_> {
             }
         };
         self.server.admit(verdict, inner.parts.clock.elapsed());
+    }
+
+    /// A host asks for the mail that is held for it.
+    fn ask_for_mail(&self) -> Result<u64, Refusal> {
+        let Client { inner, session, settings, .. } = self.client;
+        let etrn = self.server.asked_for().ok_or(Refusal::NodeNotAllowed)?;
+        let (client, log) = (self.live.client.ip(), &inner.parts.log);
+        match inner.parts.queue.ask_for(etrn, client, &settings.table, log) {
+            Asked::Refused => Err(Refusal::NodeNotAllowed),
+            Asked::Opened(messages) => {
+                let line = log.line(Level::Info, "etrn").word("server", &inner.parts.name);
+                let line = line.word("client", client).word("sid", session);
+                line.word("node", etrn).word("messages", messages).send();
+                Ok(messages)
+            }
+        }
     }
 
     fn on_rejection(&self, rejection: &Rejection) {

@@ -246,11 +246,8 @@ fn way(config: &ServerConfig, to: &Mailbox, table: &Table) -> Way {
     let route = table.route(to);
     let found = domain_of(config, to);
     let origin = |key: &str| config.origins.place(key).unwrap_or_else(|| "default".to_owned());
-    let (schedule, is_local) = {
-        let schedules = rules::schedules(config);
-        let is_local = matches!(route.hop, NextHop::Drop);
-        (if is_local { schedules.local } else { schedules.outbound }, is_local)
-    };
+    let (schedules, name) = (rules::schedules(config), route.name());
+    let schedule = schedules.on(&name, table.held(&name));
     let hop = match &route.hop {
         NextHop::Drop => "Drop".to_owned(),
         NextHop::Mx(domain) => format!("MX of {domain}"),
@@ -269,7 +266,6 @@ fn way(config: &ServerConfig, to: &Mailbox, table: &Table) -> Way {
         DomainKind::Remote { .. } => "remote",
     });
     let waits: Vec<String> = schedule.retry.iter().map(ToString::to_string).collect();
-    debug_assert!(is_local == route.name().is_drop(), "local mail ends in Drop");
     Way {
         domain: match found {
             Some((_, entry)) => entry.name.to_string(),
@@ -280,8 +276,8 @@ fn way(config: &ServerConfig, to: &Mailbox, table: &Table) -> Way {
             Some((number, _)) => domain_origin(config, number),
             None => origin("delivery.smart_host"),
         },
-        route: route.name().to_string(),
-        hop,
+        route: name.to_string(),
+        hop: if route.held.is_some() { format!("held for ETRN, then {hop}") } else { hop },
         hosts: Vec::new(),
         dns_error: None,
         helo_only: route.helo_only,

@@ -2,10 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
+use mailroot_common::config::domains::Release;
+use mailroot_common::config::lane_limits::LaneLimits;
 use mailroot_common::config::{DomainEntry, DomainKind, DomainRoute, Profile, ServerConfig};
 use mailroot_common::control::{self, Direction, QueueCounts, ServerDetail, Session, Setting};
 use mailroot_common::units::Timestamp;
-use smtpd_core::queue::retry::Schedules;
+use smtpd_core::queue::retry::Schedule;
+use smtpd_core::route::table::RouteName;
 
 use super::{VirtualServer, rules};
 
@@ -55,8 +58,14 @@ impl VirtualServer {
 
     /// When its mail is tried again and given up.
     #[must_use]
-    pub fn schedules(&self) -> Schedules {
-        rules::schedules(&self.config())
+    pub fn schedule(&self, route: &RouteName) -> Schedule {
+        let config = self.config();
+        let schedules = rules::schedules(&config);
+        // The table is asked about held mail only, so it is not made for other routes.
+        let domain = rules::default_domain(&config).filter(|_| route.held_domain().is_some());
+        let table = domain.and_then(|domain| rules::table(&config, domain).ok());
+        let held = table.as_ref().and_then(|table| table.held(route));
+        schedules.on(route, held).into_owned()
     }
 
     /// What `server show` shows.
@@ -139,6 +148,17 @@ fn smart_host(config: &ServerConfig) -> Option<String> {
     (!hosts.is_empty()).then(|| hosts.join(", "))
 }
 
+/// `3 connections, 30/min`, if anything is limited.
+fn limits_of(limits: &LaneLimits) -> Option<String> {
+    let words = [
+        limits.connections.map(|most| format!("{most} connections")),
+        limits.rate.map(|rate| rate.to_string()),
+        limits.recipients.map(|most| format!("{most} recipients")),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
 fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::Domain {
     let local = |kind| control::Domain {
         name: entry.name.to_string(),
@@ -149,12 +169,14 @@ fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::D
         helo_only: false,
         in_doubt: None,
         tls: None,
+        held: false,
+        limits: None,
         queued,
     };
     match &entry.kind {
         DomainKind::Default(_) => local(control::DomainKind::Default),
         DomainKind::Alias => local(control::DomainKind::Alias),
-        DomainKind::Remote { relay, helo_only, route, in_doubt, tls } => {
+        DomainKind::Remote { relay, helo_only, route, in_doubt, tls, hold, limits } => {
             let route = match route {
                 DomainRoute::Mx => "mx".to_owned(),
                 DomainRoute::Hosts(hosts) => {
@@ -167,6 +189,8 @@ fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::D
                 helo_only: *helo_only,
                 in_doubt: in_doubt.map(|it| it.word().to_owned()),
                 tls: tls.map(|it| it.word().to_owned()),
+                held: hold.release != Release::Off,
+                limits: limits_of(limits),
                 ..local(control::DomainKind::Remote)
             }
         }

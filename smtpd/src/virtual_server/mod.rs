@@ -37,7 +37,7 @@ pub use self::senders::Sender;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
-use crate::deliver::LaneView;
+use crate::deliver::{LaneView, SharedLimits};
 use crate::drop::DropDirectory;
 use crate::net::Net;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
@@ -76,6 +76,8 @@ pub struct Shared {
     pub dialogues: Dialogues,
     /// What is remembered of mail.
     pub trace: Trace,
+    /// What is used of limits that virtual servers share.
+    pub limits: SharedLimits,
     /// The name of this machine.
     pub hostname: Domain,
     /// Room that must stay free on the spool (`service.min_free`).

@@ -9,10 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use mailroot_common::config::access::{Policy, Who};
-use mailroot_common::config::{ServerConfig, SmartHostName};
+use mailroot_common::config::{Hop, ServerConfig, SmartHostName};
 use mailroot_common::control::{Check, Level, ServerState};
-use smtpd_core::queue::outcome::Stage;
+use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage};
 use smtpd_core::route::smart_host::SmartHost;
+use smtpd_core::smtp::etrn::Etrn;
+use smtpd_core::smtp::reply::Reply;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Shared, VirtualServer, rules, settings};
@@ -56,6 +58,17 @@ impl VirtualServer {
         let deliver = self.inlets.lock().await.as_ref().map(|open| open.deliver.clone())?;
         let check = smart_host(&deliver, SmartHost::Named(name.clone())).await;
         Some(Check { server: Some(self.name().to_string()), ..check })
+    }
+
+    /// Asks a host for mail of ours; nothing if this server is not running.
+    pub async fn ask_for_mail(
+        &self,
+        hop: &Hop,
+        wishes: &[Etrn],
+    ) -> Option<Result<(RemoteHost, Vec<Reply>), Outcome>> {
+        let deliver = self.inlets.lock().await.as_ref().map(|open| open.deliver.clone())?;
+        let host = rules::smart_hosts(std::slice::from_ref(hop)).pop()?;
+        Some(deliver.ask_for_mail(host, wishes).await)
     }
 
     async fn listeners(&self, shared: &Shared) -> Vec<Check> {

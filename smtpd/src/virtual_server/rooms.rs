@@ -138,6 +138,7 @@ impl Inlets {
                 session_ids: Arc::clone(&shared.session_ids),
                 dialogues: shared.dialogues.clone(),
                 trace: shared.trace.clone(),
+                limits: shared.limits.clone(),
             },
             settings::deliver(config, shared, table, receiver.addresses(), ends),
         );

@@ -5,6 +5,7 @@
 
 use mailroot_common::address::Domain;
 use mailroot_common::config::access::{ListEntry, Policy, Who};
+use mailroot_common::config::domains::{Hold, Release};
 use mailroot_common::config::{
     DomainEntry, DomainKind, DomainName, DomainRoute, Hop, HostPort, Limit, Profile, ServerConfig,
     delivery,
@@ -17,7 +18,7 @@ use smtpd_core::policy::limit::ConnectionLimits;
 use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
-use smtpd_core::route::domain::{Pattern, RemoteDomain, RemoteRoute};
+use smtpd_core::route::domain::{Held, Limits, Pattern, RemoteDomain, RemoteRoute};
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{self, DirectFirst, Table, TableError, TlsPolicy};
 
@@ -62,7 +63,8 @@ pub(super) fn default_domain(config: &ServerConfig) -> Option<&Domain> {
 }
 
 fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
-    let DomainKind::Remote { relay, helo_only, route, in_doubt, tls } = &entry.kind else {
+    let DomainKind::Remote { relay, helo_only, route, in_doubt, tls, hold, limits } = &entry.kind
+    else {
         return None;
     };
     Some(RemoteDomain {
@@ -78,7 +80,25 @@ fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
         },
         in_doubt: in_doubt.map(self::in_doubt),
         tls: tls.map(tls_policy),
+        held: held(hold),
+        limits: Limits {
+            connections: limits.connections,
+            rate: limits.rate,
+            recipients: limits.recipients,
+        },
     })
+}
+
+/// How mail of a domain waits until it is asked for.
+fn held(hold: &Hold) -> Option<Held> {
+    match hold.release {
+        Release::Off => None,
+        Release::Etrn => Some(Held {
+            asked_from: hold.etrn_from.clone(),
+            queue: hold.queue.as_ref().map(|queue| queue.as_str().to_owned()),
+            keep: hold.keep,
+        }),
+    }
 }
 
 /// What is done with recipients that may or may not have a message.

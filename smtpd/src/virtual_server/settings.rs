@@ -62,7 +62,7 @@ pub(super) fn receive(
         host: host(config, shared).to_string(),
         banner: general.banner.clone(),
         grammar: Grammar {
-            offer: general.extensions.iter().copied().map(extension).collect::<Offer>(),
+            offer: offer(config, table),
             default_domain: table.default_domain().clone(),
         },
         body: BodyLimits {
@@ -93,6 +93,12 @@ pub(super) fn receive(
     }
 }
 
+/// What is offered of what may be: nobody can ask for mail where none is held.
+fn offer(config: &ServerConfig, table: &Table) -> Offer {
+    let offer: Offer = config.general.extensions.iter().copied().map(extension).collect();
+    if table.holds_any() { offer } else { offer.without(Extension::Etrn) }
+}
+
 fn extension(word: Word) -> Extension {
     match word {
         Word::Pipelining => Extension::Pipelining,
@@ -104,6 +110,7 @@ fn extension(word: Word) -> Extension {
         Word::Dsn => Extension::Dsn,
         Word::EnhancedStatusCodes => Extension::EnhancedStatusCodes,
         Word::Limits => Extension::Limits,
+        Word::Etrn => Extension::Etrn,
     }
 }
 

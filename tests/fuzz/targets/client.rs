@@ -54,6 +54,7 @@ impl Plan {
                     [usize::from(style >> 6)],
                 login: (style & 0x30 == 0x30)
                     .then_some(LoginRule { in_clear_text: style & 8 == 0 }),
+                recipients_max: [None, Some(1)][usize::from(style >> 5) & 1],
                 timeouts: Timeouts::default(),
             },
             sender: ReversePath::parse(sender).expect("an address"),

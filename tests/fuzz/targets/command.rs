@@ -148,6 +148,7 @@ fn print(command: &Command<'_>) -> String {
         Command::Noop => "NOOP".into(),
         Command::Help => "HELP".into(),
         Command::Vrfy => "VRFY x".into(),
+        Command::Etrn(etrn) => format!("ETRN {etrn}"),
         Command::Quit => "QUIT".into(),
     }
 }

@@ -147,6 +147,12 @@ impl Run {
                     assert!(!rejection.stage.as_str().is_empty());
                 }
                 Action::Answer(Question::Commit) => self.commit(choices),
+                Action::Answer(Question::Etrn) => {
+                    assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "ETRN");
+                    assert!(self.server.asked_for().is_some() && self.server.hello().is_some());
+                    assert!(self.server.transaction().is_none(), "ETRN within a transaction");
+                    self.server.turned(verdict(choices).map(|()| 7), self.now);
+                }
                 Action::Answer(question) => {
                     assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "{question:?}");
                     assert_eq!(self.server.poll(), Some(Action::Answer(question)));

@@ -5,10 +5,14 @@
 //! to it, so that no peer sees one message more than once in an interval, and mail that failed
 //! together does not come back together.
 
+use std::borrow::Cow;
+
 use mailroot_common::units::{Span, Timestamp};
 
 use super::envelope::{Envelope, Notify};
 use super::recipient::RecipientStatus;
+use crate::route::domain::Held;
+use crate::route::table::RouteName;
 
 /// Quick retries before the list proper: the original's phase for glitches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,10 +127,20 @@ pub struct Schedules {
 }
 
 impl Schedules {
-    /// The schedule that holds on a route.
+    /// The schedule on a route whose mail is held like this, if it is. Of mail that waits to be asked
+    /// for, nobody is told that it is late.
     #[must_use]
-    pub fn of(&self, route: &crate::route::table::RouteName) -> &Schedule {
-        if route.is_drop() { &self.local } else { &self.outbound }
+    pub fn on(&self, route: &RouteName, held: Option<&Held>) -> Cow<'_, Schedule> {
+        if route.is_drop() {
+            return Cow::Borrowed(&self.local);
+        }
+        match held {
+            Some(held) => {
+                let expire = held.keep;
+                Cow::Owned(Schedule { expire, delay_notice: None, ..self.outbound.clone() })
+            }
+            None => Cow::Borrowed(&self.outbound),
+        }
     }
 }
 
@@ -224,10 +238,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn drop_has_the_local_schedule_and_all_else_the_other() {
+    fn drop_has_the_local_schedule_and_held_mail_is_kept_for_its_own_time() {
         let both = Schedules { outbound: Schedule::outbound(), local: Schedule::local() };
-        assert_eq!(both.of(&RouteName::from_text("drop")), &both.local);
-        assert_eq!(both.of(&RouteName::from_text("mx:drop")), &both.outbound);
+        let on = |route: &str, held| both.on(&RouteName::from_text(route), held);
+        assert_eq!(*on("drop", None), both.local);
+        assert_eq!(*on("mx:drop", None), both.outbound);
+        let held = Held { asked_from: vec![], queue: None, keep: Span::days(10) };
+        let kept = on("etrn:x.test", Some(&held));
+        assert_eq!((kept.expire, kept.delay_notice), (Span::days(10), None));
+        assert_eq!(kept.retry, both.outbound.retry);
     }
 
     proptest! {

@@ -6,9 +6,13 @@
 //! strangers.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use mailroot_common::address::{AddressError, Domain};
+use mailroot_common::net::Network;
+use mailroot_common::rate::Rate;
+use mailroot_common::units::Span;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::smart_host::SmartHost;
@@ -52,6 +56,14 @@ impl Pattern {
             Some(suffix) if !suffix.contains('*') => Ok(Self::Below(Domain::parse(suffix)?)),
             None if !text.contains('*') => Ok(Self::Exact(Domain::parse(text)?)),
             _ => Err(PatternError::Star(text.to_owned())),
+        }
+    }
+
+    /// Whether the entry speaks of this domain or of some below it.
+    #[must_use]
+    pub fn is_within(&self, domain: &Domain) -> bool {
+        match self {
+            Self::Exact(own) | Self::Below(own) => own == domain || own.is_below(domain),
         }
     }
 
@@ -108,6 +120,44 @@ pub enum RemoteRoute {
     Hosts(Vec<SmartHost>),
 }
 
+/// Mail of a domain that waits until a host of the domain asks for it (RFC 1985).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// From where it may be asked for; from anywhere if empty.
+    pub asked_from: Vec<Network>,
+    /// The name of a queue that it can be asked for by, beside the domain's.
+    pub queue: Option<String>,
+    /// How long its mail is kept.
+    pub keep: Span,
+}
+
+impl Held {
+    /// Whether a client at this address may ask for the mail.
+    #[must_use]
+    pub fn may_ask(&self, client: IpAddr) -> bool {
+        self.asked_from.is_empty() || self.asked_from.iter().any(|net| net.contains(client))
+    }
+}
+
+/// How much mail goes somewhere at once, and how fast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Connections at the same time.
+    pub connections: Option<u32>,
+    /// Messages in a time.
+    pub rate: Option<Rate>,
+    /// Recipients of one transaction.
+    pub recipients: Option<u32>,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One remote domain entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RemoteDomain {
@@ -123,14 +173,19 @@ pub struct RemoteDomain {
     pub in_doubt: Option<InDoubtPolicy>,
     /// What is done about TLS, if not what the virtual server does.
     pub tls: Option<TlsPolicy>,
+    /// Present if its mail waits to be asked for.
+    pub held: Option<Held>,
+    /// How much mail goes to all domains that it speaks of.
+    pub limits: Limits,
 }
 
 impl RemoteDomain {
     /// An entry that changes nothing yet: no relaying, extensions used, the usual way.
     #[must_use]
     pub fn plain(pattern: Pattern) -> Self {
-        let route = RemoteRoute::Inherit;
-        Self { pattern, relay: false, helo_only: false, route, in_doubt: None, tls: None }
+        let (relay, helo_only, route) = (false, false, RemoteRoute::Inherit);
+        let limits = Limits::default();
+        Self { pattern, relay, helo_only, route, in_doubt: None, tls: None, held: None, limits }
     }
 }
 

@@ -18,7 +18,7 @@ use mailroot_common::address::{Domain, Host, Mailbox};
 use mailroot_common::config::SmartHostName;
 use serde::{Deserialize, Serialize};
 
-use super::domain::{Pattern, RemoteDomain, RemoteRoute};
+use super::domain::{Held, Limits, Pattern, RemoteDomain, RemoteRoute};
 use super::smart_host::SmartHost;
 
 /// The canonical text of a route, such as `drop`, `mx:example.com` or `host:relay.example:587`.
@@ -58,6 +58,26 @@ impl RouteName {
         })
     }
 
+    /// The domain whose mail waits here until it is asked for, if this is such a route.
+    #[must_use]
+    pub fn held_domain(&self) -> Option<&str> {
+        let rest = self.0.strip_prefix(HELD)?;
+        Some(rest.split_once(';').map_or(rest, |(domain, _)| domain))
+    }
+
+    /// The pattern of the remote domain whose limits hold here, if any do.
+    #[must_use]
+    pub fn limited_by(&self) -> Option<&str> {
+        self.0.split_once(LIMITED).map(|(_, pattern)| pattern)
+    }
+
+    /// The smart host with a name that mail on this route goes to first, if it does.
+    #[must_use]
+    pub fn smart_host(&self) -> Option<SmartHostName> {
+        let first = self.0.strip_prefix("host:")?.split([',', ';']).next()?;
+        SmartHostName::parse(first.strip_prefix(SmartHostName::PREFIX)?)
+    }
+
     /// Whether this is the way into Drop.
     #[must_use]
     pub fn is_drop(&self) -> bool {
@@ -70,6 +90,12 @@ impl fmt::Display for RouteName {
         f.write_str(&self.0)
     }
 }
+
+/// What stands in names of routes before the entry whose limits hold.
+const LIMITED: &str = ";limit=";
+
+/// What the names of routes begin with whose mail waits to be asked for.
+const HELD: &str = "etrn:";
 
 /// When mail that is tried directly first goes to the smart host instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,6 +141,10 @@ pub struct Route {
     pub helo_only: bool,
     /// What is done about TLS, if not what the virtual server does.
     pub tls: Option<TlsPolicy>,
+    /// The domain, if its mail waits to be asked for: then it shares its route with no other.
+    pub held: Option<Domain>,
+    /// The entry whose limits its mail shares with no other.
+    pub limited: Option<Pattern>,
 }
 
 /// How mail is protected on its way to a host.
@@ -147,13 +177,22 @@ impl Route {
     /// The way by one host that an operator named.
     #[must_use]
     pub fn to_host(host: SmartHost) -> Self {
-        Self { hop: NextHop::Hosts(vec![host]), helo_only: false, tls: None }
+        Self::plain(NextHop::Hosts(vec![host]))
+    }
+
+    /// A way without anything special.
+    const fn plain(hop: NextHop) -> Self {
+        Self { hop, helo_only: false, tls: None, held: None, limited: None }
     }
 
     /// The canonical text of this route.
     #[must_use]
     pub fn name(&self) -> RouteName {
         let mut text = String::with_capacity(48);
+        if let Some(domain) = &self.held {
+            let limit = self.limited.as_ref().map(|pattern| format!("{LIMITED}{pattern}"));
+            return RouteName(format!("{HELD}{domain}{}", limit.unwrap_or_default()).into());
+        }
         let result = match &self.hop {
             NextHop::Drop => text.write_str(RouteName::DROP),
             NextHop::Mx(domain) => write!(text, "mx:{domain}"),
@@ -170,6 +209,10 @@ impl Route {
         if let Some(tls) = self.tls {
             text.push_str(";tls=");
             text.push_str(tls.as_str());
+        }
+        if let Some(pattern) = &self.limited {
+            let result = write!(text, "{LIMITED}{pattern}");
+            result.expect("writing to a string cannot fail");
         }
         RouteName(text.into())
     }
@@ -242,7 +285,7 @@ impl Table {
         }
         let smart = match settings.direct_first {
             DirectFirst::Never if !settings.smart_hosts.is_empty() => {
-                Some(named(NextHop::Hosts(settings.smart_hosts.clone()), false, None))
+                Some(named(Route::plain(NextHop::Hosts(settings.smart_hosts.clone()))))
             }
             _ => None,
         };
@@ -277,7 +320,11 @@ impl Table {
             Pattern::Below(name) => (&mut self.below, name.as_str().into()),
         };
         let pattern = domain.pattern.clone();
-        let fixed = hop.map(|hop| named(hop, domain.helo_only, domain.tls));
+        let (helo_only, tls) = (domain.helo_only, domain.tls);
+        let limited = (!domain.limits.is_none()).then(|| pattern.clone());
+        // The route of mail that waits to be asked for depends on the domain in any case.
+        let hop = hop.filter(|_| domain.held.is_none());
+        let fixed = hop.map(|hop| named(Route { hop, helo_only, tls, held: None, limited }));
         match map.insert(key, Entry { domain, fixed }) {
             Some(_) => Err(TableError::RemoteTwice(pattern)),
             None => Ok(()),
@@ -308,6 +355,29 @@ impl Table {
         self.entry(domain).map(|entry| &entry.domain)
     }
 
+    /// How mail on a route is held until it is asked for, if it is.
+    #[must_use]
+    pub fn held(&self, route: &RouteName) -> Option<&Held> {
+        let domain = Domain::parse(route.held_domain()?).ok()?;
+        self.remote(&domain)?.held.as_ref()
+    }
+
+    /// The limits that hold on a route, if an entry has some.
+    #[must_use]
+    pub fn limits(&self, route: &RouteName) -> Option<Limits> {
+        let found = match Pattern::parse(route.limited_by()?).ok()? {
+            Pattern::Exact(name) => self.exact.get(name.as_str()),
+            Pattern::Below(name) => self.below.get(name.as_str()),
+        };
+        found.map(|entry| entry.domain.limits)
+    }
+
+    /// Whether mail of any domain is held until it is asked for.
+    #[must_use]
+    pub fn holds_any(&self) -> bool {
+        self.settings.remote_domains.iter().any(|domain| domain.held.is_some())
+    }
+
     fn entry(&self, domain: &Domain) -> Option<&Entry> {
         if let Some(entry) = self.exact.get(domain.as_str()) {
             return Some(entry);
@@ -332,8 +402,7 @@ impl Table {
         match recipient.host() {
             Host::Address(address) => {
                 // IPv4 in IPv6's clothing must not slip past the rules on loopback addresses.
-                let hop = NextHop::Address(address.to_canonical());
-                Route { hop, helo_only: false, tls: None }
+                Route::plain(NextHop::Address(address.to_canonical()))
             }
             Host::Name(domain) => self.route_of(domain),
         }
@@ -341,31 +410,37 @@ impl Table {
 
     fn route_of(&self, domain: &Domain) -> Route {
         if self.is_local(domain) {
-            return Route { hop: NextHop::Drop, helo_only: false, tls: None };
+            return Route::plain(NextHop::Drop);
         }
         match self.entry(domain) {
             Some(Entry { fixed: Some((route, _)), .. }) => route.clone(),
-            Some(entry) => {
-                let direct = entry.domain.route == RemoteRoute::Mx;
-                let route = self.by_domain(domain, direct);
-                Route { helo_only: entry.domain.helo_only, tls: entry.domain.tls, ..route }
+            Some(Entry { domain: entry, .. }) => {
+                let hop = match &entry.route {
+                    RemoteRoute::Hosts(hosts) => NextHop::Hosts(hosts.clone()),
+                    RemoteRoute::Mx => NextHop::Mx(domain.clone()),
+                    RemoteRoute::Inherit => match &self.smart {
+                        Some((route, _)) => route.hop.clone(),
+                        None => self.by_domain(domain),
+                    },
+                };
+                let held = entry.held.is_some().then(|| domain.clone());
+                let limited = (!entry.limits.is_none()).then(|| entry.pattern.clone());
+                Route { hop, helo_only: entry.helo_only, tls: entry.tls, held, limited }
             }
             None => match &self.smart {
                 Some((route, _)) => route.clone(),
-                None => self.by_domain(domain, false),
+                None => Route::plain(self.by_domain(domain)),
             },
         }
     }
 
-    fn by_domain(&self, domain: &Domain, direct: bool) -> Route {
+    fn by_domain(&self, domain: &Domain) -> NextHop {
         let domain = domain.clone();
-        let hop = if direct || self.settings.smart_hosts.is_empty() {
-            NextHop::Mx(domain)
-        } else {
-            let (hosts, rule) = (self.settings.smart_hosts.clone(), self.settings.direct_first);
-            NextHop::DirectFirst { domain, hosts, rule }
-        };
-        Route { hop, helo_only: false, tls: None }
+        if self.settings.smart_hosts.is_empty() {
+            return NextHop::Mx(domain);
+        }
+        let (hosts, rule) = (self.settings.smart_hosts.clone(), self.settings.direct_first);
+        NextHop::DirectFirst { domain, hosts, rule }
     }
 
     /// The name of [`Table::route`], without building the route where the name is known.
@@ -394,14 +469,15 @@ impl Table {
     }
 }
 
-fn named(hop: NextHop, helo_only: bool, tls: Option<TlsPolicy>) -> (Route, RouteName) {
-    let route = Route { hop, helo_only, tls };
+fn named(route: Route) -> (Route, RouteName) {
     let name = route.name();
     (route, name)
 }
 
 #[cfg(test)]
 mod tests {
+    use mailroot_common::units::Span;
+
     use super::*;
 
     fn domain(text: &str) -> Domain {
@@ -508,6 +584,67 @@ mod tests {
                 ("a@[192.0.2.9]", "host:[192.0.2.9]"),
             ],
         );
+    }
+
+    #[test]
+    fn mail_that_waits_to_be_asked_for_has_a_route_for_each_domain() {
+        let held = Held { asked_from: vec![], queue: None, keep: Span::days(10) };
+        let held = |domain| RemoteDomain { held: Some(held.clone()), ..domain };
+        let hub = RemoteRoute::Hosts(hosts(&["hub.example"]));
+        let mut settings = settings();
+        settings.remote_domains = vec![
+            held(remote("branch.example", RemoteRoute::Mx)),
+            held(remote("ship.example", hub.clone())),
+            held(remote("*.sea.example", RemoteRoute::Inherit)),
+            remote("land.example", hub),
+        ];
+        settings.smart_hosts = hosts(&["isp.example"]);
+        let table = Table::new(settings).unwrap();
+        check(
+            &table,
+            &[
+                ("a@branch.example", "etrn:branch.example"),
+                ("a@ship.example", "etrn:ship.example"),
+                ("a@land.example", "host:hub.example"),
+                ("a@x.sea.example", "etrn:x.sea.example"),
+                ("a@sea.example", "host:isp.example"),
+            ],
+        );
+        let hop = |address: &str| table.route(&Mailbox::parse(address).unwrap()).hop;
+        assert_eq!(hop("a@branch.example"), NextHop::Mx(domain("branch.example")));
+        assert_eq!(hop("a@ship.example"), NextHop::Hosts(hosts(&["hub.example"])));
+        assert_eq!(hop("a@x.sea.example"), NextHop::Hosts(hosts(&["isp.example"])));
+        let name = RouteName::from_text("etrn:x.sea.example");
+        assert_eq!(name.destinations().collect::<Vec<_>>(), ["x.sea.example"]);
+        assert!(table.held(&name).is_some() && table.holds_any());
+        assert!(table.held(&RouteName::from_text("mx:branch.example")).is_none());
+    }
+
+    #[test]
+    fn limits_make_a_route_of_their_own() {
+        let limits = Limits { connections: Some(2), ..Limits::default() };
+        let mut settings = settings();
+        settings.remote_domains = vec![
+            RemoteDomain { limits, ..remote("*.slow.example", RemoteRoute::Mx) },
+            RemoteDomain { limits, ..remote("slow.example", RemoteRoute::Inherit) },
+        ];
+        settings.smart_hosts = hosts(&["smarthost:isp", "isp.example"]);
+        let table = Table::new(settings).unwrap();
+        check(
+            &table,
+            &[
+                ("a@x.slow.example", "mx:x.slow.example;limit=*.slow.example"),
+                ("a@slow.example", "host:smarthost:isp,isp.example;limit=slow.example"),
+                ("a@fast.example", "host:smarthost:isp,isp.example"),
+            ],
+        );
+        let name = |text: &str| RouteName::from_text(text);
+        assert_eq!(table.limits(&name("mx:x.slow.example;limit=*.slow.example")), Some(limits));
+        assert_eq!(table.limits(&name("mx:x.slow.example")), None);
+        assert_eq!(table.limits(&name("mx:x.gone.example;limit=*.gone.example")), None);
+        let isp = name("host:smarthost:isp,isp.example;limit=slow.example").smart_host();
+        assert_eq!(isp, SmartHostName::parse("isp"));
+        assert_eq!(name("host:isp.example,smarthost:isp").smart_host(), None);
     }
 
     #[test]

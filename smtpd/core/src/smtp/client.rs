@@ -21,6 +21,7 @@ mod transaction;
 
 use std::time::Duration;
 
+use super::reply::Reply;
 pub use body::BareLineEnd;
 pub use ending::{Ending, Fate, Finished};
 pub use machine::Client;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Set if the session needs a login.
     pub login: Option<LoginRule>,
+    /// Recipients of one transaction, if fewer than the peer takes.
+    pub recipients_max: Option<u32>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
 }
@@ -138,6 +141,8 @@ pub enum Action {
     SendBody,
     /// The oldest transaction is over.
     Done(Finished),
+    /// The answer to [`Client::ask_for`].
+    Answered(Reply),
     /// No transaction is possible here: the greeting or the hello failed.
     Failed(Ending),
     /// Close the connection.

@@ -11,6 +11,7 @@
 
 use mailroot_common::address::{Domain, Host, LocalPart, Mailbox, ReversePath};
 
+use super::etrn::Etrn;
 use super::extension::{Extension, Offer};
 use super::refusal::Refusal;
 use crate::queue::envelope::{BodyKind, Notify, Ret};
@@ -38,6 +39,8 @@ pub enum Command<'a> {
     Help,
     /// VRFY.
     Vrfy,
+    /// ETRN (RFC 1985).
+    Etrn(Etrn),
     /// QUIT.
     Quit,
 }
@@ -143,6 +146,7 @@ pub fn parse<'a>(line: &'a [u8], grammar: &Grammar) -> Result<Command<'a>, Compl
         b"HELP" => Ok(Command::Help),
         b"VRFY" if argument.is_empty() => Err(Refusal::ArgumentMissing.into()),
         b"VRFY" => Ok(Command::Vrfy),
+        b"ETRN" if grammar.offer.has(Extension::Etrn) => etrn(argument).map(Command::Etrn),
         b"EXPN" | b"STARTTLS" | b"AUTH" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML"
         | b"SAML" => Err(Refusal::NotOffered.into()),
         // A browser or a client of another protocol was lured to us; its next lines may be mail
@@ -157,6 +161,13 @@ const BLANK: [char; 2] = [' ', '\t'];
 
 fn alone<'a>(argument: &str, command: Command<'a>) -> Result<Command<'a>, Complaint<'a>> {
     if argument.is_empty() { Ok(command) } else { Err(Refusal::NoArgument.into()) }
+}
+
+fn etrn(argument: &str) -> Result<Etrn, Complaint<'_>> {
+    if argument.is_empty() {
+        return Err(Refusal::ArgumentMissing.into());
+    }
+    Etrn::parse(argument).ok_or_else(|| Refusal::BadNode.into())
 }
 
 /// One word that can stand in a Received field. The grammar asks for a domain or an address
@@ -514,7 +525,9 @@ mod tests {
             ("STARTTLS", Refusal::NotOffered),
             ("AUTH PLAIN", Refusal::NotOffered),
             ("EXPN list", Refusal::NotOffered),
-            ("ETRN #x", Refusal::NotOffered),
+            ("ETRN", Refusal::ArgumentMissing),
+            ("ETRN a b", Refusal::BadNode),
+            ("ATRN", Refusal::NotOffered),
             ("TURN", Refusal::NotOffered),
             ("DATA foo", Refusal::NoArgument),
             ("RSET foo", Refusal::NoArgument),

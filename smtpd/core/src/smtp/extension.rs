@@ -30,13 +30,15 @@ pub enum Extension {
     EnhancedStatusCodes,
     /// RFC 9422.
     Limits,
+    /// RFC 1985.
+    Etrn,
     /// RFC 5321 section 4.1.1.8; cannot be switched off.
     Help,
 }
 
 impl Extension {
     /// All of them, in the order of our EHLO reply.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Pipelining,
         Self::Size,
         Self::EightBitMime,
@@ -46,6 +48,7 @@ impl Extension {
         Self::Dsn,
         Self::EnhancedStatusCodes,
         Self::Limits,
+        Self::Etrn,
         Self::Help,
     ];
 
@@ -62,6 +65,7 @@ impl Extension {
             Self::Dsn => "DSN",
             Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
             Self::Limits => "LIMITS",
+            Self::Etrn => "ETRN",
             Self::Help => "HELP",
         }
     }
@@ -84,6 +88,7 @@ impl Extension {
             | Self::Dsn
             | Self::EnhancedStatusCodes
             | Self::Limits
+            | Self::Etrn
             | Self::Help => None,
         }
     }
@@ -99,6 +104,12 @@ impl Offer {
     #[must_use]
     pub fn all() -> Self {
         Extension::ALL.into_iter().collect()
+    }
+
+    /// The same without one extension.
+    #[must_use]
+    pub fn without(self, extension: Extension) -> Self {
+        Self(self.0 & !(1 << extension as u16))
     }
 
     /// Whether the extension is offered.
@@ -167,6 +178,8 @@ pub struct PeerExtensions {
     pub enhanced_status_codes: bool,
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
+    /// ETRN (RFC 1985).
+    pub etrn: bool,
     /// LIMITS RCPTMAX (RFC 9422): recipients of one transaction.
     pub recipients_max: Option<u32>,
     /// LIMITS MAILMAX (RFC 9422): transactions of one session.
@@ -218,6 +231,7 @@ impl PeerExtensions {
             "DSN" => self.dsn = true,
             "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
             "STARTTLS" => self.starttls = true,
+            "ETRN" => self.etrn = true,
             "LIMITS" => words.for_each(|limit| self.read_limit(limit)),
             "AUTH" => words.for_each(|mechanism| self.add_mechanism(mechanism)),
             // A form older than the standard, still sent beside the right one.
@@ -288,6 +302,7 @@ mod tests {
                 "DSN",
                 "ENHANCEDSTATUSCODES",
                 "LIMITS RCPTMAX=1000",
+                "ETRN",
                 "HELP"
             ]
         );

@@ -4,6 +4,7 @@ pub mod body;
 pub mod client;
 pub mod command;
 pub mod dialogue;
+pub mod etrn;
 pub mod extension;
 pub mod line;
 pub mod refusal;

@@ -88,6 +88,8 @@ refusals! {
     ArgumentMissing: 501 permanent 5 4, Error, "argument", "this command needs an argument";
     /// HELO or EHLO without a usable name.
     BadHello: 501 permanent 5 4, Error, "bad-hello", "give one host name or address literal";
+    /// ETRN with neither a domain nor a queue.
+    BadNode: 501 permanent 5 4, Error, "bad-node", "give a domain, @domain or #queue";
     /// MAIL FROM with a bad address.
     BadSender: 501 permanent 1 7, Error, "bad-sender-address", "sender address has bad syntax";
     /// RCPT TO with a bad address.
@@ -117,6 +119,9 @@ refusals! {
     RecipientFirst: 503 permanent 5 1, Error, "out-of-order", "send RCPT first";
     /// A second MAIL in a transaction.
     MailTwice: 503 permanent 5 1, Error, "out-of-order", "a sender was given already; send RSET";
+    /// A command that may not stand within a transaction.
+    TransactionOpen: 503 permanent 5 1, Error, "out-of-order",
+        "not between MAIL and the message; send RSET";
     /// Something other than BDAT, RSET, NOOP or QUIT between chunks.
     ChunksPending: 503 permanent 5 1, Error, "out-of-order", "BDAT or RSET must follow BDAT";
     /// DATA for a body declared as BINARYMIME (RFC 3030 section 3).
@@ -132,6 +137,8 @@ refusals! {
         "authentication required";
     /// The client may not send to this domain.
     RelayDenied: 550 permanent 7 1, Error, "relay-denied", "relaying is not allowed";
+    /// ETRN for mail that is not held, or not for this client (RFC 1985 section 5.3).
+    NodeNotAllowed: 459 transient 7 1, Error, "etrn-denied", "not allowed to ask for this mail";
     /// What the decision needs could not be looked up.
     PolicyUnavailable: 451 transient 7 0, GoOn, "policy-unavailable",
         "cannot decide now; try again later";

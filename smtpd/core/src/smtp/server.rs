@@ -24,6 +24,7 @@ use mailroot_common::id::QueueId;
 pub use self::action::{Action, End, Hello, Question, Rejection, Stage, Standing, Transaction};
 use super::body::{BodyDecoder, BodyLimits};
 use super::command::{Chunk, Grammar};
+use super::etrn::Etrn;
 use super::line::{Line, LineReader};
 use super::refusal::{After, Refusal};
 use crate::queue::envelope::Recipient;
@@ -96,6 +97,8 @@ pub struct Server {
     hello: Option<Hello>,
     transaction: Option<Transaction>,
     candidate: Option<Recipient>,
+    /// What ETRN asks for, while that is a question.
+    asked_for: Option<Etrn>,
     /// Present from the beginning of a body to its end, also between chunks.
     decoder: Option<BodyDecoder>,
     chunk: Option<OpenChunk>,
@@ -132,6 +135,7 @@ impl Server {
             hello: None,
             transaction: None,
             candidate: None,
+            asked_for: None,
             decoder: None,
             chunk: None,
             body: Vec::new(),
@@ -231,7 +235,7 @@ impl Server {
             State::Asking(Question::Sender) => self.on_sender_verdict(verdict),
             State::Asking(Question::Recipient) => self.on_recipient_verdict(verdict),
             State::Asking(Question::Body) => self.on_body_verdict(verdict, now),
-            State::Asking(Question::Commit)
+            State::Asking(Question::Commit | Question::Etrn)
             | State::Commands
             | State::Data
             | State::Chunk
@@ -257,6 +261,19 @@ impl Server {
             Err(refusal) => self.refuse(Stage::End, refusal, None),
         }
         self.forget_transaction();
+        self.stop_if_asked();
+    }
+
+    /// Answers [`Question::Etrn`]: how many messages are on their way to the client's domain now,
+    /// or why none.
+    pub fn turned(&mut self, result: Result<u64, Refusal>, now: Duration) {
+        self.quiet_since = now;
+        if self.state != State::Asking(Question::Etrn) {
+            debug_assert!(false, "the question is not open");
+            return;
+        }
+        self.state = State::Commands;
+        self.on_turn(result);
         self.stop_if_asked();
     }
 
@@ -300,6 +317,12 @@ impl Server {
         self.candidate.as_ref()
     }
 
+    /// The mail that [`Question::Etrn`] is about.
+    #[must_use]
+    pub fn asked_for(&self) -> Option<&Etrn> {
+        self.asked_for.as_ref()
+    }
+
     /// What the client called itself.
     #[must_use]
     pub fn hello(&self) -> Option<&Hello> {
@@ -328,7 +351,8 @@ impl Server {
             State::Closed(_) => Standing::Closing,
             State::Asking(Question::Commit) => Standing::Commit,
             State::Data | State::Chunk | State::Asking(Question::Body) => Standing::Body,
-            State::Commands | State::Asking(Question::Sender | Question::Recipient) => {
+            State::Commands
+            | State::Asking(Question::Sender | Question::Recipient | Question::Etrn) => {
                 match (&self.transaction, &self.hello) {
                     (Some(_), _) => Standing::Envelope,
                     (None, Some(_)) => Standing::Idle,
@@ -436,6 +460,7 @@ impl Server {
             | Stage::Mail
             | Stage::Data
             | Stage::End
+            | Stage::Etrn
             | Stage::Session => None,
         };
         self.rejections.push(Rejection { stage, refusal, sender, recipient });

@@ -158,6 +158,7 @@ impl World {
             session_ids: Arc::new(SessionIds::beginning_at(1)),
             dialogues: Default::default(),
             trace: Trace::off(),
+            limits: SharedLimits::default(),
         };
         let _deliver = Deliver::start(parts, settings);
         Some(Life { queue, store, clock, peers, counters, _deliver })

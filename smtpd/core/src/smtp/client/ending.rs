@@ -4,7 +4,11 @@ use mailroot_common::status::{Class, EnhancedCode, ReplyCode};
 use mailroot_common::units::Timestamp;
 
 use super::super::reply::Reply;
+use crate::queue::congestion;
 use crate::queue::outcome::{AttemptResult, Outcome, RemoteHost, Stage};
+
+/// Service closing transmission channel (RFC 5321 section 3.8).
+const CLOSING: u16 = 421;
 
 /// How an attempt ended for a recipient: an [`Outcome`] that lacks the moment and the host, which
 /// the driver knows.
@@ -47,6 +51,16 @@ impl Ending {
         Self { result, status, code: None, text: text.into(), stage }
     }
 
+    /// Whether the remote asks to come slower rather than speaking of the message. Where it hangs up
+    /// with 421, it does unless the session had carried something.
+    #[must_use]
+    fn asks_for_less(&self, has_carried: bool) -> bool {
+        self.code.is_some_and(|code| {
+            let closes = code.as_u16() == CLOSING && !has_carried;
+            closes || congestion::asks_for_less(code, self.status, &self.text)
+        })
+    }
+
     /// The same words at another stage.
     pub(super) fn at_stage(&self, stage: Stage) -> Self {
         Self { stage, ..self.clone() }
@@ -78,4 +92,26 @@ pub struct Finished {
     pub fates: Vec<Fate>,
     /// Whether the peer has taken over the duty to report (RFC 3461 section 5.2.2).
     pub dsn: bool,
+}
+
+impl Finished {
+    /// Whether the peer asked for less, of whichever recipient, in a session that had carried something
+    /// or not.
+    #[must_use]
+    pub fn asks_for_less(&self, has_carried: bool) -> bool {
+        self.endings().any(|ending| ending.asks_for_less(has_carried))
+    }
+
+    /// Whether the peer took the message for somebody.
+    #[must_use]
+    pub fn has_progress(&self) -> bool {
+        self.endings().any(|ending| ending.result == AttemptResult::Delivered)
+    }
+
+    fn endings(&self) -> impl Iterator<Item = &Ending> {
+        self.fates.iter().filter_map(|fate| match fate {
+            Fate::Ended(ending) => Some(ending),
+            Fate::Unsent | Fate::Untried => None,
+        })
+    }
 }

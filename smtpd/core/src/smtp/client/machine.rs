@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mailroot_common::status::EnhancedCode;
 
+use super::super::etrn::Etrn;
 use super::super::extension::PeerExtensions;
 use super::super::reply::ReplyReader;
 use super::body::{BareLineEnd, Stuffer};
@@ -131,6 +132,7 @@ impl Client {
             | Expect::Auth
             | Expect::Reset
             | Expect::Mail
+            | Expect::Etrn
             | Expect::Rcpt(_) => timeouts.command,
         }
     }
@@ -228,6 +230,15 @@ impl Client {
         }
         self.running.push_back(running);
         Ok(())
+    }
+
+    /// Asks for mail that the peer holds (RFC 1985); only while [`Client::is_idle`]. The answer comes
+    /// as [`Action::Answered`].
+    pub fn ask_for(&mut self, mail: &Etrn, now: Duration) {
+        debug_assert!(self.is_idle(), "asked only when nothing is under way");
+        self.command(Expect::Etrn, now, |out| {
+            out.extend_from_slice(format!("ETRN {mail}\r\n").as_bytes());
+        });
     }
 
     /// Says goodbye: at once if nothing runs or the peer takes commands behind a body, else when

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::{Mailbox, ReversePath};
+use mailroot_common::status::Class;
 
 use super::*;
 use crate::queue::envelope::{BodyKind, Notify, Recipient, Ret};
 use crate::queue::outcome::{AttemptResult, Stage};
+use crate::smtp::etrn::Etrn;
 
 const BODY: &[u8] = b"Subject: x\r\n\r\n.dot\r\n";
 
@@ -113,9 +115,11 @@ fn play(client: &mut Client, peer: &mut FakePeer, mut wanted: VecDeque<Transacti
                 Action::Done(finished) => run.done.push(finished),
                 Action::Failed(ending) => run.failed = Some(ending),
                 Action::Close => run.closed = true,
-                Action::StartTls | Action::LogIn | Action::Challenge(_) | Action::LoggedIn => {
-                    panic!("neither TLS nor a login is set")
-                }
+                Action::StartTls
+                | Action::LogIn
+                | Action::Challenge(_)
+                | Action::LoggedIn
+                | Action::Answered(_) => panic!("neither TLS nor a login is set"),
             }
         }
         if run.closed {
@@ -162,6 +166,7 @@ fn settings() -> Arc<Settings> {
         helo_only: false,
         tls: Tls::Off,
         login: None,
+        recipients_max: None,
         timeouts,
     })
 }
@@ -452,6 +457,21 @@ fn recipients_over_the_limit_wait_for_a_further_transaction() {
 }
 
 #[test]
+fn an_operator_can_allow_fewer_recipients_than_the_peer() {
+    let mail = mail(&["a@x.test", "b@x.test", "c@x.test"]);
+    for (offers, sent) in
+        [(&["PIPELINING"][..], 2), (&["LIMITS RCPTMAX=100"], 2), (&["LIMITS RCPTMAX=1"], 1)]
+    {
+        let of_operator = Settings { recipients_max: Some(2), ..Settings::clone(&settings()) };
+        let mut client = Client::new(Arc::new(of_operator), Duration::ZERO);
+        let mut peer = FakePeer::new(offers);
+        let run = play(&mut client, &mut peer, [mail.transaction()].into());
+        let unsent = run.done[0].fates.iter().filter(|fate| **fate == Fate::Unsent).count();
+        assert_eq!(unsent, 3 - sent, "{offers:?}");
+    }
+}
+
+#[test]
 fn refusal_for_lack_of_room_is_not_a_limit_when_it_comes_first_or_says_so() {
     let mail = mail(&["a@x.test", "b@x.test"]);
     let full = Fault::Say("452 4.2.2 mailbox full\r\n");
@@ -657,4 +677,24 @@ fn session_limit_of_the_peer_is_kept() {
     play(&mut client, &mut peer, [mail.transaction(), mail.transaction()].into());
     assert!(client.is_spent());
     assert_eq!(peer.seen.iter().filter(|line| line.starts_with("MAIL")).count(), 1);
+}
+
+#[test]
+fn mail_is_asked_for_and_the_answer_comes_back_whatever_it_is() {
+    for (answer, class) in
+        [("253 2.0.0 7 messages\r\n", Class::Success), ("459 4.7.1 no\r\n", Class::Transient)]
+    {
+        let mut client = client();
+        client.on_octets(b"220 mx.test\r\n", Duration::ZERO);
+        client.on_octets(b"250-mx.test\r\n250 ETRN\r\n", Duration::ZERO);
+        assert_eq!(client.poll(), Some(Action::Ready));
+        assert!(client.peer().etrn && client.is_idle());
+        client.output().clear();
+        client.ask_for(&Etrn::parse("@branch.test").unwrap(), Duration::ZERO);
+        assert_eq!(client.output().as_slice(), b"ETRN @branch.test\r\n");
+        client.on_octets(answer.as_bytes(), Duration::ZERO);
+        let Some(Action::Answered(reply)) = client.poll() else { panic!("an answer") };
+        assert_eq!(reply.class(), class);
+        assert!(client.is_idle());
+    }
 }

@@ -44,6 +44,9 @@ pub enum Question {
     Recipient,
     /// May the body come: is there room? Answer with [`super::Server::admit`].
     Body,
+    /// May the client ask for the mail of [`super::Server::asked_for`]? Send it, and answer with
+    /// [`super::Server::turned`].
+    Etrn,
     /// The message is complete. Make it durable and answer with [`super::Server::committed`].
     Commit,
 }
@@ -85,6 +88,8 @@ pub enum Stage {
     Data,
     /// The body or its end.
     End,
+    /// ETRN.
+    Etrn,
     /// Between commands: a limit of the whole session.
     Session,
 }
@@ -100,6 +105,7 @@ impl Stage {
             Self::Rcpt => "rcpt",
             Self::Data => "data",
             Self::End => "end",
+            Self::Etrn => "etrn",
             Self::Session => "session",
         }
     }

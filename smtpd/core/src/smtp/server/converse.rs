@@ -10,6 +10,8 @@ use mailroot_common::units::ByteSize;
 use super::{End, Hello, Question, Server, Stage, State, Transaction, say};
 use crate::queue::envelope::{BodyKind, Recipient};
 use crate::smtp::command::{self, Command, Mail, Rcpt};
+use crate::smtp::etrn::Etrn;
+use crate::smtp::extension::Extension;
 use crate::smtp::refusal::Refusal;
 
 impl Server {
@@ -46,6 +48,7 @@ impl Server {
             | Command::Noop
             | Command::Help
             | Command::Vrfy
+            | Command::Etrn(_)
                 if self.idle_commands >= self.settings.idle_commands_max =>
             {
                 self.refuse(Stage::Session, Refusal::TooManyCommands, None);
@@ -57,9 +60,14 @@ impl Server {
                 self.answer_idly("250 2.0.0 forgotten");
             }
             Command::Noop => self.answer_idly("250 2.0.0 ok"),
-            Command::Help => self.answer_idly(
-                "214 2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT (RFC 5321)",
-            ),
+            Command::Help => {
+                let etrn = self.settings.grammar.offer.has(Extension::Etrn);
+                let etrn = if etrn { " ETRN" } else { "" };
+                self.answer_idly(&format!(
+                    "214 2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY{etrn} HELP QUIT (RFC 5321)"
+                ));
+            }
+            Command::Etrn(etrn) => self.on_etrn(etrn),
             // RFC 5321 section 7.3: who exists is nobody's business.
             Command::Vrfy => self.answer_idly("252 2.0.0 not verified; send RCPT and mail"),
         }
@@ -87,6 +95,29 @@ impl Server {
         self.say(format_args!("250{}{}", sign(lines.peek().is_some()), settings.host));
         while let Some(line) = lines.next() {
             self.say(format_args!("250{}{line}", sign(lines.peek().is_some())));
+        }
+    }
+
+    /// RFC 1985 section 5.1: not before EHLO and not within a transaction.
+    fn on_etrn(&mut self, etrn: Etrn) {
+        if self.hello.is_none() {
+            self.refuse(Stage::Command, Refusal::HelloFirst, None);
+        } else if self.transaction.is_some() {
+            self.refuse(Stage::Command, Refusal::TransactionOpen, None);
+        } else {
+            self.asked_for = Some(etrn);
+            self.state = State::Asking(Question::Etrn);
+        }
+    }
+
+    pub(super) fn on_turn(&mut self, result: Result<u64, Refusal>) {
+        self.idle_commands += 1;
+        let Some(asked) = self.asked_for.take().map(|asked| asked.to_string()) else { return };
+        match result {
+            Ok(0) => self.say(format_args!("251 2.0.0 no messages wait for {asked}")),
+            Ok(1) => self.say(format_args!("253 2.0.0 1 message for {asked} started")),
+            Ok(count) => self.say(format_args!("253 2.0.0 {count} messages for {asked} started")),
+            Err(refusal) => self.refuse(Stage::Etrn, refusal, Some(&asked)),
         }
     }
 

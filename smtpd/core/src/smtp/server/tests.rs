@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::transcript::{Player, play, settings};
 use super::*;
+use crate::smtp::extension::Offer;
 
 const HELLO_AND_ENVELOPE: &[u8] =
     b"EHLO client.test\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.com>\r\n";
@@ -140,6 +141,26 @@ fn nothing_is_consumed_while_a_question_is_open() {
     assert_eq!(rejection.sender.unwrap().to_string(), "a@b.test");
     assert!(server.transaction().is_none());
     assert_eq!(server.on_octets(b"NOOP\r\n", Duration::ZERO), 6);
+}
+
+#[test]
+fn mail_is_asked_for_between_messages_only() {
+    let mut settings = settings();
+    settings.grammar.offer = Offer::all();
+    let mut player = Player::new(settings);
+    player.feed(b"ETRN branch.test\r\nEHLO x\r\nETRN branch.test\r\nETRN other.test\r\n", 7);
+    player.feed(b"ETRN\r\nETRN a b\r\nMAIL FROM:<a@b.test>\r\nETRN branch.test\r\nQUIT\r\n", 7);
+    let replies = player.replies();
+    assert!(replies.iter().any(|reply| reply.contains("250-ETRN\r\n")), "{replies:?}");
+    let about = |reply: &&String| !reply.starts_with("250") && !reply.starts_with("220");
+    let said: Vec<&str> = replies.iter().filter(about).map(|reply| reply.trim_end()).collect();
+    assert_eq!(
+        codes(&replies.iter().filter(about).cloned().collect::<Vec<_>>()),
+        ["503", "253", "459", "501", "501", "503", "221"]
+    );
+    assert_eq!(said[1], "253 2.0.0 2 messages for branch.test started");
+    assert!(said[2].starts_with("459 4.7.1 other.test: "), "{said:?}");
+    assert!(player.rejections.contains(&("etrn", "etrn-denied")));
 }
 
 /// Plays up to a question, answers it with `refusal` and gives the last reply.

@@ -24,7 +24,7 @@ pub(super) fn settings() -> Settings {
         host: "mx.test".to_owned(),
         banner: "ESMTP".to_owned(),
         grammar: Grammar {
-            offer: Offer::all(),
+            offer: Offer::all().without(Extension::Etrn),
             default_domain: Domain::parse("example.com").unwrap(),
         },
         body: BodyLimits { size_max: 1 << 20, line_max: 2000, header_max: 10_000 },
@@ -94,6 +94,11 @@ impl Player {
                     let admitted = self.relays || domain == Some(ours);
                     let verdict = admitted.then_some(()).ok_or(Refusal::RelayDenied);
                     self.server.admit(verdict, self.now);
+                }
+                Action::Answer(Question::Etrn) => {
+                    let asked = self.server.asked_for().unwrap().to_string();
+                    let known = asked.strip_prefix("branch").is_some();
+                    self.server.turned(known.then_some(2).ok_or(Refusal::NodeNotAllowed), self.now);
                 }
                 Action::Answer(Question::Sender | Question::Body) => {
                     self.server.admit(Ok(()), self.now);

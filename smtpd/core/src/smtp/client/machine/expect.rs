@@ -18,6 +18,7 @@ pub(super) enum Expect {
     Data,
     Chunk,
     End,
+    Etrn,
     Quit,
 }
 
@@ -28,7 +29,7 @@ impl Expect {
             Self::Ehlo | Self::Helo => Stage::Hello,
             Self::StartTls => Stage::Tls,
             Self::Auth => Stage::Login,
-            Self::Reset | Self::Mail => Stage::Mail,
+            Self::Reset | Self::Mail | Self::Etrn => Stage::Mail,
             Self::Rcpt(_) => Stage::Rcpt,
             Self::Data | Self::Chunk => Stage::Data,
             Self::End | Self::Quit => Stage::End,
@@ -48,6 +49,7 @@ impl Expect {
             Self::Data => "the reply to DATA",
             Self::Chunk => "the reply to BDAT",
             Self::End => "the reply to the end of the message",
+            Self::Etrn => "the reply to ETRN",
             Self::Quit => "the reply to QUIT",
         }
     }

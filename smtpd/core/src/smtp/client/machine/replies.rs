@@ -55,6 +55,7 @@ impl Client {
             Expect::Data => self.on_data(reply, now),
             Expect::Chunk => self.on_chunk(reply),
             Expect::End => self.on_end(reply),
+            Expect::Etrn => self.actions.push_back(Action::Answered(reply)),
             Expect::Quit => {
                 self.phase = Phase::Closed;
                 self.actions.push_back(Action::Close);
@@ -131,6 +132,10 @@ impl Client {
     }
 
     pub(super) fn open(&mut self) {
+        if let Some(ours) = self.settings.recipients_max {
+            let theirs = self.peer.recipients_max.unwrap_or(u32::MAX);
+            Arc::make_mut(&mut self.peer).recipients_max = Some(ours.min(theirs));
+        }
         self.phase = Phase::Open;
         self.actions.push_back(Action::Ready);
     }
