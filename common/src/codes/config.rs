@@ -55,6 +55,7 @@ super::codes! {
     "E0310": "The relay list lets every host that reaches a listener send mail to anybody: an open relay."; "List the networks of your own hosts. Whoever insists writes  i_want_an_open_relay: true  below access.relay.";
     "E0312": "The digest of a pinned key cannot be read."; "Write the 64 hexadecimal digits of its SHA-256.";
     "E0313": "A secret stands in the configuration, or the place where it is kept cannot be read."; "Put it into a file in secrets.d, mode 0600, and write  {file: NAME};  or set it with smtpctl smarthost passwd.";
+    "E0314": "An address of the web cannot be read, or would be asked without TLS."; "Write https://host/path; http: is only for addresses of this machine, such as http://127.0.0.1:8080/token.";
     "E0401": "A domain is listed twice in one virtual server."; "Remove one of the two.";
     "E0402": "A virtual server has two default domains."; "Make all but one an alias.";
     "E0403": "A virtual server has no default domain."; "Add one:  - {name: example.net, type: default}.";
