@@ -70,7 +70,11 @@ impl Secrets {
             let words = "a password is one line of text and not empty";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        if !self.directory.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+            let above = self.directory.parent().unwrap_or(&self.directory);
+            std::fs::File::open(above)?.sync_all()?;
+        }
         let temporary = self.directory.join(format!(".{name}.new"));
         match std::fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
