@@ -33,12 +33,19 @@ pub(super) fn docs(service: &ServiceConfig, edits: &[KeyEdit]) -> Vec<KeyDoc> {
     docs
 }
 
+/// The file of the secret of a smart host's application. No smart host has a dot in its name, so that
+/// none has this file for its password.
+#[must_use]
+pub fn client_secret_file(name: &SmartHostName) -> String {
+    format!("{name}.client-secret")
+}
+
 /// What the keys of every smart host begin with in the manual.
 const ALL: &str = "smart_hosts.NAME.";
 
 impl Editor {
-    /// Changes keys of a smart host, which is made if it is not there; the password, if there is
-    /// one, is looked for in a file of its name, and the virtual server that is named sends by it.
+    /// Changes keys of a smart host, which is made if it is not there; the password and the
+    /// secret of its application, if there are any, are looked for in files of its name, and the virtual server that is named sends by it.
     ///
     /// # Errors
     ///
@@ -56,6 +63,11 @@ impl Editor {
         let mut edits = wish.edits.clone();
         if wish.password.is_some() {
             let (key, value) = ("auth.password".to_owned(), format!("{{file: {name}}}"));
+            edits.push(KeyEdit::Set { key, value });
+        }
+        if wish.client_secret.is_some() {
+            let key = "auth.oauth.client_secret".to_owned();
+            let value = format!("{{file: {}}}", client_secret_file(name));
             edits.push(KeyEdit::Set { key, value });
         }
         let mut files = open.before.files.clone();
