@@ -42,7 +42,7 @@ impl Provider {
         let home = tempfile::Builder::new().prefix("mailroot-provider-").tempdir().unwrap();
         let chain = authority.sign(NAME, Valid::Now).path().to_owned();
         let first = json!({
-            "secret": SECRET, "refresh": RIGHT, "life": 3600, "epoch": 1, "pending": 1, "mailbox": mailbox,
+            "secret": SECRET, "certificate": null, "refresh": RIGHT, "life": 3600, "epoch": 1, "pending": 1, "mailbox": mailbox,
         });
         fs::write(home.path().join("state"), first.to_string()).unwrap();
         let mut provider = Self { child: None, address, plain: ports::local(), chain, home };

@@ -5,6 +5,8 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use mailroot_tests::certificates::{Authority, Valid};
@@ -17,7 +19,7 @@ use mailroot_tests::program::Finished;
 use mailroot_tests::provider::{self, Provider, RIGHT, SECRET};
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
-use mailroot_tests::{ports, skip, wait};
+use mailroot_tests::{ports, program, skip, wait};
 use serde_json::json;
 
 const NAME: &str = "smtp.cloud.test";
@@ -168,6 +170,60 @@ fn each_mechanism_logs_in_with_a_token() {
     world.site.control().input("p\n").run(&line).ok();
     let listed = world.site.control().json(&["smarthost", "list"]);
     assert_eq!((&listed[0]["auth"], &listed[0]["user"]), (&"basic".into(), &"u".into()));
+}
+
+/// A certificate and its key: the file of the one, and the texts of both.
+fn certificate(folder: &Path, name: &str) -> (PathBuf, String, String) {
+    let (key, file) = (folder.join(format!("{name}.key")), folder.join(format!("{name}.cert")));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=application", "-keyout"]).arg(&key).arg("-out").arg(&file);
+    program::run(&mut openssl, b"").ok();
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let (certificate, key) = (read(&file), read(&key));
+    (file, certificate, key)
+}
+
+#[test]
+fn an_application_proves_itself_by_a_certificate() {
+    if program::find("openssl").is_none() {
+        return skip::note("an application with a certificate", "openssl is not installed");
+    }
+    let Some(world) = World::new(37) else { return };
+    let Some((postfix, _dovecot)) = world.host("XOAUTH2") else { return };
+    let site = &world.site;
+    let (known, certificate_text, key) = certificate(site.home(), "known");
+    let (_, other_text, other_key) = certificate(site.home(), "other");
+    world.provider.set("certificate", &json!(known));
+    let pem = site.home().join("both.pem");
+    let login = |text: &str| {
+        fs::write(&pem, text).unwrap();
+        world.login("", &["--client-credentials", "--client-cert", pem.to_str().unwrap()])
+    };
+    for (text, words) in [
+        (
+            format!("{other_text}{other_key}"),
+            "the certificate of the application is not known there",
+        ),
+        (format!("{certificate_text}{other_key}"), "is not that of its certificate"),
+        (certificate_text.clone(), "holds no private key"),
+        (key.clone(), "holds no certificate"),
+    ] {
+        let told = login(&text).exited(10).out;
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let told = login(&format!("{certificate_text}{key}")).ok();
+    assert!(told.contains("logged in"), "{told}");
+    world.send("by certificate");
+    postfix.await_delivered(1);
+    let kept = site.home().join("etc/secrets.d/cloud.client-certificate");
+    assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
+    world.must_keep_secrets();
+
+    // A secret takes its place.
+    world.login_by_client(SECRET).ok();
+    let config = site.ctl(&["config", "export"]).ok();
+    assert!(!config.contains("client_certificate") && config.contains("client_secret"), "{config}");
 }
 
 #[test]

@@ -25,6 +25,9 @@ section! {
         /// Where the secret of the application is kept. An application of the grant refresh-token may
         /// have none.
         client_secret: Option<Secret> = None, None;
+        /// Where the certificate of the application and its RSA key are kept, instead of a secret: both in
+        /// one text of PEM.
+        client_certificate: Option<Secret> = None, None;
         /// The address that tokens are asked of. It begins with https:, or with http: on this machine.
         token_endpoint: Option<Endpoint> = None, None, shown "required, or the preset's";
         /// The address that codes for a person are asked of (RFC 8628).
@@ -139,6 +142,8 @@ pub struct TokenSource {
     pub client_id: String,
     /// Its secret.
     pub client_secret: Option<Secret>,
+    /// Its certificate and key, which count for more than a secret.
+    pub client_certificate: Option<Secret>,
     /// Who gives tokens.
     pub token_endpoint: Endpoint,
     /// Who gives codes for a person.
@@ -204,6 +209,7 @@ impl SmartHostKeys {
             grant: keys.grant,
             client_id: keys.client_id.clone()?,
             client_secret: keys.client_secret.clone(),
+            client_certificate: keys.client_certificate.clone(),
             token_endpoint: keys.token_endpoint.clone().or(known.token_endpoint)?,
             device_endpoint: keys.device_endpoint.clone().or(known.device_endpoint),
             scope: keys.scope.clone().or_else(|| known.scope.map(str::to_owned)),
@@ -229,6 +235,15 @@ pub(super) fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut 
             );
         }
     }
+    if keys.auth.oauth.client_secret.is_some()
+        && let Some(span) = written("oauth.client_certificate", reader)
+    {
+        let title = format!("{path}.auth.oauth has a secret and a certificate");
+        let diagnostic = Diagnostic::error("E0433", title)
+            .at(&reader.source, span, "one of the two")
+            .help("remove this line, or client_secret");
+        reader.report(diagnostic);
+    }
     if keys.auth.method.wants_token() {
         check_source(keys, path, node, reader);
     }
@@ -253,8 +268,9 @@ fn check_source(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut Read
         ),
         (
             "oauth.client_secret",
-            by_itself && oauth.client_secret.is_none(),
-            "add  client_secret: {file: NAME}  below oauth, or say smtpctl smarthost login",
+            by_itself && oauth.client_secret.is_none() && oauth.client_certificate.is_none(),
+            "add  client_secret: {file: NAME}  below oauth, or client_certificate, or say smtpctl \
+             smarthost login",
         ),
         (
             "oauth.tenant",
@@ -337,6 +353,7 @@ mod tests {
             ("mailbox: a@b.example", "mailbox: a@b.example\n      user: u", "auth.user"),
             ("tenant: b.example", "token_endpoint: http://h.example/", "E0314"),
             ("client_secret: {file: cloud.client-secret}", "client_secret: s3cr3t", "E0313"),
+            ("client_id: x-1", "client_id: x-1\n        client_certificate: {env: C}", "E0433"),
             ("preset: m365", "preset: m365\n    tls: off", "E0433"),
         ] {
             let told = read(&GOOD.replace(from, to)).unwrap_err();

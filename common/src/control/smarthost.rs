@@ -43,6 +43,9 @@ pub struct SmartHostWish {
     /// The secret of the application that asks for tokens, which the daemon keeps likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<String>,
+    /// The certificate and key of the application, as PEM, which the daemon keeps likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<String>,
     /// The right to ask for tokens that a person gave elsewhere, which the daemon keeps likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<String>,

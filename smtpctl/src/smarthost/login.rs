@@ -12,7 +12,7 @@ use mailroot_common::control::{
 };
 
 use super::CALL_WAIT;
-use super::password::{Place, secret};
+use super::password::{Place, secret, text};
 use crate::complete;
 use crate::doctor;
 use crate::io_problem;
@@ -61,6 +61,9 @@ pub(crate) struct Login {
     /// Read the application's secret from a file.
     #[arg(long, value_name = "FILE")]
     client_secret_file: Option<PathBuf>,
+    /// Read the application's certificate and RSA key from a file of PEM, instead of a secret.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["client_secret_stdin", "client_secret_file"])]
+    client_cert: Option<PathBuf>,
     /// Who gives tokens, where no preset knows.
     #[arg(long, value_name = "URL")]
     token_endpoint: Option<String>,
@@ -78,12 +81,13 @@ pub(crate) struct Login {
 const PRESETS: [&str; 3] = ["m365", "gmail", "google-relay"];
 
 /// The keys that have no meaning beside a password.
-pub(super) const TOKEN_KEYS: [&str; 8] = [
+pub(super) const TOKEN_KEYS: [&str; 9] = [
     "auth.mailbox",
     "auth.oauth.grant",
     "auth.oauth.tenant",
     "auth.oauth.client_id",
     "auth.oauth.client_secret",
+    "auth.oauth.client_certificate",
     "auth.oauth.token_endpoint",
     "auth.oauth.device_endpoint",
     "auth.oauth.scope",
@@ -100,6 +104,7 @@ pub(super) async fn login(tool: &mut Tool, args: &Login) -> Result<u8, Problem> 
     let wish = SmartHostWish {
         edits: args.edits(known),
         client_secret,
+        client_certificate: args.client_cert.as_deref().map(text).transpose()?,
         refresh_token,
         ..SmartHostWish::default()
     };

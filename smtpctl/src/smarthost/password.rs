@@ -27,23 +27,29 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Reads a secret; `what` is how it is called.
+/// Reads a secret of one line; `what` is how it is called.
 pub(super) fn secret(place: Place<'_>, what: &str) -> Result<String, Problem> {
-    let mut text = String::new();
-    match place {
+    let read = match place {
         Place::Stdin => {
-            io::stdin().take(OCTETS_MAX).read_to_string(&mut text).map_err(io_problem)?;
+            let mut read = String::new();
+            io::stdin().take(OCTETS_MAX).read_to_string(&mut read).map_err(io_problem)?;
+            read
         }
-        Place::File(path) => {
-            let cannot = |error: io::Error| {
-                let detail = format!("cannot read {}: {error}", path.display());
-                Problem::new("smarthost", Kind::Failed, detail)
-            };
-            let file = std::fs::File::open(path).map_err(cannot)?;
-            file.take(OCTETS_MAX).read_to_string(&mut text).map_err(cannot)?;
-        }
-    }
-    one_line(&text, what)
+        Place::File(path) => text(path)?,
+    };
+    one_line(&read, what)
+}
+
+/// Reads a file of text as it is.
+pub(super) fn text(path: &Path) -> Result<String, Problem> {
+    let cannot = |error: io::Error| {
+        let detail = format!("cannot read {}: {error}", path.display());
+        Problem::new("smarthost", Kind::Failed, detail)
+    };
+    let mut read = String::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    file.take(OCTETS_MAX).read_to_string(&mut read).map_err(cannot)?;
+    Ok(read)
 }
 
 /// The line, without its end.

@@ -33,6 +33,16 @@ pub(super) fn docs(service: &ServiceConfig, edits: &[KeyEdit]) -> Vec<KeyDoc> {
     docs
 }
 
+/// The keys of which an application has one.
+const SECRET: &str = "client_secret";
+const CERTIFICATE: &str = "client_certificate";
+
+/// The file of the certificate and key of a smart host's application.
+#[must_use]
+pub fn client_certificate_file(name: &SmartHostName) -> String {
+    format!("{name}.client-certificate")
+}
+
 /// The file of the secret of a smart host's application. No smart host has a dot in its name, so that
 /// none has this file for its password.
 #[must_use]
@@ -65,10 +75,15 @@ impl Editor {
             let (key, value) = ("auth.password".to_owned(), format!("{{file: {name}}}"));
             edits.push(KeyEdit::Set { key, value });
         }
-        if wish.client_secret.is_some() {
-            let key = "auth.oauth.client_secret".to_owned();
-            let value = format!("{{file: {}}}", client_secret_file(name));
-            edits.push(KeyEdit::Set { key, value });
+        let key = |last: &str| format!("auth.oauth.{last}");
+        for (is_given, this, file, other) in [
+            (wish.client_secret.is_some(), SECRET, client_secret_file(name), CERTIFICATE),
+            (wish.client_certificate.is_some(), CERTIFICATE, client_certificate_file(name), SECRET),
+        ] {
+            if is_given {
+                edits.push(KeyEdit::Unset { key: key(other) });
+                edits.push(KeyEdit::Set { key: key(this), value: format!("{{file: {file}}}") });
+            }
         }
         let mut files = open.before.files.clone();
         let (path, text) = &files.service;

@@ -5,6 +5,7 @@
 //! smart host; whoever waits for it shares what comes of it. A request runs to its end whoever asked for
 //! it: a refresh token that was replaced by the answer is kept durably before anybody uses the token.
 
+mod assertion;
 mod device;
 mod kept;
 
@@ -19,7 +20,7 @@ use mailroot_common::config::oauth::{Endpoint, Grant, TokenSource};
 use mailroot_common::units::Timestamp;
 use smtpd_core::oauth::answer::{self, Granted, Refusal};
 use smtpd_core::oauth::life::{Life, Standing};
-use smtpd_core::oauth::request::{Wish, form};
+use smtpd_core::oauth::request::{Proof, Wish, form};
 use zeroize::Zeroizing;
 
 use self::device::Device;
@@ -322,16 +323,16 @@ impl Tokens {
         source: &TokenSource,
         wish: Wish<'_>,
     ) -> Result<Answer, TokenError> {
-        let secret = match source.client_secret.clone() {
-            None => None,
-            Some(place) => {
-                let secrets = self.secrets.clone();
-                let read = tokio::task::spawn_blocking(move || secrets.read(&place)).await;
-                let read = read.map_err(|_| TokenError::Lost)?;
-                Some(read.map_err(|error| TokenError::Secret(error.to_string()))?)
-            }
+        let (secrets, for_proof) = (self.secrets.clone(), source.clone());
+        let now = self.cache.0.clock.now();
+        let read = tokio::task::spawn_blocking(move || prove(&secrets, &for_proof, now)).await;
+        let proven = read.map_err(|_| TokenError::Lost)?.map_err(TokenError::Secret)?;
+        let proof = match &proven {
+            Some(Proven::Secret(secret)) => Proof::Secret(secret),
+            Some(Proven::Assertion(word)) => Proof::Assertion(word),
+            None => Proof::None,
         };
-        let form = form(source, secret.as_ref().map(|secret| secret.as_str()), wish);
+        let form = form(source, proof, wish);
         self.https
             .post_form(at, form, BOUNDS)
             .await
@@ -397,6 +398,27 @@ impl State {
         let access = self.kept.access_for(source)?;
         (access.life().standing(now) != Standing::Over).then(|| at_hand(access))
     }
+}
+
+/// What the application proves itself by, read or made.
+enum Proven {
+    Secret(Zeroizing<String>),
+    Assertion(Zeroizing<String>),
+}
+
+/// Reads the secret, or signs with the key; the error is for people.
+fn prove(
+    secrets: &Secrets,
+    source: &TokenSource,
+    now: Timestamp,
+) -> Result<Option<Proven>, String> {
+    if let Some(place) = &source.client_certificate {
+        let pem = secrets.read_text(place).map_err(|error| error.to_string())?;
+        let word = assertion::assertion(&pem, source, now).map_err(|error| error.to_string())?;
+        return Ok(Some(Proven::Assertion(word)));
+    }
+    let read = source.client_secret.as_ref().map(|place| secrets.read(place)).transpose();
+    Ok(read.map_err(|error| error.to_string())?.map(Proven::Secret))
 }
 
 fn at_hand(access: &AccessToken) -> Token {

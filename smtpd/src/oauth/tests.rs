@@ -35,6 +35,7 @@ fn source(grant: Grant) -> TokenSource {
         grant,
         client_id: "id".to_owned(),
         client_secret: None,
+        client_certificate: None,
         token_endpoint: Endpoint::parse("http://127.0.0.1:80/token").unwrap(),
         device_endpoint: Endpoint::parse("http://127.0.0.1:80/device"),
         scope: None,

@@ -8,7 +8,7 @@ use mailroot_common::control::{Edited, ServerState, SmartHost, SmartHostWish};
 
 use super::change::Asked;
 use super::{Service, ServiceError};
-use crate::config::{EditError, client_secret_file};
+use crate::config::{EditError, client_certificate_file, client_secret_file};
 use crate::virtual_server::VirtualServer;
 
 impl Service {
@@ -70,6 +70,7 @@ impl Service {
             let secret_file = client_secret_file(name);
             self.keep_secret(name.as_str(), wish.password.as_deref())?;
             self.keep_secret(&secret_file, wish.client_secret.as_deref())?;
+            self.keep_certificate(name, wish.client_certificate.as_deref())?;
         }
         let edited = self.make(asked, change).await?.edited;
         if let Some(right) = wish.refresh_token.as_deref().filter(|_| !asked.terms.dry_run) {
@@ -79,6 +80,12 @@ impl Service {
             kept.map_err(|source| EditError::Write { path, source })?;
         }
         Ok(edited)
+    }
+
+    fn keep_certificate(&self, name: &SmartHostName, pem: Option<&str>) -> Result<(), EditError> {
+        let (secrets, file) = (self.secrets(), client_certificate_file(name));
+        let kept = pem.map_or(Ok(()), |pem| secrets.keep_text(&file, pem));
+        kept.map_err(|source| EditError::Write { path: secrets.directory().join(&file), source })
     }
 
     fn keep_secret(&self, file: &str, text: Option<&str>) -> Result<(), EditError> {

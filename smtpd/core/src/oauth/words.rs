@@ -32,6 +32,8 @@ const MICROSOFT: &[Meaning] = meanings! {
     "AADSTS700016": "the tenant knows no application of this id", "correct client_id or tenant: smtpctl smarthost show NAME";
     "AADSTS700082": "the refresh token has expired, since it was not used for long", "sign in again: smtpctl smarthost login NAME --device-code";
     "AADSTS700084": "the refresh token has expired", "sign in again: smtpctl smarthost login NAME --device-code";
+    "AADSTS700027": "the certificate of the application is not known there, or has ended", "upload it to the registered application, or give the one that is known: smtpctl smarthost login NAME --client-cert FILE";
+    "AADSTS700024": "the word that the application signed is out of its time", "set this machine's clock: smtpctl doctor time";
     "AADSTS7000112": "the application is disabled", "enable it in the tenant";
     "AADSTS700038": "the id of the application cannot be one", "correct client_id: smtpctl smarthost show NAME";
     "AADSTS90002": "there is no such tenant", "correct tenant: smtpctl smarthost show NAME";
