@@ -352,18 +352,20 @@ impl Cache {
         (life.standing(self.0.clock.now()) != Standing::Over).then_some(life.until)
     }
 
-    /// Keeps a right to ask for tokens that was given elsewhere.
+    /// Keeps a right to ask for tokens that was given elsewhere. It waits for a request under way, whose
+    /// answer would be kept in its place.
     ///
     /// # Errors
     ///
     /// The system's error; what was kept before stands then.
-    pub fn adopt(
+    pub async fn adopt(
         &self,
         name: &SmartHostName,
         source: &TokenSource,
         refresh_token: &str,
     ) -> std::io::Result<()> {
         let entry = self.entry(name);
+        let _turn = entry.turn.lock().await;
         let kept = Kept::with_refresh_token(source, refresh_token);
         self.0.files.keep(name.as_str(), &kept.to_line())?;
         let mut state = lock(&entry.state);

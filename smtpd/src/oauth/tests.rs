@@ -162,7 +162,7 @@ async fn a_right_that_is_replaced_survives_a_restart() {
     let source = source(Grant::RefreshToken);
     let error = world.tokens.get(&name(), &source).await.unwrap_err();
     assert!(error.to_string().contains("smarthost login cloud"), "{error}");
-    world.tokens.cache.adopt(&name(), &source, "r1").unwrap();
+    world.tokens.cache.adopt(&name(), &source, "r1").await.unwrap();
     world.will_say(200, &given("t1", 600).replace('}', ",\"refresh_token\":\"r2\"}"));
     world.tokens.get(&name(), &source).await.unwrap();
     assert!(world.last().contains("refresh_token=r1"), "{}", world.last());
@@ -188,7 +188,7 @@ async fn a_right_that_is_replaced_survives_a_restart() {
 async fn whoever_goes_away_does_not_end_the_request() {
     let world = World::new();
     let source = source(Grant::RefreshToken);
-    world.tokens.cache.adopt(&name(), &source, "r1").unwrap();
+    world.tokens.cache.adopt(&name(), &source, "r1").await.unwrap();
     world.will_say(200, &given("t1", 600).replace('}', ",\"refresh_token\":\"r2\"}"));
     let name = name();
     let hasty = tokio::time::timeout(Duration::from_millis(500), world.tokens.get(&name, &source));

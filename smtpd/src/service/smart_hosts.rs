@@ -76,7 +76,7 @@ impl Service {
         if let Some(right) = wish.refresh_token.as_deref().filter(|_| !asked.terms.dry_run) {
             let source = self.token_source(name)?;
             let path = self.0.paths.state.join("oauth").join(name.as_str());
-            let kept = self.0.tokens.adopt(name, &source, right);
+            let kept = self.0.tokens.adopt(name, &source, right).await;
             kept.map_err(|source| EditError::Write { path, source })?;
         }
         Ok(edited)
