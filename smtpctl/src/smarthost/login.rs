@@ -1,6 +1,7 @@
 //! `smarthost login`: a login by tokens - by the application's own right, by a person who signs in with
 //! a code, or by a right that was given elsewhere.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::password::{Place, secret, text};
 use crate::complete;
 use crate::doctor;
 use crate::io_problem;
+use crate::output::escape;
 use crate::terms::{TermOptions, report};
 use crate::tool::{Tool, stdout};
 
@@ -129,12 +131,15 @@ async fn sign_in(tool: &mut Tool, name: &str) -> Result<(), Problem> {
     let path = path::fill(path::SMARTHOST_DEVICE, &[name]);
     let code: DeviceCode = tool.daemon().await?.post(&path, &nothing, CALL_WAIT).await?;
     let minutes = code.good_for.div_ceil(60);
-    tool.note(&format!(
+    // Without these words nobody could sign in, so they are said also where little is to be said.
+    let told = writeln!(
+        io::stderr(),
         "Open {} in a browser, on any machine, and enter the code {}\n\
          as the person whose mailbox it is. The code is good for {minutes} min; waiting.",
-        crate::output::escape(&code.verification_uri),
-        crate::output::escape(&code.user_code),
-    ));
+        escape(&code.verification_uri),
+        escape(&code.user_code),
+    );
+    told.map_err(io_problem)?;
     let path = path::fill(path::SMARTHOST_DEVICE_POLL, &[name]);
     let (mut waited, mut wait) = (0, code.wait.max(1));
     while waited < code.good_for {
@@ -193,7 +198,6 @@ impl Login {
 
 /// The steps at Microsoft, with what was said filled in.
 fn print_admin_steps(args: &Login) -> Result<u8, Problem> {
-    use std::io::Write as _;
     let text = admin_steps(
         args.mailbox.as_deref().unwrap_or("MAILBOX"),
         args.tenant.as_deref().unwrap_or("TENANT"),

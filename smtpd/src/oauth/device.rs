@@ -111,6 +111,9 @@ impl Tokens {
         match answer::token(answer.status, &answer.body) {
             Ok(granted) => {
                 lock(&entry.state).device = None;
+                if granted.refresh_token.is_none() {
+                    return Err(TokenError::ForOnce);
+                }
                 let token = self.take(name, &source, &entry, granted, asked_at).await;
                 Ok(Polled::Done(token.until))
             }

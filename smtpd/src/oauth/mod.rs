@@ -64,6 +64,12 @@ pub enum TokenError {
     /// Nobody has signed in.
     #[error("nobody has signed in yet: smtpctl smarthost login {0} --device-code")]
     NoRefreshToken(SmartHostName),
+    /// Somebody has signed in, for once only.
+    #[error(
+        "the provider gave no right to ask for the next token: the scope must allow it, as \
+         offline_access does at Microsoft"
+    )]
+    ForOnce,
     /// The endpoint gave no answer.
     #[error("{at} gives no token: {why}")]
     Unreached {

@@ -221,3 +221,16 @@ async fn a_person_signs_in_with_a_code() {
     assert_eq!(world.tokens.get(&name(), &source).await.unwrap().text.as_str(), "t1");
     assert_eq!(world.tokens.poll_code(&name()).await.unwrap_err(), TokenError::NoCode);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_person_who_signs_in_for_once_only_is_told() {
+    let world = World::new();
+    let source = source(Grant::RefreshToken);
+    let code = r#"{"device_code":"d","user_code":"u","verification_uri":"https://x.example","expires_in":900}"#;
+    world.will_say(200, code);
+    world.tokens.ask_for_code(&name(), &source).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.will_say(200, &given("t1", 600));
+    assert_eq!(world.tokens.poll_code(&name()).await, Err(TokenError::ForOnce));
+    assert_eq!(world.tokens.cache.until(&name(), &source), None);
+}
