@@ -1,5 +1,6 @@
 //! `smarthost`: hosts that take mail for others, each with its security and login.
 
+mod login;
 mod password;
 
 use clap::Subcommand;
@@ -7,14 +8,17 @@ use clap_complete::ArgValueCompleter;
 use mailroot_common::control::{
     Check, Edited, KeyEdit, KeyEdits, Kind, Problem, SmartHost, SmartHostCall, SmartHostWish, path,
 };
+use std::io::Write as _;
 use std::time::Duration;
 
+use self::login::Login;
 use self::password::PasswordOptions;
 use crate::complete;
 use crate::doctor;
-use crate::output::{Cell, Column, Row};
+use crate::io_problem;
+use crate::output::{Cell, Column, Form, Row};
 use crate::terms::{TermOptions, report};
-use crate::tool::Tool;
+use crate::tool::{Tool, stdout};
 
 /// A call may last as long as a host lets us wait.
 const CALL_WAIT: Duration = Duration::from_secs(60);
@@ -31,7 +35,9 @@ pub(crate) enum SmarthostCommand {
     Set(Box<Set>),
     /// Give it another password.
     Passwd(Passwd),
-    /// Call it as mail would, without mail: name, connection, TLS, login.
+    /// Have it log in by tokens, get one at once and say whether it works.
+    Login(Box<Login>),
+    /// Call it as mail would, without mail: token, name, connection, TLS, login.
     Test(Test),
     /// Have the virtual server send directly again.
     Clear(Clear),
@@ -134,6 +140,7 @@ pub(crate) async fn run(tool: &mut Tool, command: SmarthostCommand) -> Result<u8
         SmarthostCommand::Show(args) => show(tool, &args.name).await,
         SmarthostCommand::Set(args) => set(tool, *args).await,
         SmarthostCommand::Passwd(args) => passwd(tool, &args).await,
+        SmarthostCommand::Login(args) => login::login(tool, &args).await,
         SmarthostCommand::Test(args) => test(tool, &args.name).await,
         SmarthostCommand::Clear(args) => clear(tool, &args.terms).await,
         SmarthostCommand::Remove(args) => {
@@ -155,6 +162,12 @@ async fn show(tool: &mut Tool, name: &str) -> Result<u8, Problem> {
         let prefix = format!("smart_hosts.{name}.");
         let own = keys.await?.into_iter().filter(|setting| setting.key.starts_with(&prefix));
         tool.print_rows(own.collect())?;
+        if let (Some(until), Form::Table | Form::Wide) = (found.token_until, &tool.shape.form) {
+            let left =
+                Cell::Until(until).for_people(tool.shape.now, tool.shape.time, tool.shape.utc);
+            let words = format!("The token at hand is good until: {left}\n");
+            stdout().write_all(words.as_bytes()).map_err(io_problem)?;
+        }
     }
     Ok(0)
 }
@@ -170,10 +183,16 @@ async fn set(tool: &mut Tool, args: Set) -> Result<u8, Problem> {
             .hint("pass it with --password-stdin or --password-file, never as an argument"));
     }
     if wants_password {
+        let known: Vec<SmartHost> = tool.daemon().await?.get(path::SMARTHOSTS).await?;
+        if known.iter().any(|host| host.name == name && host.auth.contains("oauth")) {
+            let unset = |key: &str| KeyEdit::Unset { key: key.to_owned() };
+            edits.extend(login::TOKEN_KEYS.into_iter().map(unset));
+        }
         edits.push(KeyEdit::Set { key: "auth.method".to_owned(), value: "basic".to_owned() });
     }
     let server = (!args.no_use).then(|| tool.server().to_owned());
-    let wish = SmartHostWish { edits, password, server, direct_first: args.direct_first };
+    let direct_first = args.direct_first;
+    let wish = SmartHostWish { edits, password, server, direct_first, ..SmartHostWish::default() };
     let path = args.terms.on(&path::fill(path::SMARTHOST, &[&name]))?;
     let edited: Edited = tool.daemon().await?.patch(&path, &wish).await?;
     report(tool, &edited)
@@ -254,7 +273,7 @@ async fn passwd(tool: &mut Tool, args: &Passwd) -> Result<u8, Problem> {
 
 async fn test(tool: &mut Tool, name: &str) -> Result<u8, Problem> {
     let path = path::fill(path::SMARTHOST_TEST, &[name]);
-    let call = SmartHostCall { server: tool.global.server.clone() };
+    let call = SmartHostCall { server: tool.global.server.clone(), new_token: false };
     let checks: Vec<Check> = tool.daemon().await?.post(&path, &call, CALL_WAIT).await?;
     doctor::conclude(tool, checks)
 }
@@ -273,6 +292,7 @@ impl Row for SmartHost {
         Column::always("tls", |it| Cell::text(&*it.tls)),
         Column::always("auth", |it| Cell::text(&*it.auth)),
         Column::always("user", |it| Cell::maybe(it.user.as_deref())),
+        Column::always("token", |it| it.token_until.map_or(Cell::Nothing, Cell::Until)),
         Column::always("used by", |it| match it.used_by.is_empty() {
             true => Cell::Nothing,
             false => Cell::text(it.used_by.join(", ")),

@@ -11,6 +11,7 @@ mod relocate;
 mod replay;
 mod smart_hosts;
 mod sweep;
+mod tokens;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -24,16 +25,17 @@ use arc_swap::ArcSwap;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Operator;
 use mailroot_common::config::dns::Resolvers;
-use mailroot_common::config::{ServerConfig, ServerName};
+use mailroot_common::config::{ServerConfig, ServerName, SmartHostName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
 
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
-use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Secrets, Started, Trial};
+use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
 use crate::net::Net;
+use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
 use crate::tls::ClientTls;
@@ -100,6 +102,17 @@ pub enum ServiceError {
     /// There is nothing to confirm.
     #[error("no change of the configuration is on trial")]
     NoTrial,
+    /// There is no token.
+    #[error("smart host {name}: {source}")]
+    Token {
+        /// The smart host.
+        name: SmartHostName,
+        /// Why.
+        source: oauth::TokenError,
+    },
+    /// A smart host does not log in by tokens.
+    #[error("smart host {0} does not log in by tokens")]
+    NoTokens(SmartHostName),
     /// Name servers of `dns.resolvers` cannot be used.
     #[error("cannot set up name resolution: {0}")]
     Resolver(resolve::SetupError),
@@ -124,6 +137,8 @@ struct Inner {
     dialogues: Dialogues,
     trace: Trace,
     limits: SharedLimits,
+    /// Tokens of smart hosts.
+    tokens: oauth::Cache,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -156,6 +171,8 @@ impl Service {
         let loaded = Arc::new(started.loaded);
         let session_ids = Arc::new(SessionIds::beginning_at(clock.random()));
         let trace = open_trace(&paths, &loaded, &clock, &log);
+        let kept = paths.state.join("oauth");
+        let tokens = oauth::Cache::new(&kept, clock.clone(), log.clone());
         let service = Self(Arc::new(Inner {
             paths,
             started_at: clock.now(),
@@ -169,6 +186,7 @@ impl Service {
             dialogues: Dialogues::default(),
             trace,
             limits: SharedLimits::default(),
+            tokens,
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -265,7 +283,8 @@ impl Service {
             resolver: reach.resolver.clone(),
             tls: reach.tls.clone(),
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
-            secrets: Secrets::in_directory(&self.0.paths.secrets_dir),
+            secrets: self.secrets(),
+            tokens: self.tokens_by(reach),
             session_ids: Arc::clone(&self.0.session_ids),
             dialogues: self.0.dialogues.clone(),
             trace: self.0.trace.clone(),
@@ -288,6 +307,7 @@ impl Service {
             // A server that failed to stop in order has nothing left that could be lost.
             let _ = task.await;
         }
+        self.0.tokens.settle().await;
         self.0.trace.close();
     }
 

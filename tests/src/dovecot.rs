@@ -29,16 +29,43 @@ impl Dovecot {
     /// When it is installed and does not start.
     #[must_use]
     pub fn start(user: &str, password: &str) -> Option<Self> {
+        Self::launch(
+            "plain login cram-md5 scram-sha-1 scram-sha-256",
+            "driver = passwd-file\n  args = scheme=PLAIN",
+            ("users", &format!("{user}:{{PLAIN}}{password}\n")),
+        )
+    }
+
+    /// Takes tokens that the provider at this address calls good. `None` when it is not installed or we
+    /// are not root.
+    ///
+    /// # Panics
+    ///
+    /// When it is installed and does not start.
+    #[must_use]
+    pub fn judging_tokens(provider: SocketAddr) -> Option<Self> {
+        let asks = format!(
+            "introspection_mode = post\nintrospection_url = http://{provider}/introspect\n\
+             username_attribute = username\nactive_attribute = active\nactive_value = true\n\
+             scope = mail\n"
+        );
+        let passdb = "driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args =";
+        Self::launch("xoauth2 oauthbearer", passdb, ("oauth2.conf", &asks))
+    }
+
+    /// `passdb` ends where the path of its file belongs.
+    fn launch(mechanisms: &str, passdb: &str, file: (&str, &str)) -> Option<Self> {
         let program = program::find("dovecot").filter(|_| skip::root())?;
         let home = tempfile::Builder::new().prefix("mailroot-dovecot-").tempdir().unwrap();
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let (at, address) = (home.path().display().to_string(), ports::local());
-        fs::write(home.path().join("users"), format!("{user}:{{PLAIN}}{password}\n")).unwrap();
+        let (name, content) = file;
+        fs::write(home.path().join(name), content).unwrap();
         let text = format!(
             "base_dir = {at}/run\nlog_path = {at}/log\nprotocols =\nssl = no\ndisable_plaintext_auth = no\n\
              default_internal_user = nobody\ndefault_login_user = nobody\ndefault_internal_group = nogroup\n\
-             auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256\n\
-             passdb {{\n  driver = passwd-file\n  args = scheme=PLAIN {at}/users\n}}\n\
+             auth_mechanisms = {mechanisms}\nauth_failure_delay = 0\n\
+             passdb {{\n  {passdb} {at}/{name}\n}}\n\
              userdb {{\n  driver = static\n  args = uid=65534 gid=65534 home=/nonexistent\n}}\n\
              service auth {{\n  inet_listener {{\n    address = {}\n    port = {}\n  }}\n}}\n",
             address.ip(),

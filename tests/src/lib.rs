@@ -26,6 +26,7 @@ pub mod peer;
 pub mod ports;
 pub mod postfix;
 pub mod program;
+pub mod provider;
 pub mod screen;
 pub mod setup;
 pub mod sink;

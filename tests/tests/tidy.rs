@@ -29,6 +29,8 @@ const ROOMS: &[&[&str]] = &[
         "args",
         "config",
         "resolve",
+        "https",
+        "oauth",
         "tls",
         "trace",
         "observe",
@@ -41,12 +43,15 @@ const ROOMS: &[&[&str]] = &[
 ];
 
 /// Rooms of the lowest row that lean on others of it: the log, the network and disks need the time
-/// and the files; the command line needs the log's forms.
+/// and the files; the command line needs the log's forms; the web needs names, connections and TLS, and
+/// tokens are asked of the web.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("args", &["observe"]),
     ("config", &["clock", "disk", "net", "observe"]),
     ("resolve", &["clock", "net", "observe"]),
     ("tls", &["net"]),
+    ("https", &["net", "resolve", "tls"]),
+    ("oauth", &["clock", "config", "https", "net", "observe", "resolve", "tls"]),
     ("trace", &["clock", "observe"]),
     ("observe", &["clock"]),
     ("disk", &["clock", "observe"]),

@@ -58,6 +58,7 @@ super::codes! {
     "E0313": "A secret stands in the configuration, or the place where it is kept cannot be read."; "Put it into a file in secrets.d, mode 0600, and write  {file: NAME};  or set it with smtpctl smarthost passwd.";
     "E0314": "An address or network cannot be read."; "Write 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32.";
     "E0315": "A queue for ETRN has a name that none can have."; "Use at most 64 letters, digits, dots, dashes and underscores, without the # in front.";
+    "E0316": "An address of the web cannot be read, or would be asked without TLS."; "Write https://host/path; http: is only for addresses of this machine, such as http://127.0.0.1:8080/token.";
     "E0401": "A domain is listed twice in one virtual server."; "Remove one of the two.";
     "E0402": "A virtual server has two default domains."; "Make all but one an alias.";
     "E0403": "A virtual server has no default domain."; "Add one:  - {name: example.net, type: default}.";

@@ -103,7 +103,9 @@ super::codes! {
     "session.usage": "Ending several sessions was not confirmed."; "Answer the question, or repeat it with --yes.";
     "setup.usage": "An answer of the first steps is missing or cannot be right, and nobody can be asked."; "Give it as an option; smtpctl setup --help lists them.";
     "smarthost.failed": "A password could not be read from its file."; "Look at the path and at its mode.";
+    "smarthost.no_tokens": "A token was asked for, and the smart host logs in otherwise."; "Look at its auth.method with smtpctl smarthost show.";
     "smarthost.not_found": "There is no smart host of that name."; "smtpctl smarthost list names them.";
+    "smarthost.token": "The provider gave no token or no code, or it could not be asked."; "The message has its words and what to do; smtpctl smarthost test tries it again.";
     "smarthost.usage": "What is said of a smart host is not complete, or its password was not given."; "Look at --help of the command; a password is never an argument.";
     "stats.usage": "The span that is to be counted cannot be read."; "Write --since 1d or --since 2h.";
     "top.failed": "The terminal could not be read or written."; "See that it is one that can be addressed, or use smtpctl status --watch.";

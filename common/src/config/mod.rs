@@ -17,6 +17,7 @@ pub mod limits;
 pub mod logging;
 pub mod messages;
 pub mod node;
+pub mod oauth;
 pub mod schema;
 pub mod secret;
 pub mod section;

@@ -11,6 +11,7 @@ use super::diagnostic::Diagnostic;
 use super::host::HostPort;
 use super::lane_limits::LaneLimits;
 use super::node::{Kind, Node};
+use super::oauth::{self, OauthKeys};
 use super::secret::Secret;
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section, section};
 use crate::address::Host;
@@ -54,8 +55,14 @@ section! {
         password: Option<Secret> = None, None;
         /// What may be used, in this order of preference.
         mechanisms: Vec<Mechanism> = Mechanism::ALL.to_vec(), vec![Mechanism::Login];
-        /// Whether the login is made under TLS only.
+        /// Whether the login is made under TLS only. A token goes in clear text to this machine at most.
         require_tls: bool = true, true;
+        /// The mailbox to log in as by a token.
+        mailbox: Option<String> = None, None;
+    }
+    sections {
+        /// How the token is had.
+        oauth: OauthKeys;
     }
 }
 
@@ -82,6 +89,27 @@ choice! {
         None = "none",
         /// With a name and a password.
         Basic = "basic",
+        /// With a token of OAuth, in the form that Google and Microsoft speak.
+        Xoauth2 = "xoauth2",
+        /// With a token of OAuth, in the form of RFC 7628.
+        Oauthbearer = "oauthbearer",
+    }
+}
+
+impl SmartHostAuth {
+    /// The name that the login is made with: a user's, or a mailbox.
+    #[must_use]
+    pub fn login_name(&self) -> Option<&str> {
+        let name = if self.method.wants_token() { &self.mailbox } else { &self.user };
+        name.as_deref()
+    }
+}
+
+impl AuthMethod {
+    /// Whether the login is made with a token.
+    #[must_use]
+    pub const fn wants_token(self) -> bool {
+        matches!(self, Self::Xoauth2 | Self::Oauthbearer)
     }
 }
 
@@ -104,11 +132,11 @@ choice! {
 choice! {
     /// A provider whose host is known.
     pub enum Preset {
-        /// Microsoft 365, with a mailbox's login.
+        /// Microsoft 365, with a token for a mailbox.
         M365 = "m365",
         /// Google Workspace, by our address.
         GoogleRelay = "google-relay",
-        /// Gmail, with an app password.
+        /// Gmail, with an app password or a token.
         Gmail = "gmail",
         /// SendGrid; the user is `apikey`.
         SendGrid = "sendgrid",
@@ -347,7 +375,8 @@ fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut Reader) {
     for (key, absent) in
         [("auth.user", auth.user.is_none()), ("auth.password", auth.password.is_none())]
     {
-        if wants_login && absent && !reader.origins.contains_key(&format!("{path}.{key}")) {
+        let wanted = auth.method == AuthMethod::Basic && absent;
+        if wanted && !reader.origins.contains_key(&format!("{path}.{key}")) {
             let span = at("auth.method", reader);
             let diagnostic = Diagnostic::error("E0104", format!("{path}.{key} is missing"))
                 .at(&reader.source, span, "a login needs a name and a password")
@@ -363,11 +392,12 @@ fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut Reader) {
             .help("add  method: basic  below auth, or remove this line");
         reader.report(diagnostic);
     }
+    oauth::check(keys, path, node, reader);
     if wants_login && keys.tls == SmartHostTls::Off && auth.require_tls {
         let title = format!("{path} is to log in under TLS only, and has no TLS");
         let diagnostic = Diagnostic::error("E0433", title)
             .at(&reader.source, at("tls", reader), "never under TLS")
-            .help("write  tls: verify;  to send the password in clear text, require_tls: false below auth");
+            .help("write  tls: verify;  to log in in clear text, require_tls: false below auth");
         reader.report(diagnostic);
     }
     if auth.mechanisms.is_empty() {

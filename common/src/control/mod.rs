@@ -56,7 +56,7 @@ pub use replay::{Different, Replay};
 pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
 pub use session::{DialogueLine, Direction, Session, Spoken};
-pub use smarthost::{SmartHost, SmartHostCall, SmartHostWish};
+pub use smarthost::{DeviceCode, DeviceState, SmartHost, SmartHostCall, SmartHostWish};
 pub use stats::{Destination, DestinationState, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};

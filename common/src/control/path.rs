@@ -65,6 +65,10 @@ pub const SMARTHOSTS: &str = "/v1/smarthosts";
 pub const SMARTHOST: &str = "/v1/smarthosts/{name}";
 /// Call one, without mail (router's pattern).
 pub const SMARTHOST_TEST: &str = "/v1/smarthosts/{name}/test";
+/// A code with which a person signs in (router's pattern).
+pub const SMARTHOST_DEVICE: &str = "/v1/smarthosts/{name}/device";
+/// Whether the person has signed in (router's pattern).
+pub const SMARTHOST_DEVICE_POLL: &str = "/v1/smarthosts/{name}/device/poll";
 /// Sessions of all servers.
 pub const SESSIONS: &str = "/v1/sessions";
 /// What is said in sessions, as it is said.

@@ -1,5 +1,6 @@
 //! Smart hosts that have names.
 
+use crate::units::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,14 +15,17 @@ pub struct SmartHost {
     pub hosts: Vec<String>,
     /// `off`, `optional`, `required`, `verify` or `implicit`.
     pub tls: String,
-    /// How a login is made: `none` or `basic`.
+    /// How a login is made: `none`, `basic`, `xoauth2` or `oauthbearer`.
     pub auth: String,
-    /// With which name.
+    /// With which name: a user's, or a mailbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Where the password is kept, such as `{file: isp}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_at: Option<String>,
+    /// When the token at hand ends; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_until: Option<Timestamp>,
     /// Virtual servers and, as `SERVER/DOMAIN`, remote domains that send by it.
     #[serde(default)]
     pub used_by: Vec<String>,
@@ -36,6 +40,15 @@ pub struct SmartHostWish {
     /// A password, which the daemon keeps in a file of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    /// The secret of the application that asks for tokens, which the daemon keeps likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
+    /// The certificate and key of the application, as PEM, which the daemon keeps likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<String>,
+    /// The right to ask for tokens that a person gave elsewhere, which the daemon keeps likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
     /// The virtual server that is to send all its mail for other domains by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
@@ -50,4 +63,32 @@ pub struct SmartHostCall {
     /// The virtual server that calls; one that uses it if absent, else the first that runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// Whether a new token is asked for, though the one at hand may be good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_token: bool,
+}
+
+/// A code with which a person signs in (RFC 8628).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceCode {
+    /// What the person writes.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// How long the code is good, in seconds.
+    pub good_for: u64,
+    /// How long to wait before the question whether it was used, in seconds.
+    pub wait: u64,
+}
+
+/// Whether a person has signed in with the code that was asked for last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceState {
+    /// Whether it is so.
+    pub signed_in: bool,
+    /// How long to wait before the next question, in seconds.
+    pub wait: u64,
+    /// When the token ends that was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_until: Option<Timestamp>,
 }

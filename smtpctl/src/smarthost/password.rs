@@ -1,8 +1,8 @@
-//! Passwords on their way in: from a pipe, from a file, or typed unseen. Never an argument, which
+//! Passwords and other secrets on their way in: from a pipe, from a file, or typed unseen. Never an argument, which
 //! every user of the machine could read.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mailroot_common::control::{Kind, Problem};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
@@ -12,6 +12,55 @@ use crate::tool::Tool;
 
 /// The most octets of a password.
 const OCTETS_MAX: u64 = 64 * 1024;
+
+/// Where a secret is read from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    Stdin,
+    File(&'a Path),
+}
+
+impl<'a> Place<'a> {
+    /// The one that was named, if one was.
+    pub(super) fn of(is_stdin: bool, file: Option<&'a Path>) -> Option<Self> {
+        if is_stdin { Some(Self::Stdin) } else { file.map(Self::File) }
+    }
+}
+
+/// Reads a secret of one line; `what` is how it is called.
+pub(super) fn secret(place: Place<'_>, what: &str) -> Result<String, Problem> {
+    let read = match place {
+        Place::Stdin => {
+            let mut read = String::new();
+            io::stdin().take(OCTETS_MAX).read_to_string(&mut read).map_err(io_problem)?;
+            read
+        }
+        Place::File(path) => text(path)?,
+    };
+    one_line(&read, what)
+}
+
+/// Reads a file of text as it is.
+pub(super) fn text(path: &Path) -> Result<String, Problem> {
+    let cannot = |error: io::Error| {
+        let detail = format!("cannot read {}: {error}", path.display());
+        Problem::new("smarthost", Kind::Failed, detail)
+    };
+    let mut read = String::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    file.take(OCTETS_MAX).read_to_string(&mut read).map_err(cannot)?;
+    Ok(read)
+}
+
+/// The line, without its end.
+fn one_line(text: &str, what: &str) -> Result<String, Problem> {
+    let line = text.trim_end_matches(['\r', '\n']);
+    if line.is_empty() || line.contains(['\r', '\n']) {
+        let detail = format!("{what} is one line of text and not empty");
+        return Err(Problem::new("smarthost", Kind::Usage, detail));
+    }
+    Ok(line.to_owned())
+}
 
 /// Where a password comes from.
 #[derive(Debug, clap::Args)]
@@ -33,27 +82,15 @@ impl PasswordOptions {
 
     /// The password; nothing if no place was named and nobody can be asked.
     pub(super) fn read(&self, tool: &Tool, name: &str) -> Result<Option<String>, Problem> {
-        let mut text = String::new();
-        if self.password_stdin {
-            io::stdin().take(OCTETS_MAX).read_to_string(&mut text).map_err(io_problem)?;
-        } else if let Some(path) = &self.password_file {
-            let cannot = |error: io::Error| {
-                let detail = format!("cannot read {}: {error}", path.display());
-                Problem::new("smarthost", Kind::Failed, detail)
-            };
-            let file = std::fs::File::open(path).map_err(cannot)?;
-            file.take(OCTETS_MAX).read_to_string(&mut text).map_err(cannot)?;
-        } else if tool.can_ask() {
-            text = ask(&format!("Password for {name}: ")).map_err(io_problem)?;
-        } else {
-            return Ok(None);
+        const WHAT: &str = "a password";
+        match Place::of(self.password_stdin, self.password_file.as_deref()) {
+            Some(place) => secret(place, WHAT).map(Some),
+            None if tool.can_ask() => {
+                let text = ask(&format!("Password for {name}: ")).map_err(io_problem)?;
+                one_line(&text, WHAT).map(Some)
+            }
+            None => Ok(None),
         }
-        let line = text.trim_end_matches(['\r', '\n']);
-        if line.is_empty() || line.contains(['\r', '\n']) {
-            let detail = "a password is one line of text and not empty";
-            return Err(Problem::new("smarthost", Kind::Usage, detail));
-        }
-        Ok(Some(line.to_owned()))
     }
 }
 

@@ -34,6 +34,7 @@ pub use load::{Failed, Loaded, Started, load, start};
 pub use paths::Paths;
 pub use seal::{read as seal, write as set_seal};
 pub use secret::{SecretError, Secrets};
+pub use smart_host::{client_certificate_file, client_secret_file};
 pub use spec::{RemoteDomainSpec, ServerSpec};
 pub use template::{NoTemplate, Template};
 pub use trial::Trial;

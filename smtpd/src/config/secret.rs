@@ -60,7 +60,8 @@ impl Secrets {
         &self.directory
     }
 
-    /// Keeps a secret in a file that nobody else can read; what was there before is replaced whole.
+    /// Keeps a secret of one line in a file that nobody else can read; what was there before is
+    /// replaced whole.
     ///
     /// # Errors
     ///
@@ -70,7 +71,20 @@ impl Secrets {
             let words = "a password is one line of text and not empty";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
         }
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        self.keep_text(name, &format!("{text}\n"))
+    }
+
+    /// The same for a text of several lines.
+    ///
+    /// # Errors
+    ///
+    /// As [`Secrets::keep`].
+    pub fn keep_text(&self, name: &str, text: &str) -> io::Result<()> {
+        if !self.directory.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+            let above = self.directory.parent().unwrap_or(&self.directory);
+            std::fs::File::open(above)?.sync_all()?;
+        }
         let temporary = self.directory.join(format!(".{name}.new"));
         match std::fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -79,7 +93,6 @@ impl Secrets {
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
         file.sync_all()?;
         std::fs::rename(&temporary, self.directory.join(name))?;
         std::fs::File::open(&self.directory)?.sync_all()
@@ -91,7 +104,21 @@ impl Secrets {
     ///
     /// [`SecretError`], in words for people.
     pub fn read(&self, secret: &Secret) -> Result<Zeroizing<String>, SecretError> {
-        let text = match secret {
+        let text = self.read_text(secret)?;
+        let line = text.trim_end_matches(['\r', '\n']);
+        if line.is_empty() || line.contains(['\r', '\n', '\0']) {
+            return Err(SecretError::Form(secret.to_string()));
+        }
+        Ok(Zeroizing::new(line.to_owned()))
+    }
+
+    /// Reads a secret of several lines, as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError`], in words for people.
+    pub fn read_text(&self, secret: &Secret) -> Result<Zeroizing<String>, SecretError> {
+        Ok(match secret {
             Secret::File(name) => read_file(&self.directory.join(name), true)?,
             Secret::Credential(name) => {
                 let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
@@ -102,12 +129,7 @@ impl Secrets {
             Secret::Env(name) => Zeroizing::new(
                 std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone()))?,
             ),
-        };
-        let line = text.trim_end_matches(['\r', '\n']);
-        if line.is_empty() || line.contains(['\r', '\n', '\0']) {
-            return Err(SecretError::Form(secret.to_string()));
-        }
-        Ok(Zeroizing::new(line.to_owned()))
+        })
     }
 }
 

@@ -33,12 +33,29 @@ pub(super) fn docs(service: &ServiceConfig, edits: &[KeyEdit]) -> Vec<KeyDoc> {
     docs
 }
 
+/// The keys of which an application has one.
+const SECRET: &str = "client_secret";
+const CERTIFICATE: &str = "client_certificate";
+
+/// The file of the certificate and key of a smart host's application.
+#[must_use]
+pub fn client_certificate_file(name: &SmartHostName) -> String {
+    format!("{name}.client-certificate")
+}
+
+/// The file of the secret of a smart host's application. No smart host has a dot in its name, so that
+/// none has this file for its password.
+#[must_use]
+pub fn client_secret_file(name: &SmartHostName) -> String {
+    format!("{name}.client-secret")
+}
+
 /// What the keys of every smart host begin with in the manual.
 const ALL: &str = "smart_hosts.NAME.";
 
 impl Editor {
-    /// Changes keys of a smart host, which is made if it is not there; the password, if there is
-    /// one, is looked for in a file of its name, and the virtual server that is named sends by it.
+    /// Changes keys of a smart host, which is made if it is not there; the password and the
+    /// secret of its application, if there are any, are looked for in files of its name, and the virtual server that is named sends by it.
     ///
     /// # Errors
     ///
@@ -57,6 +74,16 @@ impl Editor {
         if wish.password.is_some() {
             let (key, value) = ("auth.password".to_owned(), format!("{{file: {name}}}"));
             edits.push(KeyEdit::Set { key, value });
+        }
+        let key = |last: &str| format!("auth.oauth.{last}");
+        for (is_given, this, file, other) in [
+            (wish.client_secret.is_some(), SECRET, client_secret_file(name), CERTIFICATE),
+            (wish.client_certificate.is_some(), CERTIFICATE, client_certificate_file(name), SECRET),
+        ] {
+            if is_given {
+                edits.push(KeyEdit::Unset { key: key(other) });
+                edits.push(KeyEdit::Set { key: key(this), value: format!("{{file: {file}}}") });
+            }
         }
         let mut files = open.before.files.clone();
         let (path, text) = &files.service;

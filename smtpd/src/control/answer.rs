@@ -81,6 +81,12 @@ impl From<ServiceError> for Refused {
             ServiceError::Start { .. } => {
                 Problem::new("server", Kind::Failed, text).word("not_started")
             }
+            ServiceError::Token { .. } => Problem::new("smarthost", Kind::Failed, text)
+                .word("token")
+                .hint("look at its settings with smtpctl smarthost show"),
+            ServiceError::NoTokens(_) => Problem::new("smarthost", Kind::Conflict, text)
+                .word("no_tokens")
+                .hint("smtpctl smarthost login has it log in by tokens"),
             ServiceError::Resolver(_) => Problem::new("config", Kind::ConfigInvalid, text),
             ServiceError::Address { .. } => Problem::new("config", Kind::ConfigInvalid, text)
                 .word("address")

@@ -13,11 +13,11 @@ use mailroot_common::control::edit::{
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
     AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, Destination,
-    DestinationPause, DialogueLine, Domain, DomainDetail, DropEntry, EtrnAnswer, EtrnRequest,
-    FutureHold, FutureHoldRequest, FutureReleaseRequest, NewDomain, NewServer, OperatorEntry,
-    Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage, Redirect,
-    Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting, SmartHost, SmartHostCall,
-    SmartHostWish, Stats, Status, TraceEntry, TraceRecord, Version, path,
+    DestinationPause, DeviceCode, DeviceState, DialogueLine, Domain, DomainDetail, DropEntry,
+    EtrnAnswer, EtrnRequest, FutureHold, FutureHoldRequest, FutureReleaseRequest, NewDomain,
+    NewServer, OperatorEntry, Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry,
+    QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting,
+    SmartHost, SmartHostCall, SmartHostWish, Stats, Status, TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
@@ -181,6 +181,10 @@ endpoints! {
         "Take a smart host away";
     post SMARTHOST_TEST Operator Service Body(SmartHostCall) => Json(Vec<Check>), smarthost::test,
         "Call a smart host as mail would, without mail";
+    post SMARTHOST_DEVICE Admin Service Nothing => Json(DeviceCode), smarthost::ask_for_code,
+        "Ask for a code with which a person signs in, so that a smart host's tokens can be had";
+    post SMARTHOST_DEVICE_POLL Admin Service Nothing => Json(DeviceState), smarthost::poll_code,
+        "Whether the person has signed in";
     get SESSIONS Viewer Chosen Selector => Lines(Session), session::list, "SMTP sessions";
     get SESSIONS_DIALOGUE Operator Chosen Selector => Lines(DialogueLine), session::dialogue,
         "What is said in sessions, line by line, until they end; an empty line now and then";
@@ -296,7 +300,9 @@ mod tests {
                  PATCH /v1/servers/{server}/domains/{domain}, \
                  POST /v1/servers/{server}/domains/{domain}/default, \
                  DELETE /v1/servers/{server}/domains/{domain}, \
-                 PATCH /v1/smarthosts/{name}, DELETE /v1/smarthosts/{name}",
+                 PATCH /v1/smarthosts/{name}, DELETE /v1/smarthosts/{name}, \
+                 POST /v1/smarthosts/{name}/device, \
+                 POST /v1/smarthosts/{name}/device/poll",
             ),
         ] {
             let of_role = ENDPOINTS.iter().filter(|it| it.role.word() == role_word);

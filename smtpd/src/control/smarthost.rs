@@ -4,7 +4,8 @@ use axum::body::Bytes;
 use axum::extract::Extension;
 use mailroot_common::config::SmartHostName;
 use mailroot_common::control::{
-    Check, Edited, Kind, Problem, SmartHost, SmartHostCall, SmartHostWish,
+    Check, DeviceCode, DeviceState, Edited, Kind, Level, Problem, SmartHost, SmartHostCall,
+    SmartHostWish,
 };
 
 use super::App;
@@ -53,15 +54,36 @@ pub(super) async fn test(
     body: Bytes,
 ) -> Answer<Vec<Check>> {
     let name = read_smart_host(&name)?;
-    let SmartHostCall { server } = read(&body)?;
+    let SmartHostCall { server, new_token } = read(&body)?;
     let server = server.as_deref().map(read_name).transpose()?;
     let found = app.service.caller_of(&name, server.as_ref())?;
     tell(&app, "smart-host-called", found.name().as_str(), None, &caller).send();
+    let token = app.service.check_token(&name, new_token).await?;
+    // Without a token the call would come to the same end.
+    if let Some(token) = token.as_ref().filter(|token| token.level != Level::Ok) {
+        return object(vec![token.clone()]);
+    }
     let check = found.call_smart_host(&name).await.ok_or_else(|| {
         let detail = format!("virtual server {} does not run, and cannot call", found.name());
         Problem::new("server", Kind::Unavailable, detail).hint("choose another with -s")
     })?;
-    object(vec![check])
+    object(token.into_iter().chain([check]).collect())
+}
+
+/// A code with which a person signs in.
+pub(super) async fn ask_for_code(
+    app: App,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<DeviceCode> {
+    let name = read_smart_host(&name)?;
+    tell(&app, "sign-in-asked", "*", Some(name.as_str()), &caller).send();
+    object(app.service.ask_for_code(&name).await?)
+}
+
+/// Whether the person has signed in.
+pub(super) async fn poll_code(app: App, Path(name): Path<String>) -> Answer<DeviceState> {
+    object(app.service.poll_code(&read_smart_host(&name)?).await?)
 }
 
 fn read_smart_host(text: &str) -> Result<SmartHostName, Refused> {

@@ -7,13 +7,18 @@ use hmac::{Hmac, Mac};
 use mailroot_common::config::smart_hosts::{Mechanism, SmartHostAuth};
 use md5::Md5;
 use rsasl::prelude::{Mechname, SASLClient, SASLConfig, Session, State};
-use smtpd_core::smtp::client::LoginError;
+use smtpd_core::oauth::sasl::{Form, status_words};
+use smtpd_core::oauth::words;
+use smtpd_core::smtp::client::{Ending, LoginError};
+use zeroize::Zeroizing;
 
 use crate::config::Secrets;
+use crate::oauth::Token;
 
 /// An exchange under way.
 pub(super) struct Exchange {
-    mechanism: Mechanism,
+    /// The mechanism's name.
+    name: &'static str,
     means: Means,
     is_over: bool,
 }
@@ -22,12 +27,23 @@ enum Means {
     /// All but one.
     Sasl(Box<Session>),
     /// RFC 2195.
-    CramMd5 { user: String, password: zeroize::Zeroizing<String> },
+    CramMd5 { user: String, password: Zeroizing<String> },
+    /// A token is shown.
+    Token { form: Form, token: Token, first: Zeroizing<Vec<u8>>, status: Option<String> },
+}
+
+/// To whom a token is shown, and as whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Showing<'a> {
+    pub(super) form: Form,
+    pub(super) mailbox: &'a str,
+    pub(super) host: &'a str,
+    pub(super) port: u16,
 }
 
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange").field("mechanism", &self.mechanism).finish_non_exhaustive()
+        f.debug_struct("Exchange").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -60,15 +76,46 @@ impl Exchange {
             Mechanism::CramMd5 => Means::CramMd5 { user, password },
             Mechanism::ScramSha256 | Mechanism::ScramSha1 | Mechanism::Plain | Mechanism::Login => {
                 let session = sasl(mechanism, user, password.to_string());
-                Means::Sasl(Box::new(session.map_err(|why| failed(mechanism, &why))?))
+                Means::Sasl(Box::new(session.map_err(|why| failed(mechanism.word(), &why))?))
             }
         };
-        Ok(Self { mechanism, means, is_over: false })
+        Ok(Self { name: mechanism.word(), means, is_over: false })
+    }
+
+    /// Begins with a token, in a form that the peer offers.
+    pub(super) fn with_token(showing: Showing<'_>, token: Token) -> Self {
+        let Showing { form, mailbox, host, port } = showing;
+        let first = Zeroizing::new(form.first(mailbox, host, port, &token.text));
+        let means = Means::Token { form, token, first, status: None };
+        Self { name: form.word(), means, is_over: false }
     }
 
     /// The mechanism's name.
-    pub(super) fn name(&self) -> &'static str {
-        self.mechanism.word()
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The token that was shown.
+    pub(super) const fn token(&self) -> Option<&Token> {
+        match &self.means {
+            Means::Token { token, .. } => Some(token),
+            Means::Sasl(_) | Means::CramMd5 { .. } => None,
+        }
+    }
+
+    /// Adds to a refusal what is known of it: the host's status, and what its code means.
+    pub(super) fn explain(&self, ending: &mut Ending) {
+        if let Means::Token { status, .. } = &self.means {
+            ending.text.push_str("; the host does not take our token");
+            if let Some(status) = status {
+                ending.text.push_str(&format!(" ({status})"));
+            }
+        }
+        let by_token = self.token().is_some();
+        let meaning = words::of_host(ending.status, &ending.text);
+        if let Some(meaning) = meaning.filter(|it| by_token || it.code != words::NO_MAILBOX) {
+            ending.text.push_str(&format!(": {}; {}", meaning.cause, meaning.cure));
+        }
     }
 
     /// What is said before the peer says anything, if the mechanism begins with us.
@@ -76,47 +123,68 @@ impl Exchange {
         match &self.means {
             Means::Sasl(session) if session.are_we_first() => self.step(None).map(Some),
             Means::Sasl(_) | Means::CramMd5 { .. } => Ok(None),
+            Means::Token { first, .. } => Ok(Some(first.to_vec())),
         }
     }
 
     /// The answer to a challenge.
     pub(super) fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, LoginError> {
         if self.is_over {
-            return Err(failed(self.mechanism, &"the host asks for more than there is to say"));
+            return Err(failed(self.name, &"the host asks for more than there is to say"));
         }
-        match &self.means {
+        match &mut self.means {
             Means::Sasl(_) => self.step(Some(challenge)),
             Means::CramMd5 { user, password } => {
                 let answer = cram_md5(user, password, challenge);
                 self.is_over = true;
                 Ok(answer)
             }
+            // It is no challenge but a refusal, which ends when it was answered.
+            Means::Token { form, status, .. } => {
+                *status = Some(status_words(challenge));
+                self.is_over = true;
+                Ok(form.farewell().to_vec())
+            }
         }
     }
 
     /// The peer took the login. Has it shown what it must show?
     pub(super) fn finish(mut self) -> Result<(), LoginError> {
+        if matches!(self.means, Means::Token { .. }) {
+            return Ok(());
+        }
         if !self.is_over {
             self.step(None)?;
         }
         if self.is_over {
             return Ok(());
         }
-        Err(failed(self.mechanism, &"the host has not shown that it knows the password"))
+        Err(failed(self.name, &"the host has not shown that it knows the password"))
     }
 
     fn step(&mut self, input: Option<&[u8]>) -> Result<Vec<u8>, LoginError> {
         let Means::Sasl(session) = &mut self.means else { return Ok(Vec::new()) };
         let mut out = Vec::new();
-        let state =
-            session.step(input, &mut out).map_err(|error| failed(self.mechanism, &error))?;
+        let state = session.step(input, &mut out).map_err(|error| failed(self.name, &error))?;
         self.is_over = matches!(state, State::Finished(_));
         Ok(out)
     }
 }
 
-fn failed(mechanism: Mechanism, why: &dyn fmt::Display) -> LoginError {
-    LoginError::Exchange { mechanism: mechanism.word().to_owned(), why: why.to_string() }
+/// Whether the peer offers a form to show tokens in.
+///
+/// # Errors
+///
+/// [`LoginError::Mechanism`].
+pub(super) fn can_show(form: Form, offered: &[String]) -> Result<(), LoginError> {
+    if offered.iter().any(|name| name == form.word()) {
+        return Ok(());
+    }
+    Err(LoginError::Mechanism { offered: offered.join(" "), allowed: form.word().to_owned() })
+}
+
+fn failed(mechanism: &str, why: &dyn fmt::Display) -> LoginError {
+    LoginError::Exchange { mechanism: mechanism.to_owned(), why: why.to_string() }
 }
 
 fn sasl(mechanism: Mechanism, user: String, password: String) -> Result<Session, String> {

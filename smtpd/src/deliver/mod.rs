@@ -7,7 +7,7 @@
 //! dispatch   which routes have due mail          lane      how many workers, when to back off
 //! worker     one batch after the other           attempt   hosts one after the other
 //! opening    from an address to a session           target     from a next hop to addresses        session   octets to and from one host
-//! login      our name and password there         reuse     idle connections
+//! login      our name, or our token, there       reuse     idle connections
 //! limits     what lanes share
 //! local      into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
@@ -66,6 +66,7 @@ use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::drop::DropDirectory;
 use crate::net::Net;
+use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::{Family, Resolver};
@@ -107,6 +108,8 @@ pub struct Settings {
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
     pub secrets: Secrets,
+    /// Tokens.
+    pub tokens: Tokens,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// How long to wait in a session.
@@ -157,7 +160,11 @@ impl Settings {
             name: self.host.to_string(),
             helo_only: mode.helo_only,
             tls: mode.tls.of_session(),
-            login: auth.map(|auth| LoginRule { in_clear_text: !auth.require_tls }),
+            login: auth.map(|auth| LoginRule {
+                // A token opens more than this host, so it leaves the machine under TLS only (RFC 6750).
+                in_clear_text: !auth.require_tls
+                    && (!auth.method.wants_token() || target.at.ip().is_loopback()),
+            }),
             recipients_max: target.limited.as_ref().and_then(|it| it.limits.recipients),
             timeouts: self.timeouts,
         })

@@ -1,18 +1,22 @@
 //! From a host's address to a connection that mail can be sent on: TLS, and our login.
+//!
+//! A token that the host does not take is replaced once, over a new connection.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use mailroot_common::config::smart_hosts::SmartHostKeys;
 use mailroot_common::control::Direction;
-use mailroot_common::status::EnhancedCode;
+use mailroot_common::status::{Class, EnhancedCode};
+use smtpd_core::oauth::sasl::Form;
 use smtpd_core::queue::outcome::Stage;
 use smtpd_core::smtp::client::{Action, Client, Ending, LoginError};
 use tokio::time::timeout;
 
 use super::Settings;
 use super::limits::Permit;
-use super::login::Exchange;
+use super::login::{Exchange, Showing, can_show};
 use super::room::Room;
 use super::session::{Connection, SessionView, words_of};
 use super::target::{Target, TlsUse};
@@ -30,6 +34,21 @@ pub(super) struct Mode {
     pub(super) tls: TlsUse,
 }
 
+/// Why there is no session, and how else there may be one.
+struct Failure {
+    ending: Ending,
+    /// A mode that can less.
+    lesser: Option<Mode>,
+    /// The host did not take our token, and another may do.
+    token_is_old: bool,
+}
+
+impl From<Ending> for Failure {
+    fn from(ending: Ending) -> Self {
+        Self { ending, lesser: None, token_is_old: false }
+    }
+}
+
 impl Connection {
     /// Connects and says hello. A peer that hangs up at EHLO is called again with HELO; one that
     /// fails at TLS is called again without it where that may be.
@@ -44,27 +63,28 @@ impl Connection {
         permit: Option<Permit>,
     ) -> Result<Self, Ending> {
         let mut mode = Mode { helo_only: target.helo_only, tls: target.tls };
+        let mut has_new_token = false;
         loop {
             match Self::open_once(room, settings, target, mode).await {
                 Ok(mut connection) => {
                     connection.permit = permit;
                     return Ok(connection);
                 }
-                Err((ending, None)) => return Err(ending),
+                Err(failure) if failure.token_is_old && !has_new_token => has_new_token = true,
                 // Each mode can less than the one before, so that this ends.
-                Err((_, Some(lesser))) => mode = lesser,
+                Err(Failure { lesser: Some(lesser), .. }) => mode = lesser,
+                Err(Failure { ending, .. }) => return Err(ending),
             }
         }
     }
 
-    /// The error says also in which lesser mode it may be tried again.
     async fn open_once(
         room: &Arc<Room>,
         settings: &Settings,
         target: &Target,
         mode: Mode,
-    ) -> Result<Self, (Ending, Option<Mode>)> {
-        let stream = connect(room, settings, target).await.map_err(|ending| (ending, None))?;
+    ) -> Result<Self, Failure> {
+        let stream = connect(room, settings, target).await?;
         room.counters.outbound_connections.add_one();
         let host = target.host();
         let view = Arc::new(SessionView {
@@ -100,28 +120,30 @@ impl Connection {
         };
         match connection.greet(settings, mode).await {
             Ok(()) => Ok(connection),
-            Err(ending) => {
+            Err(mut failure) => {
                 connection.flush().await;
-                let lesser = connection.lesser_mode(&ending, mode);
-                Err((ending, lesser))
+                failure.lesser = connection.lesser_mode(&failure.ending, mode);
+                Err(failure)
             }
         }
     }
 
     /// Goes from the first octet to where mail can be sent.
-    async fn greet(&mut self, settings: &Settings, mode: Mode) -> Result<(), Ending> {
-        let mut exchange = None;
+    async fn greet(&mut self, settings: &Settings, mode: Mode) -> Result<(), Failure> {
+        let mut exchange: Option<Exchange> = None;
         if mode.tls == TlsUse::Implicit {
             self.secure(settings, mode).await;
         }
         loop {
             match self.client.poll() {
                 Some(Action::Ready) => return Ok(()),
-                Some(Action::Failed(ending)) => return Err(ending),
+                Some(Action::Failed(ending)) => {
+                    return Err(self.failure(settings, ending, exchange.as_ref()));
+                }
                 Some(Action::StartTls) => self.secure(settings, mode).await,
                 Some(Action::LogIn) => exchange = self.log_in(settings).await,
                 Some(Action::Challenge(challenge)) => {
-                    let answer = exchange.as_mut().map(|it: &mut Exchange| it.answer(&challenge));
+                    let answer = exchange.as_mut().map(|it| it.answer(&challenge));
                     let now = self.room.clock.elapsed();
                     match answer {
                         Some(Ok(answer)) => self.client.respond(&answer, now),
@@ -133,8 +155,8 @@ impl Connection {
                     Some(Err(error)) => self.client.give_up_login(&error),
                     Some(Ok(())) | None => {
                         let keys = settings.smart_host(&self.target);
-                        if let Some(user) = keys.and_then(|keys| keys.auth.user.clone()) {
-                            let _first = self.view.user.set(user);
+                        if let Some(user) = keys.and_then(|keys| keys.auth.login_name()) {
+                            let _first = self.view.user.set(user.to_owned());
                         }
                         self.client.logged_in();
                     }
@@ -146,6 +168,33 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// What is known of a refusal; a token that was refused is not used again.
+    fn failure(&self, settings: &Settings, ending: Ending, exchange: Option<&Exchange>) -> Failure {
+        let mut failure = Failure::from(ending);
+        let ending = &mut failure.ending;
+        let Some(exchange) = exchange.filter(|_| ending.stage == Stage::Login) else {
+            return failure;
+        };
+        let was_refused = ending.code.is_some_and(|code| code.class() == Class::Permanent);
+        if was_refused {
+            exchange.explain(ending);
+        }
+        if was_refused
+            && let (Some(name), Some(token)) = (&self.target.smart_host, exchange.token())
+        {
+            settings.tokens.refused(name, token);
+            let line = self.room.log.line(Level::Warn, "token-refused");
+            line.word("server", &self.room.server)
+                .word("relay", &self.host)
+                .word("smart_host", name)
+                .word("dsn", ending.status)
+                .text("reply", &ending.text)
+                .send();
+            failure.token_is_old = !token.is_new;
+        }
+        failure
     }
 
     /// How else the host may be called after this ending.
@@ -205,8 +254,14 @@ impl Connection {
 
     /// Begins a login.
     async fn log_in(&mut self, settings: &Settings) -> Option<Exchange> {
-        let auth = settings.smart_host(&self.target).map(|keys| &keys.auth)?;
-        let begun = Exchange::begin(auth, &self.client.peer().auth, &settings.secrets).await;
+        let keys = settings.smart_host(&self.target)?;
+        let begun = match Form::of(keys.auth.method) {
+            Some(form) => self.with_token(settings, keys, form).await,
+            None => {
+                let offered = &self.client.peer().auth;
+                Exchange::begin(&keys.auth, offered, &settings.secrets).await
+            }
+        };
         let begun = begun.and_then(|mut exchange| Ok((exchange.first()?, exchange)));
         match begun {
             Ok((first, exchange)) => {
@@ -219,6 +274,32 @@ impl Connection {
                 None
             }
         }
+    }
+
+    /// Has a token given, and begins to show it.
+    async fn with_token(
+        &self,
+        settings: &Settings,
+        keys: &SmartHostKeys,
+        form: Form,
+    ) -> Result<Exchange, LoginError> {
+        can_show(form, &self.client.peer().auth)?;
+        let (Some(name), Some(source), Some(mailbox)) =
+            (&self.target.smart_host, keys.token_source(), keys.auth.login_name())
+        else {
+            let why = "no mailbox or no application is configured";
+            return Err(LoginError::Token(why.to_owned()));
+        };
+        let token = tokio::select! {
+            token = settings.tokens.get(name, &source) => {
+                token.map_err(|error| LoginError::Token(error.to_string()))?
+            }
+            () = self.room.given_up() => {
+                return Err(LoginError::Token("this server is stopping".to_owned()));
+            }
+        };
+        let (host, port) = (self.target.name.to_string(), self.target.at.port());
+        Ok(Exchange::with_token(Showing { form, mailbox, host: &host, port }, token))
     }
 }
 

@@ -31,7 +31,9 @@ use smtpd_core::smtp::etrn::Etrn;
 use super::*;
 use crate::badmail;
 use crate::drop;
+use crate::https::Https;
 use crate::net::SimulatedNet;
+use crate::oauth::{Cache, Tokens};
 use crate::observe::{Format, Level, SessionIds, Sink};
 use crate::queue::{Asked, Body, Draft};
 use crate::resolve::SimulatedDns;
@@ -130,6 +132,15 @@ fn settings(
         tls_policy: TlsPolicy::Optional,
         smart_hosts: Arc::default(),
         secrets: Secrets::in_directory(folder),
+        tokens: Tokens::new(
+            Cache::new(folder, clock.clone(), log.clone()),
+            Https {
+                net: Net::Simulated(SimulatedNet::default()),
+                resolver: Resolver::Simulated(dns.clone()),
+                tls: ClientTls::new(&Tls::defaults(Profile::Modern)),
+            },
+            Secrets::in_directory(folder),
+        ),
         connect_timeout: Duration::from_secs(30),
         timeouts: Timeouts::default(),
         connections_max: 100,

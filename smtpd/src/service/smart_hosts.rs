@@ -8,7 +8,7 @@ use mailroot_common::control::{Edited, ServerState, SmartHost, SmartHostWish};
 
 use super::change::Asked;
 use super::{Service, ServiceError};
-use crate::config::{EditError, Secrets};
+use crate::config::{EditError, client_certificate_file, client_secret_file};
 use crate::virtual_server::VirtualServer;
 
 impl Service {
@@ -21,8 +21,9 @@ impl Service {
             hosts: keys.hosts().iter().map(ToString::to_string).collect(),
             tls: keys.tls.word().to_owned(),
             auth: keys.auth.method.word().to_owned(),
-            user: keys.auth.user.clone(),
+            user: keys.auth.login_name().map(str::to_owned),
             password_at: keys.auth.password.as_ref().map(ToString::to_string),
+            token_until: self.token_until(name, keys),
             used_by: self.users_of(name).into_iter().map(|(_, words)| words).collect(),
         };
         loaded.service.smart_hosts.iter().map(describe).collect()
@@ -50,8 +51,8 @@ impl Service {
         out
     }
 
-    /// Makes a smart host or changes one, keeps its password, and has a virtual server use it: all
-    /// of it, or nothing.
+    /// Makes a smart host or changes one, keeps its secrets, and has a virtual server use it: all of
+    /// it, or nothing. A right to ask for tokens is kept when the change is made.
     ///
     /// # Errors
     ///
@@ -65,17 +66,35 @@ impl Service {
     ) -> Result<Edited, ServiceError> {
         let _one_at_a_time = self.0.changing.lock().await;
         let change = self.editor(asked).set_smart_host(name, wish, server)?;
-        if let Some(password) = wish.password.as_ref().filter(|_| !asked.terms.dry_run) {
-            let secrets = Secrets::in_directory(&self.0.paths.secrets_dir);
-            secrets.keep(name.as_str(), password).map_err(|source| EditError::Write {
-                path: secrets.directory().join(name.as_str()),
-                source,
-            })?;
+        if !asked.terms.dry_run {
+            let secret_file = client_secret_file(name);
+            self.keep_secret(name.as_str(), wish.password.as_deref())?;
+            self.keep_secret(&secret_file, wish.client_secret.as_deref())?;
+            self.keep_certificate(name, wish.client_certificate.as_deref())?;
         }
-        Ok(self.make(asked, change).await?.edited)
+        let edited = self.make(asked, change).await?.edited;
+        if let Some(right) = wish.refresh_token.as_deref().filter(|_| !asked.terms.dry_run) {
+            let source = self.token_source(name)?;
+            let path = self.0.paths.state.join("oauth").join(name.as_str());
+            let kept = self.0.tokens.adopt(name, &source, right).await;
+            kept.map_err(|source| EditError::Write { path, source })?;
+        }
+        Ok(edited)
     }
 
-    /// Takes a smart host away; its password stays where it is.
+    fn keep_certificate(&self, name: &SmartHostName, pem: Option<&str>) -> Result<(), EditError> {
+        let (secrets, file) = (self.secrets(), client_certificate_file(name));
+        let kept = pem.map_or(Ok(()), |pem| secrets.keep_text(&file, pem));
+        kept.map_err(|source| EditError::Write { path: secrets.directory().join(&file), source })
+    }
+
+    fn keep_secret(&self, file: &str, text: Option<&str>) -> Result<(), EditError> {
+        let secrets = self.secrets();
+        let kept = text.map_or(Ok(()), |text| secrets.keep(file, text));
+        kept.map_err(|source| EditError::Write { path: secrets.directory().join(file), source })
+    }
+
+    /// Takes a smart host away; its secrets and its token stay where they are.
     ///
     /// # Errors
     ///

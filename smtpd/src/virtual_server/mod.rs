@@ -40,6 +40,7 @@ use crate::config::Secrets;
 use crate::deliver::{LaneView, SharedLimits};
 use crate::drop::DropDirectory;
 use crate::net::Net;
+use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
@@ -70,6 +71,8 @@ pub struct Shared {
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
     pub secrets: Secrets,
+    /// Tokens.
+    pub tokens: Tokens,
     /// Names of sessions.
     pub session_ids: Arc<SessionIds>,
     /// Who listens to sessions.

@@ -188,7 +188,10 @@ async fn smart_host(deliver: &Deliver, host: SmartHost) -> Check {
                     "tls: required does not check the certificate, pin: knows it by its key; \
                      tls.trust names who may vouch for it"
                 }
-                Stage::Login => "set user and password anew: smtpctl smarthost passwd NAME",
+                Stage::Login => {
+                    "set the password anew: smtpctl smarthost passwd NAME; where tokens are used: \
+                     smtpctl smarthost login NAME"
+                }
                 _ => {
                     "is the port right (587 for most providers; 465 needs tls: implicit), the host \
                      up, and does a firewall let it out?"

@@ -157,6 +157,7 @@ pub(super) fn deliver(
         tls_policy: rules::tls_policy(delivery.security.tls),
         smart_hosts: Arc::clone(&shared.smart_hosts),
         secrets: shared.secrets.clone(),
+        tokens: shared.tokens.clone(),
         connect_timeout: connections.connect.as_duration(),
         timeouts: Timeouts {
             greeting: connections.greeting.as_duration(),

@@ -81,6 +81,9 @@ pub enum LoginError {
     /// There is no secret.
     #[error("the login cannot be made: {0}")]
     Secret(String),
+    /// There is no token.
+    #[error("there is no token to log in with: {0}")]
+    Token(String),
     /// What the peer said is not base64.
     #[error("the host's challenge cannot be read")]
     Challenge,

@@ -7,7 +7,10 @@
 mod secure;
 
 use mailroot_common::control::{Advice, Refused, ServerState, Step, TraceEntry, TraceEvent};
+use mailroot_common::status::EnhancedCode;
 use mailroot_common::units::{Span, Timestamp};
+
+use crate::oauth::words::{self, Meaning};
 
 /// What is known of the mail that travels with a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -291,6 +294,14 @@ impl Facts<'_> {
         }
     }
 
+    /// What a provider of smart hosts is known to mean by its code.
+    fn meaning(&self) -> Option<&'static Meaning> {
+        let status = EnhancedCode::parse(self.event.status.as_deref()?).ok()?;
+        let meaning = words::of_host(status, &self.words)?;
+        // Of a sender only one row tells; the others are about logins.
+        (self.is_smart && meaning.code == words::NO_SENDER).then_some(meaning)
+    }
+
     /// The remote spoke.
     fn reply(&self) -> Advice {
         let (host, said, to) = (&self.host, &self.said, self.to);
@@ -304,6 +315,10 @@ impl Facts<'_> {
                 "{host} puts off senders that it does not know yet (greylisting): {said}. A later \
                  attempt will pass."
             ));
+        }
+        if let Some(meaning) = self.meaning() {
+            let why = format!("{host}: {}; {}. It said: {said}.", meaning.cause, meaning.cure);
+            return plain(why);
         }
         if self.says(&["relay"]) {
             let why = format!("{host} does not relay for us: {said}.");

@@ -28,6 +28,13 @@ impl Facts<'_> {
         let (why, first) = if self.says(&["offers no auth"]) {
             let why = format!("{host} offers no login, and one is set for it: {said}.");
             (why, step(format!("smtpctl smarthost show {name}"), "is it the right host and port?"))
+        } else if self.says(&["no token to log in with", "does not take our token"]) {
+            let why = if self.says(&["no token to log in with"]) {
+                format!("There is no token to log in with at {host}: {said}.")
+            } else {
+                format!("{host} does not take our token: {said}.")
+            };
+            (why, step(format!("smtpctl smarthost login {name}"), "set up the tokens anew"))
         } else if self.says(&["not sent without tls"]) {
             let why = format!("The password is not sent to {host} in clear text: {said}.");
             (why, step(format!("smtpctl smarthost show {name}"), "is it the right port?"))

@@ -1,0 +1,123 @@
+//! Tokens of smart hosts, as operators see them: given now, or by a person with a code.
+
+use mailroot_common::config::SmartHostName;
+use mailroot_common::config::oauth::TokenSource;
+use mailroot_common::config::smart_hosts::SmartHostKeys;
+use mailroot_common::control::{Check, DeviceCode, DeviceState, Level};
+use mailroot_common::units::{Span, Timestamp};
+
+use super::{Reach, Service, ServiceError};
+use crate::config::{EditError, Secrets};
+use crate::https::Https;
+use crate::oauth::{Polled, TokenError, Tokens};
+
+impl Service {
+    /// Passwords and other secrets.
+    pub(super) fn secrets(&self) -> Secrets {
+        Secrets::in_directory(&self.0.paths.secrets_dir)
+    }
+
+    /// Gives tokens by these means.
+    pub(super) fn tokens_by(&self, reach: &Reach) -> Tokens {
+        let (net, resolver) = (self.0.net.clone(), reach.resolver.clone());
+        let https = Https { net, resolver, tls: reach.tls.clone() };
+        Tokens::new(self.0.tokens.clone(), https, self.secrets())
+    }
+
+    /// Gives tokens by the configuration in force.
+    fn tokens(&self) -> Result<Tokens, ServiceError> {
+        Ok(self.tokens_by(&self.reach(&self.active())?))
+    }
+
+    /// When the token of a smart host ends, if there is one.
+    pub(super) fn token_until(
+        &self,
+        name: &SmartHostName,
+        keys: &SmartHostKeys,
+    ) -> Option<Timestamp> {
+        self.0.tokens.until(name, &keys.token_source()?)
+    }
+
+    /// Whether a smart host's token can be had, a new one if that is wished; nothing if it logs in
+    /// otherwise.
+    ///
+    /// # Errors
+    ///
+    /// There is no such smart host.
+    pub async fn check_token(
+        &self,
+        name: &SmartHostName,
+        anew: bool,
+    ) -> Result<Option<Check>, ServiceError> {
+        let loaded = self.active();
+        let no_such = || EditError::NoSmartHost(name.clone());
+        let keys = loaded.service.smart_hosts.get(name).ok_or_else(no_such)?;
+        let Some(source) = keys.token_source() else { return Ok(None) };
+        let tokens = self.tokens()?;
+        let given = match anew {
+            true => tokens.get_new(name, &source).await,
+            false => tokens.get(name, &source).await,
+        };
+        let check = |level, text: String| Check::new(level, "smarthost", "token", text);
+        Ok(Some(match given {
+            Ok(token) => {
+                let left = token.until.since(self.0.clock.now());
+                let left = Span::seconds(left.as_millis() / 1_000);
+                let mailbox = keys.auth.login_name().unwrap_or_default();
+                let grant = source.grant.word();
+                check(
+                    Level::Ok,
+                    format!("token of {name} for {mailbox} ({grant}), good for {left}"),
+                )
+            }
+            Err(error) => check(Level::Fail, format!("smart host {name} has no token: {error}"))
+                .hint("mail for it waits; what follows was not tried"),
+        }))
+    }
+
+    /// Asks for a code with which a person signs in.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Token`], or there is no such smart host.
+    pub async fn ask_for_code(&self, name: &SmartHostName) -> Result<DeviceCode, ServiceError> {
+        let source = self.token_source(name)?;
+        let code = self.tokens()?.ask_for_code(name, &source).await;
+        let code = code.map_err(|source| no_token(name, source))?;
+        Ok(DeviceCode {
+            user_code: code.user_code,
+            verification_uri: code.verification_uri,
+            good_for: code.span.as_secs(),
+            wait: code.wait.as_secs(),
+        })
+    }
+
+    /// Whether the person has signed in.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Token`], or there is no such smart host.
+    pub async fn poll_code(&self, name: &SmartHostName) -> Result<DeviceState, ServiceError> {
+        self.token_source(name)?;
+        match self.tokens()?.poll_code(name).await.map_err(|source| no_token(name, source))? {
+            Polled::Pending(wait) => {
+                Ok(DeviceState { signed_in: false, wait: wait.as_secs().max(1), token_until: None })
+            }
+            Polled::Done(until) => {
+                Ok(DeviceState { signed_in: true, wait: 0, token_until: Some(until) })
+            }
+        }
+    }
+
+    /// Where the tokens of a smart host are had.
+    pub(super) fn token_source(&self, name: &SmartHostName) -> Result<TokenSource, ServiceError> {
+        let loaded = self.active();
+        let no_such = || EditError::NoSmartHost(name.clone());
+        let keys = loaded.service.smart_hosts.get(name).ok_or_else(no_such)?;
+        keys.token_source().ok_or_else(|| ServiceError::NoTokens(name.clone()))
+    }
+}
+
+fn no_token(name: &SmartHostName, source: TokenError) -> ServiceError {
+    ServiceError::Token { name: name.clone(), source }
+}
