@@ -34,6 +34,7 @@ const ROOMS: &[&[&str]] = &[
         "observe",
         "disk",
         "directory",
+        "dkim",
         "net",
         "clock",
         "process",
@@ -44,7 +45,7 @@ const ROOMS: &[&[&str]] = &[
 /// and the files; the command line needs the log's forms.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("args", &["observe"]),
-    ("config", &["clock", "disk", "net", "observe"]),
+    ("config", &["clock", "disk", "dkim", "net", "observe"]),
     ("resolve", &["clock", "net", "observe"]),
     ("tls", &["net"]),
     ("trace", &["clock", "observe"]),

@@ -55,6 +55,8 @@ super::codes! {
     "E0310": "The relay list lets every host that reaches a listener send mail to anybody: an open relay."; "List the networks of your own hosts. Whoever insists writes  i_want_an_open_relay: true  below access.relay.";
     "E0312": "The digest of a pinned key cannot be read."; "Write the 64 hexadecimal digits of its SHA-256.";
     "E0313": "A secret stands in the configuration, or the place where it is kept cannot be read."; "Put it into a file in secrets.d, mode 0600, and write  {file: NAME};  or set it with smtpctl smarthost passwd.";
+    "E0314": "A DKIM selector cannot be read, or is too long for DNS."; "Use letters, digits and hyphens, such as mr1.";
+    "E0315": "A header field that is to be signed has no such name, or others change it on the way."; "Write a name such as Subject; fields of the way, such as Received, are never signed.";
     "E0401": "A domain is listed twice in one virtual server."; "Remove one of the two.";
     "E0402": "A virtual server has two default domains."; "Make all but one an alias.";
     "E0403": "A virtual server has no default domain."; "Add one:  - {name: example.net, type: default}.";
@@ -79,6 +81,7 @@ super::codes! {
     "E0434": "A smart host may log in by no mechanism at all."; "Name at least one, or remove auth.mechanisms.";
     "E0435": "A remote domain is greeted with HELO, which has no STARTTLS, and its mail is to go under TLS."; "Remove helo_only, or write  tls: off.";
     "E0436": "A remote domain sends by a smart host that has a name and wants TLS of its own."; "Set tls of the smart host instead.";
+    "E0437": "Two keys of one domain have the same DKIM selector."; "Give each key of a domain a selector of its own.";
     "W0022": "An earlier state of the configuration could not be kept, so there is nothing to fall back on."; "See that the state directory can be written to.";
     "W0199": "The file has more warnings than are told at once."; "Settle those that are told, then check again.";
     "W0310": "The server is an open relay, and its file insists on it."; "Remove i_want_an_open_relay unless everyone shall send through this server.";
@@ -88,4 +91,5 @@ super::codes! {
     "W0420": "There is no virtual server."; "Create one with smtpctl server create.";
     "W0425": "A virtual server gets another mail root or Drop directory; what lies in the old one stays there."; "Move the files by hand, or leave them for whoever fetches them.";
     "W0430": "The machine's name has no dot, so that other hosts cannot look it up."; "Set service.hostname to the name that DNS has for it.";
+    "W0438": "A DKIM key cannot be read or used, so that mail of its domain waits."; "See that its file is in secrets.d with mode 0600 and holds an RSA key of 2048 bits or more or an Ed25519 key, as PKCS#8 in PEM.";
 }

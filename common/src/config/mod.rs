@@ -9,6 +9,7 @@ pub mod control;
 pub mod delivery;
 pub mod diagnostic;
 pub mod dialogs;
+pub mod dkim;
 pub mod dns;
 pub mod domains;
 pub mod general;
@@ -36,6 +37,7 @@ mod name;
 mod root;
 
 pub use diagnostic::{Diagnostic, Severity, Source, render_all};
+pub use dkim::{DkimEntry, Selector};
 pub use domains::{DomainEntry, DomainKind, DomainName, DomainRoute};
 pub use host::HostPort;
 pub use name::{ServerName, ServerNameError};

@@ -10,6 +10,7 @@ use smtpd_core::queue::outcome::{AttemptResult, Outcome, RemoteHost};
 use smtpd_core::route::table::Table;
 use smtpd_core::smtp::client::{Fate, Finished, Transaction};
 
+use super::front::Front;
 use crate::queue::Lease;
 
 /// A recipient for which the attempt is over.
@@ -53,6 +54,8 @@ pub(super) struct Job {
     last: Vec<(usize, Outcome)>,
     pub(super) ended: Vec<Ended>,
     pub(super) content: Option<Content>,
+    /// What leaves before the message or instead of its beginning.
+    pub(super) front: Option<Arc<Front>>,
 }
 
 impl Job {
@@ -70,6 +73,7 @@ impl Job {
             last: Vec::new(),
             ended: Vec::with_capacity(lease.due.len()),
             content: None,
+            front: None,
             lease: Some(lease),
         }
     }
@@ -109,10 +113,26 @@ impl Job {
             recipients: self.sent.iter().map(|&place| self.recipient(place)).collect(),
             envid: self.envelope.envid.as_deref(),
             ret: self.envelope.ret,
-            size: self.size,
+            size: self.size_outside(),
             body: eight_bit,
             smtputf8: self.content.map_or(self.envelope.smtputf8, |content| content.in_header),
         }
+    }
+
+    /// The sender as other hosts see it.
+    pub(super) const fn sender(&self) -> &ReversePath {
+        &self.sender
+    }
+
+    /// The octets that leave.
+    pub(super) fn size_outside(&self) -> u64 {
+        let front = self.front.as_deref();
+        front.map_or(self.size, |it| self.size.saturating_sub(it.replaces) + it.octets.len() as u64)
+    }
+
+    /// The first of those to try; all have one route.
+    pub(super) fn first_recipient(&self) -> Option<&Mailbox> {
+        self.todo.first().map(|&place| &self.recipient(place).mailbox)
     }
 
     fn recipient(&self, place: usize) -> &Recipient {

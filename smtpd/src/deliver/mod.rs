@@ -8,6 +8,7 @@
 //! worker     one batch after the other           attempt   hosts one after the other
 //! opening    from an address to a session           target     from a next hop to addresses        session   octets to and from one host
 //! login      our name and password there         reuse     idle connections
+//! sign       fields that prove who sent it       front     what leaves before the message
 //! local      into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
@@ -22,6 +23,7 @@ mod age;
 mod attempt;
 mod dispatch;
 mod finish;
+mod front;
 mod job;
 mod lane;
 mod local;
@@ -32,6 +34,7 @@ mod returning;
 mod reuse;
 mod room;
 mod session;
+mod sign;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -52,6 +55,7 @@ use smtpd_core::smtp::client::{self, LoginRule, Timeouts};
 
 pub use lane::{LaneState, LaneView};
 pub use session::SessionView;
+pub use sign::Signing;
 pub use trial::Answered;
 
 use self::opening::Mode;
@@ -103,6 +107,8 @@ pub struct Settings {
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
     pub secrets: Secrets,
+    /// What mail is signed with.
+    pub signing: Arc<Signing>,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// How long to wait in a session.

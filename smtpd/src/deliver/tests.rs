@@ -15,6 +15,8 @@ use mailroot_common::config::tls::Tls;
 use mailroot_common::control::{DestinationPause, Selector, TraceEntry};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
+use smtpd_core::policy::access::List;
+use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Notify, Origin, Recipient, Via};
 use smtpd_core::queue::outcome::AttemptResult;
@@ -87,6 +89,10 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
 }
 
 /// The usual settings, with Drop and Badmail in a folder.
+fn relay_policy() -> RelayPolicy {
+    RelayPolicy { list: List::default(), authenticated: true, anonymous: true }
+}
+
 fn settings(
     folder: &std::path::Path,
     clock: &Clock,
@@ -128,6 +134,7 @@ fn settings(
         tls_policy: TlsPolicy::Optional,
         smart_hosts: Arc::default(),
         secrets: Secrets::in_directory(folder),
+        signing: Arc::new(Signing::new(&[], Secrets::in_directory(folder), relay_policy())),
         connect_timeout: Duration::from_secs(30),
         timeouts: Timeouts::default(),
         connections_max: 100,

@@ -13,6 +13,7 @@ use super::job::{Job, sender_outside};
 use super::lane::{Lane, Next};
 use super::room::Room;
 use super::session::Connection;
+use super::sign::sign_all;
 use super::{Settings, local};
 use crate::observe::Level;
 use crate::queue::Lease;
@@ -139,6 +140,10 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     if local {
         working.on_contact();
         local::deliver(room, &settings, &mut jobs).await;
+        return kept;
+    }
+    sign_all(room, &settings, &mut jobs).await;
+    if !jobs.iter().any(Job::is_open) {
         return kept;
     }
     let connection = match kept {

@@ -25,6 +25,7 @@ use smtpd_core::smtp::server;
 use super::root::MailRoot;
 use super::{Shared, rules};
 use crate::badmail::{self, Badmail};
+use crate::deliver::Signing;
 use crate::drop::{self, DropDirectory};
 use crate::receive::Tallies;
 use crate::resolve::Family;
@@ -150,6 +151,11 @@ pub(super) fn deliver(
         tls_policy: rules::tls_policy(delivery.security.tls),
         smart_hosts: Arc::clone(&shared.smart_hosts),
         secrets: shared.secrets.clone(),
+        signing: Arc::new(Signing::new(
+            &config.dkim,
+            shared.secrets.clone(),
+            rules::relay_policy(config),
+        )),
         connect_timeout: connections.connect.as_duration(),
         timeouts: Timeouts {
             greeting: connections.greeting.as_duration(),

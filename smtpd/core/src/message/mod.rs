@@ -7,3 +7,4 @@ pub mod header;
 pub mod line_ends;
 pub mod pickup;
 pub mod received;
+pub mod sign;
