@@ -374,7 +374,7 @@ mod tests {
         "access allow 10.0.0.0/8 --comment lan",
         "relay policy --only --try 2m",
         "relay test --client 192.0.2.1 --to a@b.example",
-        "route show a@b.example --client 192.0.2.1 --no-dns",
+        "route show a@b.example --client 192.0.2.1 --from c@d.example --no-dns",
         "server set default a=b c+=d e-=f --message x --expect-revision 3",
         "server delete lan --purge-store --discard-queue --yes",
         "config rollback 0 --dry-run",

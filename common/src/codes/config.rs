@@ -57,6 +57,7 @@ super::codes! {
     "E0313": "A secret stands in the configuration, or the place where it is kept cannot be read."; "Put it into a file in secrets.d, mode 0600, and write  {file: NAME};  or set it with smtpctl smarthost passwd.";
     "E0314": "A DKIM selector cannot be read, or is too long for DNS."; "Use letters, digits and hyphens, such as mr1.";
     "E0315": "A header field that is to be signed has no such name, or others change it on the way."; "Write a name such as Subject; fields of the way, such as Received, are never signed.";
+    "E0316": "A rule of delivery.sender_rewrite has a pattern that cannot be read, or an address that not every host takes."; "Write  {from: \"*@scanners.example\", to: scanner@example.net}.";
     "E0401": "A domain is listed twice in one virtual server."; "Remove one of the two.";
     "E0402": "A virtual server has two default domains."; "Make all but one an alias.";
     "E0403": "A virtual server has no default domain."; "Add one:  - {name: example.net, type: default}.";
@@ -71,6 +72,7 @@ super::codes! {
     "E0413": "Mail is to be sent from two addresses of one family."; "Keep one IPv4 and one IPv6 address in delivery.source.";
     "E0414": "A server's smart host is the server itself, so that its mail would go round in circles."; "Name another host.";
     "E0416": "BINARYMIME is offered without CHUNKING, which it needs."; "Add CHUNKING to general.extensions, or remove BINARYMIME.";
+    "E0417": "The From header is to be masqueraded, and no domain is named."; "Set delivery.masquerade_domain, or remove delivery.masquerade_header.";
     "E0421": "A file in servers.d has a name that no virtual server can have."; "Rename it: a to z, digits, dots, hyphens and underscores, at most 32 of them, then .yaml.";
     "E0422": "There are more virtual servers than one service carries."; "Move files out of servers.d.";
     "E0423": "Two virtual servers would keep their mail in one directory, or one within the other's."; "Give each a store.root of its own, or leave it out.";

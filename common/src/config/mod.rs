@@ -21,6 +21,7 @@ pub mod schema;
 pub mod secret;
 pub mod section;
 pub mod security;
+pub mod sender_rewrite;
 mod server;
 pub mod service;
 pub mod smart_hosts;

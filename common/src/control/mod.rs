@@ -35,7 +35,9 @@ use serde::{Deserialize, Serialize};
 pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
-pub use decision::{AccessEntry, AccessList, Decision, Judgement, Outcome, Question, Way};
+pub use decision::{
+    AccessEntry, AccessList, Decision, Judgement, Outcome, Question, SenderOutside, Way,
+};
 pub use dkim::{DkimKey, DkimRecord, NewDkimKey, RecordState};
 pub use doctor::{Check, Level};
 pub use domain::{Domain, DomainDetail, DomainKind, NewDomain};

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use mailroot_common::address::{Domain, Host, Mailbox, ReversePath};
+use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Recipient};
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, RemoteHost};
-use smtpd_core::route::table::Table;
 use smtpd_core::smtp::client::{Fate, Finished, Transaction};
 
 use super::front::Front;
@@ -202,18 +201,4 @@ impl Job {
         self.last.clear();
         self.give_up(outcome);
     }
-}
-
-/// The sender as other hosts see it: one of our own domains gives way to the masquerade.
-pub(super) fn sender_outside(
-    sender: &ReversePath,
-    masquerade: Option<&Domain>,
-    table: &Table,
-) -> ReversePath {
-    let masked = masquerade.and_then(|mask| {
-        let mailbox = sender.mailbox()?;
-        let ours = mailbox.domain().is_some_and(|domain| table.is_local(domain));
-        ours.then(|| Mailbox::new(mailbox.local().clone(), Host::Name(mask.clone())))
-    });
-    masked.map_or_else(|| sender.clone(), ReversePath::Mailbox)
 }

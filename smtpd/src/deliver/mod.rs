@@ -8,7 +8,8 @@
 //! worker     one batch after the other           attempt   hosts one after the other
 //! opening    from an address to a session           target     from a next hop to addresses        session   octets to and from one host
 //! login      our name and password there         reuse     idle connections
-//! sign       fields that prove who sent it       front     what leaves before the message
+//! prepare    another From, signatures               sign      keys, and what they sign
+//! front      what leaves before the message
 //! local      into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
@@ -29,6 +30,7 @@ mod lane;
 mod local;
 mod login;
 mod opening;
+mod prepare;
 mod remember;
 mod returning;
 mod reuse;
@@ -50,6 +52,7 @@ use mailroot_common::config::smart_hosts::{AuthMethod, SmartHostKeys, SmartHosts
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::Schedules;
 use smtpd_core::route::loopback::AddressRule;
+use smtpd_core::route::sender::SenderRules;
 use smtpd_core::route::table::{RouteName, Table, TlsPolicy};
 use smtpd_core::smtp::client::{self, LoginRule, Timeouts};
 
@@ -85,8 +88,8 @@ pub struct Settings {
     pub host: Domain,
     /// Further names of ours that MX records may carry.
     pub other_names: Vec<Domain>,
-    /// Replaces our domains in the sender address of mail that leaves.
-    pub masquerade: Option<Domain>,
+    /// Under which addresses senders are known to other hosts.
+    pub senders: SenderRules,
     /// Received fields after which a message is taken to be in a loop.
     pub max_hops: u32,
     /// Asks DNS.

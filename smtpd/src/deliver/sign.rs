@@ -1,12 +1,9 @@
 //! Signing: the `DKIM-Signature` fields that a message leaves with.
 //!
-//! In: leased messages on their way to another host. Out: the same, with their fields in front; or for
-//! now an end with words, because mail that is to be signed never leaves without. A message is signed
-//! once for an attempt, on the octets that leave: nothing converts them afterwards, since a host that
-//! cannot take them is given nothing. The body goes through the digest in pieces.
-//!
-//! A server without keys pays nothing; one with keys looks at the header of what it sends. Keys are read
-//! when the first message needs them, and again after each change or reload of the configuration.
+//! In: a header as it leaves, and the body behind it. Out: one field for each key of the author's domain.
+//! Nothing converts a message afterwards: a host that cannot take its octets is given nothing. The body
+//! goes through the digest in pieces. Keys are read when the first message needs them, and again after
+//! each change or reload of the configuration.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -14,24 +11,16 @@ use std::sync::{Arc, OnceLock};
 use aws_lc_rs::digest::{Context, SHA256};
 use mailroot_common::address::Domain;
 use mailroot_common::config::DkimEntry;
-use mailroot_common::status::EnhancedCode;
 use mailroot_common::units::Timestamp;
-use smtpd_core::message::header::{self, HeaderEnd};
 use smtpd_core::message::sign::{Covered, Draft, Signer, SimpleBody, author_domain};
 use smtpd_core::policy::relay::RelayPolicy;
-use smtpd_core::queue::outcome::{Outcome, Stage};
 
 use super::Settings;
-use super::finish::finish;
-use super::front::Front;
 use super::job::Job;
-use super::room::Room;
+use super::prepare::unreadable;
 use crate::config::{Secrets, signing_key};
 use crate::dkim::SigningKey;
 use crate::queue::BodyReader;
-
-/// The longest header that is signed.
-const HEADER_OCTETS_MAX: usize = 1 << 20;
 
 /// What mail is signed with.
 #[derive(Debug)]
@@ -43,7 +32,7 @@ pub struct Signing {
 
 /// A key, once it was read.
 #[derive(Debug)]
-struct Key {
+pub(super) struct Key {
     entry: DkimEntry,
     ready: OnceLock<SigningKey>,
 }
@@ -55,6 +44,59 @@ impl Signing {
         let key =
             |entry: &DkimEntry| Arc::new(Key { entry: entry.clone(), ready: OnceLock::new() });
         Self { keys: entries.iter().map(key).collect(), secrets, relay }
+    }
+
+    /// Whether there are no keys.
+    pub(super) fn is_off(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys for a message with this header.
+    pub(super) fn keys_for(
+        &self,
+        settings: &Settings,
+        job: &Job,
+        header: &[u8],
+        now: Timestamp,
+    ) -> Vec<Arc<Key>> {
+        if self.is_off() || self.is_strangers(settings, job, now) {
+            return Vec::new();
+        }
+        let author = author_domain(header, job.sender());
+        let keys = author.as_ref().map(|domain| self.keys_of(domain)).unwrap_or_default();
+        keys.into_iter().cloned().collect()
+    }
+
+    /// The fields of one message, whose header is followed by these octets and the rest of the reader.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be signed, for people.
+    pub(super) async fn sign(
+        &self,
+        keys: &[Arc<Key>],
+        header: &[u8],
+        begun: &[u8],
+        mut reader: BodyReader,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, String> {
+        for key in keys {
+            key.ready(&self.secrets).await?;
+        }
+        let digest = digest_of(begun, &mut reader).await.map_err(|error| unreadable(&error))?;
+        let mut octets = Vec::new();
+        for key in keys {
+            let (entry, signing) = (&key.entry, key.ready(&self.secrets).await?);
+            let covered = Covered::of(header, &entry.headers);
+            let (domain, selector) = (&entry.domain, &entry.selector);
+            let signer = Signer { domain, selector, algorithm: signing.algorithm(), at: now };
+            let draft = Draft::new(&signer, &covered, digest.as_ref());
+            let signature = signing
+                .sign(&draft.to_be_signed(&covered))
+                .map_err(|error| format!("the key {}: {error}", entry.key))?;
+            octets.extend(draft.finish(&signature));
+        }
+        Ok(octets)
     }
 
     /// The keys for a domain: its own, else those of the nearest domain above that sign for it.
@@ -93,82 +135,6 @@ impl Key {
             .map_err(|error| error.to_string())?;
         Ok(self.ready.get_or_init(|| key))
     }
-}
-
-/// Signs each message whose author's domain has keys. One that cannot be signed ends here for now.
-pub(super) async fn sign_all(room: &Arc<Room>, settings: &Settings, jobs: &mut [Job]) {
-    let signing = &settings.signing;
-    if signing.keys.is_empty() {
-        return;
-    }
-    let now = room.clock.now();
-    for job in jobs.iter_mut().filter(|job| job.is_open()) {
-        if signing.is_strangers(settings, job, now) {
-            continue;
-        }
-        match sign(signing, job, now).await {
-            Ok(Some(front)) => job.front = Some(Arc::new(front)),
-            Ok(None) => {}
-            Err(why) => {
-                let text = format!("the message cannot be signed and waits: {why}");
-                let status = EnhancedCode::transient(7, 5);
-                job.end_all(&Outcome::local(now, Stage::Sign, status, text));
-                finish(room, job).await;
-            }
-        }
-    }
-}
-
-/// The fields of one message, one for each key; nothing if its author's domain has none.
-async fn sign(signing: &Signing, job: &Job, now: Timestamp) -> Result<Option<Front>, String> {
-    let Some(lease) = &job.lease else { return Ok(None) };
-    let unreadable = |error: io::Error| format!("it cannot be read here: {error}");
-    let mut reader = lease.open();
-    let beginning = read_beginning(&mut reader).await.map_err(unreadable)?;
-    let facts = header::scan(&beginning, HEADER_OCTETS_MAX);
-    let end = match facts.end {
-        HeaderEnd::Open if beginning.len() >= HEADER_OCTETS_MAX => {
-            return Err(format!("its header has more than {HEADER_OCTETS_MAX} octets"));
-        }
-        HeaderEnd::Open => beginning.len(),
-        HeaderEnd::EmptyLine | HeaderEnd::NotField => facts.header_octets,
-    };
-    let (header, rest) = beginning.split_at(end);
-    let author = author_domain(header, job.sender());
-    let keys = author.as_ref().map(|domain| signing.keys_of(domain)).unwrap_or_default();
-    if keys.is_empty() {
-        return Ok(None);
-    }
-    let mut ready = Vec::with_capacity(keys.len());
-    for key in keys {
-        ready.push((&key.entry, key.ready(&signing.secrets).await?));
-    }
-    let digest = digest_of(rest, &mut reader).await.map_err(unreadable)?;
-    let mut octets = Vec::new();
-    for (entry, key) in ready {
-        let covered = Covered::of(header, &entry.headers);
-        let (domain, selector) = (&entry.domain, &entry.selector);
-        let signer = Signer { domain, selector, algorithm: key.algorithm(), at: now };
-        let draft = Draft::new(&signer, &covered, digest.as_ref());
-        let signature = key
-            .sign(&draft.to_be_signed(&covered))
-            .map_err(|error| format!("the key {}: {error}", entry.key))?;
-        octets.extend(draft.finish(&signature));
-    }
-    Ok(Some(Front { octets, replaces: 0 }))
-}
-
-/// The octets up to the end of the header, and some behind it.
-async fn read_beginning(reader: &mut BodyReader) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    while let Some(piece) = reader.next().await? {
-        octets.extend_from_slice(piece);
-        let is_over = header::scan(&octets, HEADER_OCTETS_MAX).end != HeaderEnd::Open;
-        if is_over || octets.len() >= HEADER_OCTETS_MAX {
-            break;
-        }
-    }
-    Ok(octets)
 }
 
 /// The SHA-256 of the body in simple form: of what was read of it already, and of what follows.

@@ -123,7 +123,7 @@ fn settings(
         in_doubt: InDoubtPolicy::Retry,
         host: domain("relay.home.test"),
         other_names: Vec::new(),
-        masquerade: None,
+        senders: SenderRules::default(),
         max_hops: 100,
         resolver: Resolver::Simulated(dns.clone()),
         family: Family::Any,
@@ -729,7 +729,7 @@ async fn mail_crosses_the_real_network() {
 
 #[tokio::test(start_paused = true)]
 async fn masquerade_changes_our_own_senders_only() {
-    let house = House::new(|settings| settings.masquerade = Some(domain("public.test")));
+    let house = House::new(|settings| settings.senders.masquerade = Some(domain("public.test")));
     let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest());
     for sender in ["app@home.test", "other@src.test", ""] {
         house.accept(sender, &["b@x.test"]).await;

@@ -9,11 +9,11 @@ use smtpd_core::route::table::{NextHop, Route};
 
 use super::attempt::{Report, attempt};
 use super::finish::{finish, finish_doubts};
-use super::job::{Job, sender_outside};
+use super::job::Job;
 use super::lane::{Lane, Next};
+use super::prepare::prepare_all;
 use super::room::Room;
 use super::session::Connection;
-use super::sign::sign_all;
 use super::{Settings, local};
 use crate::observe::Level;
 use crate::queue::Lease;
@@ -126,9 +126,11 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         None => settings.table.route(&recipient.mailbox),
     };
     let local = route.hop == NextHop::Drop;
-    let mask = if local { None } else { settings.masquerade.as_ref() };
     let job = |lease: Lease| {
-        let sender = sender_outside(&lease.envelope.sender, mask, &settings.table);
+        let sender = match local {
+            true => lease.envelope.sender.clone(),
+            false => settings.senders.envelope(&lease.envelope.sender, &settings.table),
+        };
         Job::new(lease, sender, local)
     };
     let mut jobs: Vec<Job> = leases.into_iter().map(job).collect();
@@ -142,7 +144,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         local::deliver(room, &settings, &mut jobs).await;
         return kept;
     }
-    sign_all(room, &settings, &mut jobs).await;
+    prepare_all(room, &settings, &mut jobs).await;
     if !jobs.iter().any(Job::is_open) {
         return kept;
     }

@@ -51,8 +51,7 @@ impl VirtualServer {
 
     /// What was found about keys and their records, each with what to do.
     pub(super) async fn check_dkim(&self) -> Vec<Check> {
-        let checks = self.dkim_records(None).await.into_iter().map(check);
-        checks.collect()
+        self.dkim_records(None).await.iter().map(check).collect()
     }
 }
 
@@ -94,7 +93,7 @@ async fn record(shared: &Arc<Shared>, entry: &DkimEntry) -> DkimRecord {
     record
 }
 
-fn check(record: DkimRecord) -> Check {
+fn check(record: &DkimRecord) -> Check {
     let name = &record.name;
     let check = |level, text: String| Check::new(level, "dkim", "record", text);
     let domain = name.split_once("._domainkey.").map_or(name.as_str(), |(_, domain)| domain);

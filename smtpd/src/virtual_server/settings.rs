@@ -136,7 +136,7 @@ pub(super) fn deliver(
         in_doubt: rules::in_doubt(delivery.outbound.in_doubt),
         host: host(config, shared).clone(),
         other_names: vec![shared.hostname.clone()],
-        masquerade: delivery.masquerade_domain.clone(),
+        senders: rules::senders(config),
         max_hops: delivery.max_hops,
         resolver: shared.resolver.clone(),
         family: family(config),
