@@ -31,7 +31,8 @@ command -v make >/dev/null || missing "make" "apt install make, or dnf install m
 tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc
 c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
 mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace tmux:tmux
-less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl"
+less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
+dkimverify:python3-dkim"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do
@@ -40,6 +41,8 @@ for tool in $tools; do
         *) packages="$packages ${tool##*:}" ;;
     esac
 done
+# A library without a program.
+python3 -c 'import nacl' 2>/dev/null || packages="$packages python3-nacl"
 packages=${packages# }
 
 if [ -n "$packages" ] && [ "$(id -u)" != 0 ]; then

@@ -246,7 +246,7 @@ async fn test(tool: &mut Tool, which: Which, args: &Test) -> Result<u8, Problem>
         Which::Connect => args.to.clone(),
         Which::Relay => Some(args.to.clone().unwrap_or_else(stranger)),
     };
-    let question = Question { client: Some(args.client.clone()), to, look_up: false };
+    let question = Question { client: Some(args.client.clone()), to, ..Question::default() };
     let path = path::fill(path::DECIDE, &[tool.server()]);
     let mut decision: Decision = tool.daemon().await?.post(&path, &question, WAIT).await?;
     decision.way = None;

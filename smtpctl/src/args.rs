@@ -11,6 +11,7 @@ use crate::access::AccessCommand;
 use crate::badmail::BadmailCommand;
 use crate::complete::{self, Completion};
 use crate::config::{ConfigCommand, Reload};
+use crate::dkim::DkimCommand;
 use crate::doctor::Doctor;
 use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
@@ -178,6 +179,9 @@ pub(crate) enum Command {
     Smarthost(SmarthostCommand),
     /// Ask another host to send the mail that it holds for us.
     Etrn(Etrn),
+    /// Keys that mail is signed with (DKIM), and their records in DNS.
+    #[command(subcommand)]
+    Dkim(DkimCommand),
     /// People who may give orders.
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -234,6 +238,7 @@ impl Command {
             Self::Smarthost(command) => {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
+            Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
             Self::Operator(command) => matches!(command, OperatorCommand::List),
             Self::Session(command) => matches!(command, SessionCommand::List(_)),
             Self::Queue(command) => matches!(
@@ -370,10 +375,12 @@ mod tests {
         "domain add alias a.example b.example --if-not-exists -s lan",
         "domain add remote *.a.example --relay --helo --route h:25 --route [192.0.2.1] --in-doubt hold",
         "domain rm a.example --if-exists",
+        "dkim create a.example --selector s1 --type ed25519 --dry-run",
+        "dkim rm a.example --selector s1",
         "access allow 10.0.0.0/8 --comment lan",
         "relay policy --only --try 2m",
         "relay test --client 192.0.2.1 --to a@b.example",
-        "route show a@b.example --client 192.0.2.1 --no-dns",
+        "route show a@b.example --client 192.0.2.1 --from c@d.example --no-dns",
         "server set default a=b c+=d e-=f --message x --expect-revision 3",
         "server delete lan --purge-store --discard-queue --yes",
         "config rollback 0 --dry-run",
@@ -459,6 +466,8 @@ mod tests {
         "queue resume",
         "queue hold --all --for 1h",
         "queue redirect --all --to-host a --to-server b",
+        "dkim create a.example --type dsa",
+        "dkim remove a.example",
         "domain add",
         "domain add alias",
         "drop show",

@@ -11,7 +11,7 @@ use clap::CommandFactory;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 use mailroot_common::control::{
-    BadmailEntry, Domain, Kind, Problem, QueueEntry, Server, Session, SmartHost, path,
+    BadmailEntry, DkimKey, Domain, Kind, Problem, QueueEntry, Server, Session, SmartHost, path,
 };
 use serde::de::DeserializeOwned;
 
@@ -87,6 +87,18 @@ pub(crate) fn smart_hosts(current: &OsStr) -> Vec<CompletionCandidate> {
     ask(current, async |client| {
         let hosts: Vec<SmartHost> = client.get(path::SMARTHOSTS).await?;
         Ok(hosts.into_iter().map(|host| host.name).collect())
+    })
+}
+
+/// Domains with keys of the virtual server of the line.
+pub(crate) fn dkim_domains(current: &OsStr) -> Vec<CompletionCandidate> {
+    let server = on_line(&["-s", "--server"]).or_else(|| std::env::var("SMTPCTL_SERVER").ok());
+    ask(current, async |client| {
+        let path = path::fill(path::DKIM, &[server.as_deref().unwrap_or("default")]);
+        let keys: Vec<DkimKey> = client.get(&path).await?;
+        let mut names: Vec<String> = keys.into_iter().map(|key| key.domain).collect();
+        names.dedup();
+        Ok(names)
     })
 }
 

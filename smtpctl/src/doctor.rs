@@ -35,6 +35,8 @@ enum Topic {
     Dns,
     /// Whether the smart hosts take connections.
     Smarthost,
+    /// Whether DNS publishes the keys that mail is signed with.
+    Dkim,
     /// Who may relay.
     Relay,
     /// Whether DNS knows the domains of recent senders.
@@ -54,6 +56,7 @@ impl Topic {
             Self::Ports => "ports",
             Self::Dns => "dns",
             Self::Smarthost => "smarthost",
+            Self::Dkim => "dkim",
             Self::Relay => "relay",
             Self::Senders => "senders",
             Self::Queue => "queue",
@@ -80,7 +83,8 @@ pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
         if wanted(Topic::Config) {
             checks.extend(service::config(tool).await?);
         }
-        let network = [Topic::Ports, Topic::Dns, Topic::Smarthost, Topic::Relay, Topic::Senders];
+        let network =
+            [Topic::Ports, Topic::Dns, Topic::Smarthost, Topic::Dkim, Topic::Relay, Topic::Senders];
         if network.into_iter().any(wanted) {
             let found = of_servers(tool, path::DOCTOR_NETWORK).await?;
             let is_wanted =

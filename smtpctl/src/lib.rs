@@ -14,6 +14,7 @@ mod client;
 mod complete;
 mod config;
 mod dialogue;
+mod dkim;
 mod doctor;
 mod domain;
 mod drop;
@@ -138,6 +139,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Relay(it) => access::run(&mut tool, access::Which::Relay, it).await,
             Command::Route(route) => route::run(&mut tool, route).await,
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
+            Command::Dkim(it) => dkim::run(&mut tool, it).await,
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
             Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
             Command::Operator(operator) => operator::run(&mut tool, operator).await,

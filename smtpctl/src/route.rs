@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use clap::Subcommand;
-use mailroot_common::control::{Decision, Judgement, Problem, Question, path};
+use mailroot_common::control::{Decision, Judgement, Problem, Question, SenderOutside, path};
 
 use crate::client::WAIT;
 use crate::io_problem;
@@ -25,6 +25,9 @@ pub(crate) struct Show {
     /// Say as well whether this client may send to it.
     #[arg(long, value_name = "ADDRESS")]
     client: Option<String>,
+    /// Say as well under which address this sender would be known there.
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<String>,
     /// Do not ask DNS.
     #[arg(long)]
     no_dns: bool,
@@ -32,8 +35,12 @@ pub(crate) struct Show {
 
 pub(crate) async fn run(tool: &mut Tool, command: RouteCommand) -> Result<u8, Problem> {
     let RouteCommand::Show(args) = command;
-    let question =
-        Question { client: args.client, to: Some(args.to.clone()), look_up: !args.no_dns };
+    let question = Question {
+        client: args.client,
+        to: Some(args.to.clone()),
+        from: args.from,
+        look_up: !args.no_dns,
+    };
     let path = path::fill(path::DECIDE, &[tool.server()]);
     let decision: Decision = tool.daemon().await?.post(&path, &question, WAIT).await?;
     if tool.print_data(&decision)? {
@@ -53,6 +60,15 @@ pub(crate) fn print_decision(tool: &Tool, decision: &Decision) -> Result<(), Pro
         if let Some(judgement) = judgement {
             line(name, &words(judgement), &judgement.origin)?;
         }
+    }
+    if let Some(sender) = &decision.sender {
+        let SenderOutside { envelope, header, rule, origin } = sender;
+        let words = match (rule.as_str(), envelope == header) {
+            ("none", _) => format!("{envelope}, as it is"),
+            (_, true) => format!("{envelope} in MAIL FROM and From, by {rule}"),
+            (_, false) => format!("{envelope} in MAIL FROM, {header} in From, by {rule}"),
+        };
+        line("sender", &words, origin)?;
     }
     let Some(way) = &decision.way else { return Ok(()) };
     let domain = format!("{} ({})", way.domain, way.kind);

@@ -11,6 +11,7 @@ pub mod control;
 pub mod deliver;
 pub mod directory;
 pub mod disk;
+pub mod dkim;
 pub mod drop;
 pub mod https;
 pub mod net;

@@ -95,6 +95,8 @@ const ADDRESSES_MAX: usize = 16;
 const RECORDS_MAX: usize = 500;
 /// Names of a client that are looked at.
 const NAMES_MAX: usize = 4;
+/// Texts kept of one name.
+const TEXTS_MAX: usize = 16;
 /// Answers kept in memory.
 const CACHE_ANSWERS: u64 = 16 * 1024;
 /// The longest a name is taken for known, or for not existing.
@@ -161,6 +163,19 @@ impl Resolver {
         }
         found.truncate(ADDRESSES_MAX);
         Ok(found)
+    }
+
+    /// The texts of the TXT records of a name, each with its strings joined; asked anew, whatever was
+    /// known before.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`].
+    pub async fn texts(&self, name: &str) -> Result<Vec<String>, LookupError> {
+        match self {
+            Self::Dns(dns) => dns.texts(name).await,
+            Self::Simulated(_) => Err(LookupError::NoSuchName(name.to_owned())),
+        }
     }
 
     /// The names of an address that lead back to it. A name that its own zone does not confirm
@@ -284,6 +299,18 @@ impl Dns {
             LookupError::NoSuchName(_) => 2,
         });
         Err(strongest.unwrap_or_else(|| LookupError::NoData(host.to_string())))
+    }
+
+    async fn texts(&self, name: &str) -> Result<Vec<String>, LookupError> {
+        let unknown = |_| LookupError::NoSuchName(name.to_owned());
+        let absolute = Name::from_ascii(format!("{name}.")).map_err(unknown)?;
+        self.resolver.clear_lookup_cache(absolute.clone(), RecordType::TXT);
+        let found = self.ask(absolute, RecordType::TXT).await?;
+        let texts = found.answers().iter().filter_map(|record| match &record.data {
+            RData::TXT(text) => Some(String::from_utf8_lossy(&text.txt_data.concat()).into_owned()),
+            _ => None,
+        });
+        Ok(texts.take(TEXTS_MAX).collect())
     }
 
     async fn claimed_names(&self, address: IpAddr) -> Result<Vec<Domain>, LookupError> {

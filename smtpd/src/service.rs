@@ -6,6 +6,7 @@
 
 mod change;
 mod describe;
+mod dkim;
 mod lifecycle;
 mod relocate;
 mod replay;
@@ -30,6 +31,7 @@ use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
 
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
+pub use self::dkim::DkimSpec;
 pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
 use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Started, Trial};

@@ -13,6 +13,7 @@
 pub mod account;
 pub mod certificates;
 pub mod ctl;
+pub mod dkim;
 pub mod dns;
 pub mod dovecot;
 pub mod exim;

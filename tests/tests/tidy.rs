@@ -36,6 +36,7 @@ const ROOMS: &[&[&str]] = &[
         "observe",
         "disk",
         "directory",
+        "dkim",
         "net",
         "clock",
         "process",
@@ -47,7 +48,7 @@ const ROOMS: &[&[&str]] = &[
 /// tokens are asked of the web.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("args", &["observe"]),
-    ("config", &["clock", "disk", "net", "observe"]),
+    ("config", &["clock", "disk", "dkim", "net", "observe"]),
     ("resolve", &["clock", "net", "observe"]),
     ("tls", &["net"]),
     ("https", &["net", "resolve", "tls"]),

@@ -59,6 +59,9 @@ super::codes! {
     "E0314": "An address or network cannot be read."; "Write 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32.";
     "E0315": "A queue for ETRN has a name that none can have."; "Use at most 64 letters, digits, dots, dashes and underscores, without the # in front.";
     "E0316": "An address of the web cannot be read, or would be asked without TLS."; "Write https://host/path; http: is only for addresses of this machine, such as http://127.0.0.1:8080/token.";
+    "E0317": "A DKIM selector cannot be read, or is too long for DNS."; "Use letters, digits and hyphens, such as mr1.";
+    "E0318": "A header field that is to be signed has no such name, or others change it on the way."; "Write a name such as Subject; fields of the way, such as Received, are never signed.";
+    "E0319": "A rule of delivery.sender_rewrite has a pattern that cannot be read, or an address that not every host takes."; "Write  {from: \"*@scanners.example\", to: scanner@example.net}.";
     "E0401": "A domain is listed twice in one virtual server."; "Remove one of the two.";
     "E0402": "A virtual server has two default domains."; "Make all but one an alias.";
     "E0403": "A virtual server has no default domain."; "Add one:  - {name: example.net, type: default}.";
@@ -73,6 +76,7 @@ super::codes! {
     "E0413": "Mail is to be sent from two addresses of one family."; "Keep one IPv4 and one IPv6 address in delivery.source.";
     "E0414": "A server's smart host is the server itself, so that its mail would go round in circles."; "Name another host.";
     "E0416": "BINARYMIME is offered without CHUNKING, which it needs."; "Add CHUNKING to general.extensions, or remove BINARYMIME.";
+    "E0417": "The From header is to be masqueraded, and no domain is named."; "Set delivery.masquerade_domain, or remove delivery.masquerade_header.";
     "E0421": "A file in servers.d has a name that no virtual server can have."; "Rename it: a to z, digits, dots, hyphens and underscores, at most 32 of them, then .yaml.";
     "E0422": "There are more virtual servers than one service carries."; "Move files out of servers.d.";
     "E0423": "Two virtual servers would keep their mail in one directory, or one within the other's."; "Give each a store.root of its own, or leave it out.";
@@ -84,6 +88,7 @@ super::codes! {
     "E0435": "A remote domain is greeted with HELO, which has no STARTTLS, and its mail is to go under TLS."; "Remove helo_only, or write  tls: off.";
     "E0436": "A remote domain sends by a smart host that has a name and wants TLS of its own."; "Set tls of the smart host instead.";
     "E0437": "A key about held mail stands at a domain whose mail is not held."; "Write  release: etrn  below hold, or remove the key.";
+    "E0439": "Two keys of one domain have the same DKIM selector."; "Give each key of a domain a selector of its own.";
     "W0022": "An earlier state of the configuration could not be kept, so there is nothing to fall back on."; "See that the state directory can be written to.";
     "W0199": "The file has more warnings than are told at once."; "Settle those that are told, then check again.";
     "W0310": "The server is an open relay, and its file insists on it."; "Remove i_want_an_open_relay unless everyone shall send through this server.";
@@ -93,4 +98,5 @@ super::codes! {
     "W0420": "There is no virtual server."; "Create one with smtpctl server create.";
     "W0425": "A virtual server gets another mail root or Drop directory; what lies in the old one stays there."; "Move the files by hand, or leave them for whoever fetches them.";
     "W0430": "The machine's name has no dot, so that other hosts cannot look it up."; "Set service.hostname to the name that DNS has for it.";
+    "W0438": "A DKIM key cannot be read or used, so that mail of its domain waits."; "See that its file is in secrets.d with mode 0600 and holds an RSA key of 2048 bits or more or an Ed25519 key, as PKCS#8 in PEM.";
 }

@@ -42,6 +42,8 @@ super::codes! {
     "daemon.not_permitted": "You may not open the control socket."; "Use sudo, or have yourself added to the group mailroot-operators.";
     "daemon.timed_out": "The daemon took too long to answer."; "Look at its log and at the load of the disk; the order may still be carried out.";
     "daemon.unavailable": "Nobody answers at the control socket: the daemon does not run, or under another home."; "Start it with systemctl start mailroot, or name its directory with --home.";
+    "dkim.exists": "The virtual server has a key of that domain and selector already."; "Choose another selector: two keys of a domain both sign.";
+    "dkim.not_found": "The virtual server has no such key, or none of that domain."; "smtpctl dkim list names them.";
     "doctor.busy": "Another look of the same kind is being taken."; "Try again when it has ended.";
     "doctor.failed": "A measurement could not be made."; "The message tells what the system said.";
     "doctor.no_queue": "The server never opened its queue, so its disk cannot be measured."; "smtpctl server show tells why.";

@@ -288,6 +288,15 @@ fn delivery(config: &ServerConfig, reader: &mut Reader) {
             .help("add  smart_host: relay.example.net  or remove this line");
         reader.report(diagnostic);
     }
+    if delivery.masquerade_header
+        && delivery.masquerade_domain.is_none()
+        && let Some(span) = reader.origins.get("delivery.masquerade_header").cloned()
+    {
+        let diagnostic = Diagnostic::error("E0417", "masquerade_header needs masquerade_domain")
+            .at(&reader.source, span, "and which domain?")
+            .help("add  masquerade_domain: example.net  or remove this line");
+        reader.report(diagnostic);
+    }
     for (number, pair) in delivery.source.iter().enumerate() {
         let twin = delivery.source[..number].iter().any(|other| other.is_ipv4() == pair.is_ipv4());
         if twin

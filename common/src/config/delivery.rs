@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::choice::choice;
 use super::section::section;
+use super::sender_rewrite::SenderRule;
 use super::smart_hosts::Hop;
 use super::value::{Limit, Wait};
 use crate::address::Domain;
@@ -18,8 +19,15 @@ section! {
         ip_version: IpVersion = IpVersion::Any, IpVersion::V4;
         /// Received fields after which a message is taken to be in a loop and returned.
         max_hops: u32 = 100, 15, in 1..=1000;
-        /// Replaces our local domains in the sender address of outgoing mail.
+        /// Replaces our local domains in the sender address of outgoing mail, which stands in MAIL FROM.
         masquerade_domain: Option<Domain> = None, None;
+        /// Let masquerade_domain replace them in the From header as well. The original did not.
+        masquerade_header: bool = false, false;
+        /// Senders whose mail leaves under another address, in MAIL FROM and in From; the first rule that
+        /// fits counts, and none applies to what came out of another. A pattern has * and ?, or is an
+        /// expression between slashes. Answers go to the old From by Reply-To, unless the message has
+        /// one. Reports of this server reach the old sender, those of other hosts the new one.
+        sender_rewrite: Vec<SenderRule> = Vec::new(), Vec::new();
         /// The name in our greeting, in EHLO and in Received.
         fqdn: Option<Domain> = None, None, shown "service.hostname";
         /// Hosts that take all mail for other domains, tried in this order; smarthost:NAME is one of

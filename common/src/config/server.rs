@@ -7,6 +7,7 @@ use super::check;
 use super::choice::choice;
 use super::delivery::Delivery;
 use super::diagnostic::Source;
+use super::dkim::{self, DkimEntry, DkimKeys};
 use super::domains::{DomainEntry, DomainKeys};
 use super::general::General;
 use super::limits::Limits;
@@ -44,6 +45,8 @@ pub struct ServerConfig {
     pub security: Security,
     /// Our domains and those handled in a way of their own; exactly one is the default.
     pub domains: Vec<DomainEntry>,
+    /// The keys that mail on its way out is signed with.
+    pub dkim: Vec<DkimEntry>,
     /// Where the keys stand.
     pub origins: Origins,
 }
@@ -81,6 +84,7 @@ impl ServerConfig {
         "store",
         "security",
         "domains",
+        "dkim",
     ];
 
     /// The defaults of a profile; without any domain.
@@ -98,6 +102,7 @@ impl ServerConfig {
             store: Store::defaults(profile),
             security: Security::defaults(profile),
             domains: Vec::new(),
+            dkim: Vec::new(),
             origins: Origins::default(),
         }
     }
@@ -132,6 +137,7 @@ impl ServerConfig {
         Store::describe("store", &mut out);
         Security::describe("security", &mut out);
         DomainKeys::describe("domains[]", &mut out);
+        DkimKeys::describe("dkim[]", &mut out);
         out
     }
 
@@ -165,6 +171,9 @@ impl ServerConfig {
         self.security.list("security", profile, origins, &mut out);
         for (number, entry) in self.domains.iter().enumerate() {
             entry.keys().list(&item("domains", number), profile, origins, &mut out);
+        }
+        for (number, entry) in self.dkim.iter().enumerate() {
+            entry.keys().list(&item("dkim", number), profile, origins, &mut out);
         }
         out
     }
@@ -213,7 +222,8 @@ fn read_entry(config: &mut ServerConfig, key: &str, value: &Node, reader: &mut R
                 "delivery" => config.delivery.read(value, key, reader),
                 "store" => config.store.read(value, key, reader),
                 "security" => config.security.read(value, key, reader),
-                _ => config.domains = read_domains(value, reader),
+                "domains" => config.domains = read_domains(value, reader),
+                _ => config.dkim = dkim::read(value, reader),
             }
         }
     }

@@ -14,6 +14,9 @@ pub struct Question {
     /// The address of a recipient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// The address of a sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Whether DNS is asked which hosts take the recipient's mail.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub look_up: bool,
@@ -98,6 +101,22 @@ pub struct Decision {
     /// Where the mail would go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<Way>,
+    /// Under which address its sender would be known there, if it goes to another host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<SenderOutside>,
+}
+
+/// Under which address a sender is known to other hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SenderOutside {
+    /// In MAIL FROM.
+    pub envelope: String,
+    /// In the From header, where the address stands there.
+    pub header: String,
+    /// What decides, such as `delivery.masquerade_domain`; `none` if the address stays.
+    pub rule: String,
+    /// `file:line` of what decided, or `default`.
+    pub origin: String,
 }
 
 /// A list of clients: who may connect, or who may relay.

@@ -11,6 +11,7 @@ pub mod badmail;
 pub mod config;
 pub mod decision;
 mod described;
+pub mod dkim;
 pub mod doctor;
 pub mod domain;
 pub mod edit;
@@ -35,7 +36,10 @@ use serde::{Deserialize, Serialize};
 pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
-pub use decision::{AccessEntry, AccessList, Decision, Judgement, Outcome, Question, Way};
+pub use decision::{
+    AccessEntry, AccessList, Decision, Judgement, Outcome, Question, SenderOutside, Way,
+};
+pub use dkim::{DkimKey, DkimRecord, NewDkimKey, RecordState};
 pub use doctor::{Check, Level};
 pub use domain::{Domain, DomainDetail, DomainKind, NewDomain};
 pub use edit::{

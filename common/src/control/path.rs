@@ -59,6 +59,12 @@ pub const DOMAINS: &str = "/v1/servers/{server}/domains";
 pub const DOMAIN: &str = "/v1/servers/{server}/domains/{domain}";
 /// Make an alias the default domain (router's pattern).
 pub const DOMAIN_DEFAULT: &str = "/v1/servers/{server}/domains/{domain}/default";
+/// The keys that a virtual server signs mail with (router's pattern).
+pub const DKIM: &str = "/v1/servers/{server}/dkim";
+/// What DNS says of the keys of a domain (router's pattern).
+pub const DKIM_RECORDS: &str = "/v1/servers/{server}/dkim/{domain}/records";
+/// One key (router's pattern).
+pub const DKIM_KEY: &str = "/v1/servers/{server}/dkim/{domain}/{selector}";
 /// Smart hosts that have names.
 pub const SMARTHOSTS: &str = "/v1/smarthosts";
 /// One of them (router's pattern).

@@ -9,6 +9,7 @@
 //! take time linear in the text, whatever the pattern, because operators' mistakes must not stop
 //! the daemon. Patterns are bounded by [`PATTERN_OCTETS_MAX`].
 
+mod address;
 mod pattern;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use self::address::AddressPattern;
 use self::pattern::{Pattern, SizeRule};
 use super::path;
 use crate::id::QueueId;

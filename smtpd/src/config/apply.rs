@@ -380,7 +380,7 @@ impl Editor {
         }
     }
 
-    fn change(
+    pub(super) fn change(
         &self,
         open: Begun,
         server: &ServerName,

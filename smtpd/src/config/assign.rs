@@ -231,12 +231,12 @@ fn is_same(one: &str, other: &str) -> bool {
     one.trim().eq_ignore_ascii_case(other.trim())
 }
 
-/// What an item is known by: its text, or the value of its `net`, `who` or `name`.
+/// What an item is known by: its text, or the value of its `net`, `who`, `name` or `from`.
 fn named(node: &Node) -> Option<&str> {
     match &node.kind {
         Kind::Scalar { text, .. } => Some(text),
         Kind::Map(pairs) => {
-            let is_name = |key: &str| matches!(key, "net" | "who" | "name");
+            let is_name = |key: &str| matches!(key, "net" | "who" | "name" | "from");
             pairs.iter().find(|(key, _)| is_name(&key.text)).and_then(|(_, value)| value.text())
         }
         Kind::List(_) => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mailroot_common::config::{EffectiveKey, ServerConfig};
+use mailroot_common::config::{DkimEntry, EffectiveKey, ServerConfig};
 use mailroot_common::control::ConfigDiff;
 use similar::TextDiff;
 
@@ -64,10 +64,13 @@ pub fn words(before: &Loaded, after: &Loaded) -> Vec<String> {
             Some(old) => {
                 let plain = |config: &ServerConfig| {
                     let keys = config.effective().into_iter();
-                    keys.filter(|key| !key.key.starts_with("domains[")).collect::<Vec<_>>()
+                    let is_listed =
+                        |key: &str| key.starts_with("domains[") || key.starts_with("dkim[");
+                    keys.filter(|key| !is_listed(&key.key)).collect::<Vec<_>>()
                 };
                 out.extend(keys(name.as_str(), &plain(old), &plain(server)));
-                out.extend(domains(name.as_str(), old, server));
+                out.extend(listed(name.as_str(), &DOMAINS, old, server));
+                out.extend(listed(name.as_str(), &DKIM, old, server));
             }
         }
     }
@@ -76,30 +79,49 @@ pub fn words(before: &Loaded, after: &Loaded) -> Vec<String> {
     out
 }
 
-/// What differs between the domains of two states, by their names.
-fn domains(whose: &str, before: &ServerConfig, after: &ServerConfig) -> Vec<String> {
+/// A list whose items are known by names.
+struct Named {
+    key: &'static str,
+    word: &'static str,
+    names: fn(&ServerConfig) -> Vec<String>,
+}
+
+const DOMAINS: Named = Named {
+    key: "domains",
+    word: "domain",
+    names: |config| config.domains.iter().map(|entry| entry.name.to_string()).collect(),
+};
+const DKIM: Named = Named {
+    key: "dkim",
+    word: "DKIM key",
+    names: |config| config.dkim.iter().map(DkimEntry::record_name).collect(),
+};
+
+/// What differs between the items of two states, by their names.
+fn listed(whose: &str, list: &Named, before: &ServerConfig, after: &ServerConfig) -> Vec<String> {
     let of = |config: &ServerConfig| -> BTreeMap<String, Vec<EffectiveKey>> {
         let effective = config.effective();
         let own = |number: usize| {
-            let path = format!("domains[{number}].");
+            let path = format!("{}[{number}].", list.key);
             let key = |key: &EffectiveKey| {
                 Some(EffectiveKey { key: key.key.strip_prefix(&path)?.to_owned(), ..key.clone() })
             };
             effective.iter().filter_map(key).collect()
         };
-        let domains = config.domains.iter().enumerate();
-        domains.map(|(number, entry)| (entry.name.to_string(), own(number))).collect()
+        let names = (list.names)(config).into_iter().enumerate();
+        names.map(|(number, name)| (name, own(number))).collect()
     };
+    let word = list.word;
     let (old, new) = (of(before), of(after));
     let mut out = Vec::new();
     for (name, after) in &new {
         match old.get(name) {
-            None => out.push(format!("{whose}: domain {name} added")),
-            Some(before) => out.extend(keys(&format!("{whose}: domain {name}"), before, after)),
+            None => out.push(format!("{whose}: {word} {name} added")),
+            Some(before) => out.extend(keys(&format!("{whose}: {word} {name}"), before, after)),
         }
     }
     let gone = old.keys().filter(|name| !new.contains_key(*name));
-    out.extend(gone.map(|name| format!("{whose}: domain {name} removed")));
+    out.extend(gone.map(|name| format!("{whose}: {word} {name} removed")));
     out
 }
 

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use mailroot_common::config::{DomainName, ServerName, SmartHostName};
+use mailroot_common::address::Domain;
+use mailroot_common::config::{DomainName, Selector, ServerName, SmartHostName};
 
 use super::commit::WriteError;
 use super::load::Failed;
@@ -50,6 +51,19 @@ pub enum EditError {
     /// There is no such smart host.
     #[error("there is no smart host {0}")]
     NoSmartHost(SmartHostName),
+    /// The server has such a key.
+    #[error("there is a DKIM key {0} already")]
+    DkimExists(String),
+    /// The server has no such key.
+    #[error("server {server} has no DKIM key {}of {domain}", .selector.as_ref().map(|it| format!("{it} ")).unwrap_or_default())]
+    NoDkim {
+        /// The server.
+        server: ServerName,
+        /// Whose key was asked for.
+        domain: Domain,
+        /// Which, if one was asked for.
+        selector: Option<Selector>,
+    },
     /// Only an alias can become the default domain.
     #[error("{0} is a remote domain: only an alias can become the default domain")]
     NoAlias(DomainName),

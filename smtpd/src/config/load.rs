@@ -21,6 +21,8 @@ use super::files::Files;
 use super::first_start::{self, FirstStart};
 use super::history::{self, Note};
 use super::paths::Paths;
+use super::secret::Secrets;
+use super::signing;
 use crate::disk::{Disk, Kind};
 
 /// The most virtual servers one service has.
@@ -215,6 +217,8 @@ pub(super) fn check(paths: &Paths, files: Files) -> Result<Loaded, Failed> {
                 .help("set service.hostname to the name that DNS has for this machine"),
         );
     }
+    let secrets = Secrets::in_directory(&paths.secrets_dir);
+    servers.values().for_each(|config| signing::check(config, &secrets, &mut diagnostics));
     if servers.is_empty() {
         let title = format!("no virtual server in {}", paths.servers_dir.display());
         diagnostics.push(

@@ -39,6 +39,9 @@ pub enum SecretError {
     /// Nothing stands there, or not text.
     #[error("the secret {0} is empty, or not one line of text")]
     Form(String),
+    /// A text of several lines has nothing in it.
+    #[error("the secret {0} is empty")]
+    Empty(String),
 }
 
 /// Where secrets are found. Cheap to clone.
@@ -71,7 +74,7 @@ impl Secrets {
             let words = "a password is one line of text and not empty";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, words));
         }
-        self.keep_text(name, &format!("{text}\n"))
+        self.keep_text(name, &Zeroizing::new(format!("{text}\n")))
     }
 
     /// The same for a text of several lines.
@@ -80,6 +83,27 @@ impl Secrets {
     ///
     /// As [`Secrets::keep`].
     pub fn keep_text(&self, name: &str, text: &str) -> io::Result<()> {
+        let temporary = self.draft(name, text)?;
+        std::fs::rename(&temporary, self.directory.join(name))?;
+        std::fs::File::open(&self.directory)?.sync_all()
+    }
+
+    /// Keeps a secret of several lines in a new file that nobody else can read.
+    ///
+    /// # Errors
+    ///
+    /// The system's error, also if there is a file of that name; it stands as it was then.
+    pub fn keep_new(&self, name: &str, text: &str) -> io::Result<()> {
+        let temporary = self.draft(name, text)?;
+        // A link takes no other's place, as a rename would.
+        let linked = std::fs::hard_link(&temporary, self.directory.join(name));
+        std::fs::remove_file(&temporary)?;
+        linked?;
+        std::fs::File::open(&self.directory)?.sync_all()
+    }
+
+    /// Writes a text beside the place that it will have.
+    fn draft(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         if !self.directory.is_dir() {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
             let above = self.directory.parent().unwrap_or(&self.directory);
@@ -94,8 +118,7 @@ impl Secrets {
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        std::fs::rename(&temporary, self.directory.join(name))?;
-        std::fs::File::open(&self.directory)?.sync_all()
+        Ok(temporary)
     }
 
     /// Reads a secret: one line of text, without its end.
@@ -104,7 +127,7 @@ impl Secrets {
     ///
     /// [`SecretError`], in words for people.
     pub fn read(&self, secret: &Secret) -> Result<Zeroizing<String>, SecretError> {
-        let text = self.read_text(secret)?;
+        let text = self.text(secret)?;
         let line = text.trim_end_matches(['\r', '\n']);
         if line.is_empty() || line.contains(['\r', '\n', '\0']) {
             return Err(SecretError::Form(secret.to_string()));
@@ -112,12 +135,20 @@ impl Secrets {
         Ok(Zeroizing::new(line.to_owned()))
     }
 
-    /// Reads a secret of several lines, as it is.
+    /// Reads a secret that may have several lines.
     ///
     /// # Errors
     ///
     /// [`SecretError`], in words for people.
-    pub fn read_text(&self, secret: &Secret) -> Result<Zeroizing<String>, SecretError> {
+    pub fn read_lines(&self, secret: &Secret) -> Result<Zeroizing<String>, SecretError> {
+        let text = self.text(secret)?;
+        if text.trim().is_empty() {
+            return Err(SecretError::Empty(secret.to_string()));
+        }
+        Ok(text)
+    }
+
+    fn text(&self, secret: &Secret) -> Result<Zeroizing<String>, SecretError> {
         Ok(match secret {
             Secret::File(name) => read_file(&self.directory.join(name), true)?,
             Secret::Credential(name) => {
@@ -192,6 +223,20 @@ mod tests {
         let names: Vec<_> = fs::read_dir(secrets.directory()).unwrap().collect();
         assert_eq!(names.len(), 1, "{names:?}");
         assert_eq!(fs::metadata(secrets.directory()).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_new_secret_takes_no_place_of_another() {
+        let place = tempfile::tempdir().unwrap();
+        let secrets = Secrets::in_directory(place.path());
+        let secret = Secret::File("key".to_owned());
+        secrets.keep_new("key", "one\ntwo\n").unwrap();
+        let refused = secrets.keep_new("key", "three\n").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(secrets.read_lines(&secret).unwrap().as_str(), "one\ntwo\n");
+        assert!(secrets.read(&secret).unwrap_err().to_string().contains("one line"));
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        assert_eq!(fs::metadata(place.path().join("key")).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]

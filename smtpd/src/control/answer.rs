@@ -132,6 +132,12 @@ fn edit_problem(error: EditError) -> Problem {
         }
         EditError::NoSmartHost(_) => Problem::new("smarthost", Kind::NotFound, text)
             .hint("smtpctl smarthost list names them"),
+        EditError::DkimExists(_) => Problem::new("dkim", Kind::Conflict, text)
+            .word("exists")
+            .hint("choose another selector: two keys of a domain both sign"),
+        EditError::NoDkim { .. } => {
+            Problem::new("dkim", Kind::NotFound, text).hint("smtpctl dkim list names them")
+        }
         EditError::NoAlias(_) => Problem::new("domain", Kind::Conflict, text).word("no_alias"),
         EditError::Key(_) => Problem::new("config", Kind::Usage, text)
             .word("key")

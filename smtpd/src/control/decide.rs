@@ -14,18 +14,17 @@ use crate::service::ServiceError;
 /// Judges a client and a recipient as a session would.
 pub(super) async fn decide(app: App, Path(server): Path<String>, body: Bytes) -> Answer<Decision> {
     let name = read_name(&server)?;
-    let Question { client, to, look_up } = read(&body)?;
+    let Question { client, to, from, look_up } = read(&body)?;
     let client = client
         .map(|text| text.parse().map_err(|_| usage(format!("{text:?} is no address of a client"))))
         .transpose()?;
-    let to = to
-        .map(|text| Mailbox::parse(&text).map_err(|error| usage(error.to_string())))
-        .transpose()?;
+    let mailbox = |text: String| Mailbox::parse(&text).map_err(|error| usage(error.to_string()));
+    let (to, from) = (to.map(mailbox).transpose()?, from.map(mailbox).transpose()?);
     if client.is_none() && to.is_none() {
         return Err(usage("nothing is asked: name a client, a recipient, or both"));
     }
     let server = app.service.server(&name).ok_or(ServiceError::NoServer(name))?;
-    let decided = server.decide(client, to.as_ref(), look_up).await;
+    let decided = server.decide(client, to.as_ref(), from.as_ref(), look_up).await;
     object(decided.map_err(|error| Problem::new("server", Kind::Failed, error.to_string()))?)
 }
 

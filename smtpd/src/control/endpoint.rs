@@ -13,18 +13,19 @@ use mailroot_common::control::edit::{
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
     AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, Destination,
-    DestinationPause, DeviceCode, DeviceState, DialogueLine, Domain, DomainDetail, DropEntry,
-    EtrnAnswer, EtrnRequest, FutureHold, FutureHoldRequest, FutureReleaseRequest, NewDomain,
-    NewServer, OperatorEntry, Orders, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry,
-    QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting,
-    SmartHost, SmartHostCall, SmartHostWish, Stats, Status, TraceEntry, TraceRecord, Version, path,
+    DestinationPause, DeviceCode, DeviceState, DialogueLine, DkimKey, DkimRecord, Domain,
+    DomainDetail, DropEntry, EtrnAnswer, EtrnRequest, FutureHold, FutureHoldRequest,
+    FutureReleaseRequest, NewDkimKey, NewDomain, NewServer, OperatorEntry, Orders, PauseRequest,
+    PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded,
+    Requeue, Server, ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish,
+    Stats, Status, TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, adopt, badmail, config, decide, doctor, domain, drop, etrn, openapi, operators, orders,
-    pickup, queue, redirect, server, session, smarthost, stats, status, trace,
+    App, adopt, badmail, config, decide, dkim, doctor, domain, drop, etrn, openapi, operators,
+    orders, pickup, queue, redirect, server, session, smarthost, stats, status, trace,
 };
 
 /// Describes a type to other people's tools.
@@ -173,6 +174,13 @@ endpoints! {
     post DOMAIN_DEFAULT Admin Named Terms => Json(Edited), domain::promote,
         "Make an alias the default domain";
     delete DOMAIN Admin Named Terms => Json(Domain), domain::remove, "Remove a domain";
+    get DKIM Viewer Named Nothing => Json(Vec<DkimKey>), dkim::list,
+        "The keys that a virtual server signs mail with";
+    post DKIM Admin Named Change(NewDkimKey) => Json(Edited), dkim::create,
+        "Make a key and sign mail with it";
+    get DKIM_RECORDS Viewer Named Nothing => Json(Vec<DkimRecord>), dkim::records,
+        "The records that publish the keys of a domain, and whether DNS has them";
+    delete DKIM_KEY Admin Named Terms => Json(Edited), dkim::remove, "Sign no more with a key";
     get SMARTHOSTS Viewer Service Nothing => Json(Vec<SmartHost>), smarthost::list,
         "Smart hosts that have names";
     patch SMARTHOST Admin Service Change(SmartHostWish) => Json(Edited), smarthost::set,
@@ -267,6 +275,7 @@ mod tests {
                  GET /v1/servers/{server}/access/{list}, \
                  GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
+                 GET /v1/servers/{server}/dkim, GET /v1/servers/{server}/dkim/{domain}/records, \
                  GET /v1/smarthosts, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, \
                  GET /v1/badmail, \
@@ -300,6 +309,8 @@ mod tests {
                  PATCH /v1/servers/{server}/domains/{domain}, \
                  POST /v1/servers/{server}/domains/{domain}/default, \
                  DELETE /v1/servers/{server}/domains/{domain}, \
+                 POST /v1/servers/{server}/dkim, \
+                 DELETE /v1/servers/{server}/dkim/{domain}/{selector}, \
                  PATCH /v1/smarthosts/{name}, DELETE /v1/smarthosts/{name}, \
                  POST /v1/smarthosts/{name}/device, \
                  POST /v1/smarthosts/{name}/device/poll",

@@ -14,6 +14,7 @@ mod caller;
 mod choose;
 mod config;
 mod decide;
+mod dkim;
 mod doctor;
 mod domain;
 mod drop;

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use mailroot_common::address::{Domain, Host, Mailbox, ReversePath};
+use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Recipient};
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, RemoteHost};
-use smtpd_core::route::table::{RouteName, Table};
+use smtpd_core::route::table::RouteName;
 use smtpd_core::smtp::client::{Fate, Finished, Transaction};
 
+use super::front::Front;
 use crate::queue::Lease;
 
 /// A recipient for which the attempt is over.
@@ -54,6 +55,8 @@ pub(super) struct Job {
     pub(super) ended: Vec<Ended>,
     pub(super) content: Option<Content>,
     has_progress: bool,
+    /// What leaves before the message or instead of its beginning.
+    pub(super) front: Option<Arc<Front>>,
 }
 
 impl Job {
@@ -72,6 +75,7 @@ impl Job {
             ended: Vec::with_capacity(lease.due.len()),
             content: None,
             has_progress: false,
+            front: None,
             lease: Some(lease),
         }
     }
@@ -111,10 +115,26 @@ impl Job {
             recipients: self.sent.iter().map(|&place| self.recipient(place)).collect(),
             envid: self.envelope.envid.as_deref(),
             ret: self.envelope.ret,
-            size: self.size,
+            size: self.size_outside(),
             body: eight_bit,
             smtputf8: self.content.map_or(self.envelope.smtputf8, |content| content.in_header),
         }
+    }
+
+    /// The sender as other hosts see it.
+    pub(super) const fn sender(&self) -> &ReversePath {
+        &self.sender
+    }
+
+    /// The octets that leave.
+    pub(super) fn size_outside(&self) -> u64 {
+        let front = self.front.as_deref();
+        front.map_or(self.size, |it| self.size.saturating_sub(it.replaces) + it.octets.len() as u64)
+    }
+
+    /// The first of those to try; all have one route.
+    pub(super) fn first_recipient(&self) -> Option<&Mailbox> {
+        self.todo.first().map(|&place| &self.recipient(place).mailbox)
     }
 
     fn recipient(&self, place: usize) -> &Recipient {
@@ -197,18 +217,4 @@ impl Job {
         self.last.clear();
         self.give_up(outcome);
     }
-}
-
-/// The sender as other hosts see it: one of our own domains gives way to the masquerade.
-pub(super) fn sender_outside(
-    sender: &ReversePath,
-    masquerade: Option<&Domain>,
-    table: &Table,
-) -> ReversePath {
-    let masked = masquerade.and_then(|mask| {
-        let mailbox = sender.mailbox()?;
-        let ours = mailbox.domain().is_some_and(|domain| table.is_local(domain));
-        ours.then(|| Mailbox::new(mailbox.local().clone(), Host::Name(mask.clone())))
-    });
-    masked.map_or_else(|| sender.clone(), ReversePath::Mailbox)
 }

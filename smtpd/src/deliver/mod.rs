@@ -8,7 +8,8 @@
 //! worker     one batch after the other           attempt   hosts one after the other
 //! opening    from an address to a session           target     from a next hop to addresses        session   octets to and from one host
 //! login      our name, or our token, there       reuse     idle connections
-//! limits     what lanes share
+//! prepare    another From, signatures               sign      keys, and what they sign
+//! front      what leaves before the message         limits    what lanes share
 //! local      into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
@@ -23,17 +24,20 @@ mod age;
 mod attempt;
 mod dispatch;
 mod finish;
+mod front;
 mod job;
 mod lane;
 mod limits;
 mod local;
 mod login;
 mod opening;
+mod prepare;
 mod remember;
 mod returning;
 mod reuse;
 mod room;
 mod session;
+mod sign;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -50,12 +54,14 @@ use mailroot_common::config::smart_hosts::{AuthMethod, SmartHostKeys, SmartHosts
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::{Schedule, Schedules};
 use smtpd_core::route::loopback::AddressRule;
+use smtpd_core::route::sender::SenderRules;
 use smtpd_core::route::table::{RouteName, Table, TlsPolicy};
 use smtpd_core::smtp::client::{self, LoginRule, Timeouts};
 
 pub use lane::{LaneState, LaneView};
 pub use limits::SharedLimits;
 pub use session::SessionView;
+pub use sign::Signing;
 pub use trial::Answered;
 
 use self::opening::Mode;
@@ -86,8 +92,8 @@ pub struct Settings {
     pub host: Domain,
     /// Further names of ours that MX records may carry.
     pub other_names: Vec<Domain>,
-    /// Replaces our domains in the sender address of mail that leaves.
-    pub masquerade: Option<Domain>,
+    /// Under which addresses senders are known to other hosts.
+    pub senders: SenderRules,
     /// Received fields after which a message is taken to be in a loop.
     pub max_hops: u32,
     /// Asks DNS.
@@ -110,6 +116,8 @@ pub struct Settings {
     pub secrets: Secrets,
     /// Tokens.
     pub tokens: Tokens,
+    /// What mail is signed with.
+    pub signing: Arc<Signing>,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// How long to wait in a session.

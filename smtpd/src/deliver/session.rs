@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::Settings;
 use super::finish::finish;
+use super::front::Outgoing;
 use super::job::{Content, Job};
 use super::limits::Permit;
 use super::room::Room;
@@ -179,14 +180,15 @@ impl Connection {
     /// Streams the body; its end leaves only after all of it was read and proved whole.
     async fn send_body(&mut self, job: &mut Job) {
         let Some(lease) = &job.lease else { return };
-        let mut reader = lease.open();
-        let mut left = job.size;
+        let reader = lease.open();
         if reader.size() != job.size {
             self.abandon("the message was removed while it was being sent");
             return;
         }
+        let mut left = job.size_outside();
+        let mut outgoing = Outgoing::new(reader, job.front.clone());
         loop {
-            let piece = match reader.next().await {
+            let piece = match outgoing.next().await {
                 Ok(piece) => piece.unwrap_or_default(),
                 Err(error) => {
                     let log = &self.room.log;

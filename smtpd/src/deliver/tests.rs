@@ -16,6 +16,8 @@ use mailroot_common::config::tls::Tls;
 use mailroot_common::control::{DestinationPause, Selector, TraceEntry};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
+use smtpd_core::policy::access::List;
+use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Notify, Origin, Recipient, Via};
 use smtpd_core::queue::outcome::AttemptResult;
@@ -91,6 +93,10 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
 }
 
 /// The usual settings, with Drop and Badmail in a folder.
+fn relay_policy() -> RelayPolicy {
+    RelayPolicy { list: List::default(), authenticated: true, anonymous: true }
+}
+
 fn settings(
     folder: &std::path::Path,
     clock: &Clock,
@@ -121,7 +127,7 @@ fn settings(
         in_doubt: InDoubtPolicy::Retry,
         host: domain("relay.home.test"),
         other_names: Vec::new(),
-        masquerade: None,
+        senders: SenderRules::default(),
         max_hops: 100,
         resolver: Resolver::Simulated(dns.clone()),
         family: Family::Any,
@@ -141,6 +147,7 @@ fn settings(
             },
             Secrets::in_directory(folder),
         ),
+        signing: Arc::new(Signing::new(&[], Secrets::in_directory(folder), relay_policy())),
         connect_timeout: Duration::from_secs(30),
         timeouts: Timeouts::default(),
         connections_max: 100,
@@ -778,7 +785,7 @@ async fn mail_crosses_the_real_network() {
 
 #[tokio::test(start_paused = true)]
 async fn masquerade_changes_our_own_senders_only() {
-    let house = House::new(|settings| settings.masquerade = Some(domain("public.test")));
+    let house = House::new(|settings| settings.senders.masquerade = Some(domain("public.test")));
     let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest());
     for sender in ["app@home.test", "other@src.test", ""] {
         house.accept(sender, &["b@x.test"]).await;

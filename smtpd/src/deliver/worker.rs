@@ -9,8 +9,9 @@ use smtpd_core::route::table::{NextHop, Route};
 
 use super::attempt::{Report, attempt};
 use super::finish::{finish, finish_doubts};
-use super::job::{Job, sender_outside};
+use super::job::Job;
 use super::lane::{Lane, Next};
+use super::prepare::prepare_all;
 use super::room::Room;
 use super::session::Connection;
 use super::{Settings, local};
@@ -125,9 +126,11 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         None => settings.table.route(&recipient.mailbox),
     };
     let local = route.hop == NextHop::Drop;
-    let mask = if local { None } else { settings.masquerade.as_ref() };
     let job = |lease: Lease| {
-        let sender = sender_outside(&lease.envelope.sender, mask, &settings.table);
+        let sender = match local {
+            true => lease.envelope.sender.clone(),
+            false => settings.senders.envelope(&lease.envelope.sender, &settings.table),
+        };
         Job::new(lease, sender, lane.route.clone())
     };
     let mut jobs: Vec<Job> = leases.into_iter().map(job).collect();
@@ -139,6 +142,10 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     if local {
         working.on_contact();
         local::deliver(room, &settings, &mut jobs).await;
+        return kept;
+    }
+    prepare_all(room, &settings, &mut jobs).await;
+    if !jobs.iter().any(Job::is_open) {
         return kept;
     }
     let connection = match kept {

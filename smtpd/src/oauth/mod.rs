@@ -421,7 +421,7 @@ fn prove(
     now: Timestamp,
 ) -> Result<Option<Proven>, String> {
     if let Some(place) = &source.client_certificate {
-        let pem = secrets.read_text(place).map_err(|error| error.to_string())?;
+        let pem = secrets.read_lines(place).map_err(|error| error.to_string())?;
         let word = assertion::assertion(&pem, source, now).map_err(|error| error.to_string())?;
         return Ok(Some(Proven::Assertion(word)));
     }

@@ -1,7 +1,6 @@
 //! Tokens over a simulated network and clock, against an endpoint that says what the test wants.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 
 use mailroot_common::config::Profile;
 use mailroot_common::config::section::Section as _;
@@ -48,26 +47,26 @@ impl World {
         let clock = Clock::simulated(START, 1);
         let place = tempfile::tempdir().unwrap();
         let (log, sink) = Log::captured(Format::Logfmt, Level::Debug, clock.clone());
-        let tokens = Self::tokens(&net, &clock, log, place.path().join("oauth"));
+        let tokens = Self::tokens(&net, &clock, log, &place.path().join("oauth"));
         let (answers, heard) = (Arc::default(), Arc::default());
         let world = Self { net, clock, log: sink, tokens, answers, heard, place };
         world.serve();
         world
     }
 
-    fn tokens(net: &Net, clock: &Clock, log: Log, directory: PathBuf) -> Tokens {
+    fn tokens(net: &Net, clock: &Clock, log: Log, directory: &Path) -> Tokens {
         let tls = ClientTls::new(&mailroot_common::config::tls::Tls::defaults(Profile::Modern));
         let resolver = Resolver::Simulated(SimulatedDns::default());
         let https = Https { net: net.clone(), resolver, tls };
-        let secrets = Secrets::in_directory(&directory);
-        Tokens::new(Cache::new(&directory, clock.clone(), log), https, secrets)
+        let secrets = Secrets::in_directory(directory);
+        Tokens::new(Cache::new(directory, clock.clone(), log), https, secrets)
     }
 
     /// The daemon starts again.
     fn restart(&mut self) {
         let (log, sink) = Log::captured(Format::Logfmt, Level::Debug, self.clock.clone());
         self.log = sink;
-        self.tokens = Self::tokens(&self.net, &self.clock, log, self.place.path().join("oauth"));
+        self.tokens = Self::tokens(&self.net, &self.clock, log, &self.place.path().join("oauth"));
     }
 
     /// Answers each request a second later; whoever has no answer left hangs up.

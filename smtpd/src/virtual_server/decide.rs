@@ -8,13 +8,16 @@ use std::sync::Arc;
 use mailroot_common::address::{Host, Mailbox};
 use mailroot_common::config::access::ListEntry;
 use mailroot_common::config::{DomainKind, DomainName, ServerConfig};
-use mailroot_common::control::{AccessEntry, AccessList, Decision, Judgement, Outcome, Way};
+use mailroot_common::control::{
+    AccessEntry, AccessList, Decision, Judgement, Outcome, SenderOutside, Way,
+};
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::Entry;
 use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::hits::Hits;
 use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Admitted, Denial, Facts, NameFact, Verdict};
+use smtpd_core::route::sender::SenderRuling;
 use smtpd_core::route::table::{NextHop, Table};
 use smtpd_core::smtp::refusal::Refusal;
 
@@ -63,6 +66,7 @@ impl VirtualServer {
         &self,
         client: Option<IpAddr>,
         to: Option<&Mailbox>,
+        from: Option<&Mailbox>,
         look_up: bool,
     ) -> Result<Decision, StartError> {
         let (court, shared) = (Court::of(&self.config())?, self.shared.load_full());
@@ -72,6 +76,8 @@ impl VirtualServer {
             None => None,
         };
         let mut decision = court.judge(facts.as_ref(), to, now);
+        let leaves = to.is_some_and(|to| court.hop(to) != NextHop::Drop);
+        decision.sender = from.filter(|_| leaves).map(|from| court.outside(from));
         if let (Some(to), Some(way)) = (to, &mut decision.way)
             && look_up
             && let NextHop::Mx(_) | NextHop::DirectFirst { .. } = court.table.route(to).hop
@@ -114,6 +120,33 @@ impl Court {
             connect: facts.map(|facts| self.judge_connect(facts, now)),
             relay: facts.zip(to).map(|(facts, to)| self.judge_relay(facts, to, now)),
             way: to.map(|to| way(&self.config, to, &self.table)),
+            sender: None,
+        }
+    }
+
+    /// Under which address a sender is known to other hosts.
+    fn outside(&self, from: &Mailbox) -> SenderOutside {
+        let rules = rules::senders(&self.config);
+        let ruling = rules.ruling(from, &self.table);
+        let header = rules.header(from, &self.table).map(|it| it.mailbox);
+        let (rule, key) = match ruling.as_ref().map(|(_, ruling)| *ruling) {
+            None => ("none".to_owned(), None),
+            Some(SenderRuling::Masquerade) => {
+                let key = "delivery.masquerade_domain".to_owned();
+                (key.clone(), Some(key))
+            }
+            Some(SenderRuling::Rule(number)) => {
+                let pattern = rules.rules[number].from.as_str();
+                let key = format!("delivery.sender_rewrite[{number}]");
+                (format!("delivery.sender_rewrite {pattern}"), Some(key))
+            }
+        };
+        let origin = key.and_then(|key| self.config.origins.place(&key));
+        SenderOutside {
+            envelope: ruling.map_or_else(|| from.to_string(), |(mailbox, _)| mailbox.to_string()),
+            header: header.unwrap_or_else(|| from.clone()).to_string(),
+            rule,
+            origin: origin.unwrap_or_else(|| "default".to_owned()),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod decide;
 mod describe;
+mod dkim;
 mod moved;
 mod probe;
 mod rooms;

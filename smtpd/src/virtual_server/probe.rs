@@ -35,6 +35,7 @@ impl VirtualServer {
         let mut checks = self.listeners(&shared).await;
         checks.push(fqdn(&config, &shared).await);
         checks.extend(self.smart_hosts(&config).await);
+        checks.extend(self.check_dkim().await);
         checks.push(relay(&config));
         for check in &mut checks {
             check.server = Some(self.name().to_string());

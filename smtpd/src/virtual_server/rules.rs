@@ -19,6 +19,7 @@ use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
 use smtpd_core::route::domain::{Held, Limits, Pattern, RemoteDomain, RemoteRoute};
+use smtpd_core::route::sender::SenderRules;
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{self, DirectFirst, Table, TableError, TlsPolicy};
 
@@ -52,6 +53,16 @@ pub(super) fn table(config: &ServerConfig, default: &Domain) -> Result<Table, Ta
             delivery::DirectFirst::OnAnyTemporaryFailure => DirectFirst::OnAnyTemporaryFailure,
         },
     })
+}
+
+/// Under which addresses senders are known to other hosts.
+pub(super) fn senders(config: &ServerConfig) -> SenderRules {
+    let delivery = &config.delivery;
+    SenderRules {
+        rules: delivery.sender_rewrite.clone(),
+        masquerade: delivery.masquerade_domain.clone(),
+        masquerade_header: delivery.masquerade_header,
+    }
 }
 
 /// The domain of the type `default`; a checked configuration has exactly one.

@@ -25,6 +25,7 @@ use smtpd_core::smtp::server;
 use super::root::MailRoot;
 use super::{Shared, rules};
 use crate::badmail::{self, Badmail};
+use crate::deliver::Signing;
 use crate::drop::{self, DropDirectory};
 use crate::receive::Tallies;
 use crate::resolve::Family;
@@ -142,7 +143,7 @@ pub(super) fn deliver(
         in_doubt: rules::in_doubt(delivery.outbound.in_doubt),
         host: host(config, shared).clone(),
         other_names: vec![shared.hostname.clone()],
-        masquerade: delivery.masquerade_domain.clone(),
+        senders: rules::senders(config),
         max_hops: delivery.max_hops,
         resolver: shared.resolver.clone(),
         family: family(config),
@@ -158,6 +159,11 @@ pub(super) fn deliver(
         smart_hosts: Arc::clone(&shared.smart_hosts),
         secrets: shared.secrets.clone(),
         tokens: shared.tokens.clone(),
+        signing: Arc::new(Signing::new(
+            &config.dkim,
+            shared.secrets.clone(),
+            rules::relay_policy(config),
+        )),
         connect_timeout: connections.connect.as_duration(),
         timeouts: Timeouts {
             greeting: connections.greeting.as_duration(),

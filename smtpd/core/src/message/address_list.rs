@@ -7,6 +7,8 @@
 //! One pass from front to back and no recursion: nested comments are counted, so that forty
 //! thousand brackets cost forty thousand steps.
 
+use std::ops::Range;
+
 use mailroot_common::address::{AddressError, Mailbox, ReversePath};
 
 use super::header::readable;
@@ -44,10 +46,21 @@ pub enum ListFault {
 ///
 /// [`ListError`] for the first thing that cannot be read.
 pub fn parse(value: &[u8]) -> Result<Vec<Mailbox>, ListError> {
+    Ok(locate(value)?.into_iter().map(|(mailbox, _)| mailbox).collect())
+}
+
+/// Reads a list of addresses, each with its place in the value: what stands in angle brackets, or the
+/// address itself.
+///
+/// # Errors
+///
+/// [`ListError`] for the first thing that cannot be read.
+pub fn locate(value: &[u8]) -> Result<Vec<(Mailbox, Range<usize>)>, ListError> {
     let mut reader = Reader { octets: value, at: 0, lines_down: 0 };
     let mut found = Vec::new();
     let mut item = Item::default();
     loop {
+        let start = reader.at;
         let Some(octet) = reader.peek() else {
             item.finish(&mut found).map_err(|fault| reader.error(fault))?;
             return Ok(found);
@@ -63,8 +76,10 @@ pub fn parse(value: &[u8]) -> Result<Vec<Mailbox>, ListError> {
                 item = Item::default();
                 Ok(())
             }
-            b'<' => reader.angle().and_then(|inside| item.set_angle(&inside)),
-            _ => reader.piece().map(|piece| item.push(piece)),
+            b'<' => {
+                reader.angle().and_then(|(inside, end)| item.set_angle(&inside, start + 1..end))
+            }
+            _ => reader.piece().map(|piece| item.push(piece, start..reader.at)),
         };
         step.map_err(|fault| reader.error(fault))?;
     }
@@ -99,7 +114,9 @@ struct Item {
     gap: bool,
     /// Two words stand apart where an address has none: this can only be a display name.
     is_phrase: bool,
-    angle: Option<Mailbox>,
+    /// Where the words are.
+    place: Range<usize>,
+    angle: Option<(Mailbox, Range<usize>)>,
 }
 
 enum Piece<'a> {
@@ -110,7 +127,11 @@ enum Piece<'a> {
 }
 
 impl Item {
-    fn push(&mut self, piece: Piece<'_>) {
+    fn push(&mut self, piece: Piece<'_>, place: Range<usize>) {
+        if !matches!(piece, Piece::Gap) {
+            let start = if self.spec.is_empty() { place.start } else { self.place.start };
+            self.place = start..place.end;
+        }
         match piece {
             Piece::Gap => self.gap = true,
             Piece::EncodedWord => {
@@ -132,23 +153,23 @@ impl Item {
         self.gap = false;
     }
 
-    fn set_angle(&mut self, inside: &[u8]) -> Result<(), ListFault> {
+    fn set_angle(&mut self, inside: &[u8], place: Range<usize>) -> Result<(), ListFault> {
         if self.angle.is_some() {
             return Err(ListFault::NoAddress(readable(inside)));
         }
-        self.angle = Some(mailbox(inside)?);
+        self.angle = Some((mailbox(inside)?, place));
         self.spec.clear();
         self.is_phrase = false;
         self.gap = false;
         Ok(())
     }
 
-    fn finish(self, found: &mut Vec<Mailbox>) -> Result<(), ListFault> {
+    fn finish(self, found: &mut Vec<(Mailbox, Range<usize>)>) -> Result<(), ListFault> {
         match self.angle {
-            Some(mailbox) if self.spec.is_empty() => found.push(mailbox),
+            Some(angle) if self.spec.is_empty() => found.push(angle),
             None if self.spec.is_empty() => {}
             None if !self.is_phrase && self.spec.contains(&b'@') => {
-                found.push(mailbox(&self.spec)?)
+                found.push((mailbox(&self.spec)?, self.place));
             }
             _ => return Err(ListFault::NoAddress(readable(&self.spec))),
         }
@@ -248,16 +269,17 @@ impl<'a> Reader<'a> {
         Err(ListFault::Unclosed(what))
     }
 
-    /// What stands in angle brackets, without blanks and comments.
-    fn angle(&mut self) -> Result<Vec<u8>, ListFault> {
+    /// What stands in angle brackets, without blanks and comments, and where they end.
+    fn angle(&mut self) -> Result<(Vec<u8>, usize), ListFault> {
         self.take();
         let mut inside = Vec::new();
         loop {
             match self.peek() {
                 None => return Err(ListFault::Unclosed("< bracket")),
                 Some(b'>') => {
+                    let end = self.at;
                     self.take();
-                    return Ok(inside);
+                    return Ok((inside, end));
                 }
                 Some(b'"') => inside.extend(self.delimited(b'"', "quoted string")?),
                 Some(b'(') => self.comment()?,

@@ -7,3 +7,5 @@ pub mod header;
 pub mod line_ends;
 pub mod pickup;
 pub mod received;
+pub mod rewrite;
+pub mod sign;

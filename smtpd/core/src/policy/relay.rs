@@ -10,7 +10,7 @@
 //! no spelling is local here and remote there.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 use mailroot_common::address::Mailbox;
@@ -128,6 +128,28 @@ impl RelayPolicy {
             (Mode::Only, Listed::No) => Verdict::Refuse(denied(None)),
             (Mode::AllExcept, Listed::By(entry)) => Verdict::Refuse(denied(Some(entry.clone()))),
             (_, Listed::Unknown) => Verdict::Defer(Denial::plain(Reason::NameUnknown)),
+        }
+    }
+
+    /// Whether mail from this address to this recipient is a stranger's, taken only because anybody
+    /// may send to the recipient's domain. Nobody vouches for what stands in it.
+    #[must_use]
+    pub fn is_strangers(
+        &self,
+        client: IpAddr,
+        recipient: &Mailbox,
+        table: &Table,
+        now: Timestamp,
+    ) -> bool {
+        let remote = recipient.domain().and_then(|domain| table.remote(domain));
+        if remote.is_none_or(|remote| !remote.relay) {
+            return false;
+        }
+        match (self.list.mode, self.list.find(&Facts::of_address(client), now)) {
+            (Mode::Only, Listed::By(_)) | (Mode::AllExcept, Listed::No) => false,
+            (Mode::Only, Listed::No) | (Mode::AllExcept, Listed::By(_)) | (_, Listed::Unknown) => {
+                true
+            }
         }
     }
 
@@ -285,6 +307,24 @@ mod tests {
         );
         assert!(matches!(login_only.judge_sender(&user), Verdict::Admit(_)));
         assert!(matches!(only.judge_sender(&stranger()), Verdict::Admit(_)));
+    }
+
+    #[test]
+    fn mail_is_a_strangers_where_only_the_recipients_domain_lets_it_through() {
+        let only = policy(Mode::Only, &["10.0.0.0/8"]);
+        let except = policy(Mode::AllExcept, &["10.0.0.0/8"]);
+        for (policy, client, recipient, expected) in [
+            (&only, "198.51.100.9", "a@x.partner.example", true),
+            (&only, "10.1.2.3", "a@x.partner.example", false),
+            (&only, "198.51.100.9", "a@closed.example", false),
+            (&only, "198.51.100.9", "a@other.example", false),
+            (&except, "198.51.100.9", "a@x.partner.example", false),
+            (&except, "10.1.2.3", "a@x.partner.example", true),
+        ] {
+            let (client, to) = (client.parse().unwrap(), Mailbox::parse(recipient).unwrap());
+            let found = policy.is_strangers(client, &to, &table(), NOW);
+            assert_eq!(found, expected, "{client} {recipient}");
+        }
     }
 
     #[test]

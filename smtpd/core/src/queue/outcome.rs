@@ -119,6 +119,8 @@ impl fmt::Display for Protection {
 pub enum Stage {
     /// Choosing the next hop.
     Route,
+    /// Signing the message.
+    Sign,
     /// Looking names up.
     Dns,
     /// Connecting.
@@ -153,6 +155,7 @@ impl Stage {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Route => "route",
+            Self::Sign => "sign",
             Self::Dns => "dns",
             Self::Connect => "connect",
             Self::Greeting => "greeting",

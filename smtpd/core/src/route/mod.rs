@@ -3,5 +3,6 @@
 pub mod domain;
 pub mod loopback;
 pub mod mx;
+pub mod sender;
 pub mod smart_host;
 pub mod table;

@@ -160,6 +160,7 @@ fn by_event(entry: &TraceEntry, event: &TraceEvent, route: &str) -> Advice {
         ("in_doubt", _) => facts.in_doubt(),
         ("badmail", "") => facts.pickup(),
         (_, "dns") => facts.dns(),
+        (_, "sign") => facts.sign(),
         (_, "connect") => facts.connect(),
         (_, "drop") => facts.drop(),
         (_, "greeting" | "hello") => facts.greeting(),

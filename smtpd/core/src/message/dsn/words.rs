@@ -116,6 +116,7 @@ fn happened(outcome: &Outcome, host: &str) -> String {
         Stage::Expiry => "Its time is up. The last attempt came to this:".to_owned(),
         Stage::Operator => "An operator of this mail system ended it:".to_owned(),
         Stage::Route => "No way to the recipient was found:".to_owned(),
+        Stage::Sign => "It could not be signed by this mail system:".to_owned(),
         Stage::Dns => "The recipient's domain could not be looked up:".to_owned(),
         Stage::Connect => format!("No connection was made to {host}:"),
         Stage::Drop => "It could not be written to the Drop directory:".to_owned(),
@@ -149,6 +150,9 @@ fn advice(status: EnhancedCode) -> &'static str {
         (4, 7) => "The other side could not be reached in time: send the message again later.",
         (4, _) => "The other side could not be reached: send the message again later.",
         (6, _) => "The other side cannot take this kind of content: send it in another form.",
+        (7, 5) => {
+            "A signature could not be made or checked: show this report to your administrator."
+        }
         (7, _) => "The other side refuses by its rules: show this report to your administrator.",
         _ => "If it is not clear what to do, show this report to your administrator.",
     }

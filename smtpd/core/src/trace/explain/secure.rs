@@ -1,4 +1,4 @@
-//! Why a connection was not protected, and why a login was not taken.
+//! Why a connection was not protected, why a login was not taken, and why a message was not signed.
 
 use super::{Advice, Facts, Step, step};
 
@@ -46,6 +46,12 @@ impl Facts<'_> {
             (why, step(format!("smtpctl smarthost passwd {name}"), "set it anew"))
         };
         Advice { why, steps: vec![first, test()] }
+    }
+
+    pub(super) fn sign(&self) -> Advice {
+        let why = format!("It is to leave with a signature (DKIM) and not without: {}.", self.said);
+        let list = format!("smtpctl dkim list -s {}", self.entry.server);
+        Advice { why, steps: vec![step(list, "which keys there are, and what is wrong with them")] }
     }
 
     /// What `smarthost set` calls the host.
