@@ -7,6 +7,7 @@
 mod change;
 mod describe;
 mod dkim;
+mod error;
 mod lifecycle;
 mod relocate;
 mod replay;
@@ -17,24 +18,22 @@ mod trial;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Operator;
 use mailroot_common::config::dns::Resolvers;
-use mailroot_common::config::{ServerConfig, ServerName, SmartHostName};
+use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
 
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::dkim::DkimSpec;
+pub use self::error::ServiceError;
 pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
-use crate::config::{self, EditError, Failed, Loaded, Note, Paths, Started, Trial};
+use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
 use crate::net::Net;
 use crate::oauth;
@@ -42,83 +41,7 @@ use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
 use crate::tls::ClientTls;
 use crate::trace::{self, Trace};
-use crate::virtual_server::{Shared, StartError, VirtualServer};
-
-/// Why the service did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// There is no such virtual server.
-    #[error("there is no virtual server {0}")]
-    NoServer(ServerName),
-    /// No virtual server is there that could call a host.
-    #[error("there is no virtual server")]
-    NobodyToCall,
-    /// The configuration files are wrong; what ran before runs on.
-    #[error("the configuration is refused, the running one stays\n\n{0}")]
-    Config(Failed),
-    /// A change of the configuration was refused; nothing was changed.
-    #[error(transparent)]
-    Edit(#[from] EditError),
-    /// A virtual server did not start.
-    #[error("{server} did not start: {source}")]
-    Start {
-        /// The virtual server.
-        server: ServerName,
-        /// Why.
-        source: StartError,
-    },
-    /// An address that the change wants to listen on cannot be had; nothing was changed.
-    #[error("cannot listen on {address}: {source}")]
-    Address {
-        /// The address.
-        address: SocketAddr,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// Mail waits in the queue of a server that is to go.
-    #[error("{server} still holds {messages} queued messages")]
-    QueueLeft {
-        /// The server.
-        server: ServerName,
-        /// How many.
-        messages: u64,
-    },
-    /// A change would have a server leave a mail root where mail waits.
-    #[error("{server} still holds {left} in {}, which the change would leave behind", .from.display())]
-    QueueStays {
-        /// The server.
-        server: ServerName,
-        /// What it holds, in words.
-        left: String,
-        /// Its mail root.
-        from: PathBuf,
-    },
-    /// Another change is on trial.
-    #[error("revision {revision} is on trial; confirm it, or roll back to {back_to}")]
-    OnTrial {
-        /// The revision on trial.
-        revision: u64,
-        /// The one before it.
-        back_to: u64,
-    },
-    /// There is nothing to confirm.
-    #[error("no change of the configuration is on trial")]
-    NoTrial,
-    /// There is no token.
-    #[error("smart host {name}: {source}")]
-    Token {
-        /// The smart host.
-        name: SmartHostName,
-        /// Why.
-        source: oauth::TokenError,
-    },
-    /// A smart host does not log in by tokens.
-    #[error("smart host {0} does not log in by tokens")]
-    NoTokens(SmartHostName),
-    /// Name servers of `dns.resolvers` cannot be used.
-    #[error("cannot set up name resolution: {0}")]
-    Resolver(resolve::SetupError),
-}
+use crate::virtual_server::{Shared, VirtualServer};
 
 /// The handle to the service. Cheap to clone.
 #[derive(Clone)]
