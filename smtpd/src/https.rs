@@ -161,7 +161,9 @@ impl Https {
             let called = timeout(CONNECT_WAIT, self.net.connect(at, None)).await;
             match called.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) if !to.is_secure() => return Ok(stream),
-                Ok(stream) => return Ok(self.tls.secure(stream, to.host(), Proof::Name).await?.0),
+                Ok(stream) => {
+                    return Ok(self.tls.secure(stream, to.host(), Proof::Name, None).await?.0);
+                }
                 Err(source) => last = Some(HttpsError::Connect { at, source }),
             }
         }

@@ -32,6 +32,9 @@ section! {
         /// SHA-256 of the public key that its certificate must have, 64 hexadecimal digits; several
         /// while keys change. Then nothing else about the certificate counts.
         pin: Vec<Pin> = Vec::new(), Vec::new();
+        /// Where a certificate that we show there and its key are kept, both in one text of PEM, the
+        /// chain in its order. Then tls is required, verify or implicit.
+        certificate: Option<Secret> = None, None;
         /// Hosts that are tried when it cannot be reached, with the same security and login.
         backup: Vec<HostPort> = Vec::new(), Vec::new();
     }
@@ -398,6 +401,14 @@ fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut Reader) {
         let diagnostic = Diagnostic::error("E0433", title)
             .at(&reader.source, at("tls", reader), "never under TLS")
             .help("write  tls: verify;  to log in in clear text, require_tls: false below auth");
+        reader.report(diagnostic);
+    }
+    let may_be_clear = matches!(keys.tls, SmartHostTls::Off | SmartHostTls::Optional);
+    if keys.certificate.is_some() && may_be_clear {
+        let title = format!("{path} is to know us by a certificate, and TLS is not sure there");
+        let diagnostic = Diagnostic::error("E0440", title)
+            .at(&reader.source, at("certificate", reader), "not shown in clear text")
+            .help("write  tls: verify, or required  for a host without a good certificate");
         reader.report(diagnostic);
     }
     if auth.mechanisms.is_empty() {

@@ -22,7 +22,7 @@ use super::session::{Connection, SessionView, words_of};
 use super::target::{Target, TlsUse};
 use crate::net::Stream;
 use crate::observe::{Level, Party};
-use crate::tls::Proof;
+use crate::tls::{Identity, Proof, TlsError};
 
 /// The longest a handshake may take.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_mins(1);
@@ -214,6 +214,18 @@ impl Connection {
         None
     }
 
+    /// The certificate that the host is to know us by, if it is. A small file, read each time so that
+    /// a new one works at once.
+    fn identity(&self, settings: &Settings) -> Result<Option<Identity>, TlsError> {
+        let keys = settings.smart_host(&self.target);
+        let Some(place) = keys.and_then(|keys| keys.certificate.as_ref()) else {
+            return Ok(None);
+        };
+        let text = settings.secrets.read_lines(place);
+        let text = text.map_err(|error| TlsError::Identity(error.to_string()))?;
+        Identity::from_pem(&text).map(Some)
+    }
+
     /// Brings the connection under TLS.
     async fn secure(&mut self, settings: &Settings, mode: Mode) {
         let pins = settings.smart_host(&self.target).map_or(&[][..], |keys| &keys.pin);
@@ -222,12 +234,16 @@ impl Connection {
             true => Proof::Key(pins),
             false => Proof::None,
         };
+        let identity = match self.identity(settings) {
+            Ok(identity) => identity,
+            Err(error) => return self.client.not_secured(&error.to_string()),
+        };
         self.flush().await;
         // While the handshake has the connection, this one stands in its place.
         let (nobody, _) = tokio::io::duplex(1);
         let stream = std::mem::replace(&mut self.stream, Stream::Memory(nobody));
         let patience = settings.timeouts.command.min(HANDSHAKE_WAIT_MAX);
-        let handshake = settings.tls.secure(stream, &self.target.name, proof);
+        let handshake = settings.tls.secure(stream, &self.target.name, proof, identity);
         let done = tokio::select! {
             done = timeout(patience, handshake) => done,
             () = self.room.given_up() => {

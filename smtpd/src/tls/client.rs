@@ -11,7 +11,8 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
 use smtpd_core::queue::outcome::Protection;
@@ -45,6 +46,9 @@ pub enum TlsError {
     /// Nobody can be trusted, so that nothing can be verified.
     #[error("no certificate can be verified: {0}")]
     Trust(Arc<str>),
+    /// Our own certificate cannot be shown.
+    #[error("our certificate cannot be used: {0}")]
+    Identity(String),
     /// The host's name cannot stand in a certificate.
     #[error("{0} cannot be the name in a certificate")]
     Name(String),
@@ -55,8 +59,33 @@ pub enum TlsError {
 pub struct ClientTls {
     provider: Arc<CryptoProvider>,
     versions: &'static [&'static SupportedProtocolVersion],
+    any: Arc<AnyCertificate>,
+    known: Result<Arc<WebPkiServerVerifier>, Arc<str>>,
     unverified: Arc<ClientConfig>,
     verified: Result<Arc<ClientConfig>, Arc<str>>,
+}
+
+/// A certificate that we show, with its chain and key.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads both from one text of PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::Identity`] with what is missing in it.
+    pub fn from_pem(text: &str) -> Result<Self, TlsError> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        let chain = chain.ok().filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or_else(|| TlsError::Identity("it has no certificate".to_owned()))?;
+        let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
+            .map_err(|_| TlsError::Identity("it has no key beside it".to_owned()))?;
+        Ok(Self { chain, key })
+    }
 }
 
 impl ClientTls {
@@ -70,15 +99,18 @@ impl ClientTls {
             TlsVersion::V13 => NEWEST,
         };
         let any = Arc::new(AnyCertificate::new(&provider));
-        let verified = roots(&keys.trust).and_then(|roots| {
+        let known = roots(&keys.trust).and_then(|roots| {
             let builder =
                 WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
-            let verifier = builder.build().map_err(|error| error.to_string())?;
-            Ok(client(&provider, versions, verifier))
+            builder.build().map_err(|error| error.to_string())
         });
+        let known: Result<_, Arc<str>> = known.map_err(Into::into);
+        let verified = known.clone().map(|known| Arc::new(client(&provider, versions, known)));
         Self {
-            unverified: client(&provider, versions, any),
-            verified: verified.map_err(Into::into),
+            unverified: Arc::new(client(&provider, versions, Arc::clone(&any) as Arc<_>)),
+            any,
+            known,
+            verified,
             provider,
             versions,
         }
@@ -90,7 +122,8 @@ impl ClientTls {
         self.verified.as_ref().err().map(|why| &**why)
     }
 
-    /// Brings a connection to a host under TLS; the caller bounds the wait.
+    /// Brings a connection to a host under TLS, and shows it who we are if it asks; the caller bounds
+    /// the wait.
     ///
     /// # Errors
     ///
@@ -100,15 +133,9 @@ impl ClientTls {
         stream: Stream,
         host: &Host,
         proof: Proof<'_>,
+        identity: Option<Identity>,
     ) -> Result<(Stream, Protection), TlsError> {
-        let config = match proof {
-            Proof::None => Arc::clone(&self.unverified),
-            Proof::Name => self.verified.clone().map_err(TlsError::Trust)?,
-            Proof::Key(pins) => {
-                let verifier = PinnedKey::new(&self.provider, pins.to_vec());
-                client(&self.provider, self.versions, Arc::new(verifier))
-            }
-        };
+        let config = self.config(proof, identity)?;
         let name = match host {
             Host::Name(domain) => ServerName::try_from(domain.as_str().to_owned())
                 .map_err(|_| TlsError::Name(domain.to_string()))?,
@@ -125,11 +152,34 @@ impl ClientTls {
     }
 }
 
+impl ClientTls {
+    fn config(
+        &self,
+        proof: Proof<'_>,
+        identity: Option<Identity>,
+    ) -> Result<Arc<ClientConfig>, TlsError> {
+        let verifier: Arc<dyn ServerCertVerifier> = match (proof, &identity) {
+            (Proof::None, None) => return Ok(Arc::clone(&self.unverified)),
+            (Proof::Name, None) => return self.verified.clone().map_err(TlsError::Trust),
+            (Proof::None, Some(_)) => Arc::clone(&self.any) as Arc<_>,
+            (Proof::Name, Some(_)) => self.known.clone().map_err(TlsError::Trust)?,
+            (Proof::Key(pins), _) => Arc::new(PinnedKey::new(&self.provider, pins.to_vec())),
+        };
+        let mut config = client(&self.provider, self.versions, verifier);
+        if let Some(Identity { chain, key }) = identity {
+            let certified = CertifiedKey::from_der(chain, key, &self.provider)
+                .map_err(|error| TlsError::Identity(error.to_string()))?;
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        }
+        Ok(Arc::new(config))
+    }
+}
+
 fn client(
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
     verifier: Arc<dyn ServerCertVerifier>,
-) -> Arc<ClientConfig> {
+) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
         .expect("the provider speaks both versions");
@@ -137,7 +187,7 @@ fn client(
         builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     // Mail is not the web: there is no protocol to agree on, and old hosts stumble over the list.
     config.alpn_protocols.clear();
-    Arc::new(config)
+    config
 }
 
 /// The authorities; the error says what to do.
