@@ -105,8 +105,11 @@ struct State {
     failures: u32,
     /// How often in a row it asked for less.
     slowed: u32,
-    /// The most workers for now: more with each batch that goes well, half when it asks for less.
+    /// The most workers for now: twice as many after each batch that goes well, half of them when less
+    /// is asked for.
     window: usize,
+    /// It has asked for less once: from then on one more after each batch.
+    is_cautious: bool,
     /// Until when, in the clock's time, nothing is tried.
     not_before: Duration,
     last: Option<Outcome>,
@@ -126,6 +129,7 @@ impl Lane {
             failures: 0,
             slowed: 0,
             window: WORKERS_AT_FIRST,
+            is_cautious: false,
             not_before: Duration::ZERO,
             last: None,
             used_at: Duration::ZERO,
@@ -204,7 +208,8 @@ impl Lane {
     pub(super) fn on_progress(&self, limit: usize) {
         let mut state = self.state();
         state.slowed = 0;
-        state.window = state.window.saturating_add(1).min(limit.max(1));
+        let more = if state.is_cautious { 1 } else { state.window };
+        state.window = state.window.saturating_add(more).min(limit.max(1));
     }
 
     /// The destination asks for less: fewer workers, after a while. What several workers hear at
@@ -219,6 +224,7 @@ impl Lane {
         let wait = *SLOWED_WAITS.get(place).unwrap_or(&SLOWED_WAITS[SLOWED_WAITS.len() - 1]);
         state.slowed = state.slowed.saturating_add(1);
         state.window = (state.window.min(state.workers) / 2).max(1);
+        state.is_cautious = true;
         state.contact = false;
         state.last = Some(outcome);
         state.not_before = now + wait + jitter(wait, random);
