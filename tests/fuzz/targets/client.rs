@@ -213,6 +213,7 @@ impl<'a> Run<'a> {
                 }
                 Some(Action::LoggedIn) => self.client.logged_in(),
                 None if self.hand_over(choices) || self.begin(choices) => {}
+                Some(Action::Answered(_)) => panic!("nothing was asked for"),
                 None => return,
             }
         }
