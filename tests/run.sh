@@ -41,8 +41,8 @@ for tool in $tools; do
         *) packages="$packages ${tool##*:}" ;;
     esac
 done
-# A library without a program.
-python3 -c 'import nacl' 2>/dev/null || packages="$packages python3-nacl"
+# A library without a program, for the interpreter that packages belong to.
+/usr/bin/python3 -c 'import nacl' 2>/dev/null || packages="$packages python3-nacl"
 packages=${packages# }
 
 if [ -n "$packages" ] && [ "$(id -u)" != 0 ]; then

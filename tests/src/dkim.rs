@@ -1,6 +1,7 @@
 //! Debian's dkimpy, which verifies signatures by the records that a test hands to it.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
@@ -11,11 +12,14 @@ use crate::program;
 /// What is to be installed where it is missing.
 pub const ABSENT: &str = "python3-dkim or python3-nacl is not installed";
 
+/// The interpreter that the system's packages belong to; another may stand before it in PATH.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// Whether it is there, with Ed25519.
 #[must_use]
 pub fn is_here() -> bool {
-    let Some(python) = program::find("python3") else { return false };
-    program::run(Command::new(python).args(["-c", "import dkim, nacl"]), b"").code == 0
+    Path::new(PYTHON).exists()
+        && program::run(Command::new(PYTHON).args(["-c", "import dkim, nacl"]), b"").code == 0
 }
 
 /// Says for each signature of each message whether it holds, in the order of the fields.
@@ -61,7 +65,7 @@ pub fn verify(records: &[(String, String)], messages: &[&[u8]]) -> Vec<Vec<bool>
         records.iter().map(|(name, text)| (name.clone(), text.clone().into())).collect();
     let mut asked = NamedTempFile::new().unwrap();
     asked.write_all(json!({"records": records, "messages": paths}).to_string().as_bytes()).unwrap();
-    let mut python = Command::new("python3");
+    let mut python = Command::new(PYTHON);
     let out = program::run(python.args(["-c", PROGRAM]).arg(asked.path()), b"").ok();
     let answers: Vec<Vec<serde_json::Value>> = serde_json::from_str(&out).unwrap();
     let holds = |answer: &serde_json::Value| *answer == serde_json::Value::Bool(true);
