@@ -79,7 +79,7 @@ fn messages() -> Vec<Vec<u8>> {
     // Larger than what is kept in memory, with a run of empty lines across pieces.
     let large = b"0123456789 abcdef\r\n".repeat(40_000);
     all.push([&header[..end], &large, &b"\r\n".repeat(200_000), b"end\r\n\r\n"].concat());
-    let folded = "From: \"A\tB\"\r\n  <a@CLIENT.test> \r\nSubject:\r\n\tfolded  twice\r\n \t \r\nsubject : two \
+    let folded = "From: \"A\tB\"\r\n  <a@CLIENT.test> \r\nSubject:\r\n\tfolded  twice\r\n \t \r\nsubject: two \
                   \r\nList-Id:x\r\nX-Other: y\r\n\r\nbody\r\n";
     all.push(folded.as_bytes().to_vec());
     all
