@@ -288,6 +288,7 @@ async fn clear(tool: &mut Tool, terms: &TermOptions) -> Result<u8, Problem> {
 impl Row for SmartHost {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::always("name", |it| Cell::text(&*it.name)),
+        Column::always("state", |it| Cell::State(it.state.as_str())),
         Column::always("host", |it| Cell::text(it.hosts.join(", "))),
         Column::always("tls", |it| Cell::text(&*it.tls)),
         Column::always("auth", |it| Cell::text(&*it.auth)),
@@ -297,6 +298,9 @@ impl Row for SmartHost {
             true => Cell::Nothing,
             false => Cell::text(it.used_by.join(", ")),
         }),
+        Column::wide("delivered", |it| it.last_delivery_at.map_or(Cell::Nothing, Cell::Ago)),
+        Column::wide("next", |it| it.next_attempt_at.map_or(Cell::Nothing, Cell::Until)),
+        Column::wide("last", |it| Cell::maybe(it.last.as_deref())),
         Column::wide("password", |it| Cell::maybe(it.password_at.as_deref())),
     ];
 

@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use mailroot_common::control::{API_VERSION, Kind, Problem, Server, Status, Version, path};
+use mailroot_common::control::{
+    API_VERSION, Kind, Problem, Server, SmartHost, Status, Version, path,
+};
+use mailroot_common::units::Timestamp;
 use serde::Serialize;
 
 use crate::io_problem;
@@ -56,6 +59,11 @@ fn print(tool: &Tool, status: Status) -> Result<(), Problem> {
         .flat_map(|server| server.pauses.iter().map(|pause| (server.name.clone(), pause.clone())))
         .collect();
     print_all(status.servers, &shape, out)?;
+    if !status.smart_hosts.is_empty() {
+        let shown = |host| smart_host(host, status.now, shape.colour);
+        let hosts: Vec<String> = status.smart_hosts.iter().map(shown).collect();
+        writeln!(out, "\nSmart hosts   {}", hosts.join("   ")).map_err(io_problem)?;
+    }
     for (server, pause) in &pauses {
         let words = format!("{server}: {}: {}", pause.destination, pause.words());
         writeln!(out, "\n{}   {}", painted("paused", shape.colour), escape(&words))
@@ -74,6 +82,30 @@ fn print(tool: &Tool, status: Status) -> Result<(), Problem> {
         written.map_err(io_problem)?;
     }
     out.flush().map_err(io_problem)
+}
+
+/// A smart host in a few words.
+fn smart_host(host: &SmartHost, now: Timestamp, colour: bool) -> String {
+    let ago = |at| format!("last delivery {} ago", human_span(now.since(at)));
+    let next = |at: Timestamp| match at > now {
+        true => format!("next try in {}", human_span(at.since(now))),
+        false => "next try now".to_owned(),
+    };
+    let token = |at: Timestamp| match at > now {
+        true => format!("token ends in {}", human_span(at.since(now))),
+        false => "token ended".to_owned(),
+    };
+    let facts = [
+        host.next_attempt_at.map(next),
+        host.last_delivery_at.map(ago),
+        host.token_until.map(token),
+    ];
+    let facts: Vec<String> = facts.into_iter().flatten().collect();
+    let facts = match facts.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", facts.join(", ")),
+    };
+    format!("{} {}{facts}", escape(&host.name), painted(host.state.as_str(), colour))
 }
 
 fn headline(status: &Status, colour: bool) -> String {

@@ -22,6 +22,7 @@ fn table() -> Arc<Table> {
     let settings = TableSettings {
         default_domain: Domain::parse("here.example").expect("it is a domain"),
         alias_domains: Vec::new(),
+        sender_routes: Vec::new(),
         remote_domains: Vec::new(),
         smart_hosts: Vec::new(),
         direct_first: DirectFirst::Never,

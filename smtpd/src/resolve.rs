@@ -393,6 +393,11 @@ impl SimulatedDns {
         self.change(name, |host| host.mx.push(MxRecord { preference, exchange }));
     }
 
+    /// Puts one MX record in the place of those there were.
+    pub fn set_mx(&self, name: &Domain, preference: u16, exchange: Option<Domain>) {
+        self.change(name, |host| host.mx = vec![MxRecord { preference, exchange }]);
+    }
+
     /// Adds an address.
     pub fn add_address(&self, name: &Domain, address: IpAddr) {
         self.change(name, |host| host.addresses.push(address));

@@ -312,3 +312,26 @@ fn smart_hosts_are_made_used_and_taken_away() {
     assert!(said.contains("E0313") && !said.contains("hunter2"), "{said}");
     assert!(!site.log().contains("hunter2"));
 }
+
+#[test]
+fn smart_host_that_does_not_answer_is_told_until_it_takes_mail() {
+    let address = ports::local();
+    let site = Site::start(Setup::new());
+    let host = format!("[{}]:{}", address.ip(), address.port());
+    site.ctl(&["smarthost", "set", &host, "--name", "isp", "--tls", "off"]).ok();
+    let of_list = || site.control().json(&["smarthost", "list"])[0].clone();
+    assert_eq!(of_list()["state"], "unused");
+    send(&site, "waits");
+    wait::until("the smart host is down", || (of_list()["state"] == "down").then_some(()));
+    let told = site.ctl(&["status", "--check"]).exited(10).out;
+    assert!(told.contains("Smart hosts   isp down (next try in "), "{told}");
+    assert!(told.contains("mail for the smart host isp waits: "), "{told}");
+    assert_eq!(of_list()["last_delivery_at"], serde_json::Value::Null);
+
+    let peer = Peer::accepting(address);
+    site.ctl(&["queue", "flush"]).ok();
+    peer.await_received(1);
+    wait::until("the smart host is up", || (of_list()["state"] == "up").then_some(()));
+    let told = site.ctl(&["status", "--check"]).ok();
+    assert!(told.contains("Smart hosts   isp up (last delivery "), "{told}");
+}

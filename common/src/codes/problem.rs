@@ -104,6 +104,7 @@ super::codes! {
     "session.partly": "Some sessions were ended and others not."; "Those that were not are named; they may have ended by themselves.";
     "session.usage": "Ending several sessions was not confirmed."; "Answer the question, or repeat it with --yes.";
     "setup.usage": "An answer of the first steps is missing or cannot be right, and nobody can be asked."; "Give it as an option; smtpctl setup --help lists them.";
+    "smarthost.down": "A warning of status: mail for a smart host waits, since it does not answer, asks for less or refuses our login."; "smtpctl smarthost test NAME tells at which step; mail is tried again by itself.";
     "smarthost.failed": "A password could not be read from its file."; "Look at the path and at its mode.";
     "smarthost.no_tokens": "A token was asked for, and the smart host logs in otherwise."; "Look at its auth.method with smtpctl smarthost show.";
     "smarthost.not_found": "There is no smart host of that name."; "smtpctl smarthost list names them.";

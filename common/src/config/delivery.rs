@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::choice::choice;
 use super::section::section;
 use super::sender_rewrite::SenderRule;
+use super::sender_route::SenderRoute;
 use super::smart_hosts::Hop;
 use super::value::{Limit, Wait};
 use crate::address::Domain;
@@ -33,6 +34,10 @@ section! {
         /// Hosts that take all mail for other domains, tried in this order; smarthost:NAME is one of
         /// smart_hosts, with its security and login.
         smart_host: Vec<Hop> = Vec::new(), Vec::new();
+        /// Senders whose mail goes another way; the first that fits counts, by the sender that the mail
+        /// came with; a pattern is one of sender_rewrite, and "<>" means reports. A route is one of
+        /// domains. Mail for a domain of this file goes as that says, whoever sends it.
+        sender_routes: Vec<SenderRoute> = Vec::new(), Vec::new();
         /// Whether mail is first sent directly, and when it then goes to the smart host.
         direct_first: DirectFirst = DirectFirst::Never, DirectFirst::Never;
         /// Deliver to loopback and link-local addresses found by MX. Addresses written in this file
@@ -97,7 +102,8 @@ section! {
     pub struct Connections {
         /// Outbound connections at the same time, idle ones that are kept included.
         max: Limit<u32> = Limit::At(1000), Limit::At(1000), in 1..=1_000_000;
-        /// Outbound connections at the same time for one domain or smart host.
+        /// Outbound connections at the same time for one domain or smart host. Domains that DNS sends to
+        /// the same hosts share them.
         per_domain: Limit<u32> = Limit::At(20), Limit::At(100), in 1..=1_000_000;
         /// How long to wait for a reply in a session.
         timeout: Span = Span::minutes(10), Span::minutes(10), in Span::seconds(1)..=Span::days(1);

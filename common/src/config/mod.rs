@@ -24,6 +24,7 @@ pub mod secret;
 pub mod section;
 pub mod security;
 pub mod sender_rewrite;
+pub mod sender_route;
 mod server;
 pub mod service;
 pub mod smart_hosts;

@@ -50,7 +50,7 @@ impl Setting for SenderRule {
         for (key, value) in reader.entries(node, "this rule", &["from", "to"]) {
             said += 1;
             match key {
-                "from" => from = read_pattern(value, reader),
+                "from" => from = read_pattern(value, reader, ("E0319", HELP)),
                 _ => to = Mailbox::read(value, reader),
             }
         }
@@ -70,14 +70,19 @@ impl Setting for SenderRule {
     }
 }
 
-fn read_pattern(node: &Node, reader: &mut Reader) -> Option<AddressPattern> {
+/// A pattern of senders; the error has the code and the help of who wants it.
+pub(super) fn read_pattern(
+    node: &Node,
+    reader: &mut Reader,
+    (code, help): (&'static str, &'static str),
+) -> Option<AddressPattern> {
     let text = scalar(node, reader, "a pattern of addresses")?;
     match AddressPattern::parse(text) {
         Ok(pattern) => Some(pattern),
         Err(error) => {
             let title = format!("{text:?} is no pattern of senders: {error}");
-            let diagnostic = reader.error_at("E0319", title, node, "cannot be read");
-            reader.report(diagnostic.help(HELP));
+            let diagnostic = reader.error_at(code, title, node, "cannot be read");
+            reader.report(diagnostic.help(help));
             None
         }
     }

@@ -60,7 +60,9 @@ pub use replay::{Different, Replay};
 pub use selector::{Matcher, Selector, SelectorError};
 pub use server::{NewServer, QueueCounts, Server, ServerDetail, ServerState, Setting, Verb};
 pub use session::{DialogueLine, Direction, Session, Spoken};
-pub use smarthost::{DeviceCode, DeviceState, SmartHost, SmartHostCall, SmartHostWish};
+pub use smarthost::{
+    DeviceCode, DeviceState, SmartHost, SmartHostCall, SmartHostState, SmartHostWish,
+};
 pub use stats::{Destination, DestinationState, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::edit::KeyEdit;
 
 /// One of them. Passwords are never told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SmartHost {
     /// Its name; others write `smarthost:NAME`.
     pub name: String,
@@ -26,9 +26,47 @@ pub struct SmartHost {
     /// When the token at hand ends; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_until: Option<Timestamp>,
-    /// Virtual servers and, as `SERVER/DOMAIN`, remote domains that send by it.
+    /// Virtual servers and, as `SERVER/DOMAIN` or `SERVER from PATTERN`, remote domains and senders whose
+    /// mail goes by it.
     #[serde(default)]
     pub used_by: Vec<String>,
+    /// How it fares, by what mail met there.
+    #[serde(default)]
+    pub state: SmartHostState,
+    /// When it last took mail, since the virtual server that sent it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_delivery_at: Option<Timestamp>,
+    /// When it is tried again, if it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<Timestamp>,
+    /// What it last failed with, if it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+/// How a smart host fares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SmartHostState {
+    /// No mail went by it since its virtual server began.
+    #[default]
+    Unused,
+    /// It takes mail, or nothing speaks against it.
+    Up,
+    /// It was called and mail waits: it does not answer, asks for less, or does not let us in.
+    Down,
+}
+
+impl SmartHostState {
+    /// The word that people see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unused => "unused",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
 }
 
 /// Asks for a smart host, or for other settings of one.

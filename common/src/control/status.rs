@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::server::Server;
+use super::smarthost::SmartHost;
 use crate::units::Timestamp;
 
 /// Which daemon answers.
@@ -35,6 +36,9 @@ pub struct Status {
     pub degraded: bool,
     /// The virtual servers, by name.
     pub servers: Vec<Server>,
+    /// The smart hosts that have names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub smart_hosts: Vec<SmartHost>,
     /// What needs a person.
     #[serde(default)]
     pub warnings: Vec<Warning>,

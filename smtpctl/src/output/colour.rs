@@ -48,10 +48,10 @@ impl Meaning {
     #[must_use]
     pub(crate) fn of(word: &str) -> Option<Self> {
         Some(match word {
-            "running" | "active" | "ok" | "delivered" | "dropped" => Self::Good,
+            "running" | "active" | "ok" | "up" | "delivered" | "dropped" => Self::Good,
             "paused" | "held" | "retry" | "deferred" | "in_doubt" | "backoff" | "degraded"
             | "needs attention" | "starting" | "stopping" | "warn" | "warning" => Self::Attention,
-            "stopped" | "fail" | "bounced" | "expired" | "badmail" => Self::Bad,
+            "stopped" | "down" | "fail" | "bounced" | "expired" | "badmail" => Self::Bad,
             _ => return None,
         })
     }

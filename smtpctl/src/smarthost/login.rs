@@ -244,13 +244,9 @@ mod tests {
         let login = Line::try_parse_from(words).unwrap().login;
         let known = known.map(|auth| SmartHost {
             name: login.name.clone(),
-            hosts: Vec::new(),
             tls: "verify".to_owned(),
             auth: auth.to_owned(),
-            user: None,
-            password_at: None,
-            token_until: None,
-            used_by: Vec::new(),
+            ..SmartHost::default()
         });
         let word = |edit: KeyEdit| match edit {
             KeyEdit::Set { key, value } => format!("{key}={value}"),

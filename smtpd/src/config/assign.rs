@@ -269,13 +269,19 @@ fn written_list(items: &[String]) -> String {
 /// The items of `a, b, {c: d, e: f}`, with or without brackets around them.
 fn words(text: &str) -> Vec<String> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    // `[::1]:25` begins with a bracket and is no list; `[::1]` is an address in brackets.
-    let inner = inner
-        .filter(|inner| !inner.contains(['[', ']']) && inner.parse::<std::net::IpAddr>().is_err());
+    // `[::1]:25` begins with a bracket and is no list; `[::1]` is an address in brackets. Mappings may
+    // have lists of their own.
+    let is_list = |inner: &&str| {
+        let is_address = inner.contains(['[', ']']) || inner.parse::<std::net::IpAddr>().is_ok();
+        inner.trim_start().starts_with('{') || !is_address
+    };
+    let inner = inner.filter(is_list);
     let mut out = vec![String::new()];
-    let mut depth = 0_u32;
+    let (mut depth, mut is_quoted) = (0_u32, false);
     for c in inner.unwrap_or(text).chars() {
         match c {
+            '"' if depth > 0 => is_quoted = !is_quoted,
+            _ if is_quoted => {}
             '{' => depth += 1,
             '}' => depth = depth.saturating_sub(1),
             _ => {}
@@ -341,6 +347,14 @@ mod tests {
             (
                 add("access.relay.list", "{net: 192.0.2.0/24, comment: a, b}"),
                 TEXT.replace("::1/128\n", "::1/128\n      - {net: 192.0.2.0/24, comment: a, b}\n"),
+            ),
+            (
+                set(
+                    "delivery.sender_routes",
+                    "[{from: \"/a{2,}}/\", route: mx}, {from: b@*, route: [\"[::1]:25\", c]}]",
+                ),
+                end("delivery:\n  sender_routes: [{from: \"/a{2,}}/\", route: mx}, \
+                     {from: b@*, route: [\"[::1]:25\", c]}]"),
             ),
             (add("access.relay.list", "10.0.0.0/8"), TEXT.to_owned()),
             (remove("access.relay.list", "::1"), TEXT.replace("      - ::1/128\n", "")),

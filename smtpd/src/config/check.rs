@@ -158,8 +158,13 @@ fn smart_hosts(
             };
             Some((format!("domains[{number}].route"), hops))
         });
+        let rules = config.delivery.sender_routes.iter().enumerate();
+        let of_senders = rules.filter_map(|(number, rule)| match &rule.route {
+            DomainRoute::Hosts(hops) => Some((format!("delivery.sender_routes[{number}]"), hops)),
+            DomainRoute::Mx => None,
+        });
         let own = ("delivery.smart_host".to_owned(), &config.delivery.smart_host);
-        for (key, hops) in routes.chain([own]) {
+        for (key, hops) in routes.chain(of_senders).chain([own]) {
             for (number, hop) in hops.iter().enumerate() {
                 let Hop::SmartHost(name) = hop else { continue };
                 let Some(source) = config.origins.source() else { continue };

@@ -59,7 +59,7 @@ pub(super) async fn check(
     let file = receive(body, &directory, &name, pickup.size_max()).await?;
     let checked = pickup.check(file).await.map_err(|error| usage(error.to_string()))?;
     let recipient = |address: &mailroot_common::address::Mailbox| PickupRecipient {
-        route: server.route_of(address).map(|route| route.to_string()),
+        route: server.route_of(&checked.sender, address).map(|route| route.to_string()),
         address: address.clone(),
     };
     object(PickupCheck {

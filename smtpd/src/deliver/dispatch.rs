@@ -27,6 +27,7 @@ pub(super) async fn run(room: Arc<Room>) {
         let due = room.queue.next_due(room.clock.now());
         due.routes.into_iter().for_each(|route| room.on_due(route));
         room.heed_openings();
+        room.feed_woken();
         let lanes_at = room.feed_waking();
         let wall = room.clock.now();
         if rest_ends.is_some_and(|end| end <= wall) {
@@ -63,6 +64,7 @@ pub(super) async fn run(room: Arc<Room>) {
             () = room.queue.opened() => {}
             () = room.again() => room.feed_all(),
             () = room.sooner() => {}
+            () = room.sites.bell() => {}
             () = room.clock.sleep(sleep) => {}
             () = room.halted() => {}
         }

@@ -3,9 +3,10 @@
 //! The lane knows whether its route has due mail, how many workers carry it and whether the
 //! destination could be reached. One worker makes the first contact; only then others join, one
 //! for each full batch. After a failure the lane backs off, and one message asks again when its
-//! time has come: a dead destination is never met by more than that.
+//! time has come: a dead destination is never met by more than that. Where the mail goes to a site,
+//! the troubles are those of the site.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mailroot_common::units::{Span, Timestamp};
@@ -15,26 +16,15 @@ use smtpd_core::route::table::RouteName;
 use tokio::sync::Notify;
 
 use super::Settings;
+use super::health::Health;
+use super::site::{Refused, Site};
 
 /// Messages leased at once.
 const BATCH: usize = 10;
 /// How long a worker waits for more mail before it ends.
 const LINGER: Duration = Duration::from_millis(100);
-/// The longest back-off.
-const BACK_OFF_MAX: Span = Span::minutes(15);
-/// How long a destination that let no more connections in is not asked for more.
-const CROWD_BELIEVED: Duration = Duration::from_mins(1);
 /// How long the last words of a lane without trouble are remembered.
 const REMEMBERED: Duration = Duration::from_hours(1);
-/// Workers of a destination before it has taken anything.
-const WORKERS_AT_FIRST: usize = 5;
-/// How long a destination that asked for less is left alone, longer each time in a row.
-const SLOWED_WAITS: [Duration; 4] = [
-    Duration::from_secs(15),
-    Duration::from_mins(1),
-    Duration::from_mins(5),
-    Duration::from_mins(15),
-];
 /// How long a lane waits whose shared limit of connections is used up by others.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 /// Workers that write into Drop at once; more gain nothing.
@@ -67,6 +57,8 @@ pub struct LaneView {
     pub workers: usize,
     /// What the last failure to reach the destination came to.
     pub last: Option<Outcome>,
+    /// When it last took something.
+    pub taken_at: Option<Timestamp>,
 }
 
 /// What [`Room::feed`] is to do.
@@ -88,7 +80,7 @@ pub(super) struct Lane {
     wake: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     /// The queue has named the route and no lease came back short since: mail is due.
     due: bool,
@@ -100,41 +92,22 @@ struct State {
     contact: bool,
     /// Workers with a connection that answers.
     in_contact: usize,
-    /// The most workers the destination has let in, and until when that is believed.
-    crowd: Option<(usize, Duration)>,
-    failures: u32,
-    /// How often in a row it asked for less.
-    slowed: u32,
-    /// The most workers for now: twice as many after each batch that goes well, half of them when less
-    /// is asked for.
-    window: usize,
-    /// It has asked for less once: from then on one more after each batch.
-    is_cautious: bool,
-    /// Until when, in the clock's time, nothing is tried.
-    not_before: Duration,
-    last: Option<Outcome>,
+    /// How the destination fares, as far as that is no matter of a site.
+    health: Health,
+    /// The site that its mail goes to, as far as it is known.
+    site: Option<Arc<Site>>,
+    /// Whether it stands in its site's line.
+    is_in_line: bool,
+    /// Until when, in the clock's time, nothing is tried for no fault of the destination.
+    put_off: Duration,
     used_at: Duration,
+    /// When the destination last took something.
+    taken_at: Option<Duration>,
 }
 
 impl Lane {
     pub(super) fn new(route: RouteName) -> Self {
-        let state = State {
-            due: false,
-            workers: 0,
-            idle: 0,
-            starving: false,
-            contact: false,
-            in_contact: 0,
-            crowd: None,
-            failures: 0,
-            slowed: 0,
-            window: WORKERS_AT_FIRST,
-            is_cautious: false,
-            not_before: Duration::ZERO,
-            last: None,
-            used_at: Duration::ZERO,
-        };
-        Self { route, state: Mutex::new(state), wake: Notify::new() }
+        Self { route, state: Mutex::default(), wake: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -158,19 +131,29 @@ impl Lane {
     }
 
     /// Wakes a worker that idles, or counts one more if the lane may have it.
-    pub(super) fn take_turn(&self, now: Duration, limit: usize, room_left: bool) -> Turn {
+    pub(super) fn take_turn(
+        self: &Arc<Self>,
+        now: Duration,
+        limit: usize,
+        room_left: bool,
+    ) -> Turn {
         let mut state = self.state();
-        if !state.due || now < state.not_before {
+        if !state.due || now < state.not_before() {
             return Turn::Done;
         }
         if state.idle > 0 {
             self.wake.notify_one();
             return Turn::Done;
         }
-        let crowd = state.crowd.filter(|(_, until)| now < *until).map(|(most, _)| most);
-        let limit = crowd.map_or(limit, |most| most.min(limit)).min(state.window);
-        let may_grow = state.contact && state.workers < limit;
+        let may_grow = state.contact && state.workers < state.health.limit(limit, now);
         if state.workers > 0 && !may_grow {
+            return Turn::Done;
+        }
+        if let Some(refused) = state.site_refuses(limit, now) {
+            if state.workers == 0 {
+                state.put_off = refused.until(now);
+                self.line_up(&mut state);
+            }
             return Turn::Done;
         }
         if room_left {
@@ -180,61 +163,98 @@ impl Lane {
         if std::mem::replace(&mut state.starving, true) { Turn::Done } else { Turn::Starve }
     }
 
+    /// Has itself woken by its site.
+    fn line_up(self: &Arc<Self>, state: &mut State) {
+        if let Some(site) = &state.site
+            && !std::mem::replace(&mut state.is_in_line, true)
+        {
+            site.line_up(Arc::downgrade(self));
+        }
+    }
+
+    /// Its site has room, or is well again.
+    pub(super) fn leave_line(&self) {
+        let mut state = self.state();
+        state.is_in_line = false;
+        state.put_off = Duration::ZERO;
+    }
+
     /// The lane has left the queue of those that wait for a worker.
     pub(super) fn end_starving(&self) {
         self.state().starving = false;
+    }
+
+    /// Its mail goes to this site.
+    pub(super) fn join(&self, site: &Arc<Site>) {
+        let mut state = self.state();
+        if state.site.as_ref().is_none_or(|known| !Arc::ptr_eq(known, site)) {
+            state.site = Some(Arc::clone(site));
+            // Whatever line it stood in is no longer its own.
+            state.is_in_line = false;
+        }
     }
 
     /// The destination answers.
     pub(super) fn on_contact(&self) {
         let mut state = self.state();
         state.contact = true;
-        state.failures = 0;
+        state.health.on_contact();
     }
 
     /// The destination lets no more in than those who are in contact, if there are such.
-    pub(super) fn is_crowded(&self, now: Duration) -> bool {
+    pub(super) fn is_crowded(&self, site: Option<&Arc<Site>>, now: Duration) -> bool {
         let mut state = self.state();
-        if state.in_contact == 0 {
+        let in_contact = state.in_contact;
+        let is_crowded = match site {
+            Some(site) => site.is_crowded(now),
+            None => in_contact > 0,
+        };
+        if !is_crowded {
             return false;
         }
-        state.crowd = Some((state.in_contact, now + CROWD_BELIEVED));
+        if site.is_none() {
+            state.health.on_crowded(in_contact, now);
+        }
         // The mail of whoever asks is due again.
         state.due = true;
         true
     }
 
     /// A batch has gone well.
-    pub(super) fn on_progress(&self, limit: usize) {
+    pub(super) fn on_progress(&self, site: Option<&Arc<Site>>, limit: usize, now: Duration) {
         let mut state = self.state();
-        state.slowed = 0;
-        let more = if state.is_cautious { 1 } else { state.window };
-        state.window = state.window.saturating_add(more).min(limit.max(1));
+        state.health.on_progress(limit);
+        state.taken_at = Some(now);
+        if let Some(site) = site {
+            site.on_progress(limit);
+        }
     }
 
-    /// The destination asks for less: fewer workers, after a while. What several workers hear at
-    /// the same time is one wish.
-    pub(super) fn on_slowed(&self, outcome: Outcome, now: Duration, random: u64) {
+    /// The destination asks for less: fewer connections, after a while.
+    pub(super) fn on_slowed(
+        &self,
+        site: Option<&Arc<Site>>,
+        outcome: Outcome,
+        now: Duration,
+        random: u64,
+    ) {
         let mut state = self.state();
         state.due = true;
-        if now < state.not_before {
-            return;
-        }
-        let place = usize::try_from(state.slowed).unwrap_or(usize::MAX);
-        let wait = *SLOWED_WAITS.get(place).unwrap_or(&SLOWED_WAITS[SLOWED_WAITS.len() - 1]);
-        state.slowed = state.slowed.saturating_add(1);
-        state.window = (state.window.min(state.workers) / 2).max(1);
-        state.is_cautious = true;
         state.contact = false;
-        state.last = Some(outcome);
-        state.not_before = now + wait + jitter(wait, random);
+        match site {
+            Some(site) => site.on_slowed(outcome, now, random),
+            None => {
+                let workers = state.workers;
+                state.health.on_slowed(outcome, workers, now, random);
+            }
+        }
     }
 
     /// Nothing may go before a moment, for no fault of the destination.
     pub(super) fn put_off(&self, until: Duration) {
         let mut state = self.state();
         state.due = true;
-        state.not_before = state.not_before.max(until);
+        state.put_off = state.put_off.max(until);
     }
 
     /// The limit of connections that it shares is used up by others.
@@ -244,38 +264,34 @@ impl Lane {
 
     /// There is no destination: all its mail is returned, and nothing is gained by waiting.
     pub(super) fn on_nowhere(&self) {
-        let mut state = self.state();
-        state.failures = 0;
-        state.last = None;
+        self.state().health.on_nowhere();
     }
 
-    /// Not one host could be talked to.
+    /// Not one host could be talked to, or none was found; in the first case that is a matter of the
+    /// site, if the hosts are one.
     pub(super) fn on_unreachable(
         &self,
+        site: Option<&Arc<Site>>,
         outcome: Outcome,
         now: Duration,
         schedule: &Schedule,
         random: u64,
     ) {
         let mut state = self.state();
-        state.failures = state.failures.saturating_add(1);
-        state.window = WORKERS_AT_FIRST;
         state.contact = false;
-        state.last = Some(outcome);
-        let wait = schedule.wait(state.failures).as_duration().min(BACK_OFF_MAX.as_duration());
-        state.not_before = now + wait + jitter(wait, random);
+        match site {
+            Some(site) => site.on_unreachable(outcome, now, schedule, random),
+            None => state.health.on_unreachable(outcome, now, schedule, random),
+        }
     }
 
     /// A worker broke down: the lane waits as if nobody had answered.
     pub(super) fn on_breakdown(&self, outcome: Outcome, now: Duration) {
         let mut state = self.state();
-        // So that the mail can grow too old, should it be the reason.
-        state.last = Some(outcome);
         state.workers -= 1;
-        state.failures = state.failures.saturating_add(1);
         state.contact = false;
         state.due = true;
-        state.not_before = now + BACK_OFF_MAX.as_duration();
+        state.health.on_breakdown(outcome, now);
     }
 
     /// What a worker does next. Decided under one lock, so that mail named meanwhile is not
@@ -283,7 +299,7 @@ impl Lane {
     pub(super) fn next(&self, now: Duration, welcome: bool, lingered: bool) -> Next {
         let mut state = self.state();
         state.used_at = now;
-        let may = welcome && now >= state.not_before;
+        let may = welcome && now >= state.not_before() && !state.site_rests(now);
         if may && state.due {
             state.due = false;
             // After a failure one message asks.
@@ -314,58 +330,83 @@ impl Lane {
         self.state().in_contact -= 1;
     }
 
+    /// Its mail may be tried at once.
     pub(super) fn forgive(&self) {
         let mut state = self.state();
-        state.not_before = Duration::ZERO;
+        state.health.forgive();
+        state.put_off = Duration::ZERO;
+        if let Some(site) = &state.site {
+            site.forgive();
+        }
     }
 
     pub(super) fn waits_until(&self) -> Option<Duration> {
         let state = self.state();
-        (state.due && state.workers == 0).then_some(state.not_before)
+        (state.due && state.workers == 0).then_some(state.not_before())
     }
 
     /// Whether what was due has been tried: nobody carries mail, and none is due that may be tried.
     pub(super) fn has_had_its_turn(&self, now: Duration) -> bool {
         let state = self.state();
-        state.workers == 0 && (!state.due || now < state.not_before)
+        let rests = state.health.rests(now) || state.site_rests(now);
+        state.workers == 0 && (!state.due || rests)
     }
 
     /// What the last failure to reach the destination came to.
     pub(super) fn last(&self) -> Option<Outcome> {
-        self.state().last.clone()
+        self.state().last()
     }
 
     /// What the last failure came to, while the lane backs off.
     pub(super) fn trouble(&self) -> Option<Outcome> {
         let state = self.state();
-        state.last.clone().filter(|_| state.is_troubled())
+        let of_site = || state.site.as_ref()?.look(|health| health.trouble().cloned());
+        state.health.trouble().cloned().or_else(of_site)
+    }
+
+    /// Whether others wait for its site, so that whoever has had a fair share makes way.
+    pub(super) fn is_site_wanted(&self) -> bool {
+        self.state().site.as_ref().is_some_and(|site| site.is_wanted())
     }
 
     pub(super) fn is_forgettable(&self, now: Duration) -> bool {
         let state = self.state();
-        let remembers = state.is_troubled() || state.last.is_some();
-        let fresh = now < state.used_at.max(state.not_before) + REMEMBERED;
-        state.workers == 0 && !state.due && !(remembers && fresh)
+        let remembers = state.is_troubled() || state.last().is_some();
+        let of_site = state.site.as_ref().map(|site| site.look(Health::not_before));
+        let not_before = state.not_before().max(of_site.unwrap_or_default());
+        let fresh = now < state.used_at.max(not_before) + REMEMBERED;
+        // Of smart hosts that have names there are few, and people ask how they fare.
+        let is_wanted = (remembers && fresh) || self.route.smart_host().is_some();
+        state.workers == 0 && !state.due && !is_wanted
     }
 
     pub(super) fn view(&self, (wall, now): (Timestamp, Duration)) -> LaneView {
         let state = self.state();
-        let lane_state = if state.is_troubled() && now < state.not_before {
-            let left = u64::try_from((state.not_before - now).as_millis()).unwrap_or(u64::MAX);
-            LaneState::BackingOff {
-                until: wall.after(Span::millis(left)),
-                failures: state.failures.max(state.slowed),
+        let of_site = state
+            .site
+            .as_ref()
+            .map(|site| site.look(|it| (it.is_troubled(), it.not_before(), it.failures())));
+        let own = &state.health;
+        let own = (own.is_troubled(), own.not_before(), own.failures());
+        let rests = [Some(own), of_site].into_iter().flatten();
+        let rest = rests.filter(|(is_troubled, until, _)| *is_troubled && now < *until);
+        let lane_state = match rest.max_by_key(|(_, until, _)| *until) {
+            Some((_, until, failures)) => {
+                let left = u64::try_from((until - now).as_millis()).unwrap_or(u64::MAX);
+                LaneState::BackingOff { until: wall.after(Span::millis(left)), failures }
             }
-        } else if state.workers > state.idle {
-            LaneState::Active
-        } else {
-            LaneState::Idle
+            None if state.workers > state.idle => LaneState::Active,
+            None => LaneState::Idle,
         };
         LaneView {
             route: self.route.clone(),
             state: lane_state,
             workers: state.workers,
-            last: state.last.clone(),
+            last: state.last(),
+            taken_at: state.taken_at.map(|taken_at| {
+                let ago = u64::try_from((now - taken_at).as_millis()).unwrap_or(u64::MAX);
+                Timestamp::from_millis(wall.as_millis().saturating_sub(ago))
+            }),
         }
     }
 }
@@ -373,7 +414,26 @@ impl Lane {
 impl State {
     /// Whether the destination could not be reached, or asked for less, when it was tried last.
     fn is_troubled(&self) -> bool {
-        self.failures > 0 || self.slowed > 0
+        let of_site = || self.site.as_ref().is_some_and(|site| site.look(Health::is_troubled));
+        self.health.is_troubled() || of_site()
+    }
+
+    /// Until when the lane itself tries nothing.
+    fn not_before(&self) -> Duration {
+        self.put_off.max(self.health.not_before())
+    }
+
+    fn site_rests(&self, now: Duration) -> bool {
+        self.site.as_ref().is_some_and(|site| site.look(|health| health.rests(now)))
+    }
+
+    fn site_refuses(&self, limit: usize, now: Duration) -> Option<Refused> {
+        self.site.as_ref()?.has_room(limit, now).err()
+    }
+
+    fn last(&self) -> Option<Outcome> {
+        let of_site = || self.site.as_ref()?.look(|health| health.last().cloned());
+        self.health.last().cloned().or_else(of_site)
     }
 }
 
@@ -387,23 +447,18 @@ pub(super) enum Next {
     End,
 }
 
-/// Up to a tenth more.
-fn jitter(wait: Duration, random: u64) -> Duration {
-    let thousandths = u32::try_from(random % 100).unwrap_or(0);
-    wait * thousandths / 1000
-}
-
 #[cfg(test)]
 mod tests {
     use mailroot_common::status::EnhancedCode;
     use smtpd_core::queue::outcome::Stage;
 
+    use super::super::site::Sites;
     use super::*;
 
     const NOW: Duration = Duration::from_secs(100);
 
-    fn lane() -> Lane {
-        Lane::new(RouteName::from_text("mx:x.test"))
+    fn lane() -> Arc<Lane> {
+        Arc::new(Lane::new(RouteName::from_text("mx:x.test")))
     }
 
     fn failure() -> Outcome {
@@ -428,30 +483,53 @@ mod tests {
     }
 
     #[test]
-    fn workers_grow_with_success_and_halve_when_less_is_asked_for() {
+    fn workers_are_as_many_as_the_destination_has_earned() {
         let lane = lane();
         lane.name_due();
         let start_all = || (0..100).take_while(|_| lane.take_turn(NOW, 20, true) == Turn::Start);
         assert_eq!(start_all().count(), 1);
         lane.on_contact();
-        assert_eq!(start_all().count(), WORKERS_AT_FIRST - 1);
-        (0..100).for_each(|_| lane.on_progress(20));
-        assert_eq!(start_all().count(), 20 - WORKERS_AT_FIRST, "the limit holds");
-        let mut waits = Vec::new();
-        for (later, window) in [(0, 10), (100, 5), (1_000, 2), (10_000, 1), (100_000, 1)] {
-            let now = NOW + Duration::from_secs(later);
-            lane.on_slowed(failure(), now, 0);
-            lane.on_slowed(failure(), now, 0);
-            waits.push((lane.state().not_before - now).as_secs());
-            assert_eq!(lane.state().window, window);
-        }
-        assert_eq!(waits, [15, 60, 300, 900, 900]);
+        assert_eq!(start_all().count(), 4);
+        (0..100).for_each(|_| lane.on_progress(None, 20, NOW));
+        assert_eq!(start_all().count(), 15, "the limit holds");
+        lane.on_slowed(None, failure(), NOW, 0);
         assert!(lane.trouble().is_some());
         let later = NOW + Duration::from_hours(48);
         assert!(matches!(lane.next(later, true, false), Next::Lease(1)), "one message asks");
-        lane.on_progress(20);
+        lane.on_progress(None, 20, later);
         assert!(lane.trouble().is_none());
-        assert_eq!(lane.state().window, 2);
+    }
+
+    #[test]
+    fn lanes_of_a_site_stand_in_line_and_one_asks_how_it_fares() {
+        let sites = Sites::default();
+        let site = sites.find(&[]);
+        let lanes = [lane(), lane()];
+        for lane in &lanes {
+            lane.name_due();
+            lane.join(&site);
+        }
+        let all: Vec<_> = (0..2).map(|_| site.enter(2, NOW).unwrap()).collect();
+        assert_eq!(lanes[0].take_turn(NOW, 2, true), Turn::Done, "the site is full");
+        assert!(lanes[0].waits_until().unwrap() > NOW);
+        drop(all);
+        let woken = sites.take_woken();
+        assert_eq!(woken.len(), 1);
+        woken[0].leave_line();
+        assert_eq!(lanes[0].take_turn(NOW, 2, true), Turn::Start);
+        lanes[0].on_unreachable(Some(&site), failure(), NOW, &Schedule::outbound(), 0);
+        assert_eq!(lanes[1].take_turn(NOW, 2, true), Turn::Done, "the site is left alone");
+        let later = lanes[1].waits_until().unwrap();
+        assert_eq!(later, NOW + Duration::from_mins(1));
+        assert!(lanes[1].trouble().is_some(), "though it has not asked itself");
+        let probe = site.enter(2, later).unwrap();
+        assert_eq!(lanes[1].take_turn(later, 2, true), Turn::Done, "another asks");
+        site.on_contact();
+        assert_eq!(sites.take_woken().len(), 1, "all hear of it");
+        drop(probe);
+        lanes[1].leave_line();
+        assert_eq!(lanes[1].take_turn(later, 2, true), Turn::Start);
+        assert!(lanes[1].trouble().is_none());
     }
 
     #[test]
@@ -459,10 +537,13 @@ mod tests {
         let lane = lane();
         lane.name_due();
         let schedule = Schedule::outbound();
+        let mut now = NOW;
         let waits = [1, 2, 3, 4, 5].map(|_| {
-            lane.on_unreachable(failure(), NOW, &schedule, 0);
-            assert_eq!(lane.take_turn(NOW, 20, true), Turn::Done);
-            lane.waits_until().unwrap() - NOW
+            lane.on_unreachable(None, failure(), now, &schedule, 0);
+            lane.on_unreachable(None, failure(), now, &schedule, 0);
+            assert_eq!(lane.take_turn(now, 20, true), Turn::Done);
+            let until = lane.waits_until().unwrap();
+            until - std::mem::replace(&mut now, until)
         });
         assert_eq!(waits, [1, 5, 15, 15, 15].map(Duration::from_mins));
         assert!(lane.trouble().is_some());
@@ -479,14 +560,6 @@ mod tests {
         assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
         lane.on_breakdown(failure(), NOW);
         assert!(lane.trouble().is_some());
-        assert_eq!(lane.waits_until(), Some(NOW + BACK_OFF_MAX.as_duration()));
-    }
-
-    #[test]
-    fn jitter_adds_less_than_a_tenth() {
-        let wait = Duration::from_mins(10);
-        for random in [0, 1, 99, u64::MAX] {
-            assert!(jitter(wait, random) < wait / 10);
-        }
+        assert_eq!(lane.waits_until(), Some(NOW + Duration::from_mins(15)));
     }
 }

@@ -5,11 +5,13 @@
 //!
 //! ```text
 //! dispatch   which routes have due mail          lane      how many workers, when to back off
+//! site       what stands behind domains          health    how a destination fares
 //! worker     one batch after the other           attempt   hosts one after the other
 //! opening    from an address to a session           target     from a next hop to addresses        session   octets to and from one host
 //! login      our name, or our token, there       reuse     idle connections
 //! prepare    another From, signatures               sign      keys, and what they sign
 //! front      what leaves before the message         limits    what lanes share
+//! permits    leave to have a connection
 //! local      into the Drop directory
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
@@ -25,12 +27,14 @@ mod attempt;
 mod dispatch;
 mod finish;
 mod front;
+mod health;
 mod job;
 mod lane;
 mod limits;
 mod local;
 mod login;
 mod opening;
+mod permits;
 mod prepare;
 mod remember;
 mod returning;
@@ -38,6 +42,7 @@ mod reuse;
 mod room;
 mod session;
 mod sign;
+mod site;
 mod target;
 #[cfg(test)]
 mod tests;

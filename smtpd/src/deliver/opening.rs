@@ -15,8 +15,8 @@ use smtpd_core::smtp::client::{Action, Client, Ending, LoginError};
 use tokio::time::timeout;
 
 use super::Settings;
-use super::limits::Permit;
 use super::login::{Exchange, Showing, can_show};
+use super::permits::Permits;
 use super::room::Room;
 use super::session::{Connection, SessionView, words_of};
 use super::target::{Target, TlsUse};
@@ -60,16 +60,12 @@ impl Connection {
         room: &Arc<Room>,
         settings: &Settings,
         target: &Target,
-        permit: Option<Permit>,
     ) -> Result<Self, Ending> {
         let mut mode = Mode { helo_only: target.helo_only, tls: target.tls };
         let mut has_new_token = false;
         loop {
             match Self::open_once(room, settings, target, mode).await {
-                Ok(mut connection) => {
-                    connection.permit = permit;
-                    return Ok(connection);
-                }
+                Ok(connection) => return Ok(connection),
                 Err(failure) if failure.token_is_old && !has_new_token => has_new_token = true,
                 // Each mode can less than the one before, so that this ends.
                 Err(Failure { lesser: Some(lesser), .. }) => mode = lesser,
@@ -114,7 +110,7 @@ impl Connection {
             input: Vec::new(),
             ear: room.dialogues.ear(party, room.clock.clone()),
             heard: 0,
-            permit: None,
+            permits: Permits::default(),
             is_slowed: false,
             has_carried: false,
         };

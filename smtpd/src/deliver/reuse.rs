@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::Settings;
 use super::session::Connection;
+use super::site::Site;
 use super::target::Target;
 
 /// Idle connections of all lanes.
@@ -48,6 +49,7 @@ impl Reuse {
             tokio::spawn(connection.close());
             return;
         };
+        let mut connection = connection;
         let turn = {
             let mut idle = lock(&self.idle);
             // Looked at under the lock: whoever changes settings empties this room afterwards.
@@ -57,6 +59,7 @@ impl Reuse {
                 tokio::spawn(connection.close());
                 return;
             }
+            connection.permits.note_idle(true);
             idle.keep(connection)
         };
         let idle = Arc::clone(&self.idle);
@@ -87,6 +90,14 @@ impl Reuse {
                 return Some(connection);
             }
         }
+    }
+
+    /// A kept connection to a site, to make way for one that can be used.
+    pub(super) fn take_of_site(&self, site: &Site) -> Option<Connection> {
+        let mut idle = lock(&self.idle);
+        let is_of = |target: &&Target| target.site.as_deref() == Some(site);
+        let target = idle.of_target.keys().find(is_of).cloned()?;
+        idle.take(&target)
     }
 
     /// How many connections are idle.
@@ -140,6 +151,8 @@ impl Idle {
         if known.is_empty() {
             self.of_target.remove(&target);
         }
-        Some(found.connection)
+        let mut connection = found.connection;
+        connection.permits.note_idle(false);
+        Some(connection)
     }
 }

@@ -9,15 +9,14 @@ use arc_swap::ArcSwap;
 use mailroot_common::id::SessionId;
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::{Outcome, Stage};
-use smtpd_core::route::domain::Limits;
 use smtpd_core::route::table::RouteName;
 use tokio::sync::{Notify, watch};
 
 use super::lane::{Lane, LaneView, Turn};
-use super::limits::{Limited, Permit, SharedLimits};
+use super::limits::SharedLimits;
 use super::reuse::Reuse;
 use super::session::SessionView;
-use super::target::Target;
+use super::site::Sites;
 use super::{Parts, Settings, worker};
 use crate::clock::Clock;
 use crate::net::Net;
@@ -67,6 +66,7 @@ pub(super) struct Room {
     pub(super) limits: SharedLimits,
     pub(super) settings: ArcSwap<Settings>,
     pub(super) reuse: Reuse,
+    pub(super) sites: Sites,
     lanes: Mutex<HashMap<RouteName, Arc<Lane>>>,
     sessions: Mutex<HashMap<SessionId, Arc<SessionView>>>,
     session_ids: Arc<SessionIds>,
@@ -109,6 +109,7 @@ impl Room {
             limits,
             settings: ArcSwap::from_pointee(settings),
             reuse: Reuse::default(),
+            sites: Sites::default(),
             lanes: Mutex::default(),
             sessions: Mutex::default(),
             session_ids,
@@ -217,6 +218,15 @@ impl Room {
         }
     }
 
+    /// Feeds the lanes whose site has room again, or is well again.
+    pub(super) fn feed_woken(self: &Arc<Self>) {
+        for lane in self.sites.take_woken() {
+            lane.leave_line();
+            self.feed(&lane);
+            self.remember_waking(&lane);
+        }
+    }
+
     /// Wakes or starts a worker if the lane has due mail and may have one more.
     pub(super) fn feed(self: &Arc<Self>, lane: &Arc<Lane>) {
         if self.take_turn(lane) == Turn::Starve {
@@ -303,6 +313,7 @@ impl Room {
             lanes.retain(|_, lane| !lane.is_forgettable(now));
             lanes.values().cloned().collect()
         };
+        self.sites.forget_unused();
         lanes.iter().for_each(|lane| self.feed(lane));
     }
 
@@ -392,16 +403,6 @@ impl Room {
     pub(super) fn pause_left(&self) -> Duration {
         let until = Duration::from_millis(self.paused_until.load(Ordering::Relaxed));
         until.saturating_sub(self.clock.elapsed())
-    }
-
-    /// Leave to have a connection, where a limit holds; the error is that there is no room for one.
-    pub(super) fn enter(&self, target: &Target) -> Result<Option<Permit>, ()> {
-        let Some(Limited { name, limits: Limits { connections: Some(most), .. } }) =
-            &target.limited
-        else {
-            return Ok(None);
-        };
-        self.limits.enter(name, *most).map(Some).ok_or(())
     }
 
     // --- sessions ---

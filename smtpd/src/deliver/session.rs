@@ -24,7 +24,7 @@ use super::Settings;
 use super::finish::finish;
 use super::front::Outgoing;
 use super::job::{Content, Job};
-use super::limits::Permit;
+use super::permits::Permits;
 use super::room::Room;
 use super::target::Target;
 use crate::net::Stream;
@@ -66,8 +66,8 @@ pub(super) struct Connection {
     pub(super) ear: Ear,
     /// Octets of the output that were handed to the ear.
     pub(super) heard: usize,
-    /// Its place among those that a limit counts.
-    pub(super) permit: Option<Permit>,
+    /// Its place among those that limits count.
+    pub(super) permits: Permits,
     /// The host has asked for less.
     pub(super) is_slowed: bool,
     /// It has taken something.

@@ -21,6 +21,7 @@ use smtpd_core::smtp::client::{Ending, Tls};
 
 use super::Settings;
 use super::limits::Limited;
+use super::site::{Site, Sites};
 use crate::resolve::{Family, LookupError};
 
 /// Look-ups in one attempt.
@@ -40,6 +41,8 @@ pub(super) struct Target {
     pub(super) smart_host: Option<SmartHostName>,
     /// The limits that hold there.
     pub(super) limited: Option<Limited>,
+    /// The site it is one of, if DNS alone says where the mail goes.
+    pub(super) site: Option<Arc<Site>>,
 }
 
 /// What a connection does about TLS.
@@ -142,13 +145,19 @@ pub(super) struct Targets {
     tls: Option<TlsPolicy>,
     /// The limits of the route, where those of a smart host do not hold.
     limited: Option<Limited>,
+    sites: Option<Sites>,
+    /// The site of the mail, once it was looked up.
+    site: Option<Arc<Site>>,
     lookups: u32,
     given: HashSet<SocketAddr>,
     trouble: Vec<(Ending, Option<RemoteHost>)>,
 }
 
 impl Targets {
-    pub(super) fn new(route: &Route, limited: Option<Limited>) -> Self {
+    /// `sites` is where the hosts of a domain share limits and troubles, if they do.
+    pub(super) fn new(route: &Route, limited: Option<Limited>, sites: Option<&Sites>) -> Self {
+        // Mail that goes elsewhere when its hosts fail does not wait for them.
+        let sites = sites.filter(|_| matches!(route.hop, NextHop::Mx(_))).cloned();
         let mut fallback = None;
         let steps = match &route.hop {
             NextHop::Drop => VecDeque::new(),
@@ -167,6 +176,8 @@ impl Targets {
             helo_only: route.helo_only,
             tls: route.tls,
             limited,
+            sites,
+            site: None,
             lookups: 0,
             given: HashSet::new(),
             trouble: Vec::new(),
@@ -192,6 +203,11 @@ impl Targets {
                 }
             }
         }
+    }
+
+    /// The site of the mail, once it was looked up.
+    pub(super) fn site(&self) -> Option<&Arc<Site>> {
+        self.site.as_ref()
     }
 
     /// Marks an address as tried: a connection to it was at hand.
@@ -335,6 +351,7 @@ impl Targets {
         };
         match mx::hosts(&domain, records, |name| settings.is_our_name(name), random) {
             Ok(hosts) => {
+                self.site = self.sites.as_ref().map(|sites| sites.find(&hosts));
                 for host in hosts.into_iter().rev() {
                     self.steps.push_front(Step::Found(host));
                 }
@@ -417,6 +434,7 @@ impl Targets {
                         Some(security) => settings.limited_smart_host(&security.name),
                         None => self.limited.clone(),
                     },
+                    site: self.site.clone(),
                 }),
                 Err(why) => {
                     ours |= why == Refused::Ourselves;

@@ -4,6 +4,7 @@ mod clock;
 mod lanes;
 mod peer;
 mod simulation;
+mod sites;
 mod trouble;
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ fn table(smart_hosts: &[&str], direct_first: DirectFirst) -> Arc<Table> {
         Table::new(table::Settings {
             default_domain: domain("home.test"),
             alias_domains: Vec::new(),
+            sender_routes: Vec::new(),
             remote_domains: Vec::new(),
             smart_hosts,
             direct_first,

@@ -80,11 +80,11 @@ impl Deliver {
     async fn call(&self, host: SmartHost) -> Result<Connection, Outcome> {
         let room = &self.0;
         let settings = room.settings.load_full();
-        let mut targets = Targets::new(&Route::to_host(host), None);
+        let mut targets = Targets::new(&Route::to_host(host), None, None);
         let calls = async {
             for _ in 0..ADDRESSES_MAX {
                 let target = targets.next(&settings, room.clock.random()).await?;
-                match Connection::open(room, &settings, &target, None).await {
+                match Connection::open(room, &settings, &target).await {
                     Ok(connection) => return Some(connection),
                     Err(ending) => targets.note(ending, Some(target.host())),
                 }

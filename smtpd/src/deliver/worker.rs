@@ -11,9 +11,11 @@ use super::attempt::{Report, attempt};
 use super::finish::{finish, finish_doubts};
 use super::job::Job;
 use super::lane::{Lane, Next};
+use super::permits::NoRoom;
 use super::prepare::prepare_all;
 use super::room::Room;
 use super::session::Connection;
+use super::site::Site;
 use super::{Settings, local};
 use crate::observe::Level;
 use crate::queue::Lease;
@@ -28,25 +30,61 @@ pub(super) struct Working<'a> {
     counted: bool,
     /// Whether the lane counts it among those in contact.
     in_contact: AtomicBool,
-    /// The destination let it not in, though others are.
+    /// The destination, or its site, let it not in, though others are.
     left_out: AtomicBool,
 }
 
 impl<'a> Working<'a> {
     /// A host answers.
-    pub(super) fn on_contact(&self) {
+    pub(super) fn on_contact(&self, site: Option<&Arc<Site>>) {
         if !self.in_contact.swap(true, Ordering::Relaxed) {
             self.lane.gain_contact();
         }
         self.lane.on_contact();
+        if let Some(site) = site {
+            site.on_contact();
+        }
         self.room.feed(self.lane);
+    }
+
+    /// The hosts of its mail are this site.
+    pub(super) fn join(&self, site: &Arc<Site>) {
+        self.lane.join(site);
+    }
+
+    /// A host took something.
+    pub(super) fn on_progress(&self, site: Option<&Arc<Site>>, settings: &Settings) {
+        let limit = self.lane.limit(&self.room.server, settings);
+        self.lane.on_progress(site, limit, self.room.clock.elapsed());
+    }
+
+    /// Every host that was asked wants less.
+    pub(super) fn on_slowed(&self, site: Option<&Arc<Site>>, outcome: Outcome) {
+        let clock = &self.room.clock;
+        self.room.counters.destinations_slowed.add_one();
+        self.lane.on_slowed(site, outcome, clock.elapsed(), clock.random());
+    }
+
+    /// Not one host could be talked to.
+    pub(super) fn on_unreachable(
+        &self,
+        site: Option<&Arc<Site>>,
+        outcome: &Outcome,
+        settings: &Settings,
+    ) {
+        if is_nowhere(outcome) {
+            return self.lane.on_nowhere();
+        }
+        let (clock, schedule) = (&self.room.clock, &settings.schedules.outbound);
+        let (now, random) = (clock.elapsed(), clock.random());
+        self.lane.on_unreachable(site, outcome.clone(), now, schedule, random);
     }
 
     /// No host answers; says whether that is no news about the destination, because other
     /// connections to it are alive: it takes no more of them. Then nothing counts as tried.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(super) fn is_crowded(&self, site: Option<&Arc<Site>>) -> bool {
         self.lose_contact();
-        let crowded = self.lane.is_crowded(self.room.clock.elapsed());
+        let crowded = self.lane.is_crowded(site, self.room.clock.elapsed());
         self.left_out.store(crowded, Ordering::Relaxed);
         crowded
     }
@@ -85,7 +123,7 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
     let mut batches = 0;
     loop {
         // Its share is done while others wait for a worker.
-        let makes_way = batches >= BATCHES_IN_TURN && room.has_starved();
+        let makes_way = batches >= BATCHES_IN_TURN && (room.has_starved() || lane.is_site_wanted());
         let welcome = !room.is_halted()
             && !room.rests(&lane.route)
             && !working.left_out.load(Ordering::Relaxed)
@@ -123,7 +161,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     let Some(recipient) = first.envelope.recipients.get(place) else { return kept };
     let route = match &first.via {
         Some(host) => Route::to_host(host.clone()),
-        None => settings.table.route(&recipient.mailbox),
+        None => settings.table.route(&first.envelope.sender, &recipient.mailbox),
     };
     let local = route.hop == NextHop::Drop;
     let job = |lease: Lease| {
@@ -140,7 +178,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     }
     jobs.retain(|job| job.lease.is_some());
     if local {
-        working.on_contact();
+        working.on_contact(None);
         local::deliver(room, &settings, &mut jobs).await;
         return kept;
     }
@@ -156,26 +194,16 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         }
         None => None,
     };
-    let Report { connection, unreachable, slowed, full, progress } =
+    let Report { connection, no_room } =
         attempt(room, &settings, &route, &mut jobs, connection, working).await;
-    let now = room.clock.elapsed();
-    if progress {
-        lane.on_progress(lane.limit(&room.server, &settings));
-    }
-    if full {
-        lane.on_full(now);
-    }
-    if let Some(outcome) = slowed {
-        room.counters.destinations_slowed.add_one();
-        lane.on_slowed(outcome, now, room.clock.random());
-    }
-    if let Some(outcome) = unreachable {
-        if is_nowhere(&outcome) {
-            lane.on_nowhere();
-            return None;
+    match no_room {
+        Some(NoRoom::Limit) => lane.on_full(room.clock.elapsed()),
+        // The others of the lane go on; if there are none, it stands in line.
+        Some(NoRoom::Site) => {
+            lane.name_due();
+            working.left_out.store(true, Ordering::Relaxed);
         }
-        let schedule = &settings.schedules.outbound;
-        lane.on_unreachable(outcome, now, schedule, room.clock.random());
+        None => {}
     }
     connection.map(|connection| Kept { connection, settings })
 }

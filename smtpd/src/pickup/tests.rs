@@ -58,6 +58,7 @@ impl Site {
         let table = Table::new(table::Settings {
             default_domain: Domain::parse("example.net").unwrap(),
             alias_domains: Vec::new(),
+            sender_routes: Vec::new(),
             remote_domains: Vec::new(),
             smart_hosts: Vec::new(),
             direct_first: DirectFirst::Never,

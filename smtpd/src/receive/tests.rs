@@ -34,6 +34,7 @@ fn table() -> Arc<Table> {
     let settings = table::Settings {
         default_domain: Domain::parse("example.com").unwrap(),
         alias_domains: Vec::new(),
+        sender_routes: Vec::new(),
         remote_domains: Vec::new(),
         smart_hosts: Vec::new(),
         direct_first: table::DirectFirst::default(),

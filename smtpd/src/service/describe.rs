@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mailroot_common::control::{self, ServerState, Status, Warning};
+use mailroot_common::control::{self, ServerState, SmartHost, SmartHostState, Status, Warning};
 
 use super::{Service, lock};
 use crate::virtual_server::VirtualServer;
@@ -20,6 +20,20 @@ fn troubles(servers: &[control::Server]) -> impl Iterator<Item = Warning> {
     })
 }
 
+/// A warning about a smart host that is down.
+fn down(host: &SmartHost) -> Option<Warning> {
+    (host.state == SmartHostState::Down).then(|| Warning {
+        code: "smarthost.down".to_owned(),
+        server: None,
+        text: format!(
+            "mail for the smart host {} waits: {}",
+            host.name,
+            host.last.as_deref().unwrap_or("it is left alone for a while")
+        ),
+        hint: Some(format!("look with: smtpctl smarthost test {}", host.name)),
+    })
+}
+
 impl Service {
     /// The state of the daemon and of these virtual servers; with what concerns no single one where
     /// the `whole` is wanted.
@@ -32,10 +46,12 @@ impl Service {
                 *counters.entry(name.to_owned()).or_insert(0) += value;
             }
         }
-        let mut warnings = Vec::new();
+        let (mut warnings, mut smart_hosts) = (Vec::new(), Vec::new());
         if whole {
             counters.extend(self.0.trace.counters().map(|(name, value)| (name.to_owned(), value)));
             warnings = self.config_warnings().await;
+            smart_hosts = self.smart_hosts().await;
+            warnings.extend(smart_hosts.iter().filter_map(down));
         }
         warnings.extend(troubles(&servers));
         Status {
@@ -46,6 +62,7 @@ impl Service {
             config_revision: self.active().revision,
             degraded: !warnings.is_empty(),
             servers,
+            smart_hosts,
             warnings,
             counters,
         }

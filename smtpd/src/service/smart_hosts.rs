@@ -4,18 +4,47 @@ use std::sync::Arc;
 
 use mailroot_common::config::smart_hosts::SmartHostKeys;
 use mailroot_common::config::{DomainKind, DomainRoute, Hop, ServerName, SmartHostName};
-use mailroot_common::control::{Edited, ServerState, SmartHost, SmartHostWish};
+use mailroot_common::control::{Edited, ServerState, SmartHost, SmartHostState, SmartHostWish};
 
 use super::change::Asked;
 use super::{Service, ServiceError};
 use crate::config::{EditError, client_certificate_file, client_secret_file};
+use crate::deliver::{LaneState, LaneView};
 use crate::virtual_server::VirtualServer;
+
+/// How a smart host fares, by the lanes that go there.
+fn fares<'l>(lanes: impl Iterator<Item = &'l LaneView>) -> SmartHost {
+    let lanes: Vec<&LaneView> = lanes.collect();
+    let rest = |lane: &&LaneView| match lane.state {
+        LaneState::BackingOff { until, .. } => Some(until),
+        LaneState::Idle | LaneState::Active => None,
+    };
+    let next_attempt_at = lanes.iter().map(rest).collect::<Option<Vec<_>>>();
+    let next_attempt_at = next_attempt_at.and_then(|all| all.into_iter().min());
+    let last = lanes.iter().find_map(|lane| lane.last.as_ref()).map(|last| last.text.to_string());
+    SmartHost {
+        state: match next_attempt_at {
+            Some(_) => SmartHostState::Down,
+            None if lanes.is_empty() => SmartHostState::Unused,
+            None => SmartHostState::Up,
+        },
+        last_delivery_at: lanes.iter().filter_map(|lane| lane.taken_at).max(),
+        last: last.filter(|_| next_attempt_at.is_some()),
+        next_attempt_at,
+        ..SmartHost::default()
+    }
+}
 
 impl Service {
     /// All of them, by name.
-    #[must_use]
-    pub fn smart_hosts(&self) -> Vec<SmartHost> {
+    pub async fn smart_hosts(&self) -> Vec<SmartHost> {
         let loaded = self.active();
+        let mut lanes = Vec::new();
+        if !loaded.service.smart_hosts.is_empty() {
+            for server in self.all() {
+                lanes.extend(server.lanes().await);
+            }
+        }
         let describe = |(name, keys): (&SmartHostName, &SmartHostKeys)| SmartHost {
             name: name.to_string(),
             hosts: keys.hosts().iter().map(ToString::to_string).collect(),
@@ -25,6 +54,7 @@ impl Service {
             password_at: keys.auth.password.as_ref().map(ToString::to_string),
             token_until: self.token_until(name, keys),
             used_by: self.users_of(name).into_iter().map(|(_, words)| words).collect(),
+            ..fares(lanes.iter().filter(|lane| lane.route.smart_host().as_ref() == Some(name)))
         };
         loaded.service.smart_hosts.iter().map(describe).collect()
     }
@@ -39,6 +69,13 @@ impl Service {
         for (server, config) in &loaded.servers {
             if names_it(&config.delivery.smart_host) {
                 out.push((server.clone(), server.to_string()));
+            }
+            for rule in &config.delivery.sender_routes {
+                if let DomainRoute::Hosts(hops) = &rule.route
+                    && names_it(hops)
+                {
+                    out.push((server.clone(), format!("{server} from {}", rule.from.as_str())));
+                }
             }
             for entry in &config.domains {
                 if let DomainKind::Remote { route: DomainRoute::Hosts(hops), .. } = &entry.kind

@@ -31,6 +31,7 @@ pub(crate) fn table(alias: &[&str]) -> Arc<Table> {
     let settings = TableSettings {
         default_domain: domain("here.example"),
         alias_domains: alias.iter().map(|text| domain(text)).collect(),
+        sender_routes: Vec::new(),
         remote_domains: Vec::new(),
         smart_hosts: Vec::new(),
         direct_first: DirectFirst::Never,

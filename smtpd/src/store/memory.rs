@@ -120,7 +120,9 @@ impl Stored {
     }
 
     fn routes(&self, table: &Table) -> Vec<RouteName> {
-        self.envelope.recipients.iter().map(|to| self.state.route_name(table, to)).collect()
+        let sender = &self.envelope.sender;
+        let route = |to| self.state.route_name(table, sender, to);
+        self.envelope.recipients.iter().map(route).collect()
     }
 }
 

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mailroot_common::address::{Host, Mailbox};
+use mailroot_common::address::{Host, Mailbox, ReversePath};
 use mailroot_common::config::access::ListEntry;
 use mailroot_common::config::{DomainKind, DomainName, ServerConfig};
 use mailroot_common::control::{
@@ -75,12 +75,13 @@ impl VirtualServer {
             Some(client) => Some(court.facts(&shared.resolver, client, now).await),
             None => None,
         };
-        let mut decision = court.judge(facts.as_ref(), to, now);
+        let sender = from.cloned().map_or(ReversePath::Null, ReversePath::Mailbox);
+        let mut decision = court.judge(facts.as_ref(), to, &sender, now);
         let leaves = to.is_some_and(|to| court.hop(to) != NextHop::Drop);
         decision.sender = from.filter(|_| leaves).map(|from| court.outside(from));
         if let (Some(to), Some(way)) = (to, &mut decision.way)
             && look_up
-            && let NextHop::Mx(_) | NextHop::DirectFirst { .. } = court.table.route(to).hop
+            && let NextHop::Mx(_) | NextHop::DirectFirst { .. } = court.table.route(&sender, to).hop
         {
             look_up_hosts(&shared.resolver, to, way).await;
         }
@@ -115,11 +116,17 @@ impl Court {
 
     /// What it decides about a client, a recipient, or both.
     #[must_use]
-    pub fn judge(&self, facts: Option<&Facts>, to: Option<&Mailbox>, now: Timestamp) -> Decision {
+    pub fn judge(
+        &self,
+        facts: Option<&Facts>,
+        to: Option<&Mailbox>,
+        from: &ReversePath,
+        now: Timestamp,
+    ) -> Decision {
         Decision {
             connect: facts.map(|facts| self.judge_connect(facts, now)),
             relay: facts.zip(to).map(|(facts, to)| self.judge_relay(facts, to, now)),
-            way: to.map(|to| way(&self.config, to, &self.table)),
+            way: to.map(|to| way(&self.config, from, to, &self.table)),
             sender: None,
         }
     }
@@ -150,9 +157,9 @@ impl Court {
         }
     }
 
-    /// Where mail to a recipient goes.
+    /// Where reports to a sender go.
     pub(super) fn hop(&self, to: &Mailbox) -> NextHop {
-        self.table.route(to).hop
+        self.table.route(&ReversePath::Null, to).hop
     }
 
     /// What is known of a client; DNS is asked only where a list needs its name.
@@ -275,8 +282,9 @@ fn domain_origin(config: &ServerConfig, number: usize) -> String {
     config.origins.place(&format!("domains[{number}]")).unwrap_or_else(|| "default".to_owned())
 }
 
-fn way(config: &ServerConfig, to: &Mailbox, table: &Table) -> Way {
-    let route = table.route(to);
+fn way(config: &ServerConfig, from: &ReversePath, to: &Mailbox, table: &Table) -> Way {
+    let route = table.route(from, to);
+    let by_sender = to.domain().and_then(|domain| table.sender_route(from, domain));
     let found = domain_of(config, to);
     let origin = |key: &str| config.origins.place(key).unwrap_or_else(|| "default".to_owned());
     let (schedules, name) = (rules::schedules(config), route.name());
@@ -307,7 +315,10 @@ fn way(config: &ServerConfig, to: &Mailbox, table: &Table) -> Way {
         kind: kind.unwrap_or("other").to_owned(),
         origin: match found {
             Some((number, _)) => domain_origin(config, number),
-            None => origin("delivery.smart_host"),
+            None => match by_sender {
+                Some(number) => origin(&format!("delivery.sender_routes[{number}]")),
+                None => origin("delivery.smart_host"),
+            },
         },
         route: name.to_string(),
         hop: if route.held.is_some() { format!("held for ETRN, then {hop}") } else { hop },

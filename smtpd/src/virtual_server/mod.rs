@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::config::smart_hosts::SmartHosts;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
@@ -420,10 +420,10 @@ impl VirtualServer {
         Some(DropDirectory::new(settings, shared.clock.clone(), shared.log.clone()))
     }
 
-    /// Where mail to a recipient goes, as the configuration stands.
+    /// Where mail from a sender to a recipient goes, as the configuration stands.
     #[must_use]
-    pub fn route_of(&self, recipient: &Mailbox) -> Option<RouteName> {
-        Some(self.table(&self.config()).ok()?.route_name(recipient))
+    pub fn route_of(&self, sender: &ReversePath, recipient: &Mailbox) -> Option<RouteName> {
+        Some(self.table(&self.config()).ok()?.route_name(sender, recipient))
     }
 
     /// Ends a session of a client with 421; false if there is none of this name.

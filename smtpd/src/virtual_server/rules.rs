@@ -8,7 +8,7 @@ use mailroot_common::config::access::{ListEntry, Policy, Who};
 use mailroot_common::config::domains::{Hold, Release};
 use mailroot_common::config::{
     DomainEntry, DomainKind, DomainName, DomainRoute, Hop, HostPort, Limit, Profile, ServerConfig,
-    delivery,
+    delivery, sender_route,
 };
 use mailroot_common::units::Span;
 use smtpd_core::policy::access::{Entry, Line, List, Mode};
@@ -21,7 +21,7 @@ use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
 use smtpd_core::route::domain::{Held, Limits, Pattern, RemoteDomain, RemoteRoute};
 use smtpd_core::route::sender::SenderRules;
 use smtpd_core::route::smart_host::SmartHost;
-use smtpd_core::route::table::{self, DirectFirst, Table, TableError, TlsPolicy};
+use smtpd_core::route::table::{self, DirectFirst, SenderRoute, Table, TableError, TlsPolicy};
 
 use crate::receive::Tallies;
 
@@ -52,7 +52,19 @@ pub(super) fn table(config: &ServerConfig, default: &Domain) -> Result<Table, Ta
             delivery::DirectFirst::OnDnsFailure => DirectFirst::OnDnsFailure,
             delivery::DirectFirst::OnAnyTemporaryFailure => DirectFirst::OnAnyTemporaryFailure,
         },
+        sender_routes: config.delivery.sender_routes.iter().map(sender_route).collect(),
     })
+}
+
+fn sender_route(rule: &sender_route::SenderRoute) -> SenderRoute {
+    SenderRoute { from: rule.from.clone(), route: remote_route(&rule.route) }
+}
+
+fn remote_route(route: &DomainRoute) -> RemoteRoute {
+    match route {
+        DomainRoute::Mx => RemoteRoute::Mx,
+        DomainRoute::Hosts(hosts) => RemoteRoute::Hosts(smart_hosts(hosts)),
+    }
 }
 
 /// Under which addresses senders are known to other hosts.
@@ -85,10 +97,7 @@ fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
         },
         relay: *relay,
         helo_only: *helo_only,
-        route: match route {
-            DomainRoute::Mx => RemoteRoute::Mx,
-            DomainRoute::Hosts(hosts) => RemoteRoute::Hosts(smart_hosts(hosts)),
-        },
+        route: remote_route(route),
         in_doubt: in_doubt.map(self::in_doubt),
         tls: tls.map(tls_policy),
         held: held(hold),

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libfuzzer_sys::fuzz_target;
-use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::net::Network;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::{Entry, Line, List, Listed, Mode};
@@ -178,6 +178,7 @@ fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: 
     let table = Table::new(Settings {
         default_domain: domain("o.test"),
         alias_domains: vec![domain("a.test")],
+        sender_routes: Vec::new(),
         remote_domains: remote_domains.clone(),
         smart_hosts: Vec::new(),
         direct_first: DirectFirst::Never,
@@ -193,10 +194,11 @@ fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: 
     assert!(opening.as_ref().is_none_or(|opening| !opening.to_string().is_empty()));
     assert!(matches!(ConnectPolicy::default().judge(facts, NOW), Verdict::Admit(_)));
     assert!(opening.is_some() || list.mode == Mode::Only || !policy.anonymous);
-    let local = table.route(&mailbox).hop == NextHop::Drop;
+    let local = table.route(&ReversePath::Null, &mailbox).hop == NextHop::Drop;
     // What goes out on the wire again is judged and routed alike.
     let again = Mailbox::parse(&mailbox.to_string()).expect("it reads back");
-    assert_eq!(table.route(&again), table.route(&mailbox));
+    let by = ReversePath::Null;
+    assert_eq!(table.route(&by, &again), table.route(&by, &mailbox));
     assert_eq!(
         policy.judge(facts, &again, &table, NOW),
         policy.judge(facts, &mailbox, &table, NOW)

@@ -216,7 +216,7 @@ fn is_public_suffix(pattern: &Pattern) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mailroot_common::address::Domain;
+    use mailroot_common::address::{Domain, ReversePath};
 
     use super::*;
     use crate::policy::NameFact;
@@ -237,6 +237,7 @@ mod tests {
         Table::new(Settings {
             default_domain: domain("ours.example"),
             alias_domains: vec![domain("alias.example")],
+            sender_routes: Vec::new(),
             remote_domains: vec![
                 remote("*.partner.example", true),
                 RemoteDomain { route: hub, ..remote("closed.partner.example", false) },
@@ -371,7 +372,7 @@ mod tests {
             let said = ask(&policy, &stranger(), &mailbox.to_string());
             assert_eq!(said, answer, "{recipient}");
             if answer == local {
-                assert!(table().route_name(&mailbox).is_drop(), "{recipient}");
+                assert!(table().route_name(&ReversePath::Null, &mailbox).is_drop(), "{recipient}");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The life of one recipient: it waits until it reaches exactly one end.
 
+use mailroot_common::address::ReversePath;
 use mailroot_common::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -133,12 +134,12 @@ impl MessageState {
         self.hold.is_none() && self.returning.is_none()
     }
 
-    /// The name of the way to a recipient: by the operator's host, else by the table.
+    /// The name of the way from a sender to a recipient: by the operator's host, else by the table.
     #[must_use]
-    pub fn route_name(&self, table: &Table, to: &Recipient) -> RouteName {
+    pub fn route_name(&self, table: &Table, sender: &ReversePath, to: &Recipient) -> RouteName {
         match &self.via {
             Some(host) => Route::to_host(host.clone()).name(),
-            None => table.route_name(&to.mailbox),
+            None => table.route_name(sender, &to.mailbox),
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod domain;
 pub mod loopback;
 pub mod mx;
+mod name;
 pub mod sender;
 pub mod smart_host;
 pub mod table;

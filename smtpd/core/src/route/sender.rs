@@ -84,6 +84,7 @@ mod tests {
         Table::new(Settings {
             default_domain: Domain::parse("ours.test").unwrap(),
             alias_domains: Vec::new(),
+            sender_routes: Vec::new(),
             remote_domains: Vec::new(),
             smart_hosts: Vec::new(),
             direct_first: DirectFirst::Never,

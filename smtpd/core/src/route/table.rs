@@ -3,99 +3,24 @@
 //! Built once from plain settings whenever the configuration changes, asked for every recipient
 //! that is accepted and again at each attempt. The order is the original's: a local domain ends in
 //! Drop; else the most specific remote domain decides (its own name, else the longest `*.suffix`);
-//! else the virtual server's smart host; else MX. Only the text right of the last `@` counts:
-//! nothing inside a local part (`user%other`, `other!user`) ever picks a route.
+//! else the route of its sender; else the virtual server's smart host; else MX. Only the text right of
+//! the last `@` counts: nothing inside a local part (`user%other`, `other!user`) ever picks a route.
 //!
-//! [`RouteName`] is the canonical text of a route. Queues and lanes are keyed by it, so two
-//! addresses that travel alike share one queue whatever their domains are called.
+//! Two addresses that travel alike have one [`RouteName`], whatever their domains are called.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use mailroot_common::address::{Domain, Host, Mailbox};
-use mailroot_common::config::SmartHostName;
+use mailroot_common::address::{Domain, Host, Mailbox, ReversePath};
+use mailroot_common::config::sender_route::Senders;
 use serde::{Deserialize, Serialize};
 
 use super::domain::{Held, Limits, Pattern, RemoteDomain, RemoteRoute};
+use super::name::{HELD, LIMITED};
 use super::smart_host::SmartHost;
 
-/// The canonical text of a route, such as `drop`, `mx:example.com` or `host:relay.example:587`.
-///
-/// Cheap to clone. Routes are equal exactly if their names are, within one table.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RouteName(Arc<str>);
-
-impl RouteName {
-    /// The name under which local mail waits.
-    pub const DROP: &'static str = "drop";
-
-    /// A name read back from a record or typed by an operator; it need not exist in any table.
-    #[must_use]
-    pub fn from_text(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// What an operator calls it: the domain, or each host with and without its port; `drop`.
-    pub fn destinations(&self) -> impl Iterator<Item = &str> {
-        let text = self.0.split_once(';').map_or(&*self.0, |(text, _)| text);
-        let rest = text.split_once(':').map_or(text, |(_, rest)| rest);
-        rest.split(',').flat_map(|host| {
-            let end = host.rfind(']').map_or(0, |end| end + 1);
-            let bare = host.get(end..).and_then(|tail| tail.rfind(':')).map(|at| &host[..end + at]);
-            let named = host.strip_prefix(SmartHostName::PREFIX).and_then(SmartHostName::parse);
-            let bare =
-                if named.is_some() { host.split_once(':').map(|(_, name)| name) } else { bare };
-            [Some(host), bare].into_iter().flatten()
-        })
-    }
-
-    /// The domain whose mail waits here until it is asked for, if this is such a route.
-    #[must_use]
-    pub fn held_domain(&self) -> Option<&str> {
-        let rest = self.0.strip_prefix(HELD)?;
-        Some(rest.split_once(';').map_or(rest, |(domain, _)| domain))
-    }
-
-    /// The pattern of the remote domain whose limits hold here, if any do.
-    #[must_use]
-    pub fn limited_by(&self) -> Option<&str> {
-        self.0.split_once(LIMITED).map(|(_, pattern)| pattern)
-    }
-
-    /// The smart host with a name that mail on this route goes to first, if it does.
-    #[must_use]
-    pub fn smart_host(&self) -> Option<SmartHostName> {
-        let first = self.0.strip_prefix("host:")?.split([',', ';']).next()?;
-        SmartHostName::parse(first.strip_prefix(SmartHostName::PREFIX)?)
-    }
-
-    /// Whether this is the way into Drop.
-    #[must_use]
-    pub fn is_drop(&self) -> bool {
-        &*self.0 == Self::DROP
-    }
-}
-
-impl fmt::Display for RouteName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What stands in names of routes before the entry whose limits hold.
-const LIMITED: &str = ";limit=";
-
-/// What the names of routes begin with whose mail waits to be asked for.
-const HELD: &str = "etrn:";
+pub use super::name::RouteName;
 
 /// When mail that is tried directly first goes to the smart host instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -231,6 +156,17 @@ pub struct Settings {
     pub smart_hosts: Vec<SmartHost>,
     /// Whether mail for the smart hosts is tried directly first.
     pub direct_first: DirectFirst,
+    /// Whose mail goes another way than that, in the order they are looked at.
+    pub sender_routes: Vec<SenderRoute>,
+}
+
+/// Where mail of some senders goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SenderRoute {
+    /// Whose.
+    pub from: Senders,
+    /// Where to; never [`RemoteRoute::Inherit`].
+    pub route: RemoteRoute,
 }
 
 /// Why settings make no table.
@@ -268,6 +204,8 @@ pub struct Table {
     drop: RouteName,
     /// The server's smart hosts, if mail goes to them at once.
     smart: Option<(Route, RouteName)>,
+    /// The routes of senders that do not depend on the recipient's domain.
+    of_senders: Vec<Option<(Route, RouteName)>>,
 }
 
 impl Table {
@@ -289,7 +227,12 @@ impl Table {
             }
             _ => None,
         };
+        let of_senders = settings.sender_routes.iter().map(|rule| match &rule.route {
+            RemoteRoute::Hosts(hosts) => Some(named(Route::plain(NextHop::Hosts(hosts.clone())))),
+            RemoteRoute::Mx | RemoteRoute::Inherit => None,
+        });
         let mut table = Self {
+            of_senders: of_senders.collect(),
             local,
             exact: HashMap::new(),
             below: HashMap::new(),
@@ -396,15 +339,34 @@ impl Table {
         None
     }
 
-    /// The route of mail to this recipient. An address literal is its own route.
+    /// The number of the sender's route, if it has one that counts for mail to a domain.
     #[must_use]
-    pub fn route(&self, recipient: &Mailbox) -> Route {
+    pub fn sender_route(&self, sender: &ReversePath, domain: &Domain) -> Option<usize> {
+        if self.of_senders.is_empty() || self.is_local(domain) || self.entry(domain).is_some() {
+            return None;
+        }
+        self.settings.sender_routes.iter().position(|rule| rule.from.has(sender))
+    }
+
+    /// The route of mail from this sender to this recipient. An address literal is its own route.
+    #[must_use]
+    pub fn route(&self, sender: &ReversePath, recipient: &Mailbox) -> Route {
         match recipient.host() {
             Host::Address(address) => {
                 // IPv4 in IPv6's clothing must not slip past the rules on loopback addresses.
                 Route::plain(NextHop::Address(address.to_canonical()))
             }
-            Host::Name(domain) => self.route_of(domain),
+            Host::Name(domain) => match self.sender_route(sender, domain) {
+                Some(number) => self.route_of_sender(number, domain),
+                None => self.route_of(domain),
+            },
+        }
+    }
+
+    fn route_of_sender(&self, number: usize, domain: &Domain) -> Route {
+        match &self.of_senders[number] {
+            Some((route, _)) => route.clone(),
+            None => Route::plain(NextHop::Mx(domain.clone())),
         }
     }
 
@@ -445,16 +407,35 @@ impl Table {
 
     /// The name of [`Table::route`], without building the route where the name is known.
     #[must_use]
-    pub fn route_name(&self, recipient: &Mailbox) -> RouteName {
-        match recipient.domain() {
-            Some(domain) => self.route_name_of(domain),
-            None => self.route(recipient).name(),
+    pub fn route_name(&self, sender: &ReversePath, recipient: &Mailbox) -> RouteName {
+        let Some(domain) = recipient.domain() else {
+            return self.route(sender, recipient).name();
+        };
+        match self.sender_route(sender, domain) {
+            Some(number) => self.name_of_sender(number, domain),
+            None => self.name_of(domain),
         }
     }
 
-    /// The name of the route of all mail to a domain.
+    fn name_of_sender(&self, number: usize, domain: &Domain) -> RouteName {
+        match &self.of_senders[number] {
+            Some((_, name)) => name.clone(),
+            None => self.route_of_sender(number, domain).name(),
+        }
+    }
+
+    /// The names of all routes that mail to a domain may lie on, whoever sent it.
     #[must_use]
-    pub fn route_name_of(&self, domain: &Domain) -> RouteName {
+    pub fn route_names_of(&self, domain: &Domain) -> Vec<RouteName> {
+        let mut names = vec![self.name_of(domain)];
+        if !self.is_local(domain) && self.entry(domain).is_none() {
+            let numbers = 0..self.of_senders.len();
+            names.extend(numbers.map(|number| self.name_of_sender(number, domain)));
+        }
+        names
+    }
+
+    fn name_of(&self, domain: &Domain) -> RouteName {
         if self.is_local(domain) {
             return self.drop.clone();
         }
@@ -476,6 +457,8 @@ fn named(route: Route) -> (Route, RouteName) {
 
 #[cfg(test)]
 mod tests {
+    use mailroot_common::config::SmartHostName;
+    use mailroot_common::control::selector::AddressPattern;
     use mailroot_common::units::Span;
 
     use super::*;
@@ -496,6 +479,7 @@ mod tests {
         Settings {
             default_domain: domain("example.net"),
             alias_domains: vec![domain("example.org")],
+            sender_routes: Vec::new(),
             remote_domains: vec![
                 remote("partner.example", RemoteRoute::Mx),
                 remote("*.corp.example", RemoteRoute::Hosts(hosts(&["hub.corp.example"]))),
@@ -518,8 +502,12 @@ mod tests {
     fn check(table: &Table, cases: &[(&str, &str)]) {
         for (address, name) in cases {
             let mailbox = Mailbox::parse(address).unwrap();
-            assert_eq!(table.route(&mailbox).name().as_str(), *name, "{address}");
-            assert_eq!(table.route_name(&mailbox).as_str(), *name, "{address}");
+            assert_eq!(
+                table.route(&ReversePath::Null, &mailbox).name().as_str(),
+                *name,
+                "{address}"
+            );
+            assert_eq!(table.route_name(&ReversePath::Null, &mailbox).as_str(), *name, "{address}");
         }
     }
 
@@ -587,6 +575,47 @@ mod tests {
     }
 
     #[test]
+    fn sender_decides_where_no_entry_of_a_domain_does() {
+        let to = |text: &str, hosts: &[&str]| SenderRoute {
+            from: match text {
+                "<>" => Senders::Nobody,
+                _ => Senders::Pattern(AddressPattern::parse(text).unwrap()),
+            },
+            route: RemoteRoute::Hosts(self::hosts(hosts)),
+        };
+        let settings = Settings {
+            smart_hosts: hosts(&["isp.example"]),
+            remote_domains: vec![remote("partner.example", RemoteRoute::Mx)],
+            sender_routes: vec![
+                to("*@shop.example", &["smarthost:shop", "spare.example"]),
+                SenderRoute { route: RemoteRoute::Mx, ..to("boss@*", &["x"]) },
+                to("<>", &["reports.example"]),
+                to("/@shop/", &["never.example"]),
+            ],
+            ..settings()
+        };
+        let table = Table::new(settings).unwrap();
+        for (from, recipient, name) in [
+            ("a@shop.example", "b@else.example", "host:smarthost:shop,spare.example"),
+            ("A@SHOP.EXAMPLE", "b@else.example", "host:smarthost:shop,spare.example"),
+            ("a@shop.example", "b@partner.example", "mx:partner.example"),
+            ("a@shop.example", "b@example.org", "drop"),
+            ("a@shop.example", "b@[192.0.2.9]", "host:[192.0.2.9]"),
+            ("boss@shop.example", "b@else.example", "host:smarthost:shop,spare.example"),
+            ("boss@example.com", "b@else.example", "mx:else.example"),
+            ("", "b@else.example", "host:reports.example"),
+            ("a@else.example", "b@else.example", "host:isp.example"),
+        ] {
+            let (from, to) =
+                (ReversePath::parse(from).unwrap(), Mailbox::parse(recipient).unwrap());
+            assert_eq!(table.route(&from, &to).name().as_str(), name, "{from} {recipient}");
+            assert_eq!(table.route_name(&from, &to).as_str(), name);
+            let all = to.domain().map(|domain| table.route_names_of(domain));
+            assert!(all.is_none_or(|all| all.iter().any(|it| it.as_str() == name)));
+        }
+    }
+
+    #[test]
     fn mail_that_waits_to_be_asked_for_has_a_route_for_each_domain() {
         let held = Held { asked_from: vec![], queue: None, keep: Span::days(10) };
         let held = |domain| RemoteDomain { held: Some(held.clone()), ..domain };
@@ -610,7 +639,8 @@ mod tests {
                 ("a@sea.example", "host:isp.example"),
             ],
         );
-        let hop = |address: &str| table.route(&Mailbox::parse(address).unwrap()).hop;
+        let hop =
+            |address: &str| table.route(&ReversePath::Null, &Mailbox::parse(address).unwrap()).hop;
         assert_eq!(hop("a@branch.example"), NextHop::Mx(domain("branch.example")));
         assert_eq!(hop("a@ship.example"), NextHop::Hosts(hosts(&["hub.example"])));
         assert_eq!(hop("a@x.sea.example"), NextHop::Hosts(hosts(&["isp.example"])));
@@ -662,7 +692,7 @@ mod tests {
                 ("a@older.example", "direct:older.example;helo"),
             ],
         );
-        let hop = table.route(&Mailbox::parse("a@else.example").unwrap()).hop;
+        let hop = table.route(&ReversePath::Null, &Mailbox::parse("a@else.example").unwrap()).hop;
         let (domain, hosts) = (domain("else.example"), hosts(&["isp.example"]));
         assert_eq!(hop, NextHop::DirectFirst { domain, hosts, rule });
     }

@@ -83,6 +83,7 @@ struct Seen {
     mail: Vec<Mail>,
     sessions: usize,
     open: usize,
+    most_open: usize,
     most_in_a_session: usize,
     faults: usize,
     commands: Vec<String>,
@@ -106,6 +107,7 @@ impl Peer {
                     let mut seen = seen.0.lock().unwrap();
                     seen.sessions += 1;
                     seen.open += 1;
+                    seen.most_open = seen.most_open.max(seen.open);
                     seen.open > script.sessions_max
                 };
                 let (seen, script) = (seen.clone(), script.clone());
@@ -128,6 +130,10 @@ impl Peer {
 
     pub(super) fn sessions(&self) -> usize {
         self.0.lock().unwrap().sessions
+    }
+
+    pub(super) fn most_open(&self) -> usize {
+        self.0.lock().unwrap().most_open
     }
 
     pub(super) fn most_in_a_session(&self) -> usize {

@@ -319,7 +319,7 @@ fn view_open(index: &Index, id: QueueId) -> Option<Message> {
 fn complete(index: &Index, message: &mut Message) {
     let past = index.clock.past();
     for (place, to) in message.envelope.recipients.iter().enumerate() {
-        let route = message.state.route_name(&index.table, to);
+        let route = message.state.route_name(&index.table, &message.envelope.sender, to);
         let status = &mut message.state.recipients[place];
         if !status.phase.is_end() {
             let wanted = index.wanted(message.id, &route);

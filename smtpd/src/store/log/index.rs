@@ -216,12 +216,15 @@ impl Index {
         let begin = after.map_or(QueueId::from_u64(0), QueueId::next);
         // Until all is read and sorted, a message may lie on another route than the table says.
         let domain = domain.filter(|_| self.recovered && self.unsorted.is_none());
-        let route = domain.map(|domain| self.routes.number(&self.table.route_name_of(domain)));
+        let routes: Option<Vec<u32>> = domain.map(|domain| {
+            let names = self.table.route_names_of(domain);
+            names.iter().filter_map(|name| self.routes.number(name)).collect()
+        });
         let may_be_for = |slot: u32| {
-            let Some(route) = route else { return true };
+            let Some(routes) = &routes else { return true };
             let slot = self.slot(slot);
-            let waits_there = |route| slot.links.all().iter().any(|link| link.route == route);
-            slot.standing.is_redirected() || route.is_some_and(waits_there)
+            let links = slot.links.all();
+            slot.standing.is_redirected() || links.iter().any(|link| routes.contains(&link.route))
         };
         let mut look = Look::default();
         for (id, slot) in self.by_id.range(begin..).take(LOOKED_AT_MAX) {

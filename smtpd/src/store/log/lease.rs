@@ -143,7 +143,8 @@ impl Log {
                 }
             };
             let to = &active.envelope.recipients[place];
-            if free && picked && active.state.route_name(&table, to) == *route {
+            let sender = &active.envelope.sender;
+            if free && picked && active.state.route_name(&table, sender, to) == *route {
                 due.push((place, status.clone()));
             }
         }

@@ -35,7 +35,7 @@ pub(super) fn plan(
             continue;
         }
         let due = (state.is_free() && !leased(place)).then(|| due_at(past, status));
-        let route = state.route_name(table, to);
+        let route = state.route_name(table, &envelope.sender, to);
         let known = if plans.len() < 8 {
             plans.iter().position(|plan| plan.route == route)
         } else {

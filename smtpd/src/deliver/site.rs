@@ -1,0 +1,317 @@
+//! Sites: what stands behind domains. All domains whose mail goes to the same MX hosts are one
+//! site; they share its connections and its troubles.
+//!
+//! A lane learns its site with each look-up. One of them asks a site that could not be reached; the
+//! others wait to hear of it. Where a site has as many connections as it may, lanes stand in line.
+//!
+//! Locks: a lane's may be held while a site's is taken, never the other way round.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use smtpd_core::queue::outcome::Outcome;
+use smtpd_core::queue::retry::Schedule;
+use smtpd_core::route::mx::MxHost;
+use tokio::sync::Notify;
+
+use super::health::Health;
+use super::lane::Lane;
+
+/// How long a lane waits at most before it looks itself whether its site has room.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// The sites of a virtual server. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sites(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    known: Mutex<HashMap<Arc<str>, Arc<Site>>>,
+    /// Lanes that may look again.
+    woken: Mutex<Vec<Weak<Lane>>>,
+    /// Told when there are such.
+    bell: Notify,
+}
+
+/// One site.
+pub(super) struct Site {
+    /// Its hosts, sorted.
+    name: Arc<str>,
+    state: Mutex<State>,
+    shared: Weak<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    health: Health,
+    /// Connections from before they are opened until they are closed, idle ones included.
+    open: usize,
+    /// Those that were answered.
+    connected: usize,
+    /// Those that carry nothing and wait for more.
+    idle: usize,
+    /// Somebody asks whether it is well again.
+    is_probed: bool,
+    /// Lanes that wait for room or for good news, first come first served.
+    waiting: VecDeque<Weak<Lane>>,
+}
+
+/// Why a site gets no connection now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is in trouble and left alone.
+    Rests {
+        /// Until when, in the clock's time.
+        until: Duration,
+    },
+    /// It has as many as it may have, or another lane is asking how it fares.
+    Full,
+}
+
+/// Leave to have a connection to a site; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct SitePermit {
+    site: Arc<Site>,
+    is_connected: bool,
+    is_idle: bool,
+    is_probe: bool,
+}
+
+impl Sites {
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Site>>> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The site of these hosts.
+    pub(super) fn find(&self, hosts: &[MxHost]) -> Arc<Site> {
+        let mut names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
+        names.sort_unstable();
+        let name: Arc<str> = names.join(",").into();
+        let new = |name: &Arc<str>| {
+            let shared = Arc::downgrade(&self.0);
+            Arc::new(Site { name: Arc::clone(name), state: Mutex::default(), shared })
+        };
+        Arc::clone(self.known().entry(Arc::clone(&name)).or_insert_with(|| new(&name)))
+    }
+
+    /// Forgets the sites that no lane and no connection knows.
+    pub(super) fn forget_unused(&self) {
+        self.known().retain(|_, site| Arc::strong_count(site) > 1);
+    }
+
+    /// The lanes that may look again.
+    pub(super) fn take_woken(&self) -> Vec<Arc<Lane>> {
+        let woken =
+            std::mem::take(&mut *self.0.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        woken.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Waits until there are such.
+    pub(super) async fn bell(&self) {
+        self.0.bell.notified().await;
+    }
+}
+
+impl Site {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leave to have one more connection.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none now.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        limit: usize,
+        now: Duration,
+    ) -> Result<SitePermit, Refused> {
+        let mut state = self.state();
+        let open = state.open;
+        state.may_have(open, limit, now)?;
+        state.open += 1;
+        let is_probe = state.health.is_troubled();
+        state.is_probed |= is_probe;
+        let site = Arc::clone(self);
+        Ok(SitePermit { site, is_connected: false, is_idle: false, is_probe })
+    }
+
+    /// Whether there would be leave, with idle connections made use of.
+    pub(super) fn has_room(&self, limit: usize, now: Duration) -> Result<(), Refused> {
+        let state = self.state();
+        state.may_have(state.open.saturating_sub(state.idle), limit, now)
+    }
+
+    /// Has a lane woken when it may look again.
+    pub(super) fn line_up(&self, lane: Weak<Lane>) {
+        self.state().waiting.push_back(lane);
+    }
+
+    /// Whether lanes wait for room.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.state().waiting.is_empty()
+    }
+
+    /// One of its hosts answers.
+    pub(super) fn on_contact(&self) {
+        self.change(Health::on_contact);
+    }
+
+    /// A batch has gone well.
+    pub(super) fn on_progress(&self, limit: usize) {
+        self.change(|health| health.on_progress(limit));
+    }
+
+    /// It asks for less.
+    pub(super) fn on_slowed(&self, outcome: Outcome, now: Duration, random: u64) {
+        let mut state = self.state();
+        let open = state.open;
+        state.health.on_slowed(outcome, open, now, random);
+    }
+
+    /// Not one of its hosts could be talked to.
+    pub(super) fn on_unreachable(
+        &self,
+        outcome: Outcome,
+        now: Duration,
+        schedule: &Schedule,
+        random: u64,
+    ) {
+        self.state().health.on_unreachable(outcome, now, schedule, random);
+    }
+
+    /// It lets no more in than those who are connected, if there are such.
+    pub(super) fn is_crowded(&self, now: Duration) -> bool {
+        let mut state = self.state();
+        let connected = state.connected;
+        if connected > 0 {
+            state.health.on_crowded(connected, now);
+        }
+        connected > 0
+    }
+
+    /// It may be asked at once.
+    pub(super) fn forgive(&self) {
+        let mut state = self.state();
+        state.health.forgive();
+        self.wake(state.waiting.drain(..));
+    }
+
+    /// Looks at how it fares.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Health) -> T) -> T {
+        look(&self.state().health)
+    }
+
+    /// What may end its trouble; then everybody hears of it.
+    fn change(&self, change: impl FnOnce(&mut Health)) {
+        let mut state = self.state();
+        let was_troubled = state.health.is_troubled();
+        change(&mut state.health);
+        if was_troubled && !state.health.is_troubled() {
+            state.is_probed = false;
+            self.wake(state.waiting.drain(..));
+        }
+    }
+
+    fn wake(&self, lanes: impl Iterator<Item = Weak<Lane>>) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut woken = shared.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = woken.len();
+        woken.extend(lanes);
+        if woken.len() > before {
+            shared.bell.notify_one();
+        }
+    }
+
+    fn wake_next(&self, state: &mut State) {
+        self.wake(state.waiting.pop_front().into_iter());
+    }
+}
+
+impl State {
+    fn may_have(&self, connections: usize, limit: usize, now: Duration) -> Result<(), Refused> {
+        if self.health.rests(now) {
+            return Err(Refused::Rests { until: self.health.not_before() });
+        }
+        let is_asked = self.is_probed && self.health.is_troubled();
+        if is_asked || connections >= self.health.limit(limit, now) {
+            return Err(Refused::Full);
+        }
+        Ok(())
+    }
+}
+
+impl Refused {
+    /// When a lane looks again by itself.
+    pub(super) fn until(self, now: Duration) -> Duration {
+        match self {
+            Self::Rests { until } => until,
+            Self::Full => now + LOOK_AGAIN,
+        }
+    }
+}
+
+impl SitePermit {
+    /// Whether it is for this site.
+    pub(super) fn is_for(&self, site: &Site) -> bool {
+        *self.site == *site
+    }
+
+    /// The connection was answered.
+    pub(super) fn note_connected(&mut self) {
+        if !std::mem::replace(&mut self.is_connected, true) {
+            self.site.state().connected += 1;
+        }
+    }
+
+    /// The connection carries nothing and waits for more, or does so no longer.
+    pub(super) fn note_idle(&mut self, is_idle: bool) {
+        if std::mem::replace(&mut self.is_idle, is_idle) == is_idle {
+            return;
+        }
+        let mut state = self.site.state();
+        if is_idle {
+            state.idle += 1;
+            self.site.wake_next(&mut state);
+        } else {
+            state.idle -= 1;
+        }
+    }
+}
+
+impl Drop for SitePermit {
+    fn drop(&mut self) {
+        let mut state = self.site.state();
+        state.open -= 1;
+        state.connected -= usize::from(self.is_connected);
+        state.idle -= usize::from(self.is_idle);
+        if self.is_probe {
+            state.is_probed = false;
+        }
+        self.site.wake_next(&mut state);
+    }
+}
+
+impl PartialEq for Site {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Site {}
+
+impl Hash for Site {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Site").field(&self.name).finish()
+    }
+}
