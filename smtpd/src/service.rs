@@ -35,6 +35,8 @@ pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
+use crate::disk::Disk;
+use crate::mta_sts;
 use crate::net::Net;
 use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
@@ -64,6 +66,8 @@ struct Inner {
     limits: SharedLimits,
     /// Tokens of smart hosts.
     tokens: oauth::Cache,
+    /// Policies of other domains.
+    mta_sts: mta_sts::Cache,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -98,6 +102,8 @@ impl Service {
         let trace = open_trace(&paths, &loaded, &clock, &log);
         let kept = paths.state.join("oauth");
         let tokens = oauth::Cache::new(&kept, clock.clone(), log.clone());
+        let policies = paths.state.join("mta-sts");
+        let mta_sts = mta_sts::Cache::open(Disk::Real, policies, clock.clone(), log.clone());
         let service = Self(Arc::new(Inner {
             paths,
             started_at: clock.now(),
@@ -112,6 +118,7 @@ impl Service {
             trace,
             limits: SharedLimits::default(),
             tokens,
+            mta_sts,
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -210,6 +217,7 @@ impl Service {
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),
             tokens: self.tokens_by(reach),
+            mta_sts: loaded.service.tls.mta_sts.then(|| self.policies_by(reach)),
             session_ids: Arc::clone(&self.0.session_ids),
             dialogues: self.0.dialogues.clone(),
             trace: self.0.trace.clone(),

@@ -24,6 +24,7 @@ pub mod load;
 pub mod mdoc;
 pub mod message;
 pub mod peer;
+pub mod policy_host;
 pub mod ports;
 pub mod postfix;
 pub mod program;

@@ -14,6 +14,11 @@ section! {
         trust: Trust = Trust::System, Trust::System;
         /// The oldest version of TLS that is spoken.
         min_version: TlsVersion = TlsVersion::V12, TlsVersion::V12;
+        /// Keep to the policies that domains publish for mail to them (MTA-STS, RFC 8461): where one is
+        /// enforced, mail goes under TLS to the hosts that it names, each with a certificate for its
+        /// name, and waits otherwise. Only mail that goes by MX is concerned, and only where
+        /// delivery.security.tls, or tls of the domain, is not off.
+        mta_sts: bool = true, true;
     }
 }
 

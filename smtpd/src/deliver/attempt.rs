@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use mailroot_common::address::Host;
 use smtpd_core::queue::outcome::Outcome;
 use smtpd_core::route::table::Route;
 
@@ -15,7 +16,9 @@ use super::job::Job;
 use super::room::Room;
 use super::session::Connection;
 use super::target::Targets;
+use super::trust::Rule;
 use super::worker::Working;
+use crate::observe::Level;
 
 /// What an attempt says about the route, apart from the mail.
 #[derive(Debug, Default)]
@@ -123,11 +126,34 @@ async fn next_connection(
             };
         };
         match Connection::open(room, settings, &target, permit).await {
-            Ok(connection) => return found(connection),
-            Err(ending) => targets.note(ending, Some(target.host())),
+            Ok(connection) => {
+                tell_trial(room, targets, &connection);
+                return found(connection);
+            }
+            Err(ending) => targets.note_failure(ending, &target),
         }
     }
     None
+}
+
+/// Tells what would keep a host from getting mail, were the policy of the domain not on trial.
+fn tell_trial(room: &Room, targets: &Targets, connection: &Connection) {
+    let (Rule::StsTesting, Host::Name(host)) = (connection.target.rule, &connection.target.name)
+    else {
+        return;
+    };
+    let flaw = match &connection.host.tls {
+        Some(_) => connection.flaw.as_deref(),
+        None => Some("the connection is not under TLS"),
+    };
+    let Some(of_domain) = targets.of_domain() else { return };
+    if let Some(why) = of_domain.trial_failure(host, flaw) {
+        let line = room.log.line(Level::Warn, "sts-testing").word("server", &room.server);
+        line.word("domain", of_domain.domain())
+            .word("relay", &connection.host)
+            .text("reason", why)
+            .send();
+    }
 }
 
 /// What there is for mail to leave by.
@@ -163,7 +189,7 @@ async fn send_all(
         match Connection::open(room, settings, &target, permit).await {
             Ok(next) => connection = next,
             Err(ending) => {
-                targets.note(ending, Some(target.host()));
+                targets.note_failure(ending, &target);
                 return (None, false);
             }
         }

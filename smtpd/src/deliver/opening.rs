@@ -10,7 +10,7 @@ use mailroot_common::config::smart_hosts::SmartHostKeys;
 use mailroot_common::control::Direction;
 use mailroot_common::status::{Class, EnhancedCode};
 use smtpd_core::oauth::sasl::Form;
-use smtpd_core::queue::outcome::Stage;
+use smtpd_core::queue::outcome::{Stage, Verified};
 use smtpd_core::smtp::client::{Action, Client, Ending, LoginError};
 use tokio::time::timeout;
 
@@ -19,10 +19,11 @@ use super::limits::Permit;
 use super::login::{Exchange, Showing, can_show};
 use super::room::Room;
 use super::session::{Connection, SessionView, words_of};
-use super::target::{Target, TlsUse};
+use super::target::Target;
+use super::trust::{Rule, TlsUse};
 use crate::net::Stream;
 use crate::observe::{Level, Party};
-use crate::tls::{Identity, Proof, TlsError};
+use crate::tls::{Identity, Proof, Secured, TlsError};
 
 /// The longest a handshake may take.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_mins(1);
@@ -117,6 +118,7 @@ impl Connection {
             permit: None,
             is_slowed: false,
             has_carried: false,
+            flaw: None,
         };
         match connection.greet(settings, mode).await {
             Ok(()) => Ok(connection),
@@ -252,8 +254,12 @@ impl Connection {
             }
         };
         match done {
-            Ok(Ok((stream, protection))) => {
+            Ok(Ok(Secured { stream, mut protection, flaw })) => {
                 self.stream = stream;
+                self.flaw = flaw;
+                if self.target.rule == Rule::Sts && protection.verified == Verified::Name {
+                    protection.verified = Verified::Sts;
+                }
                 let _first = self.view.tls.set(protection.version.clone());
                 self.host.tls = Some(protection);
                 if mode.tls != TlsUse::Implicit {

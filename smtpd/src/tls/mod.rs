@@ -6,4 +6,4 @@
 mod client;
 mod verifier;
 
-pub use client::{ClientTls, Identity, Proof, TlsError};
+pub use client::{ClientTls, Identity, Proof, Secured, TlsError};

@@ -21,6 +21,7 @@ use smtpd_core::route::sender::SenderRuling;
 use smtpd_core::route::table::{NextHop, Table};
 use smtpd_core::smtp::refusal::Refusal;
 
+use super::protection::protection;
 use super::{StartError, VirtualServer, rules};
 use crate::resolve::{Family, Resolver};
 
@@ -83,6 +84,10 @@ impl VirtualServer {
             && let NextHop::Mx(_) | NextHop::DirectFirst { .. } = court.table.route(to).hop
         {
             look_up_hosts(&shared.resolver, to, way).await;
+        }
+        if let (Some(to), Some(way)) = (to, &mut decision.way) {
+            let route = court.table.route(to);
+            way.tls = protection(&self.config(), &shared, &route, look_up).await;
         }
         Ok(decision)
     }
@@ -313,6 +318,7 @@ fn way(config: &ServerConfig, to: &Mailbox, table: &Table) -> Way {
         hop: if route.held.is_some() { format!("held for ETRN, then {hop}") } else { hop },
         hosts: Vec::new(),
         dns_error: None,
+        tls: Vec::new(),
         helo_only: route.helo_only,
         retry: waits.join(", "),
         expire: schedule.expire.to_string(),

@@ -9,6 +9,7 @@ mod describe;
 mod dkim;
 mod moved;
 mod probe;
+mod protection;
 mod rooms;
 mod root;
 mod rules;
@@ -40,6 +41,7 @@ use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::deliver::{LaneView, SharedLimits};
 use crate::drop::DropDirectory;
+use crate::mta_sts::MtaSts;
 use crate::net::Net;
 use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
@@ -74,6 +76,8 @@ pub struct Shared {
     pub secrets: Secrets,
     /// Tokens.
     pub tokens: Tokens,
+    /// Policies of other domains, if they are kept to.
+    pub mta_sts: Option<MtaSts>,
     /// Names of sessions.
     pub session_ids: Arc<SessionIds>,
     /// Who listens to sessions.

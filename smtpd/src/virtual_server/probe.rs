@@ -11,7 +11,7 @@ use std::time::Duration;
 use mailroot_common::config::access::{Policy, Who};
 use mailroot_common::config::{Hop, ServerConfig, SmartHostName};
 use mailroot_common::control::{Check, Level, ServerState};
-use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage};
+use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage, Verified};
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::smtp::etrn::Etrn;
 use smtpd_core::smtp::reply::Reply;
@@ -172,7 +172,9 @@ async fn smart_host(deliver: &Deliver, host: SmartHost) -> Check {
     match deliver.try_host(host).await {
         Ok(answered) => {
             let tls = match &answered.host.tls {
-                Some(tls) if tls.verified => format!(", {}, certificate verified", tls.version),
+                Some(tls) if tls.verified != Verified::No => {
+                    format!(", {}, certificate verified", tls.version)
+                }
                 Some(tls) => format!(", {}, certificate not checked", tls.version),
                 None => ", in clear text".to_owned(),
             };

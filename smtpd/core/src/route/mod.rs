@@ -5,4 +5,5 @@ pub mod loopback;
 pub mod mx;
 pub mod sender;
 pub mod smart_host;
+pub mod sts;
 pub mod table;
