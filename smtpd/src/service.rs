@@ -217,6 +217,7 @@ impl Service {
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),
             tokens: self.tokens_by(reach),
+            dane: loaded.service.tls.dane,
             mta_sts: loaded.service.tls.mta_sts.then(|| self.policies_by(reach)),
             session_ids: Arc::clone(&self.0.session_ids),
             dialogues: self.0.dialogues.clone(),

@@ -15,6 +15,7 @@ pub mod certificates;
 pub mod ctl;
 pub mod dkim;
 pub mod dns;
+pub mod dnssec;
 pub mod dovecot;
 pub mod exim;
 pub mod faketime;

@@ -19,6 +19,11 @@ section! {
         /// name, and waits otherwise. Only mail that goes by MX is concerned, and only where
         /// delivery.security.tls, or tls of the domain, is not off.
         mta_sts: bool = true, true;
+        /// Trust certificates by the word of DNS (DANE, RFC 7672): a host with signed TLSA records gets
+        /// mail under TLS only, and only with a certificate that they speak of. It takes a validating
+        /// resolver on this machine, such as unbound; doctor dns tells whether there is one. It goes
+        /// before mta_sts, and concerns the same mail.
+        dane: bool = true, true;
     }
 }
 

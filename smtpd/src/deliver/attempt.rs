@@ -138,7 +138,7 @@ async fn next_connection(
 
 /// Tells what would keep a host from getting mail, were the policy of the domain not on trial.
 fn tell_trial(room: &Room, targets: &Targets, connection: &Connection) {
-    let (Rule::StsTesting, Host::Name(host)) = (connection.target.rule, &connection.target.name)
+    let (Rule::StsTesting, Host::Name(host)) = (&connection.target.rule, &connection.target.name)
     else {
         return;
     };

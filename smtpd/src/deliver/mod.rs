@@ -119,6 +119,8 @@ pub struct Settings {
     pub secrets: Secrets,
     /// Tokens.
     pub tokens: Tokens,
+    /// Whether TLSA records of other hosts are heeded.
+    pub dane: bool,
     /// Policies of other domains, if they are kept to.
     pub mta_sts: Option<MtaSts>,
     /// What mail is signed with.

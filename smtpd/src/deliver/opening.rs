@@ -231,10 +231,12 @@ impl Connection {
     /// Brings the connection under TLS.
     async fn secure(&mut self, settings: &Settings, mode: Mode) {
         let pins = settings.smart_host(&self.target).map_or(&[][..], |keys| &keys.pin);
-        let proof = match mode.tls.is_verified() {
-            true if pins.is_empty() => Proof::Name,
-            true => Proof::Key(pins),
-            false => Proof::None,
+        let rule = self.target.rule.clone();
+        let proof = match (&rule, mode.tls.is_verified()) {
+            (Rule::Dane(dane), _) => dane.proof(),
+            (_, true) if pins.is_empty() => Proof::Name,
+            (_, true) => Proof::Key(pins),
+            (_, false) => Proof::None,
         };
         let identity = match self.identity(settings) {
             Ok(identity) => identity,
@@ -257,7 +259,7 @@ impl Connection {
             Ok(Ok(Secured { stream, mut protection, flaw })) => {
                 self.stream = stream;
                 self.flaw = flaw;
-                if self.target.rule == Rule::Sts && protection.verified == Verified::Name {
+                if rule == Rule::Sts && protection.verified == Verified::Name {
                     protection.verified = Verified::Sts;
                 }
                 let _first = self.view.tls.set(protection.version.clone());

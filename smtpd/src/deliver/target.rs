@@ -21,7 +21,7 @@ use smtpd_core::smtp::client::Ending;
 use super::Settings;
 use super::limits::Limited;
 use super::trust::{OfDomain, Rule, TlsUse};
-use crate::resolve::{Family, LookupError};
+use crate::resolve::{Checked, Family, LookupError};
 
 /// Look-ups in one attempt.
 const LOOKUPS_MAX: u32 = 32;
@@ -48,7 +48,7 @@ impl Target {
     /// Whether mail for it could as well take a connection to the other: the same limits, security and
     /// login, at another address.
     pub(super) fn is_akin(&self, other: &Self) -> bool {
-        let same = |it: &Self| (it.smart_host.clone(), it.helo_only, it.tls, it.rule);
+        let same = |it: &Self| (it.smart_host.clone(), it.helo_only, it.tls, it.rule.clone());
         let limit = |it: &Self| it.limited.as_ref().map(|limited| Arc::clone(&limited.name));
         self.smart_host.is_some() && same(self) == same(other) && limit(self) == limit(other)
     }
@@ -77,7 +77,7 @@ enum Step {
 }
 
 /// Who named an address, and how it is called.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Named<'a> {
     /// DNS, or the recipient's address.
     ByStranger(TlsUse, Rule),
@@ -170,7 +170,7 @@ impl Targets {
     /// Notes why a target could not be used, and which rule demanded what it lacks.
     pub(super) fn note_failure(&mut self, mut ending: Ending, target: &Target) {
         if let Some(of_domain) = &self.of_domain {
-            of_domain.explain(&mut ending, target.rule);
+            of_domain.explain(&mut ending, target);
         }
         self.note(ending, Some(target.host()));
     }
@@ -308,12 +308,19 @@ impl Targets {
         if !self.may_look_up() {
             return;
         }
-        let policy = self.policy(settings);
-        let (records, of_domain) =
-            tokio::join!(settings.resolver.mx(&domain), OfDomain::find(settings, &domain, policy));
+        let heeded = self.policy(settings);
+        let records = async {
+            match settings.dane && heeded != TlsPolicy::Off {
+                true => settings.resolver.mx_checked(&domain).await,
+                false => settings.resolver.mx(&domain).await.map(Checked::by_nobody),
+            }
+        };
+        let (found, mut of_domain) =
+            tokio::join!(records, OfDomain::find(settings, &domain, heeded));
+        of_domain.is_signed = found.as_ref().is_ok_and(|found| found.is_secure);
         self.of_domain = Some(of_domain);
-        let records = match records {
-            Ok(records) => records,
+        let records = match found {
+            Ok(found) => found.value,
             Err(error) if error.is_temporary() => {
                 return self.note_dns(EnhancedCode::transient(4, 3), &error);
             }
@@ -335,8 +342,14 @@ impl Targets {
     async fn look_up_host(&mut self, host: MxHost, settings: &Settings) {
         let policy = self.policy(settings);
         let usual = (policy.into(), Rule::Configured);
-        let called = self.of_domain.as_ref().map(|it| it.of_host(&host.name, policy));
-        let (tls, rule) = match called.unwrap_or(Ok(usual)) {
+        let called = match &self.of_domain {
+            None => Ok(usual),
+            Some(of_domain) => match of_domain.demand(settings, &host.name, policy).await {
+                Ok(demand) => of_domain.of_host(&host.name, policy, demand),
+                Err(error) => return self.note_dns(EnhancedCode::transient(4, 3), &error),
+            },
+        };
+        let (tls, rule) = match called {
             Ok(called) => called,
             Err(ending) => return self.note(ending, None),
         };
@@ -411,7 +424,7 @@ impl Targets {
                     at: SocketAddr::new(address, port),
                     helo_only: self.helo_only,
                     tls,
-                    rule,
+                    rule: rule.clone(),
                     smart_host: security.map(|security| security.name.clone()),
                     limited: match security {
                         Some(security) => settings.limited_smart_host(&security.name),

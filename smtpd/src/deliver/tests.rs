@@ -147,6 +147,7 @@ fn settings(
             },
             Secrets::in_directory(folder),
         ),
+        dane: true,
         mta_sts: None,
         signing: Arc::new(Signing::new(&[], Secrets::in_directory(folder), relay_policy())),
         connect_timeout: Duration::from_secs(30),

@@ -3,17 +3,22 @@
 //! The configuration speaks first: where it wants no TLS, no rule of others changes that. Beyond it,
 //! the recipient's domain may demand more for mail that goes by MX.
 
+use std::fmt;
 use std::sync::Arc;
 
-use mailroot_common::address::Domain;
+use mailroot_common::address::{Domain, Host};
 use mailroot_common::config::smart_hosts::SmartHostTls;
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::Stage;
+use smtpd_core::route::dane::{Association, Demand, Usage};
 use smtpd_core::route::sts::{Known, Mode};
 use smtpd_core::route::table::TlsPolicy;
 use smtpd_core::smtp::client::{Ending, Tls};
 
 use super::Settings;
+use super::target::Target;
+use crate::resolve::LookupError;
+use crate::tls::Proof;
 
 /// The host may not have the mail (RFC 3463 section 3.8).
 const NOT_NAMED: EnhancedCode = EnhancedCode::transient(7, 1);
@@ -70,7 +75,7 @@ impl From<SmartHostTls> for TlsUse {
 }
 
 /// Which rule demands what a connection does, if it is not the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
     /// It is.
     #[default]
@@ -79,6 +84,25 @@ pub(super) enum Rule {
     Sts,
     /// Nothing is demanded, but the policy of the recipient's domain has it told what would fail.
     StsTesting,
+    /// The host's TLSA records.
+    Dane(Arc<Dane>),
+    /// The host's TLSA records, of which none can be used.
+    DaneTls,
+}
+
+/// What a host proves by its TLSA records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Dane {
+    associations: Vec<Association>,
+    /// The names that an authority may vouch for. Without one they say nothing, and connections are
+    /// shared by whatever domains have the host.
+    names: Vec<Domain>,
+}
+
+impl Dane {
+    pub(super) fn proof(&self) -> Proof<'_> {
+        Proof::Tlsa(&self.associations, &self.names)
+    }
 }
 
 /// The policy of the recipient's domain that holds for an attempt.
@@ -86,6 +110,8 @@ pub(super) enum Rule {
 pub(super) struct OfDomain {
     domain: Domain,
     sts: Option<Arc<Known>>,
+    /// Whether the names of its hosts are vouched for.
+    pub(super) is_signed: bool,
 }
 
 impl OfDomain {
@@ -97,10 +123,29 @@ impl OfDomain {
             }
             _ => None,
         };
-        Self { domain: domain.clone(), sts: sts.filter(|it| it.policy.mode != Mode::None) }
+        let sts = sts.filter(|it| it.policy.mode != Mode::None);
+        Self { domain: domain.clone(), sts, is_signed: false }
     }
 
-    /// How a host of the domain is called, by this policy of the configuration.
+    /// What the TLSA records of a host of the domain demand.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`]: it may have some, so that it cannot be called.
+    pub(super) async fn demand(
+        &self,
+        settings: &Settings,
+        host: &Domain,
+        policy: TlsPolicy,
+    ) -> Result<Option<Demand>, LookupError> {
+        if !settings.dane || !self.is_signed || policy == TlsPolicy::Off {
+            return Ok(None);
+        }
+        settings.resolver.tlsa(host, settings.port).await.map(Demand::of)
+    }
+
+    /// How a host of the domain is called, by this policy of the configuration. TLSA records that can be
+    /// used go before the domain's policy (RFC 8461 section 2).
     ///
     /// # Errors
     ///
@@ -109,26 +154,47 @@ impl OfDomain {
         &self,
         host: &Domain,
         policy: TlsPolicy,
+        demand: Option<Demand>,
     ) -> Result<(TlsUse, Rule), Ending> {
+        let needs_tls = match demand {
+            Some(Demand::Proof(associations)) => {
+                let names = match associations.iter().any(|it| it.usage == Usage::Authority) {
+                    true => vec![host.clone(), self.domain.clone()],
+                    false => Vec::new(),
+                };
+                let dane = Arc::new(Dane { associations, names });
+                return Ok((TlsUse::Verify, Rule::Dane(dane)));
+            }
+            Some(Demand::Tls) => true,
+            None => false,
+        };
         match self.sts.as_deref().map(|known| (known.policy.mode, known.policy.names(host))) {
             Some((Mode::Enforce, true)) => Ok((TlsUse::Verify, Rule::Sts)),
             Some((Mode::Enforce, false)) => {
-                Err(Ending::local(Stage::Tls, NOT_NAMED, self.not_named(host)))
+                let text = format!("{}, which gets no mail", self.not_named(host));
+                Err(Ending::local(Stage::Tls, NOT_NAMED, text))
             }
+            _ if needs_tls => Ok((TlsUse::from(policy.max(TlsPolicy::Required)), Rule::DaneTls)),
             Some((Mode::Testing, _)) => Ok((policy.into(), Rule::StsTesting)),
             Some((Mode::None, _)) | None => Ok((policy.into(), Rule::Configured)),
         }
     }
 
     fn not_named(&self, host: &Domain) -> String {
-        format!("the MTA-STS policy of {} does not name {host}, which gets no mail", self.domain)
+        format!("the MTA-STS policy of {} does not name {host}", self.domain)
     }
 
     /// Says of a failure of TLS which rule demanded it.
-    pub(super) fn explain(&self, ending: &mut Ending, rule: Rule) {
-        if ending.stage == Stage::Tls && rule == Rule::Sts {
-            ending.text = format!("{} (MTA-STS policy of {})", ending.text, self.domain);
+    pub(super) fn explain(&self, ending: &mut Ending, target: &Target) {
+        if ending.stage != Stage::Tls {
+            return;
         }
+        let (rule, whose): (_, &dyn fmt::Display) = match (&target.rule, &target.name) {
+            (Rule::Sts, _) => ("MTA-STS policy", &self.domain),
+            (Rule::Dane(_) | Rule::DaneTls, Host::Name(host)) => ("TLSA records", host),
+            _ => return,
+        };
+        ending.text = format!("{} ({rule} of {whose})", ending.text);
     }
 
     /// What would have failed, were the policy not on trial: the host, and the flaw of its protection.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mailroot_common::address::Host;
+use mailroot_common::address::{Domain, Host};
 use mailroot_common::config::smart_hosts::Pin;
 use mailroot_common::config::tls::{Tls, TlsVersion, Trust};
 use rustls::client::WebPkiServerVerifier;
@@ -16,8 +16,10 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
 use smtpd_core::queue::outcome::{Protection, Verified};
+use smtpd_core::route::dane::Association;
 use tokio_rustls::TlsConnector;
 
+use super::dane::Associated;
 use super::verifier::{AnyCertificate, PinnedKey};
 use crate::net::Stream;
 
@@ -35,6 +37,8 @@ pub enum Proof<'a> {
     Name,
     /// That it has one of these keys.
     Key(&'a [Pin]),
+    /// That one of these records speaks of it (RFC 7672); an authority may vouch for one of the names.
+    Tlsa(&'a [Association], &'a [Domain]),
 }
 
 /// A connection under TLS.
@@ -159,6 +163,7 @@ impl ClientTls {
         let (verified, flaw) = match proof {
             Proof::Name => (Verified::Name, None),
             Proof::Key(_) => (Verified::Pin, None),
+            Proof::Tlsa(..) => (Verified::Dane, None),
             Proof::None => match self.judge(session.peer_certificates(), &name) {
                 Ok(()) => (Verified::Name, None),
                 Err(flaw) => (Verified::No, Some(flaw)),
@@ -197,6 +202,9 @@ impl ClientTls {
             (Proof::None, Some(_)) => Arc::clone(&self.any) as Arc<_>,
             (Proof::Name, Some(_)) => self.known.clone().map_err(TlsError::Trust)?,
             (Proof::Key(pins), _) => Arc::new(PinnedKey::new(&self.provider, pins.to_vec())),
+            (Proof::Tlsa(associations, names), _) => {
+                Arc::new(Associated::new(&self.provider, associations, names))
+            }
         };
         let mut config = client(&self.provider, self.versions, verifier);
         if let Some(Identity { chain, key }) = identity {
@@ -290,6 +298,7 @@ fn words_of(error: &rustls::Error) -> String {
             CertificateError::ApplicationVerificationFailure => {
                 "the host's key is none of those it is pinned to".to_owned()
             }
+            CertificateError::Other(why) => why.0.to_string(),
             other => format!("the host's certificate is not good: {other}"),
         },
         Error::AlertReceived(AlertDescription::ProtocolVersion) => {

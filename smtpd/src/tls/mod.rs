@@ -4,6 +4,7 @@
 //! under TLS, and how it is protected; or why not, in words for people.
 
 mod client;
+mod dane;
 mod verifier;
 
 pub use client::{ClientTls, Identity, Proof, Secured, TlsError};

@@ -34,6 +34,7 @@ impl VirtualServer {
         let (config, shared) = (self.config(), self.shared.load_full());
         let mut checks = self.listeners(&shared).await;
         checks.push(fqdn(&config, &shared).await);
+        checks.extend(dane(&shared).await);
         checks.extend(self.smart_hosts(&config).await);
         checks.extend(self.check_dkim().await);
         checks.push(relay(&config));
@@ -146,6 +147,26 @@ async fn greeting(address: SocketAddr, shared: &Shared) -> io::Result<String> {
         Some(line) => Ok(line.chars().filter(|c| !c.is_control()).take(200).collect()),
         None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up without a word")),
     }
+}
+
+/// Whether DNS can tell which certificates are good. Mail goes without that as well, so that nothing is
+/// wrong where it cannot.
+async fn dane(shared: &Shared) -> Option<Check> {
+    if !shared.dane {
+        return None;
+    }
+    let check = |text: String| Check::new(Level::Ok, "dns", "dane", text);
+    let hint = "a validating resolver on this machine, such as unbound, named in dns.resolvers, makes \
+                DNS trusted; tls.dane: false ends the wish";
+    Some(match shared.resolver.validates().await {
+        Ok(true) => check("the resolver validates: DANE is used".to_owned()),
+        Ok(false) => {
+            let text = "the resolver does not vouch for the root zone: DANE is used only for what it \
+                        vouches for";
+            check(text.to_owned()).hint(hint)
+        }
+        Err(why) => check(format!("DANE is not used: {why}")).hint(hint),
+    })
 }
 
 /// Whether the name in our greeting can be looked up.

@@ -1,12 +1,21 @@
 //! How mail on a route is protected, in words: what the configuration wants, and what the recipient's
 //! domain demands.
 
+use std::time::Duration;
+
+use mailroot_common::address::Domain;
 use mailroot_common::config::{ServerConfig, SmartHostName};
+use smtpd_core::route::dane::Demand;
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::sts::Known;
 use smtpd_core::route::table::{NextHop, Route, TlsPolicy};
 
 use super::{Shared, rules, settings};
+
+/// How long a look for a policy is waited for; it goes on by itself.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The most hosts that are asked for.
+const HOSTS_MAX: usize = 5;
 
 /// A line for each part; none for mail that does not leave. Without `look_up` the domain is not asked,
 /// and what is known of it counts.
@@ -34,11 +43,22 @@ pub(super) async fn protection(
         SmartHost::Host { .. } => None,
     });
     lines.extend(named.filter_map(|name| of_smart_host(shared, name)));
+    if let Some(domain) = domain
+        && shared.dane
+        && look_up
+        && policy != TlsPolicy::Off
+    {
+        lines.extend(dane(config, shared, domain).await);
+    }
     if let (Some(domain), Some(policies)) = (domain, &shared.mta_sts)
         && policy != TlsPolicy::Off
     {
         let known = match look_up {
-            true => policies.policy(domain, &settings::addresses(config, Vec::new())).await,
+            true => {
+                let rule = settings::addresses(config, Vec::new());
+                let asked = tokio::time::timeout(PATIENCE, policies.policy(domain, &rule)).await;
+                asked.unwrap_or_default()
+            }
             false => policies.known(domain),
         };
         lines.extend(known.as_deref().map(of_policy));
@@ -59,6 +79,29 @@ fn of_smart_host(shared: &Shared, name: &SmartHostName) -> Option<String> {
     let keys = shared.smart_hosts.get(name)?;
     let pinned = if keys.pin.is_empty() { "" } else { ", with a key that it is pinned to" };
     Some(format!("{}{name}: {}{pinned}", SmartHostName::PREFIX, keys.tls.word()))
+}
+
+/// What the TLSA records of the domain's hosts demand.
+async fn dane(config: &ServerConfig, shared: &Shared, domain: &Domain) -> Vec<String> {
+    let Ok(found) = shared.resolver.mx_checked(domain).await else { return Vec::new() };
+    let mut hosts: Vec<Domain> = found.value.into_iter().filter_map(|mx| mx.exchange).collect();
+    if hosts.is_empty() {
+        hosts.push(domain.clone());
+    }
+    let mut lines = Vec::new();
+    for host in hosts.iter().take(HOSTS_MAX).filter(|_| found.is_secure) {
+        match shared.resolver.tlsa(host, config.delivery.connections.port).await.map(Demand::of) {
+            Ok(None) => {}
+            Ok(Some(Demand::Tls)) => {
+                lines.push(format!("DANE: {host}, no TLSA record can be used, TLS is required"));
+            }
+            Ok(Some(Demand::Proof(usable))) => {
+                lines.push(format!("DANE: {host}, {} TLSA records", usable.len()));
+            }
+            Err(error) => lines.push(format!("DANE: {host} gets no mail: {error}")),
+        }
+    }
+    lines
 }
 
 fn of_policy(known: &Known) -> String {

@@ -108,6 +108,8 @@ pub enum Verified {
     /// It is one of those that the policy of the recipient's domain names (RFC 8461), and somebody we
     /// trust knows it by its name.
     Sts,
+    /// It is one that its TLSA records speak of (RFC 7672).
+    Dane,
 }
 
 impl Verified {
@@ -119,6 +121,7 @@ impl Verified {
             Self::Name => "name",
             Self::Pin => "pin",
             Self::Sts => "sts",
+            Self::Dane => "dane",
         }
     }
 }
@@ -138,6 +141,7 @@ enum How {
     Name,
     Pin,
     Sts,
+    Dane,
 }
 
 impl From<Written> for Verified {
@@ -147,6 +151,7 @@ impl From<Written> for Verified {
             Written::Did(true) | Written::How(How::Name) => Self::Name,
             Written::How(How::Pin) => Self::Pin,
             Written::How(How::Sts) => Self::Sts,
+            Written::How(How::Dane) => Self::Dane,
         }
     }
 }
@@ -171,6 +176,7 @@ impl fmt::Display for Protection {
             Verified::Name => ", verified",
             Verified::Pin => ", verified (pin)",
             Verified::Sts => ", verified (MTA-STS)",
+            Verified::Dane => ", verified (DANE)",
         })
     }
 }

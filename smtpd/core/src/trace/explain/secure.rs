@@ -11,6 +11,13 @@ impl Facts<'_> {
             );
             let purpose = "the policy; its administrator must mend the host or the policy";
             (why, vec![self.way(purpose)])
+        } else if self.says(&["tlsa records"]) {
+            let why = format!(
+                "DNS says, signed, which certificates {host} has, and it does not keep to that: {said}."
+            );
+            let purpose =
+                "what DNS says of it; its administrator must mend the host or the records";
+            (why, vec![self.way(purpose)])
         } else if self.says(&["does not offer", "refused starttls"]) {
             let why = format!("{host} has no TLS, and mail goes there under TLS only: {said}.");
             (why, vec![self.security("whether TLS is required")])
