@@ -51,7 +51,7 @@ const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("args", &["observe"]),
     ("config", &["clock", "disk", "dkim", "net", "observe"]),
     ("resolve", &["clock", "net", "observe"]),
-    ("tls", &["net"]),
+    ("tls", &["clock", "disk", "net", "observe"]),
     ("https", &["net", "resolve", "tls"]),
     ("mta_sts", &["clock", "disk", "https", "net", "observe", "resolve", "tls"]),
     ("oauth", &["clock", "config", "https", "net", "observe", "resolve", "tls"]),

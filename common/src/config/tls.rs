@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::choice::choice;
 use super::node::Node;
 use super::section::{Reader, Setting, section};
+use crate::units::Span;
 
 section! {
     /// Which certificates are trusted, and which versions are spoken.
@@ -24,6 +25,14 @@ section! {
         /// resolver on this machine, such as unbound; doctor dns tells whether there is one. It goes
         /// before mta_sts, and concerns the same mail.
         dane: bool = true, true;
+        /// Remember hosts that showed a good certificate for their name. Where delivery.security.tls is
+        /// optional, one that is remembered gets mail under TLS only, and only with a good certificate:
+        /// whoever is in the way cannot take TLS off. smtpctl tls lists the hosts and forgets one whose
+        /// certificate is not to be mended. Servers of the profile iis6 are not concerned, because
+        /// their delivery.security.tls is off.
+        memory: bool = true, true;
+        /// How long a host is remembered after it last showed a good certificate.
+        memory_for: Span = Span::days(30), Span::days(30), in Span::hours(1)..=Span::days(366);
     }
 }
 

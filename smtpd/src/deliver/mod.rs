@@ -79,7 +79,7 @@ use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::{Family, Resolver};
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, Recall};
 use crate::trace::Trace;
 
 /// What the operator decided about delivery.
@@ -119,6 +119,8 @@ pub struct Settings {
     pub secrets: Secrets,
     /// Tokens.
     pub tokens: Tokens,
+    /// Hosts that have proved who they are, if that is remembered.
+    pub recall: Option<Recall>,
     /// Whether TLSA records of other hosts are heeded.
     pub dane: bool,
     /// Policies of other domains, if they are kept to.

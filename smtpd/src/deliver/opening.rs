@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use mailroot_common::address::Host;
 use mailroot_common::config::smart_hosts::SmartHostKeys;
 use mailroot_common::control::Direction;
 use mailroot_common::status::{Class, EnhancedCode};
@@ -234,6 +235,7 @@ impl Connection {
         let rule = self.target.rule.clone();
         let proof = match (&rule, mode.tls.is_verified()) {
             (Rule::Dane(dane), _) => dane.proof(),
+            (Rule::Remembered, _) => Proof::Name,
             (_, true) if pins.is_empty() => Proof::Name,
             (_, true) => Proof::Key(pins),
             (_, false) => Proof::None,
@@ -259,6 +261,11 @@ impl Connection {
             Ok(Ok(Secured { stream, mut protection, flaw })) => {
                 self.stream = stream;
                 self.flaw = flaw;
+                if let (Some(recall), Host::Name(host), Verified::Name) =
+                    (&settings.recall, &self.target.name, protection.verified)
+                {
+                    recall.saw(host);
+                }
                 if rule == Rule::Sts && protection.verified == Verified::Name {
                     protection.verified = Verified::Sts;
                 }

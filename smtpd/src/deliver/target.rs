@@ -20,7 +20,7 @@ use smtpd_core::smtp::client::Ending;
 
 use super::Settings;
 use super::limits::Limited;
-use super::trust::{OfDomain, Rule, TlsUse};
+use super::trust::{OfDomain, Rule, TlsUse, explain_recalled, recalled};
 use crate::resolve::{Checked, Family, LookupError};
 
 /// Look-ups in one attempt.
@@ -172,6 +172,7 @@ impl Targets {
         if let Some(of_domain) = &self.of_domain {
             of_domain.explain(&mut ending, target);
         }
+        explain_recalled(&mut ending, target);
         self.note(ending, Some(target.host()));
     }
 
@@ -416,6 +417,7 @@ impl Targets {
                 (FoundBy::Operator, security, tls, Rule::Configured)
             }
         };
+        let (tls, rule) = recalled(settings, name, (tls, rule));
         let mut ours = false;
         for &address in addresses {
             match settings.addresses.check(address, port, found_by) {

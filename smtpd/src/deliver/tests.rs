@@ -147,6 +147,7 @@ fn settings(
             },
             Secrets::in_directory(folder),
         ),
+        recall: None,
         dane: true,
         mta_sts: None,
         signing: Arc::new(Signing::new(&[], Secrets::in_directory(folder), relay_policy())),

@@ -88,6 +88,8 @@ pub(super) enum Rule {
     Dane(Arc<Dane>),
     /// The host's TLSA records, of which none can be used.
     DaneTls,
+    /// The host has proved who it is before.
+    Remembered,
 }
 
 /// What a host proves by its TLSA records.
@@ -102,6 +104,31 @@ pub(super) struct Dane {
 impl Dane {
     pub(super) fn proof(&self) -> Proof<'_> {
         Proof::Tlsa(&self.associations, &self.names)
+    }
+}
+
+/// How a host is called that has proved who it is before, where the configuration takes what comes.
+pub(super) fn recalled(settings: &Settings, host: &Host, called: (TlsUse, Rule)) -> (TlsUse, Rule) {
+    let (Some(recall), Host::Name(name), TlsUse::Optional) = (&settings.recall, host, called.0)
+    else {
+        return called;
+    };
+    match recall.until(name) {
+        // Policies on trial have it told what would fail; here it fails.
+        Some(_) => (TlsUse::Verify, Rule::Remembered),
+        None => called,
+    }
+}
+
+/// Says of a failure of TLS that it is held against a host because of what it proved before.
+pub(super) fn explain_recalled(ending: &mut Ending, target: &Target) {
+    if ending.stage == Stage::Tls && target.rule == Rule::Remembered {
+        let host = &target.name;
+        ending.text = format!(
+            "{} ({host} had a good certificate before, and gets no mail with less; smtpctl tls \
+             forget {host} allows it)",
+            ending.text
+        );
     }
 }
 

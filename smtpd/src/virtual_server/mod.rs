@@ -49,7 +49,7 @@ use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
 use crate::receive::{ListenError, Tallies};
 use crate::resolve::Resolver;
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, Recall};
 use crate::trace::Trace;
 
 /// How long sessions with a message on its way may go on after a stop.
@@ -76,6 +76,8 @@ pub struct Shared {
     pub secrets: Secrets,
     /// Tokens.
     pub tokens: Tokens,
+    /// Hosts that have proved who they are, if that is remembered.
+    pub recall: Option<Recall>,
     /// Whether TLSA records of other hosts are heeded.
     pub dane: bool,
     /// Policies of other domains, if they are kept to.

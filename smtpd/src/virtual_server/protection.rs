@@ -44,11 +44,10 @@ pub(super) async fn protection(
     });
     lines.extend(named.filter_map(|name| of_smart_host(shared, name)));
     if let Some(domain) = domain
-        && shared.dane
         && look_up
         && policy != TlsPolicy::Off
     {
-        lines.extend(dane(config, shared, domain).await);
+        lines.extend(of_hosts(config, shared, domain, policy).await);
     }
     if let (Some(domain), Some(policies)) = (domain, &shared.mta_sts)
         && policy != TlsPolicy::Off
@@ -81,15 +80,27 @@ fn of_smart_host(shared: &Shared, name: &SmartHostName) -> Option<String> {
     Some(format!("{}{name}: {}{pinned}", SmartHostName::PREFIX, keys.tls.word()))
 }
 
-/// What the TLSA records of the domain's hosts demand.
-async fn dane(config: &ServerConfig, shared: &Shared, domain: &Domain) -> Vec<String> {
+/// What the hosts of a domain must prove besides: by their TLSA records, and by what they proved before.
+async fn of_hosts(
+    config: &ServerConfig,
+    shared: &Shared,
+    domain: &Domain,
+    policy: TlsPolicy,
+) -> Vec<String> {
     let Ok(found) = shared.resolver.mx_checked(domain).await else { return Vec::new() };
     let mut hosts: Vec<Domain> = found.value.into_iter().filter_map(|mx| mx.exchange).collect();
     if hosts.is_empty() {
         hosts.push(domain.clone());
     }
     let mut lines = Vec::new();
-    for host in hosts.iter().take(HOSTS_MAX).filter(|_| found.is_secure) {
+    for host in hosts.iter().take(HOSTS_MAX) {
+        let until = shared.recall.as_ref().and_then(|recall| recall.until(host));
+        if let Some(until) = until.filter(|_| policy == TlsPolicy::Optional) {
+            lines.push(format!("remembered: {host} must have a good certificate until {until}"));
+        }
+        if !found.is_secure || !shared.dane {
+            continue;
+        }
         match shared.resolver.tlsa(host, config.delivery.connections.port).await.map(Demand::of) {
             Ok(None) => {}
             Ok(Some(Demand::Tls)) => {

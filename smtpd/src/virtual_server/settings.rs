@@ -161,6 +161,7 @@ pub(super) fn deliver(
         smart_hosts: Arc::clone(&shared.smart_hosts),
         secrets: shared.secrets.clone(),
         tokens: shared.tokens.clone(),
+        recall: shared.recall.clone(),
         dane: shared.dane,
         mta_sts: shared.mta_sts.clone(),
         signing: Arc::new(Signing::new(

@@ -18,6 +18,14 @@ impl Facts<'_> {
             let purpose =
                 "what DNS says of it; its administrator must mend the host or the records";
             (why, vec![self.way(purpose)])
+        } else if self.says(&["smtpctl tls forget"]) {
+            let why = format!(
+                "{host} had a good certificate before, and mail does not go there with less: {said}."
+            );
+            let host = host.split('[').next().unwrap_or_default();
+            let forget =
+                step(format!("smtpctl tls forget {host}"), "if its administrator meant that");
+            (why, vec![forget])
         } else if self.says(&["does not offer", "refused starttls"]) {
             let why = format!("{host} has no TLS, and mail goes there under TLS only: {said}.");
             (why, vec![self.security("whether TLS is required")])
