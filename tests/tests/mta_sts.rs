@@ -153,6 +153,23 @@ fn mail_goes_to_the_hosts_that_an_enforced_policy_names_and_nowhere_else() {
 }
 
 #[test]
+fn a_message_may_ask_to_be_sent_without_tls_rather_than_not_at_all() {
+    let Some(world) = World::new(79, ENFORCE, None) else { return };
+    let clear = Peer::accepting(world.address);
+    world.send("strict@sts.test");
+    world.await_reason(&["does not offer STARTTLS", "MTA-STS policy of sts.test"]);
+    let mut talk = world.site.talk();
+    talk.expect("EHLO client.test", 250);
+    let octets = [&b"TLS-Required: No\r\n"[..], &tagged("relaxed")].concat();
+    assert_eq!(talk.message("a@local.test", &["relaxed@sts.test"], &octets).unwrap().code, 250);
+    let received = clear.await_received(1);
+    assert_eq!(received[0].recipients(), ["relaxed@sts.test"]);
+    world.site.ctl(&["queue", "flush"]).ok();
+    world.await_reason(&["does not offer STARTTLS", "MTA-STS policy of sts.test"]);
+    assert_eq!(clear.received().len(), 1);
+}
+
+#[test]
 fn a_policy_on_trial_is_told_of_and_changes_nothing() {
     let testing = ENFORCE.replace("enforce", "testing").replace("mx.sts", "other.sts");
     let Some(world) = World::new(64, &testing, None) else { return };

@@ -45,44 +45,21 @@ pub(super) async fn attempt(
     working: &Working<'_>,
 ) -> Report {
     let limited = settings.limited(&room.server, &route.name());
-    let mut targets = Targets::new(route, limited);
-    let mut report = Report::default();
-    let (mut talked, mut slowed) = (false, false);
-    let mut kept = kept;
-    while jobs.iter().any(Job::is_open) {
-        let connection = match kept.take() {
-            Some(connection) => connection,
-            None => match next_connection(room, settings, &mut targets).await {
-                Some(Found::Connection(connection)) => *connection,
-                Some(Found::Full) => {
-                    report.full = true;
-                    break;
-                }
-                None => break,
-            },
-        };
-        targets.mark_given(&connection.target);
-        talked = true;
-        working.on_contact();
-        jobs.iter_mut().for_each(Job::turn_to_next_host);
-        let (left, asked) = send_all(room, settings, &mut targets, jobs, connection).await;
-        slowed |= asked;
-        if let Some(connection) = left {
-            if jobs.iter().any(Job::is_open) {
-                room.reuse.keep(connection, settings, &room.settings);
-            } else {
-                report.connection = Some(connection);
-            }
-        }
-        if room.is_given_up() {
-            break;
-        }
+    let mut targets = Targets::new(route, limited.clone());
+    let mut tried = Tried { connection: kept, ..Tried::default() };
+    try_hosts(room, settings, &mut targets, jobs, working, &mut tried).await;
+    if let Some(mut relaxed) = targets.relaxed(route, limited) {
+        // Boxed, because it is rare and as large as all else here.
+        Box::pin(try_relaxed(room, settings, &mut relaxed, jobs, working, &mut tried)).await;
     }
+    let mut report = Report { connection: tried.connection.take(), ..Report::default() };
+    report.full = tried.full;
     report.progress = jobs.iter().any(Job::had_progress);
-    if slowed {
+    if tried.slowed {
         report.slowed = jobs.iter().find_map(Job::last_word).cloned();
     }
-    let crowded = !talked && !report.full && jobs.iter().any(Job::is_open) && working.is_crowded();
+    let crowded =
+        !tried.talked && !report.full && jobs.iter().any(Job::is_open) && working.is_crowded();
     if room.is_given_up() || crowded || report.full || report.slowed.is_some() {
         for job in jobs.iter_mut().filter(|job| job.lease.is_some()) {
             job.break_off();
@@ -98,11 +75,98 @@ pub(super) async fn attempt(
             job.give_up(&verdict);
             finish(room, job).await;
         }
-        if !talked {
+        if !tried.talked {
             report.unreachable = Some(verdict);
         }
     }
     report
+}
+
+/// What came of the hosts of a route.
+#[derive(Debug, Default)]
+struct Tried {
+    /// A connection that was kept at first, and one that can carry more at the end.
+    connection: Option<Connection>,
+    /// One host at least could be talked to.
+    talked: bool,
+    /// Some host wants less.
+    slowed: bool,
+    /// A limit that others share left no room for a connection.
+    full: bool,
+}
+
+/// Tries the jobs at one host after the other.
+async fn try_hosts(
+    room: &Arc<Room>,
+    settings: &Settings,
+    targets: &mut Targets,
+    jobs: &mut [Job],
+    working: &Working<'_>,
+    tried: &mut Tried,
+) {
+    while jobs.iter().any(Job::is_open) {
+        let connection = match tried.connection.take() {
+            Some(connection) => connection,
+            None => match next_connection(room, settings, targets).await {
+                Some(Found::Connection(connection)) => *connection,
+                Some(Found::Full) => {
+                    tried.full = true;
+                    break;
+                }
+                None => break,
+            },
+        };
+        targets.mark_given(&connection.target);
+        tried.talked = true;
+        working.on_contact();
+        jobs.iter_mut().for_each(Job::turn_to_next_host);
+        let (left, asked) = send_all(room, settings, targets, jobs, connection).await;
+        tried.slowed |= asked;
+        if let Some(connection) = left {
+            if jobs.iter().any(Job::is_open) {
+                room.reuse.keep(connection, settings, &room.settings);
+            } else {
+                tried.connection = Some(connection);
+            }
+        }
+        if room.is_given_up() {
+            break;
+        }
+    }
+}
+
+/// Tries those once more whose senders would have them go without what others demand.
+async fn try_relaxed(
+    room: &Arc<Room>,
+    settings: &Settings,
+    targets: &mut Targets,
+    jobs: &mut [Job],
+    working: &Working<'_>,
+    tried: &mut Tried,
+) {
+    let is_meant = |job: &Job| job.is_open() && job.is_tls_optional();
+    if room.is_given_up() || tried.full || tried.slowed || !jobs.iter().any(is_meant) {
+        return;
+    }
+    jobs.sort_by_key(|job| !is_meant(job));
+    let count = jobs.iter().take_while(|job| is_meant(job)).count();
+    let (jobs, _) = jobs.split_at_mut(count);
+    let mut again = Tried::default();
+    try_hosts(room, settings, targets, jobs, working, &mut again).await;
+    if let Some(connection) = again.connection.take() {
+        // Other mail of the lane must not leave by it; its like may have it.
+        room.reuse.keep(connection, settings, &room.settings);
+    }
+    tried.talked |= again.talked;
+    tried.slowed |= again.slowed;
+    tried.full |= again.full;
+    if room.is_given_up() || again.full || again.slowed {
+        return;
+    }
+    for job in jobs.iter_mut().filter(|job| job.is_open()) {
+        job.give_up(&targets.verdict(room.clock.now()));
+        finish(room, job).await;
+    }
 }
 
 /// A connection to the next host that can be talked to, a kept one if there is one.
@@ -125,7 +189,8 @@ async fn next_connection(
                 None => Some(Found::Full),
             };
         };
-        match Connection::open(room, settings, &target, permit).await {
+        // Boxed, so that connections that carry mail hold no room for it; so it is below.
+        match Box::pin(Connection::open(room, settings, &target, permit)).await {
             Ok(connection) => {
                 tell_trial(room, targets, &connection);
                 return found(connection);
@@ -186,7 +251,7 @@ async fn send_all(
         // Its place is taken by the next.
         let permit = connection.permit.take();
         drop(connection);
-        match Connection::open(room, settings, &target, permit).await {
+        match Box::pin(Connection::open(room, settings, &target, permit)).await {
             Ok(next) => connection = next,
             Err(ending) => {
                 targets.note_failure(ending, &target);

@@ -100,6 +100,10 @@ pub(super) struct Targets {
     fallback: Option<(Vec<SmartHost>, DirectFirst)>,
     helo_only: bool,
     tls: Option<TlsPolicy>,
+    /// Only what the configuration wants counts.
+    is_relaxed: bool,
+    /// A rule of others kept a host from being used.
+    is_ruled_out: bool,
     /// What the recipient's domain demands of its hosts.
     of_domain: Option<OfDomain>,
     /// The limits of the route, where those of a smart host do not hold.
@@ -128,12 +132,22 @@ impl Targets {
             fallback,
             helo_only: route.helo_only,
             tls: route.tls,
+            is_relaxed: false,
+            is_ruled_out: false,
             of_domain: None,
             limited,
             lookups: 0,
             given: HashSet::new(),
             trouble: Vec::new(),
         }
+    }
+
+    /// The same hosts for mail whose sender wants it sent without TLS rather than not at all (RFC 8689):
+    /// what their domain demands, their TLSA records and what they proved before do not count. Nothing
+    /// where that makes no difference.
+    pub(super) fn relaxed(&self, route: &Route, limited: Option<Limited>) -> Option<Self> {
+        let it = Self::new(route, limited);
+        self.is_ruled_out.then_some(Self { is_relaxed: true, ..it })
     }
 
     /// The next address to try.
@@ -169,6 +183,8 @@ impl Targets {
 
     /// Notes why a target could not be used, and which rule demanded what it lacks.
     pub(super) fn note_failure(&mut self, mut ending: Ending, target: &Target) {
+        let by_rule = !matches!(target.rule, Rule::Configured | Rule::StsTesting);
+        self.is_ruled_out |= by_rule && ending.stage == Stage::Tls;
         if let Some(of_domain) = &self.of_domain {
             of_domain.explain(&mut ending, target);
         }
@@ -187,7 +203,7 @@ impl Targets {
 
     /// What to say about mail that no host could be asked about: the last "not now" if there is
     /// one, because then not all is lost, else the last refusal.
-    pub(super) fn verdict(self, at: Timestamp) -> Outcome {
+    pub(super) fn verdict(&self, at: Timestamp) -> Outcome {
         let last = |class: Class| {
             self.trouble.iter().rev().find(|(ending, _)| {
                 (ending.status.class() == Class::Permanent) == (class == Class::Permanent)
@@ -219,8 +235,9 @@ impl Targets {
 
     async fn take(&mut self, step: Step, settings: &Settings, random: u64) {
         match step {
-            Step::Domain(domain) => self.look_up_domain(domain, settings, random).await,
-            Step::Found(host) => self.look_up_host(host, settings).await,
+            // Boxed, so that connections that carry mail hold no room for them.
+            Step::Domain(domain) => Box::pin(self.look_up_domain(domain, settings, random)).await,
+            Step::Found(host) => Box::pin(self.look_up_host(host, settings)).await,
             Step::Literal(address) => {
                 let name = Host::Address(address);
                 let tls = self.policy(settings).into();
@@ -309,7 +326,8 @@ impl Targets {
         if !self.may_look_up() {
             return;
         }
-        let heeded = self.policy(settings);
+        // Nobody is asked what does not count.
+        let heeded = if self.is_relaxed { TlsPolicy::Off } else { self.policy(settings) };
         let records = async {
             match settings.dane && heeded != TlsPolicy::Off {
                 true => settings.resolver.mx_checked(&domain).await,
@@ -347,12 +365,18 @@ impl Targets {
             None => Ok(usual),
             Some(of_domain) => match of_domain.demand(settings, &host.name, policy).await {
                 Ok(demand) => of_domain.of_host(&host.name, policy, demand),
-                Err(error) => return self.note_dns(EnhancedCode::transient(4, 3), &error),
+                Err(error) => {
+                    self.is_ruled_out = true;
+                    return self.note_dns(EnhancedCode::transient(4, 3), &error);
+                }
             },
         };
         let (tls, rule) = match called {
             Ok(called) => called,
-            Err(ending) => return self.note(ending, None),
+            Err(ending) => {
+                self.is_ruled_out = true;
+                return self.note(ending, None);
+            }
         };
         let Some(found) = self.addresses(&host.name, settings).await else {
             return;
@@ -417,7 +441,10 @@ impl Targets {
                 (FoundBy::Operator, security, tls, Rule::Configured)
             }
         };
-        let (tls, rule) = recalled(settings, name, (tls, rule));
+        let (tls, rule) = match self.is_relaxed {
+            true => (tls, rule),
+            false => recalled(settings, name, (tls, rule)),
+        };
         let mut ours = false;
         for &address in addresses {
             match settings.addresses.check(address, port, found_by) {

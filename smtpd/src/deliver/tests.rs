@@ -78,6 +78,7 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
     let recipient = |text: &&str| Recipient::plain(Mailbox::parse(text).unwrap());
     Envelope {
         hold: None,
+        tls_optional: false,
         sender: ReversePath::parse(sender).unwrap(),
         recipients: recipients.iter().map(recipient).collect(),
         accepted_at,
