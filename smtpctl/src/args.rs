@@ -30,6 +30,7 @@ use crate::setup::Setup;
 use crate::smarthost::SmarthostCommand;
 use crate::stats::StatsArgs;
 use crate::status::StatusArgs;
+use crate::tls::TlsCommand;
 use crate::top::TopArgs;
 use crate::trace::Trace;
 
@@ -182,6 +183,9 @@ pub(crate) enum Command {
     /// Keys that mail is signed with (DKIM), and their records in DNS.
     #[command(subcommand)]
     Dkim(DkimCommand),
+    /// Hosts that have proved who they are, and are not trusted with less.
+    #[command(subcommand)]
+    Tls(TlsCommand),
     /// People who may give orders.
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -239,6 +243,7 @@ impl Command {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
             Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
+            Self::Tls(command) => matches!(command, TlsCommand::List),
             Self::Operator(command) => matches!(command, OperatorCommand::List),
             Self::Session(command) => matches!(command, SessionCommand::List(_)),
             Self::Queue(command) => matches!(
@@ -377,6 +382,8 @@ mod tests {
         "domain rm a.example --if-exists",
         "dkim create a.example --selector s1 --type ed25519 --dry-run",
         "dkim rm a.example --selector s1",
+        "tls ls -o json",
+        "tls forget mx.a.example",
         "access allow 10.0.0.0/8 --comment lan",
         "relay policy --only --try 2m",
         "relay test --client 192.0.2.1 --to a@b.example",

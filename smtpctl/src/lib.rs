@@ -47,6 +47,7 @@ mod story;
 mod summary;
 mod tar;
 mod terms;
+mod tls;
 mod tool;
 mod top;
 mod trace;
@@ -142,6 +143,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Dkim(it) => dkim::run(&mut tool, it).await,
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
             Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
+            Command::Tls(it) => tls::run(&mut tool, it).await,
             Command::Operator(operator) => operator::run(&mut tool, operator).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,

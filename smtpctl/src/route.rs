@@ -81,6 +81,9 @@ pub(crate) fn print_decision(tool: &Tool, decision: &Decision) -> Result<(), Pro
     if let Some(error) = &way.dns_error {
         line("DNS", error, "")?;
     }
+    for (place, text) in way.tls.iter().enumerate() {
+        line(if place == 0 { "TLS" } else { "" }, text, "")?;
+    }
     line("retry", &format!("{}, given up after {}", way.retry, way.expire), "")
 }
 

@@ -34,6 +34,7 @@ fn draft(now: Timestamp, number: u64) -> Draft {
     let to = format!("user{number}@dest{}.example", number % 20);
     let envelope = Envelope {
         hold: None,
+        tls_optional: false,
         sender: ReversePath::parse("sender@here.example").expect("it is an address"),
         recipients: vec![Recipient::plain(Mailbox::parse(&to).expect("it is an address"))],
         accepted_at: now,

@@ -71,6 +71,7 @@ fn envelope(number: u64, at: Timestamp) -> Envelope {
     let to = Mailbox::parse(&recipient(number)).expect("it is an address");
     Envelope {
         hold: None,
+        tls_optional: false,
         sender: ReversePath::parse(&sender).expect("it is an address"),
         recipients: vec![Recipient::plain(to)],
         accepted_at: at,

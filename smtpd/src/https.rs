@@ -16,12 +16,15 @@ use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use mailroot_common::address::Host;
 use mailroot_common::config::oauth::Endpoint;
+use smtpd_core::route::loopback::{AddressRule, FoundBy, Refused};
 use tokio::time::timeout;
 
 use crate::net::{Net, Stream};
 use crate::resolve::{Family, LookupError, Resolver};
 use crate::tls::{ClientTls, Proof, TlsError};
 
+/// What we call ourselves.
+const AGENT: &str = concat!("Mailroot/", env!("CARGO_PKG_VERSION"));
 /// How long one address of several may take to answer a call.
 const CONNECT_WAIT: Duration = Duration::from_secs(8);
 
@@ -50,6 +53,8 @@ pub struct Bounds {
 pub struct Answer {
     /// The status.
     pub status: u16,
+    /// What the body is said to be, without parameters, in small letters.
+    pub content_type: Option<String>,
     /// The body.
     pub body: Bytes,
 }
@@ -74,6 +79,14 @@ pub enum HttpsError {
         at: SocketAddr,
         /// The system's error.
         source: io::Error,
+    },
+    /// An address of it is none that a stranger may have us call.
+    #[error("{at} is not connected to: {why}")]
+    NotAllowed {
+        /// The last that was looked at.
+        at: SocketAddr,
+        /// Why not.
+        why: Refused,
     },
     /// It is not proved to be the host that is meant.
     #[error("{0}")]
@@ -113,9 +126,31 @@ impl Https {
             .header(header::HOST, to.authority())
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(header::ACCEPT, "application/json")
-            .header(header::USER_AGENT, concat!("Mailroot/", env!("CARGO_PKG_VERSION")))
+            .header(header::USER_AGENT, AGENT)
             .body(Full::new(Bytes::from(form)))?;
-        let asked = timeout(bounds.wait, self.ask(to, request, bounds.octets)).await;
+        let asked = timeout(bounds.wait, self.ask(to, request, bounds.octets, None)).await;
+        asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
+    }
+
+    /// Gets what lies at an address that a stranger chose: only those hosts are called that the rule
+    /// lets mail be sent to.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpsError`]; what the host says with any status is an answer.
+    pub async fn get(
+        &self,
+        from: &Endpoint,
+        bounds: Bounds,
+        rule: &AddressRule,
+    ) -> Result<Answer, HttpsError> {
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(from.target())
+            .header(header::HOST, from.authority())
+            .header(header::USER_AGENT, AGENT)
+            .body(Full::default())?;
+        let asked = timeout(bounds.wait, self.ask(from, request, bounds.octets, Some(rule))).await;
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 
@@ -124,18 +159,23 @@ impl Https {
         to: &Endpoint,
         request: Request<Full<Bytes>>,
         octets_max: usize,
+        rule: Option<&AddressRule>,
     ) -> Result<Answer, HttpsError> {
-        let stream = self.connect(to).await?;
+        let stream = self.connect(to, rule).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let talk = async {
             let answer = sender.send_request(request).await?;
             let status = answer.status().as_u16();
+            let content_type = answer.headers().get(header::CONTENT_TYPE);
+            let content_type = content_type.and_then(|value| value.to_str().ok()).map(|value| {
+                value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+            });
             let body = Limited::new(answer.into_body(), octets_max).collect().await;
             let body = body.map_err(|error| match error.downcast::<LengthLimitError>() {
                 Ok(_) => HttpsError::TooLong(octets_max),
                 Err(error) => HttpsError::Body(error.to_string()),
             })?;
-            Ok::<_, HttpsError>(Answer { status, body: body.to_bytes() })
+            Ok::<_, HttpsError>(Answer { status, content_type, body: body.to_bytes() })
         };
         // The connection works for as long as the talk lasts; then both are over.
         tokio::pin!(talk, connection);
@@ -150,7 +190,11 @@ impl Https {
     }
 
     /// Calls the host's addresses in order, and comes under TLS with the first that answers.
-    async fn connect(&self, to: &Endpoint) -> Result<Stream, HttpsError> {
+    async fn connect(
+        &self,
+        to: &Endpoint,
+        rule: Option<&AddressRule>,
+    ) -> Result<Stream, HttpsError> {
         let addresses: Vec<IpAddr> = match to.host() {
             Host::Address(address) => vec![*address],
             Host::Name(name) => self.resolver.addresses(name, Family::Any).await?,
@@ -158,11 +202,17 @@ impl Https {
         let mut last = None;
         for address in addresses {
             let at = SocketAddr::new(address, to.port());
+            let checked = rule.map_or(Ok(()), |it| it.check(address, at.port(), FoundBy::Mx));
+            if let Err(why) = checked {
+                last = Some(HttpsError::NotAllowed { at, why });
+                continue;
+            }
             let called = timeout(CONNECT_WAIT, self.net.connect(at, None)).await;
             match called.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) if !to.is_secure() => return Ok(stream),
                 Ok(stream) => {
-                    return Ok(self.tls.secure(stream, to.host(), Proof::Name, None).await?.0);
+                    let secured = self.tls.secure(stream, to.host(), Proof::Name, None).await?;
+                    return Ok(secured.stream);
                 }
                 Err(source) => last = Some(HttpsError::Connect { at, source }),
             }
@@ -229,6 +279,18 @@ mod tests {
         assert!(matches!(answer, Err(HttpsError::Body(_))), "{answer:?}");
         let (_, answer) = ask(b"220 mail.example ESMTP\r\n").await;
         assert!(matches!(answer, Err(HttpsError::Broken(_))), "{answer:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_chooses_no_host_of_this_machine() {
+        let net = Net::Simulated(SimulatedNet::default());
+        let bounds = Bounds { wait: Duration::from_secs(5), octets: 20 };
+        let here = Endpoint::parse("https://127.0.0.1/policy").unwrap();
+        let answer = https(&net).get(&here, bounds, &AddressRule::default()).await;
+        assert!(matches!(answer, Err(HttpsError::NotAllowed { .. })), "{answer:?}");
+        let rule = AddressRule { allow_loopback: true, ..AddressRule::default() };
+        let answer = https(&net).get(&here, bounds, &rule).await;
+        assert!(matches!(answer, Err(HttpsError::Connect { .. })), "{answer:?}");
     }
 
     #[tokio::test(start_paused = true)]

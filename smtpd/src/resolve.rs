@@ -7,20 +7,28 @@
 //! Answers are written by strangers: every wait is bounded here, every list is cut, and a name
 //! that is not a plain host name never gets out.
 
-use std::collections::HashMap;
+mod secure;
+mod simulated;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
 use mailroot_common::address::Domain;
+use smtpd_core::route::dane::Tlsa;
 use smtpd_core::route::mx::MxRecord;
+
+pub use self::secure::Checked;
+use self::secure::Validating;
+pub use self::simulated::SimulatedDns;
 
 /// Whom to ask, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +146,53 @@ impl Resolver {
         }
     }
 
+    /// The same, and whether a validating resolver on this machine vouches for it.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`], but not `NoData`.
+    pub async fn mx_checked(&self, domain: &Domain) -> Result<Checked<Vec<MxRecord>>, LookupError> {
+        let found = match self {
+            Self::Dns(dns) => dns.mx_checked(domain).await,
+            Self::Simulated(dns) => {
+                dns.answer(domain, |host| host.mx.clone()).map(Checked::by_nobody)
+            }
+        };
+        match found {
+            // The domain is its own host then, and is signed if its addresses are.
+            Err(LookupError::NoData(_)) => Ok(Checked { value: Vec::new(), is_secure: true }),
+            other => other,
+        }
+    }
+
+    /// The TLSA records of a host at a port that a validating resolver on this machine vouches for; none
+    /// if there are none, or nobody to vouch.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::Temporary`]: there may be some.
+    pub async fn tlsa(&self, host: &Domain, port: u16) -> Result<Vec<Tlsa>, LookupError> {
+        match self {
+            Self::Dns(dns) => match &dns.validating {
+                Ok(validating) => validating.tlsa(host, port).await,
+                Err(_) => Ok(Vec::new()),
+            },
+            Self::Simulated(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether the resolver validates what it answers.
+    ///
+    /// # Errors
+    ///
+    /// Why its word would not count.
+    pub async fn validates(&self) -> Result<bool, String> {
+        let Self::Dns(dns) = self else { return Ok(false) };
+        let validating = dns.validating.as_ref().map_err(String::clone)?;
+        let root = validating.ask(Name::root(), RecordType::NS).await;
+        Ok(root.is_ok_and(|found| found.is_secure))
+    }
+
     /// The addresses of a host, at most 16, in the order the family asks for; never an empty list.
     ///
     /// # Errors
@@ -213,19 +268,19 @@ pub struct Dns {
     resolver: TokioResolver,
     /// For one whole look-up, whatever the servers do.
     patience: Duration,
+    /// Asks for answers that are vouched for, or says why nobody's word would count.
+    validating: Result<Validating, String>,
 }
 
 impl Dns {
     fn new(settings: &Settings) -> Result<Self, SetupError> {
         let failed = |error: NetError| SetupError(error.to_string());
-        let mut builder = if settings.name_servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(failed)?
+        let (config, mut options) = if settings.name_servers.is_empty() {
+            read_system_conf().map_err(failed)?
         } else {
             let servers = settings.name_servers.iter().map(|at| name_server(*at)).collect();
-            let config = ResolverConfig::from_name_servers(servers);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
         };
-        let options = builder.options_mut();
         options.timeout = settings.timeout;
         options.attempts = 2;
         options.cache_size = CACHE_ANSWERS;
@@ -233,7 +288,14 @@ impl Dns {
         options.positive_max_ttl = Some(KNOWN_MAX);
         options.negative_max_ttl = Some(UNKNOWN_MAX);
         let patience = settings.timeout.saturating_mul(3);
-        Ok(Self { resolver: builder.build().map_err(failed)?, patience })
+        let servers = config.name_servers().to_vec();
+        let validating = match secure::elsewhere(&servers) {
+            Some(why) => Err(why),
+            None => Ok(Validating::new(servers, options.clone(), patience)?),
+        };
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let resolver = builder.with_options(options).build().map_err(failed)?;
+        Ok(Self { resolver, patience, validating })
     }
 
     async fn ask(&self, name: Name, kind: RecordType) -> Result<Lookup, LookupError> {
@@ -249,24 +311,16 @@ impl Dns {
     }
 
     async fn mx(&self, domain: &Domain) -> Result<Vec<MxRecord>, LookupError> {
-        let found = self.ask(absolute(domain)?, RecordType::MX).await?;
-        let mut records = Vec::new();
-        let mut unusable = false;
-        for record in found.answers().iter().take(RECORDS_MAX) {
-            let RData::MX(mx) = &record.data else { continue };
-            if mx.exchange.is_root() {
-                records.push(MxRecord { preference: mx.preference, exchange: None });
-            } else if let Some(host) = host_name(&mx.exchange) {
-                records.push(MxRecord { preference: mx.preference, exchange: Some(host) });
-            } else {
-                unusable = true;
-            }
-        }
-        if records.is_empty() && unusable {
-            let why = "none of its MX records names a valid host".to_owned();
-            return Err(LookupError::Temporary { name: domain.to_string(), why });
-        }
-        Ok(records)
+        mx_records(domain, self.ask(absolute(domain)?, RecordType::MX).await?.answers())
+    }
+
+    async fn mx_checked(&self, domain: &Domain) -> Result<Checked<Vec<MxRecord>>, LookupError> {
+        let Ok(validating) = &self.validating else {
+            return self.mx(domain).await.map(Checked::by_nobody);
+        };
+        let Checked { value, is_secure } =
+            validating.ask(absolute(domain)?, RecordType::MX).await?;
+        Ok(Checked { value: mx_records(domain, &value)?, is_secure })
     }
 
     async fn addresses(&self, host: &Domain, family: Family) -> Result<Vec<IpAddr>, LookupError> {
@@ -323,6 +377,26 @@ impl Dns {
     }
 }
 
+fn mx_records(domain: &Domain, answers: &[Record]) -> Result<Vec<MxRecord>, LookupError> {
+    let mut records = Vec::new();
+    let mut unusable = false;
+    for record in answers.iter().take(RECORDS_MAX) {
+        let RData::MX(mx) = &record.data else { continue };
+        if mx.exchange.is_root() {
+            records.push(MxRecord { preference: mx.preference, exchange: None });
+        } else if let Some(host) = host_name(&mx.exchange) {
+            records.push(MxRecord { preference: mx.preference, exchange: Some(host) });
+        } else {
+            unusable = true;
+        }
+    }
+    if records.is_empty() && unusable {
+        let why = "none of its MX records names a valid host".to_owned();
+        return Err(LookupError::Temporary { name: domain.to_string(), why });
+    }
+    Ok(records)
+}
+
 fn address_of(record: &Record) -> Option<IpAddr> {
     match &record.data {
         RData::A(a) => Some(IpAddr::V4(a.0)),
@@ -366,81 +440,6 @@ fn kind_of(name: String, error: &NetError) -> LookupError {
     };
     let printable = why.chars().map(|c| if c.is_control() { '?' } else { c }).take(200);
     LookupError::Temporary { name, why: printable.collect() }
-}
-
-/// What a simulated name has.
-#[derive(Clone, Debug, Default)]
-struct SimulatedHost {
-    mx: Vec<MxRecord>,
-    addresses: Vec<IpAddr>,
-    out_of_order: bool,
-}
-
-/// A DNS in memory: names that were not added do not exist. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct SimulatedDns {
-    hosts: Arc<Mutex<HashMap<Domain, SimulatedHost>>>,
-}
-
-impl SimulatedDns {
-    fn change(&self, name: &Domain, change: impl FnOnce(&mut SimulatedHost)) {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        change(hosts.entry(name.clone()).or_default());
-    }
-
-    /// Adds an MX record; `None` is the null MX.
-    pub fn add_mx(&self, name: &Domain, preference: u16, exchange: Option<Domain>) {
-        self.change(name, |host| host.mx.push(MxRecord { preference, exchange }));
-    }
-
-    /// Puts one MX record in the place of those there were.
-    pub fn set_mx(&self, name: &Domain, preference: u16, exchange: Option<Domain>) {
-        self.change(name, |host| host.mx = vec![MxRecord { preference, exchange }]);
-    }
-
-    /// Adds an address.
-    pub fn add_address(&self, name: &Domain, address: IpAddr) {
-        self.change(name, |host| host.addresses.push(address));
-    }
-
-    /// From now on nobody can tell anything about the name, or can again.
-    pub fn set_out_of_order(&self, name: &Domain, out_of_order: bool) {
-        self.change(name, |host| host.out_of_order = out_of_order);
-    }
-
-    fn answer<T>(
-        &self,
-        name: &Domain,
-        read: impl FnOnce(&SimulatedHost) -> Vec<T>,
-    ) -> Result<Vec<T>, LookupError> {
-        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        match hosts.get(name) {
-            None => Err(LookupError::NoSuchName(name.to_string())),
-            Some(host) if host.out_of_order => {
-                Err(LookupError::Temporary { name: name.to_string(), why: "out of order".into() })
-            }
-            Some(host) => {
-                let found = read(host);
-                if found.is_empty() {
-                    return Err(LookupError::NoData(name.to_string()));
-                }
-                Ok(found)
-            }
-        }
-    }
-
-    fn claimed_names(&self, address: IpAddr) -> Result<Vec<Domain>, LookupError> {
-        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let names: Vec<Domain> = hosts
-            .iter()
-            .filter(|(_, host)| host.addresses.contains(&address))
-            .map(|(name, _)| name.clone())
-            .collect();
-        if names.is_empty() {
-            return Err(LookupError::NoSuchName(address.to_string()));
-        }
-        Ok(names)
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod relocate;
 mod replay;
 mod smart_hosts;
 mod sweep;
+mod tls;
 mod tokens;
 mod trial;
 
@@ -35,11 +36,13 @@ pub use self::lifecycle::{Goes, Turn};
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
+use crate::disk::Disk;
+use crate::mta_sts;
 use crate::net::Net;
 use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, Memory};
 use crate::trace::{self, Trace};
 use crate::virtual_server::{Shared, VirtualServer};
 
@@ -64,6 +67,10 @@ struct Inner {
     limits: SharedLimits,
     /// Tokens of smart hosts.
     tokens: oauth::Cache,
+    /// Policies of other domains.
+    mta_sts: mta_sts::Cache,
+    /// Hosts that have proved who they are.
+    memory: Memory,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -98,6 +105,10 @@ impl Service {
         let trace = open_trace(&paths, &loaded, &clock, &log);
         let kept = paths.state.join("oauth");
         let tokens = oauth::Cache::new(&kept, clock.clone(), log.clone());
+        let policies = paths.state.join("mta-sts");
+        let mta_sts = mta_sts::Cache::open(Disk::Real, policies, clock.clone(), log.clone());
+        let hosts = paths.state.join("tls-hosts");
+        let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
         let service = Self(Arc::new(Inner {
             paths,
             started_at: clock.now(),
@@ -112,6 +123,8 @@ impl Service {
             trace,
             limits: SharedLimits::default(),
             tokens,
+            mta_sts,
+            memory,
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -210,6 +223,9 @@ impl Service {
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),
             tokens: self.tokens_by(reach),
+            dane: loaded.service.tls.dane,
+            recall: self.recall_by(loaded),
+            mta_sts: loaded.service.tls.mta_sts.then(|| self.policies_by(reach)),
             session_ids: Arc::clone(&self.0.session_ids),
             dialogues: self.0.dialogues.clone(),
             trace: self.0.trace.clone(),
@@ -233,6 +249,7 @@ impl Service {
             let _ = task.await;
         }
         self.0.tokens.settle().await;
+        self.0.memory.settle().await;
         self.0.trace.close();
     }
 

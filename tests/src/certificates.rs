@@ -48,6 +48,12 @@ impl Authority {
         self.place.path().join("ca.pem")
     }
 
+    /// Its own certificate.
+    #[must_use]
+    pub fn certificate(&self) -> Vec<u8> {
+        self.issuer.der().to_vec()
+    }
+
     /// A file with a key and a certificate for this name, in the order that Postfix wants.
     ///
     /// # Panics

@@ -15,7 +15,7 @@ use mailroot_tests::provider::{self, Provider};
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::site::Site;
 use mailroot_tests::{ports, program, skip, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A site with mail that waits, mail in Badmail, domains of every kind and two virtual servers.
 fn seeded() -> (Site, Peer) {
@@ -23,13 +23,18 @@ fn seeded() -> (Site, Peer) {
         Stage::Rcpt => Answer::say("451 4.7.1 greylisted"),
         _ => Answer::Accept,
     });
-    let site = Site::start(
+    let site = Site::prepare(
         Setup::new()
             .smart_host(peer.address())
             .key("delivery.outbound.retry", "[1h]")
             .key("store.pickup.poll", "100ms")
             .key("store.pickup.settle", "0ms"),
     );
+    let (host, then) = ("mx.remembered.test", "2026-01-01T00:00:00Z");
+    let seen = json!({"host": host, "first": then, "last": then, "trust": "system"});
+    fs::create_dir_all(site.home().join("state")).unwrap();
+    fs::write(site.home().join("state/tls-hosts"), format!("{seen}\n")).unwrap();
+    site.launch();
     let mut talk = site.talk();
     talk.expect("EHLO client.test", 250);
     for number in 0..20 {

@@ -120,7 +120,7 @@ fn certificates_are_checked_where_that_is_wanted() {
     assert!(tested.contains("certificate verified"), "{tested}");
     send(&site, "good certificate");
     postfix.await_delivered(1);
-    site.logged(&["delivered", "tls=TLSv1.3", "verified=yes"]);
+    site.logged(&["delivered", "tls=TLSv1.3", "verified=name"]);
     site.await_empty_queue();
     let story = site.ctl(&["trace", "--last", "1"]).ok();
     assert!(story.contains("(TLSv1.3, verified)"), "{story}");
@@ -141,7 +141,7 @@ fn a_pinned_key_needs_no_authority_and_no_other_key_will_do() {
     let digest = program::run(&mut Command::new("sha256sum"), identity.public_key()).ok();
     set(&site, address, &["--pin", digest.split(' ').next().unwrap()]);
     postfix.await_delivered(1);
-    site.logged(&["delivered", "verified=yes"]);
+    site.logged(&["delivered", "verified=pin"]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_host_may_speak_tls_from_the_first_octet() {
     set(&site, address, &["--tls", "implicit"]);
     send(&site, "implicit");
     plain.await_delivered(1);
-    site.logged(&["delivered", "tls=TLSv1.3", "verified=yes"]);
+    site.logged(&["delivered", "tls=TLSv1.3", "verified=name"]);
 }
 
 #[test]

@@ -30,6 +30,7 @@ const ROOMS: &[&[&str]] = &[
         "config",
         "resolve",
         "https",
+        "mta_sts",
         "oauth",
         "tls",
         "trace",
@@ -45,13 +46,14 @@ const ROOMS: &[&[&str]] = &[
 
 /// Rooms of the lowest row that lean on others of it: the log, the network and disks need the time
 /// and the files; the command line needs the log's forms; the web needs names, connections and TLS, and
-/// tokens are asked of the web.
+/// tokens and policies are asked of the web.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("args", &["observe"]),
     ("config", &["clock", "disk", "dkim", "net", "observe"]),
     ("resolve", &["clock", "net", "observe"]),
-    ("tls", &["net"]),
+    ("tls", &["clock", "disk", "net", "observe"]),
     ("https", &["net", "resolve", "tls"]),
+    ("mta_sts", &["clock", "disk", "https", "net", "observe", "resolve", "tls"]),
     ("oauth", &["clock", "config", "https", "net", "observe", "resolve", "tls"]),
     ("trace", &["clock", "observe"]),
     ("observe", &["clock"]),

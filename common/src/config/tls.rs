@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::choice::choice;
 use super::node::Node;
 use super::section::{Reader, Setting, section};
+use crate::units::Span;
 
 section! {
     /// Which certificates are trusted, and which versions are spoken.
@@ -14,6 +15,24 @@ section! {
         trust: Trust = Trust::System, Trust::System;
         /// The oldest version of TLS that is spoken.
         min_version: TlsVersion = TlsVersion::V12, TlsVersion::V12;
+        /// Keep to the policies that domains publish for mail to them (MTA-STS, RFC 8461): where one is
+        /// enforced, mail goes under TLS to the hosts that it names, each with a certificate for its
+        /// name, and waits otherwise. Only mail that goes by MX is concerned, and only where
+        /// delivery.security.tls, or tls of the domain, is not off.
+        mta_sts: bool = true, true;
+        /// Trust certificates by the word of DNS (DANE, RFC 7672): a host with signed TLSA records gets
+        /// mail under TLS only, and only with a certificate that they speak of. It takes a validating
+        /// resolver on this machine, such as unbound; doctor dns tells whether there is one. It goes
+        /// before mta_sts, and concerns the same mail.
+        dane: bool = true, true;
+        /// Remember hosts that showed a good certificate for their name. Where delivery.security.tls is
+        /// optional, one that is remembered gets mail under TLS only, and only with a good certificate:
+        /// whoever is in the way cannot take TLS off. smtpctl tls lists the hosts and forgets one whose
+        /// certificate is not to be mended. Servers of the profile iis6 are not concerned, because
+        /// their delivery.security.tls is off.
+        memory: bool = true, true;
+        /// How long a host is remembered after it last showed a good certificate.
+        memory_for: Span = Span::days(30), Span::days(30), in Span::hours(1)..=Span::days(366);
     }
 }
 

@@ -80,6 +80,9 @@ pub struct Way {
     /// Why DNS gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_error: Option<String>,
+    /// How the mail is protected: what the configuration wants, then what the recipient's domain demands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tls: Vec<String>,
     /// Whether HELO is used instead of EHLO.
     #[serde(default)]
     pub helo_only: bool,

@@ -28,6 +28,7 @@ pub mod session;
 pub mod smarthost;
 pub mod stats;
 pub mod status;
+pub mod tls;
 pub mod trace;
 
 use schemars::JsonSchema;
@@ -65,6 +66,7 @@ pub use smarthost::{
 };
 pub use stats::{Destination, DestinationState, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
+pub use tls::TlsHost;
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
 
 /// The version of the interface; it stands in every path.

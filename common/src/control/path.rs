@@ -75,6 +75,10 @@ pub const SMARTHOST_TEST: &str = "/v1/smarthosts/{name}/test";
 pub const SMARTHOST_DEVICE: &str = "/v1/smarthosts/{name}/device";
 /// Whether the person has signed in (router's pattern).
 pub const SMARTHOST_DEVICE_POLL: &str = "/v1/smarthosts/{name}/device/poll";
+/// Hosts that have proved who they are.
+pub const TLS_HOSTS: &str = "/v1/tls-hosts";
+/// One of them (router's pattern).
+pub const TLS_HOST: &str = "/v1/tls-hosts/{host}";
 /// Sessions of all servers.
 pub const SESSIONS: &str = "/v1/sessions";
 /// What is said in sessions, as it is said.

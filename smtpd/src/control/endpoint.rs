@@ -18,14 +18,14 @@ use mailroot_common::control::{
     FutureReleaseRequest, NewDkimKey, NewDomain, NewServer, OperatorEntry, Orders, PauseRequest,
     PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded,
     Requeue, Server, ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish,
-    Stats, Status, TraceEntry, TraceRecord, Version, path,
+    Stats, Status, TlsHost, TraceEntry, TraceRecord, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
     App, adopt, badmail, config, decide, dkim, doctor, domain, drop, etrn, openapi, operators,
-    orders, pickup, queue, redirect, server, session, smarthost, stats, status, trace,
+    orders, pickup, queue, redirect, server, session, smarthost, stats, status, tls, trace,
 };
 
 /// Describes a type to other people's tools.
@@ -193,6 +193,10 @@ endpoints! {
         "Ask for a code with which a person signs in, so that a smart host's tokens can be had";
     post SMARTHOST_DEVICE_POLL Admin Service Nothing => Json(DeviceState), smarthost::poll_code,
         "Whether the person has signed in";
+    get TLS_HOSTS Viewer Service Nothing => Json(Vec<TlsHost>), tls::list,
+        "Hosts that have proved who they are, and are not trusted with less";
+    delete TLS_HOST Operator Service Nothing => Json(TlsHost), tls::forget,
+        "Let such a host show any certificate again, or none";
     get SESSIONS Viewer Chosen Selector => Lines(Session), session::list, "SMTP sessions";
     get SESSIONS_DIALOGUE Operator Chosen Selector => Lines(DialogueLine), session::dialogue,
         "What is said in sessions, line by line, until they end; an empty line now and then";
@@ -276,7 +280,7 @@ mod tests {
                  GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
                  GET /v1/servers/{server}/dkim, GET /v1/servers/{server}/dkim/{domain}/records, \
-                 GET /v1/smarthosts, \
+                 GET /v1/smarthosts, GET /v1/tls-hosts, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, \
                  GET /v1/badmail, \
                  GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
@@ -289,7 +293,8 @@ mod tests {
                 "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
                  POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/servers/{server}/doctor/network, POST /v1/servers/{server}/etrn, \
-                 POST /v1/smarthosts/{name}/test, GET /v1/sessions/dialogue, \
+                 POST /v1/smarthosts/{name}/test, DELETE /v1/tls-hosts/{host}, \
+                 GET /v1/sessions/dialogue, \
                  POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
                  POST /v1/queue/do/pause, POST /v1/queue/do/resume, \
                  POST /v1/queue/do/hold-future, POST /v1/queue/do/release-future, \

@@ -39,6 +39,7 @@ mod stall;
 mod stats;
 mod status;
 mod terms;
+mod tls;
 mod trace;
 
 use std::convert::Infallible;

@@ -136,6 +136,7 @@ fn envelope(
             session: None,
             source: Some(name.to_owned()),
         },
+        tls_optional: facts.tls_optional,
         message_id: facts.message_id.clone(),
         subject: facts.subject.clone(),
     })

@@ -115,6 +115,7 @@ impl Daemon {
 fn envelope(sender: &str, recipient: &str, at: Timestamp) -> Envelope {
     Envelope {
         hold: None,
+        tls_optional: false,
         sender: ReversePath::parse(sender).unwrap(),
         recipients: vec![Recipient::plain(Mailbox::parse(recipient).unwrap())],
         accepted_at: at,

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use mailroot_common::address::Host;
 use smtpd_core::route::table::Route;
 
 use super::Settings;
@@ -16,7 +17,9 @@ use super::room::Room;
 use super::session::Connection;
 use super::site::{Site, SitePermit};
 use super::target::Targets;
+use super::trust::Rule;
 use super::worker::Working;
+use crate::observe::Level;
 
 /// What an attempt says about the route, apart from the mail.
 #[derive(Debug, Default)]
@@ -38,15 +41,20 @@ pub(super) async fn attempt(
     working: &Working<'_>,
 ) -> Report {
     let limited = settings.limited(&room.server, &route.name());
-    let mut targets = Targets::new(route, limited, Some(&room.sites));
-    let asked = ask_hosts(room, settings, &mut targets, jobs, kept, working).await;
-    let site = asked.site.as_ref().or_else(|| targets.site()).cloned();
+    let mut targets = Targets::new(route, limited.clone(), Some(&room.sites));
+    let mut tried = Tried { connection: kept, ..Tried::default() };
+    try_hosts(room, settings, &mut targets, jobs, working, &mut tried).await;
+    if let Some(mut relaxed) = targets.relaxed(route, limited) {
+        // Boxed, because it is rare and as large as all else here.
+        Box::pin(try_relaxed(room, settings, &mut relaxed, jobs, working, &mut tried)).await;
+    }
+    let site = tried.site.as_ref().or_else(|| targets.site()).cloned();
     if jobs.iter().any(Job::had_progress) {
         working.on_progress(site.as_ref(), settings);
     }
-    let wish = jobs.iter().find_map(Job::last_word).filter(|_| asked.is_slowed).cloned();
-    let had_room = asked.report.no_room.is_none();
-    let left_out = !asked.has_talked && had_room && jobs.iter().any(Job::is_open);
+    let wish = jobs.iter().find_map(Job::last_word).filter(|_| tried.slowed).cloned();
+    let had_room = tried.no_room.is_none();
+    let left_out = !tried.talked && had_room && jobs.iter().any(Job::is_open);
     let crowded = left_out && working.is_crowded(site.as_ref());
     let is_slowed = wish.is_some();
     if let Some(outcome) = wish {
@@ -54,54 +62,56 @@ pub(super) async fn attempt(
     }
     if room.is_given_up() || crowded || !had_room || is_slowed {
         break_off(room, jobs).await;
-        return asked.report;
-    }
-    if jobs.iter().any(Job::is_open) {
+    } else if jobs.iter().any(Job::is_open) {
         let verdict = targets.verdict(room.clock.now());
-        if !asked.has_talked {
+        if !tried.talked {
+            // What is demanded of a domain's hosts is no matter of the other domains they serve.
+            let site = site.filter(|_| !targets.is_ruled_out());
             working.on_unreachable(site.as_ref(), &verdict, settings);
         }
-        drop(asked.held);
+        drop(tried.held);
         for job in jobs.iter_mut().filter(|job| job.is_open()) {
             job.give_up(&verdict);
             finish(room, job).await;
         }
     }
-    asked.report
+    Report { connection: tried.connection, no_room: tried.no_room }
 }
 
-/// How it went with the hosts.
-#[derive(Default)]
-struct Asked {
-    report: Report,
-    /// Whether one of them could be talked to.
-    has_talked: bool,
-    /// Whether every one that was asked wants less.
-    is_slowed: bool,
-    /// The site of the last one.
+/// What came of the hosts of a route.
+#[derive(Debug, Default)]
+struct Tried {
+    /// A connection that was kept at first, and one that can carry more at the end.
+    connection: Option<Connection>,
+    /// One host at least could be talked to.
+    talked: bool,
+    /// Some host wants less.
+    slowed: bool,
+    /// What left no room for a connection.
+    no_room: Option<NoRoom>,
+    /// The site of the last host.
     site: Option<Arc<Site>>,
     /// Held until it is known how the site fares, so that nobody asks it meanwhile.
     held: Option<SitePermit>,
 }
 
-/// Asks one host after the other, as long as there is something to send.
-async fn ask_hosts(
+/// Tries the jobs at one host after the other.
+async fn try_hosts(
     room: &Arc<Room>,
     settings: &Settings,
     targets: &mut Targets,
     jobs: &mut [Job],
-    kept: Option<Connection>,
     working: &Working<'_>,
-) -> Asked {
-    let (mut asked, mut kept) = (Asked::default(), kept);
+    tried: &mut Tried,
+) {
     while jobs.iter().any(Job::is_open) {
-        let connection = match kept.take() {
+        let connection = match tried.connection.take() {
             Some(connection) => connection,
             None => {
-                match next_connection(room, settings, targets, &mut asked.held, working).await {
+                match next_connection(room, settings, targets, &mut tried.held, working).await {
                     Some(Found::Connection(connection)) => *connection,
                     Some(Found::NoRoom(why)) => {
-                        asked.report.no_room = Some(why);
+                        tried.no_room = Some(why);
                         break;
                     }
                     None => break,
@@ -109,25 +119,61 @@ async fn ask_hosts(
             }
         };
         targets.mark_given(&connection.target);
-        asked.has_talked = true;
-        asked.site.clone_from(&connection.target.site);
-        working.on_contact(asked.site.as_ref());
+        tried.talked = true;
+        tried.site.clone_from(&connection.target.site);
+        working.on_contact(tried.site.as_ref());
         jobs.iter_mut().for_each(Job::turn_to_next_host);
-        let (left, is_slowed) =
-            send_all(room, settings, targets, jobs, connection, &mut asked.held).await;
-        asked.is_slowed |= is_slowed;
+        let (left, asked) =
+            send_all(room, settings, targets, jobs, connection, &mut tried.held).await;
+        tried.slowed |= asked;
         if let Some(connection) = left {
             if jobs.iter().any(Job::is_open) {
                 room.reuse.keep(connection, settings, &room.settings);
             } else {
-                asked.report.connection = Some(connection);
+                tried.connection = Some(connection);
             }
         }
         if room.is_given_up() {
             break;
         }
     }
-    asked
+}
+
+/// Tries those once more whose senders would have them go without what others demand.
+async fn try_relaxed(
+    room: &Arc<Room>,
+    settings: &Settings,
+    targets: &mut Targets,
+    jobs: &mut [Job],
+    working: &Working<'_>,
+    tried: &mut Tried,
+) {
+    let is_meant = |job: &Job| job.is_open() && job.is_tls_optional();
+    let is_over = tried.no_room.is_some() || tried.slowed;
+    if room.is_given_up() || is_over || !jobs.iter().any(is_meant) {
+        return;
+    }
+    jobs.sort_by_key(|job| !is_meant(job));
+    let count = jobs.iter().take_while(|job| is_meant(job)).count();
+    let (jobs, _) = jobs.split_at_mut(count);
+    let mut again = Tried { held: tried.held.take(), ..Tried::default() };
+    try_hosts(room, settings, targets, jobs, working, &mut again).await;
+    if let Some(connection) = again.connection.take() {
+        // Other mail of the lane must not leave by it; its like may have it.
+        room.reuse.keep(connection, settings, &room.settings);
+    }
+    tried.held = again.held.take();
+    tried.site = again.site.or_else(|| tried.site.take());
+    tried.talked |= again.talked;
+    tried.slowed |= again.slowed;
+    tried.no_room = again.no_room;
+    if room.is_given_up() || again.no_room.is_some() || again.slowed {
+        return;
+    }
+    for job in jobs.iter_mut().filter(|job| job.is_open()) {
+        job.give_up(&targets.verdict(room.clock.now()));
+        finish(room, job).await;
+    }
 }
 
 /// Gives back what was not decided, without counting it as tried.
@@ -169,19 +215,41 @@ async fn next_connection(
             }
             Err(NoRoom::Site) => return Some(Found::NoRoom(NoRoom::Site)),
         };
-        match Connection::open(room, settings, &target).await {
+        // Boxed, so that connections that carry mail hold no room for it; so it is below.
+        match Box::pin(Connection::open(room, settings, &target)).await {
             Ok(mut connection) => {
                 permits.note_connected();
                 connection.permits = permits;
+                tell_trial(room, targets, &connection);
                 return found(connection);
             }
             Err(ending) => {
                 *held = permits.into_site();
-                targets.note(ending, Some(target.host()));
+                targets.note_failure(ending, &target);
             }
         }
     }
     None
+}
+
+/// Tells what would keep a host from getting mail, were the policy of the domain not on trial.
+fn tell_trial(room: &Room, targets: &Targets, connection: &Connection) {
+    let (Rule::StsTesting, Host::Name(host)) = (&connection.target.rule, &connection.target.name)
+    else {
+        return;
+    };
+    let flaw = match &connection.host.tls {
+        Some(_) => connection.flaw.as_deref(),
+        None => Some("the connection is not under TLS"),
+    };
+    let Some(of_domain) = targets.of_domain() else { return };
+    if let Some(why) = of_domain.trial_failure(host, flaw) {
+        let line = room.log.line(Level::Warn, "sts-testing").word("server", &room.server);
+        line.word("domain", of_domain.domain())
+            .word("relay", &connection.host)
+            .text("reason", why)
+            .send();
+    }
 }
 
 /// What there is for mail to leave by.
@@ -216,7 +284,7 @@ async fn send_all(
         }
         // Its place is taken by the next.
         drop(connection);
-        match Connection::open(room, settings, &target).await {
+        match Box::pin(Connection::open(room, settings, &target)).await {
             Ok(next) => {
                 connection = next;
                 permits.note_connected();
@@ -224,7 +292,7 @@ async fn send_all(
             }
             Err(ending) => {
                 *held = permits.into_site();
-                targets.note(ending, Some(target.host()));
+                targets.note_failure(ending, &target);
                 return (None, false);
             }
         }

@@ -336,7 +336,7 @@ fn relay<'a>(line: Line<'a>, last: &Outcome) -> Line<'a> {
             Some(tls) => line
                 .word("relay", host)
                 .word("tls", &tls.version)
-                .word("verified", if tls.verified { "yes" } else { "no" }),
+                .word("verified", tls.verified.as_str()),
             None => line.word("relay", host),
         },
         (None, Stage::Drop) => line.word("relay", "drop"),

@@ -121,6 +121,11 @@ impl Job {
         }
     }
 
+    /// Whether it is rather sent without what a domain or a host demands than not at all.
+    pub(super) fn is_tls_optional(&self) -> bool {
+        self.envelope.tls_optional
+    }
+
     /// The sender as other hosts see it.
     pub(super) const fn sender(&self) -> &ReversePath {
         &self.sender

@@ -145,7 +145,10 @@ impl Lane {
             self.wake.notify_one();
             return Turn::Done;
         }
-        let may_grow = state.contact && state.workers < state.health.limit(limit, now);
+        // Whoever others wait for has enough.
+        let is_wanted = state.site.as_ref().is_some_and(|site| site.is_wanted());
+        let earned = state.health.limit(limit, now);
+        let may_grow = state.contact && state.workers < earned && !is_wanted;
         if state.workers > 0 && !may_grow {
             return Turn::Done;
         }
@@ -161,6 +164,16 @@ impl Lane {
             return Turn::Start;
         }
         if std::mem::replace(&mut state.starving, true) { Turn::Done } else { Turn::Starve }
+    }
+
+    /// Others wait for its site and this lane has had its share: it stands in line behind them, unless
+    /// some of its workers go on.
+    pub(super) fn stand_back(self: &Arc<Self>, now: Duration) {
+        let mut state = self.state();
+        if state.workers == 0 {
+            state.put_off = Refused::Full.until(now);
+            self.line_up(&mut state);
+        }
     }
 
     /// Has itself woken by its site.

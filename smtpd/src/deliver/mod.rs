@@ -16,6 +16,7 @@
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
 //! returning  mail an operator gives up           trial     a call without mail
+//! trust      what a host must prove
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -47,6 +48,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod trust;
 mod worker;
 
 use std::borrow::Cow;
@@ -76,12 +78,13 @@ use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::drop::DropDirectory;
+use crate::mta_sts::MtaSts;
 use crate::net::Net;
 use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::{Family, Resolver};
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, Recall};
 use crate::trace::Trace;
 
 /// What the operator decided about delivery.
@@ -121,6 +124,12 @@ pub struct Settings {
     pub secrets: Secrets,
     /// Tokens.
     pub tokens: Tokens,
+    /// Hosts that have proved who they are, if that is remembered.
+    pub recall: Option<Recall>,
+    /// Whether TLSA records of other hosts are heeded.
+    pub dane: bool,
+    /// Policies of other domains, if they are kept to.
+    pub mta_sts: Option<MtaSts>,
     /// What mail is signed with.
     pub signing: Arc<Signing>,
     /// How long to wait for a connection.

@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use mailroot_common::address::Host;
 use mailroot_common::config::smart_hosts::SmartHostKeys;
 use mailroot_common::control::Direction;
 use mailroot_common::status::{Class, EnhancedCode};
 use smtpd_core::oauth::sasl::Form;
-use smtpd_core::queue::outcome::Stage;
+use smtpd_core::queue::outcome::{Stage, Verified};
 use smtpd_core::smtp::client::{Action, Client, Ending, LoginError};
 use tokio::time::timeout;
 
@@ -19,10 +20,11 @@ use super::login::{Exchange, Showing, can_show};
 use super::permits::Permits;
 use super::room::Room;
 use super::session::{Connection, SessionView, words_of};
-use super::target::{Target, TlsUse};
+use super::target::Target;
+use super::trust::{Rule, TlsUse};
 use crate::net::Stream;
 use crate::observe::{Level, Party};
-use crate::tls::{Identity, Proof, TlsError};
+use crate::tls::{Identity, Proof, Secured, TlsError};
 
 /// The longest a handshake may take.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_mins(1);
@@ -113,6 +115,7 @@ impl Connection {
             permits: Permits::default(),
             is_slowed: false,
             has_carried: false,
+            flaw: None,
         };
         match connection.greet(settings, mode).await {
             Ok(()) => Ok(connection),
@@ -225,10 +228,13 @@ impl Connection {
     /// Brings the connection under TLS.
     async fn secure(&mut self, settings: &Settings, mode: Mode) {
         let pins = settings.smart_host(&self.target).map_or(&[][..], |keys| &keys.pin);
-        let proof = match mode.tls.is_verified() {
-            true if pins.is_empty() => Proof::Name,
-            true => Proof::Key(pins),
-            false => Proof::None,
+        let rule = self.target.rule.clone();
+        let proof = match (&rule, mode.tls.is_verified()) {
+            (Rule::Dane(dane), _) => dane.proof(),
+            (Rule::Remembered, _) => Proof::Name,
+            (_, true) if pins.is_empty() => Proof::Name,
+            (_, true) => Proof::Key(pins),
+            (_, false) => Proof::None,
         };
         let identity = match self.identity(settings) {
             Ok(identity) => identity,
@@ -248,8 +254,17 @@ impl Connection {
             }
         };
         match done {
-            Ok(Ok((stream, protection))) => {
+            Ok(Ok(Secured { stream, mut protection, flaw })) => {
                 self.stream = stream;
+                self.flaw = flaw;
+                if let (Some(recall), Host::Name(host), Verified::Name) =
+                    (&settings.recall, &self.target.name, protection.verified)
+                {
+                    recall.saw(host);
+                }
+                if rule == Rule::Sts && protection.verified == Verified::Name {
+                    protection.verified = Verified::Sts;
+                }
                 let _first = self.view.tls.set(protection.version.clone());
                 self.host.tls = Some(protection);
                 if mode.tls != TlsUse::Implicit {

@@ -72,6 +72,8 @@ pub(super) struct Connection {
     pub(super) is_slowed: bool,
     /// It has taken something.
     pub(super) has_carried: bool,
+    /// What is wrong with the host's certificate, where that was not asked.
+    pub(super) flaw: Option<String>,
 }
 
 impl Drop for Connection {

@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mailroot_common::address::{Domain, Host};
-use mailroot_common::config::smart_hosts::SmartHostTls;
 use mailroot_common::config::{HostPort, SmartHostName};
 use mailroot_common::status::{Class, EnhancedCode};
 use mailroot_common::units::Timestamp;
@@ -17,12 +16,13 @@ use smtpd_core::route::loopback::{FoundBy, Refused};
 use smtpd_core::route::mx::{self, MxHost};
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{DirectFirst, NextHop, Route, TlsPolicy};
-use smtpd_core::smtp::client::{Ending, Tls};
+use smtpd_core::smtp::client::Ending;
 
 use super::Settings;
 use super::limits::Limited;
 use super::site::{Site, Sites};
-use crate::resolve::{Family, LookupError};
+use super::trust::{OfDomain, Rule, TlsUse, explain_recalled, recalled};
+use crate::resolve::{Checked, Family, LookupError};
 
 /// Look-ups in one attempt.
 const LOOKUPS_MAX: u32 = 32;
@@ -37,6 +37,8 @@ pub(super) struct Target {
     pub(super) at: SocketAddr,
     pub(super) helo_only: bool,
     pub(super) tls: TlsUse,
+    /// Which rule demands that.
+    pub(super) rule: Rule,
     /// Whose security and login count, if it is a host of one that has a name.
     pub(super) smart_host: Option<SmartHostName>,
     /// The limits that hold there.
@@ -45,62 +47,11 @@ pub(super) struct Target {
     pub(super) site: Option<Arc<Site>>,
 }
 
-/// What a connection does about TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum TlsUse {
-    Off,
-    Optional,
-    Required,
-    Verify,
-    /// Verified, and from the first octet on.
-    Implicit,
-}
-
-impl TlsUse {
-    /// What the session is told.
-    pub(super) const fn of_session(self) -> Tls {
-        match self {
-            Self::Off => Tls::Off,
-            Self::Optional => Tls::Optional,
-            Self::Required | Self::Verify => Tls::Required,
-            Self::Implicit => Tls::Implicit,
-        }
-    }
-
-    /// Whether the host must prove who it is.
-    pub(super) const fn is_verified(self) -> bool {
-        matches!(self, Self::Verify | Self::Implicit)
-    }
-}
-
-impl From<TlsPolicy> for TlsUse {
-    fn from(policy: TlsPolicy) -> Self {
-        match policy {
-            TlsPolicy::Off => Self::Off,
-            TlsPolicy::Optional => Self::Optional,
-            TlsPolicy::Required => Self::Required,
-            TlsPolicy::Verify => Self::Verify,
-        }
-    }
-}
-
-impl From<SmartHostTls> for TlsUse {
-    fn from(tls: SmartHostTls) -> Self {
-        match tls {
-            SmartHostTls::Off => Self::Off,
-            SmartHostTls::Optional => Self::Optional,
-            SmartHostTls::Required => Self::Required,
-            SmartHostTls::Verify => Self::Verify,
-            SmartHostTls::Implicit => Self::Implicit,
-        }
-    }
-}
-
 impl Target {
     /// Whether mail for it could as well take a connection to the other: the same limits, security and
     /// login, at another address.
     pub(super) fn is_akin(&self, other: &Self) -> bool {
-        let same = |it: &Self| (it.smart_host.clone(), it.helo_only, it.tls);
+        let same = |it: &Self| (it.smart_host.clone(), it.helo_only, it.tls, it.rule.clone());
         let limit = |it: &Self| it.limited.as_ref().map(|limited| Arc::clone(&limited.name));
         self.smart_host.is_some() && same(self) == same(other) && limit(self) == limit(other)
     }
@@ -128,6 +79,15 @@ enum Step {
     ChosenAddress { address: IpAddr, port: u16, security: Option<Security> },
 }
 
+/// Who named an address, and how it is called.
+#[derive(Clone, Debug)]
+enum Named<'a> {
+    /// DNS, or the recipient's address.
+    ByStranger(TlsUse, Rule),
+    /// The operator, perhaps as one of a smart host that has a name.
+    ByOperator(Option<&'a Security>),
+}
+
 /// The security of a smart host that has a name.
 #[derive(Clone, Debug)]
 struct Security {
@@ -143,6 +103,12 @@ pub(super) struct Targets {
     fallback: Option<(Vec<SmartHost>, DirectFirst)>,
     helo_only: bool,
     tls: Option<TlsPolicy>,
+    /// Only what the configuration wants counts.
+    is_relaxed: bool,
+    /// A rule of others kept a host from being used.
+    is_ruled_out: bool,
+    /// What the recipient's domain demands of its hosts.
+    of_domain: Option<OfDomain>,
     /// The limits of the route, where those of a smart host do not hold.
     limited: Option<Limited>,
     sites: Option<Sites>,
@@ -175,6 +141,9 @@ impl Targets {
             fallback,
             helo_only: route.helo_only,
             tls: route.tls,
+            is_relaxed: false,
+            is_ruled_out: false,
+            of_domain: None,
             limited,
             sites,
             site: None,
@@ -182,6 +151,19 @@ impl Targets {
             given: HashSet::new(),
             trouble: Vec::new(),
         }
+    }
+
+    /// The same hosts for mail whose sender wants it sent without TLS rather than not at all (RFC 8689):
+    /// what their domain demands, their TLSA records and what they proved before do not count. Nothing
+    /// where that makes no difference.
+    pub(super) fn relaxed(&self, route: &Route, limited: Option<Limited>) -> Option<Self> {
+        let it = Self::new(route, limited, self.sites.as_ref());
+        self.is_ruled_out.then_some(Self { is_relaxed: true, ..it })
+    }
+
+    /// Whether a rule of others kept a host from being used.
+    pub(super) const fn is_ruled_out(&self) -> bool {
+        self.is_ruled_out
     }
 
     /// The next address to try.
@@ -220,9 +202,29 @@ impl Targets {
         self.trouble.push((ending, host));
     }
 
+    /// Notes why a target could not be used, and which rule demanded what it lacks.
+    pub(super) fn note_failure(&mut self, mut ending: Ending, target: &Target) {
+        let by_rule = !matches!(target.rule, Rule::Configured | Rule::StsTesting);
+        self.is_ruled_out |= by_rule && ending.stage == Stage::Tls;
+        if let Some(of_domain) = &self.of_domain {
+            of_domain.explain(&mut ending, target);
+        }
+        explain_recalled(&mut ending, target);
+        self.note(ending, Some(target.host()));
+    }
+
+    /// What the recipient's domain demands of its hosts, once they were looked up.
+    pub(super) const fn of_domain(&self) -> Option<&OfDomain> {
+        self.of_domain.as_ref()
+    }
+
+    fn policy(&self, settings: &Settings) -> TlsPolicy {
+        self.tls.unwrap_or(settings.tls_policy)
+    }
+
     /// What to say about mail that no host could be asked about: the last "not now" if there is
     /// one, because then not all is lost, else the last refusal.
-    pub(super) fn verdict(self, at: Timestamp) -> Outcome {
+    pub(super) fn verdict(&self, at: Timestamp) -> Outcome {
         let last = |class: Class| {
             self.trouble.iter().rev().find(|(ending, _)| {
                 (ending.status.class() == Class::Permanent) == (class == Class::Permanent)
@@ -254,11 +256,14 @@ impl Targets {
 
     async fn take(&mut self, step: Step, settings: &Settings, random: u64) {
         match step {
-            Step::Domain(domain) => self.look_up_domain(domain, settings, random).await,
-            Step::Found(host) => self.look_up_host(host, settings).await,
+            // Boxed, so that connections that carry mail hold no room for them.
+            Step::Domain(domain) => Box::pin(self.look_up_domain(domain, settings, random)).await,
+            Step::Found(host) => Box::pin(self.look_up_host(host, settings)).await,
             Step::Literal(address) => {
                 let name = Host::Address(address);
-                self.add(settings, &name, &[address], settings.port, FoundBy::Mx, None);
+                let tls = self.policy(settings).into();
+                let by = Named::ByStranger(tls, Rule::Configured);
+                self.add(settings, &name, &[address], settings.port, by);
             }
             Step::Chosen(SmartHost::Named(name)) => self.take_smart_host(&name, settings),
             Step::Chosen(SmartHost::Host { host: Host::Address(address), port }) => {
@@ -272,8 +277,8 @@ impl Targets {
                 self.look_up_chosen(name, settings, random).await;
             }
             Step::ChosenAddress { address, port, security } => {
-                let (name, by) = (Host::Address(address), FoundBy::Operator);
-                self.add(settings, &name, &[address], port, by, security.as_ref());
+                let (name, by) = (Host::Address(address), Named::ByOperator(security.as_ref()));
+                self.add(settings, &name, &[address], port, by);
             }
             Step::ChosenName { name, port, security } => {
                 let Some(found) = self.addresses(&name, settings).await else {
@@ -281,8 +286,8 @@ impl Targets {
                 };
                 match found {
                     Ok(found) => {
-                        let (name, by) = (Host::Name(name), FoundBy::Operator);
-                        self.add(settings, &name, &found, port, by, security.as_ref());
+                        let (name, by) = (Host::Name(name), Named::ByOperator(security.as_ref()));
+                        self.add(settings, &name, &found, port, by);
                     }
                     // A slip in the configuration must not bounce all mail.
                     Err(error) => self.note_dns(EnhancedCode::transient(4, 3), &error),
@@ -342,8 +347,20 @@ impl Targets {
         if !self.may_look_up() {
             return;
         }
-        let records = match settings.resolver.mx(&domain).await {
-            Ok(records) => records,
+        // Nobody is asked what does not count.
+        let heeded = if self.is_relaxed { TlsPolicy::Off } else { self.policy(settings) };
+        let records = async {
+            match settings.dane && heeded != TlsPolicy::Off {
+                true => settings.resolver.mx_checked(&domain).await,
+                false => settings.resolver.mx(&domain).await.map(Checked::by_nobody),
+            }
+        };
+        let (found, mut of_domain) =
+            tokio::join!(records, OfDomain::find(settings, &domain, heeded));
+        of_domain.is_signed = found.as_ref().is_ok_and(|found| found.is_secure);
+        self.of_domain = Some(of_domain);
+        let records = match found {
+            Ok(found) => found.value,
             Err(error) if error.is_temporary() => {
                 return self.note_dns(EnhancedCode::transient(4, 3), &error);
             }
@@ -364,6 +381,25 @@ impl Targets {
     }
 
     async fn look_up_host(&mut self, host: MxHost, settings: &Settings) {
+        let policy = self.policy(settings);
+        let usual = (policy.into(), Rule::Configured);
+        let called = match &self.of_domain {
+            None => Ok(usual),
+            Some(of_domain) => match of_domain.demand(settings, &host.name, policy).await {
+                Ok(demand) => of_domain.of_host(&host.name, policy, demand),
+                Err(error) => {
+                    self.is_ruled_out = true;
+                    return self.note_dns(EnhancedCode::transient(4, 3), &error);
+                }
+            },
+        };
+        let (tls, rule) = match called {
+            Ok(called) => called,
+            Err(ending) => {
+                self.is_ruled_out = true;
+                return self.note(ending, None);
+            }
+        };
         let Some(found) = self.addresses(&host.name, settings).await else {
             return;
         };
@@ -371,7 +407,8 @@ impl Targets {
             Ok(found) => {
                 let before = self.ready.len();
                 let name = Host::Name(host.name.clone());
-                let ours = self.add(settings, &name, &found, settings.port, FoundBy::Mx, None);
+                let by = Named::ByStranger(tls, rule);
+                let ours = self.add(settings, &name, &found, settings.port, by);
                 if ours {
                     // Those preferred less would only send it back to us.
                     self.ready.truncate(before);
@@ -416,11 +453,20 @@ impl Targets {
         name: &Host,
         addresses: &[IpAddr],
         port: u16,
-        found_by: FoundBy,
-        security: Option<&Security>,
+        by: Named<'_>,
     ) -> bool {
-        let plain = || self.tls.unwrap_or(settings.tls_policy).into();
-        let tls = security.map_or_else(plain, |security| security.tls);
+        let usual = || self.policy(settings).into();
+        let (found_by, security, tls, rule) = match by {
+            Named::ByStranger(tls, rule) => (FoundBy::Mx, None, tls, rule),
+            Named::ByOperator(security) => {
+                let tls = security.map_or_else(usual, |security| security.tls);
+                (FoundBy::Operator, security, tls, Rule::Configured)
+            }
+        };
+        let (tls, rule) = match self.is_relaxed {
+            true => (tls, rule),
+            false => recalled(settings, name, (tls, rule)),
+        };
         let mut ours = false;
         for &address in addresses {
             match settings.addresses.check(address, port, found_by) {
@@ -429,6 +475,7 @@ impl Targets {
                     at: SocketAddr::new(address, port),
                     helo_only: self.helo_only,
                     tls,
+                    rule: rule.clone(),
                     smart_host: security.map(|security| security.name.clone()),
                     limited: match security {
                         Some(security) => settings.limited_smart_host(&security.name),

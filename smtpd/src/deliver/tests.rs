@@ -80,6 +80,7 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
     let recipient = |text: &&str| Recipient::plain(Mailbox::parse(text).unwrap());
     Envelope {
         hold: None,
+        tls_optional: false,
         sender: ReversePath::parse(sender).unwrap(),
         recipients: recipients.iter().map(recipient).collect(),
         accepted_at,
@@ -149,6 +150,9 @@ fn settings(
             },
             Secrets::in_directory(folder),
         ),
+        recall: None,
+        dane: true,
+        mta_sts: None,
         signing: Arc::new(Signing::new(&[], Secrets::in_directory(folder), relay_policy())),
         connect_timeout: Duration::from_secs(30),
         timeouts: Timeouts::default(),

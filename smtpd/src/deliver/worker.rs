@@ -121,9 +121,11 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
     let mut connection: Option<Kept> = None;
     let mut lingered = false;
     let mut batches = 0;
-    loop {
+    let stands_back = loop {
         // Its share is done while others wait for a worker.
-        let makes_way = batches >= BATCHES_IN_TURN && (room.has_starved() || lane.is_site_wanted());
+        let has_share = batches >= BATCHES_IN_TURN;
+        let stands_back = has_share && lane.is_site_wanted();
+        let makes_way = stands_back || (has_share && room.has_starved());
         let welcome = !room.is_halted()
             && !room.rests(&lane.route)
             && !working.left_out.load(Ordering::Relaxed)
@@ -135,10 +137,13 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
                 connection = carry(&working, size, connection).await;
             }
             Next::Linger => lingered = !lane.linger().await,
-            Next::End => break,
+            Next::End => break stands_back,
         }
-    }
+    };
     working.counted = false;
+    if stands_back {
+        lane.stand_back(room.clock.elapsed());
+    }
     if let Some(Kept { connection, settings }) = connection {
         room.reuse.keep(connection, &settings, &room.settings);
     }
@@ -161,7 +166,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     let Some(recipient) = first.envelope.recipients.get(place) else { return kept };
     let route = match &first.via {
         Some(host) => Route::to_host(host.clone()),
-        None => settings.table.route(&first.envelope.sender, &recipient.mailbox),
+        None => settings.table.route(Some(&first.envelope.sender), &recipient.mailbox),
     };
     let local = route.hop == NextHop::Drop;
     let job = |lease: Lease| {

@@ -13,6 +13,7 @@ fn envelope() -> Envelope {
     let mailbox = |text| Mailbox::parse(text).unwrap();
     Envelope {
         hold: None,
+        tls_optional: false,
         sender: ReversePath::Mailbox(mailbox("a@b.example")),
         recipients: vec![Recipient::plain(mailbox("c@d.example"))],
         accepted_at: Timestamp::from_millis(1_763_648_550_000),

@@ -216,6 +216,7 @@ fn envelope(
             session: None,
             source: Some(shown.to_owned()),
         },
+        tls_optional: facts.tls_optional,
         message_id: facts.message_id.or(added_id),
         subject: facts.subject,
     }

@@ -286,6 +286,7 @@ impl Client<'_> {
                 session: Some(self.session),
                 source: None,
             },
+            tls_optional: facts.tls_optional,
             message_id: facts.message_id,
             subject: facts.subject,
         })

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use mailroot_common::address::{Domain, Mailbox, ReversePath};
+use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::config::ServerName;
 use mailroot_common::control::{Decision, Different, Judgement, Outcome, Replay};
 use mailroot_common::units::Timestamp;
@@ -96,7 +96,7 @@ fn difference(
         Facts { name, ..Facts::of_address(client) }
     });
     let to = seen.address.as_deref().and_then(|to| Mailbox::parse(to).ok());
-    let judge = |court: &Court| court.judge(facts.as_ref(), to.as_ref(), &ReversePath::Null, now);
+    let judge = |court: &Court| court.judge(facts.as_ref(), to.as_ref(), None, now);
     let before = judge(old.get(&name)?);
     let Some(after) = new.get(&name).map(judge) else {
         return Some(("server", "at work".to_owned(), "gone, or not enabled".to_owned()));

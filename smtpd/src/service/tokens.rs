@@ -1,4 +1,5 @@
-//! Tokens of smart hosts, as operators see them: given now, or by a person with a code.
+//! What is asked of the web: policies of other domains, and tokens of smart hosts, as operators see
+//! them: given now, or by a person with a code.
 
 use mailroot_common::config::SmartHostName;
 use mailroot_common::config::oauth::TokenSource;
@@ -9,6 +10,7 @@ use mailroot_common::units::{Span, Timestamp};
 use super::{Reach, Service, ServiceError};
 use crate::config::{EditError, Secrets};
 use crate::https::Https;
+use crate::mta_sts::MtaSts;
 use crate::oauth::{Polled, TokenError, Tokens};
 
 impl Service {
@@ -19,9 +21,17 @@ impl Service {
 
     /// Gives tokens by these means.
     pub(super) fn tokens_by(&self, reach: &Reach) -> Tokens {
+        Tokens::new(self.0.tokens.clone(), self.https_by(reach), self.secrets())
+    }
+
+    /// Knows the policies of other domains by these means.
+    pub(super) fn policies_by(&self, reach: &Reach) -> MtaSts {
+        MtaSts::new(self.0.mta_sts.clone(), self.https_by(reach))
+    }
+
+    fn https_by(&self, reach: &Reach) -> Https {
         let (net, resolver) = (self.0.net.clone(), reach.resolver.clone());
-        let https = Https { net, resolver, tls: reach.tls.clone() };
-        Tokens::new(self.0.tokens.clone(), https, self.secrets())
+        Https { net, resolver, tls: reach.tls.clone() }
     }
 
     /// Gives tokens by the configuration in force.

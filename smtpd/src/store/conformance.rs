@@ -42,6 +42,7 @@ pub(crate) fn table(alias: &[&str]) -> Arc<Table> {
 pub(crate) fn envelope(recipients: &[&str], at: Timestamp) -> Envelope {
     Envelope {
         hold: None,
+        tls_optional: false,
         sender: ReversePath::parse("sender@here.example").unwrap(),
         recipients: recipients
             .iter()

@@ -4,20 +4,22 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mailroot_common::address::Host;
+use mailroot_common::address::{Domain, Host};
 use mailroot_common::config::smart_hosts::Pin;
 use mailroot_common::config::tls::{Tls, TlsVersion, Trust};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
-use smtpd_core::queue::outcome::Protection;
+use smtpd_core::queue::outcome::{Protection, Verified};
+use smtpd_core::route::dane::Association;
 use tokio_rustls::TlsConnector;
 
+use super::dane::Associated;
 use super::verifier::{AnyCertificate, PinnedKey};
 use crate::net::Stream;
 
@@ -35,6 +37,20 @@ pub enum Proof<'a> {
     Name,
     /// That it has one of these keys.
     Key(&'a [Pin]),
+    /// That one of these records speaks of it (RFC 7672); an authority may vouch for one of the names.
+    Tlsa(&'a [Association], &'a [Domain]),
+}
+
+/// A connection under TLS.
+#[derive(Debug)]
+pub struct Secured {
+    /// The connection.
+    pub stream: Stream,
+    /// How it is protected. Where no proof was wanted, a certificate that proves the name counts all the
+    /// same.
+    pub protection: Protection,
+    /// What is wrong with the certificate, where no proof was wanted.
+    pub flaw: Option<String>,
 }
 
 /// Why a connection did not come under TLS.
@@ -134,21 +150,43 @@ impl ClientTls {
         host: &Host,
         proof: Proof<'_>,
         identity: Option<Identity>,
-    ) -> Result<(Stream, Protection), TlsError> {
+    ) -> Result<Secured, TlsError> {
         let config = self.config(proof, identity)?;
         let name = match host {
             Host::Name(domain) => ServerName::try_from(domain.as_str().to_owned())
                 .map_err(|_| TlsError::Name(domain.to_string()))?,
             Host::Address(address) => ServerName::IpAddress((*address).into()),
         };
-        let secured = TlsConnector::from(config).connect(name, stream).await?;
-        let version = secured.get_ref().1.protocol_version();
-        let is_new = version == Some(ProtocolVersion::TLSv1_3);
-        let protection = Protection {
-            version: if is_new { "TLSv1.3" } else { "TLSv1.2" }.into(),
-            verified: !matches!(proof, Proof::None),
+        let secured = TlsConnector::from(config).connect(name.clone(), stream).await?;
+        let session = secured.get_ref().1;
+        let is_new = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let (verified, flaw) = match proof {
+            Proof::Name => (Verified::Name, None),
+            Proof::Key(_) => (Verified::Pin, None),
+            Proof::Tlsa(..) => (Verified::Dane, None),
+            Proof::None => match self.judge(session.peer_certificates(), &name) {
+                Ok(()) => (Verified::Name, None),
+                Err(flaw) => (Verified::No, Some(flaw)),
+            },
         };
-        Ok((Stream::Tls(Box::new(secured.into())), protection))
+        let version = if is_new { "TLSv1.3" } else { "TLSv1.2" }.into();
+        let protection = Protection { version, verified };
+        Ok(Secured { stream: Stream::Tls(Box::new(secured.into())), protection, flaw })
+    }
+
+    /// What is wrong with a certificate that was taken without proof; the handshake has shown that the
+    /// host has its key.
+    fn judge(
+        &self,
+        chain: Option<&[CertificateDer<'_>]>,
+        name: &ServerName<'_>,
+    ) -> Result<(), String> {
+        let known = self.known.as_ref().map_err(ToString::to_string)?;
+        let Some((first, others)) = chain.and_then(<[_]>::split_first) else {
+            return Err("the host shows no certificate".to_owned());
+        };
+        let judged = known.verify_server_cert(first, others, name, &[], UnixTime::now());
+        judged.map(drop).map_err(|error| words_of(&error))
     }
 }
 
@@ -164,6 +202,9 @@ impl ClientTls {
             (Proof::None, Some(_)) => Arc::clone(&self.any) as Arc<_>,
             (Proof::Name, Some(_)) => self.known.clone().map_err(TlsError::Trust)?,
             (Proof::Key(pins), _) => Arc::new(PinnedKey::new(&self.provider, pins.to_vec())),
+            (Proof::Tlsa(associations, names), _) => {
+                Arc::new(Associated::new(&self.provider, associations, names))
+            }
         };
         let mut config = client(&self.provider, self.versions, verifier);
         if let Some(Identity { chain, key }) = identity {
@@ -228,10 +269,19 @@ fn read(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, String> {
 
 /// What went wrong, as an administrator would say it.
 fn words(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(inner) => words_of(inner),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the host hung up during the handshake".to_owned()
+        }
+        None => error.to_string(),
+    }
+}
+
+fn words_of(error: &rustls::Error) -> String {
     use rustls::{AlertDescription, CertificateError, Error};
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match inner {
-        Some(Error::InvalidCertificate(why)) => match why {
+    match error {
+        Error::InvalidCertificate(why) => match why {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 "the host's certificate has expired".to_owned()
             }
@@ -248,17 +298,14 @@ fn words(error: &io::Error) -> String {
             CertificateError::ApplicationVerificationFailure => {
                 "the host's key is none of those it is pinned to".to_owned()
             }
+            CertificateError::Other(why) => why.0.to_string(),
             other => format!("the host's certificate is not good: {other}"),
         },
-        Some(Error::AlertReceived(AlertDescription::ProtocolVersion)) => {
+        Error::AlertReceived(AlertDescription::ProtocolVersion) => {
             "the host speaks no version of TLS that we speak".to_owned()
         }
-        Some(Error::AlertReceived(alert)) => format!("the host broke off the handshake: {alert:?}"),
-        Some(Error::InvalidMessage(_)) => "the host does not speak TLS here".to_owned(),
-        Some(other) => other.to_string(),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "the host hung up during the handshake".to_owned()
-        }
-        None => error.to_string(),
+        Error::AlertReceived(alert) => format!("the host broke off the handshake: {alert:?}"),
+        Error::InvalidMessage(_) => "the host does not speak TLS here".to_owned(),
+        other => other.to_string(),
     }
 }

@@ -1,5 +1,5 @@
-//! Two ways to look at a certificate that ask no authority. Signatures of the handshake are checked
-//! in both, so that the other side has the key it shows.
+//! Ways to look at a certificate that ask none of the authorities of the web. Signatures of the
+//! handshake are checked in all, so that the other side has the key it shows.
 
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+
+use super::dane::Associated;
 
 /// Takes any certificate.
 #[derive(Debug)]
@@ -43,19 +45,19 @@ impl PinnedKey {
     }
 }
 
-/// The parts that both have in common.
+/// The parts that all have in common.
 macro_rules! without_authority {
     ($Verifier:ty, $provider:expr, $check:expr) => {
         impl ServerCertVerifier for $Verifier {
             fn verify_server_cert(
                 &self,
                 end_entity: &CertificateDer<'_>,
-                _intermediates: &[CertificateDer<'_>],
+                intermediates: &[CertificateDer<'_>],
                 _server_name: &ServerName<'_>,
                 _ocsp_response: &[u8],
-                _now: UnixTime,
+                now: UnixTime,
             ) -> Result<ServerCertVerified, Error> {
-                $check(self, end_entity)?;
+                $check(self, end_entity, intermediates, now)?;
                 Ok(ServerCertVerified::assertion())
             }
 
@@ -86,9 +88,18 @@ macro_rules! without_authority {
     };
 }
 
-without_authority!(AnyCertificate, |it: &'_ Self| Arc::clone(&it.0), |_: &Self, _: &_| Ok::<
-    (),
-    Error,
->(()));
-without_authority!(PinnedKey, |it: &'_ Self| Arc::clone(&it.provider), |it: &Self, der: &_| it
-    .check(der));
+without_authority!(
+    AnyCertificate,
+    |it: &'_ Self| Arc::clone(&it.0),
+    |_: &Self, _: &_, _: &_, _| { Ok::<(), Error>(()) }
+);
+without_authority!(
+    PinnedKey,
+    |it: &'_ Self| Arc::clone(&it.provider),
+    |it: &Self, der: &_, _: &_, _| it.check(der)
+);
+without_authority!(
+    Associated,
+    |it: &'_ Self| Arc::clone(&it.provider),
+    |it: &Self, first: &_, others: &_, now| it.check(first, others, now)
+);

@@ -21,6 +21,7 @@ use smtpd_core::route::sender::SenderRuling;
 use smtpd_core::route::table::{NextHop, Table};
 use smtpd_core::smtp::refusal::Refusal;
 
+use super::protection::protection;
 use super::{StartError, VirtualServer, rules};
 use crate::resolve::{Family, Resolver};
 
@@ -75,15 +76,20 @@ impl VirtualServer {
             Some(client) => Some(court.facts(&shared.resolver, client, now).await),
             None => None,
         };
-        let sender = from.cloned().map_or(ReversePath::Null, ReversePath::Mailbox);
-        let mut decision = court.judge(facts.as_ref(), to, &sender, now);
+        let sender = from.cloned().map(ReversePath::Mailbox);
+        let sender = sender.as_ref();
+        let mut decision = court.judge(facts.as_ref(), to, sender, now);
         let leaves = to.is_some_and(|to| court.hop(to) != NextHop::Drop);
         decision.sender = from.filter(|_| leaves).map(|from| court.outside(from));
         if let (Some(to), Some(way)) = (to, &mut decision.way)
             && look_up
-            && let NextHop::Mx(_) | NextHop::DirectFirst { .. } = court.table.route(&sender, to).hop
+            && let NextHop::Mx(_) | NextHop::DirectFirst { .. } = court.table.route(sender, to).hop
         {
             look_up_hosts(&shared.resolver, to, way).await;
+        }
+        if let (Some(to), Some(way)) = (to, &mut decision.way) {
+            let route = court.table.route(sender, to);
+            way.tls = protection(&self.config(), &shared, &route, look_up).await;
         }
         Ok(decision)
     }
@@ -120,7 +126,7 @@ impl Court {
         &self,
         facts: Option<&Facts>,
         to: Option<&Mailbox>,
-        from: &ReversePath,
+        from: Option<&ReversePath>,
         now: Timestamp,
     ) -> Decision {
         Decision {
@@ -159,7 +165,7 @@ impl Court {
 
     /// Where reports to a sender go.
     pub(super) fn hop(&self, to: &Mailbox) -> NextHop {
-        self.table.route(&ReversePath::Null, to).hop
+        self.table.route(Some(&ReversePath::Null), to).hop
     }
 
     /// What is known of a client; DNS is asked only where a list needs its name.
@@ -282,9 +288,9 @@ fn domain_origin(config: &ServerConfig, number: usize) -> String {
     config.origins.place(&format!("domains[{number}]")).unwrap_or_else(|| "default".to_owned())
 }
 
-fn way(config: &ServerConfig, from: &ReversePath, to: &Mailbox, table: &Table) -> Way {
+fn way(config: &ServerConfig, from: Option<&ReversePath>, to: &Mailbox, table: &Table) -> Way {
     let route = table.route(from, to);
-    let by_sender = to.domain().and_then(|domain| table.sender_route(from, domain));
+    let by_sender = from.zip(to.domain()).and_then(|(it, domain)| table.sender_route(it, domain));
     let found = domain_of(config, to);
     let origin = |key: &str| config.origins.place(key).unwrap_or_else(|| "default".to_owned());
     let (schedules, name) = (rules::schedules(config), route.name());
@@ -324,6 +330,7 @@ fn way(config: &ServerConfig, from: &ReversePath, to: &Mailbox, table: &Table) -
         hop: if route.held.is_some() { format!("held for ETRN, then {hop}") } else { hop },
         hosts: Vec::new(),
         dns_error: None,
+        tls: Vec::new(),
         helo_only: route.helo_only,
         retry: waits.join(", "),
         expire: schedule.expire.to_string(),

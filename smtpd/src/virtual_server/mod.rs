@@ -9,6 +9,7 @@ mod describe;
 mod dkim;
 mod moved;
 mod probe;
+mod protection;
 mod rooms;
 mod root;
 mod rules;
@@ -40,6 +41,7 @@ use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::deliver::{LaneView, SharedLimits};
 use crate::drop::DropDirectory;
+use crate::mta_sts::MtaSts;
 use crate::net::Net;
 use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
@@ -47,7 +49,7 @@ use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
 use crate::receive::{ListenError, Tallies};
 use crate::resolve::Resolver;
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, Recall};
 use crate::trace::Trace;
 
 /// How long sessions with a message on its way may go on after a stop.
@@ -74,6 +76,12 @@ pub struct Shared {
     pub secrets: Secrets,
     /// Tokens.
     pub tokens: Tokens,
+    /// Hosts that have proved who they are, if that is remembered.
+    pub recall: Option<Recall>,
+    /// Whether TLSA records of other hosts are heeded.
+    pub dane: bool,
+    /// Policies of other domains, if they are kept to.
+    pub mta_sts: Option<MtaSts>,
     /// Names of sessions.
     pub session_ids: Arc<SessionIds>,
     /// Who listens to sessions.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use mailroot_common::config::access::{Policy, Who};
 use mailroot_common::config::{Hop, ServerConfig, SmartHostName};
 use mailroot_common::control::{Check, Level, ServerState};
-use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage};
+use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage, Verified};
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::smtp::etrn::Etrn;
 use smtpd_core::smtp::reply::Reply;
@@ -34,6 +34,7 @@ impl VirtualServer {
         let (config, shared) = (self.config(), self.shared.load_full());
         let mut checks = self.listeners(&shared).await;
         checks.push(fqdn(&config, &shared).await);
+        checks.extend(dane(&shared).await);
         checks.extend(self.smart_hosts(&config).await);
         checks.extend(self.check_dkim().await);
         checks.push(relay(&config));
@@ -148,6 +149,26 @@ async fn greeting(address: SocketAddr, shared: &Shared) -> io::Result<String> {
     }
 }
 
+/// Whether DNS can tell which certificates are good. Mail goes without that as well, so that nothing is
+/// wrong where it cannot.
+async fn dane(shared: &Shared) -> Option<Check> {
+    if !shared.dane {
+        return None;
+    }
+    let check = |text: String| Check::new(Level::Ok, "dns", "dane", text);
+    let hint = "a validating resolver on this machine, such as unbound, named in dns.resolvers, makes \
+                DNS trusted; tls.dane: false ends the wish";
+    Some(match shared.resolver.validates().await {
+        Ok(true) => check("the resolver validates: DANE is used".to_owned()),
+        Ok(false) => {
+            let text = "the resolver does not vouch for the root zone: DANE is used only for what it \
+                        vouches for";
+            check(text.to_owned()).hint(hint)
+        }
+        Err(why) => check(format!("DANE is not used: {why}")).hint(hint),
+    })
+}
+
 /// Whether the name in our greeting can be looked up.
 async fn fqdn(config: &ServerConfig, shared: &Shared) -> Check {
     let name = settings::host(config, shared);
@@ -172,7 +193,9 @@ async fn smart_host(deliver: &Deliver, host: SmartHost) -> Check {
     match deliver.try_host(host).await {
         Ok(answered) => {
             let tls = match &answered.host.tls {
-                Some(tls) if tls.verified => format!(", {}, certificate verified", tls.version),
+                Some(tls) if tls.verified != Verified::No => {
+                    format!(", {}, certificate verified", tls.version)
+                }
                 Some(tls) => format!(", {}, certificate not checked", tls.version),
                 None => ", in clear text".to_owned(),
             };

@@ -125,6 +125,12 @@ pub(super) fn family(config: &ServerConfig) -> Family {
     }
 }
 
+/// Which addresses mail is not sent to.
+pub(super) fn addresses(config: &ServerConfig, listeners: Vec<SocketAddr>) -> AddressRule {
+    let allow_loopback = config.delivery.allow_loopback;
+    AddressRule { allow_loopback, listeners, own_addresses: process::own_addresses() }
+}
+
 /// What delivery goes by.
 pub(super) fn deliver(
     config: &ServerConfig,
@@ -147,11 +153,7 @@ pub(super) fn deliver(
         max_hops: delivery.max_hops,
         resolver: shared.resolver.clone(),
         family: family(config),
-        addresses: AddressRule {
-            allow_loopback: delivery.allow_loopback,
-            listeners,
-            own_addresses: process::own_addresses(),
-        },
+        addresses: addresses(config, listeners),
         sources: delivery.source.clone(),
         port: connections.port,
         tls: shared.tls.clone(),
@@ -159,6 +161,9 @@ pub(super) fn deliver(
         smart_hosts: Arc::clone(&shared.smart_hosts),
         secrets: shared.secrets.clone(),
         tokens: shared.tokens.clone(),
+        recall: shared.recall.clone(),
+        dane: shared.dane,
+        mta_sts: shared.mta_sts.clone(),
         signing: Arc::new(Signing::new(
             &config.dkim,
             shared.secrets.clone(),

@@ -73,6 +73,7 @@ fuzz_target!(|input: Input<'_>| {
     let copy = Mailbox::parse("ops@h.test").expect("an address");
     let envelope = Envelope {
         hold: None,
+        tls_optional: false,
         sender,
         recipients: cases.iter().map(|(recipient, _)| recipient.clone()).collect(),
         accepted_at: now,

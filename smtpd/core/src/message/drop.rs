@@ -65,6 +65,7 @@ mod tests {
     fn envelope(sender: ReversePath, recipients: Vec<Mailbox>) -> Envelope {
         Envelope {
             hold: None,
+            tls_optional: false,
             sender,
             recipients: recipients.into_iter().map(Recipient::plain).collect(),
             accepted_at: Timestamp::from_millis(0),

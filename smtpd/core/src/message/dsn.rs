@@ -199,6 +199,7 @@ fn envelope(
     let copy = report.copy_to.filter(|&copy| report.kind == Kind::Failure && copy != sender);
     Envelope {
         hold: None,
+        tls_optional: false,
         sender: ReversePath::Null,
         recipients: std::iter::once(sender).chain(copy).map(quiet).collect(),
         accepted_at: report.now,

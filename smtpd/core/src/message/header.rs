@@ -29,6 +29,10 @@ pub struct HeaderFacts {
     pub has_message_id: bool,
     /// Whether there is a `From` field.
     pub has_from: bool,
+    /// Whether there is a `TLS-Required` field.
+    pub has_tls_required: bool,
+    /// Whether it is the only one, and says `No` (RFC 8689 section 3).
+    pub tls_optional: bool,
     /// Whether an octet of the header is beyond ASCII (RFC 6532).
     pub is_eight_bit: bool,
     /// The first `Message-ID`, for people; at most [`TEXT_OCTETS_MAX`] octets.
@@ -90,6 +94,11 @@ impl HeaderFacts {
             4 if field.is("From") => self.has_from = true,
             7 if field.is("Subject") && self.subject.is_none() => {
                 self.subject = Some(readable(value));
+            }
+            12 if field.is("TLS-Required") => {
+                let is_no = value.trim_ascii().eq_ignore_ascii_case(b"no");
+                self.tls_optional = is_no && !self.has_tls_required;
+                self.has_tls_required = true;
             }
             10 if field.is("Message-ID") => {
                 self.has_message_id = true;
@@ -288,6 +297,20 @@ mod tests {
 
     const MESSAGE: &[u8] = b"Received: from a by b; date\r\nreceived :\r\n from c by d\r\n\
         From: Ada <ada@example.org>\r\nSUBJECT: one\r\n\ttwo\r\nMessage-Id: <1@x>\r\n\r\nReceived: x\r\n";
+
+    #[test]
+    fn a_wish_to_be_sent_without_tls_is_one_field_and_nothing_else() {
+        for (header, expected) in [
+            ("TLS-Required: No\r\n", true),
+            ("tls-required:\t no \r\n", true),
+            ("TLS-Required: Yes\r\n", false),
+            ("TLS-Required: No\r\nTLS-Required: No\r\n", false),
+            ("X-TLS-Required: No\r\n", false),
+            ("Subject: x\r\n\r\nTLS-Required: No\r\n", false),
+        ] {
+            assert_eq!(scan(header.as_bytes(), 1 << 16).tls_optional, expected, "{header:?}");
+        }
+    }
 
     #[test]
     fn facts_are_read_from_the_header_only() {

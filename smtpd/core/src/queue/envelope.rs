@@ -43,6 +43,9 @@ pub struct Envelope {
     /// Set if the message is held from its first moment; whether it still is, its state says.
     #[serde(rename = "hold", default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// Whether the sender would rather have it sent without TLS than not at all (RFC 8689 section 3).
+    #[serde(rename = "no_tls", default, skip_serializing_if = "is_default")]
+    pub tls_optional: bool,
     /// The Message-ID field, for people; at most 250 octets.
     #[serde(rename = "mid", default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,

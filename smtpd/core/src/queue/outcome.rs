@@ -90,8 +90,70 @@ pub struct RemoteHost {
 pub struct Protection {
     /// The version of TLS, such as `TLSv1.3`.
     pub version: Box<str>,
-    /// Whether the host proved that it is the one that was meant.
-    pub verified: bool,
+    /// Whether the host proved that it is the one that was meant, and how.
+    pub verified: Verified,
+}
+
+/// How a host proved that it is the one that was meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", from = "Written")]
+pub enum Verified {
+    /// It did not.
+    #[default]
+    No,
+    /// Somebody we trust knows it by its name.
+    Name,
+    /// It has a key that it is pinned to.
+    Pin,
+    /// It is one of those that the policy of the recipient's domain names (RFC 8461), and somebody we
+    /// trust knows it by its name.
+    Sts,
+    /// It is one that its TLSA records speak of (RFC 7672).
+    Dane,
+}
+
+impl Verified {
+    /// The word of the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Name => "name",
+            Self::Pin => "pin",
+            Self::Sts => "sts",
+            Self::Dane => "dane",
+        }
+    }
+}
+
+/// What may stand in a record: a word, or whether it did, as builds before wrote it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Did(bool),
+    How(How),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum How {
+    No,
+    Name,
+    Pin,
+    Sts,
+    Dane,
+}
+
+impl From<Written> for Verified {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Did(false) | Written::How(How::No) => Self::No,
+            Written::Did(true) | Written::How(How::Name) => Self::Name,
+            Written::How(How::Pin) => Self::Pin,
+            Written::How(How::Sts) => Self::Sts,
+            Written::How(How::Dane) => Self::Dane,
+        }
+    }
 }
 
 /// `mx1.example[192.0.2.20]:25`, or `[192.0.2.20]:25` for a host without a name.
@@ -105,11 +167,17 @@ impl fmt::Display for RemoteHost {
     }
 }
 
-/// `TLSv1.3`, with `verified` behind it where that is so.
+/// `TLSv1.3`, with `verified` behind it where that is so, and how if not by the name alone.
 impl fmt::Display for Protection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.version)?;
-        if self.verified { f.write_str(", verified") } else { Ok(()) }
+        f.write_str(match self.verified {
+            Verified::No => "",
+            Verified::Name => ", verified",
+            Verified::Pin => ", verified (pin)",
+            Verified::Sts => ", verified (MTA-STS)",
+            Verified::Dane => ", verified (DANE)",
+        })
     }
 }
 
@@ -170,5 +238,26 @@ impl Stage {
             Self::Expiry => "expiry",
             Self::Operator => "operator",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn what_earlier_builds_wrote_of_certificates_is_read() {
+        for (text, expected) in [
+            ("false", Verified::No),
+            ("true", Verified::Name),
+            ("\"pin\"", Verified::Pin),
+            ("\"sts\"", Verified::Sts),
+        ] {
+            assert_eq!(serde_json::from_str::<Verified>(text).unwrap(), expected);
+        }
+        let text = serde_json::to_string(&Verified::Name).unwrap();
+        assert_eq!(serde_json::from_str::<Verified>(&text).unwrap(), Verified::Name);
     }
 }

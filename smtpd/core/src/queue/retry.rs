@@ -163,6 +163,7 @@ pub(crate) mod tests {
         };
         Envelope {
             hold: None,
+            tls_optional: false,
             sender: ReversePath::parse(sender).unwrap(),
             recipients: wishes.iter().enumerate().map(recipient).collect(),
             accepted_at: START,

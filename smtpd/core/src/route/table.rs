@@ -348,15 +348,16 @@ impl Table {
         self.settings.sender_routes.iter().position(|rule| rule.from.has(sender))
     }
 
-    /// The route of mail from this sender to this recipient. An address literal is its own route.
+    /// The route of mail to this recipient, from a sender or from somebody whom no rule speaks of. An
+    /// address literal is its own route.
     #[must_use]
-    pub fn route(&self, sender: &ReversePath, recipient: &Mailbox) -> Route {
+    pub fn route(&self, sender: Option<&ReversePath>, recipient: &Mailbox) -> Route {
         match recipient.host() {
             Host::Address(address) => {
                 // IPv4 in IPv6's clothing must not slip past the rules on loopback addresses.
                 Route::plain(NextHop::Address(address.to_canonical()))
             }
-            Host::Name(domain) => match self.sender_route(sender, domain) {
+            Host::Name(domain) => match sender.and_then(|it| self.sender_route(it, domain)) {
                 Some(number) => self.route_of_sender(number, domain),
                 None => self.route_of(domain),
             },
@@ -409,7 +410,7 @@ impl Table {
     #[must_use]
     pub fn route_name(&self, sender: &ReversePath, recipient: &Mailbox) -> RouteName {
         let Some(domain) = recipient.domain() else {
-            return self.route(sender, recipient).name();
+            return self.route(Some(sender), recipient).name();
         };
         match self.sender_route(sender, domain) {
             Some(number) => self.name_of_sender(number, domain),
@@ -502,11 +503,7 @@ mod tests {
     fn check(table: &Table, cases: &[(&str, &str)]) {
         for (address, name) in cases {
             let mailbox = Mailbox::parse(address).unwrap();
-            assert_eq!(
-                table.route(&ReversePath::Null, &mailbox).name().as_str(),
-                *name,
-                "{address}"
-            );
+            assert_eq!(table.route(None, &mailbox).name().as_str(), *name, "{address}");
             assert_eq!(table.route_name(&ReversePath::Null, &mailbox).as_str(), *name, "{address}");
         }
     }
@@ -608,7 +605,7 @@ mod tests {
         ] {
             let (from, to) =
                 (ReversePath::parse(from).unwrap(), Mailbox::parse(recipient).unwrap());
-            assert_eq!(table.route(&from, &to).name().as_str(), name, "{from} {recipient}");
+            assert_eq!(table.route(Some(&from), &to).name().as_str(), name, "{from} {recipient}");
             assert_eq!(table.route_name(&from, &to).as_str(), name);
             let all = to.domain().map(|domain| table.route_names_of(domain));
             assert!(all.is_none_or(|all| all.iter().any(|it| it.as_str() == name)));
@@ -639,8 +636,7 @@ mod tests {
                 ("a@sea.example", "host:isp.example"),
             ],
         );
-        let hop =
-            |address: &str| table.route(&ReversePath::Null, &Mailbox::parse(address).unwrap()).hop;
+        let hop = |address: &str| table.route(None, &Mailbox::parse(address).unwrap()).hop;
         assert_eq!(hop("a@branch.example"), NextHop::Mx(domain("branch.example")));
         assert_eq!(hop("a@ship.example"), NextHop::Hosts(hosts(&["hub.example"])));
         assert_eq!(hop("a@x.sea.example"), NextHop::Hosts(hosts(&["isp.example"])));
@@ -692,7 +688,7 @@ mod tests {
                 ("a@older.example", "direct:older.example;helo"),
             ],
         );
-        let hop = table.route(&ReversePath::Null, &Mailbox::parse("a@else.example").unwrap()).hop;
+        let hop = table.route(None, &Mailbox::parse("a@else.example").unwrap()).hop;
         let (domain, hosts) = (domain("else.example"), hosts(&["isp.example"]));
         assert_eq!(hop, NextHop::DirectFirst { domain, hosts, rule });
     }

@@ -23,6 +23,7 @@ fn message(sender: &str, recipients: &[&str]) -> Envelope {
     let recipient = |to: &&str| Recipient::plain(Mailbox::parse(to).unwrap());
     Envelope {
         hold: None,
+        tls_optional: false,
         sender: ReversePath::parse(sender).unwrap(),
         recipients: recipients.iter().map(recipient).collect(),
         accepted_at: Timestamp::from_millis(1_762_900_000_000),

@@ -5,7 +5,28 @@ use super::{Advice, Facts, Step, step};
 impl Facts<'_> {
     pub(super) fn tls(&self) -> Advice {
         let (host, said) = (&self.host, &self.said);
-        let (why, steps) = if self.says(&["does not offer", "refused starttls"]) {
+        let (why, steps) = if self.says(&["mta-sts policy"]) {
+            let why = format!(
+                "The recipient's domain publishes a policy for mail to it, and {host} does not keep to it: {said}."
+            );
+            let purpose = "the policy; its administrator must mend the host or the policy";
+            (why, vec![self.way(purpose)])
+        } else if self.says(&["tlsa records"]) {
+            let why = format!(
+                "DNS says, signed, which certificates {host} has, and it does not keep to that: {said}."
+            );
+            let purpose =
+                "what DNS says of it; its administrator must mend the host or the records";
+            (why, vec![self.way(purpose)])
+        } else if self.says(&["smtpctl tls forget"]) {
+            let why = format!(
+                "{host} had a good certificate before, and mail does not go there with less: {said}."
+            );
+            let host = host.split('[').next().unwrap_or_default();
+            let forget =
+                step(format!("smtpctl tls forget {host}"), "if its administrator meant that");
+            (why, vec![forget])
+        } else if self.says(&["does not offer", "refused starttls"]) {
             let why = format!("{host} has no TLS, and mail goes there under TLS only: {said}.");
             (why, vec![self.security("whether TLS is required")])
         } else if self.says(&["nobody we trust", "cannot be verified", "trusts nobody"]) {
@@ -57,6 +78,12 @@ impl Facts<'_> {
     /// What `smarthost set` calls the host.
     pub(super) fn smart_host_text(&self) -> String {
         self.smart_host.map_or_else(|| "HOST:PORT".to_owned(), |name| format!("--name {name}"))
+    }
+
+    /// Where it is shown how mail to the recipient is protected.
+    fn way(&self, purpose: &str) -> Step {
+        let (to, server) = (self.to, &self.entry.server);
+        step(format!("smtpctl route show {to} -s {server}"), purpose)
     }
 
     /// Where the security of the way is set.

@@ -1,0 +1,153 @@
+//! What the TLSA records of a host demand of a connection to it (DANE, RFC 6698, RFC 7671, RFC 7672).
+//!
+//! In: records as DNS gave them; that they were validated is the caller's affair. Out: what is
+//! demanded. Which certificate a record speaks of is looked at where certificates are.
+
+/// Records looked at; nobody needs as many.
+const RECORDS_MAX: usize = 24;
+
+/// A TLSA record as it stands in DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tlsa {
+    /// How the certificate is used (RFC 6698 section 2.1.1).
+    pub usage: u8,
+    /// Which part of it counts (RFC 6698 section 2.1.2).
+    pub selector: u8,
+    /// How that is written (RFC 6698 section 2.1.3).
+    pub matching: u8,
+    /// What is written.
+    pub data: Vec<u8>,
+}
+
+/// Whose certificate a record speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Usage {
+    /// DANE-TA(2): an authority that vouches for the host.
+    Authority,
+    /// DANE-EE(3): the host's own, whatever name and time it says.
+    Host,
+}
+
+/// Which part of a certificate counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// Cert(0): all of it.
+    Certificate,
+    /// SPKI(1): its public key.
+    Key,
+}
+
+/// How that part is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Matching {
+    /// Full(0): as it is.
+    Whole,
+    /// SHA2-256(1).
+    Sha256,
+    /// SHA2-512(2).
+    Sha512,
+}
+
+/// A record that can be used for mail.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Association {
+    /// Whose certificate.
+    pub usage: Usage,
+    /// Which part of it.
+    pub selector: Selector,
+    /// How that is written.
+    pub matching: Matching,
+    /// What is written.
+    pub data: Vec<u8>,
+}
+
+/// What records demand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// TLS with any certificate: the host says that it has TLS, and none of its records can be used
+    /// (RFC 7672 section 2.2).
+    Tls,
+    /// A certificate that one of these speaks of.
+    Proof(Vec<Association>),
+}
+
+impl Demand {
+    /// What these records demand; nothing if there are none.
+    #[must_use]
+    pub fn of(records: Vec<Tlsa>) -> Option<Self> {
+        if records.is_empty() {
+            return None;
+        }
+        let usable = records.into_iter().take(RECORDS_MAX).filter_map(Association::read);
+        let usable: Vec<Association> = usable.collect();
+        Some(if usable.is_empty() { Self::Tls } else { Self::Proof(usable) })
+    }
+}
+
+impl Association {
+    /// The record, if it can be used. Those that speak of the authorities of the web, PKIX-TA(0) and
+    /// PKIX-EE(1), cannot for mail (RFC 7672 section 3.1.3).
+    fn read(record: Tlsa) -> Option<Self> {
+        let usage = match record.usage {
+            2 => Usage::Authority,
+            3 => Usage::Host,
+            _ => return None,
+        };
+        let selector = match record.selector {
+            0 => Selector::Certificate,
+            1 => Selector::Key,
+            _ => return None,
+        };
+        let (matching, is_whole) = match (record.matching, record.data.len()) {
+            (0, octets) => (Matching::Whole, octets > 0),
+            (1, octets) => (Matching::Sha256, octets == 32),
+            (2, octets) => (Matching::Sha512, octets == 64),
+            _ => return None,
+        };
+        is_whole.then_some(Self { usage, selector, matching, data: record.data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use super::*;
+
+    fn record(usage: u8, selector: u8, matching: u8, octets: usize) -> Tlsa {
+        Tlsa { usage, selector, matching, data: vec![7; octets] }
+    }
+
+    #[test]
+    fn usages_for_the_web_and_unknown_numbers_cannot_be_used() {
+        for (record, usable) in [
+            (record(3, 1, 1, 32), true),
+            (record(3, 0, 2, 64), true),
+            (record(3, 0, 0, 500), true),
+            (record(2, 0, 1, 32), true),
+            (record(2, 1, 2, 64), true),
+            (record(0, 1, 1, 32), false),
+            (record(1, 1, 1, 32), false),
+            (record(4, 1, 1, 32), false),
+            (record(255, 1, 1, 32), false),
+            (record(3, 2, 1, 32), false),
+            (record(3, 1, 3, 32), false),
+            (record(3, 1, 1, 31), false),
+            (record(3, 1, 2, 32), false),
+            (record(3, 1, 0, 0), false),
+        ] {
+            let demand = Demand::of(vec![record.clone()]).unwrap();
+            assert_eq!(demand != Demand::Tls, usable, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn those_that_can_be_used_count_and_none_demand_nothing() {
+        assert_eq!(Demand::of(Vec::new()), None);
+        let both = Demand::of(vec![record(1, 1, 1, 32), record(3, 1, 1, 32)]);
+        let Some(Demand::Proof(usable)) = both else { panic!("{both:?}") };
+        assert_eq!((usable.len(), usable[0].usage), (1, Usage::Host));
+        let many = Demand::of(vec![record(3, 1, 1, 32); 500]);
+        assert!(matches!(many, Some(Demand::Proof(usable)) if usable.len() == RECORDS_MAX));
+    }
+}

@@ -1,0 +1,241 @@
+//! What a host must prove before it gets mail, and which rule says so.
+//!
+//! The configuration speaks first: where it wants no TLS, no rule of others changes that. Beyond it,
+//! the recipient's domain may demand more for mail that goes by MX.
+
+use std::fmt;
+use std::sync::Arc;
+
+use mailroot_common::address::{Domain, Host};
+use mailroot_common::config::smart_hosts::SmartHostTls;
+use mailroot_common::status::EnhancedCode;
+use smtpd_core::queue::outcome::Stage;
+use smtpd_core::route::dane::{Association, Demand, Usage};
+use smtpd_core::route::sts::{Known, Mode};
+use smtpd_core::route::table::TlsPolicy;
+use smtpd_core::smtp::client::{Ending, Tls};
+
+use super::Settings;
+use super::target::Target;
+use crate::resolve::LookupError;
+use crate::tls::Proof;
+
+/// The host may not have the mail (RFC 3463 section 3.8).
+const NOT_NAMED: EnhancedCode = EnhancedCode::transient(7, 1);
+
+/// What a connection does about TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum TlsUse {
+    Off,
+    Optional,
+    Required,
+    Verify,
+    /// Verified, and from the first octet on.
+    Implicit,
+}
+
+impl TlsUse {
+    /// What the session is told.
+    pub(super) const fn of_session(self) -> Tls {
+        match self {
+            Self::Off => Tls::Off,
+            Self::Optional => Tls::Optional,
+            Self::Required | Self::Verify => Tls::Required,
+            Self::Implicit => Tls::Implicit,
+        }
+    }
+
+    /// Whether the host must prove who it is.
+    pub(super) const fn is_verified(self) -> bool {
+        matches!(self, Self::Verify | Self::Implicit)
+    }
+}
+
+impl From<TlsPolicy> for TlsUse {
+    fn from(policy: TlsPolicy) -> Self {
+        match policy {
+            TlsPolicy::Off => Self::Off,
+            TlsPolicy::Optional => Self::Optional,
+            TlsPolicy::Required => Self::Required,
+            TlsPolicy::Verify => Self::Verify,
+        }
+    }
+}
+
+impl From<SmartHostTls> for TlsUse {
+    fn from(tls: SmartHostTls) -> Self {
+        match tls {
+            SmartHostTls::Off => Self::Off,
+            SmartHostTls::Optional => Self::Optional,
+            SmartHostTls::Required => Self::Required,
+            SmartHostTls::Verify => Self::Verify,
+            SmartHostTls::Implicit => Self::Implicit,
+        }
+    }
+}
+
+/// Which rule demands what a connection does, if it is not the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Rule {
+    /// It is.
+    #[default]
+    Configured,
+    /// The policy of the recipient's domain.
+    Sts,
+    /// Nothing is demanded, but the policy of the recipient's domain has it told what would fail.
+    StsTesting,
+    /// The host's TLSA records.
+    Dane(Arc<Dane>),
+    /// The host's TLSA records, of which none can be used.
+    DaneTls,
+    /// The host has proved who it is before.
+    Remembered,
+}
+
+/// What a host proves by its TLSA records.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Dane {
+    associations: Vec<Association>,
+    /// The names that an authority may vouch for. Without one they say nothing, and connections are
+    /// shared by whatever domains have the host.
+    names: Vec<Domain>,
+}
+
+impl Dane {
+    pub(super) fn proof(&self) -> Proof<'_> {
+        Proof::Tlsa(&self.associations, &self.names)
+    }
+}
+
+/// How a host is called that has proved who it is before, where the configuration takes what comes.
+pub(super) fn recalled(settings: &Settings, host: &Host, called: (TlsUse, Rule)) -> (TlsUse, Rule) {
+    let (Some(recall), Host::Name(name), TlsUse::Optional) = (&settings.recall, host, called.0)
+    else {
+        return called;
+    };
+    match recall.until(name) {
+        // Policies on trial have it told what would fail; here it fails.
+        Some(_) => (TlsUse::Verify, Rule::Remembered),
+        None => called,
+    }
+}
+
+/// Says of a failure of TLS that it is held against a host because of what it proved before.
+pub(super) fn explain_recalled(ending: &mut Ending, target: &Target) {
+    if ending.stage == Stage::Tls && target.rule == Rule::Remembered {
+        let host = &target.name;
+        ending.text = format!(
+            "{} ({host} had a good certificate before, and gets no mail with less; smtpctl tls \
+             forget {host} allows it)",
+            ending.text
+        );
+    }
+}
+
+/// The policy of the recipient's domain that holds for an attempt.
+#[derive(Clone, Debug)]
+pub(super) struct OfDomain {
+    domain: Domain,
+    sts: Option<Arc<Known>>,
+    /// Whether the names of its hosts are vouched for.
+    pub(super) is_signed: bool,
+}
+
+impl OfDomain {
+    /// What is known for mail by MX to the domain. The first mail waits for what it publishes.
+    pub(super) async fn find(settings: &Settings, domain: &Domain, policy: TlsPolicy) -> Self {
+        let sts = match &settings.mta_sts {
+            Some(policies) if policy != TlsPolicy::Off => {
+                policies.policy(domain, &settings.addresses).await
+            }
+            _ => None,
+        };
+        let sts = sts.filter(|it| it.policy.mode != Mode::None);
+        Self { domain: domain.clone(), sts, is_signed: false }
+    }
+
+    /// What the TLSA records of a host of the domain demand.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError`]: it may have some, so that it cannot be called.
+    pub(super) async fn demand(
+        &self,
+        settings: &Settings,
+        host: &Domain,
+        policy: TlsPolicy,
+    ) -> Result<Option<Demand>, LookupError> {
+        if !settings.dane || !self.is_signed || policy == TlsPolicy::Off {
+            return Ok(None);
+        }
+        settings.resolver.tlsa(host, settings.port).await.map(Demand::of)
+    }
+
+    /// How a host of the domain is called, by this policy of the configuration. TLSA records that can be
+    /// used go before the domain's policy (RFC 8461 section 2).
+    ///
+    /// # Errors
+    ///
+    /// Why it may not be.
+    pub(super) fn of_host(
+        &self,
+        host: &Domain,
+        policy: TlsPolicy,
+        demand: Option<Demand>,
+    ) -> Result<(TlsUse, Rule), Ending> {
+        let needs_tls = match demand {
+            Some(Demand::Proof(associations)) => {
+                let names = match associations.iter().any(|it| it.usage == Usage::Authority) {
+                    true => vec![host.clone(), self.domain.clone()],
+                    false => Vec::new(),
+                };
+                let dane = Arc::new(Dane { associations, names });
+                return Ok((TlsUse::Verify, Rule::Dane(dane)));
+            }
+            Some(Demand::Tls) => true,
+            None => false,
+        };
+        match self.sts.as_deref().map(|known| (known.policy.mode, known.policy.names(host))) {
+            Some((Mode::Enforce, true)) => Ok((TlsUse::Verify, Rule::Sts)),
+            Some((Mode::Enforce, false)) => {
+                let text = format!("{}, which gets no mail", self.not_named(host));
+                Err(Ending::local(Stage::Tls, NOT_NAMED, text))
+            }
+            _ if needs_tls => Ok((TlsUse::from(policy.max(TlsPolicy::Required)), Rule::DaneTls)),
+            Some((Mode::Testing, _)) => Ok((policy.into(), Rule::StsTesting)),
+            Some((Mode::None, _)) | None => Ok((policy.into(), Rule::Configured)),
+        }
+    }
+
+    fn not_named(&self, host: &Domain) -> String {
+        format!("the MTA-STS policy of {} does not name {host}", self.domain)
+    }
+
+    /// Says of a failure of TLS which rule demanded it.
+    pub(super) fn explain(&self, ending: &mut Ending, target: &Target) {
+        if ending.stage != Stage::Tls {
+            return;
+        }
+        let (rule, whose): (_, &dyn fmt::Display) = match (&target.rule, &target.name) {
+            (Rule::Sts, _) => ("MTA-STS policy", &self.domain),
+            (Rule::Dane(_) | Rule::DaneTls, Host::Name(host)) => ("TLSA records", host),
+            _ => return,
+        };
+        ending.text = format!("{} ({rule} of {whose})", ending.text);
+    }
+
+    /// What would have failed, were the policy not on trial: the host, and the flaw of its protection.
+    pub(super) fn trial_failure(&self, host: &Domain, flaw: Option<&str>) -> Option<String> {
+        let policy = &self.sts.as_deref()?.policy;
+        match flaw {
+            _ if policy.mode != Mode::Testing => None,
+            _ if !policy.names(host) => Some(self.not_named(host)),
+            flaw => flaw.map(str::to_owned),
+        }
+    }
+
+    /// The domain.
+    pub(super) const fn domain(&self) -> &Domain {
+        &self.domain
+    }
+}

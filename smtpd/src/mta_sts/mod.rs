@@ -1,0 +1,282 @@
+//! The policies that domains publish for mail to them (MTA-STS, RFC 8461): asked for, kept, and asked
+//! for again in time.
+//!
+//! In: the domain of a recipient. Out: the policy that holds for it, if there is one. However many
+//! lanes and connections ask, one look is on its way for each domain, and it runs to its end whoever
+//! waits for it. Where no policy is known the first mail waits for the look; where one is known it
+//! holds, and a look that is due happens meanwhile. What cannot be had now changes nothing that is
+//! known, and is not tried again for a few minutes.
+
+mod kept;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mailroot_common::address::Domain;
+use mailroot_common::config::oauth::Endpoint;
+use mailroot_common::units::Timestamp;
+use smtpd_core::route::loopback::AddressRule;
+use smtpd_core::route::sts::{self, Known, Policy};
+
+use self::kept::{Files, KEPT_MAX};
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::https::{Bounds, Https};
+use crate::observe::{Level, Log};
+use crate::resolve::LookupError;
+
+/// What a policy host may take (RFC 8461 section 3.3).
+const BOUNDS: Bounds = Bounds { wait: Duration::from_mins(1), octets: sts::POLICY_OCTETS_MAX };
+/// How long mail waits for a look; longer than the look itself takes unless DNS is slow as well.
+const PATIENCE: Duration = Duration::from_secs(75);
+/// How long what was found counts as news: the record is looked at again after that.
+const FRESH: Duration = Duration::from_mins(10);
+const FRESH_MIN: Duration = Duration::from_secs(30);
+/// How long a failure is remembered.
+const FAILED: Duration = Duration::from_mins(5);
+/// Domains remembered that have no policy, besides those that have one.
+const ENTRIES_MAX: usize = 20_000;
+
+/// What is known of policies, for as long as the daemon runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Cache(Arc<Shared>);
+
+struct Shared {
+    files: Files,
+    clock: Clock,
+    log: Log,
+    entries: Mutex<HashMap<Domain, Arc<Entry>>>,
+}
+
+/// What is known of one domain.
+#[derive(Debug, Default)]
+struct Entry {
+    state: Mutex<State>,
+    /// Held by whoever looks.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: Option<Arc<Known>>,
+    /// Until when nobody needs to look, in the clock's time.
+    fresh_until: Duration,
+}
+
+impl State {
+    fn holding(&self, now: Timestamp) -> Option<Arc<Known>> {
+        self.known.clone().filter(|known| !known.is_over(now))
+    }
+}
+
+impl Cache {
+    /// What lies in this directory, which is made when it is needed.
+    #[must_use]
+    pub fn open(disk: Disk, directory: PathBuf, clock: Clock, log: Log) -> Self {
+        let files = Files::new(disk, directory);
+        let entry = |known| {
+            let state = State { known: Some(Arc::new(known)), fresh_until: Duration::ZERO };
+            Arc::new(Entry { state: Mutex::new(state), ..Entry::default() })
+        };
+        let known = files.read(clock.now()).into_iter();
+        let entries = known.map(|(domain, known)| (domain, entry(known))).collect();
+        Self(Arc::new(Shared { files, clock, log, entries: Mutex::new(entries) }))
+    }
+
+    fn entry(&self, domain: &Domain) -> Arc<Entry> {
+        let mut entries = lock(&self.0.entries);
+        if let Some(entry) = entries.get(domain) {
+            return Arc::clone(entry);
+        }
+        if entries.len() >= ENTRIES_MAX + KEPT_MAX {
+            // Domains without a policy cost one question to DNS to know again.
+            entries.retain(|_, entry| lock(&entry.state).known.is_some());
+        }
+        Arc::clone(entries.entry(domain.clone()).or_default())
+    }
+
+    /// Whose policy ends first, if there is no room for one more.
+    fn in_the_way(&self) -> Option<Domain> {
+        let entries = lock(&self.0.entries);
+        let known = entries.iter().filter_map(|(domain, entry)| {
+            let until = lock(&entry.state).known.as_ref().map(|known| known.until())?;
+            Some((until, domain))
+        });
+        let known: Vec<(Timestamp, &Domain)> = known.collect();
+        let first = known.iter().min().filter(|_| known.len() >= KEPT_MAX);
+        first.map(|(_, domain)| (*domain).clone())
+    }
+
+    /// Keeps what was fetched; it counts from now on, whether or not it can be written.
+    async fn keep(&self, domain: &Domain, entry: &Entry, known: Known) {
+        let is_new = lock(&entry.state).known.is_none();
+        let old = if is_new { self.in_the_way() } else { None };
+        if let Some(old) = &old {
+            lock(&self.0.entries).remove(old);
+        }
+        let line = self.0.log.line(Level::Info, "sts-policy").word("domain", domain);
+        line.word("mode", known.policy.mode.as_str())
+            .word("policy", &known.id)
+            .word("until", known.until())
+            .send();
+        lock(&entry.state).known = Some(Arc::new(known.clone()));
+        let (files, of) = (self.0.files.clone(), domain.clone());
+        let writing = tokio::task::spawn_blocking(move || {
+            if let Some(old) = &old {
+                // Without a file it is forgotten just as well.
+                files.forget(old).unwrap_or_default();
+            }
+            files.keep(&of, &known)
+        });
+        if let Ok(Err(error)) = writing.await {
+            let line = self.0.log.line(Level::Error, "sts-not-kept").word("domain", domain);
+            line.text("error", error).send();
+        }
+    }
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache").finish_non_exhaustive()
+    }
+}
+
+/// Knows policies by the settings in force. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct MtaSts {
+    cache: Cache,
+    https: Https,
+}
+
+/// What a look came to.
+enum Look {
+    /// The domain speaks of no policy, or of the one that is known.
+    NoNews,
+    /// It has this one.
+    News(Known),
+}
+
+impl MtaSts {
+    /// Asks by these means.
+    #[must_use]
+    pub const fn new(cache: Cache, https: Https) -> Self {
+        Self { cache, https }
+    }
+
+    /// The policy that holds for a domain; looked for where that is due. The policy host is one that a
+    /// stranger names, so that the rule says which addresses may be called.
+    pub async fn policy(&self, domain: &Domain, rule: &AddressRule) -> Option<Arc<Known>> {
+        let clock = &self.cache.0.clock;
+        let entry = self.cache.entry(domain);
+        let (known, is_fresh) = {
+            let state = lock(&entry.state);
+            (state.holding(clock.now()), clock.elapsed() < state.fresh_until)
+        };
+        if is_fresh {
+            return known;
+        }
+        let looking = {
+            let (it, domain, entry, rule) =
+                (self.clone(), domain.clone(), Arc::clone(&entry), rule.clone());
+            tokio::spawn(async move { it.look(&domain, &entry, &rule).await })
+        };
+        if known.is_some() {
+            return known;
+        }
+        // Whoever waited in vain goes on without: so would mail if the host said nothing at all.
+        let _late = tokio::time::timeout(PATIENCE, looking).await;
+        let state = lock(&entry.state);
+        state.holding(clock.now())
+    }
+
+    /// The policy that is known for a domain, without a look.
+    #[must_use]
+    pub fn known(&self, domain: &Domain) -> Option<Arc<Known>> {
+        let entry = lock(&self.cache.0.entries).get(domain).cloned()?;
+        let state = lock(&entry.state);
+        state.holding(self.cache.0.clock.now())
+    }
+
+    /// Looks, unless somebody has just done so.
+    async fn look(&self, domain: &Domain, entry: &Entry, rule: &AddressRule) {
+        let _turn = entry.turn.lock().await;
+        let clock = &self.cache.0.clock;
+        let known = {
+            let state = lock(&entry.state);
+            if clock.elapsed() < state.fresh_until {
+                return;
+            }
+            state.holding(clock.now())
+        };
+        let found = self.find(domain, known.as_deref(), rule).await;
+        let due_in = |known: Option<&Known>| {
+            // A policy that holds for a moment only is not asked for all the time.
+            known.map_or(FRESH, |known| known.due_in(clock.now()).clamp(FRESH_MIN, FRESH))
+        };
+        let span = match found {
+            Ok(Look::NoNews) => due_in(known.as_deref()),
+            Ok(Look::News(news)) => {
+                let span = due_in(Some(&news));
+                self.cache.keep(domain, entry, news).await;
+                span
+            }
+            Err(why) => {
+                let line = self.cache.0.log.line(Level::Warn, "sts-failed").word("domain", domain);
+                let holds = if known.is_some() { "policy-known" } else { "no-policy" };
+                line.word("then", holds).text("reason", why).send();
+                FAILED
+            }
+        };
+        lock(&entry.state).fresh_until = clock.elapsed() + span;
+    }
+
+    async fn find(
+        &self,
+        domain: &Domain,
+        known: Option<&Known>,
+        rule: &AddressRule,
+    ) -> Result<Look, String> {
+        let texts = match self.https.resolver.texts(&format!("_mta-sts.{domain}")).await {
+            Ok(texts) => texts,
+            Err(error) if error.is_temporary() && known.is_some() => return Err(error.to_string()),
+            // Without a policy nothing changes, and it is not known that there is one.
+            Err(LookupError::Temporary { .. }) => return Ok(Look::NoNews),
+            Err(LookupError::NoData(_) | LookupError::NoSuchName(_)) => return Ok(Look::NoNews),
+        };
+        // A domain gives a policy up by one with the mode "none", not by taking the record away.
+        let Some(id) = sts::record_id(texts.iter().map(String::as_str)) else {
+            return Ok(Look::NoNews);
+        };
+        let now = self.cache.0.clock.now();
+        if known.is_some_and(|known| known.id == id && !known.due_in(now).is_zero()) {
+            return Ok(Look::NoNews);
+        }
+        let policy = self.fetch(domain, rule).await?;
+        Ok(Look::News(Known { id: id.to_owned(), at: now, policy }))
+    }
+
+    /// Fetches the policy; the error is for people.
+    async fn fetch(&self, domain: &Domain, rule: &AddressRule) -> Result<Policy, String> {
+        let text = format!("https://mta-sts.{domain}/.well-known/mta-sts.txt");
+        let at = Endpoint::parse(&text).ok_or("its policy host cannot have a name")?;
+        let host = at.authority();
+        let answer = self.https.get(&at, BOUNDS, rule).await;
+        let answer = answer.map_err(|error| format!("{host} gives no policy: {error}"))?;
+        if answer.status != 200 {
+            return Err(format!("{host} gives no policy: it answers {}", answer.status));
+        }
+        if answer.content_type.as_deref() != Some("text/plain") {
+            let kind = answer.content_type.as_deref().unwrap_or("of no kind");
+            return Err(format!("{host} gives no policy: its answer is {kind}, not text/plain"));
+        }
+        Policy::parse(&answer.body).map_err(|error| format!("{host} gives no policy: {error}"))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
