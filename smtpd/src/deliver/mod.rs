@@ -14,6 +14,7 @@
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
 //! returning  mail an operator gives up           trial     a call without mail
+//! deadline   mail whose sender named a time
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -22,6 +23,7 @@
 
 mod age;
 mod attempt;
+mod deadline;
 mod dispatch;
 mod finish;
 mod front;

@@ -82,6 +82,7 @@ mod tests {
             },
             message_id: None,
             subject: None,
+            wishes: crate::queue::wishes::Wishes::default(),
         }
     }
 
