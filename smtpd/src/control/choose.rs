@@ -246,11 +246,13 @@ fn is_chosen(matcher: &Matcher, message: &Message, server: &str, now: Timestamp)
     if !matcher.asks_recipients() {
         return matcher.matches(&facts, [], now);
     }
+    let awaited = message.awaits_release().and_then(|_| message.reason());
     let texts: Vec<_> = message
         .waiting()
         .map(|(place, status)| {
             let address = message.envelope.recipients[place].mailbox.to_string();
             let words = status.last.as_ref().map(ToString::to_string);
+            let words = words.or_else(|| awaited.clone());
             (address, words, status.last.as_ref().map(|last| last.status.to_string()))
         })
         .collect();

@@ -11,8 +11,8 @@ use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::status::{Class, EnhancedCode};
 use mailroot_fuzz::{Choices, split};
 use smtpd_core::queue::envelope::{BodyKind, Notify, Recipient, Ret};
-use smtpd_core::queue::wishes::{By, Priority};
 use smtpd_core::queue::outcome::{AttemptResult, Stage};
+use smtpd_core::queue::wishes::{By, Priority};
 use smtpd_core::smtp::client::{
     Action, BodyFlow, Client, Ending, Fate, Finished, LoginError, LoginRule, Settings, Timeouts,
     Tls, Transaction,
