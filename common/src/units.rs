@@ -139,6 +139,9 @@ const SPAN_UNITS: [(&str, u64); 6] = [
 ];
 
 impl Span {
+    /// No time at all.
+    pub const ZERO: Self = Self::millis(0);
+
     /// This many milliseconds.
     #[must_use]
     pub const fn millis(count: u64) -> Self {

@@ -252,6 +252,23 @@ pub(crate) fn for_people(message: &QueueMessage, shape: &Shape) -> String {
             line(name, value.clone());
         }
     }
+    let at = |moment| {
+        let written = Cell::Ago(moment).for_programs(shape.time);
+        format!("{written} ({})", Cell::Until(moment).for_people(shape.now, shape.time, shape.utc))
+    };
+    if let Some(moment) = message.release_at {
+        line("not before", at(moment));
+    }
+    if let Some(moment) = message.deliver_by {
+        let late = match message.if_late.as_deref() {
+            Some("return") => ", else it is returned",
+            _ => ", else the sender is told",
+        };
+        line("deliver by", format!("{}{late}", at(moment)));
+    }
+    if message.priority != 0 {
+        line("priority", message.priority.to_string());
+    }
     let utf8 = if message.smtputf8 { ", SMTPUTF8" } else { "" };
     line(
         "size",
@@ -361,7 +378,8 @@ mod tests {
             "accepted_at": "2026-11-24T13:56:10Z", "size": 90_112, "from": "", "to": ["bob@partner.example"],
             "attempts": 2, "next_attempt_at": "2026-11-24T14:06:10Z", "reason": "451 4.7.1 Greylisted",
             "via": "smtp", "client": "10.1.0.7", "helo": "erp\u{1b}[2J", "session": "7QK1ZZ",
-            "subject": "Order 2291", "body": "8bitmime",
+            "subject": "Order 2291", "body": "8bitmime", "priority": 3, "if_late": "return",
+            "release_at": "2026-11-24T14:06:10Z", "deliver_by": "2026-11-24T15:02:10Z",
             "recipients": [{
                 "address": "bob@partner.example", "state": "retry", "attempts": 2,
                 "next_attempt_at": "2026-11-24T14:06:10Z", "route": "mx:partner.example",
@@ -379,6 +397,9 @@ mod tests {
              received    2026-11-24T13:56:10.000Z (6m ago) by smtp from 10.1.0.7 (erp\\x1b[2J), session 7QK1ZZ\n\
              from        <>\n\
              subject     Order 2291\n\
+             not before  2026-11-24T14:06:10.000Z (4m)\n\
+             deliver by  2026-11-24T15:02:10.000Z (1h), else it is returned\n\
+             priority    3\n\
              size        88KiB (90112 octets, 8bitmime)\n\
              rcpt 1      bob@partner.example  retry  2 tries  next 4m  by mx:partner.example\n\
              \x20           2026-11-24T13:57:12.000Z  mx1.partner.example[192.0.2.20]:25  451 4.7.1 Greylisted, / try again in 240 s (rcpt)\n\

@@ -145,6 +145,9 @@ fn received(entry: &TraceEntry) -> String {
     if let Some(rule) = &entry.rule {
         text.push_str(&format!(", let in by {rule}"));
     }
+    if let Some(wishes) = &entry.wishes {
+        text.push_str(&format!(", wanted: {wishes}"));
+    }
     text
 }
 

@@ -53,6 +53,7 @@ fn draft(now: Timestamp, number: u64) -> Draft {
         origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
         message_id: Some(format!("<{number}@here.example>")),
         subject: Some("a subject of the usual length".into()),
+        wishes: smtpd_core::queue::wishes::Wishes::default(),
     };
     Draft { envelope, body: Body::Memory(vec![b'x'; 100]) }
 }

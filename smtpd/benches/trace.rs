@@ -83,6 +83,7 @@ fn envelope(number: u64, at: Timestamp) -> Envelope {
         origin,
         message_id: Some(format!("<{:016x}.{number}@lan.example>", mixed(number, u64::MAX))),
         subject: Some(subject(number)),
+        wishes: smtpd_core::queue::wishes::Wishes::default(),
     }
 }
 
@@ -122,6 +123,8 @@ fn status(number: u64, at: Timestamp, phase: Phase) -> RecipientStatus {
         next_attempt: Timestamp::from_millis(at.as_millis() + 60_000),
         delay_told: false,
         doubted: false,
+        deadline_told: false,
+        fixed: false,
         last: Some(Outcome { at, result, status, code, text, host, stage }),
     }
 }

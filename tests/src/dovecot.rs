@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::kdc::{Kdc, REALM};
 use crate::{ports, program, skip, wait};
 
 /// A running instance; it ends when dropped.
@@ -51,6 +52,29 @@ impl Dovecot {
         );
         let passdb = "driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args =";
         Self::launch("xoauth2 oauthbearer", passdb, ("oauth2.conf", &asks))
+    }
+
+    /// Takes tickets of a realm for the service that this name has there. `None` when it is not installed or
+    /// we are not root.
+    ///
+    /// # Panics
+    ///
+    /// When it is installed and does not start.
+    #[must_use]
+    pub fn taking_tickets(kdc: &Kdc, name: &str) -> Option<Self> {
+        let keytab = kdc.service_key();
+        // Its helpers are not root.
+        fs::set_permissions(&keytab, fs::Permissions::from_mode(0o644)).unwrap();
+        let (variable, config) = kdc
+            .environment()
+            .split_once('=')
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))?;
+        let passdb = format!(
+            "driver = static\n  args = nopassword\n}}\nauth_krb5_keytab = {}\nauth_gssapi_hostname = {name}\n\
+             auth_realms = {REALM}\nimport_environment = {variable}={config}\npassdb {{\n  driver = passwd-file\n  args =",
+            keytab.display()
+        );
+        Self::launch("gssapi", &passdb, ("users", ""))
     }
 
     /// `passdb` ends where the path of its file belongs.

@@ -21,6 +21,7 @@ pub mod exim;
 pub mod faketime;
 pub mod gateway;
 pub mod injection;
+pub mod kdc;
 pub mod load;
 pub mod mdoc;
 pub mod message;

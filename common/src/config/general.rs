@@ -62,6 +62,12 @@ choice! {
         Limits = "LIMITS",
         /// RFC 1985; offered only while mail of a domain is held for it.
         Etrn = "ETRN",
+        /// RFC 2852.
+        DeliverBy = "DELIVERBY",
+        /// RFC 4865; offered only to clients that may relay, and unless messages.future_release is 0s.
+        FutureRelease = "FUTURERELEASE",
+        /// RFC 6710.
+        MtPriority = "MT-PRIORITY",
     }
 }
 

@@ -30,6 +30,9 @@ section! {
         ndr_copy_to: Option<Mailbox> = None, None;
         /// Whether reports carry the whole message back, or its header only.
         ndr_full_message: bool = false, true;
+        /// How far ahead clients that may relay can have a message sent (FUTURERELEASE); 0s turns
+        /// it off.
+        future_release: Span = Span::days(60), Span::ZERO, in Span::ZERO..=Span::days(9999);
         /// What is repaired: a missing Date, a missing Message-ID, and in Pickup and local
         /// submission line ends. Over SMTP bare CR and LF are always refused.
         fix: Vec<Fix> =

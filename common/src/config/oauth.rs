@@ -223,6 +223,7 @@ pub(super) fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut 
         |key: &str, reader: &Reader| reader.origins.get(&format!("{path}.auth.{key}")).cloned();
     let useless: &[&str] = match keys.auth.method {
         AuthMethod::None | AuthMethod::Basic => &["mailbox", "oauth"],
+        AuthMethod::Integrated => &["mailbox", "oauth", "mechanisms"],
         AuthMethod::Xoauth2 | AuthMethod::Oauthbearer => &["user", "password", "mechanisms"],
     };
     for key in useless {

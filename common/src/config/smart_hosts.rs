@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use super::choice::choice;
 use super::diagnostic::Diagnostic;
@@ -51,7 +52,7 @@ section! {
     pub struct SmartHostAuth {
         /// Whether a login is made. If one is set and the host does not offer any, mail waits.
         method: AuthMethod = AuthMethod::None, AuthMethod::None;
-        /// The name to log in with.
+        /// The name to log in with; by the method integrated a principal, such as relay@EXAMPLE.NET.
         user: Option<String> = None, None;
         /// Where the password is kept: a file in secrets.d, a credential of systemd, or a variable of
         /// the environment. Never the password itself.
@@ -92,6 +93,9 @@ choice! {
         None = "none",
         /// With a name and a password.
         Basic = "basic",
+        /// With a ticket of Kerberos (GSSAPI): by the password of user, or if none is set by a key or
+        /// a cache that the Kerberos library finds. Needs a daemon built with its feature gssapi.
+        Integrated = "integrated",
         /// With a token of OAuth, in the form that Google and Microsoft speak.
         Xoauth2 = "xoauth2",
         /// With a token of OAuth, in the form of RFC 7628.
@@ -361,6 +365,25 @@ pub(crate) fn read(node: &Node, reader: &mut Reader) -> SmartHosts {
     out
 }
 
+/// Whether tickets can be had, and for whom.
+fn check_tickets(keys: &SmartHostKeys, path: &str, span: Range<usize>, reader: &mut Reader) {
+    if !cfg!(feature = "gssapi") {
+        let title = format!("{path} is to log in by Kerberos, which this build cannot");
+        let diagnostic = Diagnostic::error("E0370", title)
+            .at(&reader.source, span.clone(), "needs the feature gssapi")
+            .help("build smtpd with  --features gssapi,  or choose another method");
+        reader.report(diagnostic);
+    }
+    let is_named = |at: &HostPort| matches!(at.host, Host::Name(_));
+    if !keys.hosts().iter().all(is_named) {
+        let title = format!("{path} is to log in by Kerberos at an address");
+        let diagnostic = Diagnostic::error("E0371", title)
+            .at(&reader.source, span, "tickets are for hosts with names")
+            .help("write the names of host and backup, as the realm knows them");
+        reader.report(diagnostic);
+    }
+}
+
 fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut Reader) {
     let at = |key: &str, reader: &Reader| {
         reader.origins.get(&format!("{path}.{key}")).cloned().unwrap_or_else(|| node.span.clone())
@@ -378,7 +401,8 @@ fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut Reader) {
     for (key, absent) in
         [("auth.user", auth.user.is_none()), ("auth.password", auth.password.is_none())]
     {
-        let wanted = auth.method == AuthMethod::Basic && absent;
+        let by_ticket = auth.method == AuthMethod::Integrated && key == "auth.user";
+        let wanted = (auth.method == AuthMethod::Basic || by_ticket) && absent;
         if wanted && !reader.origins.contains_key(&format!("{path}.{key}")) {
             let span = at("auth.method", reader);
             let diagnostic = Diagnostic::error("E0104", format!("{path}.{key} is missing"))
@@ -394,6 +418,9 @@ fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut Reader) {
             .at(&reader.source, span, "not used")
             .help("add  method: basic  below auth, or remove this line");
         reader.report(diagnostic);
+    }
+    if auth.method == AuthMethod::Integrated {
+        check_tickets(keys, path, at("auth.method", reader), reader);
     }
     oauth::check(keys, path, node, reader);
     if wants_login && keys.tls == SmartHostTls::Off && auth.require_tls {

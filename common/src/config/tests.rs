@@ -426,6 +426,27 @@ fn smart_hosts_have_what_they_need() {
 }
 
 #[test]
+fn tickets_are_for_hosts_with_names_and_for_builds_that_know_them() {
+    let absent: &[&str] = if cfg!(feature = "gssapi") { &[] } else { &["E0370"] };
+    for (host, user, wrong) in [
+        ("a.example", "user: relay@A.EXAMPLE", None),
+        ("a.example", "user: relay@A.EXAMPLE, password: {file: isp}", None),
+        ("\"[192.0.2.1]\"", "user: relay@A.EXAMPLE", Some("E0371")),
+        ("a.example", "require_tls: true", Some("E0104")),
+        ("a.example", "user: relay@A.EXAMPLE, mechanisms: [PLAIN]", Some("E0433")),
+    ] {
+        let auth = format!("auth: {{method: integrated, {user}}}");
+        let text = format!("version: 1\nsmart_hosts: {{isp: {{host: {host}, {auth}}}}}\n");
+        let found = parse_service(&text, "mailroot.yaml").err().unwrap_or_default();
+        let mut codes: Vec<_> = found.iter().map(|diagnostic| diagnostic.code).collect();
+        codes.sort_unstable();
+        let mut wanted = [absent, wrong.as_slice()].concat();
+        wanted.sort_unstable();
+        assert_eq!(codes, wanted, "{text}");
+    }
+}
+
+#[test]
 fn a_secret_in_the_file_is_refused_and_never_shown() {
     for place in ["hunter2", "{file: ../hunter2}", "{file: .hunter2}", "{vault: hunter2}", "{}"] {
         let auth = format!("auth: {{method: basic, user: me, password: {place}}}");

@@ -104,6 +104,18 @@ pub struct QueueMessage {
     /// The sender's name for the transaction (RFC 3461 section 4.4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envid: Option<String>,
+    /// Not before this moment, the sender wants (RFC 4865).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_at: Option<Timestamp>,
+    /// By when the sender wants it delivered (RFC 2852).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliver_by: Option<Timestamp>,
+    /// What is done then: `return`, or `tell` the sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_late: Option<String>,
+    /// From -9 to 9: among the mail of one destination the higher goes first (RFC 6710).
+    #[serde(default)]
+    pub priority: i8,
     /// `7bit`, `8bitmime` or `binarymime`.
     pub body: String,
     /// Whether it needs SMTPUTF8.

@@ -57,6 +57,9 @@ pub struct TraceEntry {
     /// The Subject field, where `trace.subjects` has it recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// What the sender wants of time and order, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wishes: Option<String>,
     /// What happened, the oldest first.
     pub events: Vec<TraceEvent>,
     /// Events that are not in the list, because there are too many.
@@ -65,6 +68,9 @@ pub struct TraceEntry {
     /// When it is tried next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
+    /// The moment the sender named, if that is what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_at: Option<Timestamp>,
     /// When the sender is told of the delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told_at: Option<Timestamp>,

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::id::QueueId;
+use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::envelope::{BodyKind, Recipient};
+use smtpd_core::queue::wishes::Priority;
 use smtpd_core::smtp::body::{BodyDecoder, BodyLimits, Framing};
 use smtpd_core::smtp::client::{Action, Client, Timeouts, Transaction};
 use smtpd_core::smtp::command::{self, Grammar};
@@ -111,6 +113,8 @@ fn receiving() {
         grammar: grammar(),
         body: LIMITS,
         recipients_max: 1000,
+        release_max: Span::days(60),
+        priority_max: Priority::MAX,
         session_octets_max: u64::MAX,
         errors_max: 20,
         idle_commands_max: 100,
@@ -122,7 +126,7 @@ fn receiving() {
     content.extend_from_slice(b".\r\n");
     let steps: [&[u8]; 4] =
         [b"MAIL FROM:<s@source.test>\r\n", b"RCPT TO:<u@sink.test>\r\n", b"DATA\r\n", &content];
-    let mut session = Server::new(settings, Duration::ZERO);
+    let mut session = Server::new(settings, Duration::ZERO, Timestamp::default());
     session.on_octets(b"EHLO client.test\r\n", Duration::ZERO);
     let octets = steps.iter().map(|step| step.len()).sum();
     let took = best(|| {
@@ -179,6 +183,8 @@ fn sending() {
             size: content.len() as u64,
             body: BodyKind::SevenBit,
             smtputf8: false,
+            by: None,
+            priority: Priority::NORMAL,
         };
         assert!(session.begin(&transaction, Duration::ZERO).is_ok(), "the peer takes anything");
         session.output().clear();

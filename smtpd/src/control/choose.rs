@@ -15,6 +15,7 @@ use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::BodyKind;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome};
 use smtpd_core::queue::recipient::{Phase, RecipientStatus};
+use smtpd_core::queue::wishes::ByMode;
 use tokio::task::JoinHandle;
 
 use super::App;
@@ -245,11 +246,13 @@ fn is_chosen(matcher: &Matcher, message: &Message, server: &str, now: Timestamp)
     if !matcher.asks_recipients() {
         return matcher.matches(&facts, [], now);
     }
+    let awaited = message.awaits_release().and_then(|_| message.reason());
     let texts: Vec<_> = message
         .waiting()
         .map(|(place, status)| {
             let address = message.envelope.recipients[place].mailbox.to_string();
             let words = status.last.as_ref().map(ToString::to_string);
+            let words = words.or_else(|| awaited.clone());
             (address, words, status.last.as_ref().map(|last| last.status.to_string()))
         })
         .collect();
@@ -305,6 +308,13 @@ pub(super) fn details(place: &Place, message: &Message, now: Timestamp) -> Queue
         message_id: envelope.message_id.clone(),
         subject: envelope.subject.clone(),
         envid: envelope.envid.clone(),
+        release_at: envelope.wishes.release_at,
+        deliver_by: envelope.wishes.deliver_by.map(|by| by.at),
+        if_late: envelope.wishes.deliver_by.map(|by| match by.mode {
+            ByMode::Return => "return".to_owned(),
+            ByMode::Notify => "tell".to_owned(),
+        }),
+        priority: envelope.wishes.priority.as_i8(),
         body: match envelope.body {
             BodyKind::SevenBit => "7bit",
             BodyKind::EightBitMime => "8bitmime",

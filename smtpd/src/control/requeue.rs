@@ -9,6 +9,7 @@ use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::message::header;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
+use smtpd_core::queue::wishes::Wishes;
 
 use super::answer::Refused;
 use super::badmail::read_piece;
@@ -139,6 +140,11 @@ fn envelope(
         tls_optional: facts.tls_optional,
         message_id: facts.message_id.clone(),
         subject: facts.subject.clone(),
+        // Their time is over; what the message was worth is not.
+        wishes: Wishes {
+            priority: before.map(|before| before.wishes.priority).unwrap_or_default(),
+            ..Wishes::default()
+        },
     })
 }
 

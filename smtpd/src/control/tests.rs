@@ -127,6 +127,7 @@ fn envelope(sender: &str, recipient: &str, at: Timestamp) -> Envelope {
         origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
         message_id: None,
         subject: Some("Invoice".to_owned()),
+        wishes: smtpd_core::queue::wishes::Wishes::default(),
     }
 }
 

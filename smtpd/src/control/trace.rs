@@ -308,10 +308,11 @@ fn put_on_top(entry: &mut TraceEntry, message: &Message, around: &Around) {
     }
     if let Some(route) = waiting_route(message) {
         let schedule = around.server.schedule(route);
-        let accepted_at = message.envelope.accepted_at;
-        entry.expires_at = Some(schedule.expires_at(accepted_at));
+        let begins_at = message.envelope.begins_at();
+        entry.release_at = message.awaits_release();
+        entry.expires_at = Some(schedule.expires_at(begins_at));
         entry.told_at = message.waiting().find_map(|(place, status)| {
-            schedule.delay_notice_at(&message.envelope, accepted_at, place, status)
+            schedule.delay_notice_at(&message.envelope, begins_at, place, status)
         });
     }
 }

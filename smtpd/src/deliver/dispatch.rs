@@ -7,7 +7,7 @@ use mailroot_common::units::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::age::age;
-use super::returning::return_ordered;
+use super::returning::settle_waiting;
 use super::room::Room;
 use crate::observe::Level;
 
@@ -36,10 +36,12 @@ pub(super) async fn run(room: Arc<Room>) {
         rest_ends = room.queue.orders().next_end(wall);
         let rest_in = rest_ends.map(|end| end.since(wall).as_duration());
         let mut trouble_in = None;
-        if returning.as_ref().is_none_or(JoinHandle::is_finished) && room.has_ordered() {
+        let is_late = due.deadline_at.is_some_and(|at| at <= wall);
+        let is_free = returning.as_ref().is_none_or(JoinHandle::is_finished);
+        if is_free && (is_late || room.has_ordered()) {
             let pause = room.pause_left();
             if pause.is_zero() {
-                returning = Some(tokio::spawn(return_ordered(Arc::clone(&room))));
+                returning = Some(tokio::spawn(settle_waiting(Arc::clone(&room))));
             } else {
                 trouble_in = Some(pause);
             }
@@ -52,7 +54,9 @@ pub(super) async fn run(room: Arc<Room>) {
                 aging = Some(tokio::spawn(age(Arc::clone(&room))));
             }
         }
-        let mail_in = due.wake_at.map(|at| at.since(room.clock.now()).as_duration());
+        let deadline_at = due.deadline_at.filter(|_| !is_late);
+        let mail_at = due.wake_at.into_iter().chain(deadline_at).min();
+        let mail_in = mail_at.map(|at| at.since(room.clock.now()).as_duration());
         let lanes_in = lanes_at.map(|at| at.saturating_sub(now));
         let age_in = age_at.saturating_sub(now);
         let sleep =

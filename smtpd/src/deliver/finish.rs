@@ -9,11 +9,14 @@ use std::sync::Arc;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::message::dsn::{self, HEADER_OCTETS_MAX, Kind, Original};
-use smtpd_core::queue::dispose::{Disposition, InDoubtPolicy, Rules, dispose, settle_doubts};
+use smtpd_core::queue::dispose::{
+    Disposition, InDoubtPolicy, Rules, dispose, meet_deadline, settle_doubts,
+};
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
 use smtpd_core::queue::recipient::{Phase, RecipientStatus};
 use smtpd_core::queue::retry::Schedule;
+use smtpd_core::queue::wishes::ByMode;
 
 use super::Settings;
 use super::job::{Ended, Job};
@@ -42,6 +45,8 @@ pub(super) async fn finish(room: &Room, job: &mut Job) {
     let rules = rules(&past, &envelope, &schedule, &in_doubt);
     let (relieved, ours): (Vec<Ended>, Vec<Ended>) =
         std::mem::take(&mut job.ended).into_iter().partition(|ended| ended.dsn);
+    let relayed: Vec<usize> =
+        relieved.iter().chain(&ours).filter(|it| it.tells_of_relay).map(|it| it.place).collect();
     let decide = |ended: Vec<Ended>| {
         let outcomes: Vec<(usize, Outcome)> =
             ended.into_iter().map(|ended| (ended.place, ended.outcome)).collect();
@@ -55,6 +60,7 @@ pub(super) async fn finish(room: &Room, job: &mut Job) {
         disposition.delayed.extend(more.delayed);
         disposition.badmail.extend(more.badmail);
     }
+    let disposition = disposition.telling_of_relay(&envelope, &relayed);
     record(room, &settings, lease, disposition, Vec::new()).await;
 }
 
@@ -76,14 +82,39 @@ pub(super) async fn finish_doubts(room: &Room, settings: &Settings, job: &mut Jo
     }
 }
 
-/// How a message is treated that was accepted when its envelope says, by the clock as it was then.
+/// Returns what the sender wants back rather than late, before it is tried, or tells it; lets go of
+/// the lease if that is so.
+pub(super) async fn finish_late(room: &Room, settings: &Settings, job: &mut Job) {
+    let is_timed = |lease: &Lease| lease.envelope.deadline().is_some();
+    let Some(lease) = job.lease.take_if(|lease| is_timed(lease)) else { return };
+    let envelope = Arc::clone(&lease.envelope);
+    let in_doubt = in_doubt(settings, &envelope);
+    let past = room.clock.past();
+    let schedule = settings.schedule(&job.route);
+    let rules = rules(&past, &envelope, &schedule, &in_doubt);
+    let words = room.last_words(&job.route);
+    let disposition = meet_deadline(&envelope, &lease.due, &|_| words.clone(), past.now, rules);
+    if disposition.statuses.is_empty() {
+        job.lease = Some(lease);
+    } else {
+        record(room, settings, lease, disposition, Vec::new()).await;
+    }
+}
+
+/// How a message is treated whose time began when its envelope says, by the clock as it was then.
 pub(super) fn rules<'a>(
     past: &Past,
     envelope: &Envelope,
     schedule: &'a Schedule,
     in_doubt: &'a (dyn Fn(usize) -> InDoubtPolicy + Sync),
 ) -> Rules<'a> {
-    Rules { schedule, accepted_at: past.as_of_now(envelope.accepted_at), in_doubt }
+    let accepted_at = past.as_of_now(envelope.begins_at());
+    Rules { schedule, accepted_at, deadline: deadline(past, envelope), in_doubt }
+}
+
+/// When the time is up that the sender named, by the clock as it goes now.
+pub(super) fn deadline(past: &Past, envelope: &Envelope) -> Option<Timestamp> {
+    envelope.deadline().map(|at| past.due(envelope.accepted_at, at))
 }
 
 pub(super) fn in_doubt(
@@ -245,7 +276,12 @@ async fn write_reports(
         });
         let original = if whole { Original::Whole(&octets) } else { Original::Header(&octets) };
         let past = room.clock.past();
-        let accepted_at = past.as_of_now(lease.envelope.accepted_at);
+        let accepted_at = past.as_of_now(lease.envelope.begins_at());
+        let expires_at = settings.schedules.outbound.expires_at(accepted_at);
+        let withdrawn_at = match lease.envelope.wishes.deliver_by {
+            Some(by) if by.mode == ByMode::Return => deadline(&past, &lease.envelope),
+            Some(_) | None => None,
+        };
         let written = dsn::write(&dsn::Report {
             kind,
             id: lease.id,
@@ -255,7 +291,7 @@ async fn write_reports(
             host: &settings.host,
             default_domain: settings.table.default_domain(),
             copy_to: settings.ndr_copy_to.as_ref(),
-            retry_until: settings.schedules.outbound.expires_at(accepted_at),
+            retry_until: withdrawn_at.map_or(expires_at, |at| at.min(expires_at)),
             now: past.now,
             random: room.clock.random(),
         });
@@ -276,9 +312,7 @@ fn count_status(room: &Room, status: &RecipientStatus) {
         }
         Phase::Delivered => counters.recipients_delivered.add_one(),
         Phase::Waiting | Phase::InDoubt => counters.recipients_deferred.add_one(),
-        Phase::Returned | Phase::Badmail
-            if last.is_some_and(|last| last.stage == Stage::Expiry) =>
-        {
+        Phase::Returned | Phase::Badmail if last.is_some_and(|last| last.stage.is_age()) => {
             counters.recipients_expired.add_one();
         }
         Phase::Returned | Phase::Badmail => counters.recipients_failed.add_one(),
@@ -300,7 +334,7 @@ fn log_status(
     let event = match status.phase {
         Phase::Delivered => "delivered",
         Phase::Waiting | Phase::InDoubt => "deferred",
-        Phase::Returned | Phase::Badmail if last.stage == Stage::Expiry => "expired",
+        Phase::Returned | Phase::Badmail if last.stage.is_age() => "expired",
         Phase::Returned | Phase::Badmail => "bounced",
         Phase::Removed => return,
     };

@@ -7,10 +7,13 @@ use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Recipient};
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, RemoteHost};
+use smtpd_core::queue::wishes::ByMode;
 use smtpd_core::route::table::RouteName;
 use smtpd_core::smtp::client::{Fate, Finished, Transaction};
 
+use super::finish::deadline;
 use super::front::Front;
+use crate::clock::Clock;
 use crate::queue::Lease;
 
 /// A recipient for which the attempt is over.
@@ -22,6 +25,9 @@ pub(super) struct Ended {
     pub(super) outcome: Outcome,
     /// Whether the next hop took over the duty to report (RFC 3461).
     pub(super) dsn: bool,
+    /// Whether the sender is to hear that the next hop took it over, for the sake of its time
+    /// (RFC 2852).
+    pub(super) tells_of_relay: bool,
 }
 
 /// What was found in the message itself, where a peer's limits made it worth a look.
@@ -102,7 +108,7 @@ impl Job {
     }
 
     /// The transaction for those who wait, who are under way from now on.
-    pub(super) fn begin(&mut self) -> Transaction<'_> {
+    pub(super) fn begin(&mut self, clock: &Clock) -> Transaction<'_> {
         self.sent = std::mem::take(&mut self.todo);
         let eight_bit = match (self.envelope.body, self.content) {
             (BodyKind::BinaryMime, _) => BodyKind::BinaryMime,
@@ -118,6 +124,11 @@ impl Job {
             size: self.size_outside(),
             body: eight_bit,
             smtputf8: self.content.map_or(self.envelope.smtputf8, |content| content.in_header),
+            by: self.envelope.wishes.deliver_by.map(|by| {
+                let past = clock.past();
+                by.left(deadline(&past, &self.envelope).unwrap_or(by.at), past.now)
+            }),
+            priority: self.envelope.wishes.priority,
         }
     }
 
@@ -161,6 +172,9 @@ impl Job {
     /// Takes the result of the transaction.
     pub(super) fn apply(&mut self, finished: Finished, at: Timestamp, host: &RemoteHost) {
         let dsn = finished.dsn;
+        let by = self.envelope.wishes.deliver_by;
+        let told = finished.deliver_by;
+        let tells_of_relay = by.is_some_and(|by| by.trace || (by.mode == ByMode::Notify && !told));
         self.has_progress |= finished.has_progress();
         for (place, fate) in std::mem::take(&mut self.sent).into_iter().zip(finished.fates) {
             match fate {
@@ -172,7 +186,9 @@ impl Job {
                         self.last.retain(|(known, _)| *known != place);
                         self.last.push((place, outcome));
                     } else {
-                        self.ended.push(Ended { place, outcome, dsn });
+                        let tells_of_relay =
+                            tells_of_relay && outcome.result == AttemptResult::Delivered;
+                        self.ended.push(Ended { place, outcome, dsn, tells_of_relay });
                     }
                 }
             }
@@ -190,7 +206,7 @@ impl Job {
                 Some(at) => self.last.swap_remove(at).1,
                 None => otherwise.clone(),
             };
-            self.ended.push(Ended { place, outcome, dsn: false });
+            self.ended.push(Ended { place, outcome, dsn: false, tells_of_relay: false });
         }
     }
 
@@ -212,7 +228,7 @@ impl Job {
         for place in std::mem::take(&mut self.todo) {
             if let Some(said) = self.last.iter().position(|(known, _)| *known == place) {
                 let (place, outcome) = self.last.swap_remove(said);
-                self.ended.push(Ended { place, outcome, dsn: false });
+                self.ended.push(Ended { place, outcome, dsn: false, tells_of_relay: false });
             }
         }
     }

@@ -1,10 +1,15 @@
 //! Logging in at a smart host: which mechanism, and what is said in it.
 
+#[cfg(feature = "gssapi")]
+mod gssapi;
+
 use std::fmt;
 use std::sync::Arc;
 
 use hmac::{Hmac, Mac};
-use mailroot_common::config::smart_hosts::{Mechanism, SmartHostAuth};
+use mailroot_common::address::Host;
+use mailroot_common::config::Secret;
+use mailroot_common::config::smart_hosts::{AuthMethod, Mechanism, SmartHostAuth};
 use md5::Md5;
 use rsasl::prelude::{Mechname, SASLClient, SASLConfig, Session, State};
 use smtpd_core::oauth::sasl::{Form, status_words};
@@ -28,6 +33,9 @@ enum Means {
     Sasl(Box<Session>),
     /// RFC 2195.
     CramMd5 { user: String, password: Zeroizing<String> },
+    /// A ticket is shown.
+    #[cfg(feature = "gssapi")]
+    Ticket(Box<gssapi::Negotiation>),
     /// A token is shown.
     Token { form: Form, token: Token, first: Zeroizing<Vec<u8>>, status: Option<String> },
 }
@@ -57,7 +65,11 @@ impl Exchange {
         auth: &SmartHostAuth,
         offered: &[String],
         secrets: &Secrets,
+        host: &Host,
     ) -> Result<Self, LoginError> {
+        if auth.method == AuthMethod::Integrated {
+            return Self::with_ticket(auth, offered, secrets, host).await;
+        }
         let ours = auth.mechanisms.iter();
         let mechanism = ours.copied().find(|ours| offered.iter().any(|name| name == ours.word()));
         let mechanism = mechanism.ok_or_else(|| LoginError::Mechanism {
@@ -67,11 +79,7 @@ impl Exchange {
         let (Some(user), Some(secret)) = (auth.user.clone(), auth.password.clone()) else {
             return Err(LoginError::Secret("no name or no password is configured".to_owned()));
         };
-        let secrets = secrets.clone();
-        let read = tokio::task::spawn_blocking(move || secrets.read(&secret)).await;
-        let password = read
-            .map_err(|_| LoginError::Secret("it could not be read".to_owned()))?
-            .map_err(|error| LoginError::Secret(error.to_string()))?;
+        let password = read(secrets, secret).await?;
         let means = match mechanism {
             Mechanism::CramMd5 => Means::CramMd5 { user, password },
             Mechanism::ScramSha256 | Mechanism::ScramSha1 | Mechanism::Plain | Mechanism::Login => {
@@ -80,6 +88,39 @@ impl Exchange {
             }
         };
         Ok(Self { name: mechanism.word(), means, is_over: false })
+    }
+
+    /// Gets a ticket for the host, and begins with it.
+    #[cfg(feature = "gssapi")]
+    async fn with_ticket(
+        auth: &SmartHostAuth,
+        offered: &[String],
+        secrets: &Secrets,
+        host: &Host,
+    ) -> Result<Self, LoginError> {
+        let name = gssapi::NAME;
+        can_use(name, offered)?;
+        let principal = auth.user.clone();
+        let principal =
+            principal.ok_or_else(|| LoginError::Secret("no name is configured".into()))?;
+        let password = match auth.password.clone() {
+            Some(secret) => Some(read(secrets, secret).await?),
+            None => None,
+        };
+        let negotiation = gssapi::Negotiation::begin(principal, password, host).await?;
+        Ok(Self { name, means: Means::Ticket(Box::new(negotiation)), is_over: false })
+    }
+
+    /// The configuration names this method only where it can be used.
+    #[cfg(not(feature = "gssapi"))]
+    #[expect(clippy::unused_async, reason = "with the feature it waits for a ticket")]
+    async fn with_ticket(
+        _auth: &SmartHostAuth,
+        _offered: &[String],
+        _secrets: &Secrets,
+        _host: &Host,
+    ) -> Result<Self, LoginError> {
+        Err(LoginError::Secret("smtpd was built without its feature gssapi".to_owned()))
     }
 
     /// Begins with a token, in a form that the peer offers.
@@ -99,6 +140,8 @@ impl Exchange {
     pub(super) const fn token(&self) -> Option<&Token> {
         match &self.means {
             Means::Token { token, .. } => Some(token),
+            #[cfg(feature = "gssapi")]
+            Means::Ticket(_) => None,
             Means::Sasl(_) | Means::CramMd5 { .. } => None,
         }
     }
@@ -123,6 +166,8 @@ impl Exchange {
         match &self.means {
             Means::Sasl(session) if session.are_we_first() => self.step(None).map(Some),
             Means::Sasl(_) | Means::CramMd5 { .. } => Ok(None),
+            #[cfg(feature = "gssapi")]
+            Means::Ticket(negotiation) => Ok(Some(negotiation.first())),
             Means::Token { first, .. } => Ok(Some(first.to_vec())),
         }
     }
@@ -134,6 +179,12 @@ impl Exchange {
         }
         match &mut self.means {
             Means::Sasl(_) => self.step(Some(challenge)),
+            #[cfg(feature = "gssapi")]
+            Means::Ticket(negotiation) => {
+                let answer = negotiation.answer(challenge)?;
+                self.is_over = negotiation.is_over();
+                Ok(answer)
+            }
             Means::CramMd5 { user, password } => {
                 let answer = cram_md5(user, password, challenge);
                 self.is_over = true;
@@ -177,10 +228,22 @@ impl Exchange {
 ///
 /// [`LoginError::Mechanism`].
 pub(super) fn can_show(form: Form, offered: &[String]) -> Result<(), LoginError> {
-    if offered.iter().any(|name| name == form.word()) {
+    can_use(form.word(), offered)
+}
+
+fn can_use(mechanism: &str, offered: &[String]) -> Result<(), LoginError> {
+    if offered.iter().any(|name| name == mechanism) {
         return Ok(());
     }
-    Err(LoginError::Mechanism { offered: offered.join(" "), allowed: form.word().to_owned() })
+    Err(LoginError::Mechanism { offered: offered.join(" "), allowed: mechanism.to_owned() })
+}
+
+/// Reads a secret where it is kept.
+async fn read(secrets: &Secrets, secret: Secret) -> Result<Zeroizing<String>, LoginError> {
+    let secrets = secrets.clone();
+    let read = tokio::task::spawn_blocking(move || secrets.read(&secret)).await;
+    read.map_err(|_| LoginError::Secret("it could not be read".to_owned()))?
+        .map_err(|error| LoginError::Secret(error.to_string()))
 }
 
 fn failed(mechanism: &str, why: &dyn fmt::Display) -> LoginError {

@@ -16,7 +16,7 @@
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
 //! returning  mail an operator gives up           trial     a call without mail
-//! trust      what a host must prove
+//! trust      what a host must prove               deadline  mail whose sender named a time
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -25,6 +25,7 @@
 
 mod age;
 mod attempt;
+mod deadline;
 mod dispatch;
 mod finish;
 mod front;

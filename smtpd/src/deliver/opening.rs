@@ -286,7 +286,7 @@ impl Connection {
             Some(form) => self.with_token(settings, keys, form).await,
             None => {
                 let offered = &self.client.peer().auth;
-                Exchange::begin(&keys.auth, offered, &settings.secrets).await
+                Exchange::begin(&keys.auth, offered, &settings.secrets, &self.target.name).await
             }
         };
         let begun = begun.and_then(|mut exchange| Ok((exchange.first()?, exchange)));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use smtpd_core::queue::dispose::{give_up, returned_by_operator};
 
+use super::deadline::meet_deadlines;
 use super::finish::record;
 use super::room::Room;
 use crate::observe::Level;
@@ -15,8 +16,15 @@ use crate::observe::Level;
 /// Messages looked at in one go.
 const BATCH: usize = 100;
 
+/// Does what need not wait for an attempt: what operators and senders want of mail that waits.
+pub(super) async fn settle_waiting(room: Arc<Room>) {
+    return_ordered(&room).await;
+    meet_deadlines(&room).await;
+    room.look_sooner();
+}
+
 /// Returns messages until there is none to return, or the queue is in trouble.
-pub(super) async fn return_ordered(room: Arc<Room>) {
+async fn return_ordered(room: &Arc<Room>) {
     while !room.is_halted() && room.pause_left().is_zero() {
         let ordered = room.queue.ordered(BATCH);
         if ordered.is_empty() {
@@ -37,12 +45,11 @@ pub(super) async fn return_ordered(room: Arc<Room>) {
             let settings = room.settings.load_full();
             let outcome = returned_by_operator(&order, room.clock.now());
             let disposition = give_up(&lease.envelope, &lease.due, &outcome);
-            if !record(&room, &settings, lease, disposition, Vec::new()).await {
+            if !record(room, &settings, lease, disposition, Vec::new()).await {
                 // It would be tried again at once.
                 room.pause();
                 break;
             }
         }
     }
-    room.look_sooner();
 }

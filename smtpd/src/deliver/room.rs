@@ -323,6 +323,11 @@ impl Room {
         lanes.into_iter().filter(|lane| self.trouble(lane).is_some()).collect()
     }
 
+    /// What the last failure to reach a destination came to.
+    pub(super) fn last_words(&self, route: &RouteName) -> Option<Outcome> {
+        self.lane_map().get(route).and_then(|lane| lane.last())
+    }
+
     /// Whether mail for the destination is not to be tried.
     pub(super) fn rests(&self, route: &RouteName) -> bool {
         self.queue.rest_of(route, self.clock.now()).is_some()

@@ -157,7 +157,7 @@ impl Connection {
             job.content = look_at(job).await.ok();
         }
         let now = self.room.clock.elapsed();
-        match self.client.begin(&job.begin(), now) {
+        match self.client.begin(&job.begin(&self.room.clock), now) {
             Ok(()) => {
                 self.used += 1;
                 self.view.messages.store(self.used, Ordering::Relaxed);

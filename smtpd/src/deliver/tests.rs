@@ -92,6 +92,7 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
         origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
         message_id: None,
         subject: None,
+        wishes: smtpd_core::queue::wishes::Wishes::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
 use smtpd_core::route::table::{NextHop, Route};
 
 use super::attempt::{Report, attempt};
-use super::finish::{finish, finish_doubts};
+use super::finish::{finish, finish_doubts, finish_late};
 use super::job::Job;
 use super::lane::{Lane, Next};
 use super::permits::NoRoom;
@@ -180,6 +180,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     turn_back_loops(room, &settings, &mut jobs).await;
     for job in &mut jobs {
         finish_doubts(room, &settings, job).await;
+        finish_late(room, &settings, job).await;
     }
     jobs.retain(|job| job.lease.is_some());
     if local {

@@ -25,6 +25,7 @@ fn envelope() -> Envelope {
         origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
         message_id: None,
         subject: None,
+        wishes: smtpd_core::queue::wishes::Wishes::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use smtpd_core::message::header::readable;
 use smtpd_core::message::pickup::Parsed;
 use smtpd_core::message::received::{self, Entry, Trace};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
+use smtpd_core::queue::wishes::Wishes;
 use smtpd_core::trace::event::Text;
 use smtpd_core::trace::note::{Admission, Note};
 
@@ -219,6 +220,7 @@ fn envelope(
         tls_optional: facts.tls_optional,
         message_id: facts.message_id.or(added_id),
         subject: facts.subject,
+        wishes: Wishes::default(),
     }
 }
 

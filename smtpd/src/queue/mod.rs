@@ -249,7 +249,8 @@ impl Queue {
         self.0.work.notified().await;
     }
 
-    /// Takes up to `max` messages of a route that are due at `now`, the longest due first.
+    /// Takes up to `max` messages of a route that are due at `now`, those of higher priority first,
+    /// among equals the longest due.
     ///
     /// # Errors
     ///
@@ -308,6 +309,18 @@ impl Queue {
     #[must_use]
     pub fn ordered(&self, max: usize) -> Vec<QueueId> {
         guard::call(|| self.0.store.ordered(max))
+    }
+
+    /// Up to `max` messages that wait although the time is up that their senders named; held ones are
+    /// passed over. They are named until they are gone or put off.
+    #[must_use]
+    pub fn overdue(&self, now: Timestamp, max: usize) -> Vec<QueueId> {
+        guard::call(|| self.0.store.overdue(now, max))
+    }
+
+    /// Has the deadline of a message looked at again at a moment, or never.
+    pub fn put_off_deadline(&self, id: QueueId, until: Option<Timestamp>) {
+        guard::call(|| self.0.store.put_off_deadline(id, until));
     }
 
     /// Records what became of a lease's recipients together with the reports that causes; returns

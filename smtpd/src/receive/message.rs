@@ -269,11 +269,12 @@ impl Client<'_> {
         facts: HeaderFacts,
     ) -> Option<Envelope> {
         let transaction = server.transaction()?;
+        let accepted_at = self.inner.parts.clock.now();
         Some(Envelope {
             hold: None,
             sender: transaction.sender.clone(),
             recipients,
-            accepted_at: self.inner.parts.clock.now(),
+            accepted_at,
             body: transaction.body,
             smtputf8: transaction.smtputf8,
             ret: transaction.ret,
@@ -289,6 +290,7 @@ impl Client<'_> {
             tls_optional: facts.tls_optional,
             message_id: facts.message_id,
             subject: facts.subject,
+            wishes: transaction.wishes(accepted_at),
         })
     }
 
@@ -299,7 +301,8 @@ impl Client<'_> {
         size: u64,
     ) -> crate::observe::Line<'_> {
         let log = &self.inner.parts.log;
-        log.line(Level::Info, "received")
+        let line = log
+            .line(Level::Info, "received")
             .word("server", &self.inner.parts.name)
             .word("id", id)
             .word("sid", self.session)
@@ -310,7 +313,11 @@ impl Client<'_> {
             .word("user", "-")
             .word("from", format_args!("<{}>", envelope.sender))
             .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
-            .text("subject", envelope.subject.as_deref().unwrap_or_default())
+            .text("subject", envelope.subject.as_deref().unwrap_or_default());
+        match envelope.wishes {
+            wishes if wishes.are_none() => line,
+            wishes => line.text("wishes", wishes),
+        }
     }
 
     /// What is remembered of the message; nothing where nothing is.

@@ -57,6 +57,8 @@ pub struct Tallies {
 pub struct Settings {
     /// What the session machine goes by.
     pub session: Arc<machine::Settings>,
+    /// What sessions go by whose clients may not send to anybody.
+    pub strangers: Arc<machine::Settings>,
     /// Who may connect.
     pub connect: ConnectPolicy,
     /// Who may send to whom.

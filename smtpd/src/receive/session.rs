@@ -98,12 +98,16 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
         direction: Direction::In,
         peer: client,
     };
-    let now = inner.parts.clock.elapsed();
+    let (now, wall) = (inner.parts.clock.elapsed(), inner.parts.clock.now());
+    let rules = match settings.relay.is_submitter(&facts, wall) {
+        true => &settings.session,
+        false => &settings.strangers,
+    };
     let mut session = Session {
         client: context,
         live: &visit.live,
         stream,
-        server: Server::new(Arc::clone(&settings.session), now),
+        server: Server::new(Arc::clone(rules), now, wall),
         incoming: Incoming::new(&inner.body_memory),
         buffer: Buffer::default(),
         alarm: Box::pin(tokio::time::sleep(RELEASE_AFTER)),
@@ -111,8 +115,8 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
         ear: inner.parts.dialogues.ear(party, inner.parts.clock.clone()),
         heard: 0,
     };
-    if let Err(refusal) = may_connect(&settings, &facts, inner.parts.clock.now()) {
-        session.server = Server::refused(Arc::clone(&settings.session), refusal, now);
+    if let Err(refusal) = may_connect(&settings, &facts, wall) {
+        session.server = Server::refused(Arc::clone(rules), refusal, now);
     }
     let gone = session.run().await;
     session.say_goodbye(gone);

@@ -4,9 +4,11 @@ use std::io;
 use std::net::IpAddr;
 
 use mailroot_common::address::Domain;
+use mailroot_common::units::Span;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::{Entry, List, Mode};
 use smtpd_core::queue::envelope::{BodyKind, Via};
+use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table;
 use smtpd_core::smtp::body::BodyLimits;
 use smtpd_core::smtp::command::Grammar;
@@ -44,23 +46,27 @@ fn table() -> Arc<Table> {
 
 fn settings() -> Settings {
     let relay = List { mode: Mode::Only, lines: vec![Entry::parse("127.0.0.0/8").unwrap().into()] };
+    let session = Arc::new(machine::Settings {
+        host: "mx.test".to_owned(),
+        banner: "ESMTP".to_owned(),
+        grammar: Grammar {
+            offer: Offer::all(),
+            default_domain: Domain::parse("example.com").unwrap(),
+        },
+        body: BodyLimits { size_max: 8 << 20, line_max: 2000, header_max: 64 << 10 },
+        recipients_max: 100,
+        release_max: Span::days(60),
+        priority_max: Priority::MAX,
+        session_octets_max: u64::MAX,
+        errors_max: 20,
+        idle_commands_max: 100,
+        idle: Duration::from_mins(5),
+        session_time: Duration::from_hours(1),
+        rate_min: 0,
+    });
     Settings {
-        session: Arc::new(machine::Settings {
-            host: "mx.test".to_owned(),
-            banner: "ESMTP".to_owned(),
-            grammar: Grammar {
-                offer: Offer::all(),
-                default_domain: Domain::parse("example.com").unwrap(),
-            },
-            body: BodyLimits { size_max: 8 << 20, line_max: 2000, header_max: 64 << 10 },
-            recipients_max: 100,
-            session_octets_max: u64::MAX,
-            errors_max: 20,
-            idle_commands_max: 100,
-            idle: Duration::from_mins(5),
-            session_time: Duration::from_hours(1),
-            rate_min: 0,
-        }),
+        strangers: Arc::clone(&session),
+        session,
         connect: ConnectPolicy::default(),
         relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },
         tallies: Tallies::default(),
@@ -459,6 +465,7 @@ async fn changed_settings_hold_for_the_next_session() {
     let mut changed = settings();
     changed.session =
         Arc::new(machine::Settings { host: "new.test".to_owned(), ..(*changed.session).clone() });
+    changed.strangers = Arc::clone(&changed.session);
     house.receiver.set(changed);
     house.connect("10.0.0.2").await.expect(&["220 new.test"]).await;
     old.send("HELO x\r\n").await;
@@ -471,6 +478,7 @@ async fn a_fault_of_ours_ends_one_session_only() {
     // No configuration allows such a pace; its sum overflows when the first minute is over.
     faulty.session =
         Arc::new(machine::Settings { rate_min: u64::MAX, ..(*faulty.session).clone() });
+    faulty.strangers = Arc::clone(&faulty.session);
     let house = house(faulty).await;
     let mut guest = house.connect("10.0.0.1").await;
     guest.send(&format!("{HELLO}{ENVELOPE}DATA\r\n")).await;

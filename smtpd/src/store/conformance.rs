@@ -2,6 +2,8 @@
 //!
 //! A test is a story told to a [`Store`] through its verbs alone; the arms are made at the bottom.
 
+mod wishes;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus, ReturnOrder};
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{DirectFirst, RouteName, Settings as TableSettings, Table};
 
+use self::wishes::{mail_waits_for_its_release, overdue_mail_is_named, priority_is_leased_first};
 use super::{Body, Change, Draft, Filter, Lease, Pick, Settings, Store, Surroundings};
 use crate::clock::Clock;
 use crate::disk::{Disk, Modelled};
@@ -57,6 +60,7 @@ pub(crate) fn envelope(recipients: &[&str], at: Timestamp) -> Envelope {
         origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
         message_id: None,
         subject: None,
+        wishes: smtpd_core::queue::wishes::Wishes::default(),
     }
 }
 
@@ -437,6 +441,9 @@ macro_rules! arms {
             aged_mail_is_leased_though_it_is_not_due,
             outcomes_nobody_waits_for_hold_at_once,
             large_bodies_come_back_whole,
+            priority_is_leased_first,
+            mail_waits_for_its_release,
+            overdue_mail_is_named,
             an_id_is_taken_once,
         );)*
     };

@@ -73,7 +73,19 @@ impl Message {
                 None => format!("by {}", hold.by),
             });
         }
-        self.waiting().find_map(|(_, status)| status.last.as_ref()).map(ToString::to_string)
+        let last = self.waiting().find_map(|(_, status)| status.last.as_ref());
+        match self.awaits_release() {
+            Some(at) => Some(format!("its sender wants it sent at {at}")),
+            None => last.map(ToString::to_string),
+        }
+    }
+
+    /// The moment the sender named, if that is what everybody waits for.
+    #[must_use]
+    pub fn awaits_release(&self) -> Option<Timestamp> {
+        let at = self.envelope.wishes.release_at.filter(|_| self.state.is_free())?;
+        let waits = |status: &RecipientStatus| status.is_fixed() && status.next_attempt == at;
+        self.waiting().all(|(_, status)| waits(status)).then_some(at)
     }
 }
 

@@ -4,6 +4,7 @@
 //! log's index with something that is right by inspection. It forgets on drop, and it refuses to
 //! commit when a test asks for that.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::Path;
@@ -13,6 +14,7 @@ use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::{MessageState, RecipientStatus};
+use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
@@ -52,6 +54,8 @@ struct Stored {
     leased: Vec<bool>,
     /// The body cannot be read any more.
     lost: bool,
+    /// When its deadline is looked at; nothing if it has none any more.
+    deadline: Option<Timestamp>,
 }
 
 impl Stored {
@@ -61,10 +65,12 @@ impl Stored {
             Body::File(large) => large.into_memory()?,
         };
         let state = MessageState::fresh(&draft.envelope);
+        let deadline = draft.envelope.deadline();
         let count = state.recipients.len();
         Some(Self {
             envelope: Arc::new(draft.envelope),
             state,
+            deadline,
             body: Arc::new(body),
             leased: vec![false; count],
             lost: false,
@@ -89,7 +95,7 @@ impl Stored {
 
     fn picked(&self, past: &Past, pick: Pick, place: usize) -> bool {
         let Some(due) = self.due(past, place) else { return false };
-        let accepted_at = past.as_of_now(self.envelope.accepted_at);
+        let accepted_at = past.as_of_now(self.envelope.begins_at());
         match pick {
             Pick::Due(now) => due <= now,
             Pick::Aged(before) => {
@@ -241,6 +247,8 @@ impl Memory {
                 found.wake_at = Some(found.wake_at.map_or(due, |before| before.min(due)));
             }
         }
+        let free = inner.messages.values().filter(|stored| stored.state.hold.is_none());
+        found.deadline_at = free.filter_map(|stored| stored.deadline).min();
         found
     }
 
@@ -251,15 +259,18 @@ impl Memory {
 
     pub(super) fn lease(self: &Arc<Self>, route: &RouteName, pick: Pick, max: usize) -> Vec<Lease> {
         let mut inner = self.lock();
-        let mut found: Vec<(Timestamp, QueueId)> = inner
+        let priority = |id: &QueueId| {
+            Reverse(inner.messages.get(id).map(|stored| stored.envelope.wishes.priority))
+        };
+        let mut found: Vec<(Reverse<Option<Priority>>, Timestamp, QueueId)> = inner
             .links()
             .into_iter()
-            .filter_map(|((name, id), due)| (name == *route).then_some((due?, id)))
+            .filter_map(|((name, id), due)| (name == *route).then_some((priority(&id), due?, id)))
             .collect();
         found.sort_unstable();
         let Inner { messages, table, named, clock, .. } = &mut *inner;
         let (mut leases, past) = (Vec::new(), clock.past());
-        for (_, id) in found {
+        for (_, _, id) in found {
             if leases.len() == max {
                 break;
             }
@@ -305,6 +316,21 @@ impl Memory {
         let due = stored.idle();
         due.iter().for_each(|(place, _)| stored.leased[*place] = true);
         (!due.is_empty()).then(|| self.lease_of(id, stored, due))
+    }
+
+    pub(super) fn overdue(&self, now: Timestamp, max: usize) -> Vec<QueueId> {
+        let inner = self.lock();
+        let is_over = |stored: &Stored| {
+            stored.state.hold.is_none() && stored.deadline.is_some_and(|at| at <= now)
+        };
+        let found = inner.messages.iter().filter(|(_, stored)| is_over(stored));
+        found.map(|(id, _)| *id).take(max).collect()
+    }
+
+    pub(super) fn put_off_deadline(&self, id: QueueId, until: Option<Timestamp>) {
+        if let Some(stored) = self.lock().messages.get_mut(&id) {
+            stored.deadline = until;
+        }
     }
 
     pub(super) fn ordered(&self, max: usize) -> Vec<QueueId> {

@@ -79,6 +79,8 @@ pub struct NextDue {
     pub routes: Vec<RouteName>,
     /// When the next route that is not named above has due mail.
     pub wake_at: Option<Timestamp>,
+    /// When the time is up, or was, that a sender named for mail that still waits.
+    pub deadline_at: Option<Timestamp>,
 }
 
 /// How much mail waits.
@@ -115,7 +117,7 @@ pub struct RouteCount {
 
 /// When a recipient is due, by the wall clock as it goes now.
 fn due_at(past: &Past, status: &RecipientStatus) -> Timestamp {
-    if status.awaits_operator() {
+    if status.awaits_operator() || status.is_fixed() {
         return status.next_attempt;
     }
     past.due(status.decided_at(), status.next_attempt)
@@ -212,8 +214,8 @@ impl Store {
         }
     }
 
-    /// Takes up to `max` messages of a route for an attempt, the longest due first. Nobody else is
-    /// given their recipients until the lease is settled or dropped.
+    /// Takes up to `max` messages of a route for an attempt, those of higher priority first, among
+    /// equals the longest due. Nobody else is given their recipients until the lease is settled or dropped.
     ///
     /// # Errors
     ///
@@ -250,6 +252,25 @@ impl Store {
         match self {
             Self::Log(log) => log.ordered(max),
             Self::Memory(memory) => memory.ordered(max),
+        }
+    }
+
+    /// Up to `max` messages that wait although the time is up that their senders named, the most
+    /// overdue first; held ones are passed over. They are named again until they are gone or
+    /// [`Store::put_off_deadline`] was called.
+    #[must_use]
+    pub fn overdue(&self, now: Timestamp, max: usize) -> Vec<QueueId> {
+        match self {
+            Self::Log(log) => log.overdue(now, max),
+            Self::Memory(memory) => memory.overdue(now, max),
+        }
+    }
+
+    /// Has the deadline of a message looked at again at a moment, or never.
+    pub fn put_off_deadline(&self, id: QueueId, until: Option<Timestamp>) {
+        match self {
+            Self::Log(log) => log.put_off_deadline(id, until),
+            Self::Memory(memory) => memory.put_off_deadline(id, until),
         }
     }
 

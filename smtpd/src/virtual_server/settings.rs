@@ -13,7 +13,8 @@ use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
 use mailroot_common::config::messages::Fix;
 use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
-use mailroot_common::units::ByteSize;
+use mailroot_common::units::{ByteSize, Span};
+use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::table::Table;
 use smtpd_core::smtp::body::BodyLimits;
@@ -72,6 +73,8 @@ pub(super) fn receive(
             header_max: size(config.limits.header_size),
         },
         recipients_max: number(messages.max_recipients),
+        release_max: messages.future_release,
+        priority_max: Priority::MAX,
         session_octets_max: rules::octets(messages.max_session_size),
         errors_max: number(general.max_errors),
         idle_commands_max: number(config.limits.idle_commands),
@@ -79,8 +82,13 @@ pub(super) fn receive(
         session_time: general.max_session_time.value().map_or(FOR_EVER, |time| time.as_duration()),
         rate_min: config.limits.min_rate.as_u64(),
     };
+    let mut strangers = session.clone();
+    // They could fill the queue with mail that lies there, and push in front of everybody else.
+    strangers.grammar.offer = strangers.grammar.offer.without(Extension::FutureRelease);
+    strangers.priority_max = Priority::NORMAL;
     receive::Settings {
         session: Arc::new(session),
+        strangers: Arc::new(strangers),
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
         tallies,
@@ -94,9 +102,12 @@ pub(super) fn receive(
     }
 }
 
-/// What is offered of what may be: nobody can ask for mail where none is held.
+/// What is offered of what may be: nobody can ask for mail where none is held, or have it held for
+/// no time.
 fn offer(config: &ServerConfig, table: &Table) -> Offer {
     let offer: Offer = config.general.extensions.iter().copied().map(extension).collect();
+    let holds = config.messages.future_release > Span::ZERO;
+    let offer = if holds { offer } else { offer.without(Extension::FutureRelease) };
     if table.holds_any() { offer } else { offer.without(Extension::Etrn) }
 }
 
@@ -112,6 +123,9 @@ fn extension(word: Word) -> Extension {
         Word::EnhancedStatusCodes => Extension::EnhancedStatusCodes,
         Word::Limits => Extension::Limits,
         Word::Etrn => Extension::Etrn,
+        Word::DeliverBy => Extension::DeliverBy,
+        Word::FutureRelease => Extension::FutureRelease,
+        Word::MtPriority => Extension::MtPriority,
     }
 }
 

@@ -12,6 +12,7 @@ use mailroot_common::status::{Class, EnhancedCode};
 use mailroot_fuzz::{Choices, split};
 use smtpd_core::queue::envelope::{BodyKind, Notify, Recipient, Ret};
 use smtpd_core::queue::outcome::{AttemptResult, Stage};
+use smtpd_core::queue::wishes::{By, Priority};
 use smtpd_core::smtp::client::{
     Action, BodyFlow, Client, Ending, Fate, Finished, LoginError, LoginRule, Settings, Timeouts,
     Tls, Transaction,
@@ -38,6 +39,8 @@ struct Mail {
     body: Vec<u8>,
     kind: BodyKind,
     smtputf8: bool,
+    by: Option<By>,
+    priority: Priority,
 }
 
 impl Plan {
@@ -102,7 +105,10 @@ impl Mail {
             _ => BodyKind::SevenBit,
         };
         let smtputf8 = choices.rarely(20);
-        Self { recipients: (0..recipients).map(recipient).collect(), body, kind, smtputf8 }
+        let by = ["", "", "", "60;R", "240;RT", "-5;N", "60;NT"][choices.below(7)];
+        let priority = Priority::parse(["0", "-9", "4"][choices.below(3)]).unwrap_or_default();
+        let recipients = (0..recipients).map(recipient).collect();
+        Self { recipients, body, kind, smtputf8, by: By::parse(by), priority }
     }
 }
 
@@ -253,6 +259,8 @@ impl<'a> Run<'a> {
             size: mail.body.len() as u64,
             body: mail.kind,
             smtputf8: mail.smtputf8,
+            by: mail.by,
+            priority: mail.priority,
         };
         match self.client.begin(&transaction, self.now) {
             Ok(()) => self.asked.push(self.begun),

@@ -10,6 +10,7 @@ use mailroot_fuzz::{Choices, split};
 use smtp_proto::{MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME, MAIL_RET_FULL, MAIL_RET_HDRS};
 use smtp_proto::{MAIL_SMTPUTF8, Request};
 use smtpd_core::queue::envelope::{BodyKind, Notify, Ret};
+use smtpd_core::queue::wishes::{ByMode, HoldBack, Priority};
 use smtpd_core::smtp::command::{Chunk, Command, Grammar, Mail, Rcpt, parse};
 use smtpd_core::smtp::extension::{Extension, Offer};
 use smtpd_core::smtp::line::{LINE_OCTETS_MAX, Line, LineReader};
@@ -179,6 +180,23 @@ fn print_mail(mail: &Mail) -> String {
         assert!(envid.len() <= 100 && envid.is_ascii());
         out.push_str(&format!(" ENVID={envid}"));
     }
+    if let Some(by) = mail.by {
+        assert!(by.seconds > 0 || by.mode == ByMode::Notify);
+        out.push_str(&format!(" BY={by}"));
+    }
+    match mail.hold {
+        None => {}
+        Some(HoldBack::For(span)) => {
+            let seconds = span.as_millis() / 1000;
+            assert!((1..=999_999_999).contains(&seconds));
+            out.push_str(&format!(" HOLDFOR={seconds}"));
+        }
+        Some(HoldBack::Until(at)) => out.push_str(&format!(" HOLDUNTIL={at}")),
+    }
+    if mail.priority != Priority::NORMAL {
+        assert!((-9..=9).contains(&mail.priority.as_i8()));
+        out.push_str(&format!(" MT-PRIORITY={}", mail.priority));
+    }
     out
 }
 
@@ -218,7 +236,9 @@ fn compare(line: &str, command: &Command<'_>) {
     let half = !path.is_empty() && !path.contains('@');
     // It refuses what is longer than every server must take (RFC 5321 section 4.5.3.1.3).
     let long = path.len() > 256 - "<>".len();
-    if !plain || routed || spaced || half || huge || long {
+    // Its forms of times and priorities are not those of the standards.
+    let timed = ["BY=", "HOLD", "MT-"].iter().any(|name| line.to_uppercase().contains(name));
+    if !plain || routed || spaced || half || huge || long || timed {
         return;
     }
     let wire = format!("{line}\r\n");

@@ -46,7 +46,7 @@ struct Case<'a> {
     silent: bool,
 }
 
-const STAGES: [Stage; 12] = [
+const STAGES: [Stage; 13] = [
     Stage::Route,
     Stage::Dns,
     Stage::Connect,
@@ -58,6 +58,7 @@ const STAGES: [Stage; 12] = [
     Stage::End,
     Stage::Drop,
     Stage::Expiry,
+    Stage::Deadline,
     Stage::Operator,
 ];
 
@@ -91,6 +92,7 @@ fuzz_target!(|input: Input<'_>| {
         },
         message_id: input.message_id.map(str::to_owned),
         subject: input.subject.map(str::to_owned),
+        wishes: smtpd_core::queue::wishes::Wishes::default(),
     };
     let places: Vec<(usize, &RecipientStatus)> =
         cases.iter().enumerate().map(|(place, (_, status))| (place, status)).collect();
@@ -156,6 +158,8 @@ fn build(case: &Case<'_>, now: Timestamp) -> Option<(Recipient, RecipientStatus)
         next_attempt: now,
         delay_told: false,
         doubted: case.attempts % 3 == 1,
+        deadline_told: false,
+        fixed: false,
         last: (!case.silent).then_some(outcome),
     };
     Some((recipient, status))

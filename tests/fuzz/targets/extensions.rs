@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mailroot_common::units::ByteSize;
-use smtpd_core::smtp::extension::{Extension, Offer, PeerExtensions, PeerSize};
+use mailroot_common::units::{ByteSize, Span, Timestamp};
+use smtpd_core::smtp::extension::{Bounds, Extension, Offer, PeerExtensions, PeerSize};
 
 fuzz_target!(|text: &str| {
     let lines: Vec<&str> = text.lines().collect();
@@ -22,6 +22,8 @@ fuzz_target!(|text: &str| {
     if let PeerSize::AtMost(limit) = peer.size {
         assert!(limit > ByteSize::bytes(0), "a peer that takes nothing is not believed");
     }
+    assert!(peer.deliver_by.is_none_or(|least| least <= 999_999_999 && has("DELIVERBY")));
+    assert!(!peer.mt_priority || has("MT-PRIORITY"));
     for limit in [peer.recipients_max, peer.mails_max, peer.recipient_domains_max] {
         assert!(limit.is_none_or(|limit| (1..=999_999).contains(&limit)));
         assert!(limit.is_none() || has("LIMITS"));
@@ -43,7 +45,9 @@ fn first(line: &str) -> &str {
 fn ours(text: &str) {
     let offer: Offer = text.split_ascii_whitespace().filter_map(Extension::named).collect();
     let size_max = u64::try_from(text.len()).ok().filter(|size| *size > 0).map(ByteSize::bytes);
-    let lines: Vec<String> = offer.lines(size_max, 100).map(|line| line.to_string()).collect();
+    let (release_max, now) = (Span::days(60), Timestamp::from_millis(1_764_000_000_000));
+    let bounds = Bounds { size_max, recipients_max: 100, release_max, now };
+    let lines: Vec<String> = offer.lines(bounds).map(|line| line.to_string()).collect();
     let peer = PeerExtensions::parse(lines.iter().map(String::as_str));
     for extension in Extension::ALL {
         let said = lines.iter().any(|line| first(line) == extension.keyword());
@@ -51,6 +55,8 @@ fn ours(text: &str) {
     }
     assert_eq!(peer.binary_mime, offer.has(Extension::BinaryMime));
     assert_eq!(peer.smtputf8, offer.has(Extension::SmtpUtf8));
+    assert_eq!(peer.deliver_by, offer.has(Extension::DeliverBy).then_some(0));
+    assert_eq!(peer.mt_priority, offer.has(Extension::MtPriority));
     assert_eq!(peer.recipients_max, offer.has(Extension::Limits).then_some(100));
     let expected = match (offer.has(Extension::Size), size_max) {
         (false, _) => PeerSize::Unknown,

@@ -9,13 +9,18 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
+use mailroot_common::units::{Span, Timestamp};
 use mailroot_fuzz::{Choices, split};
+use smtpd_core::queue::wishes::Priority;
 use smtpd_core::smtp::body::BodyLimits;
 use smtpd_core::smtp::command::Grammar;
 use smtpd_core::smtp::extension::{Extension, Offer};
 use smtpd_core::smtp::line::LINE_OCTETS_MAX;
 use smtpd_core::smtp::refusal::{After, Refusal};
 use smtpd_core::smtp::server::{Action, End, Question, Server, Settings};
+
+/// What the wall clock shows when a session begins.
+const WALL: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
 fuzz_target!(|input: &[u8]| {
     let (wire, mut choices) = split(input);
@@ -45,6 +50,8 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
             header_max: if tight & 2 != 0 { 64 } else { 10_000 },
         },
         recipients_max: if tight & 4 != 0 { 2 } else { 100 },
+        release_max: Span::days(60),
+        priority_max: if tight & 4 != 0 { Priority::NORMAL } else { Priority::MAX },
         session_octets_max: of(8, 300, 10 << 20),
         errors_max: if tight & 16 != 0 { 3 } else { u32::MAX },
         idle_commands_max: if tight & 32 != 0 { 4 } else { u32::MAX },
@@ -77,7 +84,7 @@ impl Run {
     fn new(choices: &mut Choices<'_>) -> Self {
         let settings = settings(choices);
         let (size_max, session_max) = (settings.body.size_max, settings.session_octets_max);
-        let server = Server::new(Arc::new(settings), Duration::ZERO);
+        let server = Server::new(Arc::new(settings), Duration::ZERO, WALL);
         Self {
             server,
             now: Duration::ZERO,

@@ -83,6 +83,7 @@ mod tests {
             },
             message_id: None,
             subject: None,
+            wishes: crate::queue::wishes::Wishes::default(),
         }
     }
 

@@ -18,6 +18,7 @@ use mailroot_common::units::Timestamp;
 use crate::queue::envelope::{BodyKind, Envelope, Notify, Origin, Recipient, Ret, Via};
 use crate::queue::outcome::{Outcome, Stage};
 use crate::queue::recipient::RecipientStatus;
+use crate::queue::wishes::Wishes;
 
 mod encode;
 mod fields;
@@ -217,6 +218,7 @@ fn envelope(
         },
         message_id: Some(message_id),
         subject: Some(subject),
+        wishes: Wishes::default(),
     }
 }
 

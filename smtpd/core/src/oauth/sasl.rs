@@ -23,7 +23,7 @@ impl Form {
     #[must_use]
     pub const fn of(method: AuthMethod) -> Option<Self> {
         match method {
-            AuthMethod::None | AuthMethod::Basic => None,
+            AuthMethod::None | AuthMethod::Basic | AuthMethod::Integrated => None,
             AuthMethod::Xoauth2 => Some(Self::Xoauth2),
             AuthMethod::Oauthbearer => Some(Self::OauthBearer),
         }

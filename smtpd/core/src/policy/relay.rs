@@ -131,6 +131,21 @@ impl RelayPolicy {
         }
     }
 
+    /// Whether the client may send to anybody, and so may ask for more than strangers may.
+    #[must_use]
+    pub fn is_submitter(&self, facts: &Facts, now: Timestamp) -> bool {
+        if facts.authenticated.is_some() && self.authenticated {
+            return true;
+        }
+        let is_listed = match (self.list.mode, self.list.find(facts, now)) {
+            (Mode::Only, Listed::By(_)) | (Mode::AllExcept, Listed::No) => true,
+            (Mode::Only, Listed::No) | (Mode::AllExcept, Listed::By(_)) | (_, Listed::Unknown) => {
+                false
+            }
+        };
+        is_listed && (self.anonymous || facts.authenticated.is_some())
+    }
+
     /// Whether mail from this address to this recipient is a stranger's, taken only because anybody
     /// may send to the recipient's domain. Nobody vouches for what stands in it.
     #[must_use]
@@ -295,6 +310,8 @@ mod tests {
             (&login_only, &inside, [closed; 3]),
             (&login_only, &user, [local, wild, "authenticated"]),
         ] {
+            let may_relay = !answers[2].starts_with("refuse");
+            assert_eq!(policy.is_submitter(facts, NOW), may_relay, "{policy:?} {facts:?}");
             let recipients = ["a@ours.example", "a@x.partner.example", "a@other.example"];
             assert_eq!(
                 recipients.map(|to| ask(policy, facts, to)),

@@ -12,10 +12,11 @@
 use mailroot_common::status::EnhancedCode;
 use mailroot_common::units::Timestamp;
 
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Notify};
 use super::outcome::{AttemptResult, Outcome, Stage};
 use super::recipient::{Phase, RecipientStatus, ReturnOrder};
 use super::retry::{Schedule, notify};
+use super::wishes::ByMode;
 
 /// What is done with a recipient whose connection, or our own process, died between the end of the
 /// body and the reply.
@@ -36,9 +37,12 @@ pub enum InDoubtPolicy {
 pub struct Rules<'a> {
     /// The times.
     pub schedule: &'a Schedule,
-    /// When the message was accepted, by the clock as it goes now: the envelope's moment, unless
-    /// somebody set the clock since.
+    /// When the message's time began, by the clock as it goes now: when it was accepted or released,
+    /// unless somebody set the clock since.
     pub accepted_at: Timestamp,
+    /// When the time is up that the sender named, by the clock as it goes now; absent if there is
+    /// none, or a host before us has told.
+    pub deadline: Option<Timestamp>,
     /// Asked for recipients in doubt only.
     pub in_doubt: &'a (dyn Fn(usize) -> InDoubtPolicy + Sync),
 }
@@ -65,6 +69,21 @@ impl Disposition {
     #[must_use]
     pub fn leaving_success_to_next_hop(mut self) -> Self {
         self.succeeded.clear();
+        self
+    }
+
+    /// Tells the sender also of these recipients that the next hop took them over, unless it wants no
+    /// report at all (RFC 2852 section 4).
+    #[must_use]
+    pub fn telling_of_relay(mut self, envelope: &Envelope, relayed: &[usize]) -> Self {
+        if relayed.is_empty() || envelope.sender.is_null() {
+            return self;
+        }
+        let wanted =
+            |place: &usize| relayed.contains(place) && notify(envelope, *place) != Notify::NEVER;
+        let told = std::mem::take(&mut self.succeeded);
+        let places = self.statuses.iter().map(|(place, _)| *place);
+        self.succeeded = places.filter(|place| told.contains(place) || wanted(place)).collect();
         self
     }
 
@@ -106,8 +125,10 @@ impl Disposition {
     /// Records a recipient that goes on waiting, and the notice of it that may be due.
     fn wait(&mut self, case: &Case<'_>, recipient: usize, mut status: RecipientStatus) {
         let notice = case.notice_at(recipient, &status);
-        if notice.is_some_and(|at| at <= case.now) {
+        let late = case.wants_word_of_lateness(recipient, &status);
+        if late || notice.is_some_and(|at| at <= case.now) {
             status.delay_told = true;
+            status.deadline_told |= late;
             self.delayed.push(recipient);
         }
         self.statuses.push((recipient, status));
@@ -119,16 +140,38 @@ struct Case<'a> {
     envelope: &'a Envelope,
     now: Timestamp,
     accepted_at: Timestamp,
+    /// The deadline that has passed, if it has.
+    missed: Option<ByMode>,
     schedule: &'a Schedule,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    fn new(envelope: &'a Envelope, now: Timestamp, rules: Rules<'a>) -> Self {
+        let Rules { schedule, accepted_at, deadline, .. } = rules;
+        let by = envelope.wishes.deliver_by;
+        let missed = by.filter(|_| deadline.is_some_and(|at| at <= now)).map(|by| by.mode);
+        Self { envelope, now, accepted_at, missed, schedule }
+    }
+
     fn notice_at(&self, recipient: usize, status: &RecipientStatus) -> Option<Timestamp> {
         self.schedule.delay_notice_at(self.envelope, self.accepted_at, recipient, status)
     }
 
     fn is_expired(&self) -> bool {
-        self.schedule.expires_at(self.accepted_at) <= self.now
+        self.is_withdrawn() || self.schedule.expires_at(self.accepted_at) <= self.now
+    }
+
+    /// Whether the sender wants the message back rather than late.
+    fn is_withdrawn(&self) -> bool {
+        self.missed == Some(ByMode::Return)
+    }
+
+    fn wants_word_of_lateness(&self, recipient: usize, status: &RecipientStatus) -> bool {
+        self.missed == Some(ByMode::Notify)
+            && !status.deadline_told
+            && !status.phase.is_end()
+            && !self.envelope.sender.is_null()
+            && notify(self.envelope, recipient).delay
     }
 }
 
@@ -149,8 +192,7 @@ pub fn dispose(
     rules: Rules<'_>,
     random: u64,
 ) -> Disposition {
-    let Rules { schedule, accepted_at, .. } = rules;
-    let case = Case { envelope, now, accepted_at, schedule };
+    let case = Case::new(envelope, now, rules);
     let mut waiting = vec![None; envelope.recipients.len()];
     for (recipient, status) in before.iter().filter(|(_, status)| !status.phase.is_end()) {
         if let Some(place) = waiting.get_mut(*recipient) {
@@ -183,8 +225,7 @@ pub fn settle_doubts(
     now: Timestamp,
     rules: Rules<'_>,
 ) -> Disposition {
-    let Rules { schedule, accepted_at, .. } = rules;
-    let case = Case { envelope, now, accepted_at, schedule };
+    let case = Case::new(envelope, now, rules);
     let mut disposition = Disposition::default();
     for (recipient, status) in before.iter().filter(|(_, status)| status.is_undecided()) {
         let policy = (rules.in_doubt)(*recipient);
@@ -240,7 +281,7 @@ fn after_attempt(
         }
         AttemptResult::Failed => disposition.fail(case.envelope, recipient, status),
         AttemptResult::Deferred | AttemptResult::InDoubt if case.is_expired() => {
-            status.last = Some(expired(status.last.as_ref(), case.now));
+            status.last = Some(expired(case, status.last.as_ref()));
             disposition.fail(case.envelope, recipient, status);
         }
         AttemptResult::Deferred | AttemptResult::InDoubt => {
@@ -265,8 +306,7 @@ pub fn expire(
     now: Timestamp,
     rules: Rules<'_>,
 ) -> Disposition {
-    let Rules { schedule, accepted_at, .. } = rules;
-    let case = Case { envelope, now, accepted_at, schedule };
+    let case = Case::new(envelope, now, rules);
     let mut seen = vec![false; envelope.recipients.len()];
     let mut disposition = Disposition::default();
     for (recipient, status) in before {
@@ -278,10 +318,47 @@ pub fn expire(
         let mut status = status.clone();
         status.doubted |= status.phase == Phase::InDoubt;
         if case.is_expired() {
-            status.last = Some(expired(latest(status.last.as_ref(), lane), now));
+            status.last = Some(expired(&case, latest(status.last.as_ref(), lane)));
             disposition.fail(envelope, *recipient, status);
-        } else if case.notice_at(*recipient, &status).is_some_and(is_due) {
+        } else if case.notice_at(*recipient, &status).is_some_and(is_due)
+            || case.wants_word_of_lateness(*recipient, &status)
+        {
             status.last = latest(status.last.as_ref(), lane).cloned();
+            disposition.wait(&case, *recipient, status);
+        }
+    }
+    disposition
+}
+
+/// Decides about recipients that nobody is trying when the time that the sender named has passed:
+/// they are given up or the sender is told, as it wished. Recipients to whom neither happens are not
+/// in the answer. `lane` says what the last attempt on a recipient's lane came to.
+#[must_use]
+pub fn meet_deadline(
+    envelope: &Envelope,
+    before: &[(usize, RecipientStatus)],
+    lane: &dyn Fn(usize) -> Option<Outcome>,
+    now: Timestamp,
+    rules: Rules<'_>,
+) -> Disposition {
+    let case = Case::new(envelope, now, rules);
+    let mut disposition = Disposition::default();
+    for (recipient, status) in before {
+        // Of those that an operator is to decide about it is not known whether they are late.
+        if status.phase.is_end() || status.awaits_operator() {
+            continue;
+        }
+        let mut status = status.clone();
+        status.doubted |= status.phase == Phase::InDoubt;
+        if case.is_withdrawn() {
+            let lane = lane(*recipient);
+            status.last = Some(expired(&case, latest(status.last.as_ref(), lane.as_ref())));
+            disposition.fail(envelope, *recipient, status);
+        } else if case.wants_word_of_lateness(*recipient, &status) {
+            let lane = lane(*recipient);
+            let known = latest(status.last.as_ref(), lane.as_ref()).cloned();
+            let late = || Outcome::local(now, Stage::Deadline, EXPIRED, NEVER_TRIED);
+            status.last = Some(known.unwrap_or_else(late));
             disposition.wait(&case, *recipient, status);
         }
     }
@@ -321,15 +398,22 @@ fn latest<'a>(own: Option<&'a Outcome>, lane: Option<&'a Outcome>) -> Option<&'a
 
 /// The outcome of giving up for age: what was last said, when and by whom stays, the stage says why
 /// it ended.
-fn expired(last: Option<&Outcome>, now: Timestamp) -> Outcome {
-    let last = last.cloned().unwrap_or_else(|| {
-        Outcome::local(now, Stage::Expiry, EXPIRED, "no attempt was made in time")
-    });
-    Outcome { result: AttemptResult::Failed, stage: Stage::Expiry, ..last }
+fn expired(case: &Case<'_>, last: Option<&Outcome>) -> Outcome {
+    let (stage, status) = match case.is_withdrawn() {
+        true => (Stage::Deadline, WITHDRAWN),
+        false => (Stage::Expiry, EXPIRED),
+    };
+    let last = last.cloned();
+    let last = last.unwrap_or_else(|| Outcome::local(case.now, stage, status, NEVER_TRIED));
+    Outcome { result: AttemptResult::Failed, stage, ..last }
 }
 
 /// Delivery time expired (RFC 3463 section 3.5).
 pub const EXPIRED: EnhancedCode = EnhancedCode::transient(4, 7);
+/// The same where the sender wants the message back rather than late (RFC 2852 section 4).
+pub const WITHDRAWN: EnhancedCode = EnhancedCode::permanent(4, 7);
+
+const NEVER_TRIED: &str = "no attempt was made in time";
 
 #[cfg(test)]
 mod tests {
@@ -345,6 +429,88 @@ mod tests {
     use crate::queue::outcome::RemoteHost;
     use crate::queue::recipient::MessageState;
     use crate::queue::retry::tests::{START, envelope};
+    use crate::queue::wishes::DeliverBy;
+
+    /// A message that is wanted within an hour.
+    fn timed(sender: &str, mode: ByMode, wishes: &[Option<Notify>]) -> Envelope {
+        let mut envelope = envelope(sender, wishes);
+        envelope.wishes.deliver_by =
+            Some(DeliverBy { at: START.after(Span::hours(1)), mode, trace: false });
+        envelope
+    }
+
+    fn in_time(schedule: &Schedule) -> Rules<'_> {
+        Rules { deadline: Some(START.after(Span::hours(1))), ..rules(schedule) }
+    }
+
+    #[test]
+    fn what_is_wanted_back_rather_than_late_is_returned_when_its_time_is_up() {
+        let (schedule, envelope) =
+            (Schedule::outbound(), timed("a@b.example", ByMode::Return, &[None]));
+        let rules = in_time(&schedule);
+        let said = |_| Some(outcome(AttemptResult::Deferred, START));
+        let meet = |now| meet_deadline(&envelope, &fresh(&envelope), &said, now, rules);
+        assert_eq!(meet(START.after(Span::minutes(59))), Disposition::default());
+        let late = START.after(Span::hours(1));
+        let d = meet(late);
+        let last = d.status(0).unwrap().last.clone().unwrap();
+        assert_eq!((d.failed.as_slice(), d.status(0).unwrap().phase), (&[0][..], Phase::Returned));
+        assert_eq!((last.stage, last.result), (Stage::Deadline, AttemptResult::Failed));
+        assert_eq!(last.text, "words of the remote", "the lane's words are kept");
+        let d = meet_deadline(&envelope, &fresh(&envelope), &|_| None, late, rules);
+        assert_eq!(d.status(0).unwrap().last.as_ref().unwrap().status, WITHDRAWN);
+
+        let attempt = [(0, outcome(AttemptResult::Deferred, late))];
+        let d = dispose(&envelope, &fresh(&envelope), &attempt, late, rules, 0);
+        assert_eq!(d.failed, [0], "an attempt that goes on beyond the time ends there");
+        let attempt = [(0, outcome(AttemptResult::Delivered, late))];
+        let d = dispose(&envelope, &fresh(&envelope), &attempt, late, rules, 0);
+        assert_eq!(d.status(0).unwrap().phase, Phase::Delivered, "what arrived has arrived");
+
+        let unheard = timed("", ByMode::Return, &[None]);
+        let d = meet_deadline(&unheard, &fresh(&unheard), &|_| None, late, rules);
+        assert_eq!((d.badmail.as_slice(), d.wants_report()), (&[0][..], false));
+    }
+
+    #[test]
+    fn of_what_is_late_the_sender_is_told_once_and_trying_goes_on() {
+        let (schedule, quiet) = (Schedule::outbound(), Some(Notify::NEVER));
+        let envelope = timed("a@b.example", ByMode::Notify, &[None, quiet]);
+        let (late, rules) = (START.after(Span::hours(1)), in_time(&schedule));
+        let d = meet_deadline(&envelope, &fresh(&envelope), &|_| None, late, rules);
+        assert_eq!((d.delayed.as_slice(), d.statuses.len()), (&[0][..], 1));
+        let told = d.status(0).unwrap();
+        assert_eq!((told.phase, told.attempts), (Phase::Waiting, 0));
+        assert_eq!(told.last.as_ref().unwrap().status, EXPIRED);
+        let again = meet_deadline(&envelope, &d.statuses, &|_| None, late, rules);
+        assert_eq!(again, Disposition::default());
+        let attempt = [(0, outcome(AttemptResult::Deferred, late))];
+        let after = dispose(&envelope, &d.statuses, &attempt, late, rules, 0);
+        assert!(after.delayed.is_empty() && !after.status(0).unwrap().phase.is_end());
+        let first = dispose(&envelope, &fresh(&envelope), &attempt, late, rules, 0);
+        assert_eq!(first.delayed, [0], "an attempt that ends beyond the time tells as well");
+
+        // A notice of delay that came before does not stand in for it.
+        let mut before = fresh(&envelope);
+        before[0].1.delay_told = true;
+        let d = meet_deadline(&envelope, &before, &|_| None, late, rules);
+        assert_eq!(d.delayed, [0]);
+    }
+
+    #[test]
+    fn a_relay_is_told_of_to_whoever_wants_reports_at_all() {
+        let wishes = [None, Some(Notify::NEVER), Some(SUCCESS_ONLY), None];
+        let envelope = timed("a@b.example", ByMode::Notify, &wishes);
+        let outcomes: Vec<_> =
+            (0..4).map(|place| (place, outcome(AttemptResult::Delivered, START))).collect();
+        let schedule = Schedule::outbound();
+        let before = fresh(&envelope);
+        let decide = || dispose(&envelope, &before, &outcomes, START, rules(&schedule), 0);
+        assert_eq!(decide().telling_of_relay(&envelope, &[]).succeeded, [2]);
+        assert_eq!(decide().telling_of_relay(&envelope, &[3, 1, 0]).succeeded, [0, 2, 3]);
+        let report = timed("", ByMode::Notify, &wishes);
+        assert_eq!(decide().telling_of_relay(&report, &[0]).succeeded, [2]);
+    }
 
     const SUCCESS_ONLY: Notify = Notify { success: true, failure: false, delay: false };
 
@@ -370,7 +536,7 @@ mod tests {
     }
 
     fn rules(schedule: &Schedule) -> Rules<'_> {
-        Rules { schedule, accepted_at: START, in_doubt: &|_| InDoubtPolicy::Retry }
+        Rules { schedule, accepted_at: START, deadline: None, in_doubt: &|_| InDoubtPolicy::Retry }
     }
 
     fn fresh(envelope: &Envelope) -> Vec<(usize, RecipientStatus)> {
@@ -476,7 +642,7 @@ mod tests {
         let policies = [InDoubtPolicy::Retry, InDoubtPolicy::Hold, InDoubtPolicy::Return];
         let schedule = Schedule::outbound();
         let in_doubt = |place: usize| policies[place];
-        let wanted = Rules { schedule: &schedule, accepted_at: START, in_doubt: &in_doubt };
+        let wanted = Rules { in_doubt: &in_doubt, ..rules(&schedule) };
         let doubt = [0, 1, 2].map(|place| (place, outcome(AttemptResult::InDoubt, START)));
         let live = dispose(&envelope, &fresh(&envelope), &doubt, START, wanted, 0);
         assert_eq!(live.failed, [2]);

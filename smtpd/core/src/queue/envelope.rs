@@ -8,6 +8,7 @@ use mailroot_common::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::recipient::Hold;
+use super::wishes::Wishes;
 
 /// The envelope of one message. The store keeps it as JSON, so that fields can be added and a
 /// store can be read without Mailroot; the short names keep records small.
@@ -52,6 +53,26 @@ pub struct Envelope {
     /// The Subject field as it stands, for people; at most 250 octets.
     #[serde(rename = "subj", default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// What the sender wants of time and order; nothing in most mail.
+    #[serde(rename = "w", default, skip_serializing_if = "is_default")]
+    pub wishes: Wishes,
+}
+
+impl Envelope {
+    /// The moment that expiry and notices of delay count from: when the message was accepted, or the
+    /// later one that it is not to be tried before.
+    #[must_use]
+    pub fn begins_at(&self) -> Timestamp {
+        self.wishes.release_at.unwrap_or(self.accepted_at)
+    }
+
+    /// When something is to be done about recipients that still wait, by the clock as it was when the
+    /// message was accepted. Of a time that was up before, a host before us has told.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let deadline = self.wishes.deliver_by.map(|by| by.at);
+        deadline.filter(|&at| at > self.accepted_at)
+    }
 }
 
 /// One recipient as the sender named it.
@@ -173,6 +194,6 @@ impl Via {
     }
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

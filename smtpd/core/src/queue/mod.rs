@@ -7,3 +7,4 @@ pub mod outcome;
 pub mod pace;
 pub mod recipient;
 pub mod retry;
+pub mod wishes;

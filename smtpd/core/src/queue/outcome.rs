@@ -213,11 +213,19 @@ pub enum Stage {
     Drop,
     /// No attempt: the message's time was up.
     Expiry,
+    /// No attempt: the time that the sender named was up (RFC 2852).
+    Deadline,
     /// No attempt: an operator decided.
     Operator,
 }
 
 impl Stage {
+    /// Whether time was up rather than anything decided.
+    #[must_use]
+    pub const fn is_age(self) -> bool {
+        matches!(self, Self::Expiry | Self::Deadline)
+    }
+
     /// The word of the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -236,6 +244,7 @@ impl Stage {
             Self::End => "end",
             Self::Drop => "drop",
             Self::Expiry => "expiry",
+            Self::Deadline => "deadline",
             Self::Operator => "operator",
         }
     }

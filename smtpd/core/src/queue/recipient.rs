@@ -58,6 +58,13 @@ pub struct RecipientStatus {
     /// message, whatever came after.
     #[serde(rename = "q", default, skip_serializing_if = "std::ops::Not::not")]
     pub doubted: bool,
+    /// Whether the sender was told that the time it named has passed.
+    #[serde(rename = "l", default, skip_serializing_if = "std::ops::Not::not")]
+    pub deadline_told: bool,
+    /// Whether the next attempt is at a moment that the sender named: then no jump of the wall clock
+    /// moves it. Without meaning after an attempt.
+    #[serde(rename = "f", default, skip_serializing_if = "std::ops::Not::not")]
+    pub fixed: bool,
     /// The last attempt's outcome.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Outcome>,
@@ -78,6 +85,12 @@ impl RecipientStatus {
     #[must_use]
     pub fn decided_at(&self) -> Timestamp {
         self.last.as_ref().map_or(self.next_attempt, |last| last.at)
+    }
+
+    /// Whether its first attempt waits for the moment that the sender named.
+    #[must_use]
+    pub const fn is_fixed(&self) -> bool {
+        self.fixed && self.last.is_none()
     }
 
     /// Whether it is tried again only when an operator says so.
@@ -112,16 +125,18 @@ pub struct MessageState {
 }
 
 impl MessageState {
-    /// The state of a message just accepted: every recipient is due at once, unless it is held from
-    /// the beginning.
+    /// The state of a message just accepted: every recipient is due at once or at the moment the
+    /// sender named, unless it is held from the beginning.
     #[must_use]
     pub fn fresh(envelope: &Envelope) -> Self {
         let status = RecipientStatus {
             phase: Phase::Waiting,
             attempts: 0,
-            next_attempt: envelope.accepted_at,
+            next_attempt: envelope.begins_at(),
             delay_told: false,
             doubted: false,
+            deadline_told: false,
+            fixed: envelope.wishes.release_at.is_some(),
             last: None,
         };
         let recipients = vec![status; envelope.recipients.len()];
@@ -215,6 +230,8 @@ mod tests {
             next_attempt: at,
             delay_told: false,
             doubted: false,
+            deadline_told: false,
+            fixed: false,
             last: Some(Outcome::local(at, Stage::Rcpt, EnhancedCode::transient(2, 0), text)),
         });
         MessageState { recipients: recipients.collect(), hold: None, returning: None, via: None }

@@ -181,6 +181,7 @@ pub(crate) mod tests {
             },
             message_id: None,
             subject: None,
+            wishes: crate::queue::wishes::Wishes::default(),
         }
     }
 

@@ -9,12 +9,16 @@
 //! every age are wrong in one harmless way: a blank after the colon of MAIL and RCPT, missing
 //! angle brackets, and an address without a domain, which gets the default domain.
 
+mod mail;
+
 use mailroot_common::address::{Domain, Host, LocalPart, Mailbox, ReversePath};
 
+use self::mail::MailParameter;
 use super::etrn::Etrn;
 use super::extension::{Extension, Offer};
 use super::refusal::Refusal;
 use crate::queue::envelope::{BodyKind, Notify, Ret};
+use crate::queue::wishes::{By, HoldBack, Priority};
 
 /// A command that may be executed if it is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +64,12 @@ pub struct Mail {
     pub ret: Option<Ret>,
     /// ENVID as it came, in xtext (RFC 3461).
     pub envid: Option<String>,
+    /// BY (RFC 2852).
+    pub by: Option<By>,
+    /// HOLDFOR or HOLDUNTIL (RFC 4865).
+    pub hold: Option<HoldBack>,
+    /// MT-PRIORITY (RFC 6710).
+    pub priority: Priority,
 }
 
 /// RCPT with its parameters.
@@ -108,8 +118,7 @@ pub struct Grammar {
     pub default_domain: Domain,
 }
 
-/// Octets of ENVID (RFC 3461 section 4.4) and ORCPT (section 4.2) as they came.
-const ENVID_OCTETS_MAX: usize = 100;
+/// Octets of ORCPT (RFC 3461 section 4.2) as it came.
 const ORCPT_OCTETS_MAX: usize = 500;
 /// RFC 5321 section 4.5.3.1.2.
 const HELLO_OCTETS_MAX: usize = 255;
@@ -201,14 +210,23 @@ fn mail<'a>(argument: &'a str, grammar: &Grammar) -> Result<Mail, Complaint<'a>>
     } else {
         ReversePath::Mailbox(mailbox(path, grammar).ok_or(Refusal::BadSender)?)
     };
-    let mut mail =
-        Mail { sender, size: 0, body: BodyKind::SevenBit, smtputf8: false, ret: None, envid: None };
+    let mut mail = Mail {
+        sender,
+        size: 0,
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+        ret: None,
+        envid: None,
+        by: None,
+        hold: None,
+        priority: Priority::NORMAL,
+    };
     let mut seen = Seen::default();
     for parameter in Parameters(parameters) {
         let (keyword, value) = parameter?;
         let known = MailParameter::named(keyword, grammar.offer);
         let known = known.ok_or_else(|| about(Refusal::UnknownParameter, keyword))?;
-        seen.once(known as u8, keyword)?;
+        seen.once(known.kind(), keyword)?;
         mail.set(known, value).ok_or_else(|| about(Refusal::BadParameter, keyword))?;
     }
     if !path.is_ascii() && !mail.smtputf8 {
@@ -334,70 +352,6 @@ impl Seen {
         self.0 |= 1 << number;
         Ok(())
     }
-}
-
-/// The parameters of MAIL that we know.
-#[derive(Clone, Copy)]
-enum MailParameter {
-    Size,
-    Body,
-    SmtpUtf8,
-    Ret,
-    EnvId,
-}
-
-impl MailParameter {
-    fn named(keyword: &str, offer: Offer) -> Option<Self> {
-        let table = [
-            ("SIZE", Self::Size, Extension::Size),
-            ("BODY", Self::Body, Extension::EightBitMime),
-            ("SMTPUTF8", Self::SmtpUtf8, Extension::SmtpUtf8),
-            ("RET", Self::Ret, Extension::Dsn),
-            ("ENVID", Self::EnvId, Extension::Dsn),
-        ];
-        let (_, known, extension) =
-            table.into_iter().find(|(name, ..)| keyword.eq_ignore_ascii_case(name))?;
-        let binary = matches!(known, Self::Body) && offer.has(Extension::BinaryMime);
-        (offer.has(extension) || binary).then_some(known)
-    }
-}
-
-impl Mail {
-    fn set(&mut self, parameter: MailParameter, value: Option<&str>) -> Option<()> {
-        match parameter {
-            MailParameter::Size => self.size = value.and_then(size)?,
-            MailParameter::Body => self.body = value.and_then(body)?,
-            MailParameter::SmtpUtf8 => {
-                self.smtputf8 = true;
-                return value.is_none().then_some(());
-            }
-            MailParameter::Ret if value?.eq_ignore_ascii_case("FULL") => self.ret = Some(Ret::Full),
-            MailParameter::Ret if value?.eq_ignore_ascii_case("HDRS") => {
-                self.ret = Some(Ret::Headers);
-            }
-            MailParameter::Ret => return None,
-            MailParameter::EnvId => {
-                let value = value.filter(|v| v.len() <= ENVID_OCTETS_MAX && is_xtext(v))?;
-                self.envid = Some(value.to_owned());
-            }
-        }
-        Some(())
-    }
-}
-
-/// RFC 1870 section 3: one to twenty digits. Numbers beyond 64 bits are larger than any limit.
-fn size(value: &str) -> Option<u64> {
-    let good = value.len() <= 20 && value.bytes().all(|o| o.is_ascii_digit());
-    good.then(|| value.parse().unwrap_or(u64::MAX))
-}
-
-fn body(value: &str) -> Option<BodyKind> {
-    let kinds = [
-        ("7BIT", BodyKind::SevenBit),
-        ("8BITMIME", BodyKind::EightBitMime),
-        ("BINARYMIME", BodyKind::BinaryMime),
-    ];
-    kinds.into_iter().find(|(name, _)| value.eq_ignore_ascii_case(name)).map(|(_, kind)| kind)
 }
 
 /// RFC 3461 section 4.1: NEVER alone, or each of the others at most once.

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use mailroot_common::units::ByteSize;
+use mailroot_common::units::{ByteSize, Span, Timestamp};
 
 /// An extension that Mailroot can offer to clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,13 +32,19 @@ pub enum Extension {
     Limits,
     /// RFC 1985.
     Etrn,
+    /// RFC 2852.
+    DeliverBy,
+    /// RFC 4865.
+    FutureRelease,
+    /// RFC 6710.
+    MtPriority,
     /// RFC 5321 section 4.1.1.8; cannot be switched off.
     Help,
 }
 
 impl Extension {
     /// All of them, in the order of our EHLO reply.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Pipelining,
         Self::Size,
         Self::EightBitMime,
@@ -49,6 +55,9 @@ impl Extension {
         Self::EnhancedStatusCodes,
         Self::Limits,
         Self::Etrn,
+        Self::DeliverBy,
+        Self::FutureRelease,
+        Self::MtPriority,
         Self::Help,
     ];
 
@@ -66,6 +75,9 @@ impl Extension {
             Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
             Self::Limits => "LIMITS",
             Self::Etrn => "ETRN",
+            Self::DeliverBy => "DELIVERBY",
+            Self::FutureRelease => "FUTURERELEASE",
+            Self::MtPriority => "MT-PRIORITY",
             Self::Help => "HELP",
         }
     }
@@ -89,6 +101,9 @@ impl Extension {
             | Self::EnhancedStatusCodes
             | Self::Limits
             | Self::Etrn
+            | Self::DeliverBy
+            | Self::FutureRelease
+            | Self::MtPriority
             | Self::Help => None,
         }
     }
@@ -120,32 +135,43 @@ impl Offer {
     }
 
     /// The lines of an EHLO reply after its first, without codes: `SIZE 36700160`, `DSN` and so on.
-    /// Without a limit, SIZE has no number (RFC 1870 section 4).
-    pub fn lines(
-        self,
-        size_max: Option<ByteSize>,
-        recipients_max: u32,
-    ) -> impl Iterator<Item = EhloLine> {
+    pub fn lines(self, bounds: Bounds) -> impl Iterator<Item = EhloLine> {
         let offered = Extension::ALL.into_iter().filter(move |&extension| self.has(extension));
-        offered.map(move |extension| match (extension, size_max) {
-            (Extension::Size, Some(limit)) => EhloLine(extension, Some(limit.as_u64())),
-            (Extension::Limits, _) => EhloLine(extension, Some(recipients_max.into())),
-            _ => EhloLine(extension, None),
-        })
+        offered.map(move |extension| EhloLine(extension, bounds))
     }
 }
 
-/// One line of an EHLO reply: an extension and the number that goes with it.
+/// The bounds that an EHLO reply tells.
 #[derive(Clone, Copy, Debug)]
-pub struct EhloLine(Extension, Option<u64>);
+pub struct Bounds {
+    /// Octets of a message. Without a limit, SIZE has no number (RFC 1870 section 4).
+    pub size_max: Option<ByteSize>,
+    /// Recipients of a message.
+    pub recipients_max: u32,
+    /// How long mail may be held back.
+    pub release_max: Span,
+    /// The moment of the reply.
+    pub now: Timestamp,
+}
+
+/// One line of an EHLO reply: an extension with what it says about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct EhloLine(Extension, Bounds);
 
 impl fmt::Display for EhloLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.keyword())?;
-        match self {
-            Self(Extension::Limits, Some(limit)) => write!(f, " RCPTMAX={limit}"),
-            Self(_, Some(number)) => write!(f, " {number}"),
-            Self(_, None) => Ok(()),
+        let Self(extension, bounds) = self;
+        f.write_str(extension.keyword())?;
+        match (extension, bounds.size_max) {
+            (Extension::Size, Some(limit)) => write!(f, " {}", limit.as_u64()),
+            (Extension::Limits, _) => write!(f, " RCPTMAX={}", bounds.recipients_max),
+            (Extension::FutureRelease, _) => {
+                let until = bounds.now.after(bounds.release_max).as_millis() / 1000;
+                let until = Timestamp::from_millis(until * 1000).to_string();
+                let seconds = bounds.release_max.as_millis() / 1000;
+                write!(f, " {seconds} {}", until.replace(".000Z", "Z"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -180,6 +206,11 @@ pub struct PeerExtensions {
     pub starttls: bool,
     /// ETRN (RFC 1985).
     pub etrn: bool,
+    /// DELIVERBY (RFC 2852): the fewest seconds for which a message is taken that is to be returned
+    /// when they have passed; zero where nothing is said.
+    pub deliver_by: Option<u32>,
+    /// MT-PRIORITY (RFC 6710).
+    pub mt_priority: bool,
     /// LIMITS RCPTMAX (RFC 9422): recipients of one transaction.
     pub recipients_max: Option<u32>,
     /// LIMITS MAILMAX (RFC 9422): transactions of one session.
@@ -232,6 +263,8 @@ impl PeerExtensions {
             "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
             "STARTTLS" => self.starttls = true,
             "ETRN" => self.etrn = true,
+            "DELIVERBY" => self.deliver_by = Some(least_seconds(words.next())),
+            "MT-PRIORITY" => self.mt_priority = true,
             "LIMITS" => words.for_each(|limit| self.read_limit(limit)),
             "AUTH" => words.for_each(|mechanism| self.add_mechanism(mechanism)),
             // A form older than the standard, still sent beside the right one.
@@ -270,6 +303,13 @@ impl PeerExtensions {
     }
 }
 
+/// RFC 2852 section 4: up to nine digits, and behind a comma what is yet to be invented.
+fn least_seconds(said: Option<&str>) -> u32 {
+    let digits = said.and_then(|said| said.split(',').next()).unwrap_or_default();
+    let good = digits.len() <= 9 && digits.bytes().all(|o| o.is_ascii_digit());
+    good.then(|| digits.parse().ok()).flatten().unwrap_or(0)
+}
+
 impl PeerSize {
     /// RFC 1870 section 3: no number and zero both mean that there is no fixed limit.
     fn parse(number: Option<&str>) -> Self {
@@ -286,8 +326,11 @@ mod tests {
 
     #[test]
     fn everything_is_offered_unless_switched_off() {
-        let said = |offer: Offer, size| -> Vec<String> {
-            offer.lines(size, 1000).map(|line| line.to_string()).collect()
+        let said = |offer: Offer, size_max| -> Vec<String> {
+            let now = Timestamp::parse("2026-11-24T09:30:00.999Z").unwrap();
+            let release_max = Span::days(60);
+            let bounds = Bounds { size_max, recipients_max: 1000, release_max, now };
+            offer.lines(bounds).map(|line| line.to_string()).collect()
         };
         let lines = said(Offer::all(), Some(ByteSize::kib(1)));
         assert_eq!(
@@ -303,6 +346,9 @@ mod tests {
                 "ENHANCEDSTATUSCODES",
                 "LIMITS RCPTMAX=1000",
                 "ETRN",
+                "DELIVERBY",
+                "FUTURERELEASE 5184000 2027-01-23T09:30:00Z",
+                "MT-PRIORITY",
                 "HELP"
             ]
         );
@@ -343,12 +389,23 @@ mod tests {
             "CHUNKING",
             "BINARYMIME",
             "LIMITS MAILMAX=5 RCPTMAX=50 RCPTDOMAINMAX=1",
+            "DELIVERBY 240,x",
+            "MT-PRIORITY MIXER",
         ]);
+        assert_eq!((peer.deliver_by, peer.mt_priority), (Some(240), true));
         assert!(peer.pipelining && peer.eight_bit_mime && peer.dsn && peer.starttls);
         assert!(peer.smtputf8 && peer.chunking && peer.binary_mime && peer.enhanced_status_codes);
         assert_eq!(peer.size, PeerSize::AtMost(ByteSize::bytes(10_240_000)));
         assert_eq!((peer.recipients_max, peer.mails_max), (Some(50), Some(5)));
         assert_eq!(peer.auth, ["PLAIN", "LOGIN", "NTLM"]);
+    }
+
+    #[test]
+    fn a_host_that_names_no_least_time_takes_any() {
+        let least = |line| PeerExtensions::parse([line]).deliver_by;
+        let lines = ["DELIVERBY", "DELIVERBY ,y", "DELIVERBY -5", "DELIVERBY 1234567890"];
+        assert_eq!(lines.map(least), [Some(0); 4]);
+        assert_eq!(least("DELIVERBYE"), None);
     }
 
     #[test]

@@ -104,6 +104,9 @@ refusals! {
     DuplicateParameter: 501 permanent 5 4, Error, "duplicate-parameter", "parameter given twice";
     /// A parameter with a bad value.
     BadParameter: 501 permanent 5 4, Error, "bad-parameter", "parameter has a bad value";
+    /// HOLDFOR or HOLDUNTIL with a moment that is past or too far away (RFC 4865).
+    BadRelease: 501 permanent 5 4, Error, "bad-release",
+        "that moment is past, or later than mail is held here";
     /// BDAT whose size cannot be read: what follows cannot be told from commands.
     BadChunkSize: 501 permanent 5 4, Close, "bad-chunk-size",
         "BDAT needs a size in octets and may have LAST; closing";

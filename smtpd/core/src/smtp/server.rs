@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::id::QueueId;
+use mailroot_common::units::{Span, Timestamp};
 
 pub use self::action::{Action, End, Hello, Question, Rejection, Stage, Standing, Transaction};
 use super::body::{BodyDecoder, BodyLimits};
@@ -28,6 +29,7 @@ use super::etrn::Etrn;
 use super::line::{Line, LineReader};
 use super::refusal::{After, Refusal};
 use crate::queue::envelope::Recipient;
+use crate::queue::wishes::Priority;
 
 /// What a virtual server's configuration says about its sessions.
 #[derive(Clone, Debug)]
@@ -42,6 +44,10 @@ pub struct Settings {
     pub body: BodyLimits,
     /// Recipients of one message (`messages.max_recipients`).
     pub recipients_max: u32,
+    /// How far ahead a message may be released (`messages.future_release`).
+    pub release_max: Span,
+    /// The highest priority that a message may have; higher ones are lowered to it.
+    pub priority_max: Priority,
     /// Octets of all messages of one session (`messages.max_session_size`).
     pub session_octets_max: u64,
     /// Errors of one session (`general.max_errors`).
@@ -97,6 +103,8 @@ pub struct Server {
     hello: Option<Hello>,
     transaction: Option<Transaction>,
     candidate: Option<Recipient>,
+    /// The priority of the message on its way in is not the one that was asked for.
+    is_lowered: bool,
     /// What ETRN asks for, while that is a question.
     asked_for: Option<Etrn>,
     /// Present from the beginning of a body to its end, also between chunks.
@@ -114,6 +122,8 @@ pub struct Server {
     /// Octets of bodies, also of refused ones.
     octets: u64,
     started: Duration,
+    /// The wall clock at that moment.
+    wall_at_start: Timestamp,
     /// When the last command was complete, or the last octets of a body came.
     quiet_since: Duration,
     window_start: Duration,
@@ -125,9 +135,10 @@ pub struct Server {
 const KEPT_OCTETS_MAX: usize = 16 * 1024;
 
 impl Server {
-    /// A session whose greeting is in the output. `now` counts from any fixed moment.
+    /// A session whose greeting is in the output. `now` counts from any fixed moment, `wall` is what
+    /// the wall clock shows then.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, now: Duration) -> Self {
+    pub fn new(settings: Arc<Settings>, now: Duration, wall: Timestamp) -> Self {
         let mut server = Self {
             settings,
             state: State::Commands,
@@ -135,6 +146,7 @@ impl Server {
             hello: None,
             transaction: None,
             candidate: None,
+            is_lowered: false,
             asked_for: None,
             decoder: None,
             chunk: None,
@@ -147,6 +159,7 @@ impl Server {
             messages: 0,
             octets: 0,
             started: now,
+            wall_at_start: wall,
             quiet_since: now,
             window_start: now,
             window_octets: 0,
@@ -160,7 +173,7 @@ impl Server {
     /// A session that is closed instead of greeted (RFC 5321 section 3.1).
     #[must_use]
     pub fn refused(settings: Arc<Settings>, refusal: Refusal, now: Duration) -> Self {
-        let mut server = Self::new(settings, now);
+        let mut server = Self::new(settings, now, Timestamp::default());
         server.output.clear();
         server.refuse(Stage::Connect, refusal, None);
         server

@@ -122,6 +122,8 @@ fields! {
         By by = 148,
         /// How the connection was protected.
         Tls tls = 149,
+        /// What the sender wants of time and order.
+        Wishes wishes = 150,
     }
 }
 
@@ -251,6 +253,8 @@ mod tests {
             next_attempt: Timestamp::from_millis(AT.as_millis() + 60_000),
             delay_told: false,
             doubted: false,
+            deadline_told: false,
+            fixed: false,
             last: Some(Outcome {
                 at: AT,
                 result,

@@ -61,6 +61,12 @@ pub fn explain(case: &Case<'_>) -> Option<Advice> {
             steps: vec![step(format!("smtpctl queue release {}", entry.id), "let it go on")],
         });
     }
+    if let Some(at) = entry.release_at {
+        return Some(Advice {
+            why: format!("Its sender wants it sent at {at}, and not before."),
+            steps: vec![step(format!("smtpctl queue retry {}", entry.id), "send it now")],
+        });
+    }
     if entry.state == "unknown" {
         let why =
             "It is not in the queue, and the trace does not tell how it ended: what happened \
@@ -454,9 +460,11 @@ mod tests {
             source: None,
             message_id: None,
             subject: None,
+            wishes: None,
             events: vec![event],
             left_out: 0,
             next_attempt_at: None,
+            release_at: None,
             told_at: None,
             expires_at: None,
             advice: None,

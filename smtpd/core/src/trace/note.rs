@@ -104,6 +104,7 @@ impl Note {
             .maybe(Text::Rule, admitted.rule)
             .maybe(Text::Source, origin.source.as_ref())
             .maybe(Text::MessageId, envelope.message_id.as_ref())
+            .maybe(Text::Wishes, Some(envelope.wishes).filter(|wishes| !wishes.are_none()))
             .text(Text::From, &envelope.sender);
         if admitted.subjects {
             note = note.maybe(Text::Subject, envelope.subject.as_ref());
@@ -182,7 +183,7 @@ fn word_of(status: &RecipientStatus, last: &Outcome) -> Option<&'static str> {
         _ if last.result == AttemptResult::InDoubt => "in_doubt",
         Phase::Waiting | Phase::InDoubt => "deferred",
         Phase::Badmail => "badmail",
-        Phase::Returned if last.stage == Stage::Expiry => "expired",
+        Phase::Returned if last.stage.is_age() => "expired",
         Phase::Returned => "bounced",
         Phase::Removed => return None,
     })

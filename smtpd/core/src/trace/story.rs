@@ -37,6 +37,7 @@ struct Beginning {
     source: Option<String>,
     message_id: Option<String>,
     subject: Option<String>,
+    wishes: Option<String>,
 }
 
 fn owned(text: Option<&str>) -> Option<String> {
@@ -80,6 +81,7 @@ impl Story {
                 source: owned(event.source),
                 message_id: owned(event.message_id),
                 subject: owned(event.subject),
+                wishes: owned(event.wishes),
             });
         }
         if self.server.is_empty() {
@@ -119,10 +121,12 @@ impl Story {
             source: of(|it| &it.source),
             message_id: of(|it| &it.message_id),
             subject: of(|it| &it.subject),
+            wishes: of(|it| &it.wishes),
             recipients,
             events: self.events,
             left_out: self.left_out,
             next_attempt_at: None,
+            release_at: None,
             told_at: None,
             expires_at: None,
             advice: None,

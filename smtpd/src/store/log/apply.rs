@@ -79,6 +79,9 @@ impl Index {
         if envelope.hold.is_some() {
             self.hold_fresh(id);
         }
+        if let Some(deadline) = envelope.deadline() {
+            self.deadlines.add(id, deadline);
+        }
         let body = match body {
             NewBody::Memory(octets, _) => Some(octets),
             NewBody::File(mut file) => {

@@ -98,6 +98,10 @@ impl Log {
                 ids.iter().for_each(|id| index.follow(*id, *jump));
             }
         }
+        let mut index = self.index();
+        let past = index.clock.past();
+        index.deadlines.follow(&past);
+        drop(index);
         self.work.notify_one();
         true
     }

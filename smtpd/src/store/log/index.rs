@@ -15,10 +15,13 @@ use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::recipient::RecipientStatus;
+use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::{RouteName, Table};
 
 use super::super::Pick;
 use super::active::{Active, Actives};
+use super::deadlines::Deadlines;
+use super::link::{Link, Links, NEVER, TOLD, WANTED};
 use super::plan::Plan;
 use super::routes::Routes;
 use super::segments::Segments;
@@ -69,43 +72,6 @@ pub(super) struct Slot {
     links: Links,
 }
 
-#[derive(Debug)]
-enum Links {
-    One(Link),
-    Many(Box<[Link]>),
-}
-
-impl Links {
-    fn all(&self) -> &[Link] {
-        match self {
-            Self::One(link) => std::slice::from_ref(link),
-            Self::Many(links) => links,
-        }
-    }
-
-    fn all_mut(&mut self) -> &mut [Link] {
-        match self {
-            Self::One(link) => std::slice::from_mut(link),
-            Self::Many(links) => links,
-        }
-    }
-}
-
-/// A message on one of its routes.
-#[derive(Clone, Copy, Debug)]
-struct Link {
-    route: u32,
-    flags: u32,
-    /// When it is due there; [`NEVER`] while it is leased or held.
-    due: Timestamp,
-}
-
-const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
-/// The senders of all its waiting recipients were told of the delay.
-const TOLD: u32 = 1;
-/// An operator wants an attempt at `due`, whatever the schedule says.
-const WANTED: u32 = 2;
-
 /// Everything that is alive.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -123,6 +89,8 @@ pub(super) struct Index {
     pub(super) large: HashMap<QueueId, u64, foldhash::fast::RandomState>,
     /// Messages an operator wants returned.
     returning: BTreeSet<QueueId>,
+    /// When the time is up that senders named.
+    pub(super) deadlines: Deadlines,
     /// Files of large bodies whose message's removal is durable.
     pub(super) unlinks: Vec<u64>,
     pub(super) octets: u64,
@@ -164,6 +132,7 @@ impl Index {
             unsorted: None,
             large: HashMap::default(),
             returning: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             unlinks: Vec::new(),
             octets: 0,
             held: 0,
@@ -279,10 +248,10 @@ impl Index {
             let route = self.routes.join(&plan.route);
             let old = slot.links.all().iter().find(|link| link.route == route);
             let wanted = old.filter(|link| link.flags & WANTED != 0 && link.due != NEVER);
-            let told = if plan.told { TOLD } else { 0 };
+            let flags = Link::flags(plan);
             match (plan.due, wanted) {
-                (Some(_), Some(old)) => Link { route, flags: told | WANTED, due: old.due },
-                (due, _) => Link { route, flags: told, due: due.unwrap_or(NEVER) },
+                (Some(_), Some(old)) => Link { route, flags: flags | WANTED, due: old.due },
+                (due, _) => Link { route, flags, due: due.unwrap_or(NEVER) },
             }
         };
         let new = match plans {
@@ -292,12 +261,12 @@ impl Index {
         let old = std::mem::replace(&mut slot.links, new);
         for link in old.all() {
             if link.due != NEVER {
-                self.routes.disarm(link.route, link.due, id);
+                self.routes.disarm(link.route, link.priority(), link.due, id);
             }
         }
         if armed {
             for link in slot.links.all().iter().filter(|link| link.due != NEVER) {
-                self.routes.arm(link.route, link.due, id);
+                self.routes.arm(link.route, link.priority(), link.due, id);
             }
         }
         // Last, so that a route the message stays on is not forgotten in between.
@@ -310,7 +279,7 @@ impl Index {
         let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_ref();
         let slot = slot.expect("the map of ids names only slots in use");
         for link in slot.links.all().iter().filter(|link| link.due != NEVER) {
-            self.routes.arm(link.route, link.due, id);
+            self.routes.arm(link.route, link.priority(), link.due, id);
         }
     }
 
@@ -329,10 +298,10 @@ impl Index {
         let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
         let slot = slot.expect("the map of ids names only slots in use");
         for link in slot.links.all_mut().iter_mut().filter(|link| link.due != NEVER) {
-            self.routes.disarm(link.route, link.due, id);
+            self.routes.disarm(link.route, link.priority(), link.due, id);
             link.due = at;
             link.flags = (link.flags & !WANTED) | flag;
-            self.routes.arm(link.route, at, id);
+            self.routes.arm(link.route, link.priority(), at, id);
         }
     }
 
@@ -345,9 +314,9 @@ impl Index {
         let slot = slot.expect("the map of ids names only slots in use");
         let waits = jump.after.after(Span::millis(1))..RecipientStatus::AT_OPERATORS_WORD;
         for link in slot.links.all_mut().iter_mut().filter(|link| waits.contains(&link.due)) {
-            self.routes.disarm(link.route, link.due, id);
+            self.routes.disarm(link.route, link.priority(), link.due, id);
             link.due = jump.after.after(link.due.since(jump.before));
-            self.routes.arm(link.route, link.due, id);
+            self.routes.arm(link.route, link.priority(), link.due, id);
         }
     }
 
@@ -357,7 +326,7 @@ impl Index {
         let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
         let slot = slot.expect("the map of ids names only slots in use");
         for link in slot.links.all_mut().iter_mut().filter(|link| link.due != NEVER) {
-            self.routes.disarm(link.route, link.due, id);
+            self.routes.disarm(link.route, link.priority(), link.due, id);
             link.due = NEVER;
         }
     }
@@ -388,6 +357,22 @@ impl Index {
                 let links = slot.links.all();
                 links.iter().any(|link| link.route == number && link.flags & TOLD != 0)
             })
+        })
+    }
+
+    /// The priority of a message that waits.
+    pub(super) fn priority(&self, id: QueueId) -> Priority {
+        let link = self.get(id).and_then(|slot| slot.links.all().first());
+        link.map(Link::priority).unwrap_or_default()
+    }
+
+    /// Up to `max` messages that wait though the time is up that their senders named.
+    pub(super) fn overdue(&mut self, now: Timestamp, max: usize) -> Vec<QueueId> {
+        let Self { deadlines, by_id, slots, .. } = self;
+        deadlines.overdue(now, max, |id| {
+            let Some(number) = by_id.get(&id).map(|number| *number as usize) else { return false };
+            let slot = slots[number / CHUNK][number % CHUNK].as_ref();
+            slot.is_some_and(|slot| slot.standing.is_held())
         })
     }
 
@@ -453,6 +438,7 @@ impl Index {
         let slot = slot.expect("the map of ids names only slots in use");
         self.vacant.push(number);
         self.returning.remove(&id);
+        self.deadlines.remove(id);
         self.octets -= slot.size;
         self.held -= u64::from(slot.standing.is_held());
         self.tried -= u64::from(slot.state.is_somewhere());

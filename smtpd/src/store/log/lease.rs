@@ -27,7 +27,22 @@ const UNREADABLE_PAUSE: Span = Span::minutes(1);
 
 impl Log {
     pub(in super::super) fn next_due(&self, now: Timestamp) -> NextDue {
-        self.index().routes.next_due(now)
+        let mut index = self.index();
+        let mut due = index.routes.next_due(now);
+        due.deadline_at = index.deadlines.first().filter(|_| index.recovered);
+        due
+    }
+
+    pub(in super::super) fn overdue(&self, now: Timestamp, max: usize) -> Vec<QueueId> {
+        self.index().overdue(now, max)
+    }
+
+    pub(in super::super) fn put_off_deadline(&self, id: QueueId, until: Option<Timestamp>) {
+        let deadlines = &mut self.index().deadlines;
+        match until {
+            Some(until) => deadlines.put_off(id, until),
+            None => deadlines.remove(id),
+        }
     }
 
     pub(in super::super) fn name_again(&self, route: &RouteName) {
@@ -133,11 +148,11 @@ impl Log {
             let picked = match pick {
                 Pick::Due(now) => wanted.unwrap_or_else(|| due_at(&past, status)) <= now,
                 Pick::Aged(before) => {
-                    past.as_of_now(active.envelope.accepted_at) < before
+                    past.as_of_now(active.envelope.begins_at()) < before
                         && !status.awaits_operator()
                 }
                 Pick::Untold(before) => {
-                    past.as_of_now(active.envelope.accepted_at) < before
+                    past.as_of_now(active.envelope.begins_at()) < before
                         && !status.delay_told
                         && !status.awaits_operator()
                 }

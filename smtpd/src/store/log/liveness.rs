@@ -64,6 +64,8 @@ fn refused_at_length(octets: usize, until: Timestamp) -> RecipientStatus {
         next_attempt: until,
         delay_told: false,
         doubted: false,
+        deadline_told: false,
+        fixed: false,
         last: Some(last),
     }
 }

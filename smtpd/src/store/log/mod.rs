@@ -18,12 +18,15 @@ mod clock;
 mod commit;
 mod committer;
 mod compact;
+mod deadlines;
+mod due;
 #[cfg(test)]
 mod faults;
 mod index;
 mod keeper;
 mod large;
 mod lease;
+mod link;
 #[cfg(test)]
 mod liveness;
 mod open;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::MessageState;
+use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::{RouteName, Table};
 
 use super::super::due_at;
@@ -16,6 +17,7 @@ pub(super) struct Plan {
     pub(super) route: RouteName,
     pub(super) due: Option<Timestamp>,
     pub(super) told: bool,
+    pub(super) priority: Priority,
 }
 
 /// The links a message needs: one for each route with a recipient that waits.
@@ -52,7 +54,8 @@ pub(super) fn plan(
             if !places.is_empty() {
                 places.insert(route.clone(), plans.len());
             }
-            plans.push(Plan { route, due, told: status.delay_told });
+            let priority = envelope.wishes.priority;
+            plans.push(Plan { route, due, told: status.delay_told, priority });
         }
     }
     plans

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::MessageState;
 
@@ -52,7 +53,13 @@ impl Recovery {
 
 /// What a record found says.
 enum Found {
-    Message { size: u64, plans: Vec<Plan>, large: Option<u64>, held: bool },
+    Message {
+        size: u64,
+        plans: Vec<Plan>,
+        large: Option<u64>,
+        held: bool,
+        deadline: Option<Timestamp>,
+    },
     State(State),
     Removed,
 }
@@ -64,7 +71,7 @@ struct State {
     place: Place,
     standing: Standing,
     /// When the first waiting recipient is due.
-    due: Option<mailroot_common::units::Timestamp>,
+    due: Option<Timestamp>,
     told: bool,
 }
 
@@ -157,8 +164,8 @@ impl Log {
                     let at = frame.at + HEADER as u64 + u64::from(header.meta_len);
                     large::number_in(window.at(at, 8)?)
                 };
-                let held = envelope.hold.is_some();
-                Some(Found::Message { size: header.size, plans, large, held })
+                let (held, deadline) = (envelope.hold.is_some(), envelope.deadline());
+                Some(Found::Message { size: header.size, plans, large, held, deadline })
             }
         })
     }
@@ -263,10 +270,13 @@ impl Recovery {
             let place = Place::new(segment, frame.at, frame.header.frame_len());
             index.highest = index.highest.max(id);
             match record {
-                Found::Message { size, plans, large, held } => {
+                Found::Message { size, plans, large, held, deadline } => {
                     self.message(index, id, (place, size, held), &plans);
                     if index.contains(id) {
                         index.large.extend(large.map(|number| (id, number)));
+                        if let Some(deadline) = deadline {
+                            index.deadlines.add(id, deadline);
+                        }
                     }
                 }
                 Found::State(state) => self.state(index, id, State { place, ..state }),
@@ -317,7 +327,8 @@ impl Recovery {
         let route = index.only_route(id).filter(|_| !state.standing.is_redirected());
         match route.cloned() {
             Some(route) => {
-                let plan = Plan { route, due: state.due, told: state.told };
+                let priority = index.priority(id);
+                let plan = Plan { route, due: state.due, told: state.told, priority };
                 index.relink(id, &[plan], false);
             }
             None => {

@@ -8,9 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
+use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::RouteName;
 
 use super::super::{NextDue, Pick, RouteCount};
+use super::due::Due;
 use crate::clock::Past;
 
 /// All routes that mail waits on. Numbers stand for routes and are used again.
@@ -27,7 +29,7 @@ pub(super) struct Routes {
 #[derive(Debug)]
 struct Route {
     name: RouteName,
-    due: BTreeSet<(Timestamp, QueueId)>,
+    due: Due,
     /// Messages that wait on the route, in `due` or not.
     links: u64,
     named: bool,
@@ -49,7 +51,7 @@ impl Routes {
     fn add(&mut self, name: &RouteName) -> u32 {
         let route = Route {
             name: name.clone(),
-            due: BTreeSet::new(),
+            due: Due::default(),
             links: 0,
             named: false,
             oldest: QueueId::MAX,
@@ -94,17 +96,17 @@ impl Routes {
     }
 
     /// Makes a message due at a moment.
-    pub(super) fn arm(&mut self, number: u32, due: Timestamp, id: QueueId) {
+    pub(super) fn arm(&mut self, number: u32, priority: Priority, due: Timestamp, id: QueueId) {
         self.keep_head(number, |route| {
-            route.due.insert((due, id));
+            route.due.insert(priority, due, id);
             route.oldest = route.oldest.min(id);
         });
     }
 
     /// Takes back what [`Routes::arm`] did.
-    pub(super) fn disarm(&mut self, number: u32, due: Timestamp, id: QueueId) {
+    pub(super) fn disarm(&mut self, number: u32, priority: Priority, due: Timestamp, id: QueueId) {
         self.keep_head(number, |route| {
-            route.due.remove(&(due, id));
+            route.due.remove(priority, due, id);
         });
     }
 
@@ -112,9 +114,9 @@ impl Routes {
     fn keep_head(&mut self, number: u32, change: impl FnOnce(&mut Route)) {
         let route = self.slots[number as usize].as_mut();
         let route = route.expect("a route lives while a message is counted in");
-        let before = route.due.first().map(|(due, _)| *due);
+        let before = route.due.first();
         change(route);
-        let after = route.due.first().map(|(due, _)| *due);
+        let after = route.due.first();
         if !route.named && before != after {
             if let Some(due) = before {
                 self.heads.remove(&(due, number));
@@ -147,7 +149,7 @@ impl Routes {
         if !std::mem::replace(&mut route.named, false) {
             return false;
         }
-        let head = route.due.first().map(|(due, _)| *due);
+        let head = route.due.first();
         match head {
             Some(due) => {
                 self.heads.insert((due, number));
@@ -161,7 +163,8 @@ impl Routes {
         self.numbers.get(name).copied()
     }
 
-    /// Up to `max` messages of a route that may be picked, the longest due first. `told` says of a
+    /// Up to `max` messages of a route that may be picked, those of higher priority first, among equals
+    /// the longest due. `told` says of a
     /// message whether its sender was told of the delay.
     pub(super) fn candidates(
         &mut self,
@@ -173,10 +176,7 @@ impl Routes {
     ) -> Vec<QueueId> {
         let route = self.route(number);
         let before = match pick {
-            Pick::Due(now) => {
-                let due = route.due.iter().take_while(|(due, _)| *due <= now);
-                return due.take(max).map(|(_, id)| *id).collect();
-            }
+            Pick::Due(now) => return route.due.by(now).take(max).collect(),
             Pick::Aged(before) | Pick::Untold(before) => before,
         };
         // An id tells when its message was accepted. Where the wall clock went back, ids stood
@@ -186,12 +186,12 @@ impl Routes {
             return Vec::new();
         }
         let untold = matches!(pick, Pick::Untold(_));
-        let aged = route.due.iter().map(|(_, id)| *id);
+        let aged = route.due.all();
         let found: Vec<QueueId> =
             aged.filter(|id| is_old(*id) && !(untold && told(*id))).take(max).collect();
         if found.is_empty() && !untold {
             // Every message was looked at, so the bound can be made exact.
-            route.oldest = route.due.iter().map(|(_, id)| *id).min().unwrap_or(QueueId::MAX);
+            route.oldest = route.due.all().min().unwrap_or(QueueId::MAX);
         }
         found
     }
@@ -202,7 +202,7 @@ impl Routes {
             .map(|route| RouteCount {
                 route: route.name.clone(),
                 messages: route.links,
-                next_due: route.due.first().map(|(due, _)| *due),
+                next_due: route.due.first(),
             })
             .collect();
         counts.sort_unstable_by(|a, b| a.route.cmp(&b.route));
@@ -224,11 +224,11 @@ mod tests {
         let mut routes = Routes::default();
         let name = RouteName::from_text("mx:a.example");
         let number = routes.join(&name);
-        routes.arm(number, at(10), QueueId::from_u64(1));
+        routes.arm(number, Priority::NORMAL, at(10), QueueId::from_u64(1));
         assert_eq!(routes.next_due(at(9)).wake_at, Some(at(10)));
         assert_eq!(routes.next_due(at(10)).routes, std::slice::from_ref(&name));
         routes.join(&name);
-        routes.arm(number, at(5), QueueId::from_u64(2));
+        routes.arm(number, Priority::NORMAL, at(5), QueueId::from_u64(2));
         assert_eq!(routes.next_due(at(10)), NextDue::default());
         let past = Clock::real().past();
         let both = routes.candidates(number, Pick::Due(at(10)), 9, &past, |_| false);
@@ -242,8 +242,8 @@ mod tests {
         let mut routes = Routes::default();
         for round in 0..1000 {
             let number = routes.join(&RouteName::from_text(&format!("mx:d{round}.example")));
-            routes.arm(number, at(1), QueueId::from_u64(round));
-            routes.disarm(number, at(1), QueueId::from_u64(round));
+            routes.arm(number, Priority::NORMAL, at(1), QueueId::from_u64(round));
+            routes.disarm(number, Priority::NORMAL, at(1), QueueId::from_u64(round));
             routes.leave(number);
         }
         assert_eq!(routes.slots.len(), 1);

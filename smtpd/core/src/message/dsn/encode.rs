@@ -2,7 +2,7 @@
 
 use mailroot_common::status::EnhancedCode;
 
-use crate::queue::dispose::EXPIRED;
+use crate::queue::dispose::{EXPIRED, WITHDRAWN};
 use crate::queue::outcome::{Outcome, Stage};
 
 /// RFC 5322 section 2.1.1, without CRLF.
@@ -210,5 +210,9 @@ pub(super) fn shape(octets: &[u8]) -> Shape {
 
 /// The status a report gives: mail given up for its age is 4.4.7, whatever was said last.
 pub(super) fn status(outcome: &Outcome) -> EnhancedCode {
-    if outcome.stage == Stage::Expiry { EXPIRED } else { outcome.status }
+    match outcome.stage {
+        Stage::Expiry => EXPIRED,
+        Stage::Deadline => WITHDRAWN,
+        _ => outcome.status,
+    }
 }

@@ -6,6 +6,7 @@ use mailroot_common::address::Mailbox;
 
 use super::encode::{Encoding, address_xtext, ascii, from_xtext, printable, status};
 use super::{Case, Kind, Part, Report};
+use crate::queue::dispose::EXPIRED;
 
 /// The longest text of a field that the sender chose.
 const CHOSEN_OCTETS_MAX: usize = 500;
@@ -22,6 +23,9 @@ pub(super) fn write(report: &Report<'_>, cases: &[Case<'_>]) -> Part {
         fields.add("Received-From-MTA", &format!("dns; {}", printable(helo, CHOSEN_OCTETS_MAX)));
     }
     fields.add("Arrival-Date", &report.envelope.accepted_at.to_rfc5322());
+    if let Some(by) = report.envelope.wishes.deliver_by {
+        fields.add("Deliver-By-Date", &by.at.to_rfc5322());
+    }
     for case in cases {
         fields.text.push_str("\r\n");
         fields.add_recipient(report, case);
@@ -54,7 +58,12 @@ impl Fields {
         let address = self.address(&case.recipient.mailbox);
         self.add("Final-Recipient", &address);
         self.add("Action", action(report.kind, case));
-        self.add("Status", &status(case.outcome).to_string());
+        let status = match report.kind {
+            // RFC 2852 section 4: what is late is so for its time, whatever the last attempt came to.
+            Kind::Delay if case.status.deadline_told => EXPIRED,
+            Kind::Delay | Kind::Failure | Kind::Success => status(case.outcome),
+        };
+        self.add("Status", &status.to_string());
         if let (Some(_), Some(host)) = (case.outcome.code, &case.outcome.host) {
             self.add("Remote-MTA", &format!("dns; {}", printable(&host.name, CHOSEN_OCTETS_MAX)));
         }

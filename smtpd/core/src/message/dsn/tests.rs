@@ -10,6 +10,7 @@ use proptest::prelude::{any, prop_assert, proptest};
 use super::*;
 use crate::queue::outcome::{AttemptResult, RemoteHost};
 use crate::queue::recipient::Phase;
+use crate::queue::wishes::{ByMode, DeliverBy};
 
 const ORIGINAL: &[u8] = b"Received: from app\r\nFrom: ada@here.example\r\nSubject: Numbers\r\n\
     Message-ID: <1@here.example>\r\n\r\nBody of the message\r\n.line\r\n";
@@ -41,6 +42,7 @@ fn message(sender: &str, recipients: &[&str]) -> Envelope {
         },
         message_id: Some("<1@here.example>".to_owned()),
         subject: Some("Numbers".to_owned()),
+        wishes: Wishes::default(),
     }
 }
 
@@ -66,6 +68,8 @@ fn after(outcome: Outcome) -> RecipientStatus {
         next_attempt: NOW,
         delay_told: false,
         doubted: outcome.result == AttemptResult::InDoubt,
+        deadline_told: false,
+        fixed: false,
         last: Some(outcome),
     }
 }
@@ -316,6 +320,30 @@ fn expired_mail_is_4_4_7_and_keeps_the_last_words() {
         "{fields}"
     );
     assert!(words.contains("could not be reached in time"), "{words}");
+}
+
+#[test]
+fn mail_whose_sender_named_a_time_is_reported_by_that_time() {
+    let mut envelope = message("ada@here.example", &["bob@there.example"]);
+    let at = NOW.after(Span::hours(1));
+    envelope.wishes.deliver_by = Some(DeliverBy { at, mode: ByMode::Return, trace: true });
+    let withdrawn = Outcome {
+        stage: Stage::Deadline,
+        result: AttemptResult::Failed,
+        ..said(452, "4.2.2", "mailbox full")
+    };
+    let [words, fields, _] = parts(&failure(&envelope, &[(0, withdrawn)]).octets);
+    let date = at.to_rfc5322();
+    assert!(words.contains(&format!("Wanted by: {date}\r\n")), "{words}");
+    assert!(fields.contains(&format!("Deliver-By-Date: {date}\r\n")), "{fields}");
+    assert!(fields.contains("Status: 5.4.7\r\n"), "{fields}");
+    assert!(words.contains("Its time is up. The last answer"), "{words}");
+
+    let relayed = [(0, said(250, "2.0.0", "ok"))];
+    let report = written(Kind::Success, &envelope, &relayed, Original::Header(ORIGINAL)).unwrap();
+    let [words, fields, _] = parts(&report.octets);
+    assert!(fields.contains("Action: relayed\r\n"), "{fields}");
+    assert!(words.contains("on its way") && !words.contains("does not report"), "{words}");
 }
 
 #[test]

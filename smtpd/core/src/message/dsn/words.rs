@@ -17,7 +17,7 @@ pub(super) fn write(report: &Report<'_>, cases: &[Case<'_>]) -> Part {
     let mut text = opening(report, cases.len() == 1);
     for case in cases {
         let result = write!(text, "\r\n<{}>\r\n", case.recipient.mailbox)
-            .and_then(|()| tell(&mut text, report.kind, case));
+            .and_then(|()| tell(&mut text, report, case));
         result.expect("writing to a string cannot fail");
     }
     let (content_type, description) = ("text/plain; charset=utf-8", "Notification");
@@ -59,19 +59,23 @@ fn opening(report: &Report<'_>, single: bool) -> String {
     if let Some(subject) = subject.filter(|subject| !subject.contains("=?")) {
         text.push_str(&format!("    Subject:  {subject}\r\n"));
     }
-    text.push_str(&format!(
-        "    Accepted: {}\r\n    Log id:   {}\r\n",
-        report.envelope.accepted_at.to_rfc5322(),
-        report.id
-    ));
+    text.push_str(&format!("    Accepted: {}\r\n", report.envelope.accepted_at.to_rfc5322()));
+    if let Some(by) = report.envelope.wishes.deliver_by {
+        text.push_str(&format!("    Wanted by: {}\r\n", by.at.to_rfc5322()));
+    }
+    text.push_str(&format!("    Log id:   {}\r\n", report.id));
     text
 }
 
-fn tell(text: &mut String, kind: Kind, case: &Case<'_>) -> std::fmt::Result {
+fn tell(text: &mut String, report: &Report<'_>, case: &Case<'_>) -> std::fmt::Result {
+    let kind = report.kind;
     let outcome = case.outcome;
     let host = outcome.host.as_ref().map(|host| printable(&host.to_string(), 400));
     let host = host.as_deref().unwrap_or("the next host");
     match kind {
+        Kind::Success if case.is_relayed() && report.envelope.wishes.deliver_by.is_some() => {
+            write!(text, "    It was handed to {host} on its way.\r\n")?;
+        }
         Kind::Success if case.is_relayed() => {
             write!(
                 text,
@@ -109,11 +113,13 @@ fn tell(text: &mut String, kind: Kind, case: &Case<'_>) -> std::fmt::Result {
 fn happened(outcome: &Outcome, host: &str) -> String {
     let replied = outcome.code.is_some();
     match outcome.stage {
-        Stage::Expiry if replied => {
+        Stage::Expiry | Stage::Deadline if replied => {
             let at = outcome.at.to_rfc5322();
             format!("Its time is up. The last answer, from {host} at {at}, was:")
         }
-        Stage::Expiry => "Its time is up. The last attempt came to this:".to_owned(),
+        Stage::Expiry | Stage::Deadline => {
+            "Its time is up. The last attempt came to this:".to_owned()
+        }
         Stage::Operator => "An operator of this mail system ended it:".to_owned(),
         Stage::Route => "No way to the recipient was found:".to_owned(),
         Stage::Sign => "It could not be signed by this mail system:".to_owned(),

@@ -92,6 +92,8 @@ pub struct Finished {
     pub fates: Vec<Fate>,
     /// Whether the peer has taken over the duty to report (RFC 3461 section 5.2.2).
     pub dsn: bool,
+    /// Whether the peer was told the time that is left, if there is one (RFC 2852).
+    pub deliver_by: bool,
 }
 
 impl Finished {

@@ -12,6 +12,7 @@ use mailroot_common::status::Class;
 use super::*;
 use crate::queue::envelope::{BodyKind, Notify, Recipient, Ret};
 use crate::queue::outcome::{AttemptResult, Stage};
+use crate::queue::wishes::{By, Priority};
 use crate::smtp::etrn::Etrn;
 
 const BODY: &[u8] = b"Subject: x\r\n\r\n.dot\r\n";
@@ -198,6 +199,8 @@ impl Mail {
             size: 20,
             body: BodyKind::SevenBit,
             smtputf8: false,
+            by: None,
+            priority: Priority::NORMAL,
         }
     }
 }
@@ -539,6 +542,45 @@ fn parameters_are_given_only_to_peers_that_offer_them() {
     assert!(!run.done[0].dsn);
     assert_eq!(peer.seen[2], "MAIL FROM:<a@src.test> SMTPUTF8");
     assert_eq!(peer.seen[3], "RCPT TO:<b@x.test>");
+}
+
+#[test]
+fn time_and_priority_are_passed_on_where_they_are_understood() {
+    let mail = mail(&["b@x.test"]);
+    let sent = |by: &str, priority: i8, offers: &'static [&'static str]| {
+        let (by, priority) = (By::parse(by), Priority::try_from(priority).unwrap());
+        let transaction = Transaction { by, priority, ..mail.transaction() };
+        let mut peer = FakePeer::new(offers);
+        let run = play(&mut client(), &mut peer, [transaction].into());
+        let told = run.done[0].deliver_by;
+        let ending = ending(&run.done[0].fates[0]).clone();
+        let said = peer.seen.into_iter().find(|line| line.starts_with("MAIL"));
+        (said.unwrap_or_default(), told, ending)
+    };
+    for (by, priority, offers, said) in [
+        ("30;RT", 0, &["DELIVERBY 30"][..], "MAIL FROM:<a@src.test> BY=30;RT"),
+        (
+            "-5;N",
+            9,
+            &["DELIVERBY 30", "MT-PRIORITY"],
+            "MAIL FROM:<a@src.test> BY=-5;N MT-PRIORITY=9",
+        ),
+        ("30;N", -2, &["MT-PRIORITY MIXER"], "MAIL FROM:<a@src.test> MT-PRIORITY=-2"),
+        ("", 3, &["DELIVERBY"], "MAIL FROM:<a@src.test>"),
+    ] {
+        let (line, told, ending) = sent(by, priority, offers);
+        assert_eq!((line.as_str(), told), (said, offers[0].starts_with("DELIVERBY")));
+        assert_eq!(ending.result, AttemptResult::Delivered);
+    }
+    for (by, offers, status) in [
+        ("30;R", &[][..], "5.3.3"),
+        ("30;R", &["DELIVERBY 31"], "5.4.7"),
+        ("29;RT", &["DELIVERBY 30"], "5.4.7"),
+    ] {
+        let (line, _, ending) = sent(by, 0, offers);
+        assert_eq!((line.as_str(), ending.status.to_string().as_str()), ("", status));
+        assert_eq!(ending.result, AttemptResult::Failed);
+    }
 }
 
 #[test]

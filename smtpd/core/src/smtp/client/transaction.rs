@@ -11,6 +11,7 @@ use super::super::reply::Reply;
 use super::{Ending, Fate, Finished};
 use crate::queue::envelope::{BodyKind, Notify, Recipient, Ret};
 use crate::queue::outcome::{AttemptResult, Stage};
+use crate::queue::wishes::{By, ByMode, Priority};
 
 /// One message for one peer.
 #[derive(Clone, Debug)]
@@ -29,6 +30,10 @@ pub struct Transaction<'a> {
     pub body: BodyKind,
     /// Whether the header has characters beyond ASCII; addresses are looked at anyway.
     pub smtputf8: bool,
+    /// The time that is left (RFC 2852).
+    pub by: Option<By>,
+    /// Its priority (RFC 6710).
+    pub priority: Priority,
 }
 
 /// Recipients given to one peer in one transaction when it names no limit: what every server
@@ -63,7 +68,25 @@ impl Transaction<'_> {
         if !peer.smtputf8 && (self.smtputf8 || !sender_ascii) {
             return failed(6, 7, "the host does not take SMTPUTF8 messages".into());
         }
-        None
+        self.too_late(peer)
+    }
+
+    /// Why a message that is wanted back rather than late is not given to this peer (RFC 2852
+    /// section 4): it would not know, or has said that it needs longer.
+    fn too_late(&self, peer: &PeerExtensions) -> Option<Ending> {
+        let left = self.by.filter(|by| by.mode == ByMode::Return)?.seconds;
+        let (detail, text) = match peer.deliver_by {
+            None => {
+                let text = "the host cannot be asked to deliver in time or not at all (DELIVERBY)";
+                (EnhancedCode::permanent(3, 3), text.to_owned())
+            }
+            Some(least) if i64::from(left) >= i64::from(least).max(1) => return None,
+            Some(least) => {
+                let text = format!("{left}s are left, the host wants at least {}s", least.max(1));
+                (EnhancedCode::permanent(4, 7), text)
+            }
+        };
+        Some(Ending::local(Stage::Mail, detail, text))
     }
 
     /// Which recipients go into this transaction: places in the list. The others have their fate
@@ -124,6 +147,12 @@ impl Transaction<'_> {
             if let Some(envid) = self.envid {
                 put(out, format_args!(" ENVID={envid}"));
             }
+        }
+        if let (Some(by), Some(_)) = (self.by, peer.deliver_by) {
+            put(out, format_args!(" BY={by}"));
+        }
+        if peer.mt_priority && self.priority != Priority::NORMAL {
+            put(out, format_args!(" MT-PRIORITY={}", self.priority));
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -196,6 +225,7 @@ pub(super) struct Running {
     fates: Vec<Option<Fate>>,
     accepted: Vec<usize>,
     dsn: bool,
+    deliver_by: bool,
     /// RCPT commands not yet answered.
     pub(super) unanswered: usize,
 }
@@ -214,6 +244,7 @@ impl Running {
             chosen,
             fates,
             dsn: peer.dsn,
+            deliver_by: peer.deliver_by.is_some(),
         }
     }
 
@@ -278,7 +309,7 @@ impl Running {
     /// The transaction's result, once every recipient has its fate.
     pub(super) fn finish(self) -> Finished {
         let fates = self.fates.into_iter().map(|fate| fate.unwrap_or(Fate::Untried)).collect();
-        Finished { fates, dsn: self.dsn }
+        Finished { fates, dsn: self.dsn, deliver_by: self.deliver_by }
     }
 }
 

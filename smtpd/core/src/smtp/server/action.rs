@@ -1,8 +1,10 @@
 //! What passes between the machine and the house around it.
 
 use mailroot_common::address::{Mailbox, ReversePath};
+use mailroot_common::units::Timestamp;
 
 use crate::queue::envelope::{BodyKind, Recipient, Ret};
+use crate::queue::wishes::{By, HoldBack, Priority, Wishes};
 use crate::smtp::refusal::Refusal;
 
 /// What the client called itself.
@@ -29,10 +31,27 @@ pub struct Transaction {
     pub ret: Option<Ret>,
     /// ENVID of MAIL, in xtext.
     pub envid: Option<String>,
+    /// BY of MAIL.
+    pub by: Option<By>,
+    /// HOLDFOR or HOLDUNTIL of MAIL.
+    pub hold: Option<HoldBack>,
+    /// MT-PRIORITY of MAIL, as far as the client may raise it.
+    pub priority: Priority,
     /// Recipients let in so far.
     pub recipients: Vec<Recipient>,
     /// Whether a recipient was refused.
     pub(super) refused: bool,
+}
+
+impl Transaction {
+    /// The sender's wishes for a message that is accepted now. A time within which it is to be
+    /// delivered begins with its release.
+    #[must_use]
+    pub fn wishes(&self, now: Timestamp) -> Wishes {
+        let release_at = self.hold.map(|hold| hold.moment(now));
+        let deliver_by = self.by.map(|by| by.counted_from(release_at.unwrap_or(now)));
+        Wishes { deliver_by, release_at, priority: self.priority }
+    }
 }
 
 /// What only the house can answer.

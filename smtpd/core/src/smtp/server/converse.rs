@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use mailroot_common::address::Mailbox;
 use mailroot_common::status::Class;
-use mailroot_common::units::ByteSize;
+use mailroot_common::units::{ByteSize, Span, Timestamp};
 
 use super::{End, Hello, Question, Server, Stage, State, Transaction, say};
 use crate::queue::envelope::{BodyKind, Recipient};
+use crate::queue::wishes::HoldBack;
 use crate::smtp::command::{self, Command, Mail, Rcpt};
 use crate::smtp::etrn::Etrn;
-use crate::smtp::extension::Extension;
+use crate::smtp::extension::{Bounds, Extension};
 use crate::smtp::refusal::Refusal;
 
 impl Server {
@@ -33,7 +34,7 @@ impl Server {
 
     fn on_command(&mut self, command: Command<'_>, now: Duration) {
         match command {
-            Command::Mail(mail) => self.on_mail(mail),
+            Command::Mail(mail) => self.on_mail(mail, now),
             Command::Rcpt(rcpt) => self.on_rcpt(rcpt),
             Command::Data => self.on_data(),
             Command::Bdat(chunk) => self.on_bdat(chunk, now),
@@ -53,8 +54,8 @@ impl Server {
             {
                 self.refuse(Stage::Session, Refusal::TooManyCommands, None);
             }
-            Command::Helo(name) => self.on_hello(name, false),
-            Command::Ehlo(name) => self.on_hello(name, true),
+            Command::Helo(name) => self.on_hello(name, false, now),
+            Command::Ehlo(name) => self.on_hello(name, true, now),
             Command::Rset => {
                 self.forget_transaction();
                 self.answer_idly("250 2.0.0 forgotten");
@@ -78,7 +79,7 @@ impl Server {
         self.say(format_args!("{reply}"));
     }
 
-    fn on_hello(&mut self, name: &str, esmtp: bool) {
+    fn on_hello(&mut self, name: &str, esmtp: bool, now: Duration) {
         self.forget_transaction();
         self.idle_commands += 1;
         self.hello = Some(Hello { name: name.to_owned(), esmtp });
@@ -89,13 +90,24 @@ impl Server {
         }
         let size_max = Some(settings.body.size_max).filter(|&size| size != u64::MAX);
         let size_max = size_max.map(ByteSize::bytes);
-        let lines = settings.grammar.offer.lines(size_max, settings.recipients_max);
+        let lines = settings.grammar.offer.lines(Bounds {
+            size_max,
+            recipients_max: settings.recipients_max,
+            release_max: settings.release_max,
+            now: self.wall(now),
+        });
         let mut lines = lines.peekable();
         let sign = |more: bool| if more { '-' } else { ' ' };
         self.say(format_args!("250{}{}", sign(lines.peek().is_some()), settings.host));
         while let Some(line) = lines.next() {
             self.say(format_args!("250{}{line}", sign(lines.peek().is_some())));
         }
+    }
+
+    /// The wall clock at a moment of the session, unless somebody set it since.
+    fn wall(&self, now: Duration) -> Timestamp {
+        let passed = now.saturating_sub(self.started).as_millis();
+        self.wall_at_start.after(Span::millis(u64::try_from(passed).unwrap_or(u64::MAX)))
     }
 
     /// RFC 1985 section 5.1: not before EHLO and not within a transaction.
@@ -121,7 +133,7 @@ impl Server {
         }
     }
 
-    fn on_mail(&mut self, mail: Mail) {
+    fn on_mail(&mut self, mail: Mail, now: Duration) {
         let out_of_order = if self.hello.is_none() {
             Some(Refusal::HelloFirst)
         } else if self.decoder.is_some() {
@@ -135,6 +147,7 @@ impl Server {
             self.refuse(Stage::Mail, refusal, None);
             return;
         }
+        self.is_lowered = mail.priority > self.settings.priority_max;
         self.transaction = Some(Transaction {
             sender: mail.sender,
             declared_octets: mail.size,
@@ -142,10 +155,16 @@ impl Server {
             smtputf8: mail.smtputf8,
             ret: mail.ret,
             envid: mail.envid,
+            by: mail.by,
+            hold: mail.hold,
+            priority: mail.priority.min(self.settings.priority_max),
             recipients: Vec::new(),
             refused: false,
         });
-        if mail.size > self.settings.body.size_max {
+        let is_taken = |hold: HoldBack| hold.is_within(self.wall(now), self.settings.release_max);
+        if !mail.hold.is_none_or(is_taken) {
+            self.refuse_sender(Refusal::BadRelease);
+        } else if mail.size > self.settings.body.size_max {
             self.refuse_sender(Refusal::TooLarge);
         } else if self.octets.saturating_add(mail.size) > self.settings.session_octets_max {
             self.refuse_sender(Refusal::SessionTooLarge);
@@ -168,7 +187,15 @@ impl Server {
         match (verdict, &self.transaction) {
             (Ok(()), Some(transaction)) => {
                 let said = Shown(transaction.sender.mailbox());
-                say(&mut self.output, format_args!("250 2.1.0 {said}sender ok"));
+                if self.is_lowered {
+                    // RFC 6710 section 4.
+                    let priority = transaction.priority;
+                    let reply =
+                        format_args!("250 2.3.6 {said}sender ok, priority lowered to {priority}");
+                    say(&mut self.output, reply);
+                } else {
+                    say(&mut self.output, format_args!("250 2.1.0 {said}sender ok"));
+                }
             }
             (verdict, _) => {
                 self.refuse_sender(verdict.err().unwrap_or(Refusal::LocalTrouble));

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::transcript::{Player, play, settings};
+use super::transcript::{Player, WALL, play, settings};
 use super::*;
 use crate::smtp::extension::Offer;
 
@@ -31,10 +31,13 @@ const TRANSCRIPTS: &[(&str, &str)] = transcripts! {
     "bdat-size-two-to-the-63"
     "bdat-too-large"
     "body-types"
+    "deliver-by"
     "dots"
     "dsn"
     "errors"
     "extensions-off"
+    "future-release"
+    "future-release-off"
     "greeting-and-quit"
     "hello-is-asked-for"
     "helo-message"
@@ -47,6 +50,7 @@ const TRANSCRIPTS: &[(&str, &str)] = transcripts! {
     "overlong-line"
     "paths"
     "pipelining"
+    "priority"
     "recipients"
     "relay-forms"
     "rset-and-ehlo-forget"
@@ -74,6 +78,7 @@ const TRANSCRIPTS: &[(&str, &str)] = transcripts! {
     "smuggle-padding"
     "unknown-and-unoffered"
     "unknown-parameters"
+    "wishes-of-strangers"
 };
 
 #[test]
@@ -126,7 +131,7 @@ fn chunks_become_one_message() {
 
 #[test]
 fn nothing_is_consumed_while_a_question_is_open() {
-    let mut server = Server::new(Arc::new(settings()), Duration::ZERO);
+    let mut server = Server::new(Arc::new(settings()), Duration::ZERO, WALL);
     let wire = b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nNOOP\r\n";
     let used = server.on_octets(wire, Duration::ZERO);
     assert_eq!(&wire[used..], b"NOOP\r\n");
@@ -165,7 +170,7 @@ fn mail_is_asked_for_between_messages_only() {
 
 /// Plays up to a question, answers it with `refusal` and gives the last reply.
 fn refused(wire: &[u8], question: Question, refusal: Refusal) -> (Server, String) {
-    let mut server = Server::new(Arc::new(settings()), Duration::ZERO);
+    let mut server = Server::new(Arc::new(settings()), Duration::ZERO, WALL);
     let mut rest = wire;
     loop {
         rest = &rest[server.on_octets(rest, Duration::ZERO)..];
@@ -289,7 +294,7 @@ fn stopping_waits_for_a_message_on_its_way_only() {
 
 #[test]
 fn memory_of_large_bodies_is_given_back() {
-    let mut server = Server::new(Arc::new(settings()), Duration::ZERO);
+    let mut server = Server::new(Arc::new(settings()), Duration::ZERO, WALL);
     let wire = [HELLO_AND_ENVELOPE, b"DATA\r\n\r\n", &b"0123456\r\n".repeat(10_000)[..], b".\r\n"]
         .concat();
     let mut rest = &wire[..];
@@ -347,7 +352,7 @@ proptest! {
 #[test]
 fn what_is_pipelined_behind_a_mail_that_trouble_of_ours_refused_is_no_error_of_the_client() {
     let settings = Settings { errors_max: 3, ..settings() };
-    let mut server = Server::new(Arc::new(settings), Duration::ZERO);
+    let mut server = Server::new(Arc::new(settings), Duration::ZERO, WALL);
     let all = b"MAIL FROM:<a@b.test>\r\nRCPT TO:<c@example.com>\r\nDATA\r\n";
     server.on_octets(b"EHLO x\r\n", Duration::ZERO);
     for _ in 0..10 {

@@ -10,13 +10,17 @@ use std::time::Duration;
 
 use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
-use mailroot_common::units::ByteSize;
+use mailroot_common::units::{ByteSize, Span, Timestamp};
 
 use super::{Action, Question, Server, Settings};
+use crate::queue::wishes::Priority;
 use crate::smtp::body::BodyLimits;
 use crate::smtp::command::Grammar;
 use crate::smtp::extension::{Extension, Offer};
 use crate::smtp::refusal::Refusal;
+
+/// What the wall clock shows when a session begins.
+pub(super) const WALL: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
 /// Settings for tests, all limits out of the way.
 pub(super) fn settings() -> Settings {
@@ -29,6 +33,8 @@ pub(super) fn settings() -> Settings {
         },
         body: BodyLimits { size_max: 1 << 20, line_max: 2000, header_max: 10_000 },
         recipients_max: 100,
+        release_max: Span::days(60),
+        priority_max: Priority::MAX,
         session_octets_max: 10 << 20,
         errors_max: 20,
         idle_commands_max: 100,
@@ -54,7 +60,7 @@ pub(super) struct Player {
 impl Player {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
-            server: Server::new(Arc::new(settings), Duration::ZERO),
+            server: Server::new(Arc::new(settings), Duration::ZERO, WALL),
             now: Duration::ZERO,
             relays: true,
             unused: Vec::new(),
@@ -190,6 +196,13 @@ fn set(settings: &mut Settings, key: &str) -> bool {
     match name {
         "messages.max_size" => settings.body.size_max = size(),
         "messages.max_session_size" => settings.session_octets_max = size(),
+        "messages.future_release" => {
+            settings.release_max = Span::parse(value).unwrap();
+            if settings.release_max == Span::ZERO {
+                let offer = settings.grammar.offer;
+                settings.grammar.offer = offer.without(Extension::FutureRelease);
+            }
+        }
         "messages.max_recipients" => settings.recipients_max = value.parse().unwrap(),
         "general.max_errors" => settings.errors_max = value.parse().unwrap(),
         "limits.idle_commands" => settings.idle_commands_max = value.parse().unwrap(),
@@ -200,7 +213,11 @@ fn set(settings: &mut Settings, key: &str) -> bool {
             let extensions = names.filter(|name| !name.is_empty());
             settings.grammar.offer = extensions.map(|e| Extension::named(e).unwrap()).collect();
         }
-        "access.relay.list" => return false,
+        "access.relay.list" => {
+            settings.priority_max = Priority::NORMAL;
+            settings.grammar.offer = settings.grammar.offer.without(Extension::FutureRelease);
+            return false;
+        }
         // The house of the player has this domain anyway.
         "domains" => {}
         other => panic!("{other} is not known to the player"),

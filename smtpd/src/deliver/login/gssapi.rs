@@ -1,0 +1,136 @@
+//! Logging in by Kerberos: a ticket for the host instead of a password on the wire (RFC 4752).
+//!
+//! The Kerberos library of the system does the work, and its configuration says where tickets come
+//! from. What is negotiated beside the login is that nothing more is protected: that is TLS's affair.
+
+use std::time::Duration;
+
+use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext};
+use libgssapi::credential::{Cred, CredUsage};
+use libgssapi::error::Error;
+use libgssapi::name::Name;
+use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE, GSS_NT_KRB5_PRINCIPAL, OidSet};
+use mailroot_common::address::Host;
+use smtpd_core::smtp::client::LoginError;
+use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
+
+/// The mechanism's name.
+pub(super) const NAME: &str = "GSSAPI";
+
+/// How long the servers that give tickets may take.
+const TICKET_WAIT_MAX: Duration = Duration::from_secs(30);
+/// The layer that adds nothing (RFC 4752 section 3.3).
+const NO_LAYER: u8 = 1;
+/// No layer, no room for its messages, and no other name than the ticket's.
+const CHOICE: [u8; 4] = [NO_LAYER, 0, 0, 0];
+
+/// A login under way.
+pub(super) struct Negotiation {
+    context: ClientCtx,
+    first: Vec<u8>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Each side shows who it is.
+    Names,
+    /// The host says which layers it has.
+    Layers,
+    /// Nothing is left to say.
+    Over,
+}
+
+impl Negotiation {
+    /// Gets a ticket for the host.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginError::Exchange`] in the library's words.
+    pub(super) async fn begin(
+        principal: String,
+        password: Option<Zeroizing<String>>,
+        host: &Host,
+    ) -> Result<Self, LoginError> {
+        let Host::Name(host) = host else {
+            return Err(failed("the host is an address, and tickets are for names"));
+        };
+        let service = format!("smtp@{host}");
+        let opening = spawn_blocking(move || open(&principal, password.as_deref(), &service));
+        match tokio::time::timeout(TICKET_WAIT_MAX, opening).await {
+            Ok(Ok(opened)) => opened.map_err(|error| failed(&error.to_string())),
+            Ok(Err(_)) => Err(failed("asking for a ticket broke down")),
+            Err(_) => {
+                let seconds = TICKET_WAIT_MAX.as_secs();
+                Err(failed(&format!("there was no ticket within {seconds}s")))
+            }
+        }
+    }
+
+    /// What is said first.
+    pub(super) fn first(&self) -> Vec<u8> {
+        self.first.clone()
+    }
+
+    /// The answer to a challenge.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginError::Exchange`] if the host cannot be the one that was meant, or wants more.
+    pub(super) fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, LoginError> {
+        let said = |error: Error| failed(&error.to_string());
+        match self.stage {
+            Stage::Names => {
+                let token = self.context.step(Some(challenge), None).map_err(said)?;
+                // With both names known Kerberos has nothing to add.
+                if token.is_none() {
+                    self.stage = Stage::Layers;
+                }
+                Ok(token.map(|token| token.to_vec()).unwrap_or_default())
+            }
+            Stage::Layers => {
+                let offered = self.context.unwrap(challenge).map_err(said)?;
+                let &[layers, ..] = &*offered else {
+                    return Err(failed("the host names no layers"));
+                };
+                if offered.len() != CHOICE.len() || layers & NO_LAYER == 0 {
+                    return Err(failed("the host insists on a layer of its own beside TLS"));
+                }
+                let choice = self.context.wrap(false, &CHOICE).map_err(said)?;
+                self.stage = Stage::Over;
+                Ok(choice.to_vec())
+            }
+            Stage::Over => Err(failed("the host asks for more than there is to say")),
+        }
+    }
+
+    /// Whether the host has shown who it is, and everything was said.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+}
+
+/// Blocks: other hosts are asked for tickets.
+fn open(principal: &str, password: Option<&String>, service: &str) -> Result<Negotiation, Error> {
+    let kerberos = OidSet::singleton(GSS_MECH_KRB5)?;
+    let name = Name::new(principal.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))?;
+    let usage = CredUsage::Initiate;
+    let ticket = match password {
+        Some(password) => {
+            Cred::acquire_with_password(Some(&name), password, None, usage, Some(&kerberos))?
+        }
+        None => Cred::acquire(Some(&name), None, usage, Some(&kerberos))?,
+    };
+    let service = Name::new(service.as_bytes(), Some(GSS_NT_HOSTBASED_SERVICE))?;
+    // Both sides show who they are; what is negotiated then cannot be changed on the way.
+    let flags = CtxFlags::GSS_C_MUTUAL_FLAG | CtxFlags::GSS_C_INTEG_FLAG;
+    let mut context = ClientCtx::new(Some(ticket), service, flags, Some(GSS_MECH_KRB5));
+    let first = context.step(None, None)?;
+    let first = first.map(|token| token.to_vec()).unwrap_or_default();
+    Ok(Negotiation { context, first, stage: Stage::Names })
+}
+
+fn failed(why: &str) -> LoginError {
+    LoginError::Exchange { mechanism: NAME.to_owned(), why: why.replace('\n', " ") }
+}

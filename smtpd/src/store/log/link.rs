@@ -1,0 +1,80 @@
+//! What ties a message to the routes it waits on: 16 octets for each.
+
+use mailroot_common::units::Timestamp;
+use smtpd_core::queue::wishes::Priority;
+
+use super::plan::Plan;
+
+#[derive(Debug)]
+pub(super) enum Links {
+    One(Link),
+    Many(Box<[Link]>),
+}
+
+impl Links {
+    pub(super) fn all(&self) -> &[Link] {
+        match self {
+            Self::One(link) => std::slice::from_ref(link),
+            Self::Many(links) => links,
+        }
+    }
+
+    pub(super) fn all_mut(&mut self) -> &mut [Link] {
+        match self {
+            Self::One(link) => std::slice::from_mut(link),
+            Self::Many(links) => links,
+        }
+    }
+}
+
+/// A message on one of its routes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    pub(super) route: u32,
+    pub(super) flags: u32,
+    /// When it is due there; [`NEVER`] while it is leased or held.
+    pub(super) due: Timestamp,
+}
+
+pub(super) const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
+/// The senders of all its waiting recipients were told of the delay.
+pub(super) const TOLD: u32 = 1;
+/// An operator wants an attempt at `due`, whatever the schedule says.
+pub(super) const WANTED: u32 = 2;
+/// Where the priority begins in the flags.
+const PRIORITY_SHIFT: u32 = 24;
+
+impl Link {
+    pub(super) fn flags(plan: &Plan) -> u32 {
+        let priority = u32::from(plan.priority.as_i8().to_le_bytes()[0]);
+        priority << PRIORITY_SHIFT | if plan.told { TOLD } else { 0 }
+    }
+
+    pub(super) fn priority(&self) -> Priority {
+        let [.., octet] = self.flags.to_le_bytes();
+        Priority::try_from(i8::from_le_bytes([octet])).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use smtpd_core::route::table::RouteName;
+
+    use super::*;
+
+    #[test]
+    fn a_link_remembers_every_priority_beside_its_flags() {
+        for number in -9..=9 {
+            let priority = Priority::try_from(number).unwrap();
+            for told in [false, true] {
+                let route = RouteName::from_text("mx:a.example");
+                let plan = Plan { route, due: None, told, priority };
+                let flags = Link::flags(&plan) | WANTED;
+                let link = Link { route: 0, flags, due: NEVER };
+                assert_eq!((link.priority(), flags & TOLD != 0), (priority, told));
+            }
+        }
+    }
+}
