@@ -96,7 +96,8 @@ fn a_host_that_had_a_good_certificate_gets_no_mail_with_less_until_it_is_forgott
     assert!(unknown.contains("no certificate of mx.elsewhere.test is remembered"), "{unknown}");
     site.ctl(&["tls", "forget", MX]).ok();
     site.logged(&["tls-forgotten", "host=mx.memory.test"]);
-    site.ctl(&["queue", "flush"]).ok();
+    // It may have been tried already.
+    let _flushed = site.ctl(&["queue", "flush"]);
     clear.await_received(1);
 }
 
@@ -119,6 +120,7 @@ fn what_is_remembered_counts_only_where_that_is_wanted() {
     send(&site);
     await_reason(&site, &["smtpctl tls forget mx.memory.test"]);
     site.ctl(&["config", "set", "tls.memory=false"]).ok();
-    site.ctl(&["queue", "flush"]).ok();
+    // It may have been tried already.
+    let _flushed = site.ctl(&["queue", "flush"]);
     clear.await_received(1);
 }
