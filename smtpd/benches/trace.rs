@@ -147,7 +147,12 @@ fn events(number: u64, at: Timestamp) -> Vec<Note> {
     }
     let id = id(number, at);
     let rule: &dyn std::fmt::Display = &"relay list 10.20.0.0/16";
-    let admitted = Admission { rule: Some(rule), name: Some("app.lan.example"), subjects: true };
+    let admitted = Admission {
+        rule: Some(rule),
+        name: Some("app.lan.example"),
+        subjects: true,
+        ..Admission::default()
+    };
     let mut all = vec![Note::received(
         "default",
         id,

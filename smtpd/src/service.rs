@@ -4,6 +4,7 @@
 //! is told only what concerns it. What fails in one of them shows in its state and in the log; the
 //! others never notice.
 
+mod certificates;
 mod change;
 mod describe;
 mod dkim;
@@ -39,7 +40,7 @@ use crate::net::Net;
 use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
-use crate::tls::ClientTls;
+use crate::tls::{Certificates, ClientTls};
 use crate::trace::{self, Trace};
 use crate::virtual_server::{Shared, VirtualServer};
 
@@ -64,6 +65,8 @@ struct Inner {
     limits: SharedLimits,
     /// Tokens of smart hosts.
     tokens: oauth::Cache,
+    /// What clients are shown.
+    certificates: Certificates,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -112,6 +115,7 @@ impl Service {
             trace,
             limits: SharedLimits::default(),
             tokens,
+            certificates: Certificates::default(),
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -158,6 +162,7 @@ impl Service {
     /// Makes the virtual servers be what the configuration says: adds, changes, starts, removes.
     /// What could not be done, a line each.
     async fn align(&self, loaded: &Loaded, reach: &Reach) -> Vec<String> {
+        self.set_certificates(loaded).await;
         let mut troubles = Vec::new();
         let gone: Vec<Arc<VirtualServer>> = {
             let mut servers = lock(&self.0.servers);
@@ -207,6 +212,8 @@ impl Service {
             log: self.0.log.clone(),
             resolver: reach.resolver.clone(),
             tls: reach.tls.clone(),
+            certificates: self.0.certificates.clone(),
+            tls_min_version: loaded.service.tls.min_version,
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),
             tokens: self.tokens_by(reach),

@@ -48,7 +48,7 @@ const ROOMS: &[&[&str]] = &[
 /// tokens are asked of the web.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("args", &["observe"]),
-    ("config", &["clock", "disk", "dkim", "net", "observe"]),
+    ("config", &["clock", "disk", "dkim", "net", "observe", "tls"]),
     ("resolve", &["clock", "net", "observe"]),
     ("tls", &["net"]),
     ("https", &["net", "resolve", "tls"]),

@@ -110,6 +110,7 @@ super::codes! {
     "smarthost.token": "The provider gave no token or no code, or it could not be asked."; "The message has its words and what to do; smtpctl smarthost test tries it again.";
     "smarthost.usage": "What is said of a smart host is not complete, or its password was not given."; "Look at --help of the command; a password is never an argument.";
     "stats.usage": "The span that is to be counted cannot be read."; "Write --since 1d or --since 2h.";
+    "tls.certificate": "A warning of status: a certificate cannot be shown, or will expire soon."; "Look with smtpctl doctor tls, and put a good one in the place of its files.";
     "top.failed": "The terminal could not be read or written."; "See that it is one that can be addressed, or use smtpctl status --watch.";
     "top.usage": "There is no terminal, or the interval cannot be read."; "Use smtpctl status or smtpctl stats in scripts; write --interval 2s.";
     "trace.unavailable": "The trace is closed, because the daemon is stopping."; "Ask again when it runs.";

@@ -5,6 +5,7 @@ use std::fmt;
 use super::choice::choice;
 use super::node::{Kind, Node};
 use super::section::{Reader, Setting, section};
+use super::tls::{CertificateName, TlsVersion};
 use super::value::scalar;
 use crate::address::Domain;
 use crate::net::{Network, NetworkError};
@@ -18,10 +19,40 @@ section! {
         reverse_dns: bool = false, false;
     }
     sections {
+        /// How clients come under TLS.
+        tls: AccessTls;
         /// Which clients may open a session.
         connect: Connect;
         /// Which clients may send mail to domains that are not ours.
         relay: Relay;
+    }
+}
+
+section! {
+    /// How clients come under TLS.
+    pub struct AccessTls {
+        /// Whether clients come under TLS: never, where they ask for it, or before they may send. The
+        /// original calls the last one a secure channel.
+        mode: TlsMode = TlsMode::Optional, TlsMode::Off;
+        /// The certificates that are shown: names of tls.certificates, or auto for one that the
+        /// service makes for itself. Of several a client gets the one for the name that it asks
+        /// for, else the first.
+        certificate: Vec<CertificateName> =
+            vec![CertificateName::auto()], vec![CertificateName::auto()];
+        /// The oldest version of TLS that clients may speak.
+        min_version: Option<TlsVersion> = None, None, shown "tls.min_version";
+    }
+}
+
+choice! {
+    /// Whether clients come under TLS.
+    pub enum TlsMode {
+        /// Never.
+        Off = "off",
+        /// Where they ask for it.
+        Optional = "optional",
+        /// Before they may send mail.
+        Required = "required",
     }
 }
 

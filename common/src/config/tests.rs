@@ -294,7 +294,8 @@ fn lists_of_one_may_be_scalars_and_words_stand_for_no_limit() {
     );
     let (config, warnings) = server(&text).unwrap();
     assert!(warnings.is_empty(), "{}", render_all(&warnings));
-    assert_eq!(config.general.listen, ["[::1]:25".parse().unwrap()]);
+    let listen = general::Listen::plain("[::1]:25".parse().unwrap());
+    assert_eq!(config.general.listen, [listen]);
     assert_eq!(config.general.max_connections, Limit::Unlimited);
     assert_eq!(config.access.relay.list[0].comment.as_deref(), Some("LAN"));
     assert_eq!(config.delivery.outbound.retry, [crate::units::Span::minutes(10)]);
@@ -445,6 +446,7 @@ const ORIGINAL: &[(&str, &str)] = &[
     ("general.idle_timeout", "10m"),            // ConnectionTimeout 600 s
     ("general.max_errors", "unlimited"),        // MaxSmtpErrors
     ("access.reverse_dns", "false"),            // EnableReverseDnsLookup
+    ("access.tls.mode", "off"),                 // no certificate
     ("access.connect.policy", "all-except"),    // IPSecurity: empty, all may connect
     ("access.connect.list", "none"),            // IPSecurity
     ("access.relay.policy", "only"),            // RelayIpList
@@ -485,6 +487,8 @@ const OURS: &[(&str, &str)] = &[
     ("general.max_connections_per_client", "50"),
     ("general.idle_timeout", "5m"),
     ("general.banner", "ESMTP"),
+    ("access.tls.certificate", "auto"),
+    ("access.tls.mode", "optional"),
     ("access.connect.policy", "all-except"),
     ("access.connect.list", "none"),
     ("access.relay.policy", "only"),

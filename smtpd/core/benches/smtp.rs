@@ -117,6 +117,7 @@ fn receiving() {
         idle: Duration::from_mins(5),
         session_time: Duration::from_hours(1),
         rate_min: 128,
+        tls: server::Tls::Off,
     });
     let mut content = body(76, b'x');
     content.extend_from_slice(b".\r\n");
@@ -148,7 +149,7 @@ fn answer(session: &mut Server) {
                 session.committed(Ok(QueueId::from_u64(1)), Duration::ZERO);
             }
             server::Action::Answer(_) => session.admit(Ok(()), Duration::ZERO),
-            server::Action::Rejected(_) => {}
+            server::Action::Handshake | server::Action::Rejected(_) => {}
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mailroot_common::address::Domain;
 use mailroot_common::config::delivery::{InDoubt, TlsMode};
+use mailroot_common::config::general::Listen;
 use mailroot_common::config::{DomainName, Hop, Profile, ServerName};
 use mailroot_common::net::Network;
 use mailroot_common::rate::Rate;
@@ -75,7 +76,8 @@ fn a_first_start_writes_files_without_a_warning_and_a_second_keeps_them() {
     assert_eq!(first.listen, "127.0.0.1:2525");
     assert!(started.loaded.warnings.is_empty(), "{:?}", started.loaded.warnings);
     let server = &started.loaded.servers[&name("default")];
-    assert_eq!(server.general.listen, ["127.0.0.1:2525".parse().unwrap()]);
+    let listen = Listen::plain("127.0.0.1:2525".parse().unwrap());
+    assert_eq!(server.general.listen, [listen]);
     let text = fs::read_to_string(&first.files[1]).unwrap();
     assert!(text.lines().count() < 15, "{text}");
 

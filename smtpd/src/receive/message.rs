@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mailroot_common::id::QueueId;
 use smtpd_core::message::header::{self, HeaderEnd, HeaderFacts};
-use smtpd_core::message::received::{self, Entry, Protocol, Trace};
+use smtpd_core::message::received::{self, Entry, Protocol, Tls, Trace};
 use smtpd_core::policy::relay::RelayRule;
 use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
@@ -36,6 +36,8 @@ pub(super) struct Client<'a> {
     pub(super) settings: &'a Settings,
     pub(super) facts: &'a Facts,
     pub(super) session: mailroot_common::id::SessionId,
+    /// What the session is protected by.
+    pub(super) tls: Option<Tls>,
 }
 
 /// The body that is arriving.
@@ -226,7 +228,7 @@ impl Client<'_> {
             _ => None,
         };
         let protocol = if esmtp {
-            Protocol::Esmtp { tls: false, authenticated: false, utf8 }
+            Protocol::Esmtp { tls: self.tls.is_some(), authenticated: false, utf8 }
         } else {
             Protocol::Smtp
         };
@@ -237,6 +239,7 @@ impl Client<'_> {
             client: self.facts.client,
             unverified: self.settings.reverse_dns && !self.is_verified(helo),
             protocol,
+            tls: self.tls,
         };
         Trace { entry, by: host, id: Some(id), only_recipient, at: now }.write(out);
         let date = (self.settings.add_date && !facts.has_date).then_some(now);
@@ -306,6 +309,7 @@ impl Client<'_> {
             .word("via", envelope.origin.via.as_str())
             .word("size", size)
             .word("nrcpt", envelope.recipients.len())
+            .maybe("tls", self.tls.map(|tls| tls.version))
             .word("user", "-")
             .word("from", format_args!("<{}>", envelope.sender))
             .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
@@ -325,6 +329,7 @@ impl Client<'_> {
             rule: rule.map(|rule| rule as &dyn std::fmt::Display),
             name: self.name(),
             subjects: parts.trace.wants_subjects(),
+            tls: self.tls.map(|tls| tls.version),
         };
         let is_on = parts.trace.is_on();
         is_on.then(|| Note::received(&parts.name, id, envelope, size, admitted))

@@ -11,9 +11,11 @@
 mod buffer;
 mod caught;
 mod count;
+mod judge;
 mod listener;
 mod message;
 mod registry;
+mod secure;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use mailroot_common::config::general::Listen;
 use mailroot_common::id::SessionId;
 use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::hits::Tally;
@@ -41,6 +44,7 @@ use crate::net::Net;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::Resolver;
+use crate::tls::ServerTls;
 use crate::trace::Trace;
 
 /// How often entries of the two lists decide.
@@ -57,6 +61,8 @@ pub struct Tallies {
 pub struct Settings {
     /// What the session machine goes by.
     pub session: Arc<machine::Settings>,
+    /// What clients come under TLS with, if they may.
+    pub tls: Option<ServerTls>,
     /// Who may connect.
     pub connect: ConnectPolicy,
     /// Who may send to whom.
@@ -144,14 +150,20 @@ impl Receiver {
     /// # Errors
     ///
     /// [`ListenError`] naming the address; then nothing has changed.
-    pub async fn listen(&self, addresses: &[SocketAddr]) -> Result<(), ListenError> {
-        listener::rebind(self, addresses).await
+    pub async fn listen(&self, doors: &[Listen]) -> Result<(), ListenError> {
+        listener::rebind(self, doors).await
     }
 
     /// The addresses listened on, with real ports where port 0 was asked for.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.0.listeners.bound()
+    }
+
+    /// The same, with how TLS begins at each.
+    #[must_use]
+    pub fn doors(&self) -> Vec<Listen> {
+        self.0.listeners.doors()
     }
 
     /// Changes the settings. Sessions keep those they began with; who may connect and how many

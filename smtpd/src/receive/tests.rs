@@ -1,7 +1,7 @@
 //! Sessions over a network in memory, with virtual time and a queue in memory.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mailroot_common::address::Domain;
 use mailroot_common::units::Timestamp;
@@ -59,7 +59,9 @@ fn settings() -> Settings {
             idle: Duration::from_mins(5),
             session_time: Duration::from_hours(1),
             rate_min: 0,
+            tls: machine::Tls::Off,
         }),
+        tls: None,
         connect: ConnectPolicy::default(),
         relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },
         tallies: Tallies::default(),
@@ -71,6 +73,10 @@ fn settings() -> Settings {
         add_message_id: true,
         body_memory_max: 64 << 20,
     }
+}
+
+fn doors(addresses: &[SocketAddr]) -> Vec<Listen> {
+    addresses.iter().copied().map(Listen::plain).collect()
 }
 
 async fn house(settings: Settings) -> House {
@@ -96,7 +102,7 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
         trace: Trace::off(),
     };
     let receiver = Receiver::new(parts, settings);
-    receiver.listen(&[DOOR.parse().unwrap()]).await.unwrap();
+    receiver.listen(&[Listen::plain(DOOR.parse().unwrap())]).await.unwrap();
     House { receiver, net, queue, lines, counters }
 }
 
@@ -441,12 +447,12 @@ async fn listening_elsewhere_is_all_or_nothing() {
     let (door, other) = (DOOR.parse().unwrap(), "192.0.2.26:25".parse().unwrap());
     let taken = "192.0.2.27:25".parse().unwrap();
     let _holder = house.net.listen(taken).unwrap();
-    let error = house.receiver.listen(&[other, taken]).await.unwrap_err();
+    let error = house.receiver.listen(&doors(&[other, taken])).await.unwrap_err();
     assert_eq!(error.address, taken);
     assert_eq!(house.receiver.addresses(), [door]);
-    house.receiver.listen(&[door, other]).await.unwrap();
+    house.receiver.listen(&doors(&[door, other])).await.unwrap();
     assert_eq!(house.receiver.addresses(), [door, other]);
-    house.receiver.listen(&[other]).await.unwrap();
+    house.receiver.listen(&doors(&[other])).await.unwrap();
     assert_eq!(house.receiver.addresses(), [other]);
 }
 

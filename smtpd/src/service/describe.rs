@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mailroot_common::control::{self, ServerState, Status, Warning};
 
-use super::{Service, lock};
+use super::{Service, certificates, lock};
 use crate::virtual_server::VirtualServer;
 
 /// A warning for each server that does not run as it should.
@@ -94,6 +94,12 @@ impl Service {
                 let hint = "look with: smtpctl config diff; load with: smtpctl reload";
                 warnings.push(warning("config.edited", text, hint));
             }
+        }
+        let now = self.0.clock.now();
+        for text in
+            self.0.certificates.list().iter().filter_map(|it| certificates::warning(it, now))
+        {
+            warnings.push(warning("tls.certificate", text, "look with: smtpctl doctor tls"));
         }
         if let Some((revision, until)) = self.on_trial() {
             let text = format!("revision {revision} is on trial until {until}");

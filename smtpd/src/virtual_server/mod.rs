@@ -14,6 +14,7 @@ mod root;
 mod rules;
 mod senders;
 mod settings;
+mod tls;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::config::smart_hosts::SmartHosts;
+use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::id::SessionId;
@@ -47,7 +49,7 @@ use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
 use crate::receive::{ListenError, Tallies};
 use crate::resolve::Resolver;
-use crate::tls::ClientTls;
+use crate::tls::{Certificates, ClientTls};
 use crate::trace::Trace;
 
 /// How long sessions with a message on its way may go on after a stop.
@@ -68,6 +70,10 @@ pub struct Shared {
     pub resolver: Resolver,
     /// What connections come under TLS with.
     pub tls: ClientTls,
+    /// What clients are shown.
+    pub certificates: Certificates,
+    /// The oldest version of TLS that clients may speak (`tls.min_version`).
+    pub tls_min_version: TlsVersion,
     /// The smart hosts that have names.
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
@@ -102,6 +108,11 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// TLS is a must, and there is no certificate.
+    #[error(
+        "no certificate can be shown, and clients must come under TLS: smtpctl cert list tells why"
+    )]
+    Certificate,
     /// The domains contradict each other.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -316,6 +327,15 @@ impl VirtualServer {
             return self.start().await;
         }
         Ok(())
+    }
+
+    /// Goes by its configuration anew, because something that it names has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], as [`VirtualServer::reconfigure`].
+    pub async fn refresh(&self) -> Result<(), StartError> {
+        self.reconfigure(Shared::clone(&self.shared.load()), self.config()).await
     }
 
     fn stand(&self, state: ServerState, trouble: Option<String>, reason: Option<String>) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::Domain;
+use mailroot_common::config::access::TlsMode;
 use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
 use mailroot_common::config::messages::Fix;
@@ -29,6 +30,7 @@ use crate::deliver::Signing;
 use crate::drop::{self, DropDirectory};
 use crate::receive::Tallies;
 use crate::resolve::Family;
+use crate::tls::{ServerTls, Wish};
 use crate::{deliver, pickup, process, receive};
 
 /// A span that stands for "no limit": no session and no wait lasts that long.
@@ -59,6 +61,7 @@ pub(super) fn receive(
     tallies: Tallies,
 ) -> receive::Settings {
     let (general, messages) = (&config.general, &config.messages);
+    let tls = server_tls(config, shared);
     let session = server::Settings {
         host: host(config, shared).to_string(),
         banner: general.banner.clone(),
@@ -78,9 +81,11 @@ pub(super) fn receive(
         idle: general.idle_timeout.as_duration(),
         session_time: general.max_session_time.value().map_or(FOR_EVER, |time| time.as_duration()),
         rate_min: config.limits.min_rate.as_u64(),
+        tls: offered_tls(config, tls.as_ref()),
     };
     receive::Settings {
         session: Arc::new(session),
+        tls,
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
         tallies,
@@ -91,6 +96,28 @@ pub(super) fn receive(
         add_date: messages.fix.contains(&Fix::Date),
         add_message_id: messages.fix.contains(&Fix::MessageId),
         body_memory_max: config.limits.body_memory.as_u64(),
+    }
+}
+
+/// What clients come under TLS with, if they may.
+fn server_tls(config: &ServerConfig, shared: &Shared) -> Option<ServerTls> {
+    let keys = &config.access.tls;
+    let wish = Wish {
+        names: &keys.certificate,
+        min_version: keys.min_version.unwrap_or(shared.tls_min_version),
+        handshakes: config.limits.handshakes as usize,
+        patience: config.limits.handshake_time.as_duration(),
+    };
+    (keys.mode != TlsMode::Off).then(|| ServerTls::new(&shared.certificates, &wish))
+}
+
+/// What is offered of it: without a certificate only what is required, which then says why not.
+fn offered_tls(config: &ServerConfig, tls: Option<&ServerTls>) -> server::Tls {
+    match (config.access.tls.mode, tls) {
+        (TlsMode::Off, _) => server::Tls::Off,
+        (TlsMode::Required, _) => server::Tls::Required,
+        (TlsMode::Optional, Some(tls)) if tls.is_ready() => server::Tls::Optional,
+        (TlsMode::Optional, _) => server::Tls::Off,
     }
 }
 

@@ -15,7 +15,7 @@ use smtpd_core::smtp::command::Grammar;
 use smtpd_core::smtp::extension::{Extension, Offer};
 use smtpd_core::smtp::line::LINE_OCTETS_MAX;
 use smtpd_core::smtp::refusal::{After, Refusal};
-use smtpd_core::smtp::server::{Action, End, Question, Server, Settings};
+use smtpd_core::smtp::server::{Action, End, Question, Server, Settings, Tls};
 
 fuzz_target!(|input: &[u8]| {
     let (wire, mut choices) = split(input);
@@ -28,12 +28,14 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
     let tight = choices.octet();
     let of =
         |bit: u8, tight_value: u64, wide: u64| if tight & bit != 0 { tight_value } else { wide };
-    let offer = if tight & 64 == 0 {
-        Offer::all()
+    let (offer, tls) = if tight & 64 == 0 {
+        (Offer::all(), Tls::Off)
     } else {
         let bits = choices.octet();
         let on = |(place, _): &(usize, Extension)| bits >> (place % 8) & 1 == 0;
-        Extension::ALL.into_iter().enumerate().filter(on).map(|(_, extension)| extension).collect()
+        let on = Extension::ALL.into_iter().enumerate().filter(on);
+        let tls = [Tls::Off, Tls::Optional, Tls::Required][choices.below(3)];
+        (on.map(|(_, extension)| extension).collect(), tls)
     };
     Settings {
         host: "mx.test".to_owned(),
@@ -51,6 +53,7 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
         idle: Duration::from_mins(5),
         session_time: Duration::from_hours(1),
         rate_min: 100,
+        tls,
     }
 }
 
@@ -152,6 +155,17 @@ impl Run {
                     assert!(self.server.asked_for().is_some() && self.server.hello().is_some());
                     assert!(self.server.transaction().is_none(), "ETRN within a transaction");
                     self.server.turned(verdict(choices).map(|()| 7), self.now);
+                }
+                Action::Answer(Question::Secure) => {
+                    assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "STARTTLS");
+                    assert!(!self.server.is_secured() && self.server.transaction().is_none());
+                    self.server.admit(verdict(choices), self.now);
+                }
+                Action::Handshake => {
+                    assert!(self.waiting.is_empty(), "clear text would be read under TLS");
+                    assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "handshake");
+                    self.server.secured(self.now);
+                    assert!(self.server.is_secured() && self.server.hello().is_none());
                 }
                 Action::Answer(question) => {
                     assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "{question:?}");
@@ -336,7 +350,7 @@ impl Reader<'_> {
             }
             let Some(code) = self.reply() else { return Walked::Unanswered };
             match (verb, code) {
-                ("HELO" | "EHLO" | "RSET", 250) => (chunks, recipients) = (Vec::new(), 0),
+                ("HELO" | "EHLO" | "RSET", 250) | ("STARTTLS", 220) => (chunks, recipients) = (Vec::new(), 0),
                 ("MAIL", 250) => recipients = 0,
                 ("RCPT", 250) => recipients += 1,
                 ("DATA", 354) => {

@@ -41,6 +41,8 @@ pub enum Command<'a> {
     Vrfy,
     /// ETRN (RFC 1985).
     Etrn(Etrn),
+    /// STARTTLS (RFC 3207).
+    StartTls,
     /// QUIT.
     Quit,
 }
@@ -147,8 +149,10 @@ pub fn parse<'a>(line: &'a [u8], grammar: &Grammar) -> Result<Command<'a>, Compl
         b"VRFY" if argument.is_empty() => Err(Refusal::ArgumentMissing.into()),
         b"VRFY" => Ok(Command::Vrfy),
         b"ETRN" if grammar.offer.has(Extension::Etrn) => etrn(argument).map(Command::Etrn),
-        b"EXPN" | b"STARTTLS" | b"AUTH" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML"
-        | b"SAML" => Err(Refusal::NotOffered.into()),
+        b"STARTTLS" => alone(argument, Command::StartTls),
+        b"EXPN" | b"AUTH" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML" | b"SAML" => {
+            Err(Refusal::NotOffered.into())
+        }
         // A browser or a client of another protocol was lured to us; its next lines may be mail
         // that somebody else has written.
         b"GET" | b"POST" | b"PUT" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"CONNECT" | b"PATCH"
@@ -522,7 +526,7 @@ mod tests {
             ("WIZ", Refusal::UnknownCommand),
             ("XXXXXXXXXXXXXXXXXXXX", Refusal::UnknownCommand),
             ("POST / HTTP/1.1", Refusal::OtherProtocol),
-            ("STARTTLS", Refusal::NotOffered),
+            ("STARTTLS now", Refusal::NoArgument),
             ("AUTH PLAIN", Refusal::NotOffered),
             ("EXPN list", Refusal::NotOffered),
             ("ETRN", Refusal::ArgumentMissing),

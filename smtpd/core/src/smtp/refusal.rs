@@ -129,6 +129,17 @@ refusals! {
     /// DATA after all recipients were refused.
     NoValidRecipients: 554 permanent 5 1, Error, "no-valid-recipients", "no valid recipients";
 
+    // TLS.
+    /// Octets came behind STARTTLS before the answer: they may be somebody else's.
+    OctetsBehindStartTls: 503 permanent 5 1, Close, "octets-behind-starttls",
+        "wait for the answer to STARTTLS; closing";
+    /// STARTTLS within TLS.
+    TlsActive: 503 permanent 5 1, Error, "out-of-order", "TLS is active already";
+    /// Mail before STARTTLS where that is required (RFC 3207 section 4).
+    TlsRequired: 530 permanent 7 0, Error, "tls-required", "send STARTTLS first";
+    /// There is no certificate at this moment (RFC 3207 section 4).
+    TlsUnavailable: 454 transient 7 0, GoOn, "tls-unavailable", "TLS is not available now";
+
     // Who may do what.
     /// The client may not connect.
     AccessDenied: 554 permanent 7 1, Close, "access-denied", "access denied";

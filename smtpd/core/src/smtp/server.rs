@@ -12,6 +12,8 @@
 mod action;
 mod body;
 mod converse;
+mod secure;
+mod settings;
 #[cfg(test)]
 mod transcript;
 
@@ -22,41 +24,13 @@ use std::time::Duration;
 use mailroot_common::id::QueueId;
 
 pub use self::action::{Action, End, Hello, Question, Rejection, Stage, Standing, Transaction};
-use super::body::{BodyDecoder, BodyLimits};
-use super::command::{Chunk, Grammar};
+pub use self::settings::{Settings, Tls};
+use super::body::BodyDecoder;
+use super::command::Chunk;
 use super::etrn::Etrn;
 use super::line::{Line, LineReader};
 use super::refusal::{After, Refusal};
 use crate::queue::envelope::Recipient;
-
-/// What a virtual server's configuration says about its sessions.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Our name in the greeting and in the reply to EHLO.
-    pub host: String,
-    /// The words after our name in the greeting (`general.banner`).
-    pub banner: String,
-    /// Extensions offered and the domain of addresses without one.
-    pub grammar: Grammar,
-    /// What a message may be like; a size of `u64::MAX` is "no limit".
-    pub body: BodyLimits,
-    /// Recipients of one message (`messages.max_recipients`).
-    pub recipients_max: u32,
-    /// Octets of all messages of one session (`messages.max_session_size`).
-    pub session_octets_max: u64,
-    /// Errors of one session (`general.max_errors`).
-    pub errors_max: u32,
-    /// Commands that carry no mail since the last message (`limits.idle_commands`).
-    pub idle_commands_max: u32,
-    /// How long one waits for a complete command, and for the next octets of a body
-    /// (`general.idle_timeout`).
-    pub idle: Duration,
-    /// How long a session may last (`general.max_session_time`).
-    pub session_time: Duration,
-    /// Octets a second that a body must come with, measured over [`RATE_WINDOW`]
-    /// (`limits.min_rate`).
-    pub rate_min: u64,
-}
 
 /// The span over which the pace of a body is measured.
 pub const RATE_WINDOW: Duration = Duration::from_mins(1);
@@ -67,6 +41,7 @@ enum State {
     Asking(Question),
     Data,
     Chunk,
+    Handshake,
     Closed(End),
 }
 
@@ -119,6 +94,10 @@ pub struct Server {
     window_start: Duration,
     window_octets: u64,
     stopping: bool,
+    /// Whether the session is under TLS.
+    secured: bool,
+    /// Whether octets stand behind the command that is being read.
+    more_behind: bool,
 }
 
 /// What a session may hold in buffers while it waits for the next message.
@@ -151,6 +130,8 @@ impl Server {
             window_start: now,
             window_octets: 0,
             stopping: false,
+            secured: false,
+            more_behind: false,
         };
         let Settings { host, banner, .. } = &*server.settings;
         say(&mut server.output, format_args!("220 {host} {banner}"));
@@ -192,7 +173,7 @@ impl Server {
             State::Commands => Taken::Command(self.take_line(octets, now)),
             State::Data => Taken::Body(self.take_data(octets, now)),
             State::Chunk => Taken::Body(self.take_chunk(octets, now)),
-            State::Asking(_) | State::Closed(_) => Taken::Command(0),
+            State::Asking(_) | State::Handshake | State::Closed(_) => Taken::Command(0),
         }
     }
 
@@ -209,10 +190,11 @@ impl Server {
                 self.refuse(Stage::Command, Refusal::BareLineEndInCommand, None);
                 0
             }
-            Line::Whole { text, octets } => {
+            Line::Whole { text, octets: used } => {
                 self.quiet_since = now;
+                self.more_behind = octets.len() > used;
                 self.on_line(text, now);
-                octets
+                used
             }
         }
     }
@@ -224,21 +206,25 @@ impl Server {
         }
         match self.state {
             State::Asking(question) => Some(Action::Answer(question)),
+            State::Handshake => Some(Action::Handshake),
             State::Commands | State::Data | State::Chunk | State::Closed(_) => None,
         }
     }
 
-    /// Answers [`Question::Sender`], [`Question::Recipient`] or [`Question::Body`].
+    /// Answers [`Question::Sender`], [`Question::Recipient`], [`Question::Body`] or
+    /// [`Question::Secure`].
     pub fn admit(&mut self, verdict: Result<(), Refusal>, now: Duration) {
         self.quiet_since = now;
         match self.state {
             State::Asking(Question::Sender) => self.on_sender_verdict(verdict),
             State::Asking(Question::Recipient) => self.on_recipient_verdict(verdict),
             State::Asking(Question::Body) => self.on_body_verdict(verdict, now),
+            State::Asking(Question::Secure) => self.on_secure_verdict(verdict),
             State::Asking(Question::Commit | Question::Etrn)
             | State::Commands
             | State::Data
             | State::Chunk
+            | State::Handshake
             | State::Closed(_) => debug_assert!(false, "no such question is open"),
         }
         self.stop_if_asked();
@@ -340,7 +326,9 @@ impl Server {
     pub fn end(&self) -> Option<End> {
         match self.state {
             State::Closed(end) => Some(end),
-            State::Commands | State::Asking(_) | State::Data | State::Chunk => None,
+            State::Commands | State::Asking(_) | State::Data | State::Chunk | State::Handshake => {
+                None
+            }
         }
     }
 
@@ -352,13 +340,14 @@ impl Server {
             State::Asking(Question::Commit) => Standing::Commit,
             State::Data | State::Chunk | State::Asking(Question::Body) => Standing::Body,
             State::Commands
-            | State::Asking(Question::Sender | Question::Recipient | Question::Etrn) => {
-                match (&self.transaction, &self.hello) {
-                    (Some(_), _) => Standing::Envelope,
-                    (None, Some(_)) => Standing::Idle,
-                    (None, None) => Standing::Greeting,
-                }
-            }
+            | State::Handshake
+            | State::Asking(
+                Question::Sender | Question::Recipient | Question::Etrn | Question::Secure,
+            ) => match (&self.transaction, &self.hello) {
+                (Some(_), _) => Standing::Envelope,
+                (None, Some(_)) => Standing::Idle,
+                (None, None) => Standing::Greeting,
+            },
         }
     }
 
@@ -373,7 +362,7 @@ impl Server {
         match self.state {
             State::Commands => common,
             State::Data | State::Chunk => common.min(self.window_start + RATE_WINDOW),
-            State::Asking(_) | State::Closed(_) => Duration::MAX,
+            State::Asking(_) | State::Handshake | State::Closed(_) => Duration::MAX,
         }
     }
 

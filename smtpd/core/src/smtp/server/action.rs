@@ -47,6 +47,8 @@ pub enum Question {
     /// May the client ask for the mail of [`super::Server::asked_for`]? Send it, and answer with
     /// [`super::Server::turned`].
     Etrn,
+    /// May the session come under TLS: is there a certificate? Answer with [`super::Server::admit`].
+    Secure,
     /// The message is complete. Make it durable and answer with [`super::Server::committed`].
     Commit,
 }
@@ -56,6 +58,9 @@ pub enum Question {
 pub enum Action {
     /// Answer; the same question comes until it is answered.
     Answer(Question),
+    /// Send the output, bring the connection under TLS, and say [`super::Server::secured`]. Where that
+    /// fails nothing can be said any more, and the connection is to be closed.
+    Handshake,
     /// Tell the log.
     Rejected(Box<Rejection>),
 }

@@ -72,6 +72,7 @@ const TRANSCRIPTS: &[(&str, &str)] = transcripts! {
     "smuggle-lf-lf-dot-lf"
     "smuggle-lfcr-dot-lfcr"
     "smuggle-padding"
+    "starttls-required"
     "unknown-and-unoffered"
     "unknown-parameters"
 };

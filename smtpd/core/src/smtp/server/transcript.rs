@@ -12,7 +12,7 @@ use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::ByteSize;
 
-use super::{Action, Question, Server, Settings};
+use super::{Action, Question, Server, Settings, Tls};
 use crate::smtp::body::BodyLimits;
 use crate::smtp::command::Grammar;
 use crate::smtp::extension::{Extension, Offer};
@@ -35,6 +35,7 @@ pub(super) fn settings() -> Settings {
         idle: Duration::from_mins(5),
         session_time: Duration::from_hours(1),
         rate_min: 100,
+        tls: Tls::Off,
     }
 }
 
@@ -100,7 +101,11 @@ impl Player {
                     let known = asked.strip_prefix("branch").is_some();
                     self.server.turned(known.then_some(2).ok_or(Refusal::NodeNotAllowed), self.now);
                 }
-                Action::Answer(Question::Sender | Question::Body) => {
+                Action::Handshake => {
+                    assert!(self.unused.is_empty(), "clear text is left for the session under TLS");
+                    self.server.secured(self.now);
+                }
+                Action::Answer(Question::Sender | Question::Body | Question::Secure) => {
                     self.server.admit(Ok(()), self.now);
                 }
             }
@@ -199,6 +204,13 @@ fn set(settings: &mut Settings, key: &str) -> bool {
             let names = value.trim_matches(['[', ']']).split(", ");
             let extensions = names.filter(|name| !name.is_empty());
             settings.grammar.offer = extensions.map(|e| Extension::named(e).unwrap()).collect();
+        }
+        "access.tls.mode" => {
+            settings.tls = match value {
+                "required" => Tls::Required,
+                "optional" => Tls::Optional,
+                _ => Tls::Off,
+            }
         }
         "access.relay.list" => return false,
         // The house of the player has this domain anyway.
