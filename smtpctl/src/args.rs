@@ -32,6 +32,7 @@ use crate::stats::StatsArgs;
 use crate::status::StatusArgs;
 use crate::top::TopArgs;
 use crate::trace::Trace;
+use crate::user::UserCommand;
 
 /// The Mailroot control tool.
 ///
@@ -182,6 +183,9 @@ pub(crate) enum Command {
     /// Keys that mail is signed with (DKIM), and their records in DNS.
     #[command(subcommand)]
     Dkim(DkimCommand),
+    /// Users who may log in to send mail.
+    #[command(subcommand)]
+    User(UserCommand),
     /// People who may give orders.
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -239,6 +243,7 @@ impl Command {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
             Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
+            Self::User(command) => matches!(command, UserCommand::List),
             Self::Operator(command) => matches!(command, OperatorCommand::List),
             Self::Session(command) => matches!(command, SessionCommand::List(_)),
             Self::Queue(command) => matches!(

@@ -27,6 +27,7 @@ mod operator;
 mod orders;
 mod output;
 mod pager;
+mod password;
 mod pickup;
 mod progress;
 mod queue;
@@ -50,6 +51,7 @@ mod terms;
 mod tool;
 mod top;
 mod trace;
+mod user;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -142,6 +144,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Dkim(it) => dkim::run(&mut tool, it).await,
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
             Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
+            Command::User(it) => user::run(&mut tool, it).await,
             Command::Operator(operator) => operator::run(&mut tool, operator).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,

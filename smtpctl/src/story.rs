@@ -141,7 +141,9 @@ fn received(entry: &TraceEntry) -> String {
             let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
             let tls = entry.events.first().and_then(|event| event.tls.as_ref());
             let tls = tls.map(|tls| format!(" under {tls}")).unwrap_or_default();
-            format!("from {client}{name} by {}{tls}", via.to_uppercase())
+            let user = entry.user.as_ref().map(|user| format!(", logged in as {user}"));
+            let user = user.unwrap_or_default();
+            format!("from {client}{name} by {}{tls}{user}", via.to_uppercase())
         }
     };
     if let Some(rule) = &entry.rule {

@@ -41,7 +41,14 @@ fn draft(now: Timestamp, number: u64) -> Draft {
         ret: None,
         envid: None,
         hops: 1,
-        origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
+        origin: Origin {
+            via: Via::Smtp,
+            client: None,
+            helo: None,
+            session: None,
+            source: None,
+            user: None,
+        },
         message_id: Some(format!("<{number}@here.example>")),
         subject: Some("a subject of the usual length".into()),
     };

@@ -67,6 +67,7 @@ fn envelope(number: u64, at: Timestamp) -> Envelope {
         helo: Some(format!("app{}.lan.example", number % 300)),
         session: Some(SessionId::from_u64(number)),
         source: None,
+        user: None,
     };
     let to = Mailbox::parse(&recipient(number)).expect("it is an address");
     Envelope {

@@ -16,6 +16,7 @@ mod smart_hosts;
 mod sweep;
 mod tokens;
 mod trial;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,6 +43,7 @@ use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls};
 use crate::trace::{self, Trace};
+use crate::users::Users;
 use crate::virtual_server::{Shared, VirtualServer};
 
 /// The handle to the service. Cheap to clone.
@@ -67,6 +69,8 @@ struct Inner {
     tokens: oauth::Cache,
     /// What clients are shown.
     certificates: Certificates,
+    /// Who may log in.
+    users: Users,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -99,6 +103,10 @@ impl Service {
         let loaded = Arc::new(started.loaded);
         let session_ids = Arc::new(SessionIds::beginning_at(clock.random()));
         let trace = open_trace(&paths, &loaded, &clock, &log);
+        let users = Users::open(paths.state.join("users.json"), clock.clone());
+        if let Some(trouble) = users.trouble() {
+            log.line(Level::Error, "users-unread").text("reason", trouble).send();
+        }
         let kept = paths.state.join("oauth");
         let tokens = oauth::Cache::new(&kept, clock.clone(), log.clone());
         let service = Self(Arc::new(Inner {
@@ -116,6 +124,7 @@ impl Service {
             limits: SharedLimits::default(),
             tokens,
             certificates: Certificates::default(),
+            users,
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -213,6 +222,7 @@ impl Service {
             resolver: reach.resolver.clone(),
             tls: reach.tls.clone(),
             certificates: self.0.certificates.clone(),
+            users: self.0.users.clone(),
             tls_min_version: loaded.service.tls.min_version,
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),

@@ -66,6 +66,8 @@ super::codes! {
     "message.usage": "A change of several messages was not confirmed."; "Answer the question, or say --yes.";
     "output.failed": "The output could not be written."; "See that what reads it is still there and that there is space.";
     "output.usage": "A column or a form of output is not known."; "Look at the columns in the message.";
+    "password.failed": "A password could not be read from its file."; "Look at the path and at its mode.";
+    "password.usage": "A password was not one line of text."; "Give one line that is not empty, by --password-stdin or --password-file.";
     "pickup.failed": "The Pickup directory could not be looked at."; "Look at its mode and at the disk.";
     "pickup.found": "A file was checked and would not be sent as it is."; "The message tells what is wrong with it.";
     "queue.busy": "The message is being tried at this moment."; "Try again when the attempt has ended.";
@@ -104,7 +106,6 @@ super::codes! {
     "session.partly": "Some sessions were ended and others not."; "Those that were not are named; they may have ended by themselves.";
     "session.usage": "Ending several sessions was not confirmed."; "Answer the question, or repeat it with --yes.";
     "setup.usage": "An answer of the first steps is missing or cannot be right, and nobody can be asked."; "Give it as an option; smtpctl setup --help lists them.";
-    "smarthost.failed": "A password could not be read from its file."; "Look at the path and at its mode.";
     "smarthost.no_tokens": "A token was asked for, and the smart host logs in otherwise."; "Look at its auth.method with smtpctl smarthost show.";
     "smarthost.not_found": "There is no smart host of that name."; "smtpctl smarthost list names them.";
     "smarthost.token": "The provider gave no token or no code, or it could not be asked."; "The message has its words and what to do; smtpctl smarthost test tries it again.";
@@ -114,4 +115,9 @@ super::codes! {
     "top.failed": "The terminal could not be read or written."; "See that it is one that can be addressed, or use smtpctl status --watch.";
     "top.usage": "There is no terminal, or the interval cannot be read."; "Use smtpctl status or smtpctl stats in scripts; write --interval 2s.";
     "trace.unavailable": "The trace is closed, because the daemon is stopping."; "Ask again when it runs.";
+    "user.conflict": "There is a user of that name already, or no more can be kept."; "Choose another name, or change the user with smtpctl user set.";
+    "user.failed": "The users could not be read or written, or a password could not be kept."; "See that the state directory can be written to and that its users.json is whole.";
+    "user.not_found": "There is no user of that name."; "smtpctl user list names them.";
+    "user.unread": "A warning of status: the file of users cannot be read, so that nobody can log in."; "Put a good users.json into the state directory and start the service anew.";
+    "user.usage": "What is said of a user is not complete, or the password was not given."; "Look at --help of the command; a password is never an argument.";
 }

@@ -382,6 +382,45 @@ fn tls(config: &ServerConfig, reader: &mut Reader) {
         }
         reader.report(diagnostic.help("write  mode: optional  below access.tls"));
     }
+    let basic = &config.access.basic;
+    if basic.enabled && basic.require_tls && tls.mode == TlsMode::Off {
+        let title = "logins are taken under TLS alone, and the server has no TLS";
+        contradiction(
+            reader,
+            "E0394",
+            title,
+            "access.tls.mode",
+            "access.basic.enabled",
+            "never under TLS",
+            "write  mode: optional  below access.tls; to insist, require_tls: false below basic",
+        );
+    }
+    if basic.enabled
+        && !basic.require_tls
+        && let Some(span) = reader.origins.get("access.basic.require_tls").cloned()
+    {
+        let diagnostic = Diagnostic::warning("W0472", "passwords may come in clear text")
+            .at(&reader.source, span, "anybody on the way can read them")
+            .help("remove this line, unless a device cannot do otherwise and has a network of its own");
+        reader.report(diagnostic);
+    }
+    if basic.mechanisms.is_empty()
+        && let Some(span) = reader.origins.get("access.basic.mechanisms").cloned()
+    {
+        let diagnostic = Diagnostic::error("E0395", "access.basic.mechanisms names none")
+            .at(&reader.source, span, "an empty list")
+            .help("name at least one, or write  enabled: false");
+        reader.report(diagnostic);
+    }
+    if !config.access.anonymous
+        && !basic.enabled
+        && let Some(span) = reader.origins.get("access.anonymous").cloned()
+    {
+        let diagnostic = Diagnostic::error("E0396", "nobody could send mail to this server")
+            .at(&reader.source, span, "not without a login, and no login is taken")
+            .help("write  enabled: true  below access.basic");
+        reader.report(diagnostic);
+    }
     if tls.certificate.is_empty()
         && let Some(span) = reader.origins.get("access.tls.certificate").cloned()
     {

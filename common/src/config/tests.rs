@@ -447,6 +447,10 @@ const ORIGINAL: &[(&str, &str)] = &[
     ("general.max_errors", "unlimited"),        // MaxSmtpErrors
     ("access.reverse_dns", "false"),            // EnableReverseDnsLookup
     ("access.tls.mode", "off"),                 // no certificate
+    ("access.anonymous", "true"),               // AuthFlags
+    ("access.basic.enabled", "false"),          // AuthFlags
+    ("access.basic.mechanisms", "LOGIN"),       // AUTH=LOGIN
+    ("access.relay.authenticated", "true"),     // RelayForAuth
     ("access.connect.policy", "all-except"),    // IPSecurity: empty, all may connect
     ("access.connect.list", "none"),            // IPSecurity
     ("access.relay.policy", "only"),            // RelayIpList
@@ -487,6 +491,12 @@ const OURS: &[(&str, &str)] = &[
     ("general.max_connections_per_client", "50"),
     ("general.idle_timeout", "5m"),
     ("general.banner", "ESMTP"),
+    ("access.anonymous", "true"),
+    ("access.basic.enabled", "false"),
+    ("access.basic.require_tls", "true"),
+    ("access.auth_failures.max", "5"),
+    ("access.auth_failures.delay", "2s"),
+    ("access.relay.authenticated", "true"),
     ("access.tls.certificate", "auto"),
     ("access.tls.mode", "optional"),
     ("access.connect.policy", "all-except"),
@@ -554,7 +564,16 @@ fn every_default_can_be_written_and_read_back() {
         let mut sections: std::collections::BTreeMap<String, Vec<String>> = Default::default();
         for row in defaults.effective() {
             let Some((section, key)) = row.key.rsplit_once('.') else { continue };
-            let listed = ["list", "smart_host", "source", "fix", "retry", "listen", "extensions"];
+            let listed = [
+                "list",
+                "smart_host",
+                "source",
+                "fix",
+                "retry",
+                "listen",
+                "extensions",
+                "mechanisms",
+            ];
             let value = match row.value.as_str() {
                 "none" | "system" if listed.contains(&key) => "[]".to_owned(),
                 "none" | "service.hostname" | "the server's name below service.store" => continue,

@@ -29,6 +29,7 @@ pub mod smarthost;
 pub mod stats;
 pub mod status;
 pub mod trace;
+pub mod user;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,7 @@ pub use smarthost::{DeviceCode, DeviceState, SmartHost, SmartHostCall, SmartHost
 pub use stats::{Destination, DestinationState, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
+pub use user::{NewUser, PasswordAnswer, PasswordQuestion, User, UserChanged, UserWish};
 
 /// The version of the interface; it stands in every path.
 pub const API_VERSION: u32 = 1;

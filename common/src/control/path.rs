@@ -75,6 +75,12 @@ pub const SMARTHOST_TEST: &str = "/v1/smarthosts/{name}/test";
 pub const SMARTHOST_DEVICE: &str = "/v1/smarthosts/{name}/device";
 /// Whether the person has signed in (router's pattern).
 pub const SMARTHOST_DEVICE_POLL: &str = "/v1/smarthosts/{name}/device/poll";
+/// Users who may log in.
+pub const USERS: &str = "/v1/users";
+/// One of them (router's pattern).
+pub const USER: &str = "/v1/users/{name}";
+/// Whether a password is a user's (router's pattern).
+pub const USER_VERIFY: &str = "/v1/users/{name}/verify";
 /// Sessions of all servers.
 pub const SESSIONS: &str = "/v1/sessions";
 /// What is said in sessions, as it is said.

@@ -41,7 +41,7 @@ fn report(what: &str, took: Duration, octets: usize) {
 
 fn grammar() -> Grammar {
     let default_domain = Domain::parse("d.test").expect("it is a domain");
-    Grammar { offer: Offer::all(), default_domain }
+    Grammar { offer: Offer::all(), default_domain, auth: false }
 }
 
 fn commands() {
@@ -118,6 +118,7 @@ fn receiving() {
         session_time: Duration::from_hours(1),
         rate_min: 128,
         tls: server::Tls::Off,
+        logins: server::Logins::default(),
     });
     let mut content = body(76, b'x');
     content.extend_from_slice(b".\r\n");

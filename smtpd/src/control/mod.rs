@@ -40,6 +40,7 @@ mod stats;
 mod status;
 mod terms;
 mod trace;
+mod user;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -135,6 +135,7 @@ fn envelope(
             helo: None,
             session: None,
             source: Some(name.to_owned()),
+            user: None,
         },
         message_id: facts.message_id.clone(),
         subject: facts.subject.clone(),

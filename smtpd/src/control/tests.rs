@@ -123,7 +123,14 @@ fn envelope(sender: &str, recipient: &str, at: Timestamp) -> Envelope {
         ret: None,
         envid: None,
         hops: 1,
-        origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
+        origin: Origin {
+            via: Via::Smtp,
+            client: None,
+            helo: None,
+            session: None,
+            source: None,
+            user: None,
+        },
         message_id: None,
         subject: Some("Invoice".to_owned()),
     }

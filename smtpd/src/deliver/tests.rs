@@ -86,7 +86,14 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
         ret: None,
         envid: None,
         hops: 1,
-        origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
+        origin: Origin {
+            via: Via::Smtp,
+            client: None,
+            helo: None,
+            session: None,
+            source: None,
+            user: None,
+        },
         message_id: None,
         subject: None,
     }

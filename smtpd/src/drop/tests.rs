@@ -21,7 +21,14 @@ fn envelope() -> Envelope {
         ret: None,
         envid: None,
         hops: 1,
-        origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
+        origin: Origin {
+            via: Via::Smtp,
+            client: None,
+            helo: None,
+            session: None,
+            source: None,
+            user: None,
+        },
         message_id: None,
         subject: None,
     }

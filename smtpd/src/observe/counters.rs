@@ -57,6 +57,10 @@ counters! {
     tls_sessions,
     /// Connections of clients whose handshake failed, or met `limits.handshake_time`.
     tls_failed,
+    /// Logins of clients.
+    logins,
+    /// Logins of clients that were refused.
+    logins_failed,
     /// Messages accepted, by whatever door.
     messages_received,
     /// Octets of those messages.

@@ -215,6 +215,7 @@ fn envelope(
             helo: None,
             session: None,
             source: Some(shown.to_owned()),
+            user: None,
         },
         message_id: facts.message_id.or(added_id),
         subject: facts.subject,

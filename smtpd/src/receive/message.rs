@@ -5,6 +5,7 @@
 //! to a file of the queue while it arrives, so that a message costs the same whatever its size.
 
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mailroot_common::id::QueueId;
@@ -20,6 +21,7 @@ use smtpd_core::trace::note::{Admission, Note};
 use super::{Inner, Settings};
 use crate::observe::Level;
 use crate::queue::{Body, CommitError, Draft, LargeBodyWriter};
+use crate::users::User;
 
 /// Bodies under this size do not wait for their share of `limits.body_memory`; the number of
 /// sessions bounds them.
@@ -34,10 +36,12 @@ const MEMORY_OCTETS_MAX: usize = Body::MEMORY_MAX - received::PREFIX_OCTETS_MAX;
 pub(super) struct Client<'a> {
     pub(super) inner: &'a Inner,
     pub(super) settings: &'a Settings,
-    pub(super) facts: &'a Facts,
+    pub(super) facts: Facts,
     pub(super) session: mailroot_common::id::SessionId,
     /// What the session is protected by.
     pub(super) tls: Option<Tls>,
+    /// Who has logged in.
+    pub(super) user: Option<Arc<User>>,
 }
 
 /// The body that is arriving.
@@ -228,7 +232,8 @@ impl Client<'_> {
             _ => None,
         };
         let protocol = if esmtp {
-            Protocol::Esmtp { tls: self.tls.is_some(), authenticated: false, utf8 }
+            let (tls, authenticated) = (self.tls.is_some(), self.user.is_some());
+            Protocol::Esmtp { tls, authenticated, utf8 }
         } else {
             Protocol::Smtp
         };
@@ -288,6 +293,7 @@ impl Client<'_> {
                 helo: server.hello().map(|hello| hello.name.clone()),
                 session: Some(self.session),
                 source: None,
+                user: self.user.as_ref().map(|user| user.name.clone()),
             },
             message_id: facts.message_id,
             subject: facts.subject,
@@ -310,7 +316,7 @@ impl Client<'_> {
             .word("size", size)
             .word("nrcpt", envelope.recipients.len())
             .maybe("tls", self.tls.map(|tls| tls.version))
-            .word("user", "-")
+            .word("user", self.user.as_ref().map_or("-", |user| &user.name))
             .word("from", format_args!("<{}>", envelope.sender))
             .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
             .text("subject", envelope.subject.as_deref().unwrap_or_default())

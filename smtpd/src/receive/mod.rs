@@ -13,6 +13,7 @@ mod caught;
 mod count;
 mod judge;
 mod listener;
+mod login;
 mod message;
 mod registry;
 mod secure;
@@ -37,6 +38,7 @@ use smtpd_core::smtp::server as machine;
 
 pub use self::listener::ListenError;
 use self::listener::Listeners;
+pub use self::login::LoginRules;
 use self::registry::Registry;
 pub use self::registry::SessionEntry;
 use crate::clock::Clock;
@@ -46,6 +48,7 @@ use crate::queue::Queue;
 use crate::resolve::Resolver;
 use crate::tls::ServerTls;
 use crate::trace::Trace;
+use crate::users::Users;
 
 /// How often entries of the two lists decide.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +66,8 @@ pub struct Settings {
     pub session: Arc<machine::Settings>,
     /// What clients come under TLS with, if they may.
     pub tls: Option<ServerTls>,
+    /// How wrong logins are answered, and what is taken for a name.
+    pub logins: LoginRules,
     /// Who may connect.
     pub connect: ConnectPolicy,
     /// Who may send to whom.
@@ -109,6 +114,8 @@ pub struct Parts {
     pub dialogues: Dialogues,
     /// What is remembered of mail.
     pub trace: Trace,
+    /// Who may log in.
+    pub users: Users,
 }
 
 /// The receiving side of one virtual server. Cheap to clone.
@@ -211,6 +218,14 @@ impl Receiver {
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionEntry> {
         self.0.registry.list()
+    }
+
+    /// Ends the sessions of a user in the same way; how many there are.
+    #[must_use]
+    pub fn kill_sessions_of(&self, user: &str) -> u64 {
+        let all = self.0.registry.list();
+        let own = all.iter().filter(|entry| entry.user.as_deref() == Some(user));
+        own.filter(|entry| self.kill(entry.id)).count() as u64
     }
 
     /// Ends a session with 421, whatever it is doing but a commit; false if there is none of this

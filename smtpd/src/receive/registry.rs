@@ -21,6 +21,8 @@ pub struct SessionEntry {
     pub client: SocketAddr,
     /// What the client called itself, if it did.
     pub helo: Option<String>,
+    /// Who has logged in.
+    pub user: Option<String>,
     /// The version of TLS it is under.
     pub tls: Option<&'static str>,
     /// What it is doing.
@@ -51,6 +53,7 @@ pub(super) struct Live {
     pub(super) client: SocketAddr,
     pub(super) since: Timestamp,
     helo: Mutex<Option<String>>,
+    user: Mutex<Option<String>>,
     tls: OnceLock<&'static str>,
     standing: AtomicU8,
     messages: AtomicU64,
@@ -75,6 +78,7 @@ impl Live {
             client,
             since,
             helo: Mutex::default(),
+            user: Mutex::default(),
             tls: OnceLock::new(),
             standing: AtomicU8::new(Standing::Greeting as u8),
             messages: AtomicU64::new(0),
@@ -96,8 +100,13 @@ impl Live {
     /// The session is under TLS; what the client said before does not count.
     pub(super) fn show_tls(&self, version: &'static str) {
         *lock(&self.helo) = None;
+        self.show_user(None);
         // It comes under TLS once at most.
         let _ = self.tls.set(version);
+    }
+
+    pub(super) fn show_user(&self, name: Option<&str>) {
+        *lock(&self.user) = name.map(str::to_owned);
     }
 
     pub(super) fn add_octets(&self, octets: u64) {
@@ -136,6 +145,7 @@ impl Live {
             id: self.id,
             client: self.client,
             helo: lock(&self.helo).clone(),
+            user: lock(&self.user).clone(),
             tls: self.tls.get().copied(),
             standing: STANDINGS.get(standing).copied().unwrap_or(Standing::Closing),
             messages: self.messages(),

@@ -17,13 +17,14 @@ use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, 
 use smtpd_core::trace::event::Text;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
+use zeroize::Zeroize;
 
 use super::buffer::Buffer;
 use super::caught::Caught;
 use super::judge::{gather, may_connect, may_relay, said, unready};
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
-use super::{Inner, Settings, count, lock, secure};
+use super::{Inner, Settings, count, lock, login, secure};
 use crate::net::Stream;
 use crate::observe::{Ear, Level, Party};
 use crate::queue::Asked;
@@ -84,7 +85,7 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
     let client = visit.live.client;
     let facts = gather(inner, &settings, client.ip()).await;
     let session = visit.live.id;
-    let context = Client { inner, settings: &settings, facts: &facts, session, tls: None };
+    let context = Client { inner, settings: &settings, facts, session, tls: None, user: None };
     let line = inner.parts.log.line(Level::Info, "connect");
     line.word("server", &inner.parts.name)
         .word("sid", visit.live.id)
@@ -111,7 +112,7 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
         ear: inner.parts.dialogues.ear(party, inner.parts.clock.clone()),
         heard: 0,
     };
-    if let Err(refusal) = may_connect(&settings, &facts, inner.parts.clock.now()) {
+    if let Err(refusal) = may_connect(&settings, &session.client.facts, inner.parts.clock.now()) {
         session.server = Server::refused(Arc::clone(&settings.session), refusal, now);
     }
     let gone = session.run(visit.implicit).await;
@@ -200,6 +201,8 @@ impl Session<'_> {
         }
         let now = self.client.inner.parts.clock.elapsed();
         self.server.secured(now);
+        self.client.facts.authenticated = None;
+        self.client.user = None;
         self.helo_shown = false;
         Ok(())
     }
@@ -214,6 +217,11 @@ impl Session<'_> {
                 true => hear(&mut self.ear, &mut self.server, octets, now),
             };
             self.buffer.used += used;
+            if self.server.mechanism().is_some() {
+                // Nothing of a password is left where it was read.
+                let said = self.buffer.octets.get_mut(..self.buffer.used).unwrap_or_default();
+                said.zeroize();
+            }
             let mut acted = false;
             while let Some(action) = self.server.poll() {
                 acted = true;
@@ -237,7 +245,7 @@ impl Session<'_> {
     }
 
     async fn answer(&mut self, question: Question) {
-        let Client { inner, settings, facts, .. } = self.client;
+        let Client { inner, settings, ref facts, ref user, .. } = self.client;
         let ready = || inner.parts.queue.ready().map_err(unready);
         let verdict = match question {
             Question::Body => ready(),
@@ -247,7 +255,14 @@ impl Session<'_> {
             },
             Question::Sender => {
                 self.incoming.rule = None;
-                ready().and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
+                let sender = self.server.transaction().map(|it| &it.sender);
+                let is_foreign = user.as_ref().zip(sender).is_some_and(|(u, s)| !u.may_send_as(s));
+                match is_foreign {
+                    true => Err(Refusal::SenderNotAllowed),
+                    false => {
+                        ready().and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
+                    }
+                }
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
@@ -257,6 +272,10 @@ impl Session<'_> {
                 }
                 None => Err(Refusal::LocalTrouble),
             },
+            Question::Login => {
+                login::judge(self).await;
+                return;
+            }
             Question::Etrn => {
                 let answer = self.ask_for_mail();
                 self.server.turned(answer, inner.parts.clock.elapsed());

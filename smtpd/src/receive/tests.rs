@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use mailroot_common::address::Domain;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::{Entry, List, Mode};
+use smtpd_core::policy::guess::Limit;
 use smtpd_core::queue::envelope::{BodyKind, Via};
 use smtpd_core::route::table;
 use smtpd_core::smtp::body::BodyLimits;
@@ -50,6 +51,7 @@ fn settings() -> Settings {
             grammar: Grammar {
                 offer: Offer::all(),
                 default_domain: Domain::parse("example.com").unwrap(),
+                auth: false,
             },
             body: BodyLimits { size_max: 8 << 20, line_max: 2000, header_max: 64 << 10 },
             recipients_max: 100,
@@ -60,8 +62,14 @@ fn settings() -> Settings {
             session_time: Duration::from_hours(1),
             rate_min: 0,
             tls: machine::Tls::Off,
+            logins: machine::Logins::default(),
         }),
         tls: None,
+        logins: LoginRules {
+            delay: Duration::ZERO,
+            limit: Limit { failures: 5, ban: None },
+            domain: None,
+        },
         connect: ConnectPolicy::default(),
         relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },
         tallies: Tallies::default(),
@@ -89,6 +97,7 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
     let net = Net::Simulated(SimulatedNet::default());
     let queue = Queue::in_memory(clock.clone(), table());
     let counters = Arc::new(Counters::default());
+    let users_clock = clock.clone();
     let parts = Parts {
         name: "default".into(),
         clock,
@@ -100,6 +109,7 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
         session_ids: Arc::new(SessionIds::beginning_at(1)),
         dialogues: Default::default(),
         trace: Trace::off(),
+        users: Users::open("/nowhere/users.json".into(), users_clock),
     };
     let receiver = Receiver::new(parts, settings);
     receiver.listen(&[Listen::plain(DOOR.parse().unwrap())]).await.unwrap();

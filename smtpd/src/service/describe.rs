@@ -101,6 +101,10 @@ impl Service {
         {
             warnings.push(warning("tls.certificate", text, "look with: smtpctl doctor tls"));
         }
+        if let Some(trouble) = self.0.users.trouble() {
+            let text = format!("nobody can log in, the users cannot be read: {trouble}");
+            warnings.push(warning("user.unread", text, "put a good file there and start anew"));
+        }
         if let Some((revision, until)) = self.on_trial() {
             let text = format!("revision {revision} is on trial until {until}");
             warnings.push(warning("config.trial", text, "keep it with: smtpctl config confirm"));

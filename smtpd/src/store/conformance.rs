@@ -52,7 +52,14 @@ pub(crate) fn envelope(recipients: &[&str], at: Timestamp) -> Envelope {
         ret: None,
         envid: None,
         hops: 1,
-        origin: Origin { via: Via::Smtp, client: None, helo: None, session: None, source: None },
+        origin: Origin {
+            via: Via::Smtp,
+            client: None,
+            helo: None,
+            session: None,
+            source: None,
+            user: None,
+        },
         message_id: None,
         subject: None,
     }

@@ -90,7 +90,7 @@ impl VirtualServer {
             direction: Direction::In,
             peer: entry.client.to_string(),
             name: entry.helo,
-            user: None,
+            user: entry.user,
             tls: entry.tls.map(str::to_owned),
             state: entry.standing.as_str().to_owned(),
             messages: entry.messages,

@@ -51,6 +51,7 @@ use crate::receive::{ListenError, Tallies};
 use crate::resolve::Resolver;
 use crate::tls::{Certificates, ClientTls};
 use crate::trace::Trace;
+use crate::users::Users;
 
 /// How long sessions with a message on its way may go on after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -74,6 +75,8 @@ pub struct Shared {
     pub certificates: Certificates,
     /// The oldest version of TLS that clients may speak (`tls.min_version`).
     pub tls_min_version: TlsVersion,
+    /// Who may log in.
+    pub users: Users,
     /// The smart hosts that have names.
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
@@ -449,6 +452,12 @@ impl VirtualServer {
     /// Ends a session of a client with 421; false if there is none of this name.
     pub async fn kill_session(&self, id: SessionId) -> bool {
         self.inlets.lock().await.as_ref().is_some_and(|open| open.receiver.kill(id))
+    }
+
+    /// Ends the sessions of a user in the same way; how many there were.
+    pub async fn kill_sessions_of(&self, user: &str) -> u64 {
+        let inlets = self.inlets.lock().await;
+        inlets.as_ref().map_or(0, |open| open.receiver.kill_sessions_of(user))
     }
 
     /// Ends the back-off of routes, so that their due mail is tried at once.

@@ -124,6 +124,7 @@ impl Inlets {
                 session_ids: Arc::clone(&shared.session_ids),
                 dialogues: shared.dialogues.clone(),
                 trace: shared.trace.clone(),
+                users: shared.users.clone(),
             },
             settings,
         );

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::Domain;
-use mailroot_common::config::access::TlsMode;
+use mailroot_common::config::access::{LoginMechanism, TlsMode};
 use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
 use mailroot_common::config::messages::Fix;
 use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
 use mailroot_common::units::ByteSize;
+use smtpd_core::policy::guess;
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::table::Table;
+use smtpd_core::smtp::auth::Mechanism;
 use smtpd_core::smtp::body::BodyLimits;
 use smtpd_core::smtp::client::Timeouts;
 use smtpd_core::smtp::command::Grammar;
@@ -68,6 +70,7 @@ pub(super) fn receive(
         grammar: Grammar {
             offer: offer(config, table),
             default_domain: table.default_domain().clone(),
+            auth: config.access.basic.enabled,
         },
         body: BodyLimits {
             size_max: rules::octets(messages.max_size),
@@ -82,10 +85,12 @@ pub(super) fn receive(
         session_time: general.max_session_time.value().map_or(FOR_EVER, |time| time.as_duration()),
         rate_min: config.limits.min_rate.as_u64(),
         tls: offered_tls(config, tls.as_ref()),
+        logins: logins(config),
     };
     receive::Settings {
         session: Arc::new(session),
         tls,
+        logins: login_rules(config),
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
         tallies,
@@ -96,6 +101,32 @@ pub(super) fn receive(
         add_date: messages.fix.contains(&Fix::Date),
         add_message_id: messages.fix.contains(&Fix::MessageId),
         body_memory_max: config.limits.body_memory.as_u64(),
+    }
+}
+
+/// How clients may log in.
+fn logins(config: &ServerConfig) -> server::Logins {
+    let basic = &config.access.basic;
+    let mechanism = |word: &LoginMechanism| match word {
+        LoginMechanism::ScramSha256 => Mechanism::ScramSha256,
+        LoginMechanism::Plain => Mechanism::Plain,
+        LoginMechanism::Login => Mechanism::Login,
+    };
+    let wanted = basic.mechanisms.iter().filter(|_| basic.enabled);
+    server::Logins {
+        mechanisms: wanted.map(mechanism).collect(),
+        only_under_tls: basic.require_tls,
+        failures_max: config.access.auth_failures.max,
+    }
+}
+
+fn login_rules(config: &ServerConfig) -> receive::LoginRules {
+    let keys = &config.access.auth_failures;
+    let ban = keys.ban.value().map(|span| span.as_duration());
+    receive::LoginRules {
+        delay: keys.delay.as_duration(),
+        limit: guess::Limit { failures: keys.max, ban },
+        domain: config.access.basic.domain.clone(),
     }
 }
 

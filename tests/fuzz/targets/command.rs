@@ -26,7 +26,8 @@ fuzz_target!(|input: &[u8]| {
             .map(|(_, extension)| extension)
             .collect(),
     };
-    let grammar = Grammar { offer, default_domain: Domain::parse("d.test").expect("a domain") };
+    let default_domain = Domain::parse("d.test").expect("a domain");
+    let grammar = Grammar { offer, default_domain, auth: octets.len() % 2 == 1 };
     let expected = slow_lines(octets);
     assert_eq!(lines(octets, &mut choices), expected);
     for line in &expected {

@@ -12,6 +12,7 @@
 mod action;
 mod body;
 mod converse;
+mod login;
 mod secure;
 mod settings;
 #[cfg(test)]
@@ -24,7 +25,8 @@ use std::time::Duration;
 use mailroot_common::id::QueueId;
 
 pub use self::action::{Action, End, Hello, Question, Rejection, Stage, Standing, Transaction};
-pub use self::settings::{Settings, Tls};
+use self::login::Login;
+pub use self::settings::{Logins, Settings, Tls};
 use super::body::BodyDecoder;
 use super::command::Chunk;
 use super::etrn::Etrn;
@@ -42,6 +44,8 @@ enum State {
     Data,
     Chunk,
     Handshake,
+    /// The client's next line belongs to AUTH.
+    Login,
     Closed(End),
 }
 
@@ -98,6 +102,7 @@ pub struct Server {
     secured: bool,
     /// Whether octets stand behind the command that is being read.
     more_behind: bool,
+    login: Login,
 }
 
 /// What a session may hold in buffers while it waits for the next message.
@@ -132,6 +137,7 @@ impl Server {
             stopping: false,
             secured: false,
             more_behind: false,
+            login: Login::default(),
         };
         let Settings { host, banner, .. } = &*server.settings;
         say(&mut server.output, format_args!("220 {host} {banner}"));
@@ -171,6 +177,7 @@ impl Server {
     fn take(&mut self, octets: &[u8], now: Duration) -> Taken {
         match self.state {
             State::Commands => Taken::Command(self.take_line(octets, now)),
+            State::Login => Taken::Command(self.take_response(octets, now)),
             State::Data => Taken::Body(self.take_data(octets, now)),
             State::Chunk => Taken::Body(self.take_chunk(octets, now)),
             State::Asking(_) | State::Handshake | State::Closed(_) => Taken::Command(0),
@@ -207,7 +214,7 @@ impl Server {
         match self.state {
             State::Asking(question) => Some(Action::Answer(question)),
             State::Handshake => Some(Action::Handshake),
-            State::Commands | State::Data | State::Chunk | State::Closed(_) => None,
+            State::Commands | State::Login | State::Data | State::Chunk | State::Closed(_) => None,
         }
     }
 
@@ -220,8 +227,9 @@ impl Server {
             State::Asking(Question::Recipient) => self.on_recipient_verdict(verdict),
             State::Asking(Question::Body) => self.on_body_verdict(verdict, now),
             State::Asking(Question::Secure) => self.on_secure_verdict(verdict),
-            State::Asking(Question::Commit | Question::Etrn)
+            State::Asking(Question::Commit | Question::Etrn | Question::Login)
             | State::Commands
+            | State::Login
             | State::Data
             | State::Chunk
             | State::Handshake
@@ -326,9 +334,12 @@ impl Server {
     pub fn end(&self) -> Option<End> {
         match self.state {
             State::Closed(end) => Some(end),
-            State::Commands | State::Asking(_) | State::Data | State::Chunk | State::Handshake => {
-                None
-            }
+            State::Commands
+            | State::Login
+            | State::Asking(_)
+            | State::Data
+            | State::Chunk
+            | State::Handshake => None,
         }
     }
 
@@ -340,9 +351,14 @@ impl Server {
             State::Asking(Question::Commit) => Standing::Commit,
             State::Data | State::Chunk | State::Asking(Question::Body) => Standing::Body,
             State::Commands
+            | State::Login
             | State::Handshake
             | State::Asking(
-                Question::Sender | Question::Recipient | Question::Etrn | Question::Secure,
+                Question::Sender
+                | Question::Recipient
+                | Question::Etrn
+                | Question::Login
+                | Question::Secure,
             ) => match (&self.transaction, &self.hello) {
                 (Some(_), _) => Standing::Envelope,
                 (None, Some(_)) => Standing::Idle,
@@ -360,7 +376,7 @@ impl Server {
             .saturating_add(settings.idle)
             .min(self.started.saturating_add(settings.session_time));
         match self.state {
-            State::Commands => common,
+            State::Commands | State::Login => common,
             State::Data | State::Chunk => common.min(self.window_start + RATE_WINDOW),
             State::Asking(_) | State::Handshake | State::Closed(_) => Duration::MAX,
         }
@@ -450,6 +466,7 @@ impl Server {
             | Stage::Data
             | Stage::End
             | Stage::Etrn
+            | Stage::Auth
             | Stage::Session => None,
         };
         self.rejections.push(Rejection { stage, refusal, sender, recipient });

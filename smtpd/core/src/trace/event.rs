@@ -122,6 +122,8 @@ fields! {
         By by = 148,
         /// How the connection was protected.
         Tls tls = 149,
+        /// Who had logged in.
+        User user = 150,
     }
 }
 

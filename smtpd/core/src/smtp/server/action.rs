@@ -47,6 +47,9 @@ pub enum Question {
     /// May the client ask for the mail of [`super::Server::asked_for`]? Send it, and answer with
     /// [`super::Server::turned`].
     Etrn,
+    /// Is the client who it says it is? See [`super::Server::claim`]; answer with
+    /// [`super::Server::verifier`] or [`super::Server::judged`].
+    Login,
     /// May the session come under TLS: is there a certificate? Answer with [`super::Server::admit`].
     Secure,
     /// The message is complete. Make it durable and answer with [`super::Server::committed`].
@@ -95,6 +98,8 @@ pub enum Stage {
     End,
     /// ETRN.
     Etrn,
+    /// AUTH.
+    Auth,
     /// Between commands: a limit of the whole session.
     Session,
 }
@@ -111,6 +116,7 @@ impl Stage {
             Self::Data => "data",
             Self::End => "end",
             Self::Etrn => "etrn",
+            Self::Auth => "auth",
             Self::Session => "session",
         }
     }

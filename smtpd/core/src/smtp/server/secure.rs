@@ -23,6 +23,7 @@ impl Server {
         self.quiet_since = now;
         self.secured = true;
         self.hello = None;
+        self.login.forget();
         self.forget_transaction();
         self.lines = LineReader::default();
         if self.end().is_none() {

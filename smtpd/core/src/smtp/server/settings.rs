@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::smtp::auth::Mechanism;
 use crate::smtp::body::BodyLimits;
 use crate::smtp::command::Grammar;
 
@@ -34,6 +35,19 @@ pub struct Settings {
     pub rate_min: u64,
     /// Whether sessions come under TLS (`access.tls.mode`).
     pub tls: Tls,
+    /// How clients may log in (`access.basic`).
+    pub logins: Logins,
+}
+
+/// How clients may log in.
+#[derive(Clone, Debug, Default)]
+pub struct Logins {
+    /// By what; by nothing where there is no login. [`Grammar::auth`] says the same in short.
+    pub mechanisms: Vec<Mechanism>,
+    /// Whether that is so under TLS alone (`access.basic.require_tls`).
+    pub only_under_tls: bool,
+    /// How many may be wrong in one session (`access.auth_failures.max`).
+    pub failures_max: u32,
 }
 
 /// Whether sessions come under TLS.
