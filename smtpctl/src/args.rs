@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::access::AccessCommand;
 use crate::badmail::BadmailCommand;
+use crate::cert::CertCommand;
 use crate::complete::{self, Completion};
 use crate::config::{ConfigCommand, Reload};
 use crate::dkim::DkimCommand;
@@ -183,6 +184,9 @@ pub(crate) enum Command {
     /// Keys that mail is signed with (DKIM), and their records in DNS.
     #[command(subcommand)]
     Dkim(DkimCommand),
+    /// Certificates that clients are shown.
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Users who may log in to send mail.
     #[command(subcommand)]
     User(UserCommand),
@@ -243,6 +247,7 @@ impl Command {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
             Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
+            Self::Cert(command) => matches!(command, CertCommand::List | CertCommand::Show(_)),
             Self::User(command) => matches!(command, UserCommand::List),
             Self::Operator(command) => matches!(command, OperatorCommand::List),
             Self::Session(command) => matches!(command, SessionCommand::List(_)),

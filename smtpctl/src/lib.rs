@@ -9,6 +9,7 @@ mod access;
 mod adopt;
 pub mod args;
 mod badmail;
+mod cert;
 mod change;
 mod client;
 mod complete;
@@ -144,6 +145,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Dkim(it) => dkim::run(&mut tool, it).await,
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
             Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
+            Command::Cert(it) => cert::run(&mut tool, it).await,
             Command::User(it) => user::run(&mut tool, it).await,
             Command::Operator(operator) => operator::run(&mut tool, operator).await,
             Command::Session(session) => session::run(&mut tool, session).await,

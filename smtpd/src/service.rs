@@ -30,6 +30,7 @@ use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
 
+pub use self::certificates::CertificateSpec;
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::dkim::DkimSpec;
 pub use self::error::ServiceError;

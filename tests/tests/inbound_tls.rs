@@ -297,3 +297,46 @@ fn a_session_under_tls_is_listed_so() {
     drop(client.stdin.take());
     client.wait().unwrap();
 }
+
+#[test]
+fn certificates_are_kept_and_changed_by_command() {
+    let authority = Authority::new();
+    let place = tempfile::tempdir().unwrap();
+    let files = install(place.path(), "given", &authority, "mx.test");
+    let site = Site::start(Setup::new());
+    let [chain, key] = [&files.chain, &files.key].map(|path| path.to_str().unwrap().to_owned());
+    site.ctl(&["cert", "install", "relay1", "--chain", &chain, "--key", &key]).ok();
+    site.ctl(&["server", "set", "default", "access.tls.certificate=relay1"]).ok();
+    let trust = authority.file();
+    let is_shown = |host: &str| {
+        let verify = ["-CAfile", trust.to_str().unwrap(), "-verify_hostname", host];
+        openssl(site.address(), &[&STARTTLS[..], &verify].concat(), "QUIT\n").contains("221 ")
+    };
+    assert!(is_shown("mx.test"));
+    let listed = site.control().json(&["cert", "list"]);
+    let relay1 = &listed.as_array().unwrap().iter().find(|it| it["name"] == "relay1").unwrap();
+    assert_eq!(
+        (&relay1["hosts"][0], &relay1["used_by"][0]),
+        (&"mx.test".into(), &"default".into())
+    );
+    assert!(!site.ctl(&["cert", "show", "relay1"]).ok().contains("PRIVATE"));
+
+    // Another in its place, at once; a key that does not belong to it changes nothing.
+    let other = install(place.path(), "other", &authority, "new.test");
+    let [chain2, key2] = [&other.chain, &other.key].map(|path| path.to_str().unwrap().to_owned());
+    let bad = ["cert", "install", "relay1", "--chain", &chain2, "--key", &key];
+    assert!(site.ctl(&bad).exited(6).err.contains("is not the key of"));
+    assert!(is_shown("mx.test"));
+    site.ctl(&["cert", "install", "relay1", "--chain", &chain2, "--key", &key2]).ok();
+    assert!(is_shown("new.test"));
+
+    site.ctl(&["cert", "remove", "relay1"]).exited(6);
+    site.ctl(&["cert", "self-signed", "own", "--for", "own.test", "--for", "192.0.2.1"]).ok();
+    site.ctl(&["server", "set", "default", "access.tls.certificate=own"]).ok();
+    site.ctl(&["cert", "remove", "relay1"]).ok();
+    let kept = site.home().join("state/tls/own.chain.pem");
+    let verify = ["-CAfile", kept.to_str().unwrap(), "-verify_hostname", "own.test"];
+    let said = openssl(site.address(), &[&STARTTLS[..], &verify].concat(), "QUIT\n");
+    assert!(said.contains("221 "), "{said}");
+    site.ctl(&["cert", "show", "relay1"]).exited(3);
+}

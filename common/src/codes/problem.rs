@@ -14,6 +14,9 @@ super::codes! {
     "badmail.unavailable": "Badmail is being closed because its server stops."; "Start the server and try again.";
     "badmail.usage": "A message in Badmail cannot be sent again as it is: it names no sender or no recipient."; "Name them with --from and --to.";
     "caller.not_permitted": "The user is no operator, or one of a role that is not enough."; "An admin gives roles with smtpctl operator add.";
+    "cert.config_invalid": "A certificate that was given cannot be used."; "See that both files are PEM and that the key is that of the first certificate.";
+    "cert.conflict": "A certificate of that name lies in files of your own, which the daemon does not overwrite."; "Put the new one in the place of its files; they are looked at when they change.";
+    "cert.not_found": "There is no certificate of that name."; "smtpctl cert list names them.";
     "client.answer": "The daemon answered with something that is no problem in its own form."; "Compare the two versions with smtpctl version; perhaps another program owns the socket.";
     "client.failed": "The tool could not do its own part, such as starting or reading a name."; "The message tells what the system said.";
     "client.usage": "The command line makes no sense."; "Look at --help of the command.";
@@ -66,7 +69,7 @@ super::codes! {
     "message.usage": "A change of several messages was not confirmed."; "Answer the question, or say --yes.";
     "output.failed": "The output could not be written."; "See that what reads it is still there and that there is space.";
     "output.usage": "A column or a form of output is not known."; "Look at the columns in the message.";
-    "password.failed": "A password could not be read from its file."; "Look at the path and at its mode.";
+    "password.failed": "A file that a command was given, such as one with a password, could not be read."; "Look at the path and at its mode.";
     "password.usage": "A password was not one line of text."; "Give one line that is not empty, by --password-stdin or --password-file.";
     "pickup.failed": "The Pickup directory could not be looked at."; "Look at its mode and at the disk.";
     "pickup.found": "A file was checked and would not be sent as it is."; "The message tells what is wrong with it.";

@@ -8,6 +8,7 @@
 //! Times are RFC 3339 in UTC, sizes are octets, spans are seconds.
 
 pub mod badmail;
+pub mod certificate;
 pub mod config;
 pub mod decision;
 mod described;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
+pub use certificate::{Certificate, NewCertificate};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
 pub use decision::{
     AccessEntry, AccessList, Decision, Judgement, Outcome, Question, SenderOutside, Way,

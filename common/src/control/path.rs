@@ -75,6 +75,10 @@ pub const SMARTHOST_TEST: &str = "/v1/smarthosts/{name}/test";
 pub const SMARTHOST_DEVICE: &str = "/v1/smarthosts/{name}/device";
 /// Whether the person has signed in (router's pattern).
 pub const SMARTHOST_DEVICE_POLL: &str = "/v1/smarthosts/{name}/device/poll";
+/// Certificates that clients are shown.
+pub const CERTIFICATES: &str = "/v1/certificates";
+/// One of them (router's pattern).
+pub const CERTIFICATE: &str = "/v1/certificates/{name}";
 /// Users who may log in.
 pub const USERS: &str = "/v1/users";
 /// One of them (router's pattern).

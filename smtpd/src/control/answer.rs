@@ -143,6 +143,12 @@ fn edit_problem(error: EditError) -> Problem {
         }
         EditError::NoSmartHost(_) => Problem::new("smarthost", Kind::NotFound, text)
             .hint("smtpctl smarthost list names them"),
+        EditError::NoCertificate(_) => {
+            Problem::new("cert", Kind::NotFound, text).hint("smtpctl cert list names them")
+        }
+        EditError::CertificateElsewhere(_) => Problem::new("cert", Kind::Conflict, text)
+            .hint("smtpctl cert show names the files; they are looked at when they change"),
+        EditError::CertificateUnfit(_) => Problem::new("cert", Kind::ConfigInvalid, text),
         EditError::DkimExists(_) => Problem::new("dkim", Kind::Conflict, text)
             .word("exists")
             .hint("choose another selector: two keys of a domain both sign"),

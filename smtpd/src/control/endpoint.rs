@@ -12,21 +12,22 @@ use mailroot_common::control::edit::{
 };
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
-    AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, Destination,
+    AccessList, Adopted, Certificate, Change, Changed, Check, ConfigReport, Decision, Destination,
     DestinationPause, DeviceCode, DeviceState, DialogueLine, DkimKey, DkimRecord, Domain,
     DomainDetail, DropEntry, EtrnAnswer, EtrnRequest, FutureHold, FutureHoldRequest,
-    FutureReleaseRequest, NewDkimKey, NewDomain, NewServer, NewUser, OperatorEntry, Orders,
-    PasswordAnswer, PasswordQuestion, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry,
-    QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting,
-    SmartHost, SmartHostCall, SmartHostWish, Stats, Status, TraceEntry, TraceRecord, User,
+    FutureReleaseRequest, NewCertificate, NewDkimKey, NewDomain, NewServer, NewUser, OperatorEntry,
+    Orders, PasswordAnswer, PasswordQuestion, PauseRequest, PickupCheck, PickupEntry, Question,
+    QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session,
+    Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status, TraceEntry, TraceRecord, User,
     UserChanged, UserWish, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, adopt, badmail, config, decide, dkim, doctor, domain, drop, etrn, openapi, operators,
-    orders, pickup, queue, redirect, server, session, smarthost, stats, status, trace, user,
+    App, adopt, badmail, certificate, config, decide, dkim, doctor, domain, drop, etrn, openapi,
+    operators, orders, pickup, queue, redirect, server, session, smarthost, stats, status, trace,
+    user,
 };
 
 /// Describes a type to other people's tools.
@@ -194,6 +195,12 @@ endpoints! {
         "Ask for a code with which a person signs in, so that a smart host's tokens can be had";
     post SMARTHOST_DEVICE_POLL Admin Service Nothing => Json(DeviceState), smarthost::poll_code,
         "Whether the person has signed in";
+    get CERTIFICATES Viewer Service Nothing => Json(Vec<Certificate>), certificate::list,
+        "Certificates that clients are shown";
+    put CERTIFICATE Admin Service Change(NewCertificate) => Json(Edited), certificate::put,
+        "Keep a certificate, or another in its place";
+    delete CERTIFICATE Admin Service Terms => Json(Edited), certificate::remove,
+        "Take a certificate away";
     get USERS Viewer Service Nothing => Json(Vec<User>), user::list, "Users who may log in";
     post USERS Admin Service Body(NewUser) => Json(User), user::add, "Add a user";
     patch USER Admin Service Body(UserWish) => Json(UserChanged), user::set, "Change a user";
@@ -283,7 +290,7 @@ mod tests {
                  GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
                  GET /v1/servers/{server}/dkim, GET /v1/servers/{server}/dkim/{domain}/records, \
-                 GET /v1/smarthosts, GET /v1/users, \
+                 GET /v1/smarthosts, GET /v1/certificates, GET /v1/users, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, \
                  GET /v1/badmail, \
                  GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
@@ -320,7 +327,8 @@ mod tests {
                  DELETE /v1/servers/{server}/dkim/{domain}/{selector}, \
                  PATCH /v1/smarthosts/{name}, DELETE /v1/smarthosts/{name}, \
                  POST /v1/smarthosts/{name}/device, \
-                 POST /v1/smarthosts/{name}/device/poll, POST /v1/users, \
+                 POST /v1/smarthosts/{name}/device/poll, \
+                 PUT /v1/certificates/{name}, DELETE /v1/certificates/{name}, POST /v1/users, \
                  PATCH /v1/users/{name}, DELETE /v1/users/{name}, \
                  POST /v1/users/{name}/verify",
             ),

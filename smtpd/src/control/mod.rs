@@ -11,6 +11,7 @@ mod adopt;
 mod answer;
 mod badmail;
 mod caller;
+mod certificate;
 mod choose;
 mod config;
 mod decide;

@@ -62,7 +62,10 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         Claim::Password { password, .. } => users.check(&name, password).await,
         Claim::Proof { good, .. } => users.proved(&name, good),
     };
-    users.note(&name, client, found.is_ok(), rules.limit);
+    // What was not looked at is no guess: a user who has mended his slip is let in when the ban ends.
+    if !matches!(found, Err(Denied::Banned)) {
+        users.note(&name, client, found.is_ok(), rules.limit);
+    }
     let verdict = match found {
         Ok(user) => {
             admit(session, &user, client);

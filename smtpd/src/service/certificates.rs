@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use mailroot_common::config::access::TlsMode;
 use mailroot_common::config::tls::CertificateName;
 use mailroot_common::config::{ServerConfig, ServerName};
+use mailroot_common::control::{self, Edited};
 use mailroot_common::units::{Span, Timestamp};
+use zeroize::Zeroizing;
 
-use super::Service;
-use crate::config::{Loaded, Secrets, certificate_files};
+use super::change::Asked;
+use super::{Service, ServiceError};
+use crate::config::{EditError, Loaded, Secrets, certificate_files};
 use crate::observe::Level;
-use crate::tls::{Certificate, EXPIRES_SOON, Files, News, Standing, generate, until_words};
+use crate::tls::{Certificate, EXPIRES_SOON, Files, News, Standing, Texts, generate, until_words};
 
 /// One of ours is made anew when it has so little time left.
 const RENEW: Span = Span::days(30);
@@ -42,6 +45,11 @@ impl Service {
     pub async fn look_at_certificates(&self) {
         // Whoever changes something now looks at them as well.
         let Ok(_one_at_a_time) = self.0.changing.try_lock() else { return };
+        self.read_certificates_again().await;
+    }
+
+    /// The caller holds the right to change things.
+    async fn read_certificates_again(&self) {
         let (certificates, now) = (self.0.certificates.clone(), self.0.clock.now());
         let reading = tokio::task::spawn_blocking(move || certificates.look_again(now));
         let news = reading.await.unwrap_or_default();
@@ -144,6 +152,110 @@ pub(super) fn keep(
 
 fn kept_names(name: &CertificateName) -> [String; 2] {
     [format!("{name}.chain.pem"), format!("{name}.key.pem")]
+}
+
+/// A certificate to be kept.
+#[derive(Debug)]
+pub enum CertificateSpec {
+    /// Texts of PEM.
+    Given {
+        /// The certificate and those that vouch for it.
+        chain: String,
+        /// Its private key.
+        key: Zeroizing<String>,
+    },
+    /// One that signs itself, for these names and addresses.
+    SelfSigned(Vec<String>),
+}
+
+impl Service {
+    /// All of them, by name.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<control::Certificate> {
+        let loaded = self.active();
+        let shows = |name: &CertificateName, config: &ServerConfig| {
+            config.access.tls.mode != TlsMode::Off && config.access.tls.certificate.contains(name)
+        };
+        let describe = |standing: &Standing| {
+            let servers = loaded.servers.iter();
+            let users = servers.filter(|(_, config)| shows(&standing.name, config));
+            let shown = standing.certificate.as_ref();
+            control::Certificate {
+                name: standing.name.to_string(),
+                hosts: shown.map(|it| it.facts.names.clone()).unwrap_or_default(),
+                issuer: shown.map(|it| it.facts.issuer.clone()),
+                self_signed: shown.is_some_and(|it| it.facts.self_signed),
+                not_before: shown.map(|it| it.facts.not_before),
+                not_after: shown.map(|it| it.facts.not_after),
+                chain: shown.map_or(0, |it| it.chain as u64),
+                used_by: users.map(|(name, _)| name.to_string()).collect(),
+                chain_file: standing.files.chain.display().to_string(),
+                key_file: standing.files.key.display().to_string(),
+                since: shown.map(|_| standing.since),
+                trouble: standing.trouble.as_ref().map(ToString::to_string),
+            }
+        };
+        self.0.certificates.list().iter().map(describe).collect()
+    }
+
+    /// Keeps a certificate in files of the daemon's own, or another in its place, and makes it known.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Edit`]; the one before is shown.
+    pub async fn put_certificate(
+        &self,
+        name: &CertificateName,
+        spec: CertificateSpec,
+        asked: &Asked,
+    ) -> Result<Edited, ServiceError> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let (files, place, now) =
+            (self.kept_files(name), self.kept_certificates(), self.0.clock.now());
+        let active = self.active();
+        let known = active.service.tls.certificates.0.get(name).and_then(certificate_files);
+        if known.as_ref().is_some_and(|known| *known != files) {
+            return Err(EditError::CertificateElsewhere(name.clone()).into());
+        }
+        let unfit = |why: String| EditError::CertificateUnfit(why);
+        let texts = match spec {
+            CertificateSpec::Given { chain, key } => {
+                Texts { chain: chain.into_bytes(), key: Zeroizing::new(key.as_bytes().to_vec()) }
+            }
+            CertificateSpec::SelfSigned(hosts) => {
+                generate::self_signed(&hosts, now).map_err(unfit)?
+            }
+        };
+        Certificate::of(&texts, &files).map_err(|error| unfit(error.to_string()))?;
+        // Nothing is kept for a change that would be refused.
+        let change = self.editor(asked).set_certificate(name, &files)?;
+        if asked.terms.dry_run {
+            return Ok(self.make(asked, change).await?.edited);
+        }
+        drop(change);
+        let kept_name = name.clone();
+        let keeping =
+            tokio::task::spawn_blocking(move || keep(&place, &kept_name, &texts.chain, &texts.key));
+        let kept = keeping.await.map_err(std::io::Error::other).flatten();
+        kept.map_err(|source| EditError::Write { path: files.chain.clone(), source })?;
+        let change = self.editor(asked).set_certificate(name, &files)?;
+        let edited = self.make(asked, change).await?.edited;
+        self.read_certificates_again().await;
+        Ok(edited)
+    }
+
+    /// Takes a certificate that nobody shows out of the configuration; its files stay.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Edit`]; nothing was changed.
+    pub async fn remove_certificate(
+        &self,
+        name: &CertificateName,
+        asked: &Asked,
+    ) -> Result<Edited, ServiceError> {
+        Ok(self.edit(asked, |editor| editor.remove_certificate(name)).await?.edited)
+    }
 }
 
 /// The names of the servers that show our own certificate.
