@@ -11,7 +11,7 @@ use std::process::Command;
 use mailroot_tests::certificates::{Authority, Valid};
 use mailroot_tests::message::tagged;
 use mailroot_tests::postfix::{self, Postfix};
-use mailroot_tests::setup::Setup;
+use mailroot_tests::setup::{ServerFile, Setup};
 use mailroot_tests::site::Site;
 use mailroot_tests::talk::Talk;
 use mailroot_tests::{ports, program, skip, wait};
@@ -261,9 +261,8 @@ fn a_handshake_that_never_ends_costs_no_other_client_anything() {
     talk.expect("EHLO client.test", 250);
     talk.expect("STARTTLS", 220);
     talk.send(b"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@local.test>\r\n").unwrap();
-    while let Ok(reply) = talk.reply() {
-        panic!("{reply}");
-    }
+    let heard = talk.reply();
+    assert!(heard.is_err(), "{heard:?}");
     site.logged(&["event=tls-failed", "does not speak TLS"]);
     wait::until("no session", || {
         let listed = site.control().json(&["session", "list"]);
@@ -339,4 +338,28 @@ fn certificates_are_kept_and_changed_by_command() {
     let said = openssl(site.address(), &[&STARTTLS[..], &verify].concat(), "QUIT\n");
     assert!(said.contains("221 "), "{said}");
     site.ctl(&["cert", "show", "relay1"]).exited(3);
+}
+
+#[test]
+fn a_server_starts_by_itself_when_its_certificate_comes() {
+    let authority = Authority::new();
+    let place = tempfile::tempdir().unwrap();
+    let files = install(place.path(), "one", &authority, "one.test");
+    let chain = fs::read(&files.chain).unwrap();
+    fs::remove_file(&files.chain).unwrap();
+    let secure = ServerFile::new("secure")
+        .key("access.tls.mode", "required")
+        .key("access.tls.certificate", "one");
+    let address = secure.address;
+    let site = Site::prepare(with(Setup::new(), "one", &files).with(secure));
+    site.spawn(&[]);
+    let trouble = wait::until("a daemon that answers", || {
+        let listed = site.ctl(&["status", "-o", "json"]);
+        listed.out.contains("no certificate can be shown").then_some(listed.out)
+    });
+    assert!(trouble.contains("tls.certificate"), "{trouble}");
+    let looked = site.ctl(&["doctor", "tls"]).exited(10).out;
+    assert!(looked.contains("one cannot be shown"), "{looked}");
+    fs::write(&files.chain, chain).unwrap();
+    wait::until("a server that runs", || Talk::try_to(address).ok());
 }

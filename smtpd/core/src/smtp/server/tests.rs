@@ -18,6 +18,7 @@ macro_rules! transcripts {
 
 const TRANSCRIPTS: &[(&str, &str)] = transcripts! {
     "arguments"
+    "auth-order"
     "bad-paths"
     "bare-cr-in-command"
     "bare-lf-in-command"

@@ -13,7 +13,7 @@ use mailroot_common::id::QueueId;
 use mailroot_common::units::ByteSize;
 
 use super::{Action, Logins, Question, Server, Settings, Tls};
-use crate::smtp::auth::{Claim, Verifier};
+use crate::smtp::auth::{Claim, Mechanism, Verifier};
 use crate::smtp::body::BodyLimits;
 use crate::smtp::command::Grammar;
 use crate::smtp::extension::{Extension, Offer};
@@ -230,6 +230,12 @@ fn set(settings: &mut Settings, key: &str) -> bool {
             let extensions = names.filter(|name| !name.is_empty());
             settings.grammar.offer = extensions.map(|e| Extension::named(e).unwrap()).collect();
         }
+        "access.basic.enabled" => {
+            settings.logins.mechanisms = Mechanism::ALL.to_vec();
+            settings.logins.failures_max = 5;
+            settings.grammar.auth = true;
+        }
+        "access.basic.require_tls" => settings.logins.only_under_tls = value == "true",
         "access.tls.mode" => {
             settings.tls = match value {
                 "required" => Tls::Required,
