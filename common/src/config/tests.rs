@@ -717,3 +717,51 @@ mod generated {
         }
     }
 }
+
+#[test]
+fn listeners_have_a_kind_of_their_own() {
+    let text = "general:\n  listen: [10.0.0.1:25, {address: \"[::1]:465\", tls: implicit}]\n";
+    let (config, _) = server(&with_body(text)).unwrap();
+    let [plain, implicit] = config.general.listen[..] else { panic!("{:?}", config.general) };
+    assert_eq!(plain, general::Listen::plain("10.0.0.1:25".parse().unwrap()));
+    assert_eq!(implicit.tls, general::ListenTls::Implicit);
+    // As it is shown it can be written.
+    let shown: Vec<String> = config.effective()[3].items.clone();
+    let again = format!("general:\n  listen: [{}]\n", shown.join(", "));
+    let (again, _) = server(&with_body(&again)).unwrap_or_else(|d| panic!("{}", render_all(&d)));
+    assert_eq!(again.general.listen, config.general.listen);
+    assert_eq!(one_error(&with_body("general:\n  listen: [{tls: implicit}]\n")).code, "E0104");
+}
+
+#[test]
+fn tls_and_logins_must_fit_together() {
+    for (body, code) in [
+        (
+            "general:\n  listen: [{address: 10.0.0.1:465, tls: implicit}]\naccess:\n  tls: {mode: off}\n",
+            "E0392",
+        ),
+        ("access:\n  tls: {certificate: []}\n", "E0393"),
+        ("access:\n  tls: {mode: off}\n  basic: {enabled: true}\n", "E0394"),
+        ("access:\n  basic: {enabled: true, mechanisms: []}\n", "E0395"),
+        ("access:\n  anonymous: false\n", "E0396"),
+    ] {
+        assert_eq!(one_error(&with_body(body)).code, code, "{body}");
+    }
+    let insecure = "access:\n  basic: {enabled: true, require_tls: false}\n";
+    let (_, warnings) = server(&with_body(insecure)).unwrap();
+    assert_eq!(warnings[0].code, "W0472");
+}
+
+#[test]
+fn certificates_have_names_and_whole_paths() {
+    let codes = |text: &str| {
+        let text = format!("version: 1\ntls: {{certificates: {text}}}\n");
+        let found = parse_service(&text, "mailroot.yaml").err().unwrap_or_default();
+        found.iter().map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert!(codes("{relay1: {chain: /a, key: /b}}").is_empty());
+    assert_eq!(codes("{auto: {chain: /a, key: /b}}"), ["E0390"]);
+    assert_eq!(codes("{Relay: {chain: /a, key: /b}}"), ["E0390"]);
+    assert_eq!(codes("{relay1: {chain: a, key: /b}}"), ["E0210"]);
+    assert_eq!(codes("{relay1: {chain: /a}}"), ["E0104"]);
+}

@@ -440,3 +440,33 @@ fn a_change_that_cannot_be_written_changes_nothing() {
     model.set_capacity(u64::MAX);
     assert_ne!(add().apply().unwrap(), before);
 }
+
+#[test]
+fn certificates_that_cannot_be_shown_or_not_for_long_are_told() {
+    let home = home(&[("default", "version: 1\ndomains: [{name: a.example, type: default}]\n")]);
+    let [chain, key] = ["one.pem", "one.key"].map(|name| home.dir.path().join(name));
+    let text = format!(
+        "version: 1\ntls:\n  certificates:\n    one: {{chain: {}, key: {}}}\n",
+        chain.display(),
+        key.display()
+    );
+    fs::write(&home.paths.service_file, text).unwrap();
+    let codes = || {
+        let warnings = load(&home.paths).unwrap().warnings;
+        let about = |it: &&mailroot_common::config::Diagnostic| it.code.starts_with("W047");
+        warnings.iter().filter(about).map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(), ["W0470"]);
+    let now = crate::clock::Clock::real().now();
+    for (age, expected) in [(0, vec![]), (3 * 365 - 5, vec!["W0471"])] {
+        let then = Timestamp::from_millis(now.as_millis() - age * 24 * 3600 * 1000);
+        let made = crate::tls::generate::self_signed(&["a.example".to_owned()], then).unwrap();
+        fs::write(&chain, &made.chain).unwrap();
+        fs::write(&key, &*made.key).unwrap();
+        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(codes(), expected);
+    }
+    home.put("default", "version: 1\ndomains: [{name: a.example, type: default}]\naccess: {tls: {certificate: tow}}\n");
+    let failed = load(&home.paths).unwrap_err();
+    assert!(failed.to_string().contains("there is no certificate tow"), "{failed}");
+}

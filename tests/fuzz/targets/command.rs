@@ -150,6 +150,11 @@ fn print(command: &Command<'_>) -> String {
         Command::Help => "HELP".into(),
         Command::Vrfy => "VRFY x".into(),
         Command::Etrn(etrn) => format!("ETRN {etrn}"),
+        Command::StartTls => "STARTTLS".into(),
+        Command::Auth(auth) => match auth.initial {
+            Some(initial) => format!("AUTH {} {initial}", auth.mechanism),
+            None => format!("AUTH {}", auth.mechanism),
+        },
         Command::Quit => "QUIT".into(),
     }
 }
