@@ -51,6 +51,9 @@ if [ -n "$full" ]; then
 fi
 # A library without a program, for the interpreter that packages belong to.
 /usr/bin/python3 -c 'import nacl' 2>/dev/null || packages="$packages python3-nacl"
+# What swaks needs for TLS, and Postfix for logins.
+perl -MNet::SSLeay -e 1 2>/dev/null || packages="$packages libnet-ssleay-perl"
+ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || packages="$packages libsasl2-modules"
 packages=${packages# }
 
 if [ -n "$packages" ] && [ "$(id -u)" != 0 ]; then

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::access::AccessCommand;
 use crate::badmail::BadmailCommand;
+use crate::cert::CertCommand;
 use crate::complete::{self, Completion};
 use crate::config::{ConfigCommand, Reload};
 use crate::dkim::DkimCommand;
@@ -33,6 +34,7 @@ use crate::status::StatusArgs;
 use crate::tls::TlsCommand;
 use crate::top::TopArgs;
 use crate::trace::Trace;
+use crate::user::UserCommand;
 
 /// The Mailroot control tool.
 ///
@@ -186,6 +188,12 @@ pub(crate) enum Command {
     /// Hosts that have proved who they are, and are not trusted with less.
     #[command(subcommand)]
     Tls(TlsCommand),
+    /// Certificates that clients are shown.
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// Users who may log in to send mail.
+    #[command(subcommand)]
+    User(UserCommand),
     /// People who may give orders.
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -244,6 +252,8 @@ impl Command {
             }
             Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
             Self::Tls(command) => matches!(command, TlsCommand::List),
+            Self::Cert(command) => matches!(command, CertCommand::List | CertCommand::Show(_)),
+            Self::User(command) => matches!(command, UserCommand::List),
             Self::Operator(command) => matches!(command, OperatorCommand::List),
             Self::Session(command) => matches!(command, SessionCommand::List(_)),
             Self::Queue(command) => matches!(

@@ -37,6 +37,8 @@ enum Topic {
     Smarthost,
     /// Whether DNS publishes the keys that mail is signed with.
     Dkim,
+    /// The certificates that clients are shown.
+    Tls,
     /// Who may relay.
     Relay,
     /// Whether DNS knows the domains of recent senders.
@@ -57,6 +59,7 @@ impl Topic {
             Self::Dns => "dns",
             Self::Smarthost => "smarthost",
             Self::Dkim => "dkim",
+            Self::Tls => "tls",
             Self::Relay => "relay",
             Self::Senders => "senders",
             Self::Queue => "queue",
@@ -83,8 +86,15 @@ pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
         if wanted(Topic::Config) {
             checks.extend(service::config(tool).await?);
         }
-        let network =
-            [Topic::Ports, Topic::Dns, Topic::Smarthost, Topic::Dkim, Topic::Relay, Topic::Senders];
+        let network = [
+            Topic::Ports,
+            Topic::Dns,
+            Topic::Smarthost,
+            Topic::Dkim,
+            Topic::Tls,
+            Topic::Relay,
+            Topic::Senders,
+        ];
         if network.into_iter().any(wanted) {
             let found = of_servers(tool, path::DOCTOR_NETWORK).await?;
             let is_wanted =

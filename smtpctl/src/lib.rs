@@ -9,6 +9,7 @@ mod access;
 mod adopt;
 pub mod args;
 mod badmail;
+mod cert;
 mod change;
 mod client;
 mod complete;
@@ -27,6 +28,7 @@ mod operator;
 mod orders;
 mod output;
 mod pager;
+mod password;
 mod pickup;
 mod progress;
 mod queue;
@@ -51,6 +53,7 @@ mod tls;
 mod tool;
 mod top;
 mod trace;
+mod user;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -144,6 +147,8 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
             Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
             Command::Tls(it) => tls::run(&mut tool, it).await,
+            Command::Cert(it) => cert::run(&mut tool, it).await,
+            Command::User(it) => user::run(&mut tool, it).await,
             Command::Operator(operator) => operator::run(&mut tool, operator).await,
             Command::Session(session) => session::run(&mut tool, session).await,
             Command::Queue(queue) => queue::run(&mut tool, queue).await,

@@ -1,7 +1,6 @@
 //! `smarthost`: hosts that take mail for others, each with its security and login.
 
 mod login;
-mod password;
 
 use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
@@ -12,11 +11,11 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use self::login::Login;
-use self::password::PasswordOptions;
 use crate::complete;
 use crate::doctor;
 use crate::io_problem;
 use crate::output::{Cell, Column, Form, Row};
+use crate::password::PasswordOptions;
 use crate::terms::{TermOptions, report};
 use crate::tool::{Tool, stdout};
 

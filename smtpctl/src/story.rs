@@ -139,7 +139,11 @@ fn received(entry: &TraceEntry) -> String {
             let client = entry.client.as_deref().unwrap_or("-");
             let name = entry.name.as_ref().or(entry.helo.as_ref());
             let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
-            format!("from {client}{name} by {}", via.to_uppercase())
+            let tls = entry.events.first().and_then(|event| event.tls.as_ref());
+            let tls = tls.map(|tls| format!(" under {tls}")).unwrap_or_default();
+            let user = entry.user.as_ref().map(|user| format!(", logged in as {user}"));
+            let user = user.unwrap_or_default();
+            format!("from {client}{name} by {}{tls}{user}", via.to_uppercase())
         }
     };
     if let Some(rule) = &entry.rule {

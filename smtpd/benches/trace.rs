@@ -67,6 +67,7 @@ fn envelope(number: u64, at: Timestamp) -> Envelope {
         helo: Some(format!("app{}.lan.example", number % 300)),
         session: Some(SessionId::from_u64(number)),
         source: None,
+        user: None,
     };
     let to = Mailbox::parse(&recipient(number)).expect("it is an address");
     Envelope {
@@ -151,7 +152,12 @@ fn events(number: u64, at: Timestamp) -> Vec<Note> {
     }
     let id = id(number, at);
     let rule: &dyn std::fmt::Display = &"relay list 10.20.0.0/16";
-    let admitted = Admission { rule: Some(rule), name: Some("app.lan.example"), subjects: true };
+    let admitted = Admission {
+        rule: Some(rule),
+        name: Some("app.lan.example"),
+        subjects: true,
+        ..Admission::default()
+    };
     let mut all = vec![Note::received(
         "default",
         id,

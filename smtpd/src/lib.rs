@@ -27,4 +27,5 @@ pub mod service;
 pub mod store;
 pub mod tls;
 pub mod trace;
+pub mod users;
 pub mod virtual_server;

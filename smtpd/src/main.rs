@@ -106,6 +106,9 @@ fn runtime(loaded: &Loaded) -> std::io::Result<tokio::runtime::Runtime> {
 /// How often entries of access lists that have ended are looked for.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
 
+/// How often files of certificates are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
 /// Starts the service, serves until asked to stop, and stops it.
 async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode {
     let mut signals = match Signals::listen() {
@@ -142,6 +145,7 @@ async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
     let watchdog = process::watchdog_interval();
     let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_hours(24)));
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
             request = signals.next() => match request {
@@ -154,6 +158,7 @@ async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
                 }
             },
             _ = sweep.tick() => service.sweep_lists().await,
+            _ = look.tick() => service.look_at_certificates().await,
             _ = beat.tick(), if watchdog.is_some() => {
                 if service.is_alive().await {
                     process::tell_alive();

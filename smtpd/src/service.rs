@@ -4,6 +4,7 @@
 //! is told only what concerns it. What fails in one of them shows in its state and in the log; the
 //! others never notice.
 
+mod certificates;
 mod change;
 mod describe;
 mod dkim;
@@ -16,6 +17,7 @@ mod sweep;
 mod tls;
 mod tokens;
 mod trial;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +31,7 @@ use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
 
+pub use self::certificates::CertificateSpec;
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::dkim::DkimSpec;
 pub use self::error::ServiceError;
@@ -42,8 +45,9 @@ use crate::net::Net;
 use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::resolve::{self, Resolver};
-use crate::tls::{ClientTls, Memory};
+use crate::tls::{Certificates, ClientTls, Memory};
 use crate::trace::{self, Trace};
+use crate::users::Users;
 use crate::virtual_server::{Shared, VirtualServer};
 
 /// The handle to the service. Cheap to clone.
@@ -71,6 +75,10 @@ struct Inner {
     mta_sts: mta_sts::Cache,
     /// Hosts that have proved who they are.
     memory: Memory,
+    /// What clients are shown.
+    certificates: Certificates,
+    /// Who may log in.
+    users: Users,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -103,6 +111,10 @@ impl Service {
         let loaded = Arc::new(started.loaded);
         let session_ids = Arc::new(SessionIds::beginning_at(clock.random()));
         let trace = open_trace(&paths, &loaded, &clock, &log);
+        let users = Users::open(paths.state.join("users.json"), clock.clone());
+        if let Some(trouble) = users.trouble() {
+            log.line(Level::Error, "users-unread").text("reason", trouble).send();
+        }
         let kept = paths.state.join("oauth");
         let tokens = oauth::Cache::new(&kept, clock.clone(), log.clone());
         let policies = paths.state.join("mta-sts");
@@ -125,6 +137,8 @@ impl Service {
             tokens,
             mta_sts,
             memory,
+            certificates: Certificates::default(),
+            users,
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -171,6 +185,7 @@ impl Service {
     /// Makes the virtual servers be what the configuration says: adds, changes, starts, removes.
     /// What could not be done, a line each.
     async fn align(&self, loaded: &Loaded, reach: &Reach) -> Vec<String> {
+        self.set_certificates(loaded).await;
         let mut troubles = Vec::new();
         let gone: Vec<Arc<VirtualServer>> = {
             let mut servers = lock(&self.0.servers);
@@ -220,6 +235,9 @@ impl Service {
             log: self.0.log.clone(),
             resolver: reach.resolver.clone(),
             tls: reach.tls.clone(),
+            certificates: self.0.certificates.clone(),
+            users: self.0.users.clone(),
+            tls_min_version: loaded.service.tls.min_version,
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),
             tokens: self.tokens_by(reach),

@@ -34,6 +34,7 @@ const ROOMS: &[&[&str]] = &[
         "oauth",
         "tls",
         "trace",
+        "users",
         "observe",
         "disk",
         "directory",
@@ -49,13 +50,14 @@ const ROOMS: &[&[&str]] = &[
 /// tokens and policies are asked of the web.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("args", &["observe"]),
-    ("config", &["clock", "disk", "dkim", "net", "observe"]),
+    ("config", &["clock", "disk", "dkim", "net", "observe", "tls"]),
     ("resolve", &["clock", "net", "observe"]),
     ("tls", &["clock", "disk", "net", "observe"]),
     ("https", &["net", "resolve", "tls"]),
     ("mta_sts", &["clock", "disk", "https", "net", "observe", "resolve", "tls"]),
     ("oauth", &["clock", "config", "https", "net", "observe", "resolve", "tls"]),
     ("trace", &["clock", "observe"]),
+    ("users", &["clock"]),
     ("observe", &["clock"]),
     ("disk", &["clock", "observe"]),
     ("net", &["clock"]),

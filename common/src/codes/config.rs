@@ -65,6 +65,13 @@ super::codes! {
     "E0320": "A route of delivery.sender_routes has a pattern that cannot be read."; "Write  {from: \"*@shop.example\", route: smarthost:shop}.";
     "E0370": "A smart host is to be logged in at by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or choose another method below auth.";
     "E0371": "A smart host is to be logged in at by Kerberos, and is written as an address."; "Write its name, as the realm knows it.";
+    "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
+    "E0391": "A virtual server shows a certificate that is not there."; "Add it with smtpctl cert install, or name another.";
+    "E0392": "A listener speaks nothing but TLS, and its virtual server has no TLS."; "Write  mode: optional  below access.tls, or make the listener an ordinary one.";
+    "E0393": "A virtual server is to show no certificate at all."; "Name at least one, or remove access.tls.certificate.";
+    "E0394": "Logins are taken under TLS alone, and the virtual server has no TLS."; "Write  mode: optional  below access.tls.";
+    "E0395": "Clients may log in by no mechanism at all."; "Name at least one in access.basic.mechanisms, or remove the line.";
+    "E0396": "Nobody could send mail: a login is asked for, and none is taken."; "Write  enabled: true  below access.basic, or remove access.anonymous.";
     "E0401": "A domain is listed twice in one virtual server."; "Remove one of the two.";
     "E0402": "A virtual server has two default domains."; "Make all but one an alias.";
     "E0403": "A virtual server has no default domain."; "Add one:  - {name: example.net, type: default}.";
@@ -103,4 +110,7 @@ super::codes! {
     "W0425": "A virtual server gets another mail root or Drop directory; what lies in the old one stays there."; "Move the files by hand, or leave them for whoever fetches them.";
     "W0430": "The machine's name has no dot, so that other hosts cannot look it up."; "Set service.hostname to the name that DNS has for it.";
     "W0438": "A DKIM key cannot be read or used, so that mail of its domain waits."; "See that its file is in secrets.d with mode 0600 and holds an RSA key of 2048 bits or more or an Ed25519 key, as PKCS#8 in PEM.";
+    "W0470": "A certificate cannot be used."; "See that the files of the chain and the key are there, in PEM, belong together, and that the service alone can read the key.";
+    "W0471": "A certificate has expired or soon will."; "Put a new one in the place of its files; it is shown without a restart.";
+    "W0472": "Passwords of clients may come in clear text."; "Remove access.basic.require_tls unless a device cannot do otherwise.";
 }

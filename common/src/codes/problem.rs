@@ -14,6 +14,9 @@ super::codes! {
     "badmail.unavailable": "Badmail is being closed because its server stops."; "Start the server and try again.";
     "badmail.usage": "A message in Badmail cannot be sent again as it is: it names no sender or no recipient."; "Name them with --from and --to.";
     "caller.not_permitted": "The user is no operator, or one of a role that is not enough."; "An admin gives roles with smtpctl operator add.";
+    "cert.config_invalid": "A certificate that was given cannot be used."; "See that both files are PEM and that the key is that of the first certificate.";
+    "cert.conflict": "A certificate of that name lies in files of your own, which the daemon does not overwrite."; "Put the new one in the place of its files; they are looked at when they change.";
+    "cert.not_found": "There is no certificate of that name."; "smtpctl cert list names them.";
     "client.answer": "The daemon answered with something that is no problem in its own form."; "Compare the two versions with smtpctl version; perhaps another program owns the socket.";
     "client.failed": "The tool could not do its own part, such as starting or reading a name."; "The message tells what the system said.";
     "client.usage": "The command line makes no sense."; "Look at --help of the command.";
@@ -66,6 +69,8 @@ super::codes! {
     "message.usage": "A change of several messages was not confirmed."; "Answer the question, or say --yes.";
     "output.failed": "The output could not be written."; "See that what reads it is still there and that there is space.";
     "output.usage": "A column or a form of output is not known."; "Look at the columns in the message.";
+    "password.failed": "A file that a command was given, such as one with a password, could not be read."; "Look at the path and at its mode.";
+    "password.usage": "A password was not one line of text."; "Give one line that is not empty, by --password-stdin or --password-file.";
     "pickup.failed": "The Pickup directory could not be looked at."; "Look at its mode and at the disk.";
     "pickup.found": "A file was checked and would not be sent as it is."; "The message tells what is wrong with it.";
     "queue.busy": "The message is being tried at this moment."; "Try again when the attempt has ended.";
@@ -105,15 +110,20 @@ super::codes! {
     "session.usage": "Ending several sessions was not confirmed."; "Answer the question, or repeat it with --yes.";
     "setup.usage": "An answer of the first steps is missing or cannot be right, and nobody can be asked."; "Give it as an option; smtpctl setup --help lists them.";
     "smarthost.down": "A warning of status: mail for a smart host waits, since it does not answer, asks for less or refuses our login."; "smtpctl smarthost test NAME tells at which step; mail is tried again by itself.";
-    "smarthost.failed": "A password could not be read from its file."; "Look at the path and at its mode.";
     "smarthost.no_tokens": "A token was asked for, and the smart host logs in otherwise."; "Look at its auth.method with smtpctl smarthost show.";
     "smarthost.not_found": "There is no smart host of that name."; "smtpctl smarthost list names them.";
     "smarthost.token": "The provider gave no token or no code, or it could not be asked."; "The message has its words and what to do; smtpctl smarthost test tries it again.";
     "smarthost.usage": "What is said of a smart host is not complete, or its password was not given."; "Look at --help of the command; a password is never an argument.";
     "stats.usage": "The span that is to be counted cannot be read."; "Write --since 1d or --since 2h.";
+    "tls.certificate": "A warning of status: a certificate cannot be shown, or will expire soon."; "Look with smtpctl doctor tls, and put a good one in the place of its files.";
     "tls.failed": "A host was forgotten, and the file of those that are remembered could not be written."; "Look at the space that is left; the host is forgotten until the daemon ends.";
     "tls.not_found": "No certificate of that host is remembered."; "smtpctl tls list names the hosts.";
     "top.failed": "The terminal could not be read or written."; "See that it is one that can be addressed, or use smtpctl status --watch.";
     "top.usage": "There is no terminal, or the interval cannot be read."; "Use smtpctl status or smtpctl stats in scripts; write --interval 2s.";
     "trace.unavailable": "The trace is closed, because the daemon is stopping."; "Ask again when it runs.";
+    "user.conflict": "There is a user of that name already, or no more can be kept."; "Choose another name, or change the user with smtpctl user set.";
+    "user.failed": "The users could not be read or written, or a password could not be kept."; "See that the state directory can be written to and that its users.json is whole.";
+    "user.not_found": "There is no user of that name."; "smtpctl user list names them.";
+    "user.unread": "A warning of status: the file of users cannot be read, so that nobody can log in."; "Put a good users.json into the state directory and start the service anew.";
+    "user.usage": "What is said of a user is not complete, or the password was not given."; "Look at --help of the command; a password is never an argument.";
 }

@@ -5,10 +5,11 @@ use std::fmt;
 use super::choice::choice;
 use super::node::{Kind, Node};
 use super::section::{Reader, Setting, section};
-use super::value::scalar;
+use super::tls::{CertificateName, TlsVersion};
+use super::value::{Wait, scalar};
 use crate::address::Domain;
 use crate::net::{Network, NetworkError};
-use crate::units::Timestamp;
+use crate::units::{Span, Timestamp};
 
 section! {
     /// Who may connect, and who may send mail onward.
@@ -16,12 +17,49 @@ section! {
         /// Look up the name of each client by its address and compare it with what it said in
         /// HELO. A difference is marked in the Received field; it never refuses mail.
         reverse_dns: bool = false, false;
+        /// Take mail from clients that have not logged in. Without it mail from the Internet stays
+        /// out.
+        anonymous: bool = true, true;
     }
     sections {
+        /// Logins with a name and a password.
+        basic: Basic;
+        /// What becomes of logins that are wrong.
+        auth_failures: AuthFailures;
+        /// How clients come under TLS.
+        tls: AccessTls;
         /// Which clients may open a session.
         connect: Connect;
         /// Which clients may send mail to domains that are not ours.
         relay: Relay;
+    }
+}
+
+section! {
+    /// How clients come under TLS.
+    pub struct AccessTls {
+        /// Whether clients come under TLS: never, where they ask for it, or before they may send. The
+        /// original calls the last one a secure channel.
+        mode: TlsMode = TlsMode::Optional, TlsMode::Off;
+        /// The certificates that are shown: names of tls.certificates, or auto for one that the
+        /// service makes for itself. Of several a client gets the one for the name that it asks
+        /// for, else the first.
+        certificate: Vec<CertificateName> =
+            vec![CertificateName::auto()], vec![CertificateName::auto()];
+        /// The oldest version of TLS that clients may speak.
+        min_version: Option<TlsVersion> = None, None, shown "tls.min_version";
+    }
+}
+
+choice! {
+    /// Whether clients come under TLS.
+    pub enum TlsMode {
+        /// Never.
+        Off = "off",
+        /// Where they ask for it.
+        Optional = "optional",
+        /// Before they may send mail.
+        Required = "required",
     }
 }
 
@@ -46,6 +84,50 @@ section! {
         /// Allows a list that lets every host of the world relay. Without it such a configuration
         /// is refused.
         i_want_an_open_relay: bool = false, false;
+        /// Let clients that have logged in send to any domain, regardless of the list.
+        authenticated: bool = true, true;
+    }
+}
+
+section! {
+    /// Logins with a name and a password, of users that smtpctl user add makes.
+    pub struct Basic {
+        /// Whether logins are taken.
+        enabled: bool = false, false;
+        /// Whether they are taken under TLS alone. In clear text everybody on the way reads the
+        /// password.
+        require_tls: bool = true, false;
+        /// By what a client may log in, in the order in which that is offered.
+        mechanisms: Vec<LoginMechanism> =
+            vec![LoginMechanism::ScramSha256, LoginMechanism::Plain, LoginMechanism::Login],
+            vec![LoginMechanism::Login];
+        /// A domain that users may write with their names, as NAME@domain or domain\NAME.
+        domain: Option<String> = None, None;
+    }
+}
+
+choice! {
+    /// A mechanism by which clients log in.
+    pub enum LoginMechanism {
+        /// RFC 7677; the password itself is never sent.
+        ScramSha256 = "SCRAM-SHA-256",
+        /// RFC 4616.
+        Plain = "PLAIN",
+        /// As the original did; printers need it.
+        Login = "LOGIN",
+    }
+}
+
+section! {
+    /// What becomes of logins that are wrong.
+    pub struct AuthFailures {
+        /// How many of one session, and of one name from one address, before no more are looked at.
+        max: u32 = 5, 5, in 1..=1000;
+        /// How long a client waits for the answer that its login is wrong.
+        delay: Span = Span::seconds(2), Span::seconds(0), in Span::seconds(0)..=Span::minutes(1);
+        /// For how long no logins of a name from an address are looked at once there were too many.
+        ban: Wait = Wait::After(Span::minutes(15)), Wait::Never,
+            in Span::seconds(1)..=Span::days(30);
     }
 }
 

@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::access::{ListEntry, Policy, Who};
+use super::access::{ListEntry, Policy, TlsMode, Who};
 use super::diagnostic::Diagnostic;
 use super::domains::{DomainEntry, DomainName};
-use super::general::Extension;
+use super::general::{Extension, ListenTls};
 use super::name::ServerName;
 use super::node::{Kind, Node};
 use super::section::{Profile, Reader};
@@ -94,7 +94,8 @@ fn all_typed(node: &Node) -> bool {
 /// Finds a server that the world can reach and that relays for the world.
 fn open_relay(config: &ServerConfig, server: &ServerName, reader: &mut Reader) {
     let relay = &config.access.relay;
-    let Some(listener) = config.general.listen.iter().position(|at| !at.ip().is_loopback()) else {
+    let listen = &config.general.listen;
+    let Some(listener) = listen.iter().position(|at| !at.address.ip().is_loopback()) else {
         return;
     };
     let culprit = match relay.policy {
@@ -312,8 +313,8 @@ fn delivery(config: &ServerConfig, reader: &mut Reader) {
     for (number, host) in delivery.smart_host.iter().enumerate() {
         let Hop::Host(host) = host else { continue };
         let own = config.general.listen.iter().any(|listen| {
-            matches!(host.host, Host::Address(address) if listen.ip() == address)
-                && host.port.unwrap_or(delivery.connections.port) == listen.port()
+            matches!(host.host, Host::Address(address) if listen.address.ip() == address)
+                && host.port.unwrap_or(delivery.connections.port) == listen.address.port()
         });
         if own
             && let Some(span) =
@@ -329,8 +330,9 @@ fn delivery(config: &ServerConfig, reader: &mut Reader) {
 
 fn general(config: &ServerConfig, reader: &mut Reader) {
     let general = &config.general;
-    for (number, address) in general.listen.iter().enumerate() {
-        let twin = general.listen[..number].iter().position(|other| other == address);
+    for (number, listen) in general.listen.iter().enumerate() {
+        let address = listen.address;
+        let twin = general.listen[..number].iter().position(|other| other.address == address);
         let Some(twin) = twin.filter(|_| address.port() != 0) else { continue };
         let at = |number| reader.origins.get(&format!("general.listen[{number}]")).cloned();
         if let (Some(second), Some(first)) = (at(number), at(twin)) {
@@ -341,6 +343,7 @@ fn general(config: &ServerConfig, reader: &mut Reader) {
             reader.report(diagnostic);
         }
     }
+    tls(config, reader);
     if general.listen.is_empty()
         && let Some(span) = reader.origins.get("general.listen").cloned()
     {
@@ -357,6 +360,75 @@ fn general(config: &ServerConfig, reader: &mut Reader) {
         let diagnostic = Diagnostic::error("E0416", "BINARYMIME needs CHUNKING (RFC 3030)")
             .at(&reader.source, span, "CHUNKING is missing")
             .help("add CHUNKING, or remove BINARYMIME");
+        reader.report(diagnostic);
+    }
+}
+
+fn tls(config: &ServerConfig, reader: &mut Reader) {
+    let tls = &config.access.tls;
+    let mut listeners = config.general.listen.iter();
+    let implicit = listeners.position(|listen| listen.tls == ListenTls::Implicit);
+    if let Some(number) = implicit.filter(|_| tls.mode == TlsMode::Off)
+        && let Some(span) = reader.origins.get(&format!("general.listen[{number}]")).cloned()
+    {
+        let title = "a listener speaks nothing but TLS, and the server has none";
+        let mut diagnostic = Diagnostic::error("E0392", title).at(
+            &reader.source,
+            span,
+            "TLS from the first octet on",
+        );
+        if let Some(mode) = reader.origins.get("access.tls.mode").cloned() {
+            diagnostic = diagnostic.at(&reader.source, mode, "no TLS");
+        }
+        reader.report(diagnostic.help("write  mode: optional  below access.tls"));
+    }
+    let basic = &config.access.basic;
+    if basic.enabled && basic.require_tls && tls.mode == TlsMode::Off {
+        let title = "logins are taken under TLS alone, and the server has no TLS";
+        contradiction(
+            reader,
+            "E0394",
+            title,
+            "access.tls.mode",
+            "access.basic.enabled",
+            "never under TLS",
+            "write  mode: optional  below access.tls; to insist, require_tls: false below basic",
+        );
+    }
+    if basic.enabled
+        && !basic.require_tls
+        && let Some(span) = reader.origins.get("access.basic.require_tls").cloned()
+    {
+        let diagnostic = Diagnostic::warning("W0472", "passwords may come in clear text")
+            .at(&reader.source, span, "anybody on the way can read them")
+            .help("remove this line, unless a device cannot do otherwise and has a network of its own");
+        reader.report(diagnostic);
+    }
+    if basic.mechanisms.is_empty()
+        && let Some(span) = reader.origins.get("access.basic.mechanisms").cloned()
+    {
+        let diagnostic = Diagnostic::error("E0395", "access.basic.mechanisms names none")
+            .at(&reader.source, span, "an empty list")
+            .help("name at least one, or write  enabled: false");
+        reader.report(diagnostic);
+    }
+    if !config.access.anonymous
+        && !basic.enabled
+        && let Some(span) = reader.origins.get("access.anonymous").cloned()
+    {
+        let diagnostic = Diagnostic::error("E0396", "nobody could send mail to this server")
+            .at(&reader.source, span, "not without a login, and no login is taken")
+            .help("write  enabled: true  below access.basic");
+        reader.report(diagnostic);
+    }
+    if tls.certificate.is_empty()
+        && let Some(span) = reader.origins.get("access.tls.certificate").cloned()
+    {
+        let diagnostic = Diagnostic::error("E0393", "access.tls.certificate names none")
+            .at(&reader.source, span, "an empty list")
+            .help(
+                "name at least one, or remove the line to have one that the service makes itself",
+            );
         reader.report(diagnostic);
     }
 }

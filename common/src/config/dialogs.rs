@@ -48,6 +48,16 @@ fields! {
         "Limit number of connections to", "server set default general.max_connections=500" => "general.max_connections" "500";
         "Connection time-out", "server set default general.idle_timeout=10m" => "general.idle_timeout" "10m";
     }
+    "Access, Authentication" {
+        "Anonymous access", "server set default access.anonymous=true" => "access.anonymous" "true";
+        "Basic authentication", "server set default access.basic.enabled=true" => "access.basic.enabled" "true";
+        "Requires TLS encryption", "server set default access.basic.require_tls=true" => "access.basic.require_tls" "true";
+        "Default domain", "server set default access.basic.domain=corp.example" => "access.basic.domain" "corp.example";
+    }
+    "Access, Secure communication" {
+        "Certificate", "server set default access.tls.certificate=auto" => "access.tls.certificate" "auto";
+        "Require secure channel", "server set default access.tls.mode=required" => "access.tls.mode" "required";
+    }
     "Access, Connection" {
         "Only the list below, All except the list below", "access policy --all-except" => "access.connect.policy" "all-except";
         "Add", "access deny 203.0.113.0/24" => "access.connect.list" "203.0.113.0/24";
@@ -56,6 +66,8 @@ fields! {
     "Access, Relay" {
         "Only the list below, All except the list below", "relay policy --only" => "access.relay.policy" "only";
         "Add", "relay allow 10.1.0.0/16" => "access.relay.list" "10.1.0.0/16";
+        "Allow all computers which successfully authenticate to relay, regardless of the list above",
+            "server set default access.relay.authenticated=true" => "access.relay.authenticated" "true";
         "Remove", "relay remove 10.1.0.0/16" => "access.relay.list" "127.0.0.0/8";
     }
     "Messages" {

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::choice::choice;
-use super::section::section;
+use super::node::{Kind, Node};
+use super::section::{Reader, Setting, section};
 use super::value::Limit;
 use crate::units::Span;
 
@@ -11,13 +12,14 @@ section! {
     /// Where the server listens, and the limits of one session and of all.
     pub struct General {
         /// Addresses and ports the server listens on. 0.0.0.0 and [::] mean every address of the
-        /// machine. The default reaches this machine only; the original's was every address.
-        listen: Vec<SocketAddr> =
+        /// machine. The default reaches this machine only; the original's was every address. Written
+        /// {address: 0.0.0.0:465, tls: implicit}, clients must speak TLS there from the first octet on.
+        listen: Vec<Listen> =
             vec![
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 25),
-                SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 25),
+                Listen::plain(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 25)),
+                Listen::plain(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 25)),
             ],
-            vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25)];
+            vec![Listen::plain(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25))];
         /// Sessions at the same time. Beyond it a client hears 421 and is closed.
         max_connections: Limit<u32> = Limit::At(1000), Limit::Unlimited, in 1..=1_000_000;
         /// Sessions at the same time from one client address.
@@ -83,4 +85,72 @@ impl Extension {
         Self::EnhancedStatusCodes,
         Self::Etrn,
     ];
+}
+
+choice! {
+    /// How TLS begins at a listener.
+    pub enum ListenTls {
+        /// When the client asks for it.
+        StartTls = "starttls",
+        /// With the first octet (RFC 8314).
+        Implicit = "implicit",
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// How TLS begins there.
+    pub tls: ListenTls,
+}
+
+impl Listen {
+    /// A listener whose sessions begin in clear text.
+    #[must_use]
+    pub const fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: ListenTls::StartTls }
+    }
+}
+
+impl Setting for Listen {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        format!("{} or {{address, tls}}", SocketAddr::type_name())
+    }
+
+    fn show(&self) -> String {
+        match self.tls {
+            ListenTls::StartTls => self.address.to_string(),
+            ListenTls::Implicit if self.address.is_ipv6() => {
+                format!("{{address: \"{}\", tls: {}}}", self.address, self.tls.word())
+            }
+            ListenTls::Implicit => {
+                format!("{{address: {}, tls: {}}}", self.address, self.tls.word())
+            }
+        }
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let Kind::Map(_) = node.kind else {
+            return SocketAddr::read(node, reader).map(Self::plain);
+        };
+        let (mut address, mut tls, mut named) = (None, ListenTls::StartTls, false);
+        for (key, value) in reader.entries(node, "this listener", &["address", "tls"]) {
+            if key == "tls" {
+                tls = ListenTls::read(value, reader)?;
+            } else {
+                named = true;
+                address = SocketAddr::read(value, reader);
+            }
+        }
+        if !named {
+            let title = "this listener has no address";
+            let diagnostic = reader.error_at("E0104", title, node, "address is missing");
+            reader.report(diagnostic.help("write {address: 0.0.0.0:465, tls: implicit}"));
+        }
+        Some(Self { address: address?, tls })
+    }
 }

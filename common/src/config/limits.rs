@@ -2,7 +2,7 @@
 
 use super::section::section;
 use super::value::Limit;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Span};
 
 section! {
     /// Bounds on what clients send that nobody needs to set on an ordinary day.
@@ -24,5 +24,11 @@ section! {
         /// closed with 421. 0B sets no pace.
         min_rate: ByteSize = ByteSize::bytes(128), ByteSize::bytes(0),
             in ByteSize::bytes(0)..=ByteSize::mib(1);
+        /// TLS handshakes that are computed at once. Others wait for their turn, so that a flood of
+        /// them does not starve the sessions that run.
+        handshakes: u32 = 8, 8, in 1..=1000;
+        /// How long a handshake may take, its wait included; then the connection is closed.
+        handshake_time: Span = Span::seconds(30), Span::seconds(30),
+            in Span::seconds(1)..=Span::minutes(10);
     }
 }

@@ -294,7 +294,8 @@ fn lists_of_one_may_be_scalars_and_words_stand_for_no_limit() {
     );
     let (config, warnings) = server(&text).unwrap();
     assert!(warnings.is_empty(), "{}", render_all(&warnings));
-    assert_eq!(config.general.listen, ["[::1]:25".parse().unwrap()]);
+    let listen = general::Listen::plain("[::1]:25".parse().unwrap());
+    assert_eq!(config.general.listen, [listen]);
     assert_eq!(config.general.max_connections, Limit::Unlimited);
     assert_eq!(config.access.relay.list[0].comment.as_deref(), Some("LAN"));
     assert_eq!(config.delivery.outbound.retry, [crate::units::Span::minutes(10)]);
@@ -466,6 +467,11 @@ const ORIGINAL: &[(&str, &str)] = &[
     ("general.idle_timeout", "10m"),            // ConnectionTimeout 600 s
     ("general.max_errors", "unlimited"),        // MaxSmtpErrors
     ("access.reverse_dns", "false"),            // EnableReverseDnsLookup
+    ("access.tls.mode", "off"),                 // no certificate
+    ("access.anonymous", "true"),               // AuthFlags
+    ("access.basic.enabled", "false"),          // AuthFlags
+    ("access.basic.mechanisms", "LOGIN"),       // AUTH=LOGIN
+    ("access.relay.authenticated", "true"),     // RelayForAuth
     ("access.connect.policy", "all-except"),    // IPSecurity: empty, all may connect
     ("access.connect.list", "none"),            // IPSecurity
     ("access.relay.policy", "only"),            // RelayIpList
@@ -506,6 +512,14 @@ const OURS: &[(&str, &str)] = &[
     ("general.max_connections_per_client", "50"),
     ("general.idle_timeout", "5m"),
     ("general.banner", "ESMTP"),
+    ("access.anonymous", "true"),
+    ("access.basic.enabled", "false"),
+    ("access.basic.require_tls", "true"),
+    ("access.auth_failures.max", "5"),
+    ("access.auth_failures.delay", "2s"),
+    ("access.relay.authenticated", "true"),
+    ("access.tls.certificate", "auto"),
+    ("access.tls.mode", "optional"),
     ("access.connect.policy", "all-except"),
     ("access.connect.list", "none"),
     ("access.relay.policy", "only"),
@@ -571,10 +585,22 @@ fn every_default_can_be_written_and_read_back() {
         let mut sections: std::collections::BTreeMap<String, Vec<String>> = Default::default();
         for row in defaults.effective() {
             let Some((section, key)) = row.key.rsplit_once('.') else { continue };
-            let listed = ["list", "smart_host", "source", "fix", "retry", "listen", "extensions"];
+            let listed = [
+                "list",
+                "smart_host",
+                "source",
+                "fix",
+                "retry",
+                "listen",
+                "extensions",
+                "mechanisms",
+            ];
             let value = match row.value.as_str() {
                 "none" | "system" if listed.contains(&key) => "[]".to_owned(),
-                "none" | "service.hostname" | "the server's name below service.store" => continue,
+                "none"
+                | "tls.min_version"
+                | "service.hostname"
+                | "the server's name below service.store" => continue,
                 list if listed.contains(&key) => format!("['{}']", list.replace(", ", "', '")),
                 value => format!("'{value}'"),
             };
@@ -711,4 +737,52 @@ mod generated {
             let _ = parse_service(&text, "mailroot.yaml").map_err(|found| render_all(&found));
         }
     }
+}
+
+#[test]
+fn listeners_have_a_kind_of_their_own() {
+    let text = "general:\n  listen: [10.0.0.1:25, {address: \"[::1]:465\", tls: implicit}]\n";
+    let (config, _) = server(&with_body(text)).unwrap();
+    let [plain, implicit] = config.general.listen[..] else { panic!("{:?}", config.general) };
+    assert_eq!(plain, general::Listen::plain("10.0.0.1:25".parse().unwrap()));
+    assert_eq!(implicit.tls, general::ListenTls::Implicit);
+    // As it is shown it can be written.
+    let shown: Vec<String> = config.effective()[3].items.clone();
+    let again = format!("general:\n  listen: [{}]\n", shown.join(", "));
+    let (again, _) = server(&with_body(&again)).unwrap_or_else(|d| panic!("{}", render_all(&d)));
+    assert_eq!(again.general.listen, config.general.listen);
+    assert_eq!(one_error(&with_body("general:\n  listen: [{tls: implicit}]\n")).code, "E0104");
+}
+
+#[test]
+fn tls_and_logins_must_fit_together() {
+    for (body, code) in [
+        (
+            "general:\n  listen: [{address: 10.0.0.1:465, tls: implicit}]\naccess:\n  tls: {mode: off}\n",
+            "E0392",
+        ),
+        ("access:\n  tls: {certificate: []}\n", "E0393"),
+        ("access:\n  tls: {mode: off}\n  basic: {enabled: true}\n", "E0394"),
+        ("access:\n  basic: {enabled: true, mechanisms: []}\n", "E0395"),
+        ("access:\n  anonymous: false\n", "E0396"),
+    ] {
+        assert_eq!(one_error(&with_body(body)).code, code, "{body}");
+    }
+    let insecure = "access:\n  basic: {enabled: true, require_tls: false}\n";
+    let (_, warnings) = server(&with_body(insecure)).unwrap();
+    assert_eq!(warnings[0].code, "W0472");
+}
+
+#[test]
+fn certificates_have_names_and_whole_paths() {
+    let codes = |text: &str| {
+        let text = format!("version: 1\ntls: {{certificates: {text}}}\n");
+        let found = parse_service(&text, "mailroot.yaml").err().unwrap_or_default();
+        found.iter().map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert!(codes("{relay1: {chain: /a, key: /b}}").is_empty());
+    assert_eq!(codes("{auto: {chain: /a, key: /b}}"), ["E0390"]);
+    assert_eq!(codes("{Relay: {chain: /a, key: /b}}"), ["E0390"]);
+    assert_eq!(codes("{relay1: {chain: a, key: /b}}"), ["E0210"]);
+    assert_eq!(codes("{relay1: {chain: /a}}"), ["E0104"]);
 }

@@ -1,10 +1,15 @@
 //! `tls:` - what all virtual servers share about TLS.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::choice::choice;
-use super::node::Node;
-use super::section::{Reader, Setting, section};
+use super::diagnostic::Diagnostic;
+use super::node::{Kind, Node};
+use super::section::{
+    EffectiveKey, KeyDoc, Origins, Profile, Reader, Section, Setting, join, section,
+};
 use crate::units::Span;
 
 section! {
@@ -34,6 +39,147 @@ section! {
         /// How long a host is remembered after it last showed a good certificate.
         memory_for: Span = Span::days(30), Span::days(30), in Span::hours(1)..=Span::days(366);
     }
+    sections {
+        /// Certificates that we show, each under a name.
+        certificates: Certificates;
+    }
+}
+
+section! {
+    /// A certificate that we show, and its key.
+    pub struct CertificateKeys {
+        /// The file of the certificate in PEM, followed by those that vouch for it. It is looked at
+        /// again when it changes.
+        chain: Option<PathBuf> = None, None, shown "required";
+        /// The file of its private key in PEM, which nobody but the service may read.
+        key: Option<PathBuf> = None, None, shown "required";
+    }
+}
+
+/// The certificates that have names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Certificates(pub BTreeMap<CertificateName, CertificateKeys>);
+
+impl Section for Certificates {
+    const KEYS: &'static [&'static str] = &[];
+
+    fn defaults(_profile: Profile) -> Self {
+        Self::default()
+    }
+
+    fn read(&mut self, node: &Node, path: &str, reader: &mut Reader) {
+        let Kind::Map(pairs) = &node.kind else {
+            if !node.is_empty() {
+                let title = format!("{path} has names of its own");
+                let diagnostic = reader.error_at("E0105", title, node, "no name: keys");
+                reader.report(diagnostic.help("write  relay1: {chain: ..., key: ...}  below it"));
+            }
+            return;
+        };
+        for (key, value) in pairs {
+            let name = CertificateName::parse(&key.text).filter(|name| !name.is_auto());
+            let Some(name) = name else {
+                let title = format!("{:?} cannot name a certificate", key.text);
+                let diagnostic = Diagnostic::error("E0390", title)
+                    .at(&reader.source, key.span.clone(), "not such a name")
+                    .help("use at most 32 of a-z, 0-9, - and _, beginning with a letter; not auto");
+                reader.report(diagnostic);
+                continue;
+            };
+            let own = join(path, name.as_str());
+            let mut keys = CertificateKeys::defaults(Profile::Modern);
+            reader.remember(&own, value);
+            keys.read(value, &own, reader);
+            check(&keys, &own, value, reader);
+            self.0.insert(name, keys);
+        }
+    }
+
+    fn describe(path: &str, out: &mut Vec<KeyDoc>) {
+        CertificateKeys::describe(&join(path, "NAME"), out);
+    }
+
+    fn list(&self, path: &str, profile: Profile, origins: &Origins, out: &mut Vec<EffectiveKey>) {
+        for (name, keys) in &self.0 {
+            keys.list(&join(path, name.as_str()), profile, origins, out);
+        }
+    }
+}
+
+fn check(keys: &CertificateKeys, path: &str, node: &Node, reader: &mut Reader) {
+    for (key, file) in [("chain", &keys.chain), ("key", &keys.key)] {
+        let whole = join(path, key);
+        match file {
+            None if !reader.origins.contains_key(&whole) => {
+                let title = format!("{whole} is missing");
+                let diagnostic = reader.error_at("E0104", title, node, "which file?");
+                reader.report(
+                    diagnostic.help("name the file of the certificate and that of its key"),
+                );
+            }
+            Some(file) if file.is_relative() => {
+                let span = reader.origins.get(&whole).cloned().unwrap_or_default();
+                let diagnostic =
+                    Diagnostic::error("E0210", format!("{whole} must be a whole path"))
+                        .at(&reader.source, span, "does not begin with /")
+                        .help("write the path from / on");
+                reader.report(diagnostic);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The name of a certificate: `a-z`, `0-9`, `-` and `_`, beginning with a letter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CertificateName(Box<str>);
+
+impl CertificateName {
+    /// Longest name, in octets.
+    pub const OCTETS_MAX: usize = 32;
+    /// The certificate that the service makes for itself.
+    const AUTO: &'static str = "auto";
+
+    /// Checks a name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let octets = text.as_bytes();
+        let good = octets.len() <= Self::OCTETS_MAX
+            && octets.first().is_some_and(u8::is_ascii_lowercase)
+            && octets
+                .iter()
+                .all(|o| o.is_ascii_lowercase() || o.is_ascii_digit() || b"-_".contains(o));
+        good.then(|| Self(text.into()))
+    }
+
+    /// The certificate that the service makes for itself, signed by nobody else.
+    #[must_use]
+    pub fn auto() -> Self {
+        Self(Self::AUTO.into())
+    }
+
+    /// Whether it is that one.
+    #[must_use]
+    pub fn is_auto(&self) -> bool {
+        &*self.0 == Self::AUTO
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CertificateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+super::host::parsed_text! {
+    CertificateName, "certificate's name", "E0390", Self::parse,
+        "write auto, or the name of one of tls.certificates";
 }
 
 choice! {

@@ -8,6 +8,7 @@
 //! Times are RFC 3339 in UTC, sizes are octets, spans are seconds.
 
 pub mod badmail;
+pub mod certificate;
 pub mod config;
 pub mod decision;
 mod described;
@@ -30,12 +31,14 @@ pub mod stats;
 pub mod status;
 pub mod tls;
 pub mod trace;
+pub mod user;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
+pub use certificate::{Certificate, NewCertificate};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
 pub use decision::{
     AccessEntry, AccessList, Decision, Judgement, Outcome, Question, SenderOutside, Way,
@@ -68,6 +71,7 @@ pub use stats::{Destination, DestinationState, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
 pub use tls::TlsHost;
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
+pub use user::{NewUser, PasswordAnswer, PasswordQuestion, User, UserChanged, UserWish};
 
 /// The version of the interface; it stands in every path.
 pub const API_VERSION: u32 = 1;

@@ -79,6 +79,16 @@ pub const SMARTHOST_DEVICE_POLL: &str = "/v1/smarthosts/{name}/device/poll";
 pub const TLS_HOSTS: &str = "/v1/tls-hosts";
 /// One of them (router's pattern).
 pub const TLS_HOST: &str = "/v1/tls-hosts/{host}";
+/// Certificates that clients are shown.
+pub const CERTIFICATES: &str = "/v1/certificates";
+/// One of them (router's pattern).
+pub const CERTIFICATE: &str = "/v1/certificates/{name}";
+/// Users who may log in.
+pub const USERS: &str = "/v1/users";
+/// One of them (router's pattern).
+pub const USER: &str = "/v1/users/{name}";
+/// Whether a password is a user's (router's pattern).
+pub const USER_VERIFY: &str = "/v1/users/{name}/verify";
 /// Sessions of all servers.
 pub const SESSIONS: &str = "/v1/sessions";
 /// What is said in sessions, as it is said.

@@ -45,6 +45,9 @@ pub struct TraceEntry {
     /// The session it came in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// Who had logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The rule that let it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,

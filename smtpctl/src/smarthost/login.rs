@@ -13,11 +13,11 @@ use mailroot_common::control::{
 };
 
 use super::CALL_WAIT;
-use super::password::{Place, secret, text};
 use crate::complete;
 use crate::doctor;
 use crate::io_problem;
 use crate::output::escape;
+use crate::password::{Place, secret, text};
 use crate::terms::{TermOptions, report};
 use crate::tool::{Tool, stdout};
 

@@ -43,7 +43,7 @@ fn report(what: &str, took: Duration, octets: usize) {
 
 fn grammar() -> Grammar {
     let default_domain = Domain::parse("d.test").expect("it is a domain");
-    Grammar { offer: Offer::all(), default_domain }
+    Grammar { offer: Offer::all(), default_domain, auth: false }
 }
 
 fn commands() {
@@ -121,6 +121,8 @@ fn receiving() {
         idle: Duration::from_mins(5),
         session_time: Duration::from_hours(1),
         rate_min: 128,
+        tls: server::Tls::Off,
+        logins: server::Logins::default(),
     });
     let mut content = body(76, b'x');
     content.extend_from_slice(b".\r\n");
@@ -152,7 +154,7 @@ fn answer(session: &mut Server) {
                 session.committed(Ok(QueueId::from_u64(1)), Duration::ZERO);
             }
             server::Action::Answer(_) => session.admit(Ok(()), Duration::ZERO),
-            server::Action::Rejected(_) => {}
+            server::Action::Handshake | server::Action::Rejected(_) => {}
         }
     }
 }

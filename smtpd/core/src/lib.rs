@@ -6,9 +6,11 @@
 //!
 //! [`smtp`] holds the grammar and both session machines, [`message`] what is read from and written
 //! into mail, [`policy`] who may do what, [`route`] where mail goes, [`queue`] what becomes of it,
-//! [`storage`] what a file system and its disk are good for, [`trace`] what is remembered of mail, and
-//! [`oauth`] how tokens for logins are asked for and used.
+//! [`storage`] what a file system and its disk are good for, [`trace`] what is remembered of mail,
+//! [`certificate`] for whom a certificate is and until when, and [`oauth`] how tokens for logins are
+//! asked for and used.
 
+pub mod certificate;
 pub mod message;
 pub mod oauth;
 pub mod policy;

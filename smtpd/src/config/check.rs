@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mailroot_common::config::tls::CertificateName;
 use mailroot_common::config::{
     Diagnostic, DomainKind, DomainRoute, Hop, ServerConfig, ServerName, ServiceConfig,
     SmartHostName, closest,
@@ -23,6 +24,7 @@ pub(super) fn check_together(
     roots(paths, service, servers, &mut out);
     drops(paths, service, servers, &mut out);
     smart_hosts(service, servers, &mut out);
+    certificates(service, servers, &mut out);
     out
 }
 
@@ -39,7 +41,8 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 fn addresses(servers: &BTreeMap<ServerName, Arc<ServerConfig>>, out: &mut Vec<Diagnostic>) {
     let mut taken: Vec<(SocketAddr, &ServerName, usize)> = Vec::new();
     for (name, config) in servers.iter().filter(|(_, config)| config.enabled) {
-        for (number, address) in config.general.listen.iter().enumerate() {
+        for (number, listen) in config.general.listen.iter().enumerate() {
+            let address = &listen.address;
             let earlier =
                 taken.iter().find(|(other, owner, _)| *owner != name && collide(*address, *other));
             if let Some((_, owner, other_number)) = earlier {
@@ -68,7 +71,7 @@ fn point(
             diagnostic.at(source, config.origins.span(&key), label)
         }
         _ => {
-            let address = config.general.listen[number];
+            let address = config.general.listen[number].address;
             diagnostic.note(format!(
                 "server \"{name}\" does not set general.listen; {address} is its default"
             ))
@@ -179,6 +182,35 @@ fn smart_hosts(
                     Diagnostic::error("E0431", title).at(source, span, "not in smart_hosts");
                 out.push(diagnostic.help(help(name)));
             }
+        }
+    }
+}
+
+/// A certificate that is named must be there.
+fn certificates(
+    service: &ServiceConfig,
+    servers: &BTreeMap<ServerName, Arc<ServerConfig>>,
+    out: &mut Vec<Diagnostic>,
+) {
+    let known = &service.tls.certificates.0;
+    let words: Vec<&str> = known.keys().map(CertificateName::as_str).chain(["auto"]).collect();
+    for config in servers.values() {
+        let Some(source) = config.origins.source() else { continue };
+        for (number, name) in config.access.tls.certificate.iter().enumerate() {
+            if name.is_auto() || known.contains_key(name) {
+                continue;
+            }
+            let (key, item) =
+                ("access.tls.certificate", format!("access.tls.certificate[{number}]"));
+            let span = config.origins.span(if config.origins.has(&item) { &item } else { key });
+            let help = match closest(name.as_str(), &words) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("add it:  smtpctl cert install {name} --chain FILE --key FILE"),
+            };
+            let title = format!("there is no certificate {name}");
+            let diagnostic =
+                Diagnostic::error("E0391", title).at(source, span, "not in tls.certificates");
+            out.push(diagnostic.help(help));
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use mailroot_common::address::Domain;
+use mailroot_common::config::tls::CertificateName;
 use mailroot_common::config::{DomainName, Selector, ServerName, SmartHostName};
 
 use super::commit::WriteError;
@@ -51,6 +52,15 @@ pub enum EditError {
     /// There is no such smart host.
     #[error("there is no smart host {0}")]
     NoSmartHost(SmartHostName),
+    /// There is no such certificate.
+    #[error("there is no certificate {0}")]
+    NoCertificate(CertificateName),
+    /// A certificate lies in files that are not the daemon's.
+    #[error("certificate {0} lies in files of your own; put a new one in their place")]
+    CertificateElsewhere(CertificateName),
+    /// A certificate that was given cannot be used.
+    #[error("the certificate cannot be used: {0}")]
+    CertificateUnfit(String),
     /// The server has such a key.
     #[error("there is a DKIM key {0} already")]
     DkimExists(String),

@@ -14,6 +14,7 @@ use mailroot_common::config::{
 use mailroot_common::control::ConfigFiles;
 use mailroot_common::units::Timestamp;
 
+use super::certificates;
 use super::check::check_together;
 use super::commit;
 use super::diff;
@@ -23,6 +24,7 @@ use super::history::{self, Note};
 use super::paths::Paths;
 use super::secret::Secrets;
 use super::signing;
+use crate::clock::Clock;
 use crate::disk::{Disk, Kind};
 
 /// The most virtual servers one service has.
@@ -218,6 +220,7 @@ pub(super) fn check(paths: &Paths, files: Files) -> Result<Loaded, Failed> {
         );
     }
     let secrets = Secrets::in_directory(&paths.secrets_dir);
+    certificates::check(&service, Clock::real().now(), &mut diagnostics);
     servers.values().for_each(|config| signing::check(config, &secrets, &mut diagnostics));
     if servers.is_empty() {
         let title = format!("no virtual server in {}", paths.servers_dir.display());

@@ -8,6 +8,7 @@
 
 mod apply;
 mod assign;
+mod certificates;
 mod check;
 mod commit;
 mod diff;
@@ -28,6 +29,7 @@ mod template;
 mod trial;
 
 pub use apply::{Change, Editor};
+pub use certificates::certificate_files;
 pub use diff::{compare, words as changes};
 pub use error::EditError;
 pub use first_start::FirstStart;

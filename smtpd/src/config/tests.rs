@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mailroot_common::address::Domain;
 use mailroot_common::config::delivery::{InDoubt, TlsMode};
+use mailroot_common::config::general::Listen;
 use mailroot_common::config::{DomainName, Hop, Profile, ServerName};
 use mailroot_common::net::Network;
 use mailroot_common::rate::Rate;
@@ -75,7 +76,8 @@ fn a_first_start_writes_files_without_a_warning_and_a_second_keeps_them() {
     assert_eq!(first.listen, "127.0.0.1:2525");
     assert!(started.loaded.warnings.is_empty(), "{:?}", started.loaded.warnings);
     let server = &started.loaded.servers[&name("default")];
-    assert_eq!(server.general.listen, ["127.0.0.1:2525".parse().unwrap()]);
+    let listen = Listen::plain("127.0.0.1:2525".parse().unwrap());
+    assert_eq!(server.general.listen, [listen]);
     let text = fs::read_to_string(&first.files[1]).unwrap();
     assert!(text.lines().count() < 15, "{text}");
 
@@ -437,4 +439,34 @@ fn a_change_that_cannot_be_written_changes_nothing() {
     assert_eq!(load(&paths).unwrap(), before);
     model.set_capacity(u64::MAX);
     assert_ne!(add().apply().unwrap(), before);
+}
+
+#[test]
+fn certificates_that_cannot_be_shown_or_not_for_long_are_told() {
+    let home = home(&[("default", "version: 1\ndomains: [{name: a.example, type: default}]\n")]);
+    let [chain, key] = ["one.pem", "one.key"].map(|name| home.dir.path().join(name));
+    let text = format!(
+        "version: 1\ntls:\n  certificates:\n    one: {{chain: {}, key: {}}}\n",
+        chain.display(),
+        key.display()
+    );
+    fs::write(&home.paths.service_file, text).unwrap();
+    let codes = || {
+        let warnings = load(&home.paths).unwrap().warnings;
+        let about = |it: &&mailroot_common::config::Diagnostic| it.code.starts_with("W047");
+        warnings.iter().filter(about).map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(), ["W0470"]);
+    let now = crate::clock::Clock::real().now();
+    for (age, expected) in [(0, vec![]), (3 * 365 - 5, vec!["W0471"])] {
+        let then = Timestamp::from_millis(now.as_millis() - age * 24 * 3600 * 1000);
+        let made = crate::tls::generate::self_signed(&["a.example".to_owned()], then).unwrap();
+        fs::write(&chain, &made.chain).unwrap();
+        fs::write(&key, &*made.key).unwrap();
+        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(codes(), expected);
+    }
+    home.put("default", "version: 1\ndomains: [{name: a.example, type: default}]\naccess: {tls: {certificate: tow}}\n");
+    let failed = load(&home.paths).unwrap_err();
+    assert!(failed.to_string().contains("there is no certificate tow"), "{failed}");
 }

@@ -13,6 +13,7 @@ use crate::badmail::BadmailError;
 use crate::config::EditError;
 use crate::queue::{CommitError, ReadError};
 use crate::service::ServiceError;
+use crate::users::UserError;
 
 /// A problem on its way out.
 #[derive(Debug)]
@@ -87,6 +88,7 @@ impl From<ServiceError> for Refused {
             ServiceError::NoTokens(_) => Problem::new("smarthost", Kind::Conflict, text)
                 .word("no_tokens")
                 .hint("smtpctl smarthost login has it log in by tokens"),
+            ServiceError::User(error) => user_problem(&error, text),
             ServiceError::Resolver(_) => Problem::new("config", Kind::ConfigInvalid, text),
             ServiceError::Address { .. } => Problem::new("config", Kind::ConfigInvalid, text)
                 .word("address")
@@ -103,6 +105,15 @@ impl From<ServiceError> for Refused {
             ServiceError::NoTrial => Problem::new("config", Kind::NotFound, text).word("no_trial"),
         })
     }
+}
+
+fn user_problem(error: &UserError, text: String) -> Problem {
+    let kind = match error {
+        UserError::Unknown(_) => Kind::NotFound,
+        UserError::Exists(_) | UserError::TooMany => Kind::Conflict,
+        UserError::Password(_) | UserError::Write { .. } | UserError::Unread(_) => Kind::Failed,
+    };
+    Problem::new("user", kind, text)
 }
 
 fn invalid(text: &str, failed: &crate::config::Failed) -> Problem {
@@ -132,6 +143,12 @@ fn edit_problem(error: EditError) -> Problem {
         }
         EditError::NoSmartHost(_) => Problem::new("smarthost", Kind::NotFound, text)
             .hint("smtpctl smarthost list names them"),
+        EditError::NoCertificate(_) => {
+            Problem::new("cert", Kind::NotFound, text).hint("smtpctl cert list names them")
+        }
+        EditError::CertificateElsewhere(_) => Problem::new("cert", Kind::Conflict, text)
+            .hint("smtpctl cert show names the files; they are looked at when they change"),
+        EditError::CertificateUnfit(_) => Problem::new("cert", Kind::ConfigInvalid, text),
         EditError::DkimExists(_) => Problem::new("dkim", Kind::Conflict, text)
             .word("exists")
             .hint("choose another selector: two keys of a domain both sign"),

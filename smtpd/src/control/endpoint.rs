@@ -12,20 +12,22 @@ use mailroot_common::control::edit::{
 };
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
-    AccessList, Adopted, Change, Changed, Check, ConfigReport, Decision, Destination,
+    AccessList, Adopted, Certificate, Change, Changed, Check, ConfigReport, Decision, Destination,
     DestinationPause, DeviceCode, DeviceState, DialogueLine, DkimKey, DkimRecord, Domain,
     DomainDetail, DropEntry, EtrnAnswer, EtrnRequest, FutureHold, FutureHoldRequest,
-    FutureReleaseRequest, NewDkimKey, NewDomain, NewServer, OperatorEntry, Orders, PauseRequest,
-    PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded,
-    Requeue, Server, ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish,
-    Stats, Status, TlsHost, TraceEntry, TraceRecord, Version, path,
+    FutureReleaseRequest, NewCertificate, NewDkimKey, NewDomain, NewServer, NewUser, OperatorEntry,
+    Orders, PasswordAnswer, PasswordQuestion, PauseRequest, PickupCheck, PickupEntry, Question,
+    QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session,
+    Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status, TlsHost, TraceEntry,
+    TraceRecord, User, UserChanged, UserWish, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, adopt, badmail, config, decide, dkim, doctor, domain, drop, etrn, openapi, operators,
-    orders, pickup, queue, redirect, server, session, smarthost, stats, status, tls, trace,
+    App, adopt, badmail, certificate, config, decide, dkim, doctor, domain, drop, etrn, openapi,
+    operators, orders, pickup, queue, redirect, server, session, smarthost, stats, status, tls,
+    trace, user,
 };
 
 /// Describes a type to other people's tools.
@@ -197,6 +199,18 @@ endpoints! {
         "Hosts that have proved who they are, and are not trusted with less";
     delete TLS_HOST Operator Service Nothing => Json(TlsHost), tls::forget,
         "Let such a host show any certificate again, or none";
+    get CERTIFICATES Viewer Service Nothing => Json(Vec<Certificate>), certificate::list,
+        "Certificates that clients are shown";
+    put CERTIFICATE Admin Service Change(NewCertificate) => Json(Edited), certificate::put,
+        "Keep a certificate, or another in its place";
+    delete CERTIFICATE Admin Service Terms => Json(Edited), certificate::remove,
+        "Take a certificate away";
+    get USERS Viewer Service Nothing => Json(Vec<User>), user::list, "Users who may log in";
+    post USERS Admin Service Body(NewUser) => Json(User), user::add, "Add a user";
+    patch USER Admin Service Body(UserWish) => Json(UserChanged), user::set, "Change a user";
+    delete USER Admin Service Nothing => Json(UserChanged), user::remove, "Take a user away";
+    post USER_VERIFY Admin Service Body(PasswordQuestion) => Json(PasswordAnswer), user::verify,
+        "Whether a login with this password would be taken";
     get SESSIONS Viewer Chosen Selector => Lines(Session), session::list, "SMTP sessions";
     get SESSIONS_DIALOGUE Operator Chosen Selector => Lines(DialogueLine), session::dialogue,
         "What is said in sessions, line by line, until they end; an empty line now and then";
@@ -280,7 +294,7 @@ mod tests {
                  GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
                  GET /v1/servers/{server}/dkim, GET /v1/servers/{server}/dkim/{domain}/records, \
-                 GET /v1/smarthosts, GET /v1/tls-hosts, \
+                 GET /v1/smarthosts, GET /v1/tls-hosts, GET /v1/certificates, GET /v1/users, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, \
                  GET /v1/badmail, \
                  GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
@@ -318,7 +332,10 @@ mod tests {
                  DELETE /v1/servers/{server}/dkim/{domain}/{selector}, \
                  PATCH /v1/smarthosts/{name}, DELETE /v1/smarthosts/{name}, \
                  POST /v1/smarthosts/{name}/device, \
-                 POST /v1/smarthosts/{name}/device/poll",
+                 POST /v1/smarthosts/{name}/device/poll, \
+                 PUT /v1/certificates/{name}, DELETE /v1/certificates/{name}, POST /v1/users, \
+                 PATCH /v1/users/{name}, DELETE /v1/users/{name}, \
+                 POST /v1/users/{name}/verify",
             ),
         ] {
             let of_role = ENDPOINTS.iter().filter(|it| it.role.word() == role_word);

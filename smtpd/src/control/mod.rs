@@ -11,6 +11,7 @@ mod adopt;
 mod answer;
 mod badmail;
 mod caller;
+mod certificate;
 mod choose;
 mod config;
 mod decide;
@@ -41,6 +42,7 @@ mod status;
 mod terms;
 mod tls;
 mod trace;
+mod user;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -136,6 +136,7 @@ fn envelope(
             helo: None,
             session: None,
             source: Some(name.to_owned()),
+            user: None,
         },
         tls_optional: facts.tls_optional,
         message_id: facts.message_id.clone(),

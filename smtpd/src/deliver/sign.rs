@@ -115,7 +115,9 @@ impl Signing {
     /// Whether the mail is a stranger's, that only the recipient's domain lets through.
     fn is_strangers(&self, settings: &Settings, job: &Job, now: Timestamp) -> bool {
         let recipient = job.first_recipient();
-        let client = job.envelope.origin.client;
+        let origin = &job.envelope.origin;
+        // Whoever has logged in is none.
+        let client = origin.client.filter(|_| origin.user.is_none());
         client.zip(recipient).is_some_and(|(client, recipient)| {
             self.relay.is_strangers(client, recipient, &settings.table, now)
         })

@@ -53,6 +53,14 @@ counters! {
     connections_over_client_max,
     /// Times the listener paused because descriptors ran out.
     descriptors_exhausted,
+    /// Sessions of clients that came under TLS.
+    tls_sessions,
+    /// Connections of clients whose handshake failed, or met `limits.handshake_time`.
+    tls_failed,
+    /// Logins of clients.
+    logins,
+    /// Logins of clients that were refused.
+    logins_failed,
     /// Messages accepted, by whatever door.
     messages_received,
     /// Octets of those messages.

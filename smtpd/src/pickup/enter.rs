@@ -216,6 +216,7 @@ fn envelope(
             helo: None,
             session: None,
             source: Some(shown.to_owned()),
+            user: None,
         },
         tls_optional: facts.tls_optional,
         message_id: facts.message_id.or(added_id),

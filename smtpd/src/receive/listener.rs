@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mailroot_common::config::general::{Listen, ListenTls};
 use smtpd_core::policy::Verdict;
 use smtpd_core::policy::limit::Seat;
 use smtpd_core::smtp::refusal::Refusal;
@@ -59,6 +60,7 @@ pub(super) struct Listeners(Mutex<Vec<Open>>);
 struct Open {
     asked: SocketAddr,
     bound: SocketAddr,
+    tls: Arc<Mutex<ListenTls>>,
     task: JoinHandle<()>,
 }
 
@@ -83,52 +85,66 @@ impl Listeners {
         }
     }
 
+    /// Those bound, with how TLS begins there.
+    pub(super) fn doors(&self) -> Vec<Listen> {
+        let door = |open: &Open| Listen { address: open.bound, tls: *lock(&open.tls) };
+        lock(&self.0).iter().map(door).collect()
+    }
+
     /// Binds what is not bound yet, all or nothing; returns what is not wanted any more.
-    fn exchange(
-        &self,
-        inner: &Arc<Inner>,
-        wanted: &[SocketAddr],
-    ) -> Result<Vec<Open>, ListenError> {
+    fn exchange(&self, inner: &Arc<Inner>, wanted: &[Listen]) -> Result<Vec<Open>, ListenError> {
         let mut all = lock(&self.0);
-        let mut fresh: Vec<(SocketAddr, SocketAddr, Listener)> = Vec::new();
-        for &address in wanted {
+        let mut fresh: Vec<(Listen, SocketAddr, Listener)> = Vec::new();
+        for &door in wanted {
+            let address = door.address;
             let known = all.iter().any(|open| open.asked == address);
-            if known || fresh.iter().any(|(asked, ..)| *asked == address) {
+            if known || fresh.iter().any(|(asked, ..)| asked.address == address) {
                 continue;
             }
             let failed = |source| ListenError { address, source };
             let listener = inner.parts.net.listen(address).map_err(failed)?;
             let bound = listener.local_addr().map_err(failed)?;
-            fresh.push((address, bound, listener));
+            fresh.push((door, bound, listener));
         }
-        let unwanted = all.extract_if(.., |open| !wanted.contains(&open.asked)).collect();
-        all.extend(fresh.into_iter().map(|(asked, bound, listener)| {
-            let task = tokio::spawn(accept(Arc::clone(inner), listener, bound));
-            Open { asked, bound, task }
+        let find = |address: SocketAddr| wanted.iter().find(|door| door.address == address);
+        let unwanted = all.extract_if(.., |open| find(open.asked).is_none()).collect();
+        for open in &*all {
+            // One that stays goes by another kind from the next client on.
+            if let Some(door) = find(open.asked) {
+                *lock(&open.tls) = door.tls;
+            }
+        }
+        all.extend(fresh.into_iter().map(|(door, bound, listener)| {
+            let tls = Arc::new(Mutex::new(door.tls));
+            let task = tokio::spawn(accept(Arc::clone(inner), listener, bound, Arc::clone(&tls)));
+            Open { asked: door.address, bound, tls, task }
         }));
         Ok(unwanted)
     }
 }
 
 /// See [`Receiver::listen`].
-pub(super) async fn rebind(
-    receiver: &Receiver,
-    addresses: &[SocketAddr],
-) -> Result<(), ListenError> {
+pub(super) async fn rebind(receiver: &Receiver, doors: &[Listen]) -> Result<(), ListenError> {
     let inner = &receiver.0;
-    for open in inner.listeners.exchange(inner, addresses)? {
+    for open in inner.listeners.exchange(inner, doors)? {
         open.close().await;
     }
     Ok(())
 }
 
-async fn accept(inner: Arc<Inner>, listener: Listener, bound: SocketAddr) {
+async fn accept(
+    inner: Arc<Inner>,
+    listener: Listener,
+    bound: SocketAddr,
+    tls: Arc<Mutex<ListenTls>>,
+) {
     let mut errors = 0;
     loop {
         match listener.accept().await {
             Ok((stream, client)) => {
                 errors = 0;
-                welcome(&inner, stream, client).await;
+                let implicit = *lock(&tls) == ListenTls::Implicit;
+                welcome(&inner, stream, client, implicit).await;
             }
             Err(error) => {
                 errors += 1;
@@ -158,7 +174,7 @@ fn is_exhausted(error: &io::Error) -> bool {
 }
 
 /// Lets a connection in as a session of its own, or turns it away.
-async fn welcome(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr) {
+async fn welcome(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr, implicit: bool) {
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
     inner.parts.counters.connections.add_one();
     let settings = inner.settings.load_full();
@@ -166,7 +182,7 @@ async fn welcome(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr) {
         Ok(seat) => {
             let id = inner.parts.session_ids.next();
             let live = Arc::new(Live::new(id, client, inner.parts.clock.now()));
-            let visit = Visit::begin(Arc::clone(inner), seat, Arc::clone(&live));
+            let visit = Visit::begin(Arc::clone(inner), seat, Arc::clone(&live), implicit);
             tokio::spawn(session::attend(visit, stream, settings));
         }
         Err(refusal) => {
@@ -181,6 +197,10 @@ async fn welcome(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr) {
                 .word("reason", refusal.reason())
                 .send();
             count::record(&inner.parts, client.ip(), Stage::Connect, refusal, |note| note);
+            if implicit {
+                // He expects TLS, which he is not worth.
+                return;
+            }
             let mut words = Vec::new();
             refusal.write(&mut words);
             // Whoever does not listen is turned away all the same.

@@ -5,11 +5,12 @@
 //! to a file of the queue while it arrives, so that a message costs the same whatever its size.
 
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mailroot_common::id::QueueId;
 use smtpd_core::message::header::{self, HeaderEnd, HeaderFacts};
-use smtpd_core::message::received::{self, Entry, Protocol, Trace};
+use smtpd_core::message::received::{self, Entry, Protocol, Tls, Trace};
 use smtpd_core::policy::relay::RelayRule;
 use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
@@ -20,6 +21,7 @@ use smtpd_core::trace::note::{Admission, Note};
 use super::{Inner, Settings};
 use crate::observe::Level;
 use crate::queue::{Body, CommitError, Draft, LargeBodyWriter};
+use crate::users::User;
 
 /// Bodies under this size do not wait for their share of `limits.body_memory`; the number of
 /// sessions bounds them.
@@ -34,8 +36,12 @@ const MEMORY_OCTETS_MAX: usize = Body::MEMORY_MAX - received::PREFIX_OCTETS_MAX;
 pub(super) struct Client<'a> {
     pub(super) inner: &'a Inner,
     pub(super) settings: &'a Settings,
-    pub(super) facts: &'a Facts,
+    pub(super) facts: Facts,
     pub(super) session: mailroot_common::id::SessionId,
+    /// What the session is protected by.
+    pub(super) tls: Option<Tls>,
+    /// Who has logged in.
+    pub(super) user: Option<Arc<User>>,
 }
 
 /// The body that is arriving.
@@ -226,7 +232,8 @@ impl Client<'_> {
             _ => None,
         };
         let protocol = if esmtp {
-            Protocol::Esmtp { tls: false, authenticated: false, utf8 }
+            let (tls, authenticated) = (self.tls.is_some(), self.user.is_some());
+            Protocol::Esmtp { tls, authenticated, utf8 }
         } else {
             Protocol::Smtp
         };
@@ -237,6 +244,7 @@ impl Client<'_> {
             client: self.facts.client,
             unverified: self.settings.reverse_dns && !self.is_verified(helo),
             protocol,
+            tls: self.tls,
         };
         Trace { entry, by: host, id: Some(id), only_recipient, at: now }.write(out);
         let date = (self.settings.add_date && !facts.has_date).then_some(now);
@@ -286,6 +294,7 @@ impl Client<'_> {
                 helo: server.hello().map(|hello| hello.name.clone()),
                 session: Some(self.session),
                 source: None,
+                user: self.user.as_ref().map(|user| user.name.clone()),
             },
             tls_optional: facts.tls_optional,
             message_id: facts.message_id,
@@ -310,7 +319,8 @@ impl Client<'_> {
             .word("via", envelope.origin.via.as_str())
             .word("size", size)
             .word("nrcpt", envelope.recipients.len())
-            .word("user", "-")
+            .maybe("tls", self.tls.map(|tls| tls.version))
+            .word("user", self.user.as_ref().map_or("-", |user| &user.name))
             .word("from", format_args!("<{}>", envelope.sender))
             .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
             .text("subject", envelope.subject.as_deref().unwrap_or_default());
@@ -333,6 +343,7 @@ impl Client<'_> {
             rule: rule.map(|rule| rule as &dyn std::fmt::Display),
             name: self.name(),
             subjects: parts.trace.wants_subjects(),
+            tls: self.tls.map(|tls| tls.version),
         };
         let is_on = parts.trace.is_on();
         is_on.then(|| Note::received(&parts.name, id, envelope, size, admitted))

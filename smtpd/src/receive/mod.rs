@@ -11,9 +11,12 @@
 mod buffer;
 mod caught;
 mod count;
+mod judge;
 mod listener;
+mod login;
 mod message;
 mod registry;
+mod secure;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use mailroot_common::config::general::Listen;
 use mailroot_common::id::SessionId;
+use mailroot_common::units::Timestamp;
+use smtpd_core::policy::Facts;
 use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::hits::Tally;
 use smtpd_core::policy::limit::{ConnectionCounts, ConnectionLimits};
@@ -34,6 +40,7 @@ use smtpd_core::smtp::server as machine;
 
 pub use self::listener::ListenError;
 use self::listener::Listeners;
+pub use self::login::LoginRules;
 use self::registry::Registry;
 pub use self::registry::SessionEntry;
 use crate::clock::Clock;
@@ -41,7 +48,9 @@ use crate::net::Net;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::Resolver;
+use crate::tls::ServerTls;
 use crate::trace::Trace;
+use crate::users::Users;
 
 /// How often entries of the two lists decide.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +68,10 @@ pub struct Settings {
     pub session: Arc<machine::Settings>,
     /// What sessions go by whose clients may not send to anybody.
     pub strangers: Arc<machine::Settings>,
+    /// What clients come under TLS with, if they may.
+    pub tls: Option<ServerTls>,
+    /// How wrong logins are answered, and what is taken for a name.
+    pub logins: LoginRules,
     /// Who may connect.
     pub connect: ConnectPolicy,
     /// Who may send to whom.
@@ -80,6 +93,13 @@ pub struct Settings {
     pub add_message_id: bool,
     /// Octets of bodies that all sessions together may hold in memory (`limits.body_memory`).
     pub body_memory_max: u64,
+}
+
+impl Settings {
+    /// What the machine goes by for this client.
+    fn rules_for(&self, facts: &Facts, now: Timestamp) -> &Arc<machine::Settings> {
+        if self.relay.is_submitter(facts, now) { &self.session } else { &self.strangers }
+    }
 }
 
 /// What a receiver works with.
@@ -105,6 +125,8 @@ pub struct Parts {
     pub dialogues: Dialogues,
     /// What is remembered of mail.
     pub trace: Trace,
+    /// Who may log in.
+    pub users: Users,
 }
 
 /// The receiving side of one virtual server. Cheap to clone.
@@ -146,14 +168,20 @@ impl Receiver {
     /// # Errors
     ///
     /// [`ListenError`] naming the address; then nothing has changed.
-    pub async fn listen(&self, addresses: &[SocketAddr]) -> Result<(), ListenError> {
-        listener::rebind(self, addresses).await
+    pub async fn listen(&self, doors: &[Listen]) -> Result<(), ListenError> {
+        listener::rebind(self, doors).await
     }
 
     /// The addresses listened on, with real ports where port 0 was asked for.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.0.listeners.bound()
+    }
+
+    /// The same, with how TLS begins at each.
+    #[must_use]
+    pub fn doors(&self) -> Vec<Listen> {
+        self.0.listeners.doors()
     }
 
     /// Changes the settings. Sessions keep those they began with; who may connect and how many
@@ -201,6 +229,14 @@ impl Receiver {
     #[must_use]
     pub fn sessions(&self) -> Vec<SessionEntry> {
         self.0.registry.list()
+    }
+
+    /// Ends the sessions of a user in the same way; how many there are.
+    #[must_use]
+    pub fn kill_sessions_of(&self, user: &str) -> u64 {
+        let all = self.0.registry.list();
+        let own = all.iter().filter(|entry| entry.user.as_deref() == Some(user));
+        own.filter(|entry| self.kill(entry.id)).count() as u64
     }
 
     /// Ends a session with 421, whatever it is doing but a commit; false if there is none of this

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use mailroot_common::id::SessionId;
 use mailroot_common::units::Timestamp;
@@ -21,6 +21,10 @@ pub struct SessionEntry {
     pub client: SocketAddr,
     /// What the client called itself, if it did.
     pub helo: Option<String>,
+    /// Who has logged in.
+    pub user: Option<String>,
+    /// The version of TLS it is under.
+    pub tls: Option<&'static str>,
     /// What it is doing.
     pub standing: Standing,
     /// Messages accepted.
@@ -49,6 +53,8 @@ pub(super) struct Live {
     pub(super) client: SocketAddr,
     pub(super) since: Timestamp,
     helo: Mutex<Option<String>>,
+    user: Mutex<Option<String>>,
+    tls: OnceLock<&'static str>,
     standing: AtomicU8,
     messages: AtomicU64,
     octets: AtomicU64,
@@ -72,6 +78,8 @@ impl Live {
             client,
             since,
             helo: Mutex::default(),
+            user: Mutex::default(),
+            tls: OnceLock::new(),
             standing: AtomicU8::new(Standing::Greeting as u8),
             messages: AtomicU64::new(0),
             octets: AtomicU64::new(0),
@@ -87,6 +95,18 @@ impl Live {
 
     pub(super) fn show_helo(&self, name: &str) {
         *lock(&self.helo) = Some(name.to_owned());
+    }
+
+    /// The session is under TLS; what the client said before does not count.
+    pub(super) fn show_tls(&self, version: &'static str) {
+        *lock(&self.helo) = None;
+        self.show_user(None);
+        // It comes under TLS once at most.
+        let _ = self.tls.set(version);
+    }
+
+    pub(super) fn show_user(&self, name: Option<&str>) {
+        *lock(&self.user) = name.map(str::to_owned);
     }
 
     pub(super) fn add_octets(&self, octets: u64) {
@@ -125,6 +145,8 @@ impl Live {
             id: self.id,
             client: self.client,
             helo: lock(&self.helo).clone(),
+            user: lock(&self.user).clone(),
+            tls: self.tls.get().copied(),
             standing: STANDINGS.get(standing).copied().unwrap_or(Standing::Closing),
             messages: self.messages(),
             octets: self.octets(),

@@ -9,27 +9,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mailroot_common::address::Mailbox;
 use mailroot_common::control::Direction;
-use mailroot_common::units::Timestamp;
 use smtpd_core::policy::limit::Seat;
-use smtpd_core::policy::relay::RelayRule;
-use smtpd_core::policy::{Admitted, Facts, NameFact, Verdict};
 use smtpd_core::smtp::dialogue::Side;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Taken};
 use smtpd_core::trace::event::Text;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
+use zeroize::Zeroize;
 
 use super::buffer::Buffer;
 use super::caught::Caught;
+use super::judge::{gather, may_connect, may_relay, said, unready};
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
-use super::{Inner, Settings, count, lock};
+use super::{Inner, Settings, count, lock, login, secure};
 use crate::net::Stream;
 use crate::observe::{Ear, Level, Party};
-use crate::queue::{Asked, Unready};
+use crate::queue::Asked;
 
 /// A session that is silent for so long gives its buffers back.
 const RELEASE_AFTER: Duration = Duration::from_secs(5);
@@ -45,12 +43,14 @@ pub(super) struct Visit {
     inner: Arc<Inner>,
     live: Arc<Live>,
     seat: Option<Seat>,
+    /// Whether TLS begins with the first octet.
+    implicit: bool,
 }
 
 impl Visit {
-    pub(super) fn begin(inner: Arc<Inner>, seat: Seat, live: Arc<Live>) -> Self {
+    pub(super) fn begin(inner: Arc<Inner>, seat: Seat, live: Arc<Live>, implicit: bool) -> Self {
         inner.registry.add(Arc::clone(&live));
-        Self { inner, live, seat: Some(seat) }
+        Self { inner, live, seat: Some(seat), implicit }
     }
 }
 
@@ -84,7 +84,8 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
     let inner = &*visit.inner;
     let client = visit.live.client;
     let facts = gather(inner, &settings, client.ip()).await;
-    let context = Client { inner, settings: &settings, facts: &facts, session: visit.live.id };
+    let session = visit.live.id;
+    let context = Client { inner, settings: &settings, facts, session, tls: None, user: None };
     let line = inner.parts.log.line(Level::Info, "connect");
     line.word("server", &inner.parts.name)
         .word("sid", visit.live.id)
@@ -99,15 +100,12 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
         peer: client,
     };
     let (now, wall) = (inner.parts.clock.elapsed(), inner.parts.clock.now());
-    let rules = match settings.relay.is_submitter(&facts, wall) {
-        true => &settings.session,
-        false => &settings.strangers,
-    };
+    let rules = Arc::clone(settings.rules_for(&context.facts, wall));
     let mut session = Session {
         client: context,
         live: &visit.live,
         stream,
-        server: Server::new(Arc::clone(rules), now, wall),
+        server: Server::new(Arc::clone(&rules), now, wall),
         incoming: Incoming::new(&inner.body_memory),
         buffer: Buffer::default(),
         alarm: Box::pin(tokio::time::sleep(RELEASE_AFTER)),
@@ -115,61 +113,11 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
         ear: inner.parts.dialogues.ear(party, inner.parts.clock.clone()),
         heard: 0,
     };
-    if let Err(refusal) = may_connect(&settings, &facts, wall) {
-        session.server = Server::refused(Arc::clone(rules), refusal, now);
+    if let Err(refusal) = may_connect(&settings, &session.client.facts, wall) {
+        session.server = Server::refused(rules, refusal, now);
     }
-    let gone = session.run().await;
+    let gone = session.run(visit.implicit).await;
     session.say_goodbye(gone);
-}
-
-/// Asks DNS for the client's names if anything depends on them.
-async fn gather(inner: &Inner, settings: &Settings, client: std::net::IpAddr) -> Facts {
-    let now = inner.parts.clock.now();
-    let wanted = settings.reverse_dns
-        || settings.connect.list.needs_name_of(client, now)
-        || settings.relay.list.needs_name_of(client, now);
-    let mut facts = Facts::of_address(client);
-    if let (true, Some(resolver)) = (wanted, &inner.parts.resolver) {
-        facts.name = match resolver.names(client).await {
-            Ok(names) => NameFact::Names(names),
-            Err(error) if error.is_temporary() => NameFact::Unknown,
-            Err(_) => NameFact::None,
-        };
-    }
-    facts
-}
-
-fn may_connect(settings: &Settings, facts: &Facts, now: Timestamp) -> Result<(), Refusal> {
-    match settings.connect.judge(facts, now) {
-        Verdict::Admit(welcome) => {
-            settings.tallies.connect.note(welcome.entry(), now);
-            Ok(())
-        }
-        Verdict::Defer(_) => Err(Refusal::ConnectUnavailable),
-        Verdict::Refuse(denial) => {
-            settings.tallies.connect.note(denial.entry.as_ref(), now);
-            Err(denial.reason.into())
-        }
-    }
-}
-
-/// Whether a client may send to a recipient; counts the entry of the relay list that decided.
-fn may_relay(
-    settings: &Settings,
-    facts: &Facts,
-    to: &Mailbox,
-    now: Timestamp,
-) -> Result<RelayRule, Refusal> {
-    let verdict = settings.relay.judge(facts, to, &settings.table, now);
-    let decided = match &verdict {
-        Verdict::Admit(admitted) => match admitted.rule() {
-            RelayRule::List(entry) => Some(entry),
-            _ => None,
-        },
-        Verdict::Defer(denial) | Verdict::Refuse(denial) => denial.entry.as_ref(),
-    };
-    settings.tallies.relay.note(decided, now);
-    said(verdict).map(Admitted::into_rule)
 }
 
 /// How a session ended when nobody said so.
@@ -181,13 +129,15 @@ enum Gone {
     Closed,
     /// The connection broke, or the client did not read.
     Broken,
+    /// It did not come under TLS.
+    Insecure,
 }
 
-struct Session<'a> {
-    client: Client<'a>,
-    live: &'a Live,
-    stream: &'a mut Stream,
-    server: Server,
+pub(super) struct Session<'a> {
+    pub(super) client: Client<'a>,
+    pub(super) live: &'a Live,
+    pub(super) stream: &'a mut Stream,
+    pub(super) server: Server,
     incoming: Incoming<'a>,
     buffer: Buffer,
     alarm: Pin<Box<Sleep>>,
@@ -198,12 +148,17 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn run(&mut self) -> Gone {
+    async fn run(&mut self, implicit: bool) -> Gone {
         if self.client.inner.stopped.load(Ordering::Relaxed) {
             self.server.stop();
         }
+        if implicit && let Err(gone) = self.begin_under_tls().await {
+            return gone;
+        }
         loop {
-            self.work().await;
+            if let Err(gone) = self.work().await {
+                return gone;
+            }
             self.obey();
             if self.flush().await.is_err() {
                 return Gone::Broken;
@@ -228,8 +183,33 @@ impl Session<'_> {
         }
     }
 
+    /// TLS from the first octet on. Whoever may not connect is not worth a handshake, without which
+    /// he cannot be told.
+    async fn begin_under_tls(&mut self) -> Result<(), Gone> {
+        if self.server.end().is_some() {
+            self.server.output().clear();
+            self.work().await?;
+            return Err(Gone::Said);
+        }
+        self.secure().await
+    }
+
+    /// The handshake. Nothing that was read before it is left: the machine takes no octet behind
+    /// STARTTLS, and closes the session where there is one.
+    async fn secure(&mut self) -> Result<(), Gone> {
+        if !secure::handshake(self).await || self.buffer.used < self.buffer.octets.len() {
+            return Err(Gone::Insecure);
+        }
+        let now = self.client.inner.parts.clock.elapsed();
+        self.server.secured(now);
+        self.client.facts.authenticated = None;
+        self.client.user = None;
+        self.helo_shown = false;
+        Ok(())
+    }
+
     /// Uses what was read as far as it goes.
-    async fn work(&mut self) {
+    async fn work(&mut self) -> Result<(), Gone> {
         loop {
             let now = self.client.inner.parts.clock.elapsed();
             let octets = self.buffer.octets.get(self.buffer.used..).unwrap_or_default();
@@ -238,11 +218,20 @@ impl Session<'_> {
                 true => hear(&mut self.ear, &mut self.server, octets, now),
             };
             self.buffer.used += used;
+            if self.server.mechanism().is_some() {
+                // Nothing of a password is left where it was read.
+                let said = self.buffer.octets.get_mut(..self.buffer.used).unwrap_or_default();
+                said.zeroize();
+            }
             let mut acted = false;
             while let Some(action) = self.server.poll() {
                 acted = true;
                 match action {
                     Action::Answer(question) => self.answer(question).await,
+                    Action::Handshake => {
+                        self.flush().await.map_err(|_| Gone::Broken)?;
+                        self.secure().await?;
+                    }
                     Action::Rejected(rejection) => self.on_rejection(&rejection),
                 }
             }
@@ -253,16 +242,28 @@ impl Session<'_> {
             }
         }
         self.show();
+        Ok(())
     }
 
     async fn answer(&mut self, question: Question) {
-        let Client { inner, settings, facts, .. } = self.client;
+        let Client { inner, settings, ref facts, ref user, .. } = self.client;
         let ready = || inner.parts.queue.ready().map_err(unready);
         let verdict = match question {
             Question::Body => ready(),
+            Question::Secure => match &settings.tls {
+                Some(tls) if tls.is_ready() => Ok(()),
+                _ => Err(Refusal::TlsUnavailable),
+            },
             Question::Sender => {
                 self.incoming.rule = None;
-                ready().and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
+                let sender = self.server.transaction().map(|it| &it.sender);
+                let is_foreign = user.as_ref().zip(sender).is_some_and(|(u, s)| !u.may_send_as(s));
+                match is_foreign {
+                    true => Err(Refusal::SenderNotAllowed),
+                    false => {
+                        ready().and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
+                    }
+                }
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
@@ -272,6 +273,10 @@ impl Session<'_> {
                 }
                 None => Err(Refusal::LocalTrouble),
             },
+            Question::Login => {
+                login::judge(self).await;
+                return;
+            }
             Question::Etrn => {
                 let answer = self.ask_for_mail();
                 self.server.turned(answer, inner.parts.clock.elapsed());
@@ -447,6 +452,7 @@ impl Session<'_> {
             (Gone::Said, Some(End::Quit)) => "quit",
             (Gone::Said, Some(End::Refused(refusal))) => refusal.reason(),
             (Gone::Closed, _) => "client-closed",
+            (Gone::Insecure, _) => "tls-failed",
             (Gone::Said | Gone::Broken, _) => "connection-lost",
         };
         let line = inner.parts.log.line(Level::Info, "disconnect");
@@ -473,21 +479,5 @@ fn hear(ear: &mut Ear, server: &mut Server, octets: &[u8], now: Duration) -> usi
             ear.pass_body(used);
             used
         }
-    }
-}
-
-fn unready(why: Unready) -> Refusal {
-    match why {
-        Unready::NoRoom => Refusal::StorageFull,
-        Unready::Trouble => Refusal::LocalTrouble,
-    }
-}
-
-/// What a verdict comes to; the proof it carries is used up by the envelope that is built from the
-/// same words.
-fn said<P>(verdict: Verdict<P>) -> Result<P, Refusal> {
-    match verdict {
-        Verdict::Admit(proof) => Ok(proof),
-        Verdict::Defer(denial) | Verdict::Refuse(denial) => Err(denial.reason.into()),
     }
 }

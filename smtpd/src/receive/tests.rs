@@ -1,12 +1,13 @@
 //! Sessions over a network in memory, with virtual time and a queue in memory.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mailroot_common::address::Domain;
 use mailroot_common::units::Span;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::{Entry, List, Mode};
+use smtpd_core::policy::guess::Limit;
 use smtpd_core::queue::envelope::{BodyKind, Via};
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table;
@@ -52,6 +53,7 @@ fn settings() -> Settings {
         grammar: Grammar {
             offer: Offer::all(),
             default_domain: Domain::parse("example.com").unwrap(),
+            auth: false,
         },
         body: BodyLimits { size_max: 8 << 20, line_max: 2000, header_max: 64 << 10 },
         recipients_max: 100,
@@ -63,10 +65,18 @@ fn settings() -> Settings {
         idle: Duration::from_mins(5),
         session_time: Duration::from_hours(1),
         rate_min: 0,
+        tls: machine::Tls::Off,
+        logins: machine::Logins::default(),
     });
     Settings {
         strangers: Arc::clone(&session),
         session,
+        tls: None,
+        logins: LoginRules {
+            delay: Duration::ZERO,
+            limit: Limit { failures: 5, ban: None },
+            domain: None,
+        },
         connect: ConnectPolicy::default(),
         relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },
         tallies: Tallies::default(),
@@ -80,6 +90,10 @@ fn settings() -> Settings {
     }
 }
 
+fn doors(addresses: &[SocketAddr]) -> Vec<Listen> {
+    addresses.iter().copied().map(Listen::plain).collect()
+}
+
 async fn house(settings: Settings) -> House {
     house_with(settings, None).await
 }
@@ -90,6 +104,7 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
     let net = Net::Simulated(SimulatedNet::default());
     let queue = Queue::in_memory(clock.clone(), table());
     let counters = Arc::new(Counters::default());
+    let users_clock = clock.clone();
     let parts = Parts {
         name: "default".into(),
         clock,
@@ -101,9 +116,10 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
         session_ids: Arc::new(SessionIds::beginning_at(1)),
         dialogues: Default::default(),
         trace: Trace::off(),
+        users: Users::open("/nowhere/users.json".into(), users_clock),
     };
     let receiver = Receiver::new(parts, settings);
-    receiver.listen(&[DOOR.parse().unwrap()]).await.unwrap();
+    receiver.listen(&[Listen::plain(DOOR.parse().unwrap())]).await.unwrap();
     House { receiver, net, queue, lines, counters }
 }
 
@@ -448,12 +464,12 @@ async fn listening_elsewhere_is_all_or_nothing() {
     let (door, other) = (DOOR.parse().unwrap(), "192.0.2.26:25".parse().unwrap());
     let taken = "192.0.2.27:25".parse().unwrap();
     let _holder = house.net.listen(taken).unwrap();
-    let error = house.receiver.listen(&[other, taken]).await.unwrap_err();
+    let error = house.receiver.listen(&doors(&[other, taken])).await.unwrap_err();
     assert_eq!(error.address, taken);
     assert_eq!(house.receiver.addresses(), [door]);
-    house.receiver.listen(&[door, other]).await.unwrap();
+    house.receiver.listen(&doors(&[door, other])).await.unwrap();
     assert_eq!(house.receiver.addresses(), [door, other]);
-    house.receiver.listen(&[other]).await.unwrap();
+    house.receiver.listen(&doors(&[other])).await.unwrap();
     assert_eq!(house.receiver.addresses(), [other]);
 }
 

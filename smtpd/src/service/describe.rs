@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mailroot_common::control::{self, ServerState, SmartHost, SmartHostState, Status, Warning};
 
-use super::{Service, lock};
+use super::{Service, certificates, lock};
 use crate::virtual_server::VirtualServer;
 
 /// A warning for each server that does not run as it should.
@@ -111,6 +111,16 @@ impl Service {
                 let hint = "look with: smtpctl config diff; load with: smtpctl reload";
                 warnings.push(warning("config.edited", text, hint));
             }
+        }
+        let now = self.0.clock.now();
+        for text in
+            self.0.certificates.list().iter().filter_map(|it| certificates::warning(it, now))
+        {
+            warnings.push(warning("tls.certificate", text, "look with: smtpctl doctor tls"));
+        }
+        if let Some(trouble) = self.0.users.trouble() {
+            let text = format!("nobody can log in, the users cannot be read: {trouble}");
+            warnings.push(warning("user.unread", text, "put a good file there and start anew"));
         }
         if let Some((revision, until)) = self.on_trial() {
             let text = format!("revision {revision} is on trial until {until}");

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use mailroot_common::config::{ServerName, SmartHostName};
 
 use crate::config::{EditError, Failed};
+use crate::users::UserError;
 use crate::virtual_server::StartError;
 use crate::{oauth, resolve};
 
@@ -81,6 +82,9 @@ pub enum ServiceError {
     /// A smart host does not log in by tokens.
     #[error("smart host {0} does not log in by tokens")]
     NoTokens(SmartHostName),
+    /// A change of users was not made.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// Name servers of `dns.resolvers` cannot be used.
     #[error("cannot set up name resolution: {0}")]
     Resolver(resolve::SetupError),

@@ -53,9 +53,9 @@ fn compare(old: &Courts, new: &Courts, traffic: Traffic, now: Timestamp) -> Repl
         };
         let is_way = decision == "route";
         let shown = match decision {
-            "connect" => Fact { domain: None, ..fact },
-            "route" => Fact { client: None, name: None, ..fact },
-            "server" => Fact { client: None, name: None, domain: None, ..fact },
+            "connect" => Fact { domain: None, user: None, ..fact },
+            "route" => Fact { client: None, name: None, user: None, ..fact },
+            "server" => Fact { client: None, name: None, user: None, domain: None, ..fact },
             _ => fact,
         };
         let fresh = || Different {
@@ -93,7 +93,7 @@ fn difference(
     let facts = fact.client.map(|client| {
         let name = fact.name.as_deref().and_then(|name| Domain::parse(name).ok());
         let name = name.map_or(NameFact::None, |name| NameFact::Names(vec![name]));
-        Facts { name, ..Facts::of_address(client) }
+        Facts { name, authenticated: fact.user.clone(), ..Facts::of_address(client) }
     });
     let to = seen.address.as_deref().and_then(|to| Mailbox::parse(to).ok());
     let judge = |court: &Court| court.judge(facts.as_ref(), to.as_ref(), None, now);

@@ -18,7 +18,8 @@ impl Service {
         let active = self.active();
         let listens = |loaded: &Loaded| -> BTreeSet<SocketAddr> {
             let enabled = loaded.servers.values().filter(|config| config.enabled);
-            enabled.flat_map(|config| config.general.listen.clone()).collect()
+            let doors = enabled.flat_map(|config| config.general.listen.clone());
+            doors.map(|door| door.address).collect()
         };
         let old = listens(&active);
         // An address of all is in the way of every other with its port, and the other way round.

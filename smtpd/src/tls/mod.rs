@@ -1,14 +1,21 @@
-//! TLS: who is trusted, and the handshake.
+//! TLS: who is trusted, what we show, and the handshake of either side.
 //!
-//! What hosts have proved is remembered.
-//!
-//! In: an open connection and what is to be proved about the other side. Out: the same connection
-//! under TLS, and how it is protected; or why not, in words for people.
+//! In: an open connection and what is to be proved about the other side, or what we are to show it.
+//! Out: the same connection under TLS, and how it is protected; or why not, in words for people. What
+//! hosts have proved is remembered.
 
+mod certificates;
 mod client;
 mod dane;
+pub mod generate;
 mod memory;
+mod server;
 mod verifier;
 
+pub use certificates::{
+    Certificate, CertificateError, Certificates, EXPIRES_SOON, Files, News, Standing, Texts,
+    until_words,
+};
 pub use client::{ClientTls, Identity, Proof, Secured, TlsError};
 pub use memory::{Memory, Recall, Seen};
+pub use server::{ServerTls, Wish};

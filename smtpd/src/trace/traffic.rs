@@ -22,6 +22,8 @@ pub struct Fact {
     pub client: Option<IpAddr>,
     /// What DNS called it.
     pub name: Option<String>,
+    /// Who had logged in.
+    pub user: Option<String>,
     /// The domain of the recipient, if one was named.
     pub domain: Option<String>,
 }
@@ -71,6 +73,7 @@ impl Traffic {
                 server: event.server.to_owned(),
                 client: event.client.and_then(|client| client.parse().ok()),
                 name: event.name.map(str::to_owned),
+                user: event.user.map(str::to_owned),
                 domain: to.map(domain_of),
             };
             if self.facts.len() >= FACTS_MAX && !self.facts.contains_key(&fact) {

@@ -26,7 +26,8 @@ impl VirtualServer {
         };
         let inlets = self.inlets.lock().await;
         let bound = inlets.as_ref().map(|open| open.receiver.addresses());
-        let listen = bound.as_deref().unwrap_or(&config.general.listen);
+        let asked = || config.general.listen.iter().map(|door| door.address).collect();
+        let listen: Vec<std::net::SocketAddr> = bound.unwrap_or_else(asked);
         control::Server {
             name: self.name.to_string(),
             state: standing.state,
@@ -89,8 +90,8 @@ impl VirtualServer {
             direction: Direction::In,
             peer: entry.client.to_string(),
             name: entry.helo,
-            user: None,
-            tls: None,
+            user: entry.user,
+            tls: entry.tls.map(str::to_owned),
             state: entry.standing.as_str().to_owned(),
             messages: entry.messages,
             bytes: entry.octets,

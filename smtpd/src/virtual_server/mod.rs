@@ -15,6 +15,7 @@ mod root;
 mod rules;
 mod senders;
 mod settings;
+mod tls;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::config::smart_hosts::SmartHosts;
+use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::id::SessionId;
@@ -49,8 +51,9 @@ use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
 use crate::receive::{ListenError, Tallies};
 use crate::resolve::Resolver;
-use crate::tls::{ClientTls, Recall};
+use crate::tls::{Certificates, ClientTls, Recall};
 use crate::trace::Trace;
+use crate::users::Users;
 
 /// How long sessions with a message on its way may go on after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -70,6 +73,12 @@ pub struct Shared {
     pub resolver: Resolver,
     /// What connections come under TLS with.
     pub tls: ClientTls,
+    /// What clients are shown.
+    pub certificates: Certificates,
+    /// The oldest version of TLS that clients may speak (`tls.min_version`).
+    pub tls_min_version: TlsVersion,
+    /// Who may log in.
+    pub users: Users,
     /// The smart hosts that have names.
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
@@ -110,6 +119,11 @@ pub enum StartError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// TLS is a must, and there is no certificate.
+    #[error(
+        "no certificate can be shown, and clients must come under TLS: smtpctl cert list tells why"
+    )]
+    Certificate,
     /// The domains contradict each other.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -326,6 +340,15 @@ impl VirtualServer {
         Ok(())
     }
 
+    /// Goes by its configuration anew, because something that it names has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], as [`VirtualServer::reconfigure`].
+    pub async fn refresh(&self) -> Result<(), StartError> {
+        self.reconfigure(Shared::clone(&self.shared.load()), self.config()).await
+    }
+
     fn stand(&self, state: ServerState, trouble: Option<String>, reason: Option<String>) {
         *lock(&self.standing) = Standing { state, trouble, reason };
     }
@@ -437,6 +460,12 @@ impl VirtualServer {
     /// Ends a session of a client with 421; false if there is none of this name.
     pub async fn kill_session(&self, id: SessionId) -> bool {
         self.inlets.lock().await.as_ref().is_some_and(|open| open.receiver.kill(id))
+    }
+
+    /// Ends the sessions of a user in the same way; how many there were.
+    pub async fn kill_sessions_of(&self, user: &str) -> u64 {
+        let inlets = self.inlets.lock().await;
+        inlets.as_ref().map_or(0, |open| open.receiver.kill_sessions_of(user))
     }
 
     /// Ends the back-off of routes, so that their due mail is tried at once.

@@ -8,7 +8,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use mailroot_common::address::Host;
 use mailroot_common::config::access::{Policy, Who};
+use mailroot_common::config::general::{Listen, ListenTls};
 use mailroot_common::config::{Hop, ServerConfig, SmartHostName};
 use mailroot_common::control::{Check, Level, ServerState};
 use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage, Verified};
@@ -20,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{Shared, VirtualServer, rules, settings};
 use crate::deliver::Deliver;
 use crate::resolve::Family;
+use crate::tls::Proof;
 
 /// How long a host has to take the connection, and again to greet.
 const WAIT: Duration = Duration::from_secs(3);
@@ -37,6 +40,7 @@ impl VirtualServer {
         checks.extend(dane(&shared).await);
         checks.extend(self.smart_hosts(&config).await);
         checks.extend(self.check_dkim().await);
+        checks.extend(self.check_certificates());
         checks.push(relay(&config));
         for check in &mut checks {
             check.server = Some(self.name().to_string());
@@ -90,10 +94,12 @@ impl VirtualServer {
             }
             _ => {}
         }
-        let bound = self.inlets.lock().await.as_ref().map(|open| open.receiver.addresses());
+        let bound = self.inlets.lock().await.as_ref().map(|open| open.receiver.doors());
         let mut checks = Vec::new();
-        for address in bound.unwrap_or_default() {
-            checks.push(match greeting(reachable(address), shared).await {
+        for door in bound.unwrap_or_default() {
+            let address = door.address;
+            let door = Listen { address: reachable(address), ..door };
+            checks.push(match greeting(door, shared).await {
                 Ok(line) if line.starts_with("220") => {
                     check(Level::Ok, format!("{address} answers: {line}"))
                 }
@@ -122,13 +128,20 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// Connects, reads the first line, and takes its leave.
-async fn greeting(address: SocketAddr, shared: &Shared) -> io::Result<String> {
+async fn greeting(door: Listen, shared: &Shared) -> io::Result<String> {
     let late = |what: &str| {
         io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {} s", WAIT.as_secs()))
     };
-    let mut stream = tokio::time::timeout(WAIT, shared.net.connect(address, None))
+    let mut stream = tokio::time::timeout(WAIT, shared.net.connect(door.address, None))
         .await
         .map_err(|_| late("no connection"))??;
+    if door.tls == ListenTls::Implicit {
+        let host = Host::Address(door.address.ip());
+        let secured = shared.tls.secure(stream, &host, Proof::None, None);
+        let secured =
+            tokio::time::timeout(WAIT, secured).await.map_err(|_| late("no handshake"))?;
+        stream = secured.map_err(io::Error::other)?.stream;
+    }
     let mut octets = Vec::new();
     let read = async {
         let mut piece = [0; GREETING_OCTETS_MAX];
@@ -232,7 +245,7 @@ async fn smart_host(deliver: &Deliver, host: SmartHost) -> Check {
 /// Who may send mail onward, and from where they could.
 fn relay(config: &ServerConfig) -> Check {
     let relay = &config.access.relay;
-    let is_public = config.general.listen.iter().any(|at| !at.ip().is_loopback());
+    let is_public = config.general.listen.iter().any(|door| !door.address.ip().is_loopback());
     let strangers = |entry: &mailroot_common::config::access::ListEntry| match &entry.who {
         Who::Network(network) => !network.is_loopback(),
         Who::Name(_) | Who::Below(_) => true,

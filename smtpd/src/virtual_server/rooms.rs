@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailroot_common::config::access::TlsMode;
+use mailroot_common::config::general::ListenTls;
 use mailroot_common::config::{ServerConfig, ServerName};
 use smtpd_core::route::table::Table;
 use tokio::sync::watch;
@@ -20,6 +22,7 @@ use crate::observe::Counters;
 use crate::pickup::{self, Pickup};
 use crate::queue::{self, Queue};
 use crate::receive::{self, Receiver, Tallies};
+use crate::tls::ServerTls;
 
 /// What holds mail.
 #[derive(Debug)]
@@ -105,6 +108,10 @@ impl Inlets {
         (counters, tallies): (&Arc<Counters>, Tallies),
     ) -> Result<Self, StartError> {
         let server: Arc<str> = name.as_str().into();
+        let settings = settings::receive(config, shared, table, tallies);
+        if lacks_certificate(config, &settings) {
+            return Err(StartError::Certificate);
+        }
         let receiver = Receiver::new(
             receive::Parts {
                 name: Arc::clone(&server),
@@ -117,8 +124,9 @@ impl Inlets {
                 session_ids: Arc::clone(&shared.session_ids),
                 dialogues: shared.dialogues.clone(),
                 trace: shared.trace.clone(),
+                users: shared.users.clone(),
             },
-            settings::receive(config, shared, table, tallies),
+            settings,
         );
         receiver.listen(&config.general.listen).await?;
         let drop = DropDirectory::new(
@@ -202,7 +210,9 @@ impl Inlets {
         (rooms, tallies): (&Rooms, Tallies),
     ) -> Result<(), StartError> {
         self.parts.shared = shared.clone();
-        self.receiver.set(settings::receive(config, shared, table, tallies));
+        let settings = settings::receive(config, shared, table, tallies);
+        let is_mute = lacks_certificate(config, &settings);
+        self.receiver.set(settings);
         let wanted = settings::drop(name.as_str(), config, shared, &rooms.root);
         if *self.drop.settings() != wanted {
             self.drop = DropDirectory::new(wanted, shared.clock.clone(), shared.log.clone());
@@ -214,7 +224,8 @@ impl Inlets {
         let addresses = self.receiver.addresses();
         self.deliver.reconfigure(settings::deliver(config, shared, table, addresses, ends));
         self.watch_pickup(name, config, &rooms.root).await;
-        Ok(listening?)
+        listening?;
+        if is_mute { Err(StartError::Certificate) } else { Ok(()) }
     }
 
     pub(super) async fn pause(&mut self) {
@@ -245,6 +256,13 @@ impl Inlets {
         self.receiver.stop(grace).await;
         self.deliver.stop(patience).await;
     }
+}
+
+/// Whether clients must come under TLS and cannot.
+fn lacks_certificate(config: &ServerConfig, settings: &receive::Settings) -> bool {
+    let implicit = config.general.listen.iter().any(|door| door.tls == ListenTls::Implicit);
+    let must = config.access.tls.mode == TlsMode::Required || implicit;
+    must && !settings.tls.as_ref().is_some_and(ServerTls::is_ready)
 }
 
 /// A task that runs until it is told to stop.

@@ -158,7 +158,11 @@ pub(super) fn connect_policy(config: &ServerConfig) -> ConnectPolicy {
 /// Who may relay.
 pub(super) fn relay_policy(config: &ServerConfig) -> RelayPolicy {
     let relay = &config.access.relay;
-    RelayPolicy { list: list(relay.policy, &relay.list), authenticated: true, anonymous: true }
+    RelayPolicy {
+        list: list(relay.policy, &relay.list),
+        authenticated: relay.authenticated,
+        anonymous: config.access.anonymous,
+    }
 }
 
 fn list(policy: Policy, entries: &[ListEntry]) -> List {

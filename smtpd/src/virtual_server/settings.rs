@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::Domain;
+use mailroot_common::config::access::{LoginMechanism, TlsMode};
 use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
 use mailroot_common::config::messages::Fix;
 use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
 use mailroot_common::units::{ByteSize, Span};
+use smtpd_core::policy::guess;
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::table::Table;
+use smtpd_core::smtp::auth::Mechanism;
 use smtpd_core::smtp::body::BodyLimits;
 use smtpd_core::smtp::client::Timeouts;
 use smtpd_core::smtp::command::Grammar;
@@ -30,6 +33,7 @@ use crate::deliver::Signing;
 use crate::drop::{self, DropDirectory};
 use crate::receive::Tallies;
 use crate::resolve::Family;
+use crate::tls::{ServerTls, Wish};
 use crate::{deliver, pickup, process, receive};
 
 /// A span that stands for "no limit": no session and no wait lasts that long.
@@ -60,12 +64,14 @@ pub(super) fn receive(
     tallies: Tallies,
 ) -> receive::Settings {
     let (general, messages) = (&config.general, &config.messages);
+    let tls = server_tls(config, shared);
     let session = server::Settings {
         host: host(config, shared).to_string(),
         banner: general.banner.clone(),
         grammar: Grammar {
             offer: offer(config, table),
             default_domain: table.default_domain().clone(),
+            auth: config.access.basic.enabled,
         },
         body: BodyLimits {
             size_max: rules::octets(messages.max_size),
@@ -81,6 +87,8 @@ pub(super) fn receive(
         idle: general.idle_timeout.as_duration(),
         session_time: general.max_session_time.value().map_or(FOR_EVER, |time| time.as_duration()),
         rate_min: config.limits.min_rate.as_u64(),
+        tls: offered_tls(config, tls.as_ref()),
+        logins: logins(config),
     };
     let mut strangers = session.clone();
     // They could fill the queue with mail that lies there, and push in front of everybody else.
@@ -89,6 +97,8 @@ pub(super) fn receive(
     receive::Settings {
         session: Arc::new(session),
         strangers: Arc::new(strangers),
+        tls,
+        logins: login_rules(config),
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
         tallies,
@@ -99,6 +109,54 @@ pub(super) fn receive(
         add_date: messages.fix.contains(&Fix::Date),
         add_message_id: messages.fix.contains(&Fix::MessageId),
         body_memory_max: config.limits.body_memory.as_u64(),
+    }
+}
+
+/// How clients may log in.
+fn logins(config: &ServerConfig) -> server::Logins {
+    let basic = &config.access.basic;
+    let mechanism = |word: &LoginMechanism| match word {
+        LoginMechanism::ScramSha256 => Mechanism::ScramSha256,
+        LoginMechanism::Plain => Mechanism::Plain,
+        LoginMechanism::Login => Mechanism::Login,
+    };
+    let wanted = basic.mechanisms.iter().filter(|_| basic.enabled);
+    server::Logins {
+        mechanisms: wanted.map(mechanism).collect(),
+        only_under_tls: basic.require_tls,
+        failures_max: config.access.auth_failures.max,
+    }
+}
+
+fn login_rules(config: &ServerConfig) -> receive::LoginRules {
+    let keys = &config.access.auth_failures;
+    let ban = keys.ban.value().map(|span| span.as_duration());
+    receive::LoginRules {
+        delay: keys.delay.as_duration(),
+        limit: guess::Limit { failures: keys.max, ban },
+        domain: config.access.basic.domain.clone(),
+    }
+}
+
+/// What clients come under TLS with, if they may.
+fn server_tls(config: &ServerConfig, shared: &Shared) -> Option<ServerTls> {
+    let keys = &config.access.tls;
+    let wish = Wish {
+        names: &keys.certificate,
+        min_version: keys.min_version.unwrap_or(shared.tls_min_version),
+        handshakes: config.limits.handshakes as usize,
+        patience: config.limits.handshake_time.as_duration(),
+    };
+    (keys.mode != TlsMode::Off).then(|| ServerTls::new(&shared.certificates, &wish))
+}
+
+/// What is offered of it: without a certificate only what is required, which then says why not.
+fn offered_tls(config: &ServerConfig, tls: Option<&ServerTls>) -> server::Tls {
+    match (config.access.tls.mode, tls) {
+        (TlsMode::Off, _) => server::Tls::Off,
+        (TlsMode::Required, _) => server::Tls::Required,
+        (TlsMode::Optional, Some(tls)) if tls.is_ready() => server::Tls::Optional,
+        (TlsMode::Optional, _) => server::Tls::Off,
     }
 }
 

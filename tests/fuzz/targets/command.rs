@@ -27,7 +27,8 @@ fuzz_target!(|input: &[u8]| {
             .map(|(_, extension)| extension)
             .collect(),
     };
-    let grammar = Grammar { offer, default_domain: Domain::parse("d.test").expect("a domain") };
+    let default_domain = Domain::parse("d.test").expect("a domain");
+    let grammar = Grammar { offer, default_domain, auth: octets.len() % 2 == 1 };
     let expected = slow_lines(octets);
     assert_eq!(lines(octets, &mut choices), expected);
     for line in &expected {
@@ -150,6 +151,11 @@ fn print(command: &Command<'_>) -> String {
         Command::Help => "HELP".into(),
         Command::Vrfy => "VRFY x".into(),
         Command::Etrn(etrn) => format!("ETRN {etrn}"),
+        Command::StartTls => "STARTTLS".into(),
+        Command::Auth(auth) => match auth.initial {
+            Some(initial) => format!("AUTH {} {initial}", auth.mechanism),
+            None => format!("AUTH {}", auth.mechanism),
+        },
         Command::Quit => "QUIT".into(),
     }
 }

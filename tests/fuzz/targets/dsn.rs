@@ -89,6 +89,7 @@ fuzz_target!(|input: Input<'_>| {
             helo: input.helo.map(str::to_owned),
             session: None,
             source: None,
+            user: None,
         },
         message_id: input.message_id.map(str::to_owned),
         subject: input.subject.map(str::to_owned),

@@ -12,12 +12,13 @@ use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use mailroot_fuzz::{Choices, split};
 use smtpd_core::queue::wishes::Priority;
+use smtpd_core::smtp::auth::{Claim, Mechanism, Verifier};
 use smtpd_core::smtp::body::BodyLimits;
 use smtpd_core::smtp::command::Grammar;
 use smtpd_core::smtp::extension::{Extension, Offer};
 use smtpd_core::smtp::line::LINE_OCTETS_MAX;
 use smtpd_core::smtp::refusal::{After, Refusal};
-use smtpd_core::smtp::server::{Action, End, Question, Server, Settings};
+use smtpd_core::smtp::server::{Action, End, Logins, Question, Server, Settings, Tls};
 
 /// What the wall clock shows when a session begins.
 const WALL: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -33,17 +34,28 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
     let tight = choices.octet();
     let of =
         |bit: u8, tight_value: u64, wide: u64| if tight & bit != 0 { tight_value } else { wide };
-    let offer = if tight & 64 == 0 {
-        Offer::all()
+    let (offer, tls, logins) = if tight & 64 == 0 {
+        (Offer::all(), Tls::Off, Logins::default())
     } else {
         let bits = choices.octet();
         let on = |(place, _): &(usize, Extension)| bits >> (place % 8) & 1 == 0;
-        Extension::ALL.into_iter().enumerate().filter(on).map(|(_, extension)| extension).collect()
+        let on = Extension::ALL.into_iter().enumerate().filter(on);
+        let tls = [Tls::Off, Tls::Optional, Tls::Required][choices.below(3)];
+        let logins = Logins {
+            mechanisms: Mechanism::ALL.into_iter().take(choices.below(4)).collect(),
+            only_under_tls: tls != Tls::Off && choices.octet() & 1 != 0,
+            failures_max: 3,
+        };
+        (on.map(|(_, extension)| extension).collect(), tls, logins)
     };
     Settings {
         host: "mx.test".to_owned(),
         banner: "ESMTP".to_owned(),
-        grammar: Grammar { offer, default_domain: Domain::parse("d.test").expect("a domain") },
+        grammar: Grammar {
+            offer,
+            default_domain: Domain::parse("d.test").expect("a domain"),
+            auth: !logins.mechanisms.is_empty(),
+        },
         body: BodyLimits {
             size_max: if tight & 128 != 0 { u64::MAX } else { of(1, 100, 1 << 20) },
             line_max: if tight & 2 != 0 { 20 } else { 2000 },
@@ -58,6 +70,8 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
         idle: Duration::from_mins(5),
         session_time: Duration::from_hours(1),
         rate_min: 100,
+        tls,
+        logins,
     }
 }
 
@@ -160,6 +174,18 @@ impl Run {
                     assert!(self.server.transaction().is_none(), "ETRN within a transaction");
                     self.server.turned(verdict(choices).map(|()| 7), self.now);
                 }
+                Action::Answer(Question::Login) => self.judge_login(choices),
+                Action::Answer(Question::Secure) => {
+                    assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "STARTTLS");
+                    assert!(!self.server.is_secured() && self.server.transaction().is_none());
+                    self.server.admit(verdict(choices), self.now);
+                }
+                Action::Handshake => {
+                    assert!(self.waiting.is_empty(), "clear text would be read under TLS");
+                    assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "handshake");
+                    self.server.secured(self.now);
+                    assert!(self.server.is_secured() && self.server.hello().is_none());
+                }
                 Action::Answer(question) => {
                     assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "{question:?}");
                     assert_eq!(self.server.poll(), Some(Action::Answer(question)));
@@ -175,6 +201,29 @@ impl Run {
             }
         }
         asked
+    }
+
+    fn judge_login(&mut self, choices: &mut Choices<'_>) {
+        assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "AUTH");
+        assert!(self.server.user().is_none() && self.server.transaction().is_none());
+        assert!(self.server.hello().is_some() && self.server.mechanism().is_some());
+        match self.server.claim().expect("a login has a claim").clone() {
+            Claim::Verifier { .. } => {
+                let keys = [7; 32];
+                let (salt, iterations) = (vec![1, 2, 3], 4096);
+                let verifier = Verifier { salt, iterations, stored_key: keys, server_key: keys };
+                self.server.verifier(verifier, "nonce", self.now);
+            }
+            Claim::Password { user, password } => {
+                assert!(!user.is_empty() && !password.is_empty());
+                let verdict = verdict(choices).map(|()| user);
+                self.server.judged(verdict, self.now);
+            }
+            Claim::Proof { good, .. } => {
+                assert!(!good, "nobody knows the key");
+                self.server.judged(Err(Refusal::LoginFailed), self.now);
+            }
+        }
     }
 
     fn commit(&mut self, choices: &mut Choices<'_>) {
@@ -326,8 +375,14 @@ enum Walked {
 
 impl Reader<'_> {
     fn walk(&mut self) -> Walked {
-        let (mut chunks, mut recipients) = (Vec::new(), 0);
+        let (mut chunks, mut recipients, mut in_login) = (Vec::new(), 0, false);
         while let Some(line) = self.line() {
+            if in_login {
+                // What answers 334 is no command, whatever it looks like.
+                let Some(code) = self.reply() else { return Walked::Unanswered };
+                in_login = code == 334;
+                continue;
+            }
             let line = String::from_utf8(line).unwrap_or_default().to_ascii_uppercase();
             let line = line.trim_end_matches([' ', '\t']);
             let line = if line.bytes().any(|octet| octet.is_ascii_control()) { "" } else { line };
@@ -342,8 +397,9 @@ impl Reader<'_> {
                 (self.at, chunk) = (end, whole);
             }
             let Some(code) = self.reply() else { return Walked::Unanswered };
+            in_login = code == 334;
             match (verb, code) {
-                ("HELO" | "EHLO" | "RSET", 250) => (chunks, recipients) = (Vec::new(), 0),
+                ("HELO" | "EHLO" | "RSET", 250) | ("STARTTLS", 220) => (chunks, recipients) = (Vec::new(), 0),
                 ("MAIL", 250) => recipients = 0,
                 ("RCPT", 250) => recipients += 1,
                 ("DATA", 354) => {

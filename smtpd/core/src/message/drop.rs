@@ -80,6 +80,7 @@ mod tests {
                 helo: None,
                 session: None,
                 source: None,
+                user: None,
             },
             message_id: None,
             subject: None,

@@ -215,6 +215,7 @@ fn envelope(
             helo: None,
             session: None,
             source: Some(report.id.to_string()),
+            user: None,
         },
         message_id: Some(message_id),
         subject: Some(subject),

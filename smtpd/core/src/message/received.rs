@@ -34,6 +34,8 @@ pub enum Entry<'a> {
         unverified: bool,
         /// What was spoken.
         protocol: Protocol,
+        /// The protection it was spoken under.
+        tls: Option<Tls>,
     },
     /// As a file in the Pickup directory.
     Pickup,
@@ -44,6 +46,15 @@ pub enum Entry<'a> {
     },
     /// Back from Badmail.
     Requeue,
+}
+
+/// What a session is protected by, in registered words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The version, such as `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite, such as `TLS_AES_256_GCM_SHA384`.
+    pub cipher: &'static str,
 }
 
 /// The words of the "with" clause (RFC 3848, RFC 6531 section 4.3).
@@ -109,9 +120,9 @@ impl Trace<'_> {
     /// where its words allow.
     pub fn write(&self, out: &mut Vec<u8>) {
         let mut line = Folded::begin(out, b"Received:");
-        let mut may_be_utf8 = false;
+        let (mut may_be_utf8, mut secured) = (false, None);
         match self.entry {
-            Entry::Smtp { helo, name, client, unverified, protocol } => {
+            Entry::Smtp { helo, name, client, unverified, protocol, tls } => {
                 line.clause(b"from", |out| push_name(out, helo));
                 line.open_word(|out| {
                     out.push(b'(');
@@ -128,6 +139,7 @@ impl Trace<'_> {
                 self.write_by(&mut line, b"(Mailroot)");
                 line.clause(b"with", |out| out.extend_from_slice(protocol.as_str().as_bytes()));
                 may_be_utf8 = protocol.is_utf8();
+                secured = tls;
             }
             Entry::Pickup => self.write_by(&mut line, b"(Mailroot Pickup)"),
             Entry::Requeue => self.write_by(&mut line, b"(Mailroot Badmail)"),
@@ -150,6 +162,10 @@ impl Trace<'_> {
                 push_text(out, mailbox);
                 out.push(b'>');
             });
+        }
+        if let Some(Tls { version, cipher }) = secured {
+            // RFC 8314 section 4.3 registers the clause; the version is not in it.
+            line.clause(b"tls", |out| push_text(out, format_args!("{cipher} ({version})")));
         }
         line.out.push(b';');
         line.open_word(|out| push_date(out, self.at));
@@ -319,6 +335,7 @@ mod tests {
                 client: IpAddr::from([192, 0, 2, 1]),
                 unverified: false,
                 protocol: Protocol::ESMTP,
+                tls: None,
             },
             by: "mail.example.net",
             id: Some(QueueId::at_millis(1_763_648_550_000)),

@@ -15,6 +15,7 @@ use self::relay::RelayRule;
 
 pub mod access;
 pub mod connect;
+pub mod guess;
 pub mod hits;
 pub mod limit;
 pub mod relay;

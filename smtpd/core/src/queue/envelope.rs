@@ -162,6 +162,9 @@ pub struct Origin {
     /// The Pickup file's name, or the id a requeued message had before.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Who had logged in.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// The door a message came in by.

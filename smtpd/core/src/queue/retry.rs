@@ -178,6 +178,7 @@ pub(crate) mod tests {
                 helo: None,
                 session: None,
                 source: None,
+                user: None,
             },
             message_id: None,
             subject: None,

@@ -10,10 +10,14 @@
 //! angle brackets, and an address without a domain, which gets the default domain.
 
 mod mail;
+mod parameters;
+
+use std::fmt;
 
 use mailroot_common::address::{Domain, Host, LocalPart, Mailbox, ReversePath};
 
 use self::mail::MailParameter;
+use self::parameters::{Parameters, Seen};
 use super::etrn::Etrn;
 use super::extension::{Extension, Offer};
 use super::refusal::Refusal;
@@ -45,8 +49,28 @@ pub enum Command<'a> {
     Vrfy,
     /// ETRN (RFC 1985).
     Etrn(Etrn),
+    /// STARTTLS (RFC 3207).
+    StartTls,
+    /// AUTH (RFC 4954).
+    Auth(Auth<'a>),
     /// QUIT.
     Quit,
+}
+
+/// AUTH with its arguments, not decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Auth<'a> {
+    /// The mechanism's name.
+    pub mechanism: &'a str,
+    /// What the client says at once.
+    pub initial: Option<&'a str>,
+}
+
+/// What is said may be a password.
+impl fmt::Debug for Auth<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Auth").field(&self.mechanism).finish()
+    }
 }
 
 /// MAIL with its parameters.
@@ -116,6 +140,8 @@ pub struct Grammar {
     pub offer: Offer,
     /// The domain of addresses that have none.
     pub default_domain: Domain,
+    /// Whether clients may log in: without that AUTH is not known.
+    pub auth: bool,
 }
 
 /// Octets of ORCPT (RFC 3461 section 4.2) as it came.
@@ -156,8 +182,11 @@ pub fn parse<'a>(line: &'a [u8], grammar: &Grammar) -> Result<Command<'a>, Compl
         b"VRFY" if argument.is_empty() => Err(Refusal::ArgumentMissing.into()),
         b"VRFY" => Ok(Command::Vrfy),
         b"ETRN" if grammar.offer.has(Extension::Etrn) => etrn(argument).map(Command::Etrn),
-        b"EXPN" | b"STARTTLS" | b"AUTH" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML"
-        | b"SAML" => Err(Refusal::NotOffered.into()),
+        b"STARTTLS" => alone(argument, Command::StartTls),
+        b"AUTH" if grammar.auth => auth(argument),
+        b"EXPN" | b"AUTH" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML" | b"SAML" => {
+            Err(Refusal::NotOffered.into())
+        }
         // A browser or a client of another protocol was lured to us; its next lines may be mail
         // that somebody else has written.
         b"GET" | b"POST" | b"PUT" | b"HEAD" | b"DELETE" | b"OPTIONS" | b"CONNECT" | b"PATCH"
@@ -170,6 +199,20 @@ const BLANK: [char; 2] = [' ', '\t'];
 
 fn alone<'a>(argument: &str, command: Command<'a>) -> Result<Command<'a>, Complaint<'a>> {
     if argument.is_empty() { Ok(command) } else { Err(Refusal::NoArgument.into()) }
+}
+
+fn auth(argument: &str) -> Result<Command<'_>, Complaint<'_>> {
+    if argument.is_empty() {
+        return Err(Refusal::ArgumentMissing.into());
+    }
+    let (mechanism, initial) = match argument.split_once(' ') {
+        Some((mechanism, initial)) => (mechanism, Some(initial.trim_start_matches(' '))),
+        None => (argument, None),
+    };
+    if initial.is_some_and(|text| text.is_empty() || text.contains(' ')) {
+        return Err(Refusal::Syntax.into());
+    }
+    Ok(Command::Auth(Auth { mechanism, initial }))
 }
 
 fn etrn(argument: &str) -> Result<Etrn, Complaint<'_>> {
@@ -224,7 +267,7 @@ fn mail<'a>(argument: &'a str, grammar: &Grammar) -> Result<Mail, Complaint<'a>>
     let mut seen = Seen::default();
     for parameter in Parameters(parameters) {
         let (keyword, value) = parameter?;
-        let known = MailParameter::named(keyword, grammar.offer);
+        let known = MailParameter::named(keyword, grammar);
         let known = known.ok_or_else(|| about(Refusal::UnknownParameter, keyword))?;
         seen.once(known.kind(), keyword)?;
         mail.set(known, value).ok_or_else(|| about(Refusal::BadParameter, keyword))?;
@@ -316,44 +359,6 @@ fn mailbox(path: &str, grammar: &Grammar) -> Option<Mailbox> {
     Some(Mailbox::new(local, Host::Name(grammar.default_domain.clone())))
 }
 
-/// The parameters of MAIL and RCPT: keyword and value.
-struct Parameters<'a>(&'a str);
-
-impl<'a> Iterator for Parameters<'a> {
-    type Item = Result<(&'a str, Option<&'a str>), Complaint<'a>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let text = self.0.trim_start_matches(' ');
-        if text.is_empty() {
-            return None;
-        }
-        let (parameter, rest) = text.split_once(' ').unwrap_or((text, ""));
-        self.0 = rest;
-        let (keyword, value) = match parameter.split_once('=') {
-            Some((keyword, value)) => (keyword, Some(value)),
-            None => (parameter, None),
-        };
-        let good = keyword.bytes().all(|o| o.is_ascii_alphanumeric() || o == b'-')
-            && keyword.bytes().next().is_some_and(|o| o != b'-')
-            && value.is_none_or(|value| !value.is_empty() && !value.contains('='));
-        Some(if good { Ok((keyword, value)) } else { Err(Refusal::BadParameter.into()) })
-    }
-}
-
-/// Which parameters were there already.
-#[derive(Default)]
-struct Seen(u8);
-
-impl Seen {
-    fn once<'a>(&mut self, number: u8, keyword: &'a str) -> Result<(), Complaint<'a>> {
-        if self.0 & (1 << number) != 0 {
-            return Err(about(Refusal::DuplicateParameter, keyword));
-        }
-        self.0 |= 1 << number;
-        Ok(())
-    }
-}
-
 /// RFC 3461 section 4.1: NEVER alone, or each of the others at most once.
 fn notify(value: &str) -> Option<Notify> {
     let mut notify = Notify::NEVER;
@@ -423,7 +428,11 @@ mod tests {
     use super::*;
 
     fn grammar() -> Grammar {
-        Grammar { offer: Offer::all(), default_domain: Domain::parse("home.example").unwrap() }
+        Grammar {
+            offer: Offer::all(),
+            default_domain: Domain::parse("home.example").unwrap(),
+            auth: false,
+        }
     }
 
     fn refusal(line: &str) -> Option<Refusal> {
@@ -476,7 +485,7 @@ mod tests {
             ("WIZ", Refusal::UnknownCommand),
             ("XXXXXXXXXXXXXXXXXXXX", Refusal::UnknownCommand),
             ("POST / HTTP/1.1", Refusal::OtherProtocol),
-            ("STARTTLS", Refusal::NotOffered),
+            ("STARTTLS now", Refusal::NoArgument),
             ("AUTH PLAIN", Refusal::NotOffered),
             ("EXPN list", Refusal::NotOffered),
             ("ETRN", Refusal::ArgumentMissing),

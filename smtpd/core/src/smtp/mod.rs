@@ -1,5 +1,6 @@
 //! The protocol: grammar, replies and the machines of both sides (RFC 5321 and its extensions).
 
+pub mod auth;
 pub mod body;
 pub mod client;
 pub mod command;

@@ -132,6 +132,41 @@ refusals! {
     /// DATA after all recipients were refused.
     NoValidRecipients: 554 permanent 5 1, Error, "no-valid-recipients", "no valid recipients";
 
+    // TLS.
+    /// Octets came behind STARTTLS before the answer: they may be somebody else's.
+    OctetsBehindStartTls: 503 permanent 5 1, Close, "octets-behind-starttls",
+        "wait for the answer to STARTTLS; closing";
+    /// STARTTLS within TLS.
+    TlsActive: 503 permanent 5 1, Error, "out-of-order", "TLS is active already";
+    /// Mail before STARTTLS where that is required (RFC 3207 section 4).
+    TlsRequired: 530 permanent 7 0, Error, "tls-required", "send STARTTLS first";
+    /// There is no certificate at this moment (RFC 3207 section 4).
+    TlsUnavailable: 454 transient 7 0, GoOn, "tls-unavailable", "TLS is not available now";
+
+    // Logins (RFC 4954 sections 4 and 6).
+    /// A mechanism that we do not have or do not offer.
+    MechanismUnknown: 504 permanent 5 4, Error, "mechanism-unknown", "mechanism not offered";
+    /// AUTH in clear text where that is not wanted.
+    LoginNeedsTls: 538 permanent 7 11, Error, "login-needs-tls", "send STARTTLS before AUTH";
+    /// AUTH after a login.
+    LoginTwice: 503 permanent 5 1, Error, "out-of-order", "a login was made already";
+    /// The client took its login back.
+    LoginCancelled: 501 permanent 7 0, Error, "login-cancelled", "login cancelled";
+    /// What the client said within AUTH is not base64, or not what the mechanism wants.
+    BadResponse: 501 permanent 5 2, Error, "bad-login", "the login cannot be read";
+    /// A line within AUTH was longer than the limit.
+    ResponseTooLong: 500 permanent 5 6, Error, "line-too-long", "line of the login too long";
+    /// Wrong, for whatever reason: there is no user of the name, or another password.
+    LoginFailed: 535 permanent 7 8, Error, "login-failed", "name or password is wrong";
+    /// Logins cannot be judged at this moment.
+    LoginUnavailable: 454 transient 7 0, GoOn, "login-unavailable",
+        "cannot judge logins now; try again later";
+    /// More wrong logins than `access.auth_failures.max`.
+    TooManyLogins: 421 transient 7 0, Close, "too-many-logins", "too many wrong logins; closing";
+    /// The user may send as other addresses only.
+    SenderNotAllowed: 553 permanent 7 1, Error, "sender-not-allowed",
+        "you may not send as this address";
+
     // Who may do what.
     /// The client may not connect.
     AccessDenied: 554 permanent 7 1, Close, "access-denied", "access denied";

@@ -12,6 +12,9 @@
 mod action;
 mod body;
 mod converse;
+mod login;
+mod secure;
+mod settings;
 #[cfg(test)]
 mod transcript;
 
@@ -20,49 +23,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::id::QueueId;
-use mailroot_common::units::{Span, Timestamp};
+use mailroot_common::units::Timestamp;
 
 pub use self::action::{Action, End, Hello, Question, Rejection, Stage, Standing, Transaction};
-use super::body::{BodyDecoder, BodyLimits};
-use super::command::{Chunk, Grammar};
+use self::login::Login;
+pub use self::settings::{Logins, Settings, Tls};
+use super::body::BodyDecoder;
+use super::command::Chunk;
 use super::etrn::Etrn;
 use super::line::{Line, LineReader};
 use super::refusal::{After, Refusal};
 use crate::queue::envelope::Recipient;
-use crate::queue::wishes::Priority;
-
-/// What a virtual server's configuration says about its sessions.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Our name in the greeting and in the reply to EHLO.
-    pub host: String,
-    /// The words after our name in the greeting (`general.banner`).
-    pub banner: String,
-    /// Extensions offered and the domain of addresses without one.
-    pub grammar: Grammar,
-    /// What a message may be like; a size of `u64::MAX` is "no limit".
-    pub body: BodyLimits,
-    /// Recipients of one message (`messages.max_recipients`).
-    pub recipients_max: u32,
-    /// How far ahead a message may be released (`messages.future_release`).
-    pub release_max: Span,
-    /// The highest priority that a message may have; higher ones are lowered to it.
-    pub priority_max: Priority,
-    /// Octets of all messages of one session (`messages.max_session_size`).
-    pub session_octets_max: u64,
-    /// Errors of one session (`general.max_errors`).
-    pub errors_max: u32,
-    /// Commands that carry no mail since the last message (`limits.idle_commands`).
-    pub idle_commands_max: u32,
-    /// How long one waits for a complete command, and for the next octets of a body
-    /// (`general.idle_timeout`).
-    pub idle: Duration,
-    /// How long a session may last (`general.max_session_time`).
-    pub session_time: Duration,
-    /// Octets a second that a body must come with, measured over [`RATE_WINDOW`]
-    /// (`limits.min_rate`).
-    pub rate_min: u64,
-}
 
 /// The span over which the pace of a body is measured.
 pub const RATE_WINDOW: Duration = Duration::from_mins(1);
@@ -73,6 +44,9 @@ enum State {
     Asking(Question),
     Data,
     Chunk,
+    Handshake,
+    /// The client's next line belongs to AUTH.
+    Login,
     Closed(End),
 }
 
@@ -129,6 +103,11 @@ pub struct Server {
     window_start: Duration,
     window_octets: u64,
     stopping: bool,
+    /// Whether the session is under TLS.
+    secured: bool,
+    /// Whether octets stand behind the command that is being read.
+    more_behind: bool,
+    login: Login,
 }
 
 /// What a session may hold in buffers while it waits for the next message.
@@ -164,10 +143,18 @@ impl Server {
             window_start: now,
             window_octets: 0,
             stopping: false,
+            secured: false,
+            more_behind: false,
+            login: Login::default(),
         };
         let Settings { host, banner, .. } = &*server.settings;
         say(&mut server.output, format_args!("220 {host} {banner}"));
         server
+    }
+
+    /// From now on these settings hold: a login has made another of the client.
+    pub fn adopt(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
     }
 
     /// A session that is closed instead of greeted (RFC 5321 section 3.1).
@@ -203,9 +190,10 @@ impl Server {
     fn take(&mut self, octets: &[u8], now: Duration) -> Taken {
         match self.state {
             State::Commands => Taken::Command(self.take_line(octets, now)),
+            State::Login => Taken::Command(self.take_response(octets, now)),
             State::Data => Taken::Body(self.take_data(octets, now)),
             State::Chunk => Taken::Body(self.take_chunk(octets, now)),
-            State::Asking(_) | State::Closed(_) => Taken::Command(0),
+            State::Asking(_) | State::Handshake | State::Closed(_) => Taken::Command(0),
         }
     }
 
@@ -222,10 +210,11 @@ impl Server {
                 self.refuse(Stage::Command, Refusal::BareLineEndInCommand, None);
                 0
             }
-            Line::Whole { text, octets } => {
+            Line::Whole { text, octets: used } => {
                 self.quiet_since = now;
+                self.more_behind = octets.len() > used;
                 self.on_line(text, now);
-                octets
+                used
             }
         }
     }
@@ -237,21 +226,26 @@ impl Server {
         }
         match self.state {
             State::Asking(question) => Some(Action::Answer(question)),
-            State::Commands | State::Data | State::Chunk | State::Closed(_) => None,
+            State::Handshake => Some(Action::Handshake),
+            State::Commands | State::Login | State::Data | State::Chunk | State::Closed(_) => None,
         }
     }
 
-    /// Answers [`Question::Sender`], [`Question::Recipient`] or [`Question::Body`].
+    /// Answers [`Question::Sender`], [`Question::Recipient`], [`Question::Body`] or
+    /// [`Question::Secure`].
     pub fn admit(&mut self, verdict: Result<(), Refusal>, now: Duration) {
         self.quiet_since = now;
         match self.state {
             State::Asking(Question::Sender) => self.on_sender_verdict(verdict),
             State::Asking(Question::Recipient) => self.on_recipient_verdict(verdict),
             State::Asking(Question::Body) => self.on_body_verdict(verdict, now),
-            State::Asking(Question::Commit | Question::Etrn)
+            State::Asking(Question::Secure) => self.on_secure_verdict(verdict),
+            State::Asking(Question::Commit | Question::Etrn | Question::Login)
             | State::Commands
+            | State::Login
             | State::Data
             | State::Chunk
+            | State::Handshake
             | State::Closed(_) => debug_assert!(false, "no such question is open"),
         }
         self.stop_if_asked();
@@ -353,7 +347,12 @@ impl Server {
     pub fn end(&self) -> Option<End> {
         match self.state {
             State::Closed(end) => Some(end),
-            State::Commands | State::Asking(_) | State::Data | State::Chunk => None,
+            State::Commands
+            | State::Login
+            | State::Asking(_)
+            | State::Data
+            | State::Chunk
+            | State::Handshake => None,
         }
     }
 
@@ -365,13 +364,19 @@ impl Server {
             State::Asking(Question::Commit) => Standing::Commit,
             State::Data | State::Chunk | State::Asking(Question::Body) => Standing::Body,
             State::Commands
-            | State::Asking(Question::Sender | Question::Recipient | Question::Etrn) => {
-                match (&self.transaction, &self.hello) {
-                    (Some(_), _) => Standing::Envelope,
-                    (None, Some(_)) => Standing::Idle,
-                    (None, None) => Standing::Greeting,
-                }
-            }
+            | State::Login
+            | State::Handshake
+            | State::Asking(
+                Question::Sender
+                | Question::Recipient
+                | Question::Etrn
+                | Question::Login
+                | Question::Secure,
+            ) => match (&self.transaction, &self.hello) {
+                (Some(_), _) => Standing::Envelope,
+                (None, Some(_)) => Standing::Idle,
+                (None, None) => Standing::Greeting,
+            },
         }
     }
 
@@ -384,9 +389,9 @@ impl Server {
             .saturating_add(settings.idle)
             .min(self.started.saturating_add(settings.session_time));
         match self.state {
-            State::Commands => common,
+            State::Commands | State::Login => common,
             State::Data | State::Chunk => common.min(self.window_start + RATE_WINDOW),
-            State::Asking(_) | State::Closed(_) => Duration::MAX,
+            State::Asking(_) | State::Handshake | State::Closed(_) => Duration::MAX,
         }
     }
 
@@ -474,6 +479,7 @@ impl Server {
             | Stage::Data
             | Stage::End
             | Stage::Etrn
+            | Stage::Auth
             | Stage::Session => None,
         };
         self.rejections.push(Rejection { stage, refusal, sender, recipient });

@@ -124,6 +124,8 @@ fields! {
         Tls tls = 149,
         /// What the sender wants of time and order.
         Wishes wishes = 150,
+        /// Who had logged in.
+        User user = 151,
     }
 }
 
@@ -283,7 +285,8 @@ mod tests {
         accepted.origin.client = Some(IpAddr::from([10, 1, 0, 7]));
         for subjects in [true, false] {
             let rule: &dyn std::fmt::Display = &"relay list 10.1.0.0/16";
-            let admitted = Admission { rule: Some(rule), name: Some("app1.x.example"), subjects };
+            let name = Some("app1.x.example");
+            let admitted = Admission { rule: Some(rule), name, subjects, tls: None };
             let octets = Note::received("default", id(), &accepted, 1_200, admitted).finish();
             let event = Event::take(&mut octets.as_slice()).unwrap();
             assert_eq!((event.word, event.server, event.id()), ("received", "default", Some(id())));

@@ -456,6 +456,7 @@ mod tests {
             name: None,
             helo: None,
             session: None,
+            user: None,
             rule: None,
             source: None,
             message_id: None,

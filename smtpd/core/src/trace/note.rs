@@ -101,6 +101,8 @@ impl Note {
             .maybe(Text::Helo, origin.helo.as_ref())
             .maybe(Text::Name, admitted.name)
             .maybe(Text::Session, origin.session)
+            .maybe(Text::Tls, admitted.tls)
+            .maybe(Text::User, origin.user.as_ref())
             .maybe(Text::Rule, admitted.rule)
             .maybe(Text::Source, origin.source.as_ref())
             .maybe(Text::MessageId, envelope.message_id.as_ref())
@@ -171,6 +173,8 @@ pub struct Admission<'a> {
     pub rule: Option<&'a dyn fmt::Display>,
     /// The client's name, if DNS gave one that leads back.
     pub name: Option<&'a str>,
+    /// The version of TLS that it came under.
+    pub tls: Option<&'a str>,
     /// Whether subjects are recorded (`trace.subjects`).
     pub subjects: bool,
 }

@@ -39,6 +39,7 @@ fn message(sender: &str, recipients: &[&str]) -> Envelope {
             helo: Some("app.here.example".to_owned()),
             session: None,
             source: None,
+            user: None,
         },
         message_id: Some("<1@here.example>".to_owned()),
         subject: Some("Numbers".to_owned()),

@@ -1,7 +1,7 @@
 //! The parameters of MAIL: which there are, and what each may say.
 
-use super::super::extension::{Extension, Offer};
-use super::{Mail, is_xtext};
+use super::super::extension::Extension;
+use super::{Grammar, Mail, ORCPT_OCTETS_MAX, is_xtext};
 use crate::queue::envelope::{BodyKind, Ret};
 use crate::queue::wishes::{By, HoldBack, Priority};
 
@@ -20,6 +20,7 @@ pub(super) enum MailParameter {
     HoldFor,
     HoldUntil,
     Priority,
+    Auth,
 }
 
 impl MailParameter {
@@ -28,11 +29,16 @@ impl MailParameter {
         match self {
             Self::HoldUntil => Self::HoldFor as u8,
             Self::Priority => Self::HoldFor as u8 + 1,
+            Self::Auth => Self::HoldFor as u8 + 2,
             other => other as u8,
         }
     }
 
-    pub(super) fn named(keyword: &str, offer: Offer) -> Option<Self> {
+    pub(super) fn named(keyword: &str, grammar: &Grammar) -> Option<Self> {
+        let offer = grammar.offer;
+        if grammar.auth && keyword.eq_ignore_ascii_case("AUTH") {
+            return Some(Self::Auth);
+        }
         let table = [
             ("SIZE", Self::Size, Extension::Size),
             ("BODY", Self::Body, Extension::EightBitMime),
@@ -73,6 +79,11 @@ impl Mail {
             MailParameter::HoldFor => self.hold = Some(HoldBack::parse_for(value?)?),
             MailParameter::HoldUntil => self.hold = Some(HoldBack::parse_until(value?)?),
             MailParameter::Priority => self.priority = Priority::parse(value?)?,
+            // RFC 4954 section 5: who submitted it elsewhere. Nobody here is trusted to say so, which
+            // comes to the same as "<>"; that it can be read is asked for all the same.
+            MailParameter::Auth => {
+                value.filter(|v| *v == "<>" || v.len() <= ORCPT_OCTETS_MAX && is_xtext(v))?;
+            }
         }
         Some(())
     }

@@ -66,6 +66,11 @@ pub enum Question {
     /// May the client ask for the mail of [`super::Server::asked_for`]? Send it, and answer with
     /// [`super::Server::turned`].
     Etrn,
+    /// Is the client who it says it is? See [`super::Server::claim`]; answer with
+    /// [`super::Server::verifier`] or [`super::Server::judged`].
+    Login,
+    /// May the session come under TLS: is there a certificate? Answer with [`super::Server::admit`].
+    Secure,
     /// The message is complete. Make it durable and answer with [`super::Server::committed`].
     Commit,
 }
@@ -75,6 +80,9 @@ pub enum Question {
 pub enum Action {
     /// Answer; the same question comes until it is answered.
     Answer(Question),
+    /// Send the output, bring the connection under TLS, and say [`super::Server::secured`]. Where that
+    /// fails nothing can be said any more, and the connection is to be closed.
+    Handshake,
     /// Tell the log.
     Rejected(Box<Rejection>),
 }
@@ -109,6 +117,8 @@ pub enum Stage {
     End,
     /// ETRN.
     Etrn,
+    /// AUTH.
+    Auth,
     /// Between commands: a limit of the whole session.
     Session,
 }
@@ -125,6 +135,7 @@ impl Stage {
             Self::Data => "data",
             Self::End => "end",
             Self::Etrn => "etrn",
+            Self::Auth => "auth",
             Self::Session => "session",
         }
     }

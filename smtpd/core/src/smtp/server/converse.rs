@@ -49,6 +49,8 @@ impl Server {
             | Command::Noop
             | Command::Help
             | Command::Vrfy
+            | Command::StartTls
+            | Command::Auth(_)
             | Command::Etrn(_)
                 if self.idle_commands >= self.settings.idle_commands_max =>
             {
@@ -64,11 +66,15 @@ impl Server {
             Command::Help => {
                 let etrn = self.settings.grammar.offer.has(Extension::Etrn);
                 let etrn = if etrn { " ETRN" } else { "" };
+                let auth = if self.offered_logins().is_some() { " AUTH" } else { "" };
+                let tls = if self.offers_tls() { " STARTTLS" } else { "" };
                 self.answer_idly(&format!(
-                    "214 2.0.0 HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY{etrn} HELP QUIT (RFC 5321)"
+                    "214 2.0.0 HELO EHLO{tls}{auth} MAIL RCPT DATA BDAT RSET NOOP VRFY{etrn} HELP QUIT (RFC 5321)"
                 ));
             }
             Command::Etrn(etrn) => self.on_etrn(etrn),
+            Command::StartTls => self.on_starttls(),
+            Command::Auth(auth) => self.on_auth(auth),
             // RFC 5321 section 7.3: who exists is nobody's business.
             Command::Vrfy => self.answer_idly("252 2.0.0 not verified; send RCPT and mail"),
         }
@@ -99,6 +105,13 @@ impl Server {
         let mut lines = lines.peekable();
         let sign = |more: bool| if more { '-' } else { ' ' };
         self.say(format_args!("250{}{}", sign(lines.peek().is_some()), settings.host));
+        if self.offers_tls() {
+            // HELP is always offered, so that this is never the last line.
+            self.say(format_args!("250-STARTTLS"));
+        }
+        if let Some(mechanisms) = self.offered_logins() {
+            self.say(format_args!("250-AUTH {mechanisms}"));
+        }
         while let Some(line) = lines.next() {
             self.say(format_args!("250{}{line}", sign(lines.peek().is_some())));
         }
@@ -114,6 +127,8 @@ impl Server {
     fn on_etrn(&mut self, etrn: Etrn) {
         if self.hello.is_none() {
             self.refuse(Stage::Command, Refusal::HelloFirst, None);
+        } else if self.wants_tls() {
+            self.refuse(Stage::Etrn, Refusal::TlsRequired, None);
         } else if self.transaction.is_some() {
             self.refuse(Stage::Command, Refusal::TransactionOpen, None);
         } else {
@@ -136,6 +151,8 @@ impl Server {
     fn on_mail(&mut self, mail: Mail, now: Duration) {
         let out_of_order = if self.hello.is_none() {
             Some(Refusal::HelloFirst)
+        } else if self.wants_tls() {
+            Some(Refusal::TlsRequired)
         } else if self.decoder.is_some() {
             Some(Refusal::ChunksPending)
         } else if self.transaction.is_some() {

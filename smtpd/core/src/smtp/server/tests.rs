@@ -18,6 +18,7 @@ macro_rules! transcripts {
 
 const TRANSCRIPTS: &[(&str, &str)] = transcripts! {
     "arguments"
+    "auth-order"
     "bad-paths"
     "bare-cr-in-command"
     "bare-lf-in-command"
@@ -76,6 +77,7 @@ const TRANSCRIPTS: &[(&str, &str)] = transcripts! {
     "smuggle-lf-lf-dot-lf"
     "smuggle-lfcr-dot-lfcr"
     "smuggle-padding"
+    "starttls-required"
     "unknown-and-unoffered"
     "unknown-parameters"
     "wishes-of-strangers"

@@ -12,8 +12,9 @@ use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
 
-use super::{Action, Question, Server, Settings};
+use super::{Action, Logins, Question, Server, Settings, Tls};
 use crate::queue::wishes::Priority;
+use crate::smtp::auth::{Claim, Mechanism, Verifier};
 use crate::smtp::body::BodyLimits;
 use crate::smtp::command::Grammar;
 use crate::smtp::extension::{Extension, Offer};
@@ -30,6 +31,7 @@ pub(super) fn settings() -> Settings {
         grammar: Grammar {
             offer: Offer::all().without(Extension::Etrn),
             default_domain: Domain::parse("example.com").unwrap(),
+            auth: false,
         },
         body: BodyLimits { size_max: 1 << 20, line_max: 2000, header_max: 10_000 },
         recipients_max: 100,
@@ -41,6 +43,8 @@ pub(super) fn settings() -> Settings {
         idle: Duration::from_mins(5),
         session_time: Duration::from_hours(1),
         rate_min: 100,
+        tls: Tls::Off,
+        logins: Logins::default(),
     }
 }
 
@@ -106,7 +110,12 @@ impl Player {
                     let known = asked.strip_prefix("branch").is_some();
                     self.server.turned(known.then_some(2).ok_or(Refusal::NodeNotAllowed), self.now);
                 }
-                Action::Answer(Question::Sender | Question::Body) => {
+                Action::Answer(Question::Login) => self.judge_login(),
+                Action::Handshake => {
+                    assert!(self.unused.is_empty(), "clear text is left for the session under TLS");
+                    self.server.secured(self.now);
+                }
+                Action::Answer(Question::Sender | Question::Body | Question::Secure) => {
                     self.server.admit(Ok(()), self.now);
                 }
             }
@@ -117,6 +126,27 @@ impl Player {
             self.body.clear();
         }
         asked
+    }
+
+    /// Everybody's password is "secret", and no proof is good.
+    fn judge_login(&mut self) {
+        match self.server.claim().unwrap().clone() {
+            Claim::Verifier { .. } => {
+                let keys = [7; 32];
+                let verifier =
+                    Verifier { salt: vec![1], iterations: 1, stored_key: keys, server_key: keys };
+                self.server.verifier(verifier, "nonce", self.now);
+            }
+            Claim::Password { user, password } => {
+                let good = password.as_str() == "secret";
+                let verdict = good.then_some(user).ok_or(Refusal::LoginFailed);
+                self.server.judged(verdict, self.now);
+            }
+            Claim::Proof { user, good } => {
+                let verdict = good.then_some(user).ok_or(Refusal::LoginFailed);
+                self.server.judged(verdict, self.now);
+            }
+        }
     }
 
     fn commit(&mut self) {
@@ -217,6 +247,19 @@ fn set(settings: &mut Settings, key: &str) -> bool {
             settings.priority_max = Priority::NORMAL;
             settings.grammar.offer = settings.grammar.offer.without(Extension::FutureRelease);
             return false;
+        }
+        "access.basic.enabled" => {
+            settings.logins.mechanisms = Mechanism::ALL.to_vec();
+            settings.logins.failures_max = 5;
+            settings.grammar.auth = true;
+        }
+        "access.basic.require_tls" => settings.logins.only_under_tls = value == "true",
+        "access.tls.mode" => {
+            settings.tls = match value {
+                "required" => Tls::Required,
+                "optional" => Tls::Optional,
+                _ => Tls::Off,
+            }
         }
         // The house of the player has this domain anyway.
         "domains" => {}

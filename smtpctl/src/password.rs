@@ -15,20 +15,20 @@ const OCTETS_MAX: u64 = 64 * 1024;
 
 /// Where a secret is read from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place<'a> {
+pub(crate) enum Place<'a> {
     Stdin,
     File(&'a Path),
 }
 
 impl<'a> Place<'a> {
     /// The one that was named, if one was.
-    pub(super) fn of(is_stdin: bool, file: Option<&'a Path>) -> Option<Self> {
+    pub(crate) fn of(is_stdin: bool, file: Option<&'a Path>) -> Option<Self> {
         if is_stdin { Some(Self::Stdin) } else { file.map(Self::File) }
     }
 }
 
 /// Reads a secret of one line; `what` is how it is called.
-pub(super) fn secret(place: Place<'_>, what: &str) -> Result<String, Problem> {
+pub(crate) fn secret(place: Place<'_>, what: &str) -> Result<String, Problem> {
     let read = match place {
         Place::Stdin => {
             let mut read = String::new();
@@ -41,10 +41,10 @@ pub(super) fn secret(place: Place<'_>, what: &str) -> Result<String, Problem> {
 }
 
 /// Reads a file of text as it is.
-pub(super) fn text(path: &Path) -> Result<String, Problem> {
+pub(crate) fn text(path: &Path) -> Result<String, Problem> {
     let cannot = |error: io::Error| {
         let detail = format!("cannot read {}: {error}", path.display());
-        Problem::new("smarthost", Kind::Failed, detail)
+        Problem::new("password", Kind::Failed, detail)
     };
     let mut read = String::new();
     let file = std::fs::File::open(path).map_err(cannot)?;
@@ -57,7 +57,7 @@ fn one_line(text: &str, what: &str) -> Result<String, Problem> {
     let line = text.trim_end_matches(['\r', '\n']);
     if line.is_empty() || line.contains(['\r', '\n']) {
         let detail = format!("{what} is one line of text and not empty");
-        return Err(Problem::new("smarthost", Kind::Usage, detail));
+        return Err(Problem::new("password", Kind::Usage, detail));
     }
     Ok(line.to_owned())
 }
@@ -76,12 +76,12 @@ pub(crate) struct PasswordOptions {
 
 impl PasswordOptions {
     /// Whether a place was named.
-    pub(super) const fn is_given(&self) -> bool {
+    pub(crate) const fn is_given(&self) -> bool {
         self.password_stdin || self.password_file.is_some()
     }
 
     /// The password; nothing if no place was named and nobody can be asked.
-    pub(super) fn read(&self, tool: &Tool, name: &str) -> Result<Option<String>, Problem> {
+    pub(crate) fn read(&self, tool: &Tool, name: &str) -> Result<Option<String>, Problem> {
         const WHAT: &str = "a password";
         match Place::of(self.password_stdin, self.password_file.as_deref()) {
             Some(place) => secret(place, WHAT).map(Some),

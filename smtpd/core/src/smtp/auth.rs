@@ -1,0 +1,282 @@
+//! Logins of clients (RFC 4954): the mechanisms, and each exchange as steps.
+//!
+//! In: what the client says, decoded. Out: what to say next, or what the house has to judge. Nothing
+//! is known here of users: for a name that nobody has, the house gives a verifier that nothing
+//! fits, so that both look alike from outside.
+
+mod scram;
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use self::scram::Scram;
+pub use self::scram::Verifier;
+
+/// How a client may log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mechanism {
+    /// RFC 7677.
+    ScramSha256,
+    /// RFC 4616.
+    Plain,
+    /// As the original did; nowhere standardised.
+    Login,
+}
+
+impl Mechanism {
+    /// All of them, the best one first.
+    pub const ALL: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
+
+    /// Its registered name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+        }
+    }
+
+    /// The one of this name, in capitals or not.
+    #[must_use]
+    pub fn named(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name().eq_ignore_ascii_case(text))
+    }
+}
+
+/// Longest name of a user, in octets.
+pub const NAME_OCTETS_MAX: usize = 255;
+/// Longest password, in octets.
+pub const PASSWORD_OCTETS_MAX: usize = 1000;
+
+/// What the house has to judge.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// Is this the user's password?
+    Password {
+        /// Who.
+        user: String,
+        /// The password.
+        password: Zeroizing<String>,
+    },
+    /// By what is a proof of this user's told? To be answered with a verifier, for nobody as well.
+    Verifier {
+        /// Who.
+        user: String,
+    },
+    /// The client has proved that it knows the password, or not.
+    Proof {
+        /// Who.
+        user: String,
+        /// Whether the proof was good.
+        good: bool,
+    },
+}
+
+impl Claim {
+    /// Who the client says that it is.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        match self {
+            Self::Password { user, .. } | Self::Verifier { user } | Self::Proof { user, .. } => {
+                user
+            }
+        }
+    }
+}
+
+/// Passwords are not for logs.
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Claim").field(&self.user()).finish()
+    }
+}
+
+/// What comes next in an exchange.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Say this and wait for the client.
+    Challenge(Vec<u8>),
+    /// Have this judged.
+    Judge(Claim),
+    /// It is logged in: the last words were said.
+    Done,
+    /// What the client said makes no sense.
+    Malformed,
+}
+
+/// An exchange on its way.
+pub struct Exchange {
+    mechanism: Mechanism,
+    state: State,
+}
+
+enum State {
+    /// Nothing was said yet.
+    Begun,
+    /// LOGIN: the name was said.
+    Named(String),
+    /// The house judges a password.
+    Judging,
+    Scram(Box<Scram>),
+}
+
+/// Passwords and proofs are not for logs.
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Exchange").field(&self.mechanism).finish()
+    }
+}
+
+impl Exchange {
+    /// An exchange of which nothing was said yet.
+    #[must_use]
+    pub fn new(mechanism: Mechanism) -> Self {
+        Self { mechanism, state: State::Begun }
+    }
+
+    /// How the client logs in.
+    #[must_use]
+    pub fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    /// What to say to a client that began without a first word.
+    #[must_use]
+    pub fn prompt(&self) -> &'static [u8] {
+        match self.mechanism {
+            Mechanism::Login => b"Username:",
+            Mechanism::Plain | Mechanism::ScramSha256 => b"",
+        }
+    }
+
+    /// Takes what the client said.
+    pub fn on_response(&mut self, said: &[u8]) -> Step {
+        match (&mut self.state, self.mechanism) {
+            (State::Begun, Mechanism::Plain) => self.plain(said),
+            (State::Begun, Mechanism::Login) => match name(said) {
+                Some(user) => {
+                    self.state = State::Named(user);
+                    Step::Challenge(b"Password:".to_vec())
+                }
+                None => Step::Malformed,
+            },
+            (State::Named(user), _) => {
+                let user = std::mem::take(user);
+                self.password(user, said)
+            }
+            (State::Begun, Mechanism::ScramSha256) => match Scram::begin(said) {
+                Some(scram) => {
+                    let user = scram.user().to_owned();
+                    self.state = State::Scram(Box::new(scram));
+                    Step::Judge(Claim::Verifier { user })
+                }
+                None => Step::Malformed,
+            },
+            (State::Scram(scram), _) => scram.on_response(said),
+            (State::Judging, _) => Step::Malformed,
+        }
+    }
+
+    /// Answers [`Claim::Verifier`]; `nonce` is a fresh random word.
+    pub fn on_verifier(&mut self, verifier: Verifier, nonce: &str) -> Step {
+        match &mut self.state {
+            State::Scram(scram) => Step::Challenge(scram.on_verifier(verifier, nonce)),
+            State::Begun | State::Named(_) | State::Judging => Step::Malformed,
+        }
+    }
+
+    /// The house has judged well. Some mechanisms have a last word of ours, by which the client knows
+    /// us.
+    pub fn on_admission(&mut self) -> Step {
+        match &mut self.state {
+            State::Scram(scram) => Step::Challenge(scram.signature()),
+            State::Begun | State::Named(_) | State::Judging => Step::Done,
+        }
+    }
+
+    /// `[authzid] NUL authcid NUL password`
+    fn plain(&mut self, said: &[u8]) -> Step {
+        let mut parts = said.split(|octet| *octet == 0);
+        let (Some(other), Some(user), Some(password), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Step::Malformed;
+        };
+        match name(user) {
+            // Nobody acts for somebody else.
+            Some(name) if other.is_empty() || other == user => self.password(name, password),
+            _ => Step::Malformed,
+        }
+    }
+
+    fn password(&mut self, user: String, said: &[u8]) -> Step {
+        self.state = State::Judging;
+        match std::str::from_utf8(said) {
+            Ok(password) if !password.is_empty() && password.len() <= PASSWORD_OCTETS_MAX => {
+                let password = Zeroizing::new(password.to_owned());
+                Step::Judge(Claim::Password { user, password })
+            }
+            _ => Step::Malformed,
+        }
+    }
+}
+
+/// A name that somebody could have.
+fn name(said: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(said).ok()?;
+    let good = !text.is_empty() && text.len() <= NAME_OCTETS_MAX;
+    (good && !text.chars().any(char::is_control)).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(step: Step) -> Option<(String, String)> {
+        match step {
+            Step::Judge(Claim::Password { user, password }) => Some((user, password.to_string())),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn plain_is_one_word() {
+        let said = |octets: &[u8]| password(Exchange::new(Mechanism::Plain).on_response(octets));
+        let ada = Some(("ada".to_owned(), "pa ss".to_owned()));
+        assert_eq!(said(b"\0ada\0pa ss"), ada);
+        assert_eq!(said(b"ada\0ada\0pa ss"), ada);
+        for bad in [
+            &b"eve\0ada\0pw"[..],
+            b"\0ada\0",
+            b"\0\0pw",
+            b"\0ada",
+            b"",
+            b"\0ada\0p\0w",
+            b"\0ad\na\0pw",
+            b"\0ada\0\xff",
+        ] {
+            assert_eq!(said(bad), None, "{bad:?}");
+        }
+        assert_eq!(said(&[&b"\0ada\0"[..], &[b'x'; 1001]].concat()), None);
+    }
+
+    #[test]
+    fn login_asks_twice() {
+        let mut exchange = Exchange::new(Mechanism::Login);
+        assert_eq!(exchange.prompt(), b"Username:");
+        assert_eq!(exchange.on_response(b"ada"), Step::Challenge(b"Password:".to_vec()));
+        let judged = exchange.on_response(b"secret");
+        assert_eq!(password(judged), Some(("ada".to_owned(), "secret".to_owned())));
+        assert_eq!(exchange.on_response(b"again"), Step::Malformed);
+        assert_eq!(exchange.on_admission(), Step::Done);
+        assert_eq!(Exchange::new(Mechanism::Login).on_response(b""), Step::Malformed);
+    }
+
+    #[test]
+    fn passwords_do_not_show() {
+        let step = Exchange::new(Mechanism::Plain).on_response(b"\0ada\0secret");
+        assert!(!format!("{step:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,333 @@
+//! AUTH (RFC 4954): when a client may log in, and the exchange that follows.
+//!
+//! Nothing about users is known here. What is refused is refused in the same words whoever is
+//! named, and before TLS, where that is wanted, no name or password is even listened to.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::{Question, Server, Stage, State, say};
+use crate::smtp::auth::{Claim, Exchange, Mechanism, Step, Verifier};
+use crate::smtp::command::Auth;
+use crate::smtp::line::Line;
+use crate::smtp::refusal::Refusal;
+
+/// A login on its way, or done.
+#[derive(Debug, Default)]
+pub(super) struct Login {
+    exchange: Option<Exchange>,
+    claim: Option<Claim>,
+    failures: u32,
+    /// Who has logged in.
+    user: Option<String>,
+    /// Whose last word of an exchange is awaited.
+    admitted: Option<String>,
+}
+
+impl Login {
+    /// What was said before TLS does not count, but for what was wrong.
+    pub(super) fn forget(&mut self) {
+        *self = Self { failures: self.failures, ..Self::default() };
+    }
+}
+
+impl Server {
+    /// What [`Question::Login`] is about.
+    #[must_use]
+    pub fn claim(&self) -> Option<&Claim> {
+        self.login.claim.as_ref()
+    }
+
+    /// How the client logs in, while it does.
+    #[must_use]
+    pub fn mechanism(&self) -> Option<Mechanism> {
+        self.login.exchange.as_ref().map(Exchange::mechanism)
+    }
+
+    /// Who has logged in.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.login.user.as_deref()
+    }
+
+    /// Answers [`Question::Login`] about a verifier; `nonce` is a fresh random word.
+    pub fn verifier(&mut self, verifier: Verifier, nonce: &str, now: Duration) {
+        self.quiet_since = now;
+        let Some(exchange) = self.login.exchange.as_mut().filter(|_| asks(self.state)) else {
+            debug_assert!(false, "the question is not open");
+            return;
+        };
+        let step = exchange.on_verifier(verifier, nonce);
+        self.on_step(step);
+    }
+
+    /// Answers [`Question::Login`]: by which name the client is known from now on, or why not.
+    pub fn judged(&mut self, verdict: Result<String, Refusal>, now: Duration) {
+        self.quiet_since = now;
+        let Some(exchange) = self.login.exchange.as_mut().filter(|_| asks(self.state)) else {
+            debug_assert!(false, "the question is not open");
+            return;
+        };
+        match verdict {
+            Ok(user) => {
+                let step = exchange.on_admission();
+                self.login.admitted = Some(user);
+                self.on_step(step);
+            }
+            Err(refusal) => {
+                self.login.failures += u32::from(refusal == Refusal::LoginFailed);
+                self.end_login(refusal);
+                let most = self.settings.logins.failures_max;
+                if self.login.failures >= most && self.end().is_none() {
+                    self.refuse(Stage::Session, Refusal::TooManyLogins, None);
+                }
+            }
+        }
+        self.stop_if_asked();
+    }
+
+    /// The words behind AUTH in the reply to EHLO; nothing where no login would be taken.
+    pub(super) fn offered_logins(&self) -> Option<String> {
+        let logins = &self.settings.logins;
+        let may = self.login.user.is_none() && (self.secured || !logins.only_under_tls);
+        if !may || logins.mechanisms.is_empty() {
+            return None;
+        }
+        let names: Vec<&str> = logins.mechanisms.iter().map(|it| it.name()).collect();
+        Some(names.join(" "))
+    }
+
+    pub(super) fn on_auth(&mut self, auth: Auth<'_>) {
+        let logins = &self.settings.logins;
+        let mechanism = Mechanism::named(auth.mechanism);
+        let mechanism = mechanism.filter(|it| logins.mechanisms.contains(it));
+        let refusal = if logins.mechanisms.is_empty() {
+            Refusal::NotOffered
+        } else if self.hello.is_none() {
+            Refusal::HelloFirst
+        } else if !self.secured && logins.only_under_tls {
+            Refusal::LoginNeedsTls
+        } else if self.login.user.is_some() {
+            Refusal::LoginTwice
+        } else if self.transaction.is_some() {
+            Refusal::TransactionOpen
+        } else if let Some(mechanism) = mechanism {
+            self.idle_commands += 1;
+            self.begin_login(mechanism, auth.initial);
+            return;
+        } else {
+            Refusal::MechanismUnknown
+        };
+        self.refuse(Stage::Auth, refusal, None);
+    }
+
+    fn begin_login(&mut self, mechanism: Mechanism, initial: Option<&str>) {
+        let exchange = Exchange::new(mechanism);
+        let prompt = exchange.prompt();
+        self.login.exchange = Some(exchange);
+        match initial {
+            None => self.challenge(prompt),
+            // RFC 4954 section 4: an empty response is written so where none would be none.
+            Some("=") => self.on_response(b""),
+            Some(text) => self.on_encoded(text.as_bytes()),
+        }
+    }
+
+    /// A line of the exchange.
+    pub(super) fn take_response(&mut self, octets: &[u8], now: Duration) -> usize {
+        match self.lines.take(octets) {
+            Line::Partial => 0,
+            Line::Skipped { octets } => octets,
+            Line::TooLong { octets } => {
+                self.quiet_since = now;
+                self.end_login(Refusal::ResponseTooLong);
+                octets
+            }
+            Line::BareEnd => {
+                self.end_login(Refusal::BareLineEndInCommand);
+                0
+            }
+            Line::Whole { text, octets } => {
+                self.quiet_since = now;
+                if text == b"*" {
+                    self.end_login(Refusal::LoginCancelled);
+                } else {
+                    self.on_encoded(text);
+                }
+                self.stop_if_asked();
+                octets
+            }
+        }
+    }
+
+    fn on_encoded(&mut self, text: &[u8]) {
+        match STANDARD.decode(text).map(Zeroizing::new) {
+            Ok(said) => self.on_response(&said),
+            Err(_) => self.end_login(Refusal::BadResponse),
+        }
+    }
+
+    fn on_response(&mut self, said: &[u8]) {
+        let Some(exchange) = &mut self.login.exchange else {
+            debug_assert!(false, "a response belongs to an exchange");
+            return;
+        };
+        let step = exchange.on_response(said);
+        self.on_step(step);
+    }
+
+    fn on_step(&mut self, step: Step) {
+        self.login.claim = None;
+        match step {
+            Step::Challenge(words) => self.challenge(&words),
+            Step::Judge(claim) => {
+                self.login.claim = Some(claim);
+                self.state = State::Asking(Question::Login);
+            }
+            Step::Done => {
+                self.state = State::Commands;
+                self.login.exchange = None;
+                self.login.user = self.login.admitted.take();
+                self.say(format_args!("235 2.7.0 logged in"));
+            }
+            Step::Malformed => self.end_login(Refusal::BadResponse),
+        }
+    }
+
+    fn challenge(&mut self, words: &[u8]) {
+        say(&mut self.output, format_args!("334 {}", STANDARD.encode(words)));
+        self.state = State::Login;
+    }
+
+    fn end_login(&mut self, refusal: Refusal) {
+        self.login.exchange = None;
+        self.login.claim = None;
+        self.login.admitted = None;
+        self.state = State::Commands;
+        self.refuse(Stage::Auth, refusal, None);
+    }
+}
+
+fn asks(state: State) -> bool {
+    state == State::Asking(Question::Login)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::transcript::{Player, settings};
+    use super::super::{Logins, Settings, Tls};
+    use super::*;
+
+    fn logins(only_under_tls: bool) -> Settings {
+        let mechanisms = Mechanism::ALL.to_vec();
+        let logins = Logins { mechanisms, only_under_tls, failures_max: 3 };
+        let mut settings = Settings { logins, tls: Tls::Optional, ..settings() };
+        settings.grammar.auth = true;
+        settings
+    }
+
+    fn say_all(player: &mut Player, lines: &[&str]) -> Vec<String> {
+        lines.iter().for_each(|line| player.feed(format!("{line}\r\n").as_bytes(), 7));
+        player.replies().iter().map(|reply| reply.trim_end().replace("\r\n", "|")).collect()
+    }
+
+    fn player(settings: Settings) -> Player {
+        let mut player = Player::new(settings);
+        player.feed(b"EHLO a\r\n", 100);
+        player.replies();
+        player
+    }
+
+    fn encoded(text: &str) -> String {
+        STANDARD.encode(text)
+    }
+
+    #[test]
+    fn a_client_logs_in_once_and_by_every_mechanism() {
+        let plain = format!("AUTH PLAIN {}", encoded("\0ada\0secret"));
+        let (ada, secret) = (encoded("ada"), encoded("secret"));
+        let initial = format!("auth login {ada}");
+        for lines in [
+            vec![plain.as_str()],
+            vec!["AUTH plain", &plain[11..]],
+            vec!["AUTH LOGIN", &ada, &secret],
+            vec![&initial, &secret],
+        ] {
+            let mut player = player(logins(false));
+            let said = say_all(&mut player, &lines);
+            assert_eq!(said.last().unwrap(), "235 2.7.0 logged in", "{lines:?}: {said:?}");
+            assert_eq!(player.server.user(), Some("ada"));
+            let said = say_all(&mut player, &["AUTH LOGIN", "EHLO a", "MAIL FROM:<a@x> AUTH=<>"]);
+            assert!(said[0].starts_with("503") && !said[1].contains("AUTH"), "{said:?}");
+            assert!(said[2].starts_with("250"), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn before_tls_no_password_is_listened_to() {
+        let mut player = player(logins(true));
+        let plain = format!("AUTH PLAIN {}", encoded("\0ada\0secret"));
+        let said = say_all(&mut player, &["EHLO a", &plain]);
+        assert!(!said[0].contains("AUTH") && said[1].starts_with("538 5.7.11"), "{said:?}");
+        let said = say_all(&mut player, &["STARTTLS", "EHLO a", &plain]);
+        assert!(said[1].contains("250-AUTH SCRAM-SHA-256 PLAIN LOGIN"), "{said:?}");
+        assert!(said[2].starts_with("235"), "{said:?}");
+    }
+
+    #[test]
+    fn a_login_before_tls_is_forgotten_with_it() {
+        let mut player = player(logins(false));
+        let plain = format!("AUTH PLAIN {}", encoded("\0ada\0secret"));
+        say_all(&mut player, &[&plain, "STARTTLS"]);
+        assert!(player.server.is_secured() && player.server.user().is_none());
+    }
+
+    #[test]
+    fn failures_sound_alike_and_are_counted() {
+        let mut player = player(logins(false));
+        let bad = |user: &str| format!("AUTH PLAIN {}", encoded(&format!("\0{user}\0wrong")));
+        let said = say_all(&mut player, &[&bad("ada"), &bad("nobody"), &bad("ada")]);
+        assert_eq!(said[0], "535 5.7.8 name or password is wrong");
+        assert_eq!((&said[0], &said[0]), (&said[1], &said[2]));
+        assert!(said[3].starts_with("421 4.7.0"), "{said:?}");
+        assert!(player.server.end().is_some());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_and_leaves_the_session() {
+        let mut player = player(logins(false));
+        let long = "x".repeat(3000);
+        for (lines, code) in [
+            (vec!["AUTH"], "501"),
+            (vec!["AUTH NTLM"], "504 5.5.4"),
+            (vec!["AUTH PLAIN ***"], "501 5.5.2"),
+            (vec!["AUTH PLAIN ="], "501 5.5.2"),
+            (vec!["AUTH PLAIN x y"], "501"),
+            (vec!["AUTH LOGIN", "*"], "501 5.7.0"),
+            (vec!["AUTH LOGIN", "NOOP!"], "501 5.5.2"),
+            (vec!["AUTH LOGIN", &long], "500 5.5.6"),
+        ] {
+            let said = say_all(&mut player, &lines);
+            assert!(said.last().unwrap().starts_with(code), "{lines:?}: {said:?}");
+            assert!(player.server.claim().is_none() && player.server.mechanism().is_none());
+        }
+        let said = say_all(&mut player, &["MAIL FROM:<a@x>", "AUTH LOGIN", "RSET", "NOOP"]);
+        assert!(said[1].starts_with("503 5.5.1 not between"), "{said:?}");
+        assert!(said[3].starts_with("250"), "{said:?}");
+    }
+
+    #[test]
+    fn scram_tells_a_wrong_proof() {
+        let mut player = player(logins(false));
+        let first = encoded("n,,n=ada,r=abc");
+        let said = say_all(&mut player, &[&format!("AUTH SCRAM-SHA-256 {first}")]);
+        let challenge = STANDARD.decode(&said[0][4..]).unwrap();
+        assert!(challenge.starts_with(b"r=abcnonce,s="), "{said:?}");
+        let wrong = encoded(&format!("c=biws,r=abcnonce,p={}", encoded(&"x".repeat(32))));
+        let said = say_all(&mut player, &[&wrong]);
+        assert!(said[0].starts_with("535 5.7.8"), "{said:?}");
+    }
+}

@@ -1,0 +1,97 @@
+//! `/v1/users`: users who may log in to send mail.
+
+use axum::Extension;
+use axum::body::Bytes;
+use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::control::{
+    NewUser, PasswordAnswer, PasswordQuestion, User, UserChanged, UserWish,
+};
+use smtpd_core::smtp::auth::PASSWORD_OCTETS_MAX;
+
+use super::App;
+use super::answer::{Answer, Refused, object, read, usage};
+use super::caller::Caller;
+use super::extract::Path;
+use super::gate::tell;
+
+/// The longest name of a user.
+const NAME_OCTETS_MAX: usize = 64;
+
+/// All of them.
+pub(super) async fn list(app: App) -> Answer<Vec<User>> {
+    object(app.service.users())
+}
+
+/// A new one.
+pub(super) async fn add(
+    app: App,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Answer<User> {
+    let wish: NewUser = read(&body)?;
+    check_name(&wish.name)?;
+    check_password(&wish.password)?;
+    let send_as = patterns(&wish.send_as)?;
+    let user = app.service.add_user(wish, send_as).await?;
+    tell(&app, "user-added", "*", Some(&user.name), &caller).send();
+    object(user)
+}
+
+/// Other settings of one.
+pub(super) async fn set(
+    app: App,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer<UserChanged> {
+    let wish: UserWish = read(&body)?;
+    wish.password.as_deref().map_or(Ok(()), check_password)?;
+    let send_as = wish.send_as.as_deref().map(patterns).transpose()?;
+    let changed = app.service.set_user(&name, wish, send_as).await?;
+    tell(&app, "user-changed", "*", Some(&changed.user.name), &caller).send();
+    object(changed)
+}
+
+/// The end of one.
+pub(super) async fn remove(
+    app: App,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<UserChanged> {
+    let changed = app.service.remove_user(&name).await?;
+    tell(&app, "user-removed", "*", Some(&changed.user.name), &caller).send();
+    object(changed)
+}
+
+/// Whether a password is a user's.
+pub(super) async fn verify(
+    app: App,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer<PasswordAnswer> {
+    let PasswordQuestion { password } = read(&body)?;
+    object(app.service.verify_user(&name, password).await)
+}
+
+fn check_name(name: &str) -> Result<(), Refused> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
+    if name.is_empty() || name.len() > NAME_OCTETS_MAX || !name.chars().all(plain) {
+        return Err(usage(format!(
+            "{name:?} cannot be the name of a user: use at most 64 of a-z, 0-9 and ._@+-"
+        )));
+    }
+    Ok(())
+}
+
+fn check_password(password: &str) -> Result<(), Refused> {
+    let good = !password.is_empty()
+        && password.len() <= PASSWORD_OCTETS_MAX
+        && !password.chars().any(char::is_control);
+    if good { Ok(()) } else { Err(usage("a password is one line of at most 1000 octets")) }
+}
+
+fn patterns(texts: &[String]) -> Result<Vec<AddressPattern>, Refused> {
+    let read =
+        |text: &String| AddressPattern::parse(text).map_err(|error| usage(error.to_string()));
+    texts.iter().map(read).collect()
+}

@@ -1,0 +1,80 @@
+//! What is known of a client, and what policy says about it.
+
+use mailroot_common::address::Mailbox;
+use mailroot_common::units::Timestamp;
+use smtpd_core::policy::relay::RelayRule;
+use smtpd_core::policy::{Admitted, Facts, NameFact, Verdict};
+use smtpd_core::smtp::refusal::Refusal;
+
+use super::{Inner, Settings};
+use crate::queue::Unready;
+
+/// Asks DNS for the client's names if anything depends on them.
+pub(super) async fn gather(inner: &Inner, settings: &Settings, client: std::net::IpAddr) -> Facts {
+    let now = inner.parts.clock.now();
+    let wanted = settings.reverse_dns
+        || settings.connect.list.needs_name_of(client, now)
+        || settings.relay.list.needs_name_of(client, now);
+    let mut facts = Facts::of_address(client);
+    if let (true, Some(resolver)) = (wanted, &inner.parts.resolver) {
+        facts.name = match resolver.names(client).await {
+            Ok(names) => NameFact::Names(names),
+            Err(error) if error.is_temporary() => NameFact::Unknown,
+            Err(_) => NameFact::None,
+        };
+    }
+    facts
+}
+
+pub(super) fn may_connect(
+    settings: &Settings,
+    facts: &Facts,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    match settings.connect.judge(facts, now) {
+        Verdict::Admit(welcome) => {
+            settings.tallies.connect.note(welcome.entry(), now);
+            Ok(())
+        }
+        Verdict::Defer(_) => Err(Refusal::ConnectUnavailable),
+        Verdict::Refuse(denial) => {
+            settings.tallies.connect.note(denial.entry.as_ref(), now);
+            Err(denial.reason.into())
+        }
+    }
+}
+
+/// Whether a client may send to a recipient; counts the entry of the relay list that decided.
+pub(super) fn may_relay(
+    settings: &Settings,
+    facts: &Facts,
+    to: &Mailbox,
+    now: Timestamp,
+) -> Result<RelayRule, Refusal> {
+    let verdict = settings.relay.judge(facts, to, &settings.table, now);
+    let decided = match &verdict {
+        Verdict::Admit(admitted) => match admitted.rule() {
+            RelayRule::List(entry) => Some(entry),
+            _ => None,
+        },
+        Verdict::Defer(denial) | Verdict::Refuse(denial) => denial.entry.as_ref(),
+    };
+    settings.tallies.relay.note(decided, now);
+    said(verdict).map(Admitted::into_rule)
+}
+
+pub(super) fn unready(why: Unready) -> Refusal {
+    match why {
+        Unready::NoRoom => Refusal::StorageFull,
+        Unready::Trouble => Refusal::LocalTrouble,
+    }
+}
+
+/// What a verdict comes to; the proof it carries is used up by the envelope that is built from the
+/// same words.
+pub(super) fn said<P>(verdict: Verdict<P>) -> Result<P, Refusal> {
+    match verdict {
+        Verdict::Admit(proof) => Ok(proof),
+        Verdict::Defer(denial) | Verdict::Refuse(denial) => Err(denial.reason.into()),
+    }
+}

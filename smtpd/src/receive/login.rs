@@ -1,0 +1,147 @@
+//! How a client's login is judged: by the users, slowed when it is wrong, told to the log.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smtpd_core::policy::guess::Limit;
+use smtpd_core::smtp::auth::Claim;
+use smtpd_core::smtp::refusal::Refusal;
+
+use super::registry::Order;
+use super::session::Session;
+use crate::observe::Level;
+use crate::users::{Denied, User};
+
+/// What the configuration says about logins.
+#[derive(Clone, Debug)]
+pub struct LoginRules {
+    /// How long a client waits for a "no" (`access.auth_failures.delay`).
+    pub delay: Duration,
+    /// How many may be wrong (`access.auth_failures.max` and `ban`).
+    pub limit: Limit,
+    /// What is taken off a name, as `@domain` behind it or `DOMAIN\` in front (`access.basic.domain`).
+    pub domain: Option<String>,
+}
+
+impl LoginRules {
+    /// A name without the domain that need not be said.
+    fn plain<'a>(&self, name: &'a str) -> &'a str {
+        let Some(domain) = &self.domain else { return name };
+        let is_it = |text: &str| text.eq_ignore_ascii_case(domain);
+        match (name.split_once('\\'), name.rsplit_once('@')) {
+            (Some((front, rest)), _) if is_it(front) => rest,
+            (_, Some((rest, behind))) if is_it(behind) => rest,
+            _ => name,
+        }
+    }
+}
+
+/// Answers the machine's question.
+pub(super) async fn judge(session: &mut Session<'_>) {
+    let client = session.live.client.ip();
+    let users = session.client.inner.parts.users.clone();
+    let settings = session.client.settings;
+    let Some(claim) = session.server.claim().cloned() else {
+        session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
+        return;
+    };
+    let rules = &settings.logins;
+    let name = rules.plain(claim.user()).to_owned();
+    let found = match claim {
+        Claim::Verifier { .. } => {
+            let answer = users.verifier(&name).await;
+            let now = elapsed(session);
+            match answer {
+                Some((verifier, nonce)) => session.server.verifier(verifier, &nonce, now),
+                None => session.server.judged(Err(Refusal::LoginUnavailable), now),
+            }
+            return;
+        }
+        _ if users.is_banned(&name, client, rules.limit) => Err(Denied::Banned),
+        Claim::Password { password, .. } => users.check(&name, password).await,
+        Claim::Proof { good, .. } => users.proved(&name, good),
+    };
+    // What was not looked at is no guess: a user who has mended his slip is let in when the ban ends.
+    if !matches!(found, Err(Denied::Banned)) {
+        users.note(&name, client, found.is_ok(), rules.limit);
+    }
+    let verdict = match found {
+        Ok(user) => {
+            admit(session, &user, client);
+            Ok(user.name.clone())
+        }
+        Err(why) => {
+            deny(session, &name, why).await;
+            Err(Refusal::LoginFailed)
+        }
+    };
+    session.server.judged(verdict, elapsed(session));
+}
+
+fn elapsed(session: &Session<'_>) -> Duration {
+    session.client.inner.parts.clock.elapsed()
+}
+
+fn admit(session: &mut Session<'_>, user: &Arc<User>, client: IpAddr) {
+    let parts = &session.client.inner.parts;
+    parts.counters.logins.add_one();
+    let mechanism = session.server.mechanism().map(|it| it.name());
+    let line = parts.log.line(Level::Info, "login").word("server", &parts.name);
+    let line = line.word("client", client).word("port", session.live.client.port());
+    let line = line.word("sid", session.live.id).maybe("mech", mechanism);
+    line.text("user", &user.name).send();
+    session.client.facts.authenticated = Some(user.name.clone());
+    session.client.user = Some(Arc::clone(user));
+    let settings = session.client.settings;
+    let rules = settings.rules_for(&session.client.facts, parts.clock.now());
+    session.server.adopt(Arc::clone(rules));
+    session.live.show_user(Some(&user.name));
+}
+
+/// Tells the log, in one form whatever the reason, and lets the client wait. What the client chose
+/// stands last.
+async fn deny(session: &Session<'_>, name: &str, why: Denied) {
+    let parts = &session.client.inner.parts;
+    parts.counters.logins_failed.add_one();
+    let mechanism = session.server.mechanism().map(|it| it.name());
+    let line = parts.log.line(Level::Warn, "login-failed").word("server", &parts.name);
+    let line = line.word("client", session.live.client.ip());
+    let line = line.word("port", session.live.client.port()).word("sid", session.live.id);
+    let line = line.maybe("mech", mechanism).word("reason", why.as_str());
+    line.text("user", name).send();
+    let live = session.live;
+    let killed = async {
+        while live.order() != Order::Kill {
+            live.told().await;
+        }
+    };
+    tokio::select! {
+        () = parts.clock.sleep(session.client.settings.logins.delay) => {}
+        () = killed => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_domain_need_not_be_said() {
+        let rules = |domain: Option<&str>| LoginRules {
+            delay: Duration::ZERO,
+            limit: Limit { failures: 5, ban: None },
+            domain: domain.map(str::to_owned),
+        };
+        let corp = rules(Some("corp.example"));
+        for (said, name) in [
+            ("ada", "ada"),
+            ("ada@corp.example", "ada"),
+            ("CORP.example\\ada", "ada"),
+            ("ada@other.example", "ada@other.example"),
+        ] {
+            assert_eq!(corp.plain(said), name);
+            assert_eq!(rules(None).plain(said), said);
+        }
+    }
+}

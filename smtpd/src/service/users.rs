@@ -1,0 +1,110 @@
+//! Users who may log in: what is known of them, and their changes.
+
+use std::sync::Arc;
+
+use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::control::{self, NewUser, PasswordAnswer, UserChanged, UserWish};
+use zeroize::Zeroizing;
+
+use super::{Service, ServiceError};
+use crate::users::{Logins, User, UserChange, UserError};
+
+impl Service {
+    /// All of them, by name.
+    #[must_use]
+    pub fn users(&self) -> Vec<control::User> {
+        self.0.users.list().iter().map(|(user, logins)| describe(user, logins)).collect()
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::User`]; nothing was changed.
+    pub async fn add_user(
+        &self,
+        wish: NewUser,
+        send_as: Vec<AddressPattern>,
+    ) -> Result<control::User, ServiceError> {
+        let (users, password) = (self.0.users.clone(), Zeroizing::new(wish.password));
+        let user = blocking(move || users.add(&wish.name, &password, send_as)).await?;
+        Ok(describe(&user, &Logins::default()))
+    }
+
+    /// Changes one. Sessions of a user who may not log in any more, has another password or other
+    /// addresses are ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::User`]; nothing was changed.
+    pub async fn set_user(
+        &self,
+        name: &str,
+        wish: UserWish,
+        send_as: Option<Vec<AddressPattern>>,
+    ) -> Result<UserChanged, ServiceError> {
+        let ends = wish.password.is_some() || wish.enabled == Some(false) || send_as.is_some();
+        let password = wish.password.map(Zeroizing::new);
+        let change = UserChange { password, enabled: wish.enabled, send_as };
+        let (users, name) = (self.0.users.clone(), name.to_owned());
+        let user = blocking(move || users.set(&name, change)).await?;
+        let sessions_ended = if ends { self.end_sessions_of(&user.name).await } else { 0 };
+        Ok(UserChanged { user: self.describe_user(&user), sessions_ended })
+    }
+
+    /// Takes one away, and ends the sessions there are.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::User`]; nothing was changed.
+    pub async fn remove_user(&self, name: &str) -> Result<UserChanged, ServiceError> {
+        let (users, name) = (self.0.users.clone(), name.to_owned());
+        let user = blocking(move || users.remove(&name)).await?;
+        let sessions_ended = self.end_sessions_of(&user.name).await;
+        Ok(UserChanged { user: describe(&user, &Logins::default()), sessions_ended })
+    }
+
+    /// Whether a login with this password would be taken.
+    pub async fn verify_user(&self, name: &str, password: String) -> PasswordAnswer {
+        match self.0.users.check(name, Zeroizing::new(password)).await {
+            Ok(_) => PasswordAnswer { good: true, reason: None },
+            Err(why) => PasswordAnswer { good: false, reason: Some(why.as_str().to_owned()) },
+        }
+    }
+
+    async fn end_sessions_of(&self, name: &str) -> u64 {
+        let mut ended = 0;
+        for server in self.all() {
+            ended += server.kill_sessions_of(name).await;
+        }
+        ended
+    }
+
+    fn describe_user(&self, user: &User) -> control::User {
+        let all = self.0.users.list();
+        let logins = all.iter().find(|(other, _)| other.name == user.name).map(|(_, it)| *it);
+        describe(user, &logins.unwrap_or_default())
+    }
+}
+
+fn describe(user: &User, logins: &Logins) -> control::User {
+    control::User {
+        name: user.name.clone(),
+        enabled: user.enabled,
+        send_as: user.send_as.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
+        password_since: user.password_since,
+        last_login: logins.last.map(|(at, _)| at),
+        last_client: logins.last.map(|(_, client)| client),
+        failed: logins.failed,
+    }
+}
+
+async fn blocking(
+    change: impl FnOnce() -> Result<Arc<User>, UserError> + Send + 'static,
+) -> Result<Arc<User>, ServiceError> {
+    match tokio::task::spawn_blocking(change).await {
+        Ok(done) => Ok(done?),
+        // A task that panicked: nothing was put in force.
+        Err(error) => Err(UserError::Unread(error.to_string()).into()),
+    }
+}

@@ -1,0 +1,461 @@
+//! The users who may log in: kept in a file of their own, judged, and guessers slowed.
+//!
+//! A name that nobody has costs as much time as one that somebody has, and sounds the same. What
+//! costs time is done off the threads that carry mail, for a few logins at once.
+
+mod file;
+mod password;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use mailroot_common::address::ReversePath;
+use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::units::Timestamp;
+use smtpd_core::policy::guess::{Guesses, Limit};
+use smtpd_core::smtp::auth::Verifier;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+pub use self::password::Unkeepable;
+use self::password::{Decoy, Kept, random};
+use crate::clock::Clock;
+
+/// Passwords that are looked at at once; each takes 19 MiB for the time.
+const AT_ONCE: usize = 2;
+/// The most users.
+pub const USERS_MAX: usize = 10_000;
+
+/// A user.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The name to log in with, in small letters.
+    pub name: String,
+    /// Whether a login is taken at all.
+    pub enabled: bool,
+    /// The addresses that mail may be sent as; all if there is none.
+    pub send_as: Vec<AddressPattern>,
+    /// When the password was set.
+    pub password_since: Timestamp,
+    kept: Kept,
+}
+
+impl User {
+    /// Whether mail may be sent as this sender. Reports and receipts have none.
+    #[must_use]
+    pub fn may_send_as(&self, sender: &ReversePath) -> bool {
+        match sender.mailbox() {
+            None => true,
+            Some(mailbox) => {
+                let address = mailbox.to_string();
+                self.send_as.is_empty() || self.send_as.iter().any(|it| it.matches(&address))
+            }
+        }
+    }
+}
+
+/// What is known of a user's logins since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Logins {
+    /// The last one that was good.
+    pub last: Option<(Timestamp, IpAddr)>,
+    /// How many were not.
+    pub failed: u64,
+}
+
+/// Why a login is not taken, for the log. The client hears the same of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Nobody has the name.
+    UnknownUser,
+    /// The password is wrong, or the proof.
+    BadPassword,
+    /// The user is disabled.
+    Disabled,
+    /// Too many were wrong of late.
+    Banned,
+}
+
+impl Denied {
+    /// The word of the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownUser => "unknown-user",
+            Self::BadPassword => "bad-password",
+            Self::Disabled => "disabled",
+            Self::Banned => "banned",
+        }
+    }
+}
+
+/// Why a change of users was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// There is one of this name.
+    #[error("there is a user {0} already")]
+    Exists(String),
+    /// There is none of this name.
+    #[error("there is no user {0}")]
+    Unknown(String),
+    /// There are as many as may be.
+    #[error("there are {USERS_MAX} users, and no more can be kept")]
+    TooMany,
+    /// The password.
+    #[error(transparent)]
+    Password(#[from] Unkeepable),
+    /// The file.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file could not be read when the daemon began, and is not overwritten.
+    #[error("the users cannot be read, and none is changed: {0}")]
+    Unread(String),
+}
+
+/// Changes of a user.
+#[derive(Debug, Default)]
+pub struct UserChange {
+    /// Another password.
+    pub password: Option<Zeroizing<String>>,
+    /// Whether logins are taken.
+    pub enabled: Option<bool>,
+    /// Other addresses to send as.
+    pub send_as: Option<Vec<AddressPattern>>,
+}
+
+/// The users. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Users(Arc<Inner>);
+
+type All = BTreeMap<String, Arc<User>>;
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    clock: Clock,
+    all: ArcSwap<All>,
+    trouble: Option<String>,
+    /// Made when it is needed first: it takes as long as a login.
+    decoy: std::sync::OnceLock<Option<Decoy>>,
+    hashing: Arc<Semaphore>,
+    logins: Mutex<HashMap<String, Logins>>,
+    guesses: Mutex<Guesses>,
+    /// Held by whoever changes the file.
+    changing: Mutex<()>,
+}
+
+impl Users {
+    /// Those of a file, which need not be there. Without a file that can be read nobody can log in,
+    /// and [`Users::trouble`] says why.
+    #[must_use]
+    pub fn open(path: PathBuf, clock: Clock) -> Self {
+        let (all, trouble) = match file::read(&path) {
+            Ok(all) => (all, None),
+            Err(error) => (All::new(), Some(format!("{}: {error}", path.display()))),
+        };
+        Self(Arc::new(Inner {
+            path,
+            clock,
+            all: ArcSwap::from_pointee(all),
+            trouble,
+            decoy: std::sync::OnceLock::new(),
+            hashing: Arc::new(Semaphore::new(AT_ONCE)),
+            logins: Mutex::default(),
+            guesses: Mutex::default(),
+            changing: Mutex::default(),
+        }))
+    }
+
+    /// Why nobody can log in, if that is so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        self.0.trouble.as_deref()
+    }
+
+    /// All of them, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<(Arc<User>, Logins)> {
+        let logins = lock(&self.0.logins);
+        let of = |user: &Arc<User>| logins.get(&user.name).copied().unwrap_or_default();
+        self.0.all.load().values().map(|user| (Arc::clone(user), of(user))).collect()
+    }
+
+    /// The one of this name; capitals do not matter.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<User>> {
+        self.0.all.load().get(&folded(name)).cloned()
+    }
+
+    /// Whether this is the user's password.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`], after the same time whatever it is.
+    pub async fn check(
+        &self,
+        name: &str,
+        password: Zeroizing<String>,
+    ) -> Result<Arc<User>, Denied> {
+        let user = self.find(name);
+        let (inner, looked_at) = (Arc::clone(&self.0), user.clone());
+        let Ok(permit) = Arc::clone(&inner.hashing).acquire_owned().await else {
+            return Err(Denied::BadPassword);
+        };
+        let looking = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            match (looked_at, inner.decoy()) {
+                (Some(user), _) => user.kept.is(&password),
+                (None, Some(decoy)) => {
+                    decoy.waste_time(&password);
+                    false
+                }
+                (None, None) => false,
+            }
+        });
+        let is_right = looking.await.unwrap_or(false);
+        match user {
+            None => Err(Denied::UnknownUser),
+            Some(_) if !is_right => Err(Denied::BadPassword),
+            Some(user) if !user.enabled => Err(Denied::Disabled),
+            Some(user) => Ok(user),
+        }
+    }
+
+    /// What a user's proof is told by, and a fresh word to prove it with; for a name that nobody has,
+    /// what no proof fits. Nothing without randomness.
+    pub async fn verifier(&self, name: &str) -> Option<(Verifier, String)> {
+        let nonce = STANDARD_NO_PAD.encode(random::<18>().ok()?);
+        let (inner, asked) = (Arc::clone(&self.0), folded(name));
+        // The first decoy takes its time to make.
+        let made = tokio::task::spawn_blocking(move || Some(inner.decoy()?.verifier(&asked)));
+        let fake = made.await.ok().flatten()?;
+        let known = self.find(name).and_then(|user| user.kept.verifier());
+        Some((known.unwrap_or(fake), nonce))
+    }
+
+    /// Who has proved that he knows the password.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`].
+    pub fn proved(&self, name: &str, good: bool) -> Result<Arc<User>, Denied> {
+        match self.find(name) {
+            None => Err(Denied::UnknownUser),
+            Some(_) if !good => Err(Denied::BadPassword),
+            Some(user) if !user.enabled => Err(Denied::Disabled),
+            Some(user) => Ok(user),
+        }
+    }
+
+    /// Whether too many logins by this name from this address were wrong of late.
+    #[must_use]
+    pub fn is_banned(&self, name: &str, client: IpAddr, limit: Limit) -> bool {
+        lock(&self.0.guesses).is_banned(&folded(name), client, self.0.clock.elapsed(), limit)
+    }
+
+    /// Notes how a login ended.
+    pub fn note(&self, name: &str, client: IpAddr, good: bool, limit: Limit) {
+        let name = folded(name);
+        let now = self.0.clock.elapsed();
+        let mut guesses = lock(&self.0.guesses);
+        match good {
+            true => guesses.succeeded(&name, client),
+            false => guesses.failed(&name, client, now, limit),
+        }
+        drop(guesses);
+        // A count is kept of users only: of other names there is no end.
+        if self.0.all.load().contains_key(&name) {
+            let mut logins = lock(&self.0.logins);
+            let of_user = logins.entry(name).or_default();
+            match good {
+                true => of_user.last = Some((self.0.clock.now(), client)),
+                false => of_user.failed += 1,
+            }
+        }
+    }
+
+    /// Adds a user. Blocks, as the other changes do.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError`]; nothing was changed.
+    pub fn add(
+        &self,
+        name: &str,
+        password: &str,
+        send_as: Vec<AddressPattern>,
+    ) -> Result<Arc<User>, UserError> {
+        let kept = Kept::of(password)?;
+        let (name, password_since) = (folded(name), self.0.clock.now());
+        self.change(|all| {
+            if all.contains_key(&name) {
+                return Err(UserError::Exists(name.clone()));
+            }
+            if all.len() >= USERS_MAX {
+                return Err(UserError::TooMany);
+            }
+            let user = User { name: name.clone(), enabled: true, send_as, password_since, kept };
+            let user = Arc::new(user);
+            all.insert(name.clone(), Arc::clone(&user));
+            Ok(user)
+        })
+    }
+
+    /// Changes a user.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError`]; nothing was changed.
+    pub fn set(&self, name: &str, wish: UserChange) -> Result<Arc<User>, UserError> {
+        let kept = wish.password.as_ref().map(|text| Kept::of(text)).transpose()?;
+        let (name, now) = (folded(name), self.0.clock.now());
+        self.change(|all| {
+            let old = all.get(&name).ok_or_else(|| UserError::Unknown(name.clone()))?;
+            let mut user = User::clone(old);
+            if let Some(kept) = kept {
+                (user.kept, user.password_since) = (kept, now);
+            }
+            user.enabled = wish.enabled.unwrap_or(user.enabled);
+            user.send_as = wish.send_as.unwrap_or(user.send_as);
+            let user = Arc::new(user);
+            all.insert(name.clone(), Arc::clone(&user));
+            Ok(user)
+        })
+    }
+
+    /// Takes a user away.
+    ///
+    /// # Errors
+    ///
+    /// [`UserError`]; nothing was changed.
+    pub fn remove(&self, name: &str) -> Result<Arc<User>, UserError> {
+        let name = folded(name);
+        let gone =
+            self.change(|all| all.remove(&name).ok_or_else(|| UserError::Unknown(name.clone())))?;
+        lock(&self.0.logins).remove(&name);
+        Ok(gone)
+    }
+
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&mut All) -> Result<T, UserError>,
+    ) -> Result<T, UserError> {
+        if let Some(trouble) = &self.0.trouble {
+            return Err(UserError::Unread(trouble.clone()));
+        }
+        let _one_at_a_time = lock(&self.0.changing);
+        let mut all = All::clone(&self.0.all.load());
+        let done = change(&mut all)?;
+        let path = self.0.path.clone();
+        file::write(&path, &all).map_err(|source| UserError::Write { path, source })?;
+        self.0.all.store(Arc::new(all));
+        Ok(done)
+    }
+}
+
+impl Inner {
+    fn decoy(&self) -> Option<&Decoy> {
+        self.decoy.get_or_init(|| Decoy::new().ok()).as_ref()
+    }
+}
+
+/// Names differ in more than capitals.
+fn folded(name: &str) -> String {
+    name.to_lowercase()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mailroot_common::address::Mailbox;
+
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const LIMIT: Limit = Limit { failures: 2, ban: Some(Duration::from_secs(900)) };
+
+    fn users(place: &tempfile::TempDir) -> Users {
+        let clock = Clock::simulated(Timestamp::from_millis(1_700_000_000_000), 1);
+        Users::open(place.path().join("users.json"), clock)
+    }
+
+    fn pattern(text: &str) -> AddressPattern {
+        AddressPattern::parse(text).unwrap()
+    }
+
+    async fn judged(all: &Users, name: &str, password: &str) -> Result<String, Denied> {
+        let password = Zeroizing::new(password.to_owned());
+        all.check(name, password).await.map(|user| user.name.clone())
+    }
+
+    #[tokio::test]
+    async fn users_are_kept_changed_and_judged() {
+        let place = tempfile::tempdir().unwrap();
+        let first = users(&place);
+        first.add("Scanner01", "first", vec![pattern("scanner*@x.example")]).unwrap();
+        assert!(matches!(first.add("scanner01", "x", Vec::new()), Err(UserError::Exists(_))));
+        let all = users(&place);
+        assert_eq!(judged(&all, "SCANNER01", "first").await.as_deref(), Ok("scanner01"));
+        assert_eq!(judged(&all, "scanner01", "second").await, Err(Denied::BadPassword));
+        assert_eq!(judged(&all, "nobody", "first").await, Err(Denied::UnknownUser));
+        let password = Some(Zeroizing::new("second".to_owned()));
+        all.set("scanner01", UserChange { password, ..UserChange::default() }).unwrap();
+        assert_eq!(judged(&all, "scanner01", "first").await, Err(Denied::BadPassword));
+        all.set("scanner01", UserChange { enabled: Some(false), ..UserChange::default() }).unwrap();
+        assert_eq!(judged(&all, "scanner01", "second").await, Err(Denied::Disabled));
+        all.remove("scanner01").unwrap();
+        assert!(matches!(all.remove("scanner01"), Err(UserError::Unknown(_))));
+    }
+
+    #[test]
+    fn senders_are_held_to_their_addresses() {
+        let place = tempfile::tempdir().unwrap();
+        let all = users(&place);
+        let user = all.add("a", "x", vec![pattern("scanner*@x.example")]).unwrap();
+        let sender = |text: &str| ReversePath::Mailbox(Mailbox::parse(text).unwrap());
+        assert!(user.may_send_as(&sender("Scanner7@x.example")));
+        assert!(user.may_send_as(&ReversePath::Null));
+        assert!(!user.may_send_as(&sender("boss@x.example")));
+        assert!(all.add("b", "x", Vec::new()).unwrap().may_send_as(&sender("boss@x.example")));
+    }
+
+    #[test]
+    fn guesses_are_counted_for_each_name_and_address() {
+        let place = tempfile::tempdir().unwrap();
+        let all = users(&place);
+        all.add("a", "x", Vec::new()).unwrap();
+        all.note("A", HERE, false, LIMIT);
+        assert!(!all.is_banned("a", HERE, LIMIT));
+        all.note("a", HERE, false, LIMIT);
+        assert!(all.is_banned("a", HERE, LIMIT));
+        let elsewhere = "192.0.2.1".parse().unwrap();
+        assert!(!all.is_banned("a", elsewhere, LIMIT), "others are not locked out");
+        assert_eq!(all.list()[0].1.failed, 2);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_overwritten() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("users.json");
+        std::fs::write(&path, "{ half").unwrap();
+        let all = users(&place);
+        assert!(all.trouble().is_some());
+        assert!(matches!(all.add("a", "x", Vec::new()), Err(UserError::Unread(_))));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{ half");
+    }
+}

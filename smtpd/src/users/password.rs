@@ -1,0 +1,175 @@
+//! Passwords as they are kept: never themselves, only what they are told by.
+
+use std::num::NonZeroU32;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{hmac, pbkdf2, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use serde::{Deserialize, Serialize};
+use smtpd_core::smtp::auth::Verifier;
+use zeroize::Zeroizing;
+
+/// Memory in KiB and passes of Argon2id, as OWASP asks for at least.
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const DIGEST_OCTETS: usize = 32;
+const SALT_OCTETS: usize = 16;
+/// Passes of PBKDF2 for SCRAM; RFC 7677 asks for 4096 at least, and clients do them as well.
+const ITERATIONS: u32 = 20_000;
+
+/// What a password is told by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// Argon2id, in the form of PHC.
+    argon2id: String,
+    scram: KeptScram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptScram {
+    salt: String,
+    iterations: u32,
+    stored_key: String,
+    server_key: String,
+}
+
+/// Why no password can be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("the password cannot be kept: {0}")]
+pub struct Unkeepable(&'static str);
+
+impl Kept {
+    /// Takes time and memory on purpose.
+    pub(super) fn of(password: &str) -> Result<Self, Unkeepable> {
+        let salt = random::<SALT_OCTETS>()?;
+        let digest = digest(password, &salt, MEMORY_KIB, PASSES)
+            .ok_or(Unkeepable("the system has no memory for it"))?;
+        let encode = |octets: &[u8]| STANDARD_NO_PAD.encode(octets);
+        let (salt, digest) = (encode(&salt), encode(&*digest));
+        let argon2id = format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}${digest}");
+        let salt = random::<SALT_OCTETS>()?;
+        let mut salted = Zeroizing::new([0; DIGEST_OCTETS]);
+        let iterations = NonZeroU32::new(ITERATIONS).unwrap_or(NonZeroU32::MIN);
+        let kind = pbkdf2::PBKDF2_HMAC_SHA256;
+        pbkdf2::derive(kind, iterations, &salt, password.as_bytes(), &mut *salted);
+        let verifier = Verifier::of(&salted, salt.to_vec(), ITERATIONS);
+        let scram = KeptScram {
+            salt: encode(&verifier.salt),
+            iterations: verifier.iterations,
+            stored_key: encode(&verifier.stored_key),
+            server_key: encode(&verifier.server_key),
+        };
+        Ok(Self { argon2id, scram })
+    }
+
+    /// Whether this is the password. Takes as long for a wrong one.
+    pub(super) fn is(&self, password: &str) -> bool {
+        let found = self.read().and_then(|(memory, passes, salt, expected)| {
+            let found = digest(password, &salt, memory, passes)?;
+            verify_slices_are_equal(&*found, &expected).ok()
+        });
+        found.is_some()
+    }
+
+    fn read(&self) -> Option<(u32, u32, Vec<u8>, Vec<u8>)> {
+        let mut parts = self.argon2id.strip_prefix("$argon2id$v=19$")?.split('$');
+        let mut costs = parts.next()?.split(',');
+        let mut cost = |name: &str| costs.next()?.strip_prefix(name)?.parse().ok();
+        let (memory, passes) = (cost("m=")?, cost("t=")?);
+        let decode = |text: &str| STANDARD_NO_PAD.decode(text).ok();
+        Some((memory, passes, decode(parts.next()?)?, decode(parts.next()?)?))
+    }
+
+    /// What SCRAM tells it by.
+    pub(super) fn verifier(&self) -> Option<Verifier> {
+        let decode = |text: &str| STANDARD_NO_PAD.decode(text).ok();
+        let KeptScram { salt, iterations, stored_key, server_key } = &self.scram;
+        Some(Verifier {
+            salt: decode(salt)?,
+            iterations: *iterations,
+            stored_key: decode(stored_key)?.try_into().ok()?,
+            server_key: decode(server_key)?.try_into().ok()?,
+        })
+    }
+}
+
+fn digest(
+    password: &str,
+    salt: &[u8],
+    memory: u32,
+    passes: u32,
+) -> Option<Zeroizing<[u8; DIGEST_OCTETS]>> {
+    let params = Params::new(memory, passes, 1, Some(DIGEST_OCTETS)).ok()?;
+    let mut out = Zeroizing::new([0; DIGEST_OCTETS]);
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    argon2.hash_password_into(password.as_bytes(), salt, &mut *out).ok()?;
+    Some(out)
+}
+
+pub(super) fn random<const OCTETS: usize>() -> Result<[u8; OCTETS], Unkeepable> {
+    let mut octets = [0; OCTETS];
+    rand::fill(&mut octets).map_err(|_| Unkeepable("the system has no randomness"))?;
+    Ok(octets)
+}
+
+/// What stands for a user who is not there, so that nobody can tell.
+#[derive(Debug)]
+pub(super) struct Decoy {
+    kept: Kept,
+    key: hmac::Key,
+}
+
+impl Decoy {
+    pub(super) fn new() -> Result<Self, Unkeepable> {
+        let (password, key) = (random::<32>()?, random::<32>()?);
+        let kept = Kept::of(&STANDARD_NO_PAD.encode(password))?;
+        Ok(Self { kept, key: hmac::Key::new(hmac::HMAC_SHA256, &key) })
+    }
+
+    /// Takes as long as a look at a user's password.
+    pub(super) fn waste_time(&self, password: &str) {
+        let _never = self.kept.is(password);
+    }
+
+    /// A verifier that no proof fits, with the same salt each time the same name is asked for.
+    pub(super) fn verifier(&self, name: &str) -> Verifier {
+        let salt = hmac::sign(&self.key, name.as_bytes());
+        let nobody = hmac::sign(&self.key, b"\0");
+        let keys: [u8; 32] = nobody.as_ref().try_into().unwrap_or([0; 32]);
+        Verifier {
+            salt: salt.as_ref().get(..SALT_OCTETS).unwrap_or_default().to_vec(),
+            iterations: ITERATIONS,
+            stored_key: keys,
+            server_key: keys,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_told_from_others_and_is_not_kept_itself() {
+        let kept = Kept::of("correct horse").unwrap();
+        assert!(kept.is("correct horse"));
+        assert!(!kept.is("correct horsE") && !kept.is(""));
+        let text = serde_json::to_string(&kept).unwrap();
+        assert!(!text.contains("correct"), "{text}");
+        let again: Kept = serde_json::from_str(&text).unwrap();
+        assert!(again.is("correct horse") && again.verifier() == kept.verifier());
+        assert_ne!(Kept::of("correct horse").unwrap(), kept, "salts differ");
+        assert!(kept.verifier().is_some());
+    }
+
+    #[test]
+    fn a_decoy_is_the_same_each_time_and_another_for_each_name() {
+        let decoy = Decoy::new().unwrap();
+        assert_eq!(decoy.verifier("eve"), decoy.verifier("eve"));
+        assert_ne!(decoy.verifier("eve").salt, decoy.verifier("mallory").salt);
+        let (real, fake) = (Kept::of("x").unwrap().verifier().unwrap(), decoy.verifier("eve"));
+        assert_eq!((real.salt.len(), real.iterations), (fake.salt.len(), fake.iterations));
+    }
+}

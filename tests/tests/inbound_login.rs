@@ -1,0 +1,299 @@
+//! Logins of clients: real clients log in and may relay, guessers are slowed and shut out, and nobody
+//! learns who is a user.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use mailroot_tests::message::tagged;
+use mailroot_tests::peer::Peer;
+use mailroot_tests::postfix::{self, Postfix};
+use mailroot_tests::program::Finished;
+use mailroot_tests::setup::Setup;
+use mailroot_tests::site::Site;
+use mailroot_tests::talk::Talk;
+use mailroot_tests::{ports, program, skip, wait};
+
+const PASSWORD: &str = "correct horse";
+
+/// A server that takes logins and lets nobody relay for his address, before `peer`.
+fn setup(peer: &Peer) -> Setup {
+    Setup::new()
+        .smart_host(peer.address())
+        .key("access.relay.list", "[]")
+        .key("access.basic.enabled", "true")
+        .key("access.auth_failures.delay", "0s")
+}
+
+fn add(site: &Site, name: &str, more: &[&str]) {
+    let mut arguments = vec!["user", "add", name, "--password-stdin"];
+    arguments.extend(more);
+    site.control().input(&format!("{PASSWORD}\n")).run(&arguments).ok();
+}
+
+/// `AUTH PLAIN` with its one word.
+fn plain(user: &str, password: &str) -> String {
+    let mut encode = Command::new("base64");
+    let word = format!("\0{user}\0{password}");
+    let encoded = program::run(encode.arg("-w0"), word.as_bytes()).ok();
+    format!("AUTH PLAIN {encoded}")
+}
+
+fn swaks(site: &Site, more: &[&str]) -> Finished {
+    let server = site.address().to_string();
+    let mut command = Command::new("swaks");
+    command.args(["--server", &server, "--from", "a@client.test", "--to", "b@far.test"]);
+    program::run(command.args(more), b"")
+}
+
+#[test]
+fn clients_of_every_kind_log_in_and_may_relay_then() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(setup(&peer));
+    add(&site, "ada", &[]);
+    let account = ["--auth-user", "ada", "--auth-password", PASSWORD];
+    assert_ne!(swaks(&site, &["--tls"]).code, 0, "nobody relays without a login");
+    for mechanism in ["PLAIN", "LOGIN"] {
+        swaks(&site, &[&["--tls", "--auth", mechanism][..], &account].concat()).ok();
+    }
+    let told = site.logged(&["event=login ", "mech=PLAIN", "user=\"ada\""]);
+    assert!(!told.contains(PASSWORD));
+    site.logged(&["event=received", "user=ada"]);
+
+    // Python takes the first mechanism that it knows.
+    let script = format!(
+        "import smtplib, ssl\n\
+         client = smtplib.SMTP('127.0.0.1', {})\n\
+         client.starttls(context=ssl._create_unverified_context())\n\
+         client.login('Ada', '{PASSWORD}')\n\
+         client.sendmail('a@client.test', ['b@far.test'], 'Subject: python\\r\\n\\r\\nhello\\r\\n')\n",
+        site.address().port()
+    );
+    program::run(Command::new("/usr/bin/python3").arg("-c").arg(script), b"").ok();
+
+    let (place, port) = (site.home().join("msmtprc"), site.address().port());
+    let trust = site.home().join("state/tls/auto.chain.pem");
+    let text = format!(
+        "account default\nhost 127.0.0.1\nport {port}\nfrom a@client.test\ntls on\n\
+         tls_trust_file {}\ntls_host_override relay.test\nauth scram-sha-256\nuser ada\n\
+         password \"{PASSWORD}\"\n",
+        trust.display()
+    );
+    fs::write(&place, text).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o600)).unwrap();
+    let msmtp = |body: &[u8]| {
+        let mut command = Command::new("msmtp");
+        program::run(command.arg("-C").arg(&place).arg("b@far.test"), body)
+    };
+    msmtp(&tagged("scram")).ok();
+    site.logged(&["event=login ", "mech=SCRAM-SHA-256", "user=\"ada\""]);
+    let wrong = fs::read_to_string(&place).unwrap().replace(PASSWORD, "wrong horse");
+    fs::write(&place, wrong).unwrap();
+    assert_ne!(msmtp(&tagged("wrong")).code, 0);
+    site.logged(&["event=login-failed", "mech=SCRAM-SHA-256", "reason=bad-password"]);
+
+    let received = peer.await_received(4);
+    let text = String::from_utf8_lossy(&received[0].octets).into_owned();
+    assert!(text.contains("with ESMTPSA"), "{text}");
+    let told = site.ctl(&["trace", "--last", "1"]).ok();
+    assert!(told.contains("logged in as ada") && told.contains("authenticated"), "{told}");
+    let listed = site.control().json(&["user", "list"]);
+    assert_eq!((&listed[0]["name"], &listed[0]["failed"]), (&"ada".into(), &1.into()));
+    assert_eq!(listed[0]["last_client"], "127.0.0.1");
+    assert!(!fs::read_to_string(site.home().join("state/users.json")).unwrap().contains(PASSWORD));
+    assert!(!site.log().contains(PASSWORD));
+}
+
+#[test]
+fn postfix_logs_in_as_a_client_does() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(setup(&peer).key("access.basic.mechanisms", "[PLAIN]"));
+    add(&site, "relay", &[]);
+    let address = site.address();
+    let password = format!("static:relay:{}", PASSWORD.replace(' ', "-"));
+    site.control()
+        .input(&format!("{}\n", PASSWORD.replace(' ', "-")))
+        .run(&["user", "passwd", "relay", "--password-stdin"])
+        .ok();
+    let settings = [
+        "smtp_tls_security_level = encrypt",
+        "smtp_sasl_auth_enable = yes",
+        "smtp_sasl_security_options = noanonymous",
+        &format!("smtp_sasl_password_maps = {password}"),
+    ];
+    let Some(postfix) = Postfix::start(ports::local(), Some(address), &settings) else {
+        return skip::note("Postfix as client with a login", postfix::ABSENT);
+    };
+    let mut talk = Talk::to(postfix.address());
+    talk.expect("EHLO client.test", 250);
+    let sent = talk.message("a@client.test", &["b@far.test"], &tagged("by postfix")).unwrap();
+    assert_eq!(sent.code, 250);
+    peer.await_received(1);
+    site.logged(&["event=login ", "mech=PLAIN", "user=\"relay\""]);
+}
+
+#[test]
+fn before_tls_logins_are_neither_offered_nor_judged() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(setup(&peer));
+    add(&site, "ada", &[]);
+    let mut talk = site.talk();
+    let offered = talk.expect("EHLO client.test", 250);
+    assert!(!offered.lines.iter().any(|line| line.starts_with("AUTH")), "{offered}");
+    for (user, password) in [("ada", PASSWORD), ("ada", "wrong"), ("nobody", "wrong")] {
+        let reply = talk.expect(&plain(user, password), 538);
+        assert_eq!(reply.enhanced(), Some("5.7.11"));
+    }
+    assert!(!site.log().contains("login-failed"));
+}
+
+#[test]
+fn who_is_a_user_shows_neither_in_words_nor_by_a_quick_answer() {
+    let peer = Peer::accepting(ports::local());
+    let setup = setup(&peer)
+        .key("access.basic.require_tls", "false")
+        .key("access.auth_failures.max", "1000")
+        .key("general.max_errors", "unlimited")
+        .key("access.auth_failures.ban", "never");
+    let site = Site::start(setup);
+    add(&site, "ada", &[]);
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    let words = ["ada", "nobody"].map(|user| plain(user, "wrong"));
+    let mut said = Vec::new();
+    for _ in 0..5 {
+        for word in &words {
+            let begun = Instant::now();
+            said.push(talk.expect(word, 535).to_string());
+            // Both look at a hash that takes its time; to find no user takes microseconds.
+            assert!(begun.elapsed() > Duration::from_millis(4), "{word}: {:?}", begun.elapsed());
+        }
+    }
+    said.dedup();
+    assert_eq!(said.len(), 1, "{said:?}");
+    // A proof is asked for from nobody as well.
+    let first = |user: &str| {
+        let word = format!("n,,n={user},r=abcdef");
+        program::run(Command::new("base64").arg("-w0"), word.as_bytes()).ok()
+    };
+    for user in ["ada", "nobody", "nobody"] {
+        talk.expect(&format!("AUTH SCRAM-SHA-256 {}", first(user)), 334);
+        talk.expect("*", 501);
+    }
+}
+
+#[test]
+fn guessers_are_slowed_told_and_shut_out() {
+    let peer = Peer::accepting(ports::local());
+    let setup = setup(&peer)
+        .key("access.basic.require_tls", "false")
+        .key("access.auth_failures.max", "3")
+        .key("access.auth_failures.delay", "1s");
+    let site = Site::start(setup);
+    add(&site, "ada", &[]);
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    let begun = Instant::now();
+    for _ in 0..3 {
+        talk.expect(&plain("ada", "guess"), 535);
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(3), "each wrong guess waits");
+    assert_eq!(talk.reply().unwrap().code, 421);
+    let line = site.logged(&["event=login-failed", "reason=bad-password"]);
+    let client = line.find("client=127.0.0.1").unwrap();
+    assert!(client < line.find("user=\"ada\"").unwrap(), "{line}");
+
+    // The name is closed to this address, even with the right password; another name is not.
+    add(&site, "bob", &[]);
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect(&plain("ada", PASSWORD), 535);
+    site.logged(&["event=login-failed", "reason=banned"]);
+    talk.expect(&plain("bob", PASSWORD), 235);
+}
+
+#[test]
+fn users_send_as_themselves_and_are_disabled_at_once() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(setup(&peer).key("access.basic.require_tls", "false"));
+    add(&site, "scanner01", &["--send-as", "scanner*@local.test"]);
+    let mut talk = site.talk();
+    let offered = talk.expect("EHLO client.test", 250);
+    let words = "AUTH SCRAM-SHA-256 PLAIN LOGIN".to_owned();
+    assert!(offered.lines.contains(&words), "{offered}");
+    talk.expect(&plain("scanner01", PASSWORD), 235);
+    talk.expect("MAIL FROM:<boss@local.test>", 553);
+    talk.expect("MAIL FROM:<scanner7@local.test> AUTH=<>", 250);
+    talk.expect("RCPT TO:<b@far.test>", 250);
+    talk.expect("RSET", 250);
+    wait::until("a session with its user", || {
+        let listed = site.control().json(&["session", "list"]);
+        (listed[0]["user"] == "scanner01").then_some(())
+    });
+
+    let changed = site.control().json(&["user", "set", "scanner01", "--disabled"]);
+    assert_eq!(
+        (&changed["sessions_ended"], &changed["user"]["enabled"]),
+        (&1.into(), &false.into())
+    );
+    assert_eq!(talk.reply().unwrap().code, 421);
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect(&plain("scanner01", PASSWORD), 535);
+    let verify = |word: &str| {
+        site.control().input(word).run(&["user", "verify", "scanner01", "--password-stdin"])
+    };
+    verify(PASSWORD).exited(10);
+    site.ctl(&["user", "set", "scanner01", "--enabled"]).ok();
+    verify(PASSWORD).exited(0);
+    verify("wrong").exited(10);
+    site.stop();
+    site.launch();
+    assert!(site.ctl(&["user", "list"]).ok().contains("scanner*@local.test"));
+    site.ctl(&["user", "remove", "scanner01"]).ok();
+    site.ctl(&["user", "remove", "scanner01"]).exited(3);
+    site.control().input("x\n").run(&["user", "add", "a b", "--password-stdin"]).exited(2);
+}
+
+#[test]
+fn a_login_is_never_shown_to_whoever_listens() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(setup(&peer).key("access.basic.require_tls", "false"));
+    add(&site, "ada", &[]);
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    let id = site.ctl(&["session", "list", "-o", "name"]).ok().trim().to_owned();
+    let following = site.control().follow(&["session", "show", &id, "--dialogue", "-o", "jsonl"]);
+    wait::until("somebody who listens", || {
+        talk.expect("NOOP", 250);
+        (!following.lines().is_empty()).then_some(())
+    });
+    let word = plain("ada", PASSWORD);
+    let secret = word.rsplit(' ').next().unwrap().to_owned();
+    talk.expect("AUTH PLAIN", 334);
+    talk.expect(&secret, 235);
+    talk.expect("QUIT", 221);
+    let shown = following.finish().1.concat();
+    assert!(shown.contains("AUTH PLAIN") && shown.contains("235"), "{shown}");
+    assert!(!shown.contains(&secret) && !shown.contains(PASSWORD), "{shown}");
+}
+
+#[test]
+fn mail_from_strangers_stays_out_where_a_login_is_asked_for() {
+    let peer = Peer::accepting(ports::local());
+    let setup = setup(&peer)
+        .key("access.anonymous", "false")
+        .key("access.basic.require_tls", "false")
+        .key("access.relay.authenticated", "false");
+    let site = Site::start(setup);
+    add(&site, "ada", &[]);
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect("MAIL FROM:<a@client.test>", 530);
+    talk.expect(&plain("ada", PASSWORD), 235);
+    talk.expect("MAIL FROM:<a@client.test>", 250);
+    talk.expect("RCPT TO:<b@local.test>", 250);
+    talk.expect("RCPT TO:<b@far.test>", 550);
+}
