@@ -37,6 +37,14 @@ fn send(site: &Site) {
     assert_eq!(sent.code, 250);
 }
 
+/// Until a host is remembered nothing may go in clear text: a Postfix that has just begun may not have
+/// TLS yet.
+const AT_FIRST: (&str, &str) = ("delivery.security.tls", "required");
+
+fn take_what_is_offered(site: &Site) {
+    site.ctl(&["server", "unset", "default", AT_FIRST.0]).ok();
+}
+
 fn await_reason(site: &Site, parts: &[&str]) {
     wait::until(&format!("a message that waits because of {parts:?}"), || {
         let waiting = site.control().json(&["queue", "list"]);
@@ -56,7 +64,7 @@ fn a_host_that_had_a_good_certificate_gets_no_mail_with_less_until_it_is_forgott
     let setup = Setup::new().dns(dns.address(), address.port());
     let trust = authority.file().display().to_string();
     let setup = setup.service("tls.trust", &trust).key("delivery.connections.reuse", "never");
-    let site = Site::start(setup);
+    let site = Site::start(setup.key(AT_FIRST.0, AT_FIRST.1));
 
     // What never proved anything is taken as it comes.
     let Some(other) = postfix(address, &authority.sign("other.test", Valid::Now)) else { return };
@@ -71,6 +79,7 @@ fn a_host_that_had_a_good_certificate_gets_no_mail_with_less_until_it_is_forgott
     send(&site);
     good.await_delivered(1);
     site.logged(&["delivered", "verified=name"]);
+    take_what_is_offered(&site);
     let hosts = site.control().json(&["tls", "list"]);
     assert_eq!(hosts[0]["host"], MX);
     assert!(hosts[0]["until"].is_string(), "{hosts}");
@@ -111,10 +120,11 @@ fn what_is_remembered_counts_only_where_that_is_wanted() {
     let host = format!("{MX}:{}", address.port());
     let setup = Setup::new().dns(dns.address(), 25).service("tls.trust", &trust);
     let setup = setup.key("delivery.smart_host", &host).key("delivery.connections.reuse", "never");
-    let site = Site::start(setup);
+    let site = Site::start(setup.key(AT_FIRST.0, AT_FIRST.1));
     let Some(good) = postfix(address, &authority.sign(MX, Valid::Now)) else { return };
     send(&site);
     good.await_delivered(1);
+    take_what_is_offered(&site);
     drop(good);
     let clear = Peer::accepting(address);
     send(&site);

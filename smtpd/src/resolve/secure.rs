@@ -20,6 +20,8 @@ use smtpd_core::route::dane::Tlsa;
 
 use super::{LookupError, SetupError, absolute, kind_of};
 
+/// Questions that aliases lead to.
+const ALIASES_MAX: usize = 8;
 /// How often a question is put that gets no reply.
 const ATTEMPTS: usize = 2;
 
@@ -75,8 +77,27 @@ impl Validating {
         Ok(Self { servers: RetryDnsHandle::new(pool, ATTEMPTS), patience })
     }
 
-    /// Asks; an answer without a record is an error.
+    /// Asks, also for what a name is an alias of; an answer without a record is an error.
     pub(super) async fn ask(
+        &self,
+        name: Name,
+        kind: RecordType,
+    ) -> Result<Checked<Vec<Record>>, LookupError> {
+        let (mut asked, mut is_secure) = (name.clone(), true);
+        for _ in 0..ALIASES_MAX {
+            let found = self.ask_once(asked.clone(), kind).await?;
+            is_secure &= found.is_secure;
+            let is_there = found.value.iter().any(|record| record.record_type() == kind);
+            match alias(&asked, &found.value).filter(|_| !is_there) {
+                Some(target) => asked = target,
+                None => return Ok(Checked { value: found.value, is_secure }),
+            }
+        }
+        let why = format!("more than {ALIASES_MAX} aliases lead on from it");
+        Err(LookupError::Temporary { name: name.to_ascii(), why })
+    }
+
+    async fn ask_once(
         &self,
         name: Name,
         kind: RecordType,
@@ -124,6 +145,24 @@ impl Validating {
             Err(_) => Ok(Vec::new()),
         }
     }
+}
+
+/// What the aliases of an answer come to, if the name is one.
+fn alias(name: &Name, records: &[Record]) -> Option<Name> {
+    let target = |of: &Name| {
+        records.iter().find_map(|record| match &record.data {
+            RData::CNAME(target) if record.name == *of => Some(target.0.clone()),
+            _ => None,
+        })
+    };
+    let mut last = target(name)?;
+    for _ in 0..ALIASES_MAX {
+        match target(&last) {
+            Some(next) => last = next,
+            None => break,
+        }
+    }
+    Some(last)
 }
 
 fn tlsa_of(record: &Record) -> Option<Tlsa> {

@@ -2,78 +2,28 @@
 //!
 //! A test is a story told to a [`Store`] through its verbs alone; the arms are made at the bottom.
 
+mod samples;
 mod wishes;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailroot_common::address::{Domain, Mailbox, ReversePath};
+use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::status::EnhancedCode;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
-use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::queue::outcome::{Outcome, Stage};
 use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus, ReturnOrder};
 use smtpd_core::route::smart_host::SmartHost;
-use smtpd_core::route::table::{DirectFirst, RouteName, Settings as TableSettings, Table};
+use smtpd_core::route::table::RouteName;
 
+pub(crate) use self::samples::{draft, envelope, start, table};
 use self::wishes::{mail_waits_for_its_release, overdue_mail_is_named, priority_is_leased_first};
 use super::{Body, Change, Draft, Filter, Lease, Pick, Settings, Store, Surroundings};
 use crate::clock::Clock;
 use crate::disk::{Disk, Modelled};
 use crate::observe::Log as Journal;
-
-/// The moment all stories begin.
-pub(crate) fn start() -> Timestamp {
-    Timestamp::from_millis(1_763_000_000_000)
-}
-
-pub(crate) fn table(alias: &[&str]) -> Arc<Table> {
-    let domain = |text: &str| Domain::parse(text).unwrap();
-    let settings = TableSettings {
-        default_domain: domain("here.example"),
-        alias_domains: alias.iter().map(|text| domain(text)).collect(),
-        sender_routes: Vec::new(),
-        remote_domains: Vec::new(),
-        smart_hosts: Vec::new(),
-        direct_first: DirectFirst::Never,
-    };
-    Arc::new(Table::new(settings).unwrap())
-}
-
-pub(crate) fn envelope(recipients: &[&str], at: Timestamp) -> Envelope {
-    Envelope {
-        hold: None,
-        tls_optional: false,
-        sender: ReversePath::parse("sender@here.example").unwrap(),
-        recipients: recipients
-            .iter()
-            .map(|text| Recipient::plain(Mailbox::parse(text).unwrap()))
-            .collect(),
-        accepted_at: at,
-        body: BodyKind::SevenBit,
-        smtputf8: false,
-        ret: None,
-        envid: None,
-        hops: 1,
-        origin: Origin {
-            via: Via::Smtp,
-            client: None,
-            helo: None,
-            session: None,
-            source: None,
-            user: None,
-        },
-        message_id: None,
-        subject: None,
-        wishes: smtpd_core::queue::wishes::Wishes::default(),
-    }
-}
-
-pub(crate) fn draft(recipients: &[&str], at: Timestamp, body: &[u8]) -> Draft {
-    Draft { envelope: envelope(recipients, at), body: Body::Memory(body.to_vec()) }
-}
 
 pub(crate) fn id(number: u64) -> QueueId {
     QueueId::from_u64(QueueId::at_millis(start().as_millis()).as_u64() + number)

@@ -18,7 +18,7 @@ use smtpd_core::policy::hits::Hits;
 use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Admitted, Denial, Facts, NameFact, Verdict};
 use smtpd_core::route::sender::SenderRuling;
-use smtpd_core::route::table::{NextHop, Table};
+use smtpd_core::route::table::{NextHop, RouteName, Table};
 use smtpd_core::smtp::refusal::Refusal;
 
 use super::protection::protection;
@@ -56,6 +56,12 @@ impl VirtualServer {
         };
         let policy = policy.word().to_owned();
         Some(AccessList { policy, entries: entries.iter().enumerate().map(entry).collect() })
+    }
+
+    /// Where mail from a sender to a recipient goes, as the configuration stands.
+    #[must_use]
+    pub fn route_of(&self, sender: &ReversePath, recipient: &Mailbox) -> Option<RouteName> {
+        Some(self.table(&self.config()).ok()?.route_name(sender, recipient))
     }
 
     /// What it would decide about a client, a recipient, or both.

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use mailroot_common::address::{Domain, Mailbox, ReversePath};
+use mailroot_common::address::Domain;
 use mailroot_common::config::smart_hosts::SmartHosts;
 use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
@@ -449,12 +449,6 @@ impl VirtualServer {
         let (shared, config) = (self.shared.load_full(), self.config.load_full());
         let settings = settings::drop(self.name.as_str(), &config, &shared, &rooms.root);
         Some(DropDirectory::new(settings, shared.clock.clone(), shared.log.clone()))
-    }
-
-    /// Where mail from a sender to a recipient goes, as the configuration stands.
-    #[must_use]
-    pub fn route_of(&self, sender: &ReversePath, recipient: &Mailbox) -> Option<RouteName> {
-        Some(self.table(&self.config()).ok()?.route_name(sender, recipient))
     }
 
     /// Ends a session of a client with 421; false if there is none of this name.

@@ -152,11 +152,6 @@ impl Server {
         server
     }
 
-    /// From now on these settings hold: a login has made another of the client.
-    pub fn adopt(&mut self, settings: Arc<Settings>) {
-        self.settings = settings;
-    }
-
     /// A session that is closed instead of greeted (RFC 5321 section 3.1).
     #[must_use]
     pub fn refused(settings: Arc<Settings>, refusal: Refusal, now: Duration) -> Self {

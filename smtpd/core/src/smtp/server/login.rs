@@ -3,13 +3,14 @@
 //! Nothing about users is known here. What is refused is refused in the same words whoever is
 //! named, and before TLS, where that is wanted, no name or password is even listened to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{Question, Server, Stage, State, say};
+use super::{Question, Server, Settings, Stage, State, say};
 use crate::smtp::auth::{Claim, Exchange, Mechanism, Step, Verifier};
 use crate::smtp::command::Auth;
 use crate::smtp::line::Line;
@@ -35,6 +36,11 @@ impl Login {
 }
 
 impl Server {
+    /// From now on these settings hold: a login has made another of the client.
+    pub fn adopt(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
     /// What [`Question::Login`] is about.
     #[must_use]
     pub fn claim(&self) -> Option<&Claim> {
