@@ -17,6 +17,7 @@ mod rows;
 mod scale;
 mod scratch;
 mod server;
+mod tls_sink;
 mod watch;
 
 use std::error::Error;

@@ -9,6 +9,7 @@ use crate::load::{self, Load, Sink};
 use crate::options::Options;
 use crate::process;
 use crate::server::{Program, Server, Setup, free_port};
+use crate::tls_sink::TlsSink;
 
 /// The longest a single measurement may take.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
@@ -17,12 +18,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) relay: bool,
+    /// Whether the sink is under TLS. The bound speaks none, and is not measured then.
+    pub(crate) under_tls: bool,
     pub(crate) load: Load,
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.relay { "relay" } else { "hold" };
+        let what = match (self.relay, self.under_tls) {
+            (true, true) => "relay under TLS",
+            (true, false) => "relay",
+            (false, _) => "hold",
+        };
         let how = if self.load.open { "open" } else { "new" };
         let size = match self.load.size {
             size if size >= 1 << 20 => format!("{} MiB", size >> 20),
@@ -53,8 +60,10 @@ impl Row {
             for &sessions in sessions {
                 for (relay, open) in [(false, false), (false, true), (true, false), (true, true)] {
                     let load = Load { sessions, messages: 0, size, open, to: load::TO };
-                    rows.push(Self { relay, load });
+                    rows.push(Self { relay, under_tls: false, load });
                 }
+                let load = Load { sessions, messages: 0, size, open: true, to: load::TO };
+                rows.push(Self { relay: true, under_tls: true, load });
             }
         }
         rows.retain(|row| row.to_string().contains(&options.rows));
@@ -81,7 +90,13 @@ impl Row {
             // All clients of the benchmark have one address.
             keys.push(("general", "max_connections_per_client: 200".to_owned()));
         }
-        Setup { forwards: self.relay, keys, ..Setup::new(next_hop, options) }
+        if self.under_tls {
+            let smart_host = format!("smart_host: \"[127.0.0.1]:{next_hop}\"");
+            keys.push(("delivery", smart_host));
+            keys.push(("delivery", "security: {tls: required}".to_owned()));
+        }
+        let tls = self.under_tls;
+        Setup { forwards: self.relay, tls, keys, ..Setup::new(next_hop, options) }
     }
 
     /// Measures `program` once, in the directory `home`.
@@ -91,10 +106,11 @@ impl Row {
         home: &Path,
         options: &Options,
     ) -> Outcome<Measured> {
-        let sink = if self.relay { Some(Sink::start().await?) } else { None };
-        let next_hop = match &sink {
-            Some(sink) => sink.port,
-            None => free_port()?,
+        let (mut sink, mut tls_sink) = (None, None);
+        let next_hop = match (self.relay, self.under_tls) {
+            (true, true) => tls_sink.insert(TlsSink::start(&home.join("sink")).await?).port,
+            (true, false) => sink.insert(Sink::start().await?).port,
+            (false, _) => free_port()?,
         };
         let server = Server::start(program, home, &self.setup(next_hop, options)).await?;
         let mut watch = server.watch();

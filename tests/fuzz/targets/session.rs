@@ -399,7 +399,9 @@ impl Reader<'_> {
             let Some(code) = self.reply() else { return Walked::Unanswered };
             in_login = code == 334;
             match (verb, code) {
-                ("HELO" | "EHLO" | "RSET", 250) | ("STARTTLS", 220) => (chunks, recipients) = (Vec::new(), 0),
+                ("HELO" | "EHLO" | "RSET", 250) | ("STARTTLS", 220) => {
+                    (chunks, recipients) = (Vec::new(), 0)
+                }
                 ("MAIL", 250) => recipients = 0,
                 ("RCPT", 250) => recipients += 1,
                 ("DATA", 354) => {

@@ -54,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) next_hop: u16,
     /// Whether mail is expected to go there.
     pub(crate) forwards: bool,
+    /// Whether it goes there under TLS only.
+    pub(crate) tls: bool,
     /// A library loaded into the server before all others, which makes each sync take some ms.
     pub(crate) preload: Option<(u64, PathBuf)>,
     /// Where Mailroot finds DNS; the system's resolver if nowhere.
@@ -66,7 +68,7 @@ impl Setup {
     /// Nothing beyond the defaults.
     pub(crate) fn new(next_hop: u16, options: &Options) -> Self {
         let preload = options.slow_disk.clone();
-        Self { next_hop, forwards: false, preload, resolver: None, keys: Vec::new() }
+        Self { next_hop, forwards: false, tls: false, preload, resolver: None, keys: Vec::new() }
     }
 }
 

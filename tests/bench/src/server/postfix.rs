@@ -34,6 +34,8 @@ error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
+tlsproxy unix - - n - 0 tlsproxy
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 ";
@@ -49,6 +51,10 @@ pub(super) fn configure(home: &Path, port: u16, setup: &Setup) -> Outcome<()> {
         chown(home.join(ours), Some(user.uid.as_raw()), None)?;
     }
     let (at, next_hop) = (home.display(), setup.next_hop);
+    let tls = match setup.tls {
+        true => "encrypt\nsmtp_tls_connection_reuse = yes\ntls_random_source = dev:/dev/urandom",
+        false => "none",
+    };
     let preload = if setup.preload.is_some() { " LD_PRELOAD SLOW_DISK_MS" } else { "" };
     let main = format!(
         "compatibility_level = 3.6\nqueue_directory = {at}/queue\ndata_directory = {at}/data\n\
@@ -67,7 +73,7 @@ pub(super) fn configure(home: &Path, port: u16, setup: &Setup) -> Outcome<()> {
          qmgr_message_recipient_limit = 100000\n\
          default_destination_concurrency_limit = 20\ninitial_destination_concurrency = 20\n\
          smtp_connection_cache_destinations = static:all\n\
-         smtp_tls_security_level = none\nsmtpd_tls_security_level = none\n"
+         smtp_tls_security_level = {tls}\nsmtpd_tls_security_level = none\n"
     );
     fs::write(home.join("etc/main.cf"), main)?;
     let master = format!("127.0.0.1:{port} inet n - n - - smtpd\n{SERVICES}");
