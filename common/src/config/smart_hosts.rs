@@ -221,6 +221,15 @@ impl SmartHostKeys {
     }
 }
 
+/// Whether a text is of `a-z`, `0-9`, `-` and `_`, begins with a letter and has at most `max` octets.
+pub(super) fn is_plain_name(text: &str, max: usize) -> bool {
+    let octets = text.as_bytes();
+    let is_plain = |o: &u8| o.is_ascii_lowercase() || o.is_ascii_digit() || b"-_".contains(o);
+    octets.len() <= max
+        && octets.first().is_some_and(u8::is_ascii_lowercase)
+        && octets.iter().all(is_plain)
+}
+
 /// The name of a smart host: `a-z`, `0-9`, `-` and `_`, beginning with a letter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SmartHostName(Box<str>);
@@ -235,13 +244,7 @@ impl SmartHostName {
     /// Checks a name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let octets = text.as_bytes();
-        let good = octets.len() <= Self::OCTETS_MAX
-            && octets.first().is_some_and(u8::is_ascii_lowercase)
-            && octets
-                .iter()
-                .all(|o| o.is_ascii_lowercase() || o.is_ascii_digit() || b"-_".contains(o));
-        good.then(|| Self(text.into()))
+        is_plain_name(text, Self::OCTETS_MAX).then(|| Self(text.into()))
     }
 
     /// The name.

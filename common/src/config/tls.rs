@@ -10,6 +10,7 @@ use super::node::{Kind, Node};
 use super::section::{
     EffectiveKey, KeyDoc, Origins, Profile, Reader, Section, Setting, join, section,
 };
+use super::smart_hosts::is_plain_name;
 use crate::units::Span;
 
 section! {
@@ -143,13 +144,7 @@ impl CertificateName {
     /// Checks a name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let octets = text.as_bytes();
-        let good = octets.len() <= Self::OCTETS_MAX
-            && octets.first().is_some_and(u8::is_ascii_lowercase)
-            && octets
-                .iter()
-                .all(|o| o.is_ascii_lowercase() || o.is_ascii_digit() || b"-_".contains(o));
-        good.then(|| Self(text.into()))
+        is_plain_name(text, Self::OCTETS_MAX).then(|| Self(text.into()))
     }
 
     /// The certificate that the service makes for itself, signed by nobody else.
