@@ -110,6 +110,8 @@ super::codes! {
     "W0425": "A virtual server gets another mail root or Drop directory; what lies in the old one stays there."; "Move the files by hand, or leave them for whoever fetches them.";
     "W0430": "The machine's name has no dot, so that other hosts cannot look it up."; "Set service.hostname to the name that DNS has for it.";
     "W0438": "A DKIM key cannot be read or used, so that mail of its domain waits."; "See that its file is in secrets.d with mode 0600 and holds an RSA key of 2048 bits or more or an Ed25519 key, as PKCS#8 in PEM.";
+    "W0441": "The authorities of tls.trust cannot be read, so that no certificate of another host is good."; "See that the file is there, in PEM, and that the service can read it.";
+    "W0442": "The certificate that we show a smart host cannot be read or used."; "See that its file is in secrets.d with mode 0600 and holds the certificate and its key in PEM.";
     "W0470": "A certificate cannot be used."; "See that the files of the chain and the key are there, in PEM, belong together, and that the service alone can read the key.";
     "W0471": "A certificate has expired or soon will."; "Put a new one in the place of its files; it is shown without a restart.";
     "W0472": "Passwords of clients may come in clear text."; "Remove access.basic.require_tls unless a device cannot do otherwise.";

@@ -1,21 +1,60 @@
-//! Certificates that clients are shown: what can be said of their files before anybody asks for them.
+//! Certificates that we show and those that we trust: what can be said of their files before anybody asks
+//! for them.
 
 use std::path::Path;
 
-use mailroot_common::config::tls::{CertificateKeys, CertificateName};
+use mailroot_common::config::tls::{CertificateKeys, CertificateName, Trust};
 use mailroot_common::config::{Diagnostic, ServiceConfig};
 use mailroot_common::units::Timestamp;
 
 use super::apply::{Change, Editor};
 use super::edit;
 use super::error::EditError;
+use super::secret::{SecretError, Secrets};
 use super::spec::quoted;
-use crate::tls::{Certificate, EXPIRES_SOON, Files, until_words};
+use crate::tls::{Certificate, ClientTls, EXPIRES_SOON, Files, Identity, until_words};
 
 /// The files of a configured certificate.
 #[must_use]
 pub fn certificate_files(keys: &CertificateKeys) -> Option<Files> {
     Some(Files { chain: keys.chain.clone()?, key: keys.key.clone()? })
+}
+
+/// A warning where nothing that is needed to trust other hosts, or to be trusted by them, can be read.
+pub(super) fn check_outbound(
+    service: &ServiceConfig,
+    secrets: &Secrets,
+    out: &mut Vec<Diagnostic>,
+) {
+    let mut warn = |diagnostic: Diagnostic, key: &str, label: &str| {
+        out.push(match service.origins.source() {
+            Some(source) => diagnostic.at(source, service.origins.span(key), label),
+            None => diagnostic,
+        });
+    };
+    // What the system trusts can change at any time, and reading all of it takes long.
+    if service.tls.trust != Trust::System
+        && let Some(why) = ClientTls::new(&service.tls).trouble()
+    {
+        let diagnostic = Diagnostic::warning("W0441", format!("nobody is trusted: {why}"))
+            .help("mail for hosts that must prove who they are waits until that is mended");
+        warn(diagnostic, "tls.trust", "these authorities");
+    }
+    for (name, keys) in &service.smart_hosts {
+        let Some(place) = &keys.certificate else { continue };
+        let found = match secrets.read_lines(place) {
+            // Credentials are there only where the service manager starts a program with them.
+            Err(SecretError::NoCredentials(_)) => continue,
+            Err(error) => Err(error.to_string()),
+            Ok(text) => Identity::from_pem(&text).map_err(|error| error.to_string()),
+        };
+        if let Err(why) = found {
+            let title = format!("the certificate for the smart host {name}: {why}");
+            let diagnostic = Diagnostic::warning("W0442", title)
+                .help("mail for the smart host waits until that is mended");
+            warn(diagnostic, &format!("smart_hosts.{name}.certificate"), "kept here");
+        }
+    }
 }
 
 /// A warning for each certificate that cannot be used, or not for long.

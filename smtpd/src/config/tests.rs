@@ -442,6 +442,30 @@ fn a_change_that_cannot_be_written_changes_nothing() {
 }
 
 #[test]
+fn what_is_needed_to_trust_and_be_trusted_is_looked_at_before_mail_is() {
+    let home = home(&[("default", "version: 1\ndomains: [{name: a.example, type: default}]\n")]);
+    let trust = home.dir.path().join("trust.pem");
+    let text = format!(
+        "version: 1\ntls: {{trust: {}}}\nsmart_hosts:\n  isp: {{host: isp.example, certificate: {{file: isp.pem}}}}\n",
+        trust.display(),
+    );
+    fs::write(&home.paths.service_file, text).unwrap();
+    let codes = || {
+        let warnings = load(&home.paths).unwrap().warnings;
+        let about = |it: &&mailroot_common::config::Diagnostic| it.code.starts_with("W044");
+        warnings.iter().filter(about).map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(), ["W0441", "W0442"]);
+    let now = crate::clock::Clock::real().now();
+    let made = crate::tls::generate::self_signed(&["a.example".to_owned()], now).unwrap();
+    fs::write(&trust, &made.chain).unwrap();
+    assert_eq!(codes(), ["W0442"]);
+    let both = String::from_utf8([&made.chain[..], &made.key[..]].concat()).unwrap();
+    Secrets::in_directory(&home.paths.secrets_dir).keep_text("isp.pem", &both).unwrap();
+    assert_eq!(codes(), Vec::<&str>::new());
+}
+
+#[test]
 fn certificates_that_cannot_be_shown_or_not_for_long_are_told() {
     let home = home(&[("default", "version: 1\ndomains: [{name: a.example, type: default}]\n")]);
     let [chain, key] = ["one.pem", "one.key"].map(|name| home.dir.path().join(name));
