@@ -185,11 +185,15 @@ impl Lane {
         }
     }
 
-    /// Its site has room, or is well again.
-    pub(super) fn leave_line(&self) {
+    /// Its site has room, or is well again. Whoever has no use for that lets the next one go.
+    pub(super) fn leave_line(&self, now: Duration) {
         let mut state = self.state();
         state.is_in_line = false;
         state.put_off = Duration::ZERO;
+        let has_use = state.due && !state.health.rests(now);
+        if let Some(site) = state.site.as_ref().filter(|_| !has_use) {
+            site.let_next_go();
+        }
     }
 
     /// The lane has left the queue of those that wait for a worker.
@@ -528,7 +532,7 @@ mod tests {
         drop(all);
         let woken = sites.take_woken();
         assert_eq!(woken.len(), 1);
-        woken[0].leave_line();
+        woken[0].leave_line(NOW);
         assert_eq!(lanes[0].take_turn(NOW, 2, true), Turn::Start);
         lanes[0].on_unreachable(Some(&site), failure(), NOW, &Schedule::outbound(), 0);
         assert_eq!(lanes[1].take_turn(NOW, 2, true), Turn::Done, "the site is left alone");
@@ -540,7 +544,7 @@ mod tests {
         site.on_contact();
         assert_eq!(sites.take_woken().len(), 1, "all hear of it");
         drop(probe);
-        lanes[1].leave_line();
+        lanes[1].leave_line(later);
         assert_eq!(lanes[1].take_turn(later, 2, true), Turn::Start);
         assert!(lanes[1].trouble().is_none());
     }

@@ -221,7 +221,7 @@ impl Room {
     /// Feeds the lanes whose site has room again, or is well again.
     pub(super) fn feed_woken(self: &Arc<Self>) {
         for lane in self.sites.take_woken() {
-            lane.leave_line();
+            lane.leave_line(self.clock.elapsed());
             self.feed(&lane);
             self.remember_waking(&lane);
         }

@@ -151,6 +151,12 @@ impl Site {
         self.state().waiting.push_back(lane);
     }
 
+    /// The one that was woken has no use for it.
+    pub(super) fn let_next_go(&self) {
+        let mut state = self.state();
+        self.wake_next(&mut state);
+    }
+
     /// Whether lanes wait for room.
     pub(super) fn is_wanted(&self) -> bool {
         !self.state().waiting.is_empty()
