@@ -54,7 +54,8 @@ pub(super) async fn attempt(
     }
     let wish = jobs.iter().find_map(Job::last_word).filter(|_| tried.slowed).cloned();
     let had_room = tried.no_room.is_none();
-    let left_out = !tried.talked && had_room && jobs.iter().any(Job::is_open);
+    let is_shut = !tried.talked && targets.obstacles().are_of_all();
+    let left_out = is_shut && had_room && jobs.iter().any(Job::is_open);
     let crowded = left_out && working.is_crowded(site.as_ref());
     let is_slowed = wish.is_some();
     if let Some(outcome) = wish {
@@ -65,8 +66,7 @@ pub(super) async fn attempt(
     } else if jobs.iter().any(Job::is_open) {
         let verdict = targets.verdict(room.clock.now());
         if !tried.talked {
-            // What is demanded of a domain's hosts is no matter of the other domains they serve.
-            let site = site.filter(|_| !targets.is_ruled_out());
+            let site = site.filter(|_| is_shut);
             working.on_unreachable(site.as_ref(), &verdict, settings);
         }
         drop(tried.held);

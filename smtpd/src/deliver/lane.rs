@@ -130,11 +130,12 @@ impl Lane {
         }
     }
 
-    /// Wakes a worker that idles, or counts one more if the lane may have it.
+    /// Wakes a worker that idles, or counts one more if the lane may have it. The limits are its own, and
+    /// that of its site.
     pub(super) fn take_turn(
         self: &Arc<Self>,
         now: Duration,
-        limit: usize,
+        (limit, of_site): (usize, usize),
         room_left: bool,
     ) -> Turn {
         let mut state = self.state();
@@ -152,15 +153,22 @@ impl Lane {
         if state.workers > 0 && !may_grow {
             return Turn::Done;
         }
-        if let Some(refused) = state.site_refuses(limit, now) {
+        if let Some(refused) = state.site_refuses(of_site, now) {
             if state.workers == 0 {
                 state.put_off = refused.until(now);
                 self.line_up(&mut state);
+                // Room that came meanwhile was told to nobody.
+                if state.site_refuses(of_site, now).is_none()
+                    && let Some(site) = &state.site
+                {
+                    site.let_next_go();
+                }
             }
             return Turn::Done;
         }
         if room_left {
             state.workers += 1;
+            state.is_in_line = false;
             return Turn::Start;
         }
         if std::mem::replace(&mut state.starving, true) { Turn::Done } else { Turn::Starve }
@@ -188,9 +196,12 @@ impl Lane {
     /// Its site has room, or is well again. Whoever has no use for that lets the next one go.
     pub(super) fn leave_line(&self, now: Duration) {
         let mut state = self.state();
-        state.is_in_line = false;
-        state.put_off = Duration::ZERO;
-        let has_use = state.due && !state.health.rests(now);
+        // Who has started by himself meanwhile is here no more.
+        let was_in_line = std::mem::replace(&mut state.is_in_line, false);
+        if was_in_line {
+            state.put_off = Duration::ZERO;
+        }
+        let has_use = was_in_line && state.due && !state.health.rests(now);
         if let Some(site) = state.site.as_ref().filter(|_| !has_use) {
             site.let_next_go();
         }
@@ -238,12 +249,17 @@ impl Lane {
     }
 
     /// A batch has gone well.
-    pub(super) fn on_progress(&self, site: Option<&Arc<Site>>, limit: usize, now: Duration) {
+    pub(super) fn on_progress(
+        &self,
+        site: Option<&Arc<Site>>,
+        (limit, of_site): (usize, usize),
+        now: Duration,
+    ) {
         let mut state = self.state();
         state.health.on_progress(limit);
         state.taken_at = Some(now);
         if let Some(site) = site {
-            site.on_progress(limit);
+            site.on_progress(of_site);
         }
     }
 
@@ -486,34 +502,35 @@ mod tests {
     #[test]
     fn one_worker_makes_contact_before_others_join() {
         let lane = lane();
-        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Done, "nothing is due");
+        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Done, "nothing is due");
         lane.name_due();
-        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
-        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Done, "no contact yet");
+        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Start);
+        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Done, "no contact yet");
         lane.on_contact();
-        assert_eq!(lane.take_turn(NOW, 2, true), Turn::Start);
-        assert_eq!(lane.take_turn(NOW, 2, true), Turn::Done, "limit of the route");
-        assert_eq!(lane.take_turn(NOW, 20, false), Turn::Starve, "limit of all");
-        assert_eq!(lane.take_turn(NOW, 20, false), Turn::Done, "it waits once only");
+        assert_eq!(lane.take_turn(NOW, (2, 2), true), Turn::Start);
+        assert_eq!(lane.take_turn(NOW, (2, 2), true), Turn::Done, "limit of the route");
+        assert_eq!(lane.take_turn(NOW, (20, 20), false), Turn::Starve, "limit of all");
+        assert_eq!(lane.take_turn(NOW, (20, 20), false), Turn::Done, "it waits once only");
         lane.end_starving();
-        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
+        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Start);
     }
 
     #[test]
     fn workers_are_as_many_as_the_destination_has_earned() {
         let lane = lane();
         lane.name_due();
-        let start_all = || (0..100).take_while(|_| lane.take_turn(NOW, 20, true) == Turn::Start);
+        let start_all =
+            || (0..100).take_while(|_| lane.take_turn(NOW, (20, 20), true) == Turn::Start);
         assert_eq!(start_all().count(), 1);
         lane.on_contact();
         assert_eq!(start_all().count(), 4);
-        (0..100).for_each(|_| lane.on_progress(None, 20, NOW));
+        (0..100).for_each(|_| lane.on_progress(None, (20, 20), NOW));
         assert_eq!(start_all().count(), 15, "the limit holds");
         lane.on_slowed(None, failure(), NOW, 0);
         assert!(lane.trouble().is_some());
         let later = NOW + Duration::from_hours(48);
         assert!(matches!(lane.next(later, true, false), Next::Lease(1)), "one message asks");
-        lane.on_progress(None, 20, later);
+        lane.on_progress(None, (20, 20), later);
         assert!(lane.trouble().is_none());
     }
 
@@ -527,25 +544,25 @@ mod tests {
             lane.join(&site);
         }
         let all: Vec<_> = (0..2).map(|_| site.enter(2, NOW).unwrap()).collect();
-        assert_eq!(lanes[0].take_turn(NOW, 2, true), Turn::Done, "the site is full");
+        assert_eq!(lanes[0].take_turn(NOW, (2, 2), true), Turn::Done, "the site is full");
         assert!(lanes[0].waits_until().unwrap() > NOW);
         drop(all);
         let woken = sites.take_woken();
         assert_eq!(woken.len(), 1);
         woken[0].leave_line(NOW);
-        assert_eq!(lanes[0].take_turn(NOW, 2, true), Turn::Start);
+        assert_eq!(lanes[0].take_turn(NOW, (2, 2), true), Turn::Start);
         lanes[0].on_unreachable(Some(&site), failure(), NOW, &Schedule::outbound(), 0);
-        assert_eq!(lanes[1].take_turn(NOW, 2, true), Turn::Done, "the site is left alone");
+        assert_eq!(lanes[1].take_turn(NOW, (2, 2), true), Turn::Done, "the site is left alone");
         let later = lanes[1].waits_until().unwrap();
         assert_eq!(later, NOW + Duration::from_mins(1));
         assert!(lanes[1].trouble().is_some(), "though it has not asked itself");
         let probe = site.enter(2, later).unwrap();
-        assert_eq!(lanes[1].take_turn(later, 2, true), Turn::Done, "another asks");
+        assert_eq!(lanes[1].take_turn(later, (2, 2), true), Turn::Done, "another asks");
         site.on_contact();
         assert_eq!(sites.take_woken().len(), 1, "all hear of it");
         drop(probe);
         lanes[1].leave_line(later);
-        assert_eq!(lanes[1].take_turn(later, 2, true), Turn::Start);
+        assert_eq!(lanes[1].take_turn(later, (2, 2), true), Turn::Start);
         assert!(lanes[1].trouble().is_none());
     }
 
@@ -558,14 +575,14 @@ mod tests {
         let waits = [1, 2, 3, 4, 5].map(|_| {
             lane.on_unreachable(None, failure(), now, &schedule, 0);
             lane.on_unreachable(None, failure(), now, &schedule, 0);
-            assert_eq!(lane.take_turn(now, 20, true), Turn::Done);
+            assert_eq!(lane.take_turn(now, (20, 20), true), Turn::Done);
             let until = lane.waits_until().unwrap();
             until - std::mem::replace(&mut now, until)
         });
         assert_eq!(waits, [1, 5, 15, 15, 15].map(Duration::from_mins));
         assert!(lane.trouble().is_some());
         lane.forgive();
-        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
+        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Start);
         lane.on_contact();
         assert!(lane.trouble().is_none());
     }
@@ -574,7 +591,7 @@ mod tests {
     fn mail_behind_a_breakdown_can_grow_too_old() {
         let lane = lane();
         lane.name_due();
-        assert_eq!(lane.take_turn(NOW, 20, true), Turn::Start);
+        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Start);
         lane.on_breakdown(failure(), NOW);
         assert!(lane.trouble().is_some());
         assert_eq!(lane.waits_until(), Some(NOW + Duration::from_mins(15)));

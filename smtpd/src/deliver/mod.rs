@@ -60,6 +60,7 @@ use std::time::Duration;
 use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::config::smart_hosts::{AuthMethod, SmartHostKeys, SmartHosts};
 use smtpd_core::queue::dispose::InDoubtPolicy;
+use smtpd_core::queue::envelope::Recipient;
 use smtpd_core::queue::retry::{Schedule, Schedules};
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::sender::SenderRules;
@@ -83,7 +84,7 @@ use crate::mta_sts::MtaSts;
 use crate::net::Net;
 use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
-use crate::queue::Queue;
+use crate::queue::{Lease, Queue};
 use crate::resolve::{Family, Resolver};
 use crate::tls::{ClientTls, Recall};
 use crate::trace::Trace;
@@ -165,6 +166,13 @@ impl Settings {
     /// When mail on a route is tried again and given up.
     fn schedule(&self, route: &RouteName) -> Cow<'_, Schedule> {
         self.schedules.on(route, self.table.held(route))
+    }
+
+    /// Whether the mail of a lease lies on this route.
+    fn is_on(&self, lease: &Lease, route: &RouteName) -> bool {
+        let to = lease.places().next().and_then(|place| lease.envelope.recipients.get(place));
+        let name = |to: &Recipient| self.table.route_name(&lease.envelope.sender, &to.mailbox);
+        lease.via.is_some() || to.is_none_or(|to| name(to) == *route)
     }
 
     fn is_our_name(&self, name: &Domain) -> bool {

@@ -6,7 +6,7 @@ use super::Settings;
 use super::limits::{Limited, Permit};
 use super::room::Room;
 use super::session::Connection;
-use super::site::SitePermit;
+use super::site::{Refused, SitePermit};
 use super::target::Target;
 
 /// Leave to have a connection; given back when it is dropped.
@@ -64,7 +64,8 @@ impl Room {
             &target.limited
         {
             permits.limit = Some(self.limits.enter(name, *limit).ok_or(NoRoom::Limit)?);
-            most = usize::try_from(*limit).unwrap_or(usize::MAX);
+            // An entry may say more than others get. If it says less, that is no matter of its site.
+            most = most.max(usize::try_from(*limit).unwrap_or(usize::MAX));
         }
         let Some(site) = &target.site else { return Ok(permits) };
         if let Some(held) = held.take().filter(|held| held.is_for(site)) {
@@ -73,7 +74,7 @@ impl Room {
         }
         let now = self.clock.elapsed();
         let mut found = site.enter(most, now);
-        if found.is_err()
+        if matches!(found, Err(Refused::Full))
             && let Some(idle) = self.reuse.take_of_site(site)
         {
             idle.make_way().await;

@@ -240,8 +240,11 @@ impl Room {
         if self.is_halted() || self.rests(&lane.route) {
             return Turn::Done;
         }
-        let limit = lane.limit(&self.server, &self.settings.load());
-        let turn = lane.take_turn(self.clock.elapsed(), limit, self.is_room_left());
+        let settings = self.settings.load();
+        let limit = lane.limit(&self.server, &settings);
+        let of_site = limit.max(settings.connections_per_route);
+        drop(settings);
+        let turn = lane.take_turn(self.clock.elapsed(), (limit, of_site), self.is_room_left());
         match turn {
             Turn::Done => {}
             Turn::Start => {
@@ -265,7 +268,9 @@ impl Room {
             if self.take_turn(&lane) == Turn::Starve {
                 // Somebody else was quicker; the lane keeps its place.
                 self.queues().starved.push_front(lane);
+                continue;
             }
+            self.remember_waking(&lane);
         }
     }
 

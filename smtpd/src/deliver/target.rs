@@ -21,7 +21,7 @@ use smtpd_core::smtp::client::Ending;
 use super::Settings;
 use super::limits::Limited;
 use super::site::{Site, Sites};
-use super::trust::{OfDomain, Rule, TlsUse, explain_recalled, recalled};
+use super::trust::{Obstacles, OfDomain, Rule, TlsUse, explain_recalled, recalled};
 use crate::resolve::{Checked, Family, LookupError};
 
 /// Look-ups in one attempt.
@@ -105,8 +105,7 @@ pub(super) struct Targets {
     tls: Option<TlsPolicy>,
     /// Only what the configuration wants counts.
     is_relaxed: bool,
-    /// A rule of others kept a host from being used.
-    is_ruled_out: bool,
+    obstacles: Obstacles,
     /// What the recipient's domain demands of its hosts.
     of_domain: Option<OfDomain>,
     /// The limits of the route, where those of a smart host do not hold.
@@ -142,7 +141,7 @@ impl Targets {
             helo_only: route.helo_only,
             tls: route.tls,
             is_relaxed: false,
-            is_ruled_out: false,
+            obstacles: Obstacles::default(),
             of_domain: None,
             limited,
             sites,
@@ -158,12 +157,12 @@ impl Targets {
     /// where that makes no difference.
     pub(super) fn relaxed(&self, route: &Route, limited: Option<Limited>) -> Option<Self> {
         let it = Self::new(route, limited, self.sites.as_ref());
-        self.is_ruled_out.then_some(Self { is_relaxed: true, ..it })
+        self.obstacles.by_rule.then_some(Self { is_relaxed: true, ..it })
     }
 
-    /// Whether a rule of others kept a host from being used.
-    pub(super) const fn is_ruled_out(&self) -> bool {
-        self.is_ruled_out
+    /// What kept hosts from being used.
+    pub(super) const fn obstacles(&self) -> Obstacles {
+        self.obstacles
     }
 
     /// The next address to try.
@@ -204,8 +203,7 @@ impl Targets {
 
     /// Notes why a target could not be used, and which rule demanded what it lacks.
     pub(super) fn note_failure(&mut self, mut ending: Ending, target: &Target) {
-        let by_rule = !matches!(target.rule, Rule::Configured | Rule::StsTesting);
-        self.is_ruled_out |= by_rule && ending.stage == Stage::Tls;
+        self.obstacles.note(ending.stage, &target.rule);
         if let Some(of_domain) = &self.of_domain {
             of_domain.explain(&mut ending, target);
         }
@@ -388,7 +386,7 @@ impl Targets {
             Some(of_domain) => match of_domain.demand(settings, &host.name, policy).await {
                 Ok(demand) => of_domain.of_host(&host.name, policy, demand),
                 Err(error) => {
-                    self.is_ruled_out = true;
+                    self.obstacles.by_rule = true;
                     return self.note_dns(EnhancedCode::transient(4, 3), &error);
                 }
             },
@@ -396,7 +394,7 @@ impl Targets {
         let (tls, rule) = match called {
             Ok(called) => called,
             Err(ending) => {
-                self.is_ruled_out = true;
+                self.obstacles.by_rule = true;
                 return self.note(ending, None);
             }
         };

@@ -239,3 +239,29 @@ impl OfDomain {
         &self.domain
     }
 }
+
+/// What kept hosts from being used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Obstacles {
+    /// A rule of others ruled one out.
+    pub(super) by_rule: bool,
+    /// One could not be connected to, or did not let us in.
+    shut: bool,
+    /// One answered, and did not come under TLS as it must.
+    insecure: bool,
+}
+
+impl Obstacles {
+    pub(super) fn note(&mut self, stage: Stage, rule: &Rule) {
+        let by_rule = !matches!(rule, Rule::Configured | Rule::StsTesting);
+        self.insecure |= stage == Stage::Tls;
+        self.by_rule |= by_rule && stage == Stage::Tls;
+        self.shut |= matches!(stage, Stage::Connect | Stage::Greeting | Stage::Hello);
+    }
+
+    /// Whether they are those of all domains that the hosts serve: what is demanded of one domain's
+    /// hosts, and what cannot be looked up, is no matter of the others.
+    pub(super) const fn are_of_all(self) -> bool {
+        self.shut && !self.insecure && !self.by_rule
+    }
+}

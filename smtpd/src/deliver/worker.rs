@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
@@ -22,6 +23,9 @@ use crate::queue::Lease;
 
 /// Batches a worker carries before it makes way for lanes that have none.
 const BATCHES_IN_TURN: u32 = 20;
+
+/// How long a lane waits whose mail lies elsewhere by the settings in force.
+const TABLES_MEET: Duration = Duration::from_secs(1);
 
 /// Keeps the lane's count right however the worker ends.
 pub(super) struct Working<'a> {
@@ -55,7 +59,8 @@ impl<'a> Working<'a> {
     /// A host took something.
     pub(super) fn on_progress(&self, site: Option<&Arc<Site>>, settings: &Settings) {
         let limit = self.lane.limit(&self.room.server, settings);
-        self.lane.on_progress(site, limit, self.room.clock.elapsed());
+        let limits = (limit, limit.max(settings.connections_per_route));
+        self.lane.on_progress(site, limits, self.room.clock.elapsed());
     }
 
     /// Every host that was asked wants less.
@@ -159,8 +164,18 @@ struct Kept {
 async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option<Kept> {
     let (room, lane) = (working.room, working.lane);
     let leases = lease(room, lane, size).await;
-    let Some(first) = leases.first() else { return kept };
+    if leases.is_empty() {
+        return kept;
+    }
     let settings = room.settings.load_full();
+    // The queue follows another table a moment sooner: what lies elsewhere by ours waits that long.
+    let (leases, elsewhere): (Vec<Lease>, Vec<Lease>) =
+        leases.into_iter().partition(|lease| settings.is_on(lease, &lane.route));
+    if !elsewhere.is_empty() {
+        lane.put_off(room.clock.elapsed() + TABLES_MEET);
+    }
+    drop(elsewhere);
+    let Some(first) = leases.first() else { return kept };
     // Every recipient of a lease has the same route.
     let place = first.places().next().unwrap_or_default();
     let Some(recipient) = first.envelope.recipients.get(place) else { return kept };

@@ -8,7 +8,6 @@ use smtpd_core::policy::guess::Limit;
 use smtpd_core::smtp::auth::Claim;
 use smtpd_core::smtp::refusal::Refusal;
 
-use super::registry::Order;
 use super::session::Session;
 use crate::observe::Level;
 use crate::users::{Denied, User};
@@ -50,6 +49,7 @@ pub(super) async fn judge(session: &mut Session<'_>) {
     let name = rules.plain(claim.user()).to_owned();
     let found = match claim {
         Claim::Verifier { .. } => {
+            session.client.asked = users.find(&name);
             let answer = users.verifier(&name).await;
             let now = elapsed(session);
             match answer {
@@ -58,13 +58,22 @@ pub(super) async fn judge(session: &mut Session<'_>) {
             }
             return;
         }
-        _ if users.is_banned(&name, client, rules.limit) => Err(Denied::Banned),
+        // Counted before it is looked at, so that many at once are no more than one after the other. What
+        // is not looked at is no guess: a user who has mended his slip is let in when the ban ends.
+        _ if !users.may_guess(&name, client, rules.limit) => Err(Denied::Banned),
         Claim::Password { password, .. } => users.check(&name, password).await,
-        Claim::Proof { good, .. } => users.proved(&name, good),
+        Claim::Proof { good, .. } => {
+            let asked = session.client.asked.take();
+            let is_same = |user: &Arc<User>| asked.is_some_and(|it| Arc::ptr_eq(&it, user));
+            users.proved(&name, good).and_then(|user| match is_same(&user) {
+                true => Ok(user),
+                false => Err(Denied::BadPassword),
+            })
+        }
     };
-    // What was not looked at is no guess: a user who has mended his slip is let in when the ban ends.
+    let found = found.and_then(|user| still(session, user));
     if !matches!(found, Err(Denied::Banned)) {
-        users.note(&name, client, found.is_ok(), rules.limit);
+        users.note(&name, client, found.is_ok());
     }
     let verdict = match found {
         Ok(user) => {
@@ -83,6 +92,18 @@ fn elapsed(session: &Session<'_>) -> Duration {
     session.client.inner.parts.clock.elapsed()
 }
 
+/// Has the session found by whoever ends a user's sessions, and only then looks whether he is still who
+/// was judged: a password that was changed meanwhile lets nobody in.
+fn still(session: &Session<'_>, user: Arc<User>) -> Result<Arc<User>, Denied> {
+    session.live.show_user(Some(&user.name));
+    let users = &session.client.inner.parts.users;
+    if users.find(&user.name).is_some_and(|now| Arc::ptr_eq(&now, &user)) {
+        return Ok(user);
+    }
+    session.live.show_user(None);
+    Err(Denied::BadPassword)
+}
+
 fn admit(session: &mut Session<'_>, user: &Arc<User>, client: IpAddr) {
     let parts = &session.client.inner.parts;
     parts.counters.logins.add_one();
@@ -96,7 +117,6 @@ fn admit(session: &mut Session<'_>, user: &Arc<User>, client: IpAddr) {
     let settings = session.client.settings;
     let rules = settings.rules_for(&session.client.facts, parts.clock.now());
     session.server.adopt(Arc::clone(rules));
-    session.live.show_user(Some(&user.name));
 }
 
 /// Tells the log, in one form whatever the reason, and lets the client wait. What the client chose
@@ -110,15 +130,9 @@ async fn deny(session: &Session<'_>, name: &str, why: Denied) {
     let line = line.word("port", session.live.client.port()).word("sid", session.live.id);
     let line = line.maybe("mech", mechanism).word("reason", why.as_str());
     line.text("user", name).send();
-    let live = session.live;
-    let killed = async {
-        while live.order() != Order::Kill {
-            live.told().await;
-        }
-    };
     tokio::select! {
         () = parts.clock.sleep(session.client.settings.logins.delay) => {}
-        () = killed => {}
+        () = session.live.killed() => {}
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Client<'a> {
     pub(super) tls: Option<Tls>,
     /// Who has logged in.
     pub(super) user: Option<Arc<User>>,
+    /// Whose verifier the client was shown, while it proves that it knows the password.
+    pub(super) asked: Option<Arc<User>>,
 }
 
 /// The body that is arriving.

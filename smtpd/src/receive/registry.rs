@@ -134,6 +134,13 @@ impl Live {
         self.told.notified().await;
     }
 
+    /// Waits until the session is to end at once.
+    pub(super) async fn killed(&self) {
+        while self.order() != Order::Kill {
+            self.told().await;
+        }
+    }
+
     fn tell(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::Release);
         self.told.notify_one();

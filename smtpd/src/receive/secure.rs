@@ -1,6 +1,5 @@
 //! How the connection of a session comes under TLS.
 
-use super::registry::Order;
 use super::session::Session;
 use crate::net::Stream;
 use crate::observe::Level;
@@ -11,15 +10,10 @@ pub(super) async fn handshake(session: &mut Session<'_>) -> bool {
     let Some(tls) = &session.client.settings.tls else { return false };
     let stream = std::mem::replace(session.stream, Stream::Gone);
     let live = session.live;
-    let killed = async {
-        while live.order() != Order::Kill {
-            live.told().await;
-        }
-    };
     let done = tokio::select! {
         biased;
         done = tls.secure(stream) => done,
-        () = killed => Err("the session was ended".to_owned()),
+        () = live.killed() => Err("the session was ended".to_owned()),
     };
     match done {
         Ok((stream, tls)) => {

@@ -85,7 +85,8 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
     let client = visit.live.client;
     let facts = gather(inner, &settings, client.ip()).await;
     let session = visit.live.id;
-    let context = Client { inner, settings: &settings, facts, session, tls: None, user: None };
+    let context =
+        Client { inner, settings: &settings, facts, session, tls: None, user: None, asked: None };
     let line = inner.parts.log.line(Level::Info, "connect");
     line.word("server", &inner.parts.name)
         .word("sid", visit.live.id)
@@ -204,6 +205,10 @@ impl Session<'_> {
         self.server.secured(now);
         self.client.facts.authenticated = None;
         self.client.user = None;
+        let settings = self.client.settings;
+        let wall = self.client.inner.parts.clock.now();
+        let rules = settings.rules_for(&self.client.facts, wall);
+        self.server.adopt(Arc::clone(rules));
         self.helo_shown = false;
         Ok(())
     }
@@ -377,16 +382,17 @@ impl Session<'_> {
         self.heard = 0;
         let patience = self.client.settings.session.idle;
         let live = self.live;
-        let killed = async {
-            while live.order() != Order::Kill {
-                live.told().await;
-            }
-        };
         let output = self.server.output();
+        let stream = &mut *self.stream;
+        // TLS takes octets that the client may never read; only a flush says that they have left.
+        let send = async {
+            stream.write_all(output).await?;
+            stream.flush().await
+        };
         let sent = tokio::select! {
             biased;
-            sent = tokio::time::timeout(patience, self.stream.write_all(output)) => sent,
-            () = killed => return Err(std::io::ErrorKind::ConnectionAborted.into()),
+            sent = tokio::time::timeout(patience, send) => sent,
+            () = live.killed() => return Err(std::io::ErrorKind::ConnectionAborted.into()),
         };
         output.clear();
         sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
@@ -429,10 +435,11 @@ impl Session<'_> {
             End::Quit | End::Refused(Refusal::Stopping) => return,
             End::Refused(_) => {}
         }
-        if self.stream.shutdown().await.is_err() {
-            return;
-        }
         let drain = async {
+            // Under TLS this has octets to send as well, and waits for whoever does not read.
+            if self.stream.shutdown().await.is_err() {
+                return;
+            }
             let mut left = LINGER_OCTETS;
             loop {
                 self.buffer.octets.clear();
@@ -443,7 +450,10 @@ impl Session<'_> {
             }
         };
         // Whether it read our words or not, its time is up.
-        let _ = tokio::time::timeout(LINGER, drain).await;
+        tokio::select! {
+            _ = tokio::time::timeout(LINGER, drain) => {}
+            () = self.live.killed() => {}
+        }
     }
 
     fn say_goodbye(&self, gone: Gone) {

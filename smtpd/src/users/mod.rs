@@ -257,22 +257,25 @@ impl Users {
         }
     }
 
-    /// Whether too many logins by this name from this address were wrong of late.
+    /// Whether a login may be looked at; it counts as wrong until it is noted to be good. Not where too
+    /// many by this name from this address were wrong of late.
     #[must_use]
-    pub fn is_banned(&self, name: &str, client: IpAddr, limit: Limit) -> bool {
-        lock(&self.0.guesses).is_banned(&folded(name), client, self.0.clock.elapsed(), limit)
+    pub fn may_guess(&self, name: &str, client: IpAddr, limit: Limit) -> bool {
+        let (name, now) = (folded(name), self.0.clock.elapsed());
+        let mut guesses = lock(&self.0.guesses);
+        if guesses.is_banned(&name, client, now, limit) {
+            return false;
+        }
+        guesses.failed(&name, client, now, limit);
+        true
     }
 
     /// Notes how a login ended.
-    pub fn note(&self, name: &str, client: IpAddr, good: bool, limit: Limit) {
+    pub fn note(&self, name: &str, client: IpAddr, good: bool) {
         let name = folded(name);
-        let now = self.0.clock.elapsed();
-        let mut guesses = lock(&self.0.guesses);
-        match good {
-            true => guesses.succeeded(&name, client),
-            false => guesses.failed(&name, client, now, limit),
+        if good {
+            lock(&self.0.guesses).succeeded(&name, client);
         }
-        drop(guesses);
         // A count is kept of users only: of other names there is no end.
         if self.0.all.load().contains_key(&name) {
             let mut logins = lock(&self.0.logins);
@@ -439,13 +442,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let all = users(&place);
         all.add("a", "x", Vec::new()).unwrap();
-        all.note("A", HERE, false, LIMIT);
-        assert!(!all.is_banned("a", HERE, LIMIT));
-        all.note("a", HERE, false, LIMIT);
-        assert!(all.is_banned("a", HERE, LIMIT));
+        assert!(all.may_guess("A", HERE, LIMIT));
+        all.note("A", HERE, false);
+        assert!(all.may_guess("a", HERE, LIMIT), "counted before it is looked at");
+        assert!(!all.may_guess("a", HERE, LIMIT));
         let elsewhere = "192.0.2.1".parse().unwrap();
-        assert!(!all.is_banned("a", elsewhere, LIMIT), "others are not locked out");
-        assert_eq!(all.list()[0].1.failed, 2);
+        assert!(all.may_guess("a", elsewhere, LIMIT), "others are not locked out");
+        assert_eq!(all.list()[0].1.failed, 1);
     }
 
     #[test]

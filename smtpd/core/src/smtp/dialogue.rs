@@ -127,7 +127,11 @@ impl Dialogue {
                     Trust::Secrets if is_last && code != b"334" => Trust::Wary,
                     trust => trust,
                 };
-                part.visible()
+                // A salt and a signature are enough to try passwords elsewhere.
+                match code {
+                    b"334" => format!("334 {MASK}"),
+                    _ => part.visible(),
+                }
             }
             Side::Client => self.show_command(part),
         }
@@ -272,10 +276,10 @@ mod tests {
             "C: AUTH plain ***",
             "S: 535 no",
             "C: AUTH LOGIN",
-            "S: 334 VXNlcm5hbWU6",
+            "S: 334 ***",
             "C: ***",
-            "S: 334-more",
-            "S: 334 more",
+            "S: 334 ***",
+            "S: 334 ***",
             "C: ***",
             "S: 535-no",
             "S: 535 no",
@@ -292,7 +296,7 @@ mod tests {
         let mut dialogue = Dialogue::default();
         let script =
             ["C: c2VjcmV0\r\n", "S: 334 \r\n", "C: c2VjcmV0\r\n", "S: 235 in\r\n", "C: x\r\n"];
-        let expected = ["C: ***", "S: 334 ", "C: ***", "S: 235 in", "C: x"];
+        let expected = ["C: ***", "S: 334 ***", "C: ***", "S: 235 in", "C: x"];
         assert_eq!(shown(&mut dialogue, &script), expected);
         let script = ["C: Rcpt To:<b@y>\r\n", "S: 250 ok\r\n"];
         assert_eq!(shown(&mut Dialogue::default(), &script), ["C: Rcpt To:<b@y>", "S: 250 ok"]);

@@ -124,3 +124,47 @@ async fn domain_that_moves_away_is_free_of_its_old_site() {
     house.until("the mail has moved", async |_| own.mail().len() == 1).await;
     assert!(house.clock.now().since(START) < Span::hours(5));
 }
+
+/// The usual house, with an entry for one of the domains.
+fn with_entry(entry: impl FnOnce(RemoteDomain) -> RemoteDomain) -> House {
+    House::new(|settings| {
+        let plain = RemoteDomain::plain(Pattern::parse("d0.test").unwrap());
+        let domain = entry(RemoteDomain { route: RemoteRoute::Mx, ..plain });
+        let of_table = settings.table.settings().clone();
+        let of_table = table::Settings { remote_domains: vec![domain], ..of_table };
+        settings.table = Arc::new(Table::new(of_table).unwrap());
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_domain_demands_of_its_hosts_is_no_matter_of_the_others() {
+    let house = with_entry(|it| RemoteDomain { tls: Some(TlsPolicy::Required), ..it });
+    house.hosted(2);
+    let peer = Peer::start(&house.net, "192.0.2.1:25", Script::honest());
+    house.accept("a@src.test", &["b@d1.test"]).await;
+    house.until("a connection idles", async |_| peer.mail().len() == 1).await;
+    house.accept("a@src.test", &["b@d0.test"]).await;
+    house.until("it counts as tried", async |house| house.log().contains("event=deferred")).await;
+    assert!(house.log().contains("STARTTLS"), "{}", house.log());
+    let before = house.clock.now();
+    house.accept("a@src.test", &["c@d1.test"]).await;
+    house.until("the other domain goes on", async |_| peer.mail().len() == 2).await;
+    assert!(house.clock.now().since(before) < Span::seconds(10));
+    assert_eq!(house.log().matches("event=deferred").count(), 1, "and it is not tried in a circle");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limit_of_one_domain_is_no_limit_of_its_site() {
+    let limits = smtpd_core::route::domain::Limits { connections: Some(1), ..Default::default() };
+    let house = with_entry(|it| RemoteDomain { limits, ..it });
+    house.hosted(2);
+    let peer = Peer::start(&house.net, "192.0.2.1:25", Script::honest());
+    for n in 0..400 {
+        house.accept("a@src.test", &[&format!("u{n}@d0.test")]).await;
+        house.accept("a@src.test", &[&format!("u{n}@d1.test")]).await;
+    }
+    house.until_empty().await;
+    assert_eq!(peer.mail().len(), 800);
+    assert!(peer.most_open() > 2, "{}", peer.most_open());
+    assert!(house.clock.now().since(START) < Span::seconds(60));
+}

@@ -98,7 +98,8 @@ impl Server {
     /// The words behind AUTH in the reply to EHLO; nothing where no login would be taken.
     pub(super) fn offered_logins(&self) -> Option<String> {
         let logins = &self.settings.logins;
-        let may = self.login.user.is_none() && (self.secured || !logins.only_under_tls);
+        let in_clear_text = !self.secured && (logins.only_under_tls || self.wants_tls());
+        let may = self.login.user.is_none() && !in_clear_text;
         if !may || logins.mechanisms.is_empty() {
             return None;
         }
@@ -114,7 +115,7 @@ impl Server {
             Refusal::NotOffered
         } else if self.hello.is_none() {
             Refusal::HelloFirst
-        } else if !self.secured && logins.only_under_tls {
+        } else if !self.secured && (logins.only_under_tls || self.wants_tls()) {
             Refusal::LoginNeedsTls
         } else if self.login.user.is_some() {
             Refusal::LoginTwice
