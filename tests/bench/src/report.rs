@@ -63,6 +63,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 /// A number with three digits that count.
 pub(crate) fn short(value: f64) -> String {
     match value.abs() {
+        nothing if nothing.is_nan() => "-".to_owned(),
         size if size >= 1000.0 => {
             let whole = format!("{:.0}", (value / 10.0).round() * 10.0);
             let (thousands, rest) = whole.split_at(whole.len() - 3);
