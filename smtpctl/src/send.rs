@@ -14,7 +14,7 @@ use mailroot_common::units::{Span, Timestamp};
 use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
-use crate::smtp::hand_over;
+use crate::smtp::{Wish, hand_over};
 use crate::tool::{Tool, now};
 
 /// How often a message that is waited for is looked at.
@@ -38,6 +38,16 @@ pub(crate) struct Send {
     /// A complete message with header, sent as it is; - reads it from standard input.
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["subject", "body"])]
     eml: Option<PathBuf>,
+    /// Have it sent at this moment, such as 2026-12-01T08:00:00Z, or after this span.
+    #[arg(long, value_name = "TIME|SPAN")]
+    at: Option<String>,
+    /// Have it returned if it is not delivered within this span.
+    #[arg(long, value_name = "SPAN")]
+    by: Option<String>,
+    /// Before or after other mail: -9 to 9.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(i8).range(-9..=9))]
+    priority: Option<i8>,
     /// Follow it until it has left the queue, at most this long.
     #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "60s")]
@@ -48,7 +58,41 @@ impl Send {
     /// A test message to one recipient, followed until it has left the queue.
     pub(crate) fn test(to: String) -> Self {
         let wait = Some("60s".to_owned());
-        Self { to: vec![to], from: None, subject: None, body: None, eml: None, wait }
+        Self {
+            to: vec![to],
+            from: None,
+            subject: None,
+            body: None,
+            eml: None,
+            at: None,
+            by: None,
+            priority: None,
+            wait,
+        }
+    }
+
+    /// What the sender wants of time and order (RFC 4865, RFC 2852, RFC 6710).
+    fn wishes(&self) -> Result<Vec<Wish>, Problem> {
+        let usage = |detail: String| Problem::new("send", Kind::Usage, detail);
+        let mut wishes = Vec::new();
+        if let Some(text) = &self.at {
+            let parameter = match (Span::parse(text), Timestamp::parse(text)) {
+                (Ok(span), _) => format!("HOLDFOR={}", span.as_millis() / 1_000),
+                (Err(_), Ok(at)) => format!("HOLDUNTIL={at}"),
+                (Err(_), Err(error)) => return Err(usage(format!("--at: {error}"))),
+            };
+            wishes.push(Wish { extension: "FUTURERELEASE", parameter });
+        }
+        if let Some(text) = &self.by {
+            let span = Span::parse(text).map_err(|error| usage(format!("--by: {error}")))?;
+            let parameter = format!("BY={};R", span.as_millis() / 1_000);
+            wishes.push(Wish { extension: "DELIVERBY", parameter });
+        }
+        if let Some(priority) = self.priority {
+            let parameter = format!("MT-PRIORITY={priority}");
+            wishes.push(Wish { extension: "MT-PRIORITY", parameter });
+        }
+        Ok(wishes)
     }
 }
 
@@ -86,6 +130,7 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
     for to in &args.to {
         Mailbox::parse(to).map_err(|error| usage("to", error.to_string()))?;
     }
+    let wishes = args.wishes()?;
     let name = tool.server().to_owned();
     let server: Server = tool.daemon().await?.get(&path::fill(path::SERVER, &[&name])).await?;
     let address = listener(&server)?;
@@ -100,7 +145,8 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
         None => compose(args, &sender)?,
     };
     let (to, from) = (args.to.clone(), sender);
-    let handed = tokio::task::spawn_blocking(move || hand_over(address, &from, &to, &message));
+    let handed =
+        tokio::task::spawn_blocking(move || hand_over(address, &from, &to, &message, &wishes));
     let reply =
         handed.await.map_err(|error| Problem::new("send", Kind::Failed, error.to_string()))??;
     let mut sent =

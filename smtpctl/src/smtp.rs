@@ -1,7 +1,7 @@
 //! The few words of SMTP that `send` needs to hand one message to our own daemon.
 //!
 //! In: an envelope and octets. Out: the daemon's reply to the end of the body, or its refusal.
-//! Not a client for other hosts: no TLS, no extensions, one message, every wait bounded.
+//! Not a client for other hosts: no TLS, few extensions, one message, every wait bounded.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,12 +16,20 @@ const LINE_OCTETS_MAX: u64 = 2_048;
 /// A reply has fewer lines than this.
 const LINES_MAX: usize = 100;
 
+/// A parameter of MAIL, and the extension that must be offered for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) extension: &'static str,
+    pub(crate) parameter: String,
+}
+
 /// Hands a message over; the last reply, lines joined by blanks.
 pub(crate) fn hand_over(
     address: SocketAddr,
     sender: &str,
     recipients: &[String],
     message: &[u8],
+    wishes: &[Wish],
 ) -> Result<String, Problem> {
     let stream = TcpStream::connect_timeout(&address, WAIT).map_err(|error| {
         let detail = format!("cannot connect to the listener at {address}: {error}");
@@ -32,12 +40,19 @@ pub(crate) fn hand_over(
     timeouts.map_err(|error| broken(&error))?;
     let mut dialogue = Dialogue(BufReader::new(stream));
     dialogue.expect(2)?;
-    dialogue.say("EHLO localhost", 2)?;
+    let offered = dialogue.say("EHLO localhost", 2)?;
+    for wish in wishes {
+        if !offered.split_whitespace().any(|word| word == wish.extension) {
+            let detail = format!("the listener at {address} does not offer {}", wish.extension);
+            return Err(Problem::new("send", Kind::Failed, detail));
+        }
+    }
+    let wishes: String = wishes.iter().map(|wish| format!(" {}", wish.parameter)).collect();
     // SMTPUTF8 is asked for when an address needs it; a header may need it as well.
     let is_plain = sender.is_ascii() && recipients.iter().all(|to| to.is_ascii());
     let utf8 = if is_plain { "" } else { " SMTPUTF8" };
     let body = if message.is_ascii() { "" } else { " BODY=8BITMIME" };
-    dialogue.say(&format!("MAIL FROM:<{sender}>{body}{utf8}"), 2)?;
+    dialogue.say(&format!("MAIL FROM:<{sender}>{body}{utf8}{wishes}"), 2)?;
     for recipient in recipients {
         dialogue.say(&format!("RCPT TO:<{recipient}>"), 2)?;
     }
@@ -146,7 +161,7 @@ mod tests {
             heard
         });
         let to = ["b@x.example".to_owned()];
-        let result = hand_over(address, "a@x.example", &to, b"Subject: x\n\n.\n");
+        let result = hand_over(address, "a@x.example", &to, b"Subject: x\n\n.\n", &[]);
         (result, server.join().unwrap())
     }
 

@@ -132,6 +132,29 @@ impl Https {
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 
+    /// Posts octets to an address that a stranger chose, by the same rule as [`Https::get`].
+    ///
+    /// # Errors
+    ///
+    /// [`HttpsError`]; what the host says with any status is an answer.
+    pub async fn post(
+        &self,
+        to: &Endpoint,
+        (content_type, octets): (&str, Vec<u8>),
+        bounds: Bounds,
+        rule: &AddressRule,
+    ) -> Result<Answer, HttpsError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(to.target())
+            .header(header::HOST, to.authority())
+            .header(header::CONTENT_TYPE, content_type)
+            .header(header::USER_AGENT, AGENT)
+            .body(Full::new(Bytes::from(octets)))?;
+        let asked = timeout(bounds.wait, self.ask(to, request, bounds.octets, Some(rule))).await;
+        asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
+    }
+
     /// Gets what lies at an address that a stranger chose: only those hosts are called that the rule
     /// lets mail be sent to.
     ///
