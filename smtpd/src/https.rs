@@ -132,7 +132,8 @@ impl Https {
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 
-    /// Posts octets to an address that a stranger chose, by the same rule as [`Https::get`].
+    /// Posts octets to an address that a stranger chose: only those hosts are called that the rule lets be
+    /// asked for him.
     ///
     /// # Errors
     ///
@@ -151,7 +152,8 @@ impl Https {
             .header(header::CONTENT_TYPE, content_type)
             .header(header::USER_AGENT, AGENT)
             .body(Full::new(Bytes::from(octets)))?;
-        let asked = timeout(bounds.wait, self.ask(to, request, bounds.octets, Some(rule))).await;
+        let rule = Some((rule, FoundBy::Web));
+        let asked = timeout(bounds.wait, self.ask(to, request, bounds.octets, rule)).await;
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 
@@ -173,7 +175,8 @@ impl Https {
             .header(header::HOST, from.authority())
             .header(header::USER_AGENT, AGENT)
             .body(Full::default())?;
-        let asked = timeout(bounds.wait, self.ask(from, request, bounds.octets, Some(rule))).await;
+        let rule = Some((rule, FoundBy::Mx));
+        let asked = timeout(bounds.wait, self.ask(from, request, bounds.octets, rule)).await;
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 
@@ -182,7 +185,7 @@ impl Https {
         to: &Endpoint,
         request: Request<Full<Bytes>>,
         octets_max: usize,
-        rule: Option<&AddressRule>,
+        rule: Option<(&AddressRule, FoundBy)>,
     ) -> Result<Answer, HttpsError> {
         let stream = self.connect(to, rule).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -216,7 +219,7 @@ impl Https {
     async fn connect(
         &self,
         to: &Endpoint,
-        rule: Option<&AddressRule>,
+        rule: Option<(&AddressRule, FoundBy)>,
     ) -> Result<Stream, HttpsError> {
         let addresses: Vec<IpAddr> = match to.host() {
             Host::Address(address) => vec![*address],
@@ -225,7 +228,7 @@ impl Https {
         let mut last = None;
         for address in addresses {
             let at = SocketAddr::new(address, to.port());
-            let checked = rule.map_or(Ok(()), |it| it.check(address, at.port(), FoundBy::Mx));
+            let checked = rule.map_or(Ok(()), |(rule, by)| rule.check(address, at.port(), by));
             if let Err(why) = checked {
                 last = Some(HttpsError::NotAllowed { at, why });
                 continue;

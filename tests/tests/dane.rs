@@ -232,12 +232,11 @@ fn a_host_that_is_an_alias_has_its_records_where_the_alias_leads_or_at_its_own_n
 #[test]
 fn a_certificate_that_signed_itself_is_its_own_authority_and_weak_digests_count_for_nothing() {
     let address = ports::host(86, ports::free());
-    let own = Authority::of("mx.ta.signed.test");
-    let certificate = own.certificate();
+    let (own, other) = (Authority::of("mx.ta.signed.test"), Authority::of("mx.ta.signed.test"));
     let records = [
-        format!("2 0 2 {}", digest("sha512sum", &certificate)),
-        // A digest of somebody else's that would be taken, were it not for the stronger one above.
-        format!("2 0 1 {}", "00".repeat(32)),
+        format!("2 0 2 {}", digest("sha512sum", &own.certificate())),
+        // The other's would be taken, were it not for the stronger digest above.
+        format!("2 0 1 {}", digest("sha256sum", &other.certificate())),
     ];
     let Some(dnssec) = serve(&domain("ta.signed.test", address, &records)) else { return };
     let site = site(dnssec.resolver(), address);
@@ -246,7 +245,6 @@ fn a_certificate_that_signed_itself_is_its_own_authority_and_weak_digests_count_
     good.await_delivered(1);
     site.logged(&["delivered", "relay=mx.ta.signed.test", "verified=dane"]);
     drop(good);
-    let other = Authority::of("mx.ta.signed.test");
     let Some(bad) = postfix(address, &other.itself()) else { return };
     send(&site, "b@ta.signed.test");
     await_reason(&site, &["none of those that its TLSA records speak of"]);

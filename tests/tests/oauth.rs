@@ -339,7 +339,7 @@ fn a_right_that_is_about_to_lapse_is_warned_of() {
     kept["right_used"] = json!("2020-01-01T00:00:00Z");
     fs::write(&file, kept.to_string()).unwrap();
     world.site.launch();
-    world.site.logged(&["token-right-lapses", "smart_host=cloud", "used=2020-01-01T00:00:00Z"]);
+    world.site.logged(&["token-right-lapses", "smart_host=cloud", "used=2020-01-01T00:00:00.000Z"]);
     let status = world.site.control().json(&["status"]);
     let warnings = status["warnings"].as_array().unwrap();
     let warning = warnings.iter().find(|it| it["code"] == "smarthost.right").unwrap();

@@ -57,8 +57,7 @@ fn attachment(octets: &[u8]) -> Vec<u8> {
     let part = text.split("application/tlsrpt+gzip").nth(1).unwrap();
     let digits = part.split("\r\n\r\n").nth(1).unwrap();
     let digits: String = digits.split_whitespace().collect();
-    let bin = Command::new("base64").arg("-d").output_of(digits.as_bytes());
-    bin
+    Command::new("base64").arg("-d").output_of(digits.as_bytes())
 }
 
 trait OutputOf {

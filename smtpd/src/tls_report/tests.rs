@@ -1,3 +1,4 @@
+//! Counts over restarts, and reports that are due, with a simulated clock.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::io::Read as _;

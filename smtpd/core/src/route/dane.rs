@@ -91,7 +91,7 @@ impl Demand {
         }
         let usable = records.into_iter().take(RECORDS_MAX).filter_map(Association::read);
         let usable: Vec<Association> = usable.collect();
-        let usable = strongest(usable);
+        let usable = strongest(&usable);
         Some(if usable.is_empty() { Self::Tls } else { Self::Proof(usable) })
     }
 }
@@ -99,7 +99,7 @@ impl Demand {
 /// Without digests beside which there are stronger ones: of the same usage and part of a certificate only
 /// the strongest count, so that a host can leave a weak one behind (RFC 7671 section 9). What stands
 /// there whole always counts.
-fn strongest(all: Vec<Association>) -> Vec<Association> {
+fn strongest(all: &[Association]) -> Vec<Association> {
     let outdone = |weak: &Association| {
         weak.matching == Matching::Sha256
             && all.iter().any(|other| {

@@ -95,7 +95,7 @@ fn envelope(
         hold: None,
         tls_optional: true,
         message_id: Some(message_id),
-        subject: Some(subject).map(cut),
+        subject: Some(cut(subject)),
         wishes: Wishes::default(),
     }
 }

@@ -9,6 +9,9 @@ use mailroot_common::config::oauth::Endpoint;
 /// Destinations heeded.
 const DESTINATIONS_MAX: usize = 4;
 
+/// Of the web: a stranger must not have us call other services.
+const PORT: u16 = 443;
+
 /// Where a report goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
@@ -53,7 +56,8 @@ fn destination(uri: &str) -> Option<Destination> {
         "https" => {
             // A comma and an exclamation mark are written in code; nothing else is touched.
             let uri = format!("https:{rest}").replace("%2C", ",").replace("%21", "!");
-            Endpoint::parse(&uri).filter(Endpoint::is_secure).map(Destination::Web)
+            let at = Endpoint::parse(&uri).filter(Endpoint::is_secure);
+            at.filter(|at| at.port() == PORT).map(Destination::Web)
         }
         _ => None,
     }
@@ -100,7 +104,7 @@ mod tests {
             (&["v=TLSRPTv1; rua=mailto:a@b.test", "v=TLSRPTv1; rua=mailto:a@b.test"], ""),
             (&["v=TLSRPTv2; rua=mailto:a@b.test"], ""),
             (&["v=TLSRPTv1 rua=mailto:a@b.test"], ""),
-            (&["v=TLSRPTv1; rua=http://localhost/x"], ""),
+            (&["v=TLSRPTv1; rua=http://localhost/x,https://a.test:25/x"], ""),
             (&["v=TLSRPTv1; rua=ftp://a.test/x,mailto:,mailto:a%zz@b.test,mailto:a%0d@b.test"], ""),
             (&["v=TLSRPTv1;"], ""),
             (&[], ""),
