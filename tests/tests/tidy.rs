@@ -59,7 +59,7 @@ const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("oauth", &["clock", "config", "https", "net", "observe", "resolve", "tls"]),
     ("tls_report", &["clock", "disk", "observe"]),
     ("trace", &["clock", "observe"]),
-    ("users", &["clock"]),
+    ("users", &["clock", "config"]),
     ("observe", &["clock"]),
     ("disk", &["clock", "observe"]),
     ("net", &["clock"]),
