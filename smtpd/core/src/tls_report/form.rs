@@ -139,8 +139,8 @@ pub fn json(about: &About<'_>, counted: &Counted) -> String {
     let report = Report {
         organization_name: about.organization,
         date_range: DateRange {
-            start_datetime: seconds(about.begins).to_string(),
-            end_datetime: seconds(about.last()).to_string(),
+            start_datetime: seconds(about.begins),
+            end_datetime: seconds(about.last()),
         },
         contact_info: about.contact.to_string(),
         report_id: about.id(),
@@ -150,8 +150,9 @@ pub fn json(about: &About<'_>, counted: &Counted) -> String {
     serde_json::to_string(&report).unwrap_or_default()
 }
 
-const fn seconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_millis(at.as_millis() / 1_000 * 1_000)
+/// A moment without fractions of a second, as the standard's examples have it.
+fn seconds(at: Timestamp) -> String {
+    Timestamp::from_millis(at.as_millis() / 1_000 * 1_000).to_string().replace(".000Z", "Z")
 }
 
 #[cfg(test)]
