@@ -11,7 +11,7 @@ use mailroot_tests::message::tagged;
 use mailroot_tests::peer::Peer;
 use mailroot_tests::postfix::{self, Postfix};
 use mailroot_tests::program::Finished;
-use mailroot_tests::setup::Setup;
+use mailroot_tests::setup::{ServerFile, Setup};
 use mailroot_tests::site::Site;
 use mailroot_tests::talk::Talk;
 use mailroot_tests::{ports, program, skip, wait};
@@ -359,4 +359,27 @@ fn a_user_is_put_out_while_the_server_waits_for_his_session() {
         assert_eq!(talk.reply().unwrap().code, 421);
         let _stopped = stop.join().unwrap().ok();
     });
+}
+
+#[test]
+fn a_login_at_one_server_is_none_at_another() {
+    let peer = Peer::accepting(ports::local());
+    let second = ServerFile::new("second")
+        .only_domains(&["{name: second.test, type: default}"])
+        .key("access.relay.list", "[]");
+    let address = second.address;
+    let setup = setup(&peer).key("access.basic.require_tls", "false");
+    let site = Site::start(setup.with(second));
+    add(&site, "ada", &[]);
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect(&plain("ada", PASSWORD), 235);
+    talk.expect("MAIL FROM:<a@client.test>", 250);
+    talk.expect("RCPT TO:<b@far.test>", 250);
+
+    let mut other = Talk::to(address);
+    other.expect("EHLO client.test", 250);
+    other.expect(&plain("ada", PASSWORD), 502);
+    other.expect("MAIL FROM:<a@client.test>", 250);
+    other.expect("RCPT TO:<b@far.test>", 550);
 }
