@@ -105,6 +105,9 @@ async fn three_kinds_of_no_are_told_apart() {
     assert_eq!(none, LookupError::NoData("none.test".into()));
 }
 
+/// Makes octets from the question.
+type Lie = fn(Vec<u8>) -> Vec<u8>;
+
 /// Serves octets made from each question.
 async fn lie(answer: impl Fn(Vec<u8>) -> Vec<u8> + Send + 'static) -> Resolver {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -135,7 +138,7 @@ async fn answers_that_lie_are_no_answers_and_end_in_time() {
     let believed = lie(|asked| good(&asked)).await.mx(&x).await.unwrap();
     assert_eq!(believed[0].exchange, Some(domain("evil.test")), "the lies are made from this");
 
-    let lies: [(&str, fn(Vec<u8>) -> Vec<u8>); 7] = [
+    let lies: [(&str, Lie); 7] = [
         ("no DNS at all", |_| b"220 mx.test ESMTP\r\n".to_vec()),
         ("half a header", |asked| asked[..5].to_vec()),
         ("another id", |asked| {
