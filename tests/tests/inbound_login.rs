@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use mailroot_tests::load::Spent;
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::Peer;
 use mailroot_tests::postfix::{self, Postfix};
@@ -151,6 +152,8 @@ fn before_tls_logins_are_neither_offered_nor_judged() {
 
 #[test]
 fn who_is_a_user_shows_neither_in_words_nor_by_a_quick_answer() {
+    /// Enough for a clock of hundredths of a second.
+    const LOGINS: usize = 20;
     let peer = Peer::accepting(ports::local());
     let setup = setup(&peer)
         .key("access.basic.require_tls", "false")
@@ -163,14 +166,16 @@ fn who_is_a_user_shows_neither_in_words_nor_by_a_quick_answer() {
     talk.expect("EHLO client.test", 250);
     let words = ["ada", "nobody"].map(|user| plain(user, "wrong"));
     let mut said = Vec::new();
-    for _ in 0..5 {
-        for word in &words {
-            let begun = Instant::now();
-            said.push(talk.expect(word, 535).to_string());
-            // Both look at a hash that takes its time; to find no user takes microseconds.
-            assert!(begun.elapsed() > Duration::from_millis(4), "{word}: {:?}", begun.elapsed());
-        }
-    }
+    // The first one makes what names that nobody has are compared with.
+    said.extend(words.each_ref().map(|word| talk.expect(word, 535).to_string()));
+    let [known, unknown] = words.each_ref().map(|word| {
+        let before = Spent::by(site.pid());
+        said.extend((0..LOGINS).map(|_| talk.expect(word, 535).to_string()));
+        Spent::by(site.pid()).since(&before)
+    });
+    // Both look at a hash that takes its time; to find no user takes next to none. What the processor did is
+    // compared, which does not depend on what else it does.
+    assert!(unknown * 2 > known && known * 2 > unknown, "{known:?} and {unknown:?}");
     said.dedup();
     assert_eq!(said.len(), 1, "{said:?}");
     // A proof is asked for from nobody as well.
