@@ -102,6 +102,10 @@ pub(super) fn receive(
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
         tallies,
+        quota: receive::ClientQuota {
+            messages: config.access.quota.messages,
+            recipients: config.access.quota.recipients,
+        },
         table: Arc::clone(table),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,
