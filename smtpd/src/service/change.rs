@@ -70,6 +70,9 @@ impl Service {
     ) -> Result<Done, ServiceError> {
         let _one_at_a_time = self.0.changing.lock().await;
         let change = edit(&self.editor(asked))?;
+        if asked.how != TRIAL_OVER {
+            self.check_gone(&change.loaded)?;
+        }
         self.make(asked, change).await
     }
 
