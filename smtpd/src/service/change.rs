@@ -249,6 +249,15 @@ impl Service {
         Ok(self.edit(asked, |editor| editor.put_all(texts)).await?.edited)
     }
 
+    /// Gives all files their usual form.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Edit`]; nothing was changed.
+    pub async fn format_config(&self, asked: &Asked) -> Result<Edited, ServiceError> {
+        Ok(self.edit(asked, Editor::format).await?.edited)
+    }
+
     /// Makes all files be what they were at a revision.
     ///
     /// # Errors
