@@ -245,7 +245,7 @@ mod tests {
                 stream.write_all(reply.as_bytes()).unwrap();
                 let mut line = String::new();
                 while reader.read_line(&mut line).unwrap_or(0) > 0 {
-                    let in_body = reply.starts_with('3') && !line.ends_with("\r\n.\r\n");
+                    let in_body = reply.starts_with("354") && !line.ends_with("\r\n.\r\n");
                     if !in_body {
                         break;
                     }

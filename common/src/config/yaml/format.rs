@@ -205,14 +205,16 @@ impl<'t> Layout<'t> {
             return moved(*first);
         }
         let margin = self.margin(line);
-        let after = self.indents.range(line + 1..).next();
-        let before = self.indents.range(..line).next_back();
-        match (before, after) {
-            (_, Some((next, indent))) if self.margin(*next) == margin => *indent,
-            (Some((last, indent)), _) if self.margin(*last) == margin => *indent,
-            // A comment belongs to what follows it, else to what it stands below.
-            (_, Some((_, indent))) => *indent,
-            (Some((_, indent)), None) => *indent,
+        let next = self.indents.range(line + 1..).next();
+        if let Some((_, indent)) = next.filter(|(next, _)| self.margin(**next) == margin) {
+            return *indent;
+        }
+        // What stands above it, up to the beginning of the section that it lies in.
+        let mut above = self.indents.range(..line).rev();
+        let holder = above.find(|(above, _)| self.margin(**above) <= margin);
+        match (holder, next) {
+            (Some((above, indent)), _) if self.margin(*above) == margin => *indent,
+            (_, Some((_, indent))) | (Some((_, indent)), None) => *indent,
             (None, None) => 0,
         }
     }
@@ -286,11 +288,18 @@ mod tests {
             "a:\n    - # empty\n    - \n",
             "a: \"two  blanks\"\nb:   'it''s'\n",
             "a:\n - b: 1\n\n   # to c\n   c: 2\n # to a\n - b: 3\n",
+            "a:\n    - b\n      # to b\n\n# the end\n",
         ] {
             let once = formatted(text);
             assert_eq!(formatted(&once), once, "{text:?}");
             assert!(bare(&once).eq(bare(text)), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_comment_at_the_end_stays_where_its_section_is() {
+        let text = "a:\n    - b\n    # to the list\n\n# the end\n";
+        assert_eq!(formatted(text), "a:\n  - b\n  # to the list\n\n# the end\n");
     }
 
     #[test]

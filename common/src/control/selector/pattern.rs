@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn expressions_are_bounded() {
-        let many = format!("/{}/", "\\w{9}".repeat(20));
+        let many = format!("/{}/", "\\w{3}".repeat(20));
         assert!(Pattern::parse("subject", &many, true).is_ok());
         let huge = Pattern::parse("subject", "/(\\w{100}){100}/", true);
         assert!(huge.unwrap_err().to_string().contains("size limit"));
