@@ -221,7 +221,7 @@ impl Room {
     /// Feeds the lanes whose site has room again, or is well again.
     pub(super) fn feed_woken(self: &Arc<Self>) {
         for lane in self.sites.take_woken() {
-            lane.leave_line(self.clock.elapsed());
+            lane.leave_line();
             self.feed(&lane);
             self.remember_waking(&lane);
         }
@@ -229,7 +229,7 @@ impl Room {
 
     /// Wakes or starts a worker if the lane has due mail and may have one more.
     pub(super) fn feed(self: &Arc<Self>, lane: &Arc<Lane>) {
-        if self.take_turn(lane) == Turn::Starve {
+        if matches!(self.take_turn(lane), Turn::Starve) {
             self.queues().starved.push_back(Arc::clone(lane));
             // A worker that ended in between did not know of the lane.
             self.feed_starved();
@@ -238,6 +238,7 @@ impl Room {
 
     fn take_turn(self: &Arc<Self>, lane: &Arc<Lane>) -> Turn {
         if self.is_halted() || self.rests(&lane.route) {
+            lane.pass_turn();
             return Turn::Done;
         }
         let settings = self.settings.load();
@@ -246,14 +247,13 @@ impl Room {
         drop(settings);
         let turn = lane.take_turn(self.clock.elapsed(), (limit, of_site), self.is_room_left());
         match turn {
-            Turn::Done => {}
-            Turn::Start => {
+            Turn::Start(promise) => {
                 self.workers.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(worker::work(Arc::clone(self), Arc::clone(lane)));
+                tokio::spawn(worker::work(Arc::clone(self), Arc::clone(lane), promise));
+                Turn::Done
             }
-            Turn::Starve => {}
+            Turn::Done | Turn::Starve => turn,
         }
-        turn
     }
 
     fn is_room_left(&self) -> bool {
@@ -265,7 +265,7 @@ impl Room {
         while self.is_room_left() {
             let Some(lane) = self.queues().starved.pop_front() else { return };
             lane.end_starving();
-            if self.take_turn(&lane) == Turn::Starve {
+            if matches!(self.take_turn(&lane), Turn::Starve) {
                 // Somebody else was quicker; the lane keeps its place.
                 self.queues().starved.push_front(lane);
                 continue;

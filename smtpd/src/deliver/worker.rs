@@ -16,7 +16,7 @@ use super::permits::NoRoom;
 use super::prepare::prepare_all;
 use super::room::Room;
 use super::session::Connection;
-use super::site::Site;
+use super::site::{Site, SitePermit};
 use super::{Settings, local};
 use crate::observe::Level;
 use crate::queue::Lease;
@@ -121,9 +121,10 @@ impl Drop for Working<'_> {
 }
 
 /// Carries mail of a lane until there is none, or the lane backs off.
-pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
+pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>, promise: Option<SitePermit>) {
     let mut working = Working::new(&room, &lane);
     let mut connection: Option<Kept> = None;
+    let mut promise = promise;
     let mut lingered = false;
     let mut batches = 0;
     let stands_back = loop {
@@ -139,7 +140,7 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
             Next::Lease(size) => {
                 lingered = false;
                 batches += 1;
-                connection = carry(&working, size, connection).await;
+                connection = carry(&working, size, (connection, promise.take())).await;
             }
             Next::Linger => lingered = !lane.linger().await,
             Next::End => break stands_back,
@@ -149,7 +150,8 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
     if stands_back {
         lane.stand_back(room.clock.elapsed());
     }
-    if let Some(Kept { connection, settings }) = connection {
+    drop(promise);
+    if let Some(Kept { connection, settings, .. }) = connection {
         room.reuse.keep(connection, &settings, &room.settings);
     }
 }
@@ -158,10 +160,16 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
 struct Kept {
     connection: Connection,
     settings: Arc<Settings>,
+    /// How much was known of what others demand when its host was chosen, or later.
+    rules_known: u64,
 }
 
 /// Leases one batch and sees it through.
-async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option<Kept> {
+async fn carry(
+    working: &Working<'_>,
+    size: usize,
+    (kept, promise): (Option<Kept>, Option<SitePermit>),
+) -> Option<Kept> {
     let (room, lane) = (working.room, working.lane);
     let leases = lease(room, lane, size).await;
     if leases.is_empty() {
@@ -207,16 +215,21 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     if !jobs.iter().any(Job::is_open) {
         return kept;
     }
+    let rules_known = settings.rules_known();
     let connection = match kept {
-        Some(kept) if Arc::ptr_eq(&kept.settings, &settings) => Some(kept.connection),
-        Some(kept) => {
+        Some(kept) if !Arc::ptr_eq(&kept.settings, &settings) => {
             kept.connection.close().await;
             None
         }
-        None => None,
+        Some(kept) if kept.rules_known != rules_known => {
+            // What is known by now may demand more; if it does not, the connection is found again.
+            room.reuse.keep(kept.connection, &settings, &room.settings);
+            None
+        }
+        kept => kept.map(|kept| kept.connection),
     };
     let Report { connection, no_room } =
-        attempt(room, &settings, &route, &mut jobs, connection, working).await;
+        attempt(room, &settings, &route, &mut jobs, (connection, promise), working).await;
     match no_room {
         Some(NoRoom::Limit) => lane.on_full(room.clock.elapsed()),
         // The others of the lane go on; if there are none, it stands in line.
@@ -226,7 +239,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         }
         None => {}
     }
-    connection.map(|connection| Kept { connection, settings })
+    connection.map(|connection| Kept { connection, settings, rules_known })
 }
 
 /// No host was asked, and none is to be asked: the domain does not exist, or wants no mail.

@@ -56,6 +56,8 @@ struct Stored {
     lost: bool,
     /// When its deadline is looked at; nothing if it has none any more.
     deadline: Option<Timestamp>,
+    /// An operator wants it tried at this moment, also those who were being tried when it was said.
+    wanted: Option<Timestamp>,
 }
 
 impl Stored {
@@ -73,6 +75,7 @@ impl Stored {
             deadline,
             body: Arc::new(body),
             leased: vec![false; count],
+            wanted: None,
             lost: false,
         })
     }
@@ -109,7 +112,9 @@ impl Stored {
     }
 
     fn apply(&mut self, changes: Changes) {
-        for (place, status) in changes {
+        let wanted = self.wanted.take();
+        for (place, mut status) in changes {
+            status.next_attempt = wanted.unwrap_or(status.next_attempt);
             self.state.recipients[place] = status;
         }
     }
@@ -489,6 +494,7 @@ impl Memory {
 }
 
 fn retry(stored: &mut Stored, at: Timestamp) {
+    stored.wanted = stored.leased.contains(&true).then_some(at);
     for status in stored.state.recipients.iter_mut().filter(|status| !status.phase.is_end()) {
         status.next_attempt = at;
     }

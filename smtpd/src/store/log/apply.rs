@@ -8,7 +8,7 @@ use smtpd_core::queue::recipient::MessageState;
 use super::active::Actives;
 use super::commit::{Copied, NewBody, NewMessage, Task};
 use super::committer::Record;
-use super::index::{Index, Place};
+use super::index::{Index, Place, Times};
 use super::plan::plan;
 use super::record::Kind;
 use super::sending::Mark;
@@ -79,9 +79,7 @@ impl Index {
         if envelope.hold.is_some() {
             self.hold_fresh(id);
         }
-        if let Some(deadline) = envelope.deadline() {
-            self.deadlines.add(id, deadline);
-        }
+        self.note_times(id, Times::of(&envelope));
         let body = match body {
             NewBody::Memory(octets, _) => Some(octets),
             NewBody::File(mut file) => {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
+use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::RecipientStatus;
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::{RouteName, Table};
@@ -72,6 +73,19 @@ pub(super) struct Slot {
     links: Links,
 }
 
+/// What the sender of a message wants of time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    deadline: Option<Timestamp>,
+    release: Option<Timestamp>,
+}
+
+impl Times {
+    pub(super) fn of(envelope: &Envelope) -> Self {
+        Self { deadline: envelope.deadline(), release: envelope.wishes.release_at }
+    }
+}
+
 /// Everything that is alive.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -91,6 +105,8 @@ pub(super) struct Index {
     returning: BTreeSet<QueueId>,
     /// When the time is up that senders named.
     pub(super) deadlines: Deadlines,
+    /// Before when messages are not tried whose senders named such a moment.
+    releases: HashMap<QueueId, Timestamp, foldhash::fast::RandomState>,
     /// Files of large bodies whose message's removal is durable.
     pub(super) unlinks: Vec<u64>,
     pub(super) octets: u64,
@@ -133,6 +149,7 @@ impl Index {
             large: HashMap::default(),
             returning: BTreeSet::new(),
             deadlines: Deadlines::default(),
+            releases: HashMap::default(),
             unlinks: Vec::new(),
             octets: 0,
             held: 0,
@@ -238,21 +255,35 @@ impl Index {
         self.segments.add_live(record);
     }
 
+    /// Takes down what the sender of a message wants of time.
+    pub(super) fn note_times(&mut self, id: QueueId, times: Times) {
+        if let Some(deadline) = times.deadline {
+            self.deadlines.add(id, deadline);
+        }
+        if let Some(release) = times.release {
+            self.releases.insert(id, release);
+        }
+    }
+
     /// Replaces a message's links. A wish of an operator for an early attempt is kept on routes
-    /// that stay.
+    /// that stay; one that came while a recipient was being tried counts when that is over.
     pub(super) fn relink(&mut self, id: QueueId, plans: &[Plan], armed: bool) {
         let Some(number) = self.by_id.get(&id).copied() else { return };
         let slot = &mut self.slots[number as usize / CHUNK][number as usize % CHUNK];
         let slot = slot.as_mut().expect("the map of ids names only slots in use");
+        let now = self.clock.now();
         let mut link = |plan: &Plan| {
             let route = self.routes.join(&plan.route);
             let old = slot.links.all().iter().find(|link| link.route == route);
-            let wanted = old.filter(|link| link.flags & WANTED != 0 && link.due != NEVER);
+            let wanted = old.filter(|link| link.flags & WANTED != 0);
             let flags = Link::flags(plan);
-            match (plan.due, wanted) {
-                (Some(_), Some(old)) => Link { route, flags: flags | WANTED, due: old.due },
-                (due, _) => Link { route, flags, due: due.unwrap_or(NEVER) },
-            }
+            let (flags, due) = match (plan.due, wanted) {
+                (Some(_), Some(Link { due: NEVER, .. })) => (flags | WANTED, Some(now)),
+                (Some(_), Some(old)) => (flags | WANTED, Some(old.due)),
+                (None, Some(Link { due: NEVER, .. })) => (flags | WANTED, None),
+                (due, _) => (flags, due),
+            };
+            Link { route, flags, due: due.unwrap_or(NEVER) }
         };
         let new = match plans {
             [plan] => Links::One(link(plan)),
@@ -283,9 +314,13 @@ impl Index {
         }
     }
 
-    /// Has every link that is due some time due at `at`, because an operator wants it.
+    /// Has every link that is due some time due at `at`, because an operator wants it; one of which a
+    /// recipient is being tried, or that is held, as soon as that is over.
     pub(super) fn want(&mut self, id: QueueId, at: Timestamp) {
         self.make_due(id, at, WANTED);
+        let Some(slot) = self.get_mut(id) else { return };
+        let links = slot.links.all_mut().iter_mut();
+        links.filter(|link| link.due == NEVER).for_each(|link| link.flags |= WANTED);
     }
 
     /// The same because the message could not be read before.
@@ -350,8 +385,15 @@ impl Index {
     /// Up to `max` messages of a route that may be picked.
     pub(super) fn candidates(&mut self, route: &RouteName, pick: Pick, max: usize) -> Vec<QueueId> {
         let Some(number) = self.routes.number(route) else { return Vec::new() };
-        let Self { routes, by_id, slots, clock, .. } = self;
-        routes.candidates(number, pick, max, &clock.past(), |id| {
+        let Self { routes, by_id, slots, clock, releases, .. } = self;
+        let past = clock.past();
+        // An id tells when its message was accepted. Where the wall clock went back, ids stood
+        // still until it caught up; then the envelope says better.
+        let begins_at = |id: QueueId| {
+            let release = releases.get(&id).copied();
+            past.as_of_now(release.unwrap_or(Timestamp::from_millis(id.as_millis())))
+        };
+        routes.candidates(number, pick, max, begins_at, |id| {
             let Some(slot) = by_id.get(&id).map(|n| *n as usize) else { return true };
             slots[slot / CHUNK][slot % CHUNK].as_ref().is_none_or(|slot| {
                 let links = slot.links.all();
@@ -439,6 +481,7 @@ impl Index {
         self.vacant.push(number);
         self.returning.remove(&id);
         self.deadlines.remove(id);
+        self.releases.remove(&id);
         self.octets -= slot.size;
         self.held -= u64::from(slot.standing.is_held());
         self.tried -= u64::from(slot.state.is_somewhere());

@@ -16,7 +16,7 @@ use smtpd_core::queue::recipient::MessageState;
 use super::super::due_at;
 use super::Log;
 use super::commit::Task;
-use super::index::{Index, Place};
+use super::index::{Index, Place, Times};
 use super::large;
 use super::plan::{Plan, plan};
 use super::read::Location;
@@ -53,13 +53,7 @@ impl Recovery {
 
 /// What a record found says.
 enum Found {
-    Message {
-        size: u64,
-        plans: Vec<Plan>,
-        large: Option<u64>,
-        held: bool,
-        deadline: Option<Timestamp>,
-    },
+    Message { size: u64, plans: Vec<Plan>, large: Option<u64>, held: bool, times: Times },
     State(State),
     Removed,
 }
@@ -164,8 +158,8 @@ impl Log {
                     let at = frame.at + HEADER as u64 + u64::from(header.meta_len);
                     large::number_in(window.at(at, 8)?)
                 };
-                let (held, deadline) = (envelope.hold.is_some(), envelope.deadline());
-                Some(Found::Message { size: header.size, plans, large, held, deadline })
+                let (held, times) = (envelope.hold.is_some(), Times::of(&envelope));
+                Some(Found::Message { size: header.size, plans, large, held, times })
             }
         })
     }
@@ -270,13 +264,11 @@ impl Recovery {
             let place = Place::new(segment, frame.at, frame.header.frame_len());
             index.highest = index.highest.max(id);
             match record {
-                Found::Message { size, plans, large, held, deadline } => {
+                Found::Message { size, plans, large, held, times } => {
                     self.message(index, id, (place, size, held), &plans);
                     if index.contains(id) {
                         index.large.extend(large.map(|number| (id, number)));
-                        if let Some(deadline) = deadline {
-                            index.deadlines.add(id, deadline);
-                        }
+                        index.note_times(id, times);
                     }
                 }
                 Found::State(state) => self.state(index, id, State { place, ..state }),

@@ -13,7 +13,6 @@ use smtpd_core::route::table::RouteName;
 
 use super::super::{NextDue, Pick, RouteCount};
 use super::due::Due;
-use crate::clock::Past;
 
 /// All routes that mail waits on. Numbers stand for routes and are used again.
 #[derive(Debug, Default)]
@@ -164,14 +163,14 @@ impl Routes {
     }
 
     /// Up to `max` messages of a route that may be picked, those of higher priority first, among equals
-    /// the longest due. `told` says of a
-    /// message whether its sender was told of the delay.
+    /// the longest due. `begins_at` says when a message's time began, `told` whether its sender was told
+    /// of the delay.
     pub(super) fn candidates(
         &mut self,
         number: u32,
         pick: Pick,
         max: usize,
-        past: &Past,
+        begins_at: impl Fn(QueueId) -> Timestamp,
         told: impl Fn(QueueId) -> bool,
     ) -> Vec<QueueId> {
         let route = self.route(number);
@@ -179,12 +178,10 @@ impl Routes {
             Pick::Due(now) => return route.due.by(now).take(max).collect(),
             Pick::Aged(before) | Pick::Untold(before) => before,
         };
-        // An id tells when its message was accepted. Where the wall clock went back, ids stood
-        // still until it caught up; then the envelope says better.
-        let is_old = |id: QueueId| past.as_of_now(Timestamp::from_millis(id.as_millis())) < before;
-        if !is_old(route.oldest) {
+        if route.oldest == QueueId::MAX {
             return Vec::new();
         }
+        let is_old = |id: QueueId| begins_at(id) < before;
         let untold = matches!(pick, Pick::Untold(_));
         let aged = route.due.all();
         let found: Vec<QueueId> =
@@ -213,7 +210,6 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -230,8 +226,8 @@ mod tests {
         routes.join(&name);
         routes.arm(number, Priority::NORMAL, at(5), QueueId::from_u64(2));
         assert_eq!(routes.next_due(at(10)), NextDue::default());
-        let past = Clock::real().past();
-        let both = routes.candidates(number, Pick::Due(at(10)), 9, &past, |_| false);
+        let begins_at = |id: QueueId| at(id.as_millis());
+        let both = routes.candidates(number, Pick::Due(at(10)), 9, begins_at, |_| false);
         assert_eq!(both, [QueueId::from_u64(2), QueueId::from_u64(1)]);
         assert!(routes.name_again(&name));
         assert_eq!(routes.next_due(at(10)).routes, [name]);
