@@ -6,6 +6,7 @@
 //! time has come: a dead destination is never met by more than that. Where the mail goes to a site,
 //! the troubles are those of the site.
 
+mod heavy;
 mod view;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +64,12 @@ struct State {
     contact: bool,
     /// Workers with a connection that answers.
     in_contact: usize,
+    /// Workers that carry a large message.
+    heavy: usize,
+    /// Large mail may be due and waits for one of them.
+    heavy_waits: bool,
+    /// The most workers it may have, as it was said last.
+    most: usize,
     /// How the destination fares, as far as that is no matter of a site.
     health: Health,
     /// The site that its mail goes to, as far as it is known.
@@ -114,6 +121,7 @@ impl Lane {
         room_left: bool,
     ) -> Turn {
         let mut state = self.state();
+        state.most = limit;
         let is_called = std::mem::take(&mut state.is_called);
         let turn = self.decide(&mut state, now, (limit, of_site), (room_left, is_called));
         let goes_on = matches!(turn, Turn::Start(_)) || state.is_in_line;
@@ -347,7 +355,8 @@ impl Lane {
         if may && state.due {
             state.due = false;
             // After a failure one message asks.
-            return Next::Lease(if state.is_troubled() { 1 } else { BATCH });
+            let max = if state.is_troubled() { 1 } else { BATCH };
+            return Next::Lease { max, may_be_large: state.may_be_heavy(now) };
         }
         if may && !lingered {
             state.idle += 1;
@@ -464,8 +473,13 @@ impl State {
 
 /// What a worker does next.
 pub(super) enum Next {
-    /// Lease this many messages.
-    Lease(usize),
+    /// Lease.
+    Lease {
+        /// So many messages.
+        max: usize,
+        /// Whether a large one may be among them.
+        may_be_large: bool,
+    },
     /// Wait for more mail.
     Linger,
     /// End; the lane no longer counts the worker.
@@ -533,7 +547,10 @@ mod tests {
         lane.on_slowed(None, failure(), NOW, 0);
         assert!(lane.trouble().is_some());
         let later = NOW + Duration::from_hours(48);
-        assert!(matches!(lane.next(later, true, false), Next::Lease(1)), "one message asks");
+        assert!(
+            matches!(lane.next(later, true, false), Next::Lease { max: 1, .. }),
+            "one message asks"
+        );
         lane.on_progress(None, (20, 20), later);
         assert!(lane.trouble().is_none());
     }
@@ -643,8 +660,25 @@ mod tests {
             lane.name_due();
             lane.on_unreachable(None, failure(), NOW, &Schedule::outbound(), 0);
             assert_eq!(lane.waits_until().is_some(), false, "somebody works");
-            assert_eq!(matches!(lane.next(NOW, true, true), Next::Lease(1)), !rests);
+            assert_eq!(matches!(lane.next(NOW, true, true), Next::Lease { max: 1, .. }), !rests);
         }
+    }
+
+    #[test]
+    fn half_of_the_workers_carry_large_mail_at_most() {
+        let lane = lane();
+        lane.name_due();
+        assert!(is_start(&lane.take_turn(NOW, (20, 20), true)));
+        lane.on_contact();
+        assert!(lane.begin_heavy(NOW) && lane.begin_heavy(NOW), "two of five");
+        assert!(!lane.begin_heavy(NOW));
+        assert!(matches!(lane.next(NOW, true, false), Next::Lease { may_be_large: false, .. }));
+        lane.leave_heavy(NOW);
+        assert!(lane.has_had_its_turn(NOW) || matches!(lane.next(NOW, true, false), Next::Linger));
+        lane.end_heavy();
+        assert!(matches!(lane.next(NOW, true, false), Next::Lease { may_be_large: true, .. }));
+        lane.leave_heavy(NOW);
+        assert!(matches!(lane.next(NOW, true, false), Next::Lease { .. }), "it ended meanwhile");
     }
 
     #[test]

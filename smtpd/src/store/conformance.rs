@@ -2,6 +2,7 @@
 //!
 //! A test is a story told to a [`Store`] through its verbs alone; the arms are made at the bottom.
 
+mod fairness;
 mod samples;
 mod wishes;
 
@@ -18,6 +19,9 @@ use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus, ReturnOrder};
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::RouteName;
 
+use self::fairness::{
+    large_mail_comes_last_in_a_lease_and_may_be_left_out, one_sender_does_not_hold_up_another,
+};
 pub(crate) use self::samples::{draft, envelope, start, table};
 use self::wishes::{
     mail_for_later_is_not_in_the_way_of_aged_mail, mail_waits_for_its_release,
@@ -417,6 +421,8 @@ macro_rules! arms {
             outcomes_nobody_waits_for_hold_at_once,
             large_bodies_come_back_whole,
             priority_is_leased_first,
+            one_sender_does_not_hold_up_another,
+            large_mail_comes_last_in_a_lease_and_may_be_left_out,
             mail_waits_for_its_release,
             mail_for_later_is_not_in_the_way_of_aged_mail,
             overdue_mail_is_named,

@@ -8,11 +8,12 @@ use smtpd_core::queue::recipient::MessageState;
 use super::active::Actives;
 use super::commit::{Copied, NewBody, NewMessage, Task};
 use super::committer::Record;
-use super::index::{Index, Place, Times};
+use super::index::{Index, Place};
 use super::plan::plan;
 use super::record::Kind;
 use super::sending::Mark;
 use super::standing::Standing;
+use super::times::Times;
 
 impl Index {
     /// Does what a task whose records are durable means.

@@ -16,7 +16,7 @@ use smtpd_core::queue::recipient::MessageState;
 use super::super::due_at;
 use super::Log;
 use super::commit::Task;
-use super::index::{Index, Place, Times};
+use super::index::{Index, Place};
 use super::large;
 use super::plan::{Plan, plan};
 use super::read::Location;
@@ -26,6 +26,7 @@ use super::segment::SegmentFile;
 use super::segments::Use;
 use super::sending::Mark;
 use super::standing::Standing;
+use super::times::Times;
 use crate::observe::Level;
 
 /// Records applied to the index at once.
@@ -319,8 +320,8 @@ impl Recovery {
         let route = index.only_route(id).filter(|_| !state.standing.is_redirected());
         match route.cloned() {
             Some(route) => {
-                let priority = index.priority(id);
-                let plan = Plan { route, due: state.due, told: state.told, priority };
+                let (priority, sender) = index.rank(id);
+                let plan = Plan { route, due: state.due, told: state.told, priority, sender };
                 index.relink(id, &[plan], false);
             }
             None => {
