@@ -191,6 +191,11 @@ impl Site {
         state.may_have(state.carrying(), limit, now).is_ok()
     }
 
+    /// How many connections there are to it, idle ones included.
+    pub(super) fn open(&self) -> u64 {
+        self.state().open as u64
+    }
+
     /// Has a lane woken when it may look again.
     pub(super) fn line_up(&self, lane: Weak<Lane>) {
         self.state().waiting.push_back(lane);

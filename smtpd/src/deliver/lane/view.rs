@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use mailroot_common::control::OutboundLimit;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::outcome::Outcome;
 use smtpd_core::route::table::RouteName;
 
+use super::super::limits::Allowed;
 use super::Lane;
 
 /// What a lane is doing.
@@ -33,6 +35,8 @@ pub struct LaneView {
     pub state: LaneState,
     /// Workers that carry its mail, each with at most one connection.
     pub workers: usize,
+    /// What limits the mail that leaves for it; nothing for Drop.
+    pub limit: Option<OutboundLimit>,
     /// What the last failure to reach the destination came to.
     pub last: Option<Outcome>,
     /// When it last took something.
@@ -40,8 +44,12 @@ pub struct LaneView {
 }
 
 impl Lane {
-    /// As it is now, by both clocks.
-    pub(in super::super) fn view(&self, (wall, now): (Timestamp, Duration)) -> LaneView {
+    /// As it is now, by both clocks, where the configuration allows so much.
+    pub(in super::super) fn view(
+        &self,
+        (wall, now): (Timestamp, Duration),
+        allowed: Allowed,
+    ) -> LaneView {
         let state = self.state();
         let of_site = state
             .site
@@ -59,7 +67,19 @@ impl Lane {
             None if state.workers > state.idle => LaneState::Active,
             None => LaneState::Idle,
         };
+        let most = usize::try_from(allowed.connections).unwrap_or(usize::MAX);
+        let of_site = state.site.as_ref().map(|site| site.look(|it| it.limit(most, now)));
+        let earned = of_site.unwrap_or(most).min(state.health.limit(most, now));
+        let rests_until = match lane_state {
+            LaneState::BackingOff { until, .. } => Some(until),
+            LaneState::Idle | LaneState::Active => None,
+        };
+        let is_outbound = !self.route.is_drop();
         LaneView {
+            limit: is_outbound.then(|| OutboundLimit {
+                entry: self.route.limited_by().map(str::to_owned),
+                ..allowed.with(earned, rests_until)
+            }),
             route: self.route.clone(),
             state: lane_state,
             workers: state.workers,
