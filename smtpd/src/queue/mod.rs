@@ -264,12 +264,11 @@ impl Queue {
         guard::wait(self.0.store.lease(route, Pick::Due(now), max)).await
     }
 
-    /// The same as [`Queue::lease`], but no large message. The route is not named again after it: whoever
-    /// leaves large mail waiting comes back for it.
+    /// The same as [`Queue::lease`], but no large message; whoever leaves such waiting comes back for it.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] if the disk cannot be read.
+    /// As there.
     pub async fn lease_small(
         &self,
         route: &RouteName,
