@@ -161,6 +161,10 @@ async fn show(tool: &mut Tool, name: &str) -> Result<u8, Problem> {
         let prefix = format!("smart_hosts.{name}.");
         let own = keys.await?.into_iter().filter(|setting| setting.key.starts_with(&prefix));
         tool.print_rows(own.collect())?;
+        if let (Some(limit), Form::Table | Form::Wide) = (&found.limit, &tool.shape.form) {
+            let words = format!("Connections and rate now: {}\n", limit.words(found.connections));
+            stdout().write_all(words.as_bytes()).map_err(io_problem)?;
+        }
         if let (Some(until), Form::Table | Form::Wide) = (found.token_until, &tool.shape.form) {
             let left =
                 Cell::Until(until).for_people(tool.shape.now, tool.shape.time, tool.shape.utc);
@@ -335,6 +339,10 @@ impl Row for SmartHost {
         Column::always("used by", |it| match it.used_by.is_empty() {
             true => Cell::Nothing,
             false => Cell::text(it.used_by.join(", ")),
+        }),
+        Column::always("limit", |it| match &it.limit {
+            Some(limit) => Cell::text(limit.words(it.connections)),
+            None => Cell::Nothing,
         }),
         Column::wide("delivered", |it| it.last_delivery_at.map_or(Cell::Nothing, Cell::Ago)),
         Column::wide("next", |it| it.next_attempt_at.map_or(Cell::Nothing, Cell::Until)),

@@ -394,7 +394,10 @@ fn in_full(it: &Destination) -> Vec<String> {
         format!("destination  {} (server {})", it.destination, it.server),
         format!("route        {}", it.route),
         format!("state        {}", it.state.as_str()),
-        format!("connections  {}", it.connections),
+        match &it.limit {
+            Some(limit) => format!("connections  {}", limit.words(it.connections)),
+            None => format!("connections  {}", it.connections),
+        },
         format!("waiting      {}", counted(it.messages, "message")),
     ];
     if let Some(next) = it.next_attempt_at {

@@ -112,9 +112,13 @@ impl VirtualServer {
             state: entry.standing.as_str().to_owned(),
             messages: entry.messages,
             bytes: entry.octets,
+            limit: None,
+            limit_used: None,
             since: entry.since,
         });
-        let outbound = open.deliver.sessions().into_iter().map(|view| Session {
+        let views = open.deliver.sessions().into_iter();
+        let with_limits = views.map(|view| (open.deliver.limit_of(&view).unzip(), view));
+        let outbound = with_limits.map(|((limit_used, limit), view)| Session {
             id: view.id,
             server: server(),
             direction: Direction::Out,
@@ -128,6 +132,8 @@ impl VirtualServer {
             state: "connected".to_owned(),
             messages: view.messages.load(Ordering::Relaxed).into(),
             bytes: 0,
+            limit,
+            limit_used,
             since: view.since,
         });
         inbound.chain(outbound).collect()
