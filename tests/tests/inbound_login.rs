@@ -303,6 +303,26 @@ fn mail_from_strangers_stays_out_where_a_login_is_asked_for() {
     talk.expect("RCPT TO:<b@far.test>", 550);
 }
 
+#[test]
+fn a_test_message_goes_under_tls_and_by_a_login_where_the_server_wants_both() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(
+        setup(&peer).key("access.tls.mode", "required").key("access.anonymous", "false"),
+    );
+    add(&site, "ada", &[]);
+    let line = ["send", "--to", "b@far.test", "--from", "a@client.test"];
+    let refused = site.ctl(&line).exited(1);
+    assert!(refused.err.contains("530") && refused.err.contains("--user"), "{refused}");
+    let login = [&line[..], &["--user", "ada", "--password-stdin", "--wait"]].concat();
+    let sent = site.control().input(&format!("{PASSWORD}\n")).run(&login).exited(0);
+    assert!(sent.out.contains("done"), "{sent}");
+    assert_eq!(peer.await_received(1)[0].recipients(), ["b@far.test"]);
+    let wrong = site.control().input("not it\n").run(&login).exited(1);
+    assert!(wrong.err.contains("535") && !wrong.err.contains("AGFkYQ"), "{wrong}");
+    let nobody = site.ctl(&[&line[..], &["--user", "ada", "--no-input"]].concat()).exited(2);
+    assert!(nobody.err.contains("--password-stdin"), "{nobody}");
+}
+
 /// A client that proves that it knows the password, says `last` to our last word, and asks to relay.
 const SCRAM_CLIENT: &str = "
 import base64, hashlib, hmac, socket, sys
