@@ -22,11 +22,14 @@ pub enum StatsBy {
     Sender,
     /// The hour in which it happened, in UTC.
     Hour,
+    /// Nothing: all together.
+    Service,
 }
 
 impl StatsBy {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Server, Self::Destination, Self::Sender, Self::Hour];
+    pub const ALL: [Self; 5] =
+        [Self::Server, Self::Destination, Self::Sender, Self::Hour, Self::Service];
 
     /// The word of the interface.
     #[must_use]
@@ -36,6 +39,7 @@ impl StatsBy {
             Self::Destination => "destination",
             Self::Sender => "sender",
             Self::Hour => "hour",
+            Self::Service => "service",
         }
     }
 }
@@ -48,7 +52,7 @@ impl fmt::Display for StatsBy {
 
 /// A word that is not a [`StatsBy`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not server, destination, sender or hour")]
+#[error("{0:?} is not server, destination, sender, hour or service")]
 pub struct StatsByError(pub String);
 
 impl FromStr for StatsBy {
@@ -82,6 +86,9 @@ pub struct Stats {
     /// 95 of 100 took no longer. Within an eighth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p95: Option<Span>,
+    /// 99 of 100 took no longer. Within an eighth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99: Option<Span>,
 }
 
 impl Stats {
