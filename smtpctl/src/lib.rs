@@ -3,7 +3,8 @@
 //! In: a command line. Out: data on standard output, words about it on standard error, and an exit
 //! code of `mailroot_common::control::problem`. One file per noun; [`args`] is the tree of
 //! commands, [`client`] speaks with the daemon, [`output`] prints, [`change`] holds the manners of
-//! every command that changes something.
+//! every command that changes something. Under the names `sendmail` and `mailq` it is what other
+//! programs expect of these.
 
 mod access;
 mod adopt;
@@ -37,6 +38,7 @@ mod remote;
 mod route;
 mod select;
 mod send;
+mod sendmail;
 mod server;
 mod service;
 mod session;
@@ -71,6 +73,9 @@ use tool::Tool;
 /// Runs a command line, the program's name first, and says how it went.
 pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let line: Vec<OsString> = line.into_iter().collect();
+    if let Some(name) = sendmail::Name::of(line.first()) {
+        return sendmail::run(name, line);
+    }
     if complete::answer(&line) {
         return ExitCode::SUCCESS;
     }

@@ -1,8 +1,9 @@
-//! The few words of SMTP that `send` needs to hand one message to our own daemon.
+//! The few words of SMTP that it takes to hand a message to our own daemon.
 //!
-//! In: an envelope and octets. Out: the daemon's reply to the end of the body, or its refusal.
-//! Not a client for other hosts: no TLS, no extensions, one message, every wait bounded.
+//! In: an envelope and octets. Out: the daemon's replies, or its refusal. Not a client for other
+//! hosts: no TLS, no pipelining, every wait bounded.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub(crate) fn hand_over(
     let timeouts =
         stream.set_read_timeout(Some(WAIT)).and_then(|()| stream.set_write_timeout(Some(WAIT)));
     timeouts.map_err(|error| broken(&error))?;
-    let mut dialogue = Dialogue(BufReader::new(stream));
+    let mut dialogue = Dialogue::over(stream);
     dialogue.expect(2)?;
     dialogue.say("EHLO localhost", 2)?;
     // SMTPUTF8 is asked for when an address needs it; a header may need it as well.
@@ -42,51 +43,89 @@ pub(crate) fn hand_over(
         dialogue.say(&format!("RCPT TO:<{recipient}>"), 2)?;
     }
     dialogue.say("DATA", 3)?;
-    dialogue.write(&dotted(message))?;
+    dialogue.write(&dotted(message)).map_err(|error| broken(&error))?;
     let reply = dialogue.expect(2)?;
     // The message is accepted: what QUIT is answered no longer matters.
     let _ = dialogue.say("QUIT", 2);
     Ok(reply)
 }
 
-struct Dialogue(BufReader<TcpStream>);
+/// A reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// Its code.
+    pub(crate) code: u16,
+    /// Its lines without their codes.
+    pub(crate) lines: Vec<String>,
+}
 
-impl Dialogue {
-    fn say(&mut self, line: &str, digit: u8) -> Result<String, Problem> {
+impl Reply {
+    /// Whether the code begins with this digit.
+    pub(crate) const fn is(&self, digit: u16) -> bool {
+        self.code / 100 == digit
+    }
+}
+
+/// The reply in one line, as it is told to people.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code, self.lines.join(" "))
+    }
+}
+
+/// A conversation over a connection.
+pub(crate) struct Dialogue<S>(BufReader<S>);
+
+impl<S: Read + Write> Dialogue<S> {
+    /// Nothing was said yet.
+    pub(crate) fn over(stream: S) -> Self {
+        Self(BufReader::new(stream))
+    }
+
+    /// Says a line and hears the reply.
+    pub(crate) fn ask(&mut self, line: &str) -> io::Result<Reply> {
         self.write(format!("{line}\r\n").as_bytes())?;
+        self.hear()
+    }
+
+    /// Sends octets.
+    pub(crate) fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.0.get_mut().write_all(octets)
+    }
+
+    /// Hears a reply.
+    pub(crate) fn hear(&mut self) -> io::Result<Reply> {
+        let mut reply = Reply { code: 0, lines: Vec::new() };
+        for _ in 0..LINES_MAX {
+            let mut line = Vec::new();
+            self.0.by_ref().take(LINE_OCTETS_MAX).read_until(b'\n', &mut line)?;
+            if line.last() != Some(&b'\n') {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end();
+            reply.code = line.get(..3).and_then(|code| code.parse().ok()).unwrap_or_default();
+            reply.lines.push(line.get(4..).unwrap_or_default().to_owned());
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return Ok(reply);
+            }
+        }
+        Err(io::Error::other("the reply has no end"))
+    }
+
+    fn say(&mut self, line: &str, digit: u16) -> Result<String, Problem> {
+        self.write(format!("{line}\r\n").as_bytes()).map_err(|error| broken(&error))?;
         self.expect(digit).map_err(|mut problem| {
             problem.detail = format!("{} (to {line})", problem.detail).into();
             problem
         })
     }
 
-    fn write(&mut self, octets: &[u8]) -> Result<(), Problem> {
-        self.0.get_mut().write_all(octets).map_err(|error| broken(&error))
-    }
-
-    /// Reads a reply whose code begins with this digit.
-    fn expect(&mut self, digit: u8) -> Result<String, Problem> {
-        let mut words = String::new();
-        for _ in 0..LINES_MAX {
-            let mut line = Vec::new();
-            let mut limited = self.0.by_ref().take(LINE_OCTETS_MAX);
-            limited.read_until(b'\n', &mut line).map_err(|error| broken(&error))?;
-            if line.last() != Some(&b'\n') {
-                return Err(broken(&io::Error::from(io::ErrorKind::UnexpectedEof)));
-            }
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim_end();
-            if !words.is_empty() {
-                words.push(' ');
-            }
-            words.push_str(if words.is_empty() { line } else { line.get(4..).unwrap_or("") });
-            if line.as_bytes().get(3) != Some(&b'-') {
-                let good = line.as_bytes().first() == Some(&(b'0' + digit));
-                let refused = || Problem::new("send", Kind::Failed, format!("refused: {words}"));
-                return if good { Ok(words.clone()) } else { Err(refused()) };
-            }
-        }
-        Err(broken(&io::Error::other("the reply has no end")))
+    /// Hears a reply whose code begins with this digit.
+    fn expect(&mut self, digit: u16) -> Result<String, Problem> {
+        let reply = self.hear().map_err(|error| broken(&error))?;
+        let refused = || Problem::new("send", Kind::Failed, format!("refused: {reply}"));
+        if reply.is(digit) { Ok(reply.to_string()) } else { Err(refused()) }
     }
 }
 
@@ -96,7 +135,7 @@ fn broken(error: &io::Error) -> Problem {
 
 /// Every line ends with CRLF, a dot at its start is doubled, a lone dot ends it all (RFC 5321
 /// section 4.5.2).
-fn dotted(message: &[u8]) -> Vec<u8> {
+pub(crate) fn dotted(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 64);
     for line in message.split_inclusive(|&octet| octet == b'\n') {
         let text = line.strip_suffix(b"\n").unwrap_or(line);

@@ -13,6 +13,7 @@ mod lifecycle;
 mod relocate;
 mod replay;
 mod smart_hosts;
+mod submit;
 mod sweep;
 mod tls;
 mod tokens;
@@ -30,12 +31,14 @@ use mailroot_common::config::dns::Resolvers;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
+use tokio::sync::mpsc;
 
 pub use self::certificates::CertificateSpec;
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::dkim::DkimSpec;
 pub use self::error::ServiceError;
 pub use self::lifecycle::{Goes, Turn};
+pub use self::submit::SubmitSocket;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
@@ -44,6 +47,7 @@ use crate::mta_sts;
 use crate::net::Net;
 use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
+use crate::receive::Inquiry;
 use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
 use crate::trace::{self, Trace};
@@ -79,6 +83,8 @@ struct Inner {
     certificates: Certificates,
     /// Who may log in.
     users: Users,
+    /// Users of this machine who ask about their own mail, and whoever answers them takes the end.
+    inquiries: (mpsc::Sender<Inquiry>, Mutex<mpsc::Receiver<Inquiry>>),
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -97,6 +103,9 @@ impl fmt::Debug for Service {
         f.debug_struct("Service").field("paths", &self.0.paths).finish_non_exhaustive()
     }
 }
+
+/// How many users may wait to be heard about their own mail.
+const INQUIRIES_AHEAD: usize = 8;
 
 /// By which means other hosts are found and spoken to.
 struct Reach {
@@ -121,6 +130,7 @@ impl Service {
         let mta_sts = mta_sts::Cache::open(Disk::Real, policies, clock.clone(), log.clone());
         let hosts = paths.state.join("tls-hosts");
         let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
+        let (inquiries, asked) = mpsc::channel(INQUIRIES_AHEAD);
         let service = Self(Arc::new(Inner {
             paths,
             started_at: clock.now(),
@@ -139,6 +149,7 @@ impl Service {
             memory,
             certificates: Certificates::default(),
             users,
+            inquiries: (inquiries, Mutex::new(asked)),
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -237,6 +248,8 @@ impl Service {
             tls: reach.tls.clone(),
             certificates: self.0.certificates.clone(),
             users: self.0.users.clone(),
+            submission: loaded.service.submission.clone(),
+            inquiries: self.0.inquiries.0.clone(),
             tls_min_version: loaded.service.tls.min_version,
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),
@@ -406,6 +419,13 @@ impl Service {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.0.log
+    }
+
+    /// Users of this machine who ask about their own mail, for the one who answers them: whoever asks
+    /// for this again gets an end where nobody comes.
+    #[must_use]
+    pub fn inquiries(&self) -> mpsc::Receiver<Inquiry> {
+        std::mem::replace(&mut *lock(&self.0.inquiries.1), mpsc::channel(1).1)
     }
 
     /// Who listens to sessions.

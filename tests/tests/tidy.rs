@@ -30,6 +30,7 @@ const ROOMS: &[&[&str]] = &[
         "config",
         "resolve",
         "https",
+        "local",
         "mta_sts",
         "oauth",
         "tls",

@@ -217,6 +217,7 @@ fn envelope(
             session: None,
             source: Some(shown.to_owned()),
             user: None,
+            uid: None,
         },
         tls_optional: facts.tls_optional,
         message_id: facts.message_id.or(added_id),

@@ -1,11 +1,12 @@
 //! What is known of a client, and what policy says about it.
 
-use mailroot_common::address::Mailbox;
+use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::relay::RelayRule;
 use smtpd_core::policy::{Admitted, Facts, NameFact, Verdict};
 use smtpd_core::smtp::refusal::Refusal;
 
+use super::message::Client;
 use super::{Inner, Settings};
 use crate::queue::Unready;
 
@@ -44,14 +45,28 @@ pub(super) fn may_connect(
     }
 }
 
+/// Whether a client may begin a message from this sender.
+pub(super) fn may_begin(client: &Client<'_>, sender: Option<&ReversePath>) -> Result<(), Refusal> {
+    let settings = client.settings;
+    let is_foreign = |sender: &ReversePath| match (&client.local, &client.user) {
+        (Some(local), _) => !local.may_send_as(sender, &settings.submission, &settings.table),
+        (None, Some(user)) => !user.may_send_as(sender),
+        (None, None) => false,
+    };
+    if sender.is_some_and(is_foreign) {
+        return Err(Refusal::SenderNotAllowed);
+    }
+    said(client.relay().judge_sender(&client.facts)).map(drop)
+}
+
 /// Whether a client may send to a recipient; counts the entry of the relay list that decided.
 pub(super) fn may_relay(
-    settings: &Settings,
-    facts: &Facts,
+    client: &Client<'_>,
     to: &Mailbox,
     now: Timestamp,
 ) -> Result<RelayRule, Refusal> {
-    let verdict = settings.relay.judge(facts, to, &settings.table, now);
+    let settings = client.settings;
+    let verdict = client.relay().judge(&client.facts, to, &settings.table, now);
     let decided = match &verdict {
         Verdict::Admit(admitted) => match admitted.rule() {
             RelayRule::List(entry) => Some(entry),

@@ -16,6 +16,7 @@ mod rules;
 mod senders;
 mod settings;
 mod tls;
+mod work;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -26,12 +27,13 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mailroot_common::address::Domain;
 use mailroot_common::config::smart_hosts::SmartHosts;
+use mailroot_common::config::submission::Submission;
 use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
-use mailroot_common::id::SessionId;
 use mailroot_common::units::ByteSize;
-use smtpd_core::route::table::{RouteName, Table, TableError};
+use smtpd_core::route::table::{Table, TableError};
+use tokio::sync::mpsc;
 
 pub use self::decide::Court;
 pub use self::moved::{LeftBehind, Moved};
@@ -41,7 +43,7 @@ pub use self::senders::Sender;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
-use crate::deliver::{LaneView, SharedLimits};
+use crate::deliver::SharedLimits;
 use crate::drop::DropDirectory;
 use crate::mta_sts::MtaSts;
 use crate::net::Net;
@@ -49,7 +51,7 @@ use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::pickup::{self, Pickup};
 use crate::queue::{OpenError, Queue};
-use crate::receive::{ListenError, Tallies};
+use crate::receive::{Inquiry, ListenError, Tallies};
 use crate::resolve::Resolver;
 use crate::tls::{Certificates, ClientTls, Recall};
 use crate::trace::Trace;
@@ -79,6 +81,10 @@ pub struct Shared {
     pub tls_min_version: TlsVersion,
     /// Who may log in.
     pub users: Users,
+    /// What holds for users of this machine.
+    pub submission: Submission,
+    /// Where they go who ask about their own mail.
+    pub inquiries: mpsc::Sender<Inquiry>,
     /// The smart hosts that have names.
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
@@ -449,38 +455,6 @@ impl VirtualServer {
         let (shared, config) = (self.shared.load_full(), self.config.load_full());
         let settings = settings::drop(self.name.as_str(), &config, &shared, &rooms.root);
         Some(DropDirectory::new(settings, shared.clock.clone(), shared.log.clone()))
-    }
-
-    /// Ends a session of a client with 421; false if there is none of this name.
-    pub async fn kill_session(&self, id: SessionId) -> bool {
-        self.inlets.lock().await.as_ref().is_some_and(|open| open.receiver.kill(id))
-    }
-
-    /// Ends the sessions of a user in the same way; how many there were.
-    pub async fn kill_sessions_of(&self, user: &str) -> u64 {
-        let inlets = self.inlets.lock().await;
-        inlets.as_ref().map_or(0, |open| open.receiver.kill_sessions_of(user))
-    }
-
-    /// Ends the back-off of routes, so that their due mail is tried at once.
-    pub async fn flush(&self, routes: &[RouteName]) {
-        if let Some(open) = &*self.inlets.lock().await {
-            for route in routes {
-                open.deliver.flush(Some(route));
-            }
-        }
-    }
-
-    /// Goes by the orders of its queue as they are now.
-    pub async fn heed_orders(&self) {
-        if let Some(open) = &*self.inlets.lock().await {
-            open.deliver.look_again();
-        }
-    }
-
-    /// The lanes with mail under way or backing off.
-    pub async fn lanes(&self) -> Vec<LaneView> {
-        self.inlets.lock().await.as_ref().map(|open| open.deliver.lanes()).unwrap_or_default()
     }
 
     /// Whether the server answers within a moment; one that is stopped need not.

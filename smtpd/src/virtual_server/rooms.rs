@@ -125,6 +125,7 @@ impl Inlets {
                 dialogues: shared.dialogues.clone(),
                 trace: shared.trace.clone(),
                 users: shared.users.clone(),
+                inquiries: shared.inquiries.clone(),
             },
             settings,
         );

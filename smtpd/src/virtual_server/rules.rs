@@ -8,7 +8,7 @@ use mailroot_common::config::access::{ListEntry, Policy, Who};
 use mailroot_common::config::domains::{Hold, Release};
 use mailroot_common::config::{
     DomainEntry, DomainKind, DomainName, DomainRoute, Hop, HostPort, Limit, Profile, ServerConfig,
-    delivery, sender_route,
+    delivery, sender_route, submission,
 };
 use mailroot_common::units::Span;
 use smtpd_core::policy::access::{Entry, Line, List, Mode};
@@ -16,6 +16,7 @@ use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::hits::Tally;
 use smtpd_core::policy::limit::ConnectionLimits;
 use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::policy::submission::SenderPolicy;
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
 use smtpd_core::route::domain::{Held, Limits, Pattern, RemoteDomain, RemoteRoute};
@@ -118,6 +119,15 @@ fn held(hold: &Hold) -> Option<Held> {
             queue: hold.queue.as_ref().map(|queue| queue.as_str().to_owned()),
             keep: hold.keep,
         }),
+    }
+}
+
+/// Which senders users of this machine may give.
+pub(super) const fn sender_policy(written: submission::SenderPolicy) -> SenderPolicy {
+    match written {
+        submission::SenderPolicy::Any => SenderPolicy::Any,
+        submission::SenderPolicy::OwnDomain => SenderPolicy::OwnDomain,
+        submission::SenderPolicy::LoginName => SenderPolicy::LoginName,
     }
 }
 

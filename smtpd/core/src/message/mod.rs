@@ -1,9 +1,9 @@
 //! What Mailroot reads from a message and writes into one.
 
-pub mod address_list;
+pub use mailroot_common::message::{address_list, header};
+
 pub mod drop;
 pub mod dsn;
-pub mod header;
 pub mod line_ends;
 pub mod pickup;
 pub mod received;

@@ -19,6 +19,7 @@ pub mod guess;
 pub mod hits;
 pub mod limit;
 pub mod relay;
+pub mod submission;
 
 /// What is known of a client when it is judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
