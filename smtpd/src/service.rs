@@ -28,6 +28,7 @@ use arc_swap::ArcSwap;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Operator;
 use mailroot_common::config::dns::Resolvers;
+use mailroot_common::config::service::AliasSource;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
@@ -39,6 +40,7 @@ pub use self::dkim::DkimSpec;
 pub use self::error::ServiceError;
 pub use self::lifecycle::{Goes, Turn};
 pub use self::submit::SubmitSocket;
+use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
@@ -85,6 +87,8 @@ struct Inner {
     users: Users,
     /// Users of this machine who ask about their own mail, and whoever answers them takes the end.
     inquiries: (mpsc::Sender<Inquiry>, Mutex<mpsc::Receiver<Inquiry>>),
+    /// Who gets mail for the names of this machine.
+    aliases: Mutex<AliasFile>,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -150,6 +154,7 @@ impl Service {
             certificates: Certificates::default(),
             users,
             inquiries: (inquiries, Mutex::new(asked)),
+            aliases: Mutex::new(AliasFile::off()),
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -233,6 +238,22 @@ impl Service {
         troubles
     }
 
+    /// The file of aliases; what was read of it stays known while it is the same.
+    fn aliases_by(&self, loaded: &Loaded) -> AliasFile {
+        let path = match &loaded.service.service.aliases {
+            None => Some(self.0.paths.aliases.as_path()),
+            Some(AliasSource::File(path)) => Some(path.as_path()),
+            Some(AliasSource::Off) => None,
+        };
+        let mut known = lock(&self.0.aliases);
+        if known.path() != path {
+            *known = path.map_or_else(AliasFile::off, |path| {
+                AliasFile::at(path.to_owned(), self.0.log.clone())
+            });
+        }
+        known.clone()
+    }
+
     fn shared(
         &self,
         loaded: &Loaded,
@@ -249,6 +270,7 @@ impl Service {
             certificates: self.0.certificates.clone(),
             users: self.0.users.clone(),
             submission: loaded.service.submission.clone(),
+            aliases: self.aliases_by(loaded),
             inquiries: self.0.inquiries.0.clone(),
             tls_min_version: loaded.service.tls.min_version,
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),

@@ -76,7 +76,7 @@ fn callers_of_every_kind_are_understood() {
     let cron = found(&site, "cron").fields("From").join("");
     assert_eq!(cron, format!("{root} (Cron Daemon)"));
     assert_eq!(found(&site, "anacron").fields("From"), [format!("Anacron <{root}>")]);
-    let log = site.logged(&["event=received", "via=submit", "subject=cron"]);
+    let log = site.logged(&["event=received", "via=submit", "subject=\"cron\""]);
     assert!(log.contains("uid=") && log.contains("user="), "{log}");
 }
 

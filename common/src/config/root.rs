@@ -8,7 +8,7 @@ use super::dns::Dns;
 use super::logging::{Logging, Target};
 use super::node::{Kind, Node};
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section};
-use super::service::Service;
+use super::service::{AliasSource, Service};
 use super::smart_hosts::{self, SmartHosts};
 use super::submission::Submission;
 use super::tls::{Tls, Trust};
@@ -146,8 +146,13 @@ fn check(config: &ServiceConfig, reader: &mut Reader) {
         Trust::System => None,
         Trust::File(path) => Some(path.clone()),
     };
+    let aliases = match &config.service.aliases {
+        Some(AliasSource::File(path)) => Some(path.clone()),
+        Some(AliasSource::Off) | None => None,
+    };
     for (key, path) in [
         ("tls.trust", &trust),
+        ("service.aliases", &aliases),
         ("service.store", &config.service.store),
         ("control.socket", &config.control.socket),
         ("logging.file", &config.logging.file),

@@ -18,6 +18,8 @@ pub(super) enum Mode {
     Dialogue,
     /// List the queue (`-bp`).
     List,
+    /// Look what is wrong in the file of aliases (`-bi`, `-I`).
+    Aliases,
     /// Look whether addresses would be taken (`-bv`).
     Verify,
     /// Try mail that waits now (`-q`).
@@ -125,6 +127,7 @@ impl Flags {
             match letter {
                 't' => self.reads_recipients = true,
                 'i' => self.keeps_dots = true,
+                'I' => self.mode = Mode::Aliases,
                 'v' => self.verbose = true,
                 _ if IGNORED.contains(letter) => {}
                 'd' | 'e' => return Ok(()),
@@ -166,6 +169,7 @@ fn mode(word: &str) -> Result<Mode, Usage> {
         "m" => Ok(Mode::Deliver),
         "s" => Ok(Mode::Dialogue),
         "p" => Ok(Mode::List),
+        "i" => Ok(Mode::Aliases),
         "v" => Ok(Mode::Verify),
         "d" | "D" => refused("the daemon is started with: systemctl start mailroot"),
         "t" => refused("addresses are looked at with: smtpctl route show ADDRESS"),
@@ -299,6 +303,8 @@ mod tests {
             ("-bs", Mode::Dialogue),
             ("-b s", Mode::Dialogue),
             ("-bp", Mode::List),
+            ("-bi", Mode::Aliases),
+            ("-I", Mode::Aliases),
             ("-bv x", Mode::Verify),
             ("-q", Mode::Flush(Flush::All)),
             ("-qI6FZK", id("6FZK")),

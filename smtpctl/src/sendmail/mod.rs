@@ -1,4 +1,4 @@
-//! `sendmail` and `mailq`: what other programs expect of a mail system.
+//! `sendmail`, `mailq` and `newaliases`: what other programs expect of a mail system.
 //!
 //! In: the command lines and messages that cron, PHP, mutt and others write. Out: mail handed to the
 //! daemon over the submit socket, one line beginning `sendmail: ` where that did not work, and the exit
@@ -24,6 +24,7 @@ use nix::unistd::{User, getuid};
 use self::flags::{Flags, Flush, Mode, Usage};
 use self::message::Message;
 use self::submit::{Submission, Taken};
+use crate::alias;
 use crate::args::Args;
 use crate::output::escape;
 use crate::tool::submit_socket;
@@ -50,6 +51,8 @@ pub(crate) enum Name {
     Sendmail,
     /// `mailq`.
     Mailq,
+    /// `newaliases`.
+    Newaliases,
 }
 
 impl Name {
@@ -59,6 +62,7 @@ impl Name {
         match name.strip_suffix(".mailroot").unwrap_or(name) {
             "sendmail" => Some(Self::Sendmail),
             "mailq" => Some(Self::Mailq),
+            "newaliases" => Some(Self::Newaliases),
             _ => None,
         }
     }
@@ -99,8 +103,10 @@ impl From<Problem> for Failure {
 pub(crate) fn run(name: Name, line: Vec<OsString>) -> ExitCode {
     let done = flags::read(line.into_iter().skip(1).collect()).map_err(Failure::from);
     let done = done.and_then(|mut flags| {
-        if name == Name::Mailq {
-            flags.mode = Mode::List;
+        match name {
+            Name::Sendmail => {}
+            Name::Mailq => flags.mode = Mode::List,
+            Name::Newaliases => flags.mode = Mode::Aliases,
         }
         warn_of(&flags.unknown);
         perform(&flags)
@@ -140,6 +146,11 @@ fn perform(flags: &Flags) -> Result<u8, Failure> {
         Mode::Deliver => deliver(flags, &socket),
         Mode::Dialogue => pipe::run(&socket),
         Mode::List => list::run(),
+        Mode::Aliases => {
+            // What is wrong is told and no failure: packages call this while they are installed.
+            alias::report(&alias::usual_file(home.as_deref()), &mut io::stderr())?;
+            Ok(0)
+        }
         Mode::Verify => verify(flags, &socket),
         Mode::Flush(flush) => flushed(flush),
         Mode::Nothing => Ok(0),
@@ -297,6 +308,7 @@ mod tests {
             ("sendmail.mailroot", Some(Name::Sendmail)),
             ("/usr/bin/mailq", Some(Name::Mailq)),
             ("mailq.mailroot", Some(Name::Mailq)),
+            ("newaliases", Some(Name::Newaliases)),
             ("/usr/sbin/smtpctl", None),
             ("sendmail.postfix", None),
         ] {

@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(result.unwrap().replies, ["250 2.6.0 id queued"]);
         assert_eq!(
             heard,
-            "EHLO localhost|MAIL FROM:<anna>|RSET|MAIL FROM:<anna@x.test> SIZE=39|\
+            "EHLO localhost|MAIL FROM:<anna>|RSET|MAIL FROM:<anna@x.test> SIZE=36|\
              RCPT TO:<root> NOTIFY=NEVER|DATA|From: anna@x.test|Subject: x||..|.|QUIT|"
         );
     }

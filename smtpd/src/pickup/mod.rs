@@ -23,11 +23,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mailroot_common::address::{Mailbox, ReversePath};
+use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span};
 use smtpd_core::message::pickup;
 
+use crate::aliases::AliasFile;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::directory::{Directory, FileFacts};
@@ -68,6 +69,8 @@ pub struct Settings {
     pub hops_max: u32,
     /// Who sends files that name no sender.
     pub default_sender: Option<Mailbox>,
+    /// The domains whose mail ends here, the default one first.
+    pub local_domains: Vec<Domain>,
 }
 
 /// The handle to one Pickup directory. Cheap to clone.
@@ -83,6 +86,7 @@ struct Inner {
     log: Log,
     counters: Arc<Counters>,
     trace: Trace,
+    aliases: AliasFile,
     refused: Mutex<HashMap<OsString, Left>>,
     taken: Arc<Taken>,
 }
@@ -114,6 +118,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// What is remembered of mail.
     pub trace: Trace,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
     /// Claims that an earlier watch could not remove.
     pub taken: Arc<Taken>,
 }
@@ -196,7 +202,7 @@ impl Pickup {
     /// A handle; nothing is opened yet.
     #[must_use]
     pub fn new(settings: Settings, parts: Parts) -> Self {
-        let Parts { queue, badmail, clock, log, counters, trace, taken } = parts;
+        let Parts { queue, badmail, clock, log, counters, trace, aliases, taken } = parts;
         let manner = read::Manner {
             parse: pickup::Settings {
                 x_headers: settings.x_headers,
@@ -218,6 +224,7 @@ impl Pickup {
             log,
             counters,
             trace,
+            aliases,
             refused,
             taken,
         }))

@@ -53,6 +53,7 @@ impl Site {
             recipients_max: 100,
             hops_max: 15,
             default_sender: None,
+            local_domains: Vec::new(),
         };
         change(&mut settings);
         let table = Table::new(table::Settings {
@@ -84,6 +85,7 @@ impl Site {
             log,
             counters: Arc::default(),
             trace: Trace::off(),
+            aliases: AliasFile::off(),
             taken: Arc::default(),
         };
         let pickup = Pickup::new(settings, parts);

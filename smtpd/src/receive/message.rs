@@ -8,6 +8,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::message::header::{self, HeaderEnd, HeaderFacts};
@@ -15,6 +16,7 @@ use smtpd_core::message::received::{self, Entry, Protocol, Tls, Trace};
 use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
+use smtpd_core::route::alias::Locals;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{self as machine, Server};
 use smtpd_core::trace::note::{Admission, Note};
@@ -194,7 +196,7 @@ impl<'a> Incoming<'a> {
             return Err(Refusal::TooManyHops);
         }
         let size = body.size();
-        let recipients = server.take_recipients();
+        let recipients = client.follow_aliases(id, server.take_recipients());
         let mut envelope =
             client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
         if eight_bit && envelope.body == BodyKind::SevenBit {
@@ -252,6 +254,14 @@ impl Client<'_> {
         octets.extend_from_slice(server.body());
         server.body_taken();
         (id, facts, Body::Memory(octets))
+    }
+
+    /// The recipients with everybody behind their aliases.
+    fn follow_aliases(&self, id: QueueId, recipients: Vec<Recipient>) -> Vec<Recipient> {
+        let (parts, table) = (&self.inner.parts, &self.settings.table);
+        let is_local = |domain: &Domain| table.is_local(domain);
+        let locals = Locals { default: table.default_domain(), is_local: &is_local };
+        parts.aliases.follow(recipients, locals, (&parts.name, id))
     }
 
     fn write_front(&self, server: &Server, id: QueueId, facts: &HeaderFacts, out: &mut Vec<u8>) {

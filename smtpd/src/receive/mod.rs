@@ -47,6 +47,7 @@ pub use self::local::{Inquiry, LocalRules, LocalUser};
 pub use self::login::LoginRules;
 use self::registry::Registry;
 pub use self::registry::SessionEntry;
+use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::net::Net;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
@@ -135,6 +136,8 @@ pub struct Parts {
     pub trace: Trace,
     /// Who may log in.
     pub users: Users,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
     /// Where users of this machine go who ask about their own mail.
     pub inquiries: mpsc::Sender<Inquiry>,
 }

@@ -128,6 +128,7 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
         trace: Trace::off(),
         users: Users::open("/nowhere/users.json".into(), users_clock),
         inquiries,
+        aliases: AliasFile::off(),
     };
     let receiver = Receiver::new(parts, settings);
     receiver.listen(&[Listen::plain(DOOR.parse().unwrap())]).await.unwrap();

@@ -40,6 +40,7 @@ pub use self::moved::{LeftBehind, Moved};
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
 pub use self::senders::Sender;
+use crate::aliases::AliasFile;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
@@ -83,6 +84,8 @@ pub struct Shared {
     pub users: Users,
     /// What holds for users of this machine.
     pub submission: Submission,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
     /// Where they go who ask about their own mail.
     pub inquiries: mpsc::Sender<Inquiry>,
     /// The smart hosts that have names.
@@ -437,6 +440,7 @@ impl VirtualServer {
             log: shared.log.clone(),
             counters: Arc::clone(&self.counters),
             trace: shared.trace.clone(),
+            aliases: shared.aliases.clone(),
             taken: Arc::default(),
         };
         Some(Pickup::new(settings, parts))

@@ -126,6 +126,7 @@ impl Inlets {
                 trace: shared.trace.clone(),
                 users: shared.users.clone(),
                 inquiries: shared.inquiries.clone(),
+                aliases: shared.aliases.clone(),
             },
             settings,
         );
@@ -182,6 +183,7 @@ impl Inlets {
                 log: parts.shared.log,
                 counters: parts.counters,
                 trace: parts.shared.trace,
+                aliases: parts.shared.aliases,
                 taken: parts.taken,
             };
             let pickup = Pickup::new(settings.clone(), parts);

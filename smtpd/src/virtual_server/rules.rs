@@ -86,6 +86,16 @@ pub(super) fn default_domain(config: &ServerConfig) -> Option<&Domain> {
     })
 }
 
+/// The domains whose mail ends here, the default one first.
+pub(super) fn local_domains(config: &ServerConfig) -> Vec<Domain> {
+    let of_kind = |entry: &DomainEntry| match (&entry.kind, &entry.name) {
+        (DomainKind::Alias, DomainName::Exact(domain)) => Some(domain.clone()),
+        _ => None,
+    };
+    let aliases = config.domains.iter().filter_map(of_kind);
+    default_domain(config).cloned().into_iter().chain(aliases).collect()
+}
+
 fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
     let DomainKind::Remote { relay, helo_only, route, in_doubt, tls, hold, limits } = &entry.kind
     else {

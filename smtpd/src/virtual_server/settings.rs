@@ -305,6 +305,7 @@ pub(super) fn pickup(
         recipients_max: number(messages.max_recipients) as usize,
         hops_max: config.delivery.max_hops,
         default_sender: messages.default_sender.clone(),
+        local_domains: rules::local_domains(config),
     }
 }
 
