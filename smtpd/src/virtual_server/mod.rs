@@ -16,7 +16,7 @@ mod rules;
 mod senders;
 mod settings;
 mod tls;
-mod work;
+mod windows;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -40,6 +40,7 @@ pub use self::moved::{LeftBehind, Moved};
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
 pub use self::senders::Sender;
+use self::windows::Windows;
 use crate::aliases::AliasFile;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
@@ -167,6 +168,8 @@ pub struct VirtualServer {
     tallies: ArcSwap<Tallies>,
     /// What lets mail in and out, while it does; held by whoever starts, stops or changes the server.
     inlets: tokio::sync::Mutex<Option<Inlets>>,
+    /// The same for whoever only looks, or ends a session: he waits for nobody, not even for a drain.
+    windows: ArcSwapOption<Windows>,
 }
 
 /// What the server does, and why not something else.
@@ -198,6 +201,7 @@ impl VirtualServer {
             rooms: ArcSwapOption::empty(),
             tallies: ArcSwap::default(),
             inlets: tokio::sync::Mutex::default(),
+            windows: ArcSwapOption::empty(),
         })
     }
 
@@ -213,7 +217,10 @@ impl VirtualServer {
         } else {
             self.stand(ServerState::Starting, None, None);
             match self.open().await {
-                Ok(open) => *inlets = Some(open),
+                Ok(open) => {
+                    self.windows.store(Some(Arc::new(open.windows())));
+                    *inlets = Some(open);
+                }
                 Err(error) => {
                     self.stand(ServerState::Stopped, Some(error.to_string()), None);
                     return Err(error);
@@ -280,17 +287,11 @@ impl VirtualServer {
         let mut inlets = self.inlets.lock().await;
         if let Some(open) = inlets.take() {
             self.stand(ServerState::Stopping, None, reason.clone());
-            open.end_sessions(ending).await;
+            open.windows().end_sessions(ending).await;
             open.close(STOP_GRACE, STOP_PATIENCE).await;
+            self.windows.store(None);
         }
         self.stand(ServerState::Stopped, None, reason);
-    }
-
-    /// Ends its sessions, or waits for them; the server itself goes on.
-    pub async fn end_sessions(&self, ending: Ending) {
-        if let Some(open) = &*self.inlets.lock().await {
-            open.end_sessions(ending).await;
-        }
     }
 
     /// Stops for good and makes everything durable.
