@@ -26,13 +26,14 @@ pub struct AliasFile(Option<Arc<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
     log: Log,
     read: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Where they are, if anybody has one.
+    path: Option<PathBuf>,
     aliases: Arc<Aliases>,
     /// The file and those it includes, as they were when they were read.
     stamps: Vec<(PathBuf, Stamp)>,
@@ -50,22 +51,25 @@ impl Stamp {
 }
 
 impl AliasFile {
-    /// Nobody has an alias.
+    /// Nobody has an alias, ever.
     #[must_use]
     pub const fn off() -> Self {
         Self(None)
     }
 
-    /// Those of a file, which need not be there.
+    /// Nobody has an alias until a file is named.
     #[must_use]
-    pub fn at(path: PathBuf, log: Log) -> Self {
-        Self(Some(Arc::new(Inner { path, log, read: Mutex::default() })))
+    pub fn nowhere(log: Log) -> Self {
+        Self(Some(Arc::new(Inner { log, read: Mutex::default() })))
     }
 
-    /// Where they are.
-    #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        self.0.as_ref().map(|inner| inner.path.as_path())
+    /// They are in this file, which need not be there, or nowhere; that holds for all clones.
+    pub fn set(&self, path: Option<&Path>) {
+        let Some(inner) = &self.0 else { return };
+        let mut state = inner.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.path.as_deref() != path {
+            *state = State { path: path.map(Path::to_owned), ..State::default() };
+        }
     }
 
     /// The recipients of a message with everybody behind their aliases, which the log is told.
@@ -97,32 +101,33 @@ impl AliasFile {
     pub fn current(&self) -> Option<Arc<Aliases>> {
         let inner = self.0.as_ref()?;
         let mut state = inner.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = state.path.clone()?;
         let is_same = |(path, stamp): &(PathBuf, Stamp)| Stamp::of(path) == *stamp;
         if state.stamps.is_empty() || !state.stamps.iter().all(is_same) {
-            inner.read_again(&mut state);
+            inner.read_again(&path, &mut state);
         }
         Some(Arc::clone(&state.aliases))
     }
 }
 
 impl Inner {
-    fn read_again(&self, state: &mut State) {
+    fn read_again(&self, path: &Path, state: &mut State) {
         // The stamp comes first: what changes while it is read is read once more.
-        let mut stamps = vec![(self.path.clone(), Stamp::of(&self.path))];
-        let text = match read(&self.path) {
+        let mut stamps = vec![(path.to_owned(), Stamp::of(path))];
+        let text = match read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Ok(text) => text,
             Err(error) => {
                 let line = self.log.line(Level::Error, "aliases-unread");
-                line.text("file", self.path.display()).text("reason", error).send();
+                line.text("file", path.display()).text("reason", error).send();
                 state.stamps = stamps;
                 return;
             }
         };
         let mut aliases = Aliases::parse(&text);
-        let paths: Vec<(PathBuf, usize)> =
+        let included: Vec<(PathBuf, usize)> =
             aliases.include_paths().map(|(path, line)| (path.to_owned(), line)).collect();
-        for (number, (path, line)) in paths.into_iter().enumerate() {
+        for (number, (path, line)) in included.into_iter().enumerate() {
             let text = match number < INCLUDES_MAX {
                 true => {
                     stamps.push((path.clone(), Stamp::of(&path)));
@@ -134,7 +139,7 @@ impl Inner {
         }
         for fault in aliases.faults().iter().take(FAULTS_TOLD) {
             let line = self.log.line(Level::Warn, "alias-fault");
-            let line = line.text("file", self.path.display()).word("line", fault.line);
+            let line = line.text("file", path.display()).word("line", fault.line);
             line.text("reason", &fault.what).send();
         }
         state.aliases = Arc::new(aliases);
@@ -172,7 +177,9 @@ mod tests {
         let (path, list) = (dir.path().join("aliases"), dir.path().join("list"));
         let clock = Clock::simulated(Timestamp::default(), 1);
         let (log, lines) = Log::captured(Format::Logfmt, Level::Info, clock);
-        let file = AliasFile::at(path.clone(), log);
+        let file = AliasFile::nowhere(log);
+        assert!(file.current().is_none());
+        file.set(Some(&path));
         let root = LocalPart::parse("root").unwrap();
         let behind_root = || {
             let found = file.current().unwrap().resolve(&root, |_| false);
@@ -191,6 +198,7 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         assert_eq!(behind_root().unwrap(), ["b@x.test", "c@x.test"]);
         assert!(lines.text().contains("event=aliases-unread"), "{}", lines.text());
-        assert!(AliasFile::off().current().is_none());
+        file.clone().set(None);
+        assert!(file.current().is_none() && AliasFile::off().current().is_none());
     }
 }

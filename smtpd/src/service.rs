@@ -4,6 +4,7 @@
 //! is told only what concerns it. What fails in one of them shows in its state and in the log; the
 //! others never notice.
 
+mod aliases;
 mod certificates;
 mod change;
 mod describe;
@@ -28,7 +29,6 @@ use arc_swap::ArcSwap;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Operator;
 use mailroot_common::config::dns::Resolvers;
-use mailroot_common::config::service::AliasSource;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
@@ -88,7 +88,7 @@ struct Inner {
     /// Users of this machine who ask about their own mail, and whoever answers them takes the end.
     inquiries: (mpsc::Sender<Inquiry>, Mutex<mpsc::Receiver<Inquiry>>),
     /// Who gets mail for the names of this machine.
-    aliases: Mutex<AliasFile>,
+    aliases: AliasFile,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -134,6 +134,7 @@ impl Service {
         let mta_sts = mta_sts::Cache::open(Disk::Real, policies, clock.clone(), log.clone());
         let hosts = paths.state.join("tls-hosts");
         let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
+        let aliases = AliasFile::nowhere(log.clone());
         let (inquiries, asked) = mpsc::channel(INQUIRIES_AHEAD);
         let service = Self(Arc::new(Inner {
             paths,
@@ -154,7 +155,7 @@ impl Service {
             certificates: Certificates::default(),
             users,
             inquiries: (inquiries, Mutex::new(asked)),
-            aliases: Mutex::new(AliasFile::off()),
+            aliases,
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -236,22 +237,6 @@ impl Service {
             }
         }
         troubles
-    }
-
-    /// The file of aliases; what was read of it stays known while it is the same.
-    fn aliases_by(&self, loaded: &Loaded) -> AliasFile {
-        let path = match &loaded.service.service.aliases {
-            None => Some(self.0.paths.aliases.as_path()),
-            Some(AliasSource::File(path)) => Some(path.as_path()),
-            Some(AliasSource::Off) => None,
-        };
-        let mut known = lock(&self.0.aliases);
-        if known.path() != path {
-            *known = path.map_or_else(AliasFile::off, |path| {
-                AliasFile::at(path.to_owned(), self.0.log.clone())
-            });
-        }
-        known.clone()
     }
 
     fn shared(
@@ -441,13 +426,6 @@ impl Service {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.0.log
-    }
-
-    /// Users of this machine who ask about their own mail, for the one who answers them: whoever asks
-    /// for this again gets an end where nobody comes.
-    #[must_use]
-    pub fn inquiries(&self) -> mpsc::Receiver<Inquiry> {
-        std::mem::replace(&mut *lock(&self.0.inquiries.1), mpsc::channel(1).1)
     }
 
     /// Who listens to sessions.

@@ -277,8 +277,9 @@ impl Present {
         }
         let server = Some(around.server.state());
         if is_owner && let Some(lane) = &mut lane {
-            // How much mail of others waits there is not his to know.
+            // How much mail of others waits there, and what was said of it, is not his to know.
             lane.waiting = 0;
+            lane.last = None;
         }
         let (lane, hold) = (lane.as_ref(), hold.as_deref());
         let of_lane = || lane.and_then(|lane| lane.last.as_ref());

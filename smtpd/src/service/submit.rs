@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use smtpd_core::smtp::refusal::Refusal;
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::Service;
+use super::{Service, lock};
 use crate::local::{Credentials, ListenError, Listener, People, Place, Places, Socket};
 use crate::observe::Level;
-use crate::receive::LocalUser;
+use crate::receive::{Inquiry, LocalUser};
 use crate::virtual_server::VirtualServer;
 
 /// What the service manager calls the socket.
@@ -123,6 +123,13 @@ fn turn_away(service: &Service, stream: &UnixStream, refusal: Refusal) {
 }
 
 impl Service {
+    /// Users of this machine who ask about their own mail, for the one who answers them: whoever asks
+    /// for this again gets an end where nobody comes.
+    #[must_use]
+    pub fn inquiries(&self) -> mpsc::Receiver<Inquiry> {
+        std::mem::replace(&mut *lock(&self.0.inquiries.1), mpsc::channel(1).1)
+    }
+
     /// The virtual server that takes mail of this machine's programs.
     fn submit_server(&self) -> Option<Arc<VirtualServer>> {
         let active = self.active();

@@ -157,6 +157,7 @@ fn print(command: &Command<'_>) -> String {
             None => format!("AUTH {}", auth.mechanism),
         },
         Command::Quit => "QUIT".into(),
+        Command::Query => "XQUERY".into(),
     }
 }
 
