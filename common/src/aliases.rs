@@ -186,7 +186,13 @@ impl Aliases {
     /// The alias of a name; capitals do not matter.
     #[must_use]
     pub fn find(&self, name: &LocalPart) -> Option<&Alias> {
-        self.entries.get(&name.unquoted().to_lowercase())
+        self.find_written(&name.unquoted())
+    }
+
+    /// The alias of a name as the file has it, without its quotes.
+    #[must_use]
+    pub fn find_written(&self, name: &str) -> Option<&Alias> {
+        self.entries.get(&name.to_lowercase())
     }
 
     /// Who gets the mail of a name; nothing if it is no alias. `own_name` says which addresses are
@@ -314,7 +320,9 @@ fn split_name(whole: &str) -> Result<(String, &str), String> {
         None => whole.split_once(':').ok_or_else(missing)?,
     };
     let name = name.trim();
-    LocalPart::parse(name).map_err(|error| format!("{name:?}: {error}"))?;
+    // A name in quotes may have what no other name has.
+    let read = LocalPart::parse(name).or_else(|_| LocalPart::parse(&format!("\"{name}\"")));
+    read.map_err(|error| format!("{name:?}: {error}"))?;
     Ok((name.to_owned(), rest))
 }
 
@@ -411,7 +419,8 @@ mod tests {
         ] {
             assert_eq!(resolved(FILE, name).as_deref(), expected, "{name}");
         }
-        assert_eq!(faults("a: b\n"), "");
+        assert_eq!(faults(FILE), "");
+        assert_eq!(resolved(FILE, "\"two words\"").as_deref(), resolved(FILE, "root").as_deref());
     }
 
     #[test]
