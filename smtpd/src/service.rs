@@ -14,6 +14,7 @@ mod lifecycle;
 mod relocate;
 mod replay;
 mod smart_hosts;
+mod strays;
 mod submit;
 mod sweep;
 mod tls;
@@ -39,6 +40,7 @@ pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::dkim::DkimSpec;
 pub use self::error::ServiceError;
 pub use self::lifecycle::{Goes, Turn};
+use self::strays::Stray;
 pub use self::submit::SubmitSocket;
 use crate::aliases::AliasFile;
 use crate::clock::Clock;
@@ -54,7 +56,7 @@ use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
 use crate::trace::{self, Trace};
 use crate::users::Users;
-use crate::virtual_server::{Shared, VirtualServer};
+use crate::virtual_server::{Roots, Shared, VirtualServer};
 
 /// The handle to the service. Cheap to clone.
 #[derive(Clone)]
@@ -89,6 +91,10 @@ struct Inner {
     inquiries: (mpsc::Sender<Inquiry>, Mutex<mpsc::Receiver<Inquiry>>),
     /// Who gets mail for the names of this machine.
     aliases: AliasFile,
+    /// Where mail of virtual servers lay.
+    roots: Roots,
+    /// What waits where no virtual server looks.
+    strays: Mutex<Vec<Stray>>,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -136,6 +142,7 @@ impl Service {
         let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
         let aliases = AliasFile::nowhere(log.clone());
         let (inquiries, asked) = mpsc::channel(INQUIRIES_AHEAD);
+        let roots = Roots::open(Disk::Real, paths.state.join("mail-roots.json"), log.clone());
         let service = Self(Arc::new(Inner {
             paths,
             started_at: clock.now(),
@@ -156,6 +163,8 @@ impl Service {
             users,
             inquiries: (inquiries, Mutex::new(asked)),
             aliases,
+            roots,
+            strays: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -203,6 +212,7 @@ impl Service {
     /// What could not be done, a line each.
     async fn align(&self, loaded: &Loaded, reach: &Reach) -> Vec<String> {
         self.set_certificates(loaded).await;
+        self.0.roots.configure(self.mail_roots(loaded));
         let mut troubles = Vec::new();
         let gone: Vec<Arc<VirtualServer>> = {
             let mut servers = lock(&self.0.servers);
@@ -236,6 +246,7 @@ impl Service {
                 troubles.push(format!("{name}: {error}"));
             }
         }
+        self.look_for_strays(loaded).await;
         troubles
     }
 
@@ -271,6 +282,7 @@ impl Service {
             hostname: loaded.hostname.clone(),
             min_free: loaded.service.service.min_free,
             mail_root: self.0.paths.mail_root(&loaded.service, name, config),
+            roots: self.0.roots.clone(),
         }
     }
 
@@ -300,6 +312,7 @@ impl Service {
         let _one_at_a_time = self.0.changing.lock().await;
         match config::load(&self.0.paths) {
             Ok(mut loaded) => {
+                self.check_gone(&loaded)?;
                 let moves = self.check_moves(&loaded)?;
                 let closed = self.close_moving(&loaded).await?;
                 let (at, who) = (self.0.clock.now(), actor.to_owned());

@@ -138,7 +138,7 @@ fn attempt(
 
 /// A conversation with the daemon, and what it offers.
 struct Session<'a> {
-    dialogue: Dialogue<UnixStream>,
+    dialogue: Dialogue,
     offers: Vec<String>,
     hear: &'a mut dyn FnMut(&str),
 }
@@ -238,7 +238,7 @@ impl<'a> Session<'a> {
         }
         if !is_empty {
             self.expect("DATA", 3)?;
-            self.dialogue.write(&dotted(message.octets()))?;
+            self.dialogue.put(&dotted(message.octets()))?;
             let reply = self.dialogue.hear()?;
             (self.hear)(&reply.to_string());
             taken.replies.push(self.judge(reply, 2, DATA_ERROR)?.to_string());

@@ -19,7 +19,7 @@ use tokio::time::Sleep;
 use zeroize::Zeroize;
 
 use super::buffer::Buffer;
-use super::judge::{gather, may_begin, may_connect, may_relay, unready};
+use super::judge::{Piece, charge, gather, may_begin, may_connect, may_relay, unready};
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
 use super::visit::Visit;
@@ -238,13 +238,18 @@ impl Session<'_> {
             Question::Sender => {
                 self.incoming.rule = None;
                 let sender = self.server.transaction().map(|it| &it.sender);
-                may_begin(&self.client, sender).and_then(|()| ready())
+                may_begin(&self.client, sender)
+                    .and_then(|()| ready())
+                    .and_then(|()| charge(&self.client, Piece::Message))
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
                     let now = inner.parts.clock.now();
-                    may_relay(&self.client, &candidate.mailbox, now)
-                        .map(|rule| self.incoming.note_rule(rule))
+                    may_relay(&self.client, &candidate.mailbox, now).and_then(|rule| {
+                        charge(&self.client, Piece::Recipient)?;
+                        self.incoming.note_rule(rule);
+                        Ok(())
+                    })
                 }
                 None => Err(Refusal::LocalTrouble),
             },

@@ -76,6 +76,7 @@ fn settings() -> Settings {
     let grammar = Grammar { inquiries: true, ..session.grammar.clone() };
     let local = machine::Settings { grammar, ..machine::Settings::clone(&session) };
     Settings {
+        quota: ClientQuota::default(),
         strangers: Arc::clone(&session),
         local: Arc::new(local),
         submission: LocalRules::new(SenderPolicy::OwnDomain, true),
