@@ -64,6 +64,8 @@ super::codes! {
     "E0319": "A rule of delivery.sender_rewrite has a pattern that cannot be read, or an address that not every host takes."; "Write  {from: \"*@scanners.example\", to: scanner@example.net}.";
     "E0320": "A route of delivery.sender_routes has a pattern that cannot be read."; "Write  {from: \"*@shop.example\", route: smarthost:shop}.";
     "E0321": "A file is good, but has a shape that config fmt cannot change without risk to its values."; "Leave it as it is, or write its lists and sections on lines of their own instead of in brackets.";
+    "E0350": "A virtual server is named by what none can have for a name."; "Use at most 32 of a to z, digits, dots, hyphens and underscores, beginning with a letter or digit.";
+    "E0351": "The virtual server that is to take mail of this machine's programs is not there."; "Name another in submission.server, or leave it out.";
     "E0370": "A smart host is to be logged in at by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or choose another method below auth.";
     "E0371": "A smart host is to be logged in at by Kerberos, and is written as an address."; "Write its name, as the realm knows it.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
