@@ -5,10 +5,12 @@
 //! A change here is a change of contract between programs, and shows as one.
 
 pub mod address;
+pub mod aliases;
 pub mod codes;
 pub mod config;
 pub mod control;
 pub mod id;
+pub mod message;
 pub mod net;
 pub mod rate;
 pub mod status;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::access::AccessCommand;
+use crate::alias::AliasCommand;
 use crate::badmail::BadmailCommand;
 use crate::cert::CertCommand;
 use crate::complete::{self, Completion};
@@ -177,6 +178,9 @@ pub(crate) enum Command {
     /// Domains of a virtual server.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Who gets mail for the local names of this machine.
+    #[command(subcommand)]
+    Alias(AliasCommand),
     /// Hosts that take mail for others, with TLS and logins.
     #[command(subcommand)]
     Smarthost(SmarthostCommand),
@@ -250,6 +254,7 @@ impl Command {
             Self::Smarthost(command) => {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
+            Self::Alias(command) => matches!(command, AliasCommand::List(_)),
             Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
             Self::Tls(command) => matches!(command, TlsCommand::List),
             Self::Cert(command) => matches!(command, CertCommand::List | CertCommand::Show(_)),
@@ -406,6 +411,15 @@ mod tests {
         "server delete lan --purge-store --discard-queue --yes",
         "config rollback 0 --dry-run",
         "config show delivery --iis",
+        "config show --effective",
+        "config fmt --check",
+        "config fmt - x.yaml --dry-run",
+        "server show default --effective --defaults",
+        "stats --iis-names -s lan",
+        "doctor --offline --redact -o plain",
+        "doctor local-mail --fix --dry-run",
+        "setup --smarthost b.example:587 --user u@a.example --password-stdin --no-input",
+        "send --to a@b.example --user u --password-stdin",
         "smarthost login m365 --client-credentials --tenant t --client-id i --client-secret-stdin --mailbox a@b.example",
         "smarthost login gmail --refresh-token-stdin --client-secret-file x",
         "smarthost login m365 --print-admin-steps --mailbox a@b.example",
@@ -500,6 +514,10 @@ mod tests {
         "relay policy",
         "relay policy --only --all-except",
         "config rollback",
+        "config show --effective --iis",
+        "setup --user u --password secret",
+        "stats --iis-names --by hour",
+        "doctor --fix --offline",
         "server set default",
         "smarthost login m365",
         "smarthost login m365 --device-code --client-credentials",

@@ -14,7 +14,8 @@ use mailroot_common::units::{Span, Timestamp};
 use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
-use crate::smtp::{Wish, hand_over};
+use crate::password::PasswordOptions;
+use crate::smtp::{Login, Parcel, Wish, hand_over};
 use crate::tool::{Tool, now};
 
 /// How often a message that is waited for is looked at.
@@ -48,6 +49,11 @@ pub(crate) struct Send {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[arg(value_parser = clap::value_parser!(i8).range(-9..=9))]
     priority: Option<i8>,
+    /// Log in as this user; the password is asked for, or read as below.
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    #[command(flatten)]
+    password: PasswordOptions,
     /// Follow it until it has left the queue, at most this long.
     #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "60s")]
@@ -58,6 +64,7 @@ impl Send {
     /// A test message to one recipient, followed until it has left the queue.
     pub(crate) fn test(to: String) -> Self {
         let wait = Some("60s".to_owned());
+        let password = PasswordOptions::default();
         Self {
             to: vec![to],
             from: None,
@@ -67,6 +74,8 @@ impl Send {
             at: None,
             by: None,
             priority: None,
+            user: None,
+            password,
             wait,
         }
     }
@@ -144,9 +153,9 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
         Some(file) => read_file(file)?,
         None => compose(args, &sender)?,
     };
-    let (to, from) = (args.to.clone(), sender);
-    let handed =
-        tokio::task::spawn_blocking(move || hand_over(address, &from, &to, &message, &wishes));
+    let login = login(tool, args)?;
+    let parcel = Parcel { sender, recipients: args.to.clone(), message, wishes };
+    let handed = tokio::task::spawn_blocking(move || hand_over(address, &parcel, login.as_ref()));
     let reply =
         handed.await.map_err(|error| Problem::new("send", Kind::Failed, error.to_string()))??;
     let mut sent =
@@ -165,6 +174,23 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
         escape(&format!("{id}  {}{reason}  ({})", sent.state, sent.reply)) + "\n"
     })?;
     Ok(code)
+}
+
+/// Who we are to the server, if that was said.
+fn login(tool: &Tool, args: &Send) -> Result<Option<Login>, Problem> {
+    let missing = |what: &str| {
+        Problem::new("send", Kind::Usage, format!("a login needs {what}, and nobody can be asked"))
+            .hint("say --user NAME and --password-stdin or --password-file")
+    };
+    match &args.user {
+        None if args.password.is_given() => Err(missing("a user")),
+        None => Ok(None),
+        Some(user) => {
+            let password = args.password.read(tool, user)?;
+            let password = password.ok_or_else(|| missing("a password"))?;
+            Ok(Some(Login { user: user.clone(), password }))
+        }
+    }
 }
 
 /// Looks at the message until it has left the queue.

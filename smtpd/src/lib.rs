@@ -3,6 +3,7 @@
 //! What can be decided is decided in `smtpd-core`; the rooms of this crate carry it out. A room
 //! imports only rooms below it, in the order of `ARCHITECTURE.md`, which a test enforces.
 
+pub mod aliases;
 pub mod args;
 pub mod badmail;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod disk;
 pub mod dkim;
 pub mod drop;
 pub mod https;
+pub mod local;
 pub mod mta_sts;
 pub mod net;
 pub mod oauth;

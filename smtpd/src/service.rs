@@ -4,6 +4,7 @@
 //! is told only what concerns it. What fails in one of them shows in its state and in the log; the
 //! others never notice.
 
+mod aliases;
 mod certificates;
 mod change;
 mod describe;
@@ -13,6 +14,8 @@ mod lifecycle;
 mod relocate;
 mod replay;
 mod smart_hosts;
+mod strays;
+mod submit;
 mod sweep;
 mod tls;
 mod tls_reports;
@@ -31,12 +34,16 @@ use mailroot_common::config::dns::Resolvers;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
+use tokio::sync::mpsc;
 
 pub use self::certificates::CertificateSpec;
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::dkim::DkimSpec;
 pub use self::error::ServiceError;
 pub use self::lifecycle::{Goes, Turn};
+use self::strays::Stray;
+pub use self::submit::SubmitSocket;
+use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
@@ -45,12 +52,13 @@ use crate::mta_sts;
 use crate::net::Net;
 use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
+use crate::receive::Inquiry;
 use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
 use crate::tls_report::Ledger;
 use crate::trace::{self, Trace};
 use crate::users::Users;
-use crate::virtual_server::{Shared, VirtualServer};
+use crate::virtual_server::{Roots, Shared, VirtualServer};
 
 /// The handle to the service. Cheap to clone.
 #[derive(Clone)]
@@ -85,6 +93,14 @@ struct Inner {
     certificates: Certificates,
     /// Who may log in.
     users: Users,
+    /// Users of this machine who ask about their own mail, and whoever answers them takes the end.
+    inquiries: (mpsc::Sender<Inquiry>, Mutex<mpsc::Receiver<Inquiry>>),
+    /// Who gets mail for the names of this machine.
+    aliases: AliasFile,
+    /// Where mail of virtual servers lay.
+    roots: Roots,
+    /// What waits where no virtual server looks.
+    strays: Mutex<Vec<Stray>>,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -103,6 +119,9 @@ impl fmt::Debug for Service {
         f.debug_struct("Service").field("paths", &self.0.paths).finish_non_exhaustive()
     }
 }
+
+/// How many users may wait to be heard about their own mail.
+const INQUIRIES_AHEAD: usize = 8;
 
 /// By which means other hosts are found and spoken to.
 struct Reach {
@@ -129,6 +148,9 @@ impl Service {
         let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
         let reports = paths.state.join("tls-reports");
         let ledger = Ledger::open(Disk::Real, reports, clock.clone(), log.clone());
+        let aliases = AliasFile::nowhere(log.clone());
+        let (inquiries, asked) = mpsc::channel(INQUIRIES_AHEAD);
+        let roots = Roots::open(Disk::Real, paths.state.join("mail-roots.json"), log.clone());
         let service = Self(Arc::new(Inner {
             paths,
             started_at: clock.now(),
@@ -149,6 +171,10 @@ impl Service {
             telling: tokio::sync::Mutex::default(),
             certificates: Certificates::default(),
             users,
+            inquiries: (inquiries, Mutex::new(asked)),
+            aliases,
+            roots,
+            strays: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -196,6 +222,7 @@ impl Service {
     /// What could not be done, a line each.
     async fn align(&self, loaded: &Loaded, reach: &Reach) -> Vec<String> {
         self.set_certificates(loaded).await;
+        self.0.roots.configure(self.mail_roots(loaded));
         let mut troubles = Vec::new();
         let gone: Vec<Arc<VirtualServer>> = {
             let mut servers = lock(&self.0.servers);
@@ -229,6 +256,7 @@ impl Service {
                 troubles.push(format!("{name}: {error}"));
             }
         }
+        self.look_for_strays(loaded).await;
         troubles
     }
 
@@ -247,6 +275,9 @@ impl Service {
             tls: reach.tls.clone(),
             certificates: self.0.certificates.clone(),
             users: self.0.users.clone(),
+            submission: loaded.service.submission.clone(),
+            aliases: self.aliases_by(loaded),
+            inquiries: self.0.inquiries.0.clone(),
             tls_min_version: loaded.service.tls.min_version,
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),
@@ -262,6 +293,7 @@ impl Service {
             hostname: loaded.hostname.clone(),
             min_free: loaded.service.service.min_free,
             mail_root: self.0.paths.mail_root(&loaded.service, name, config),
+            roots: self.0.roots.clone(),
         }
     }
 
@@ -292,6 +324,7 @@ impl Service {
         let _one_at_a_time = self.0.changing.lock().await;
         match config::load(&self.0.paths) {
             Ok(mut loaded) => {
+                self.check_gone(&loaded)?;
                 let moves = self.check_moves(&loaded)?;
                 let closed = self.close_moving(&loaded).await?;
                 let (at, who) = (self.0.clock.now(), actor.to_owned());

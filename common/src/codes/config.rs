@@ -63,9 +63,11 @@ super::codes! {
     "E0318": "A header field that is to be signed has no such name, or others change it on the way."; "Write a name such as Subject; fields of the way, such as Received, are never signed.";
     "E0319": "A rule of delivery.sender_rewrite has a pattern that cannot be read, or an address that not every host takes."; "Write  {from: \"*@scanners.example\", to: scanner@example.net}.";
     "E0320": "A route of delivery.sender_routes has a pattern that cannot be read."; "Write  {from: \"*@shop.example\", route: smarthost:shop}.";
+    "E0321": "A file is good, but has a shape that config fmt cannot change without risk to its values."; "Leave it as it is, or write its lists and sections on lines of their own instead of in brackets.";
+    "E0350": "A virtual server is named by what none can have for a name."; "Use at most 32 of a to z, digits, dots, hyphens and underscores, beginning with a letter or digit.";
+    "E0351": "The virtual server that is to take mail of this machine's programs is not there."; "Name another in submission.server, or leave it out.";
     "E0370": "A smart host is to be logged in at by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or choose another method below auth.";
     "E0371": "A smart host is to be logged in at by Kerberos, and is written as an address."; "Write its name, as the realm knows it.";
-    "E0372": "A virtual server is named that none can be called."; "Write a name as smtpctl server list shows it.";
     "E0373": "Reports about TLS are to leave by a virtual server that is not there."; "Name another in tls.reports.server, or remove the line.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
     "E0391": "A virtual server shows a certificate that is not there."; "Add it with smtpctl cert install, or name another.";

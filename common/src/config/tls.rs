@@ -197,8 +197,6 @@ impl fmt::Display for CertificateName {
 super::host::parsed_text! {
     CertificateName, "certificate's name", "E0390", Self::parse,
         "write auto, or the name of one of tls.certificates";
-    ServerName, "virtual server's name", "E0372", |text| Self::parse(text).ok(),
-        "write a name as smtpctl server list shows it";
 }
 
 choice! {

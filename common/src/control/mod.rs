@@ -67,7 +67,7 @@ pub use session::{DialogueLine, Direction, Session, Spoken};
 pub use smarthost::{
     DeviceCode, DeviceState, SmartHost, SmartHostCall, SmartHostState, SmartHostWish,
 };
-pub use stats::{Destination, DestinationState, Stats, StatsBy};
+pub use stats::{Destination, DestinationState, LimitBy, OutboundLimit, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
 pub use tls::{TlsHost, TlsReport, TlsReportState, TlsReportWish, TlsReportsBegun};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
@@ -84,6 +84,12 @@ pub const SOCKET: &str = "/run/mailroot/control.sock";
 
 /// The control socket below the directory of `--home`.
 pub const SOCKET_BELOW_HOME: &str = "run/control.sock";
+
+/// Where the submit socket is, unless a home is given.
+pub const SUBMIT_SOCKET: &str = "/run/mailroot/submit.sock";
+
+/// Where it is below a home.
+pub const SUBMIT_SOCKET_BELOW_HOME: &str = "run/submit.sock";
 
 /// Asks for a change to the chosen objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -138,6 +138,8 @@ endpoints! {
     get CONFIG_DIFF Operator Service Nothing => Json(ConfigDiff), config::diff,
         "What differs between two revisions, or a revision and what lies on disk";
     post CONFIG_ROLLBACK Admin Service Terms => Json(Edited), config::roll_back, "Go back to a revision";
+    post CONFIG_FORMAT Admin Service Terms => Json(Edited), config::format,
+        "Give all files their usual form; values and comments stay";
     post CONFIG_CONFIRM Admin Service Nothing => Json(Edited), config::confirm,
         "Keep the change that is on trial";
     get CONFIG_LOCK Viewer Service Nothing => Json(Seal), config::seal,
@@ -279,6 +281,12 @@ pub(super) fn need(method: &Method, path: &str) -> (Role, Scope) {
     found.map_or((Role::Admin, Scope::Service), |endpoint| (endpoint.role, endpoint.scope))
 }
 
+/// Whether users may ask it about their own mail over the submit socket. The handlers of these look
+/// at [`super::caller::Reach::sees_mail_of`] for every message.
+pub(super) fn is_for_owners(method: &Method, path: &str) -> bool {
+    method == Method::GET && [path::QUEUE, path::TRACE].contains(&path)
+}
+
 /// Whether the handler takes the body of a request as it arrives.
 pub(super) fn takes_octets(method: &Method, path: &str) -> bool {
     let found = ENDPOINTS.iter().find(|it| it.method == *method && it.path == path);
@@ -329,7 +337,7 @@ mod tests {
             (
                 "admin",
                 "POST /v1/reload, PATCH /v1/config, PUT /v1/config/files, \
-                 POST /v1/config/rollback/{revision}, POST /v1/config/confirm, \
+                 POST /v1/config/rollback/{revision}, POST /v1/config/format, POST /v1/config/confirm, \
                  PUT /v1/config/lock, POST /v1/servers, PATCH /v1/servers/{server}, \
                  PUT /v1/servers/{server}, DELETE /v1/servers/{server}, \
                  POST /v1/servers/{server}/clone, POST /v1/servers/{server}/rename, \
@@ -351,6 +359,14 @@ mod tests {
             let found: Vec<_> = of_role.map(|it| format!("{} {}", it.method, it.path)).collect();
             assert_eq!(found.join(", "), endpoints, "{role_word}");
         }
+    }
+
+    #[test]
+    fn users_ask_for_two_lists_about_their_own_mail() {
+        let of_owners = ENDPOINTS.iter().filter(|it| is_for_owners(&it.method, it.path));
+        let found: Vec<_> = of_owners.map(|it| format!("{} {}", it.method, it.path)).collect();
+        assert_eq!(found.join(", "), "GET /v1/queue, GET /v1/trace");
+        assert!(!is_for_owners(&Method::POST, path::QUEUE) && !is_for_owners(&Method::GET, ""));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ struct Shared {
     log: Log,
     entries: Mutex<HashMap<Domain, Arc<Entry>>>,
     door: Mutex<Door>,
+    /// How often another policy was found.
+    changes: AtomicU64,
 }
 
 /// What is known of one domain.
@@ -95,8 +98,9 @@ impl Cache {
         };
         let known = files.read(clock.now()).into_iter();
         let entries = known.map(|(domain, known)| (domain, entry(known))).collect();
-        let (entries, door) = (Mutex::new(entries), Mutex::default());
-        Self(Arc::new(Shared { files, clock, log, entries, door }))
+        let (entries, changes) = (Mutex::new(entries), AtomicU64::default());
+        let door = Mutex::default();
+        Self(Arc::new(Shared { files, clock, log, entries, door, changes }))
     }
 
     fn entry(&self, domain: &Domain) -> Arc<Entry> {
@@ -151,7 +155,10 @@ impl Cache {
             .word("policy", &known.id)
             .word("until", known.until())
             .send();
-        lock(&entry.state).known = Some(Arc::new(known.clone()));
+        let before = lock(&entry.state).known.replace(Arc::new(known.clone()));
+        if before.is_none_or(|before| before.policy != known.policy) {
+            self.0.changes.fetch_add(1, Ordering::Relaxed);
+        }
         let (files, of) = (self.0.files.clone(), domain.clone());
         let writing = tokio::task::spawn_blocking(move || {
             if let Some(old) = &old {
@@ -224,6 +231,12 @@ impl MtaSts {
         }
         let state = lock(&entry.state);
         state.holding(clock.now())
+    }
+
+    /// How often another policy than before was found, of whatever domain, as long as the daemon runs.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.cache.0.changes.load(Ordering::Relaxed)
     }
 
     /// The policy that is known for a domain, without a look.

@@ -1,12 +1,13 @@
 //! What is known of a client, and what policy says about it.
 
-use mailroot_common::address::Mailbox;
+use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::relay::RelayRule;
-use smtpd_core::policy::{Admitted, Facts, NameFact, Verdict};
+use smtpd_core::policy::{self, Admitted, Facts, NameFact, Verdict};
 use smtpd_core::smtp::refusal::Refusal;
 
-use super::{Inner, Settings};
+use super::message::Client;
+use super::{Inner, Settings, lock};
 use crate::queue::Unready;
 
 /// Asks DNS for the client's names if anything depends on them.
@@ -24,6 +25,43 @@ pub(super) async fn gather(inner: &Inner, settings: &Settings, client: std::net:
         };
     }
     facts
+}
+
+/// What a quota is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    Message,
+    Recipient,
+}
+
+/// Uses one of the user's quota, or of the client's if it has not logged in. A user's quota is about
+/// recipients alone.
+pub(super) fn charge(client: &Client<'_>, piece: Piece) -> Result<(), Refusal> {
+    let Client { inner, settings, facts, user, .. } = client;
+    if client.local.is_some() {
+        // They have no address of their own: one of them would use up what all the others have.
+        return Ok(());
+    }
+    let now = inner.parts.clock.elapsed();
+    let charged = match (user, piece) {
+        (Some(user), Piece::Recipient) => inner.parts.users.charge(user, now),
+        (Some(_), Piece::Message) => Ok(()),
+        (None, piece) => {
+            let quota = match piece {
+                Piece::Message => settings.quota.messages,
+                Piece::Recipient => settings.quota.recipients,
+            };
+            let Some(quota) = quota else { return Ok(()) };
+            let who = policy::client::Client::of(facts.client);
+            let mut used = lock(&inner.used);
+            let used = match piece {
+                Piece::Message => &mut used.messages,
+                Piece::Recipient => &mut used.recipients,
+            };
+            used.charge(who, quota, now)
+        }
+    };
+    charged.map_err(|_| Refusal::QuotaReached)
 }
 
 pub(super) fn may_connect(
@@ -44,14 +82,28 @@ pub(super) fn may_connect(
     }
 }
 
+/// Whether a client may begin a message from this sender.
+pub(super) fn may_begin(client: &Client<'_>, sender: Option<&ReversePath>) -> Result<(), Refusal> {
+    let settings = client.settings;
+    let is_foreign = |sender: &ReversePath| match (&client.local, &client.user) {
+        (Some(local), _) => !local.may_send_as(sender, &settings.submission, &settings.table),
+        (None, Some(user)) => !user.may_send_as(sender),
+        (None, None) => false,
+    };
+    if sender.is_some_and(is_foreign) {
+        return Err(Refusal::SenderNotAllowed);
+    }
+    said(client.relay().judge_sender(&client.facts)).map(drop)
+}
+
 /// Whether a client may send to a recipient; counts the entry of the relay list that decided.
 pub(super) fn may_relay(
-    settings: &Settings,
-    facts: &Facts,
+    client: &Client<'_>,
     to: &Mailbox,
     now: Timestamp,
 ) -> Result<RelayRule, Refusal> {
-    let verdict = settings.relay.judge(facts, to, &settings.table, now);
+    let settings = client.settings;
+    let verdict = client.relay().judge(&client.facts, to, &settings.table, now);
     let decided = match &verdict {
         Verdict::Admit(admitted) => match admitted.rule() {
             RelayRule::List(entry) => Some(entry),

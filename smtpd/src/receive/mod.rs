@@ -13,6 +13,7 @@ mod caught;
 mod count;
 mod judge;
 mod listener;
+mod local;
 mod login;
 mod message;
 mod registry;
@@ -20,6 +21,7 @@ mod secure;
 mod session;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,20 +31,25 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mailroot_common::config::general::Listen;
 use mailroot_common::id::SessionId;
+use mailroot_common::rate::Rate;
 use mailroot_common::units::Timestamp;
-use smtpd_core::policy::Facts;
 use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::hits::Tally;
 use smtpd_core::policy::limit::{ConnectionCounts, ConnectionLimits};
+use smtpd_core::policy::quota::Quotas;
 use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::policy::{self, Facts};
 use smtpd_core::route::table::Table;
 use smtpd_core::smtp::server as machine;
+use tokio::sync::mpsc;
 
 pub use self::listener::ListenError;
 use self::listener::Listeners;
+pub use self::local::{Inquiry, LocalRules, LocalUser};
 pub use self::login::LoginRules;
 use self::registry::Registry;
 pub use self::registry::SessionEntry;
+use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::net::Net;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
@@ -61,6 +68,22 @@ pub struct Tallies {
     pub relay: Tally,
 }
 
+/// How much one client may send in a span; as much as it likes where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientQuota {
+    /// Messages (`access.quota.messages`).
+    pub messages: Option<Rate>,
+    /// Recipients (`access.quota.recipients`).
+    pub recipients: Option<Rate>,
+}
+
+/// What clients have used of it.
+#[derive(Debug, Default)]
+struct Used {
+    messages: Quotas<policy::client::Client>,
+    recipients: Quotas<policy::client::Client>,
+}
+
 /// What the configuration says about receiving.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -68,6 +91,10 @@ pub struct Settings {
     pub session: Arc<machine::Settings>,
     /// What sessions go by whose clients may not send to anybody.
     pub strangers: Arc<machine::Settings>,
+    /// What sessions of users of this machine go by.
+    pub local: Arc<machine::Settings>,
+    /// What holds for those users besides.
+    pub submission: LocalRules,
     /// What clients come under TLS with, if they may.
     pub tls: Option<ServerTls>,
     /// How wrong logins are answered, and what is taken for a name.
@@ -80,6 +107,8 @@ pub struct Settings {
     pub tallies: Tallies,
     /// Which domains are ours.
     pub table: Arc<Table>,
+    /// How much one client may send that has not logged in.
+    pub quota: ClientQuota,
     /// How many sessions there may be.
     pub connections: ConnectionLimits,
     /// Whether the name of each client is looked up and compared with what it said
@@ -127,6 +156,10 @@ pub struct Parts {
     pub trace: Trace,
     /// Who may log in.
     pub users: Users,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
+    /// Where users of this machine go who ask about their own mail.
+    pub inquiries: mpsc::Sender<Inquiry>,
 }
 
 /// The receiving side of one virtual server. Cheap to clone.
@@ -140,6 +173,7 @@ struct Inner {
     listeners: Listeners,
     registry: Registry,
     counts: Mutex<ConnectionCounts>,
+    used: Mutex<Used>,
     paused: AtomicBool,
     stopped: AtomicBool,
     /// Octets of bodies held in memory by all sessions.
@@ -156,6 +190,7 @@ impl Receiver {
             listeners: Listeners::default(),
             registry: Registry::default(),
             counts: Mutex::default(),
+            used: Mutex::default(),
             paused: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             body_memory: AtomicU64::new(0),

@@ -7,11 +7,13 @@
 mod decide;
 mod describe;
 mod dkim;
+mod error;
 mod moved;
 mod probe;
 mod protection;
 mod rooms;
 mod root;
+mod roots;
 mod rules;
 mod senders;
 mod settings;
@@ -27,18 +29,23 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mailroot_common::address::Domain;
 use mailroot_common::config::smart_hosts::SmartHosts;
+use mailroot_common::config::submission::Submission;
 use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::units::ByteSize;
-use smtpd_core::route::table::{Table, TableError};
+use smtpd_core::route::table::Table;
+use tokio::sync::mpsc;
 
 pub use self::decide::Court;
+pub use self::error::StartError;
 pub use self::moved::{LeftBehind, Moved};
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
+pub use self::roots::{Roots, waiting_in};
 pub use self::senders::Sender;
 use self::windows::Windows;
+use crate::aliases::AliasFile;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
@@ -49,8 +56,8 @@ use crate::net::Net;
 use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::pickup::{self, Pickup};
-use crate::queue::{OpenError, Queue};
-use crate::receive::{ListenError, Tallies};
+use crate::queue::Queue;
+use crate::receive::{Inquiry, Tallies};
 use crate::resolve::Resolver;
 use crate::tls::{Certificates, ClientTls, Recall};
 use crate::tls_report::Ledger;
@@ -81,6 +88,12 @@ pub struct Shared {
     pub tls_min_version: TlsVersion,
     /// Who may log in.
     pub users: Users,
+    /// What holds for users of this machine.
+    pub submission: Submission,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
+    /// Where they go who ask about their own mail.
+    pub inquiries: mpsc::Sender<Inquiry>,
     /// The smart hosts that have names.
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
@@ -109,31 +122,8 @@ pub struct Shared {
     pub min_free: ByteSize,
     /// Where Pickup, Queue, Drop and Badmail are.
     pub mail_root: PathBuf,
-}
-
-/// Why a virtual server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A directory of the mail root.
-    #[error(transparent)]
-    Root(#[from] RootError),
-    /// The queue.
-    #[error(transparent)]
-    Queue(#[from] OpenError),
-    /// A listener.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// TLS is a must, and there is no certificate.
-    #[error(
-        "no certificate can be shown, and clients must come under TLS: smtpctl cert list tells why"
-    )]
-    Certificate,
-    /// The domains contradict each other.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// There is no default domain.
-    #[error("no domain of the type default: add one to domains")]
-    NoDefaultDomain,
+    /// Where those of all servers were before.
+    pub roots: Roots,
 }
 
 /// How the sessions of clients end when a server stops.
@@ -240,7 +230,10 @@ impl VirtualServer {
         let rooms = if let Some(rooms) = self.rooms.load_full() {
             rooms
         } else {
+            let (root, roots) = (&shared.mail_root, &shared.roots);
+            roots.look_back(&self.name, root, &shared.clock, &shared.hostname).await?;
             let rooms = Rooms::open(&self.name, &shared, &config, &table, &self.counters).await?;
+            roots.remember(&self.name, root).await;
             let rooms = Arc::new(rooms);
             self.rooms.store(Some(Arc::clone(&rooms)));
             rooms
@@ -435,6 +428,7 @@ impl VirtualServer {
             log: shared.log.clone(),
             counters: Arc::clone(&self.counters),
             trace: shared.trace.clone(),
+            aliases: shared.aliases.clone(),
             taken: Arc::default(),
         };
         Some(Pickup::new(settings, parts))

@@ -91,6 +91,7 @@ fn envelope(
             session: None,
             source: Some("tls".to_owned()),
             user: None,
+            uid: None,
         },
         hold: None,
         tls_optional: true,
