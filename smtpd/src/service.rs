@@ -379,22 +379,6 @@ impl Service {
         Ok(self.known(name)?.detail(file).await)
     }
 
-    /// Checks the files as they lie there; what runs goes on.
-    #[must_use]
-    pub fn check_config(&self) -> control::ConfigReport {
-        match config::load(&self.0.paths) {
-            Ok(loaded) => {
-                let files = loaded.files().map(|(path, _)| path.display().to_string()).collect();
-                control::ConfigReport::of(files, &loaded.warnings)
-            }
-            Err(failed) => {
-                let active = self.active();
-                let files = active.files().map(|(path, _)| path.display().to_string()).collect();
-                control::ConfigReport::of(files, &failed.diagnostics)
-            }
-        }
-    }
-
     /// A virtual server by its name, or that there is none.
     ///
     /// # Errors

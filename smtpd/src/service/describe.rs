@@ -8,6 +8,7 @@ use mailroot_common::control::{self, ServerState, SmartHost, SmartHostState, Sta
 
 use super::strays::Stray;
 use super::{Service, certificates, lock};
+use crate::config;
 use crate::virtual_server::VirtualServer;
 
 /// A warning for each server that does not run as it should.
@@ -95,6 +96,22 @@ impl Service {
             .map(|server| server.trouble().map(|trouble| format!("{}: {trouble}", server.name())))
             .collect();
         troubles.filter(|troubles| !troubles.is_empty()).map(|troubles| troubles.join("\n"))
+    }
+
+    /// Checks the files as they lie there; what runs goes on.
+    #[must_use]
+    pub fn check_config(&self) -> control::ConfigReport {
+        match config::load(&self.0.paths) {
+            Ok(loaded) => {
+                let files = loaded.files().map(|(path, _)| path.display().to_string()).collect();
+                control::ConfigReport::of(files, &loaded.warnings)
+            }
+            Err(failed) => {
+                let active = self.active();
+                let files = active.files().map(|(path, _)| path.display().to_string()).collect();
+                control::ConfigReport::of(files, &failed.diagnostics)
+            }
+        }
     }
 
     /// One line for the supervisor's status.
