@@ -18,6 +18,7 @@ use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
 use crate::etrn::Etrn;
 use crate::explain::Explain;
+use crate::ldap::LdapCommand;
 use crate::operator::OperatorCommand;
 use crate::output::{Form, TimeForm, When};
 use crate::pickup::PickupCommand;
@@ -180,6 +181,9 @@ pub(crate) enum Command {
     /// Hosts that take mail for others, with TLS and logins.
     #[command(subcommand)]
     Smarthost(SmarthostCommand),
+    /// The directory that knows the recipients of a virtual server.
+    #[command(subcommand)]
+    Ldap(LdapCommand),
     /// Ask another host to send the mail that it holds for us.
     Etrn(Etrn),
     /// Keys that mail is signed with (DKIM), and their records in DNS.
@@ -250,6 +254,7 @@ impl Command {
             Self::Smarthost(command) => {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
+            Self::Ldap(command) => matches!(command, LdapCommand::Show),
             Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
             Self::Tls(command) => matches!(command, TlsCommand::List),
             Self::Cert(command) => matches!(command, CertCommand::List | CertCommand::Show(_)),
@@ -393,6 +398,9 @@ mod tests {
         "dkim create a.example --selector s1 --type ed25519 --dry-run",
         "dkim rm a.example --selector s1",
         "tls ls -o json",
+        "ldap show -s lan",
+        "ldap set server=ldaps://a.example base=DC=a -s lan --dry-run",
+        "ldap test --address a@b.example",
         "tls forget mx.a.example",
         "access allow 10.0.0.0/8 --comment lan",
         "relay policy --only --try 2m",

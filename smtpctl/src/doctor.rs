@@ -35,6 +35,8 @@ enum Topic {
     Dns,
     /// Whether the smart hosts take connections.
     Smarthost,
+    /// Whether the directory of recipients answers.
+    Ldap,
     /// Whether DNS publishes the keys that mail is signed with.
     Dkim,
     /// The certificates that clients are shown.
@@ -58,6 +60,7 @@ impl Topic {
             Self::Ports => "ports",
             Self::Dns => "dns",
             Self::Smarthost => "smarthost",
+            Self::Ldap => "ldap",
             Self::Dkim => "dkim",
             Self::Tls => "tls",
             Self::Relay => "relay",
@@ -90,6 +93,7 @@ pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
             Topic::Ports,
             Topic::Dns,
             Topic::Smarthost,
+            Topic::Ldap,
             Topic::Dkim,
             Topic::Tls,
             Topic::Relay,

@@ -22,6 +22,7 @@ mod drop;
 mod etrn;
 mod explain;
 mod export;
+mod ldap;
 mod listing;
 pub mod opensmtpd;
 mod operator;
@@ -145,6 +146,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
             Command::Dkim(it) => dkim::run(&mut tool, it).await,
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
+            Command::Ldap(it) => ldap::run(&mut tool, it).await,
             Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
             Command::Tls(it) => tls::run(&mut tool, it).await,
             Command::Cert(it) => cert::run(&mut tool, it).await,

@@ -14,6 +14,7 @@ pub mod disk;
 pub mod dkim;
 pub mod drop;
 pub mod https;
+pub mod ldap;
 pub mod mta_sts;
 pub mod net;
 pub mod oauth;

@@ -9,7 +9,7 @@ use mailroot_common::units::Span;
 use smtpd_core::queue::dispose::meet_deadline;
 use smtpd_core::queue::wishes::ByMode;
 
-use super::finish::{deadline, in_doubt, record, rules};
+use super::finish::{Besides, deadline, in_doubt, record, rules};
 use super::room::Room;
 use crate::observe::Level;
 use crate::queue::Lease;
@@ -68,5 +68,6 @@ async fn meet(room: &Arc<Room>, lease: Lease) -> bool {
         // Whoever is being tried now is told of when that attempt ends.
         room.queue.put_off_deadline(id, None);
     }
-    disposition.statuses.is_empty() || record(room, &settings, lease, disposition, Vec::new()).await
+    disposition.statuses.is_empty()
+        || record(room, &settings, lease, disposition, Besides::default()).await
 }

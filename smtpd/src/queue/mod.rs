@@ -7,6 +7,7 @@
 //! panic inside the store aborts the process rather than leaving its locks and its promises in an
 //! unknown state; the supervisor starts it again and recovery sorts things out.
 
+mod copy;
 mod held;
 mod ids;
 mod orders;
@@ -25,6 +26,7 @@ use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
+pub use self::copy::CopyError;
 use self::held::Openings;
 pub use self::held::{Asked, Rest};
 use self::ids::Ids;

@@ -63,6 +63,21 @@ pub(super) fn may_relay(
     said(verdict).map(Admitted::into_rule)
 }
 
+/// Whether there is such a recipient, where a directory says so and clients are told.
+pub(super) async fn exists(settings: &Settings, to: &Mailbox) -> Result<(), Refusal> {
+    let is_local = |domain| settings.table.is_local(domain);
+    let Some(directory) = &settings.directory else { return Ok(()) };
+    if !to.domain().is_some_and(is_local) {
+        return Ok(());
+    }
+    // Boxed, so that sessions that ask nobody hold no room for it.
+    match Box::pin(directory.knows(to)).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::UnknownRecipient),
+        Err(_) => Err(Refusal::DirectoryUnavailable),
+    }
+}
+
 pub(super) fn unready(why: Unready) -> Refusal {
     match why {
         Unready::NoRoom => Refusal::StorageFull,

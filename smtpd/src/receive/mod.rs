@@ -44,6 +44,7 @@ pub use self::login::LoginRules;
 use self::registry::Registry;
 pub use self::registry::SessionEntry;
 use crate::clock::Clock;
+use crate::ldap::Directory;
 use crate::net::Net;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
@@ -80,6 +81,8 @@ pub struct Settings {
     pub tallies: Tallies,
     /// Which domains are ours.
     pub table: Arc<Table>,
+    /// Who knows their recipients, if clients are told which there are.
+    pub directory: Option<Directory>,
     /// How many sessions there may be.
     pub connections: ConnectionLimits,
     /// Whether the name of each client is looked up and compared with what it said

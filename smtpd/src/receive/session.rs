@@ -21,7 +21,7 @@ use zeroize::Zeroize;
 
 use super::buffer::Buffer;
 use super::caught::Caught;
-use super::judge::{gather, may_connect, may_relay, said, unready};
+use super::judge::{exists, gather, may_connect, may_relay, said, unready};
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
 use super::{Inner, Settings, count, lock, login, secure};
@@ -272,9 +272,13 @@ impl Session<'_> {
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
-                    let now = inner.parts.clock.now();
-                    may_relay(settings, facts, &candidate.mailbox, now)
-                        .map(|rule| self.incoming.note_rule(rule))
+                    let (now, to) = (inner.parts.clock.now(), &candidate.mailbox);
+                    match may_relay(settings, facts, to, now) {
+                        Ok(rule) => {
+                            exists(settings, to).await.map(|()| self.incoming.note_rule(rule))
+                        }
+                        Err(refusal) => Err(refusal),
+                    }
                 }
                 None => Err(Refusal::LocalTrouble),
             },
