@@ -147,7 +147,7 @@ impl Directory {
         let bounds = Bounds { members: keys.members, depth: keys.depth };
         let mut expansion = Expansion::new(address, bounds);
         let following = async {
-            while let Some(target) = expansion.next() {
+            while let Some(target) = expansion.ask() {
                 let found = self.find(&target).await?;
                 expansion.answer(found.as_deref(), &|domain| is_local(domain));
             }
@@ -194,8 +194,12 @@ impl Directory {
             Err(outage) => line.text("error", outage).send(),
         }
         let found = found?;
-        lock(&self.0.cache).put(asked, found.clone(), means.clock.elapsed());
+        self.remember(target, found.clone(), means.clock.elapsed());
         Ok(found)
+    }
+
+    fn remember(&self, target: &Target, found: Option<Arc<Meaning>>, now: Duration) {
+        lock(&self.0.cache).put(Asked::from(target), found, now);
     }
 
     async fn ask(&self, means: &Means, target: &Target) -> Result<Option<Arc<Meaning>>, Outage> {

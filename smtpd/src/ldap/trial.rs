@@ -52,7 +52,12 @@ impl Directory {
             let text = format!("{address} is in no domain of ours: the directory is not asked");
             return vec![check(Level::Warn, "lookup", text)];
         }
-        let found = match self.ask(means, &Target::Address(address.clone())).await {
+        let target = Target::Address(address.clone());
+        let asked = self.ask(means, &target).await;
+        if let Ok(found) = &asked {
+            self.remember(&target, found.clone(), means.clock.elapsed());
+        }
+        let found = match asked {
             Ok(Some(meaning)) => {
                 let mail = meaning.mail.as_ref().map(|mail| format!("  mail={mail}"));
                 let text = format!("1 entry: {}{}", meaning.dn, mail.unwrap_or_default());

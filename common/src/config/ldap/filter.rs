@@ -21,11 +21,11 @@ pub struct LdapFilter(pub Node);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Node {
     /// All of them.
-    And(Vec<Node>),
+    And(Vec<Self>),
     /// One of them.
-    Or(Vec<Node>),
+    Or(Vec<Self>),
     /// Not this.
-    Not(Box<Node>),
+    Not(Box<Self>),
     /// The attribute compares so with the value.
     Compare(Comparison, Box<str>, Value),
     /// The attribute has a value.

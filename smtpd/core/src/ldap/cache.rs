@@ -48,6 +48,9 @@ impl<K: Eq + Hash> Cache<K> {
     pub fn put(&mut self, key: K, found: Option<Arc<Meaning>>, now: Duration) {
         let span = if found.is_some() { self.rules.positive } else { self.rules.negative };
         let heavy = weight(found.as_ref());
+        if let Some((_, old)) = self.known.remove(&key) {
+            self.weight -= weight(old.as_ref());
+        }
         if span.is_zero() || heavy > self.rules.size {
             return;
         }
@@ -60,9 +63,7 @@ impl<K: Eq + Hash> Cache<K> {
             self.weight = 0;
         }
         self.weight += heavy;
-        if let Some((_, old)) = self.known.insert(key, (now + span, found)) {
-            self.weight -= weight(old.as_ref());
-        }
+        self.known.insert(key, (now + span, found));
     }
 }
 
@@ -100,6 +101,10 @@ mod tests {
         let mut none = Cache::new(Rules { positive: at(0), negative: at(0), size: 9 });
         none.put(1, None, at(0));
         assert_eq!(none.get(&1, at(0)), None);
+        let mut no_entries = Cache::new(Rules { positive: at(0), negative: at(2), size: 9 });
+        no_entries.put(1, None, at(0));
+        no_entries.put(1, group(0), at(1));
+        assert_eq!(no_entries.get(&1, at(1)), None, "what is news is not hidden by what was known");
     }
 
     #[test]

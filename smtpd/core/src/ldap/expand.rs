@@ -105,7 +105,7 @@ impl Expansion {
     }
 
     /// Whom to look up next; nothing at the end. [`Expansion::answer`] takes what was found.
-    pub fn next(&mut self) -> Option<Target> {
+    pub fn ask(&mut self) -> Option<Target> {
         if self.flaw.is_some() {
             return None;
         }
@@ -259,7 +259,7 @@ mod tests {
             let mut expansion = Expansion::new(&mailbox(address), BOUNDS);
             let mut asked = 0;
             let is_local = |domain: &Domain| domain.as_str() != "far.example";
-            while let Some(target) = expansion.next() {
+            while let Some(target) = expansion.ask() {
                 asked += 1;
                 expansion.answer(self.find(&target), &is_local);
             }
