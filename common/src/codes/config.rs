@@ -63,6 +63,7 @@ super::codes! {
     "E0318": "A header field that is to be signed has no such name, or others change it on the way."; "Write a name such as Subject; fields of the way, such as Received, are never signed.";
     "E0319": "A rule of delivery.sender_rewrite has a pattern that cannot be read, or an address that not every host takes."; "Write  {from: \"*@scanners.example\", to: scanner@example.net}.";
     "E0320": "A route of delivery.sender_routes has a pattern that cannot be read."; "Write  {from: \"*@shop.example\", route: smarthost:shop}.";
+    "E0321": "A file is good, but has a shape that config fmt cannot change without risk to its values."; "Leave it as it is, or write its lists and sections on lines of their own instead of in brackets.";
     "E0330": "A directory server cannot be read."; "Write ldaps://HOST or ldap://HOST, with :PORT if it is another than 636 or 389.";
     "E0331": "An LDAP filter cannot be read, or would find the same entry for every address."; "Write one as in RFC 4515 with {address} in it, such as (mail={address}); an asterisk or parenthesis of a value is escaped, \\2a.";
     "E0332": "An attribute of a directory has a name that none can have."; "Write its name, such as mail, or its object identifier.";

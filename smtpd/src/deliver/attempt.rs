@@ -37,12 +37,12 @@ pub(super) async fn attempt(
     settings: &Settings,
     route: &Route,
     jobs: &mut [Job],
-    kept: Option<Connection>,
+    (kept, promise): (Option<Connection>, Option<SitePermit>),
     working: &Working<'_>,
 ) -> Report {
     let limited = settings.limited(&room.server, &route.name());
     let mut targets = Targets::new(route, limited.clone(), Some(&room.sites));
-    let mut tried = Tried { connection: kept, ..Tried::default() };
+    let mut tried = Tried { connection: kept, held: promise, ..Tried::default() };
     try_hosts(room, settings, &mut targets, jobs, working, &mut tried).await;
     if let Some(mut relaxed) = targets.relaxed(route, limited) {
         // Boxed, because it is rare and as large as all else here.
@@ -198,6 +198,8 @@ async fn next_connection(
     while !room.is_given_up() {
         let target = targets.next(settings, room.clock.random()).await?;
         if let Some(connection) = room.reuse.take(&target).await {
+            // Its leave comes with it.
+            held.take_if(|held| !held.is_leave()).into_iter().for_each(SitePermit::give_up);
             return found(connection);
         }
         room.make_way(settings).await;

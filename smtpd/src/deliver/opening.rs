@@ -92,6 +92,7 @@ impl Connection {
             messages: AtomicU32::new(0),
             tls: OnceLock::new(),
             user: OnceLock::new(),
+            target: target.clone(),
         });
         room.remember_session(&view);
         let party = Party {

@@ -21,7 +21,7 @@ use zeroize::Zeroize;
 
 use super::buffer::Buffer;
 use super::caught::Caught;
-use super::judge::{exists, gather, may_connect, may_relay, said, unready};
+use super::judge::{Piece, charge, gather, may_connect, may_send_to, said, unready};
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
 use super::{Inner, Settings, count, lock, login, secure};
@@ -204,7 +204,7 @@ impl Session<'_> {
         let now = self.client.inner.parts.clock.elapsed();
         self.server.secured(now);
         self.client.facts.authenticated = None;
-        self.client.user = None;
+        (self.client.user, self.client.asked) = (None, None);
         let settings = self.client.settings;
         let wall = self.client.inner.parts.clock.now();
         let rules = settings.rules_for(&self.client.facts, wall);
@@ -218,13 +218,14 @@ impl Session<'_> {
         loop {
             let now = self.client.inner.parts.clock.elapsed();
             let octets = self.buffer.octets.get(self.buffer.used..).unwrap_or_default();
+            let secret = self.server.mechanism().is_some() || login::is_auth(octets);
             let used = match self.ear.is_open() {
                 false => self.server.on_octets(octets, now),
                 true => hear(&mut self.ear, &mut self.server, octets, now),
             };
             self.buffer.used += used;
-            if self.server.mechanism().is_some() {
-                // Nothing of a password is left where it was read.
+            if secret {
+                // Nothing of a password is left where it was read, whatever became of the line.
                 let said = self.buffer.octets.get_mut(..self.buffer.used).unwrap_or_default();
                 said.zeroize();
             }
@@ -265,20 +266,19 @@ impl Session<'_> {
                 let is_foreign = user.as_ref().zip(sender).is_some_and(|(u, s)| !u.may_send_as(s));
                 match is_foreign {
                     true => Err(Refusal::SenderNotAllowed),
-                    false => {
-                        ready().and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
-                    }
+                    false => ready()
+                        .and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
+                        .and_then(|()| charge(&self.client, Piece::Message)),
                 }
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
                     let (now, to) = (inner.parts.clock.now(), &candidate.mailbox);
-                    match may_relay(settings, facts, to, now) {
-                        Ok(rule) => {
-                            exists(settings, to).await.map(|()| self.incoming.note_rule(rule))
-                        }
-                        Err(refusal) => Err(refusal),
-                    }
+                    may_send_to(settings, facts, to, now).await.and_then(|rule| {
+                        charge(&self.client, Piece::Recipient)?;
+                        self.incoming.note_rule(rule);
+                        Ok(())
+                    })
                 }
                 None => Err(Refusal::LocalTrouble),
             },

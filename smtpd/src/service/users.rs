@@ -1,9 +1,11 @@
 //! Users who may log in: what is known of them, and their changes.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use mailroot_common::control::selector::AddressPattern;
 use mailroot_common::control::{self, NewUser, PasswordAnswer, UserChanged, UserWish};
+use mailroot_common::rate::Rate;
 use zeroize::Zeroizing;
 
 use super::{Service, ServiceError};
@@ -25,9 +27,10 @@ impl Service {
         &self,
         wish: NewUser,
         send_as: Vec<AddressPattern>,
+        quota: Option<Rate>,
     ) -> Result<control::User, ServiceError> {
         let (users, password) = (self.0.users.clone(), Zeroizing::new(wish.password));
-        let user = blocking(move || users.add(&wish.name, &password, send_as)).await?;
+        let user = blocking(move || users.add(&wish.name, &password, send_as, quota)).await?;
         Ok(describe(&user, &Logins::default()))
     }
 
@@ -41,14 +44,14 @@ impl Service {
         &self,
         name: &str,
         wish: UserWish,
-        send_as: Option<Vec<AddressPattern>>,
+        (send_as, quota): (Option<Vec<AddressPattern>>, Option<Option<Rate>>),
     ) -> Result<UserChanged, ServiceError> {
         let ends = wish.password.is_some() || wish.enabled == Some(false) || send_as.is_some();
         let password = wish.password.map(Zeroizing::new);
-        let change = UserChange { password, enabled: wish.enabled, send_as };
+        let change = UserChange { password, enabled: wish.enabled, send_as, quota };
         let (users, name) = (self.0.users.clone(), name.to_owned());
         let user = blocking(move || users.set(&name, change)).await?;
-        let sessions_ended = if ends { self.end_sessions_of(&user.name).await } else { 0 };
+        let sessions_ended = if ends { self.end_sessions_of(&user.name) } else { 0 };
         Ok(UserChanged { user: self.describe_user(&user), sessions_ended })
     }
 
@@ -60,24 +63,22 @@ impl Service {
     pub async fn remove_user(&self, name: &str) -> Result<UserChanged, ServiceError> {
         let (users, name) = (self.0.users.clone(), name.to_owned());
         let user = blocking(move || users.remove(&name)).await?;
-        let sessions_ended = self.end_sessions_of(&user.name).await;
+        let sessions_ended = self.end_sessions_of(&user.name);
         Ok(UserChanged { user: describe(&user, &Logins::default()), sessions_ended })
     }
 
     /// Whether a login with this password would be taken.
     pub async fn verify_user(&self, name: &str, password: String) -> PasswordAnswer {
-        match self.0.users.check(name, Zeroizing::new(password)).await {
+        // Operators stand in a line of their own.
+        let nowhere = Ipv4Addr::UNSPECIFIED.into();
+        match self.0.users.check(name, Zeroizing::new(password), nowhere).await {
             Ok(_) => PasswordAnswer { good: true, reason: None },
             Err(why) => PasswordAnswer { good: false, reason: Some(why.as_str().to_owned()) },
         }
     }
 
-    async fn end_sessions_of(&self, name: &str) -> u64 {
-        let mut ended = 0;
-        for server in self.all() {
-            ended += server.kill_sessions_of(name).await;
-        }
-        ended
+    fn end_sessions_of(&self, name: &str) -> u64 {
+        self.all().iter().map(|server| server.kill_sessions_of(name)).sum()
     }
 
     fn describe_user(&self, user: &User) -> control::User {
@@ -92,6 +93,7 @@ fn describe(user: &User, logins: &Logins) -> control::User {
         name: user.name.clone(),
         enabled: user.enabled,
         send_as: user.send_as.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
+        quota: user.quota.map(|quota| quota.to_string()),
         password_since: user.password_since,
         last_login: logins.last.map(|(at, _)| at),
         last_client: logins.last.map(|(_, client)| client),

@@ -3,31 +3,34 @@
 //! A name that nobody has costs as much time as one that somebody has, and sounds the same. What
 //! costs time is done off the threads that carry mail, for a few logins at once.
 
+mod decoy_key;
 mod file;
 mod password;
+mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use mailroot_common::address::ReversePath;
 use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::rate::Rate;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::guess::{Guesses, Limit};
+use smtpd_core::policy::quota::Quotas;
 use smtpd_core::smtp::auth::Verifier;
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 pub use self::password::Unkeepable;
 use self::password::{Decoy, Kept, random};
+use self::turns::Turns;
 use crate::clock::Clock;
 
-/// Passwords that are looked at at once; each takes 19 MiB for the time.
-const AT_ONCE: usize = 2;
 /// The most users.
 pub const USERS_MAX: usize = 10_000;
 
@@ -40,6 +43,8 @@ pub struct User {
     pub enabled: bool,
     /// The addresses that mail may be sent as; all if there is none.
     pub send_as: Vec<AddressPattern>,
+    /// How many recipients he may send to in a span; as many as he likes if there is none.
+    pub quota: Option<Rate>,
     /// When the password was set.
     pub password_since: Timestamp,
     kept: Kept,
@@ -131,6 +136,8 @@ pub struct UserChange {
     pub enabled: Option<bool>,
     /// Other addresses to send as.
     pub send_as: Option<Vec<AddressPattern>>,
+    /// Another quota, or none.
+    pub quota: Option<Option<Rate>>,
 }
 
 /// The users. Cheap to clone.
@@ -147,9 +154,11 @@ struct Inner {
     trouble: Option<String>,
     /// Made when it is needed first: it takes as long as a login.
     decoy: std::sync::OnceLock<Option<Decoy>>,
-    hashing: Arc<Semaphore>,
+    turns: Turns,
     logins: Mutex<HashMap<String, Logins>>,
     guesses: Mutex<Guesses>,
+    /// What users have used of their quotas since the daemon started.
+    used: Mutex<Quotas<String>>,
     /// Held by whoever changes the file.
     changing: Mutex<()>,
 }
@@ -169,9 +178,10 @@ impl Users {
             all: ArcSwap::from_pointee(all),
             trouble,
             decoy: std::sync::OnceLock::new(),
-            hashing: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Turns::new(),
             logins: Mutex::default(),
             guesses: Mutex::default(),
+            used: Mutex::default(),
             changing: Mutex::default(),
         }))
     }
@@ -196,7 +206,7 @@ impl Users {
         self.0.all.load().get(&folded(name)).cloned()
     }
 
-    /// Whether this is the user's password.
+    /// Whether this is the user's password. Whoever stops waiting gives his place in line away.
     ///
     /// # Errors
     ///
@@ -205,14 +215,13 @@ impl Users {
         &self,
         name: &str,
         password: Zeroizing<String>,
+        client: IpAddr,
     ) -> Result<Arc<User>, Denied> {
+        let Some(turn) = self.0.turns.take(client).await else { return Err(Denied::BadPassword) };
         let user = self.find(name);
         let (inner, looked_at) = (Arc::clone(&self.0), user.clone());
-        let Ok(permit) = Arc::clone(&inner.hashing).acquire_owned().await else {
-            return Err(Denied::BadPassword);
-        };
         let looking = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _turn = turn;
             match (looked_at, inner.decoy()) {
                 (Some(user), _) => user.kept.is(&password),
                 (None, Some(decoy)) => {
@@ -287,6 +296,16 @@ impl Users {
         }
     }
 
+    /// Uses one recipient of a user's quota.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait for the next one.
+    pub fn charge(&self, user: &User, now: Duration) -> Result<(), Duration> {
+        let Some(quota) = user.quota else { return Ok(()) };
+        lock(&self.0.used).charge(user.name.clone(), quota, now)
+    }
+
     /// Adds a user. Blocks, as the other changes do.
     ///
     /// # Errors
@@ -297,6 +316,7 @@ impl Users {
         name: &str,
         password: &str,
         send_as: Vec<AddressPattern>,
+        quota: Option<Rate>,
     ) -> Result<Arc<User>, UserError> {
         let kept = Kept::of(password)?;
         let (name, password_since) = (folded(name), self.0.clock.now());
@@ -307,9 +327,10 @@ impl Users {
             if all.len() >= USERS_MAX {
                 return Err(UserError::TooMany);
             }
-            let user = User { name: name.clone(), enabled: true, send_as, password_since, kept };
+            let name = name.clone();
+            let user = User { name, enabled: true, send_as, quota, password_since, kept };
             let user = Arc::new(user);
-            all.insert(name.clone(), Arc::clone(&user));
+            all.insert(user.name.clone(), Arc::clone(&user));
             Ok(user)
         })
     }
@@ -330,6 +351,7 @@ impl Users {
             }
             user.enabled = wish.enabled.unwrap_or(user.enabled);
             user.send_as = wish.send_as.unwrap_or(user.send_as);
+            user.quota = wish.quota.unwrap_or(user.quota);
             let user = Arc::new(user);
             all.insert(name.clone(), Arc::clone(&user));
             Ok(user)
@@ -368,7 +390,8 @@ impl Users {
 
 impl Inner {
     fn decoy(&self) -> Option<&Decoy> {
-        self.decoy.get_or_init(|| Decoy::new().ok()).as_ref()
+        let make = || Decoy::new(&decoy_key::beside(&self.path)?).ok();
+        self.decoy.get_or_init(make).as_ref()
     }
 }
 
@@ -383,7 +406,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::os::unix::fs::PermissionsExt;
 
     use mailroot_common::address::Mailbox;
 
@@ -403,15 +426,15 @@ mod tests {
 
     async fn judged(all: &Users, name: &str, password: &str) -> Result<String, Denied> {
         let password = Zeroizing::new(password.to_owned());
-        all.check(name, password).await.map(|user| user.name.clone())
+        all.check(name, password, HERE).await.map(|user| user.name.clone())
     }
 
     #[tokio::test]
     async fn users_are_kept_changed_and_judged() {
         let place = tempfile::tempdir().unwrap();
         let first = users(&place);
-        first.add("Scanner01", "first", vec![pattern("scanner*@x.example")]).unwrap();
-        assert!(matches!(first.add("scanner01", "x", Vec::new()), Err(UserError::Exists(_))));
+        first.add("Scanner01", "first", vec![pattern("scanner*@x.example")], None).unwrap();
+        assert!(matches!(first.add("scanner01", "x", Vec::new(), None), Err(UserError::Exists(_))));
         let all = users(&place);
         assert_eq!(judged(&all, "SCANNER01", "first").await.as_deref(), Ok("scanner01"));
         assert_eq!(judged(&all, "scanner01", "second").await, Err(Denied::BadPassword));
@@ -429,19 +452,30 @@ mod tests {
     fn senders_are_held_to_their_addresses() {
         let place = tempfile::tempdir().unwrap();
         let all = users(&place);
-        let user = all.add("a", "x", vec![pattern("scanner*@x.example")]).unwrap();
+        let user = all.add("a", "x", vec![pattern("scanner*@x.example")], None).unwrap();
         let sender = |text: &str| ReversePath::Mailbox(Mailbox::parse(text).unwrap());
         assert!(user.may_send_as(&sender("Scanner7@x.example")));
         assert!(user.may_send_as(&ReversePath::Null));
         assert!(!user.may_send_as(&sender("boss@x.example")));
-        assert!(all.add("b", "x", Vec::new()).unwrap().may_send_as(&sender("boss@x.example")));
+        assert!(
+            all.add("b", "x", Vec::new(), None).unwrap().may_send_as(&sender("boss@x.example"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_has_looks_the_same_after_a_restart() {
+        let place = tempfile::tempdir().unwrap();
+        let salt = || async { users(&place).verifier("nobody").await.unwrap().0.salt };
+        assert_eq!(salt().await, salt().await);
+        let mode = std::fs::metadata(place.path().join("decoy.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
     fn guesses_are_counted_for_each_name_and_address() {
         let place = tempfile::tempdir().unwrap();
         let all = users(&place);
-        all.add("a", "x", Vec::new()).unwrap();
+        all.add("a", "x", Vec::new(), None).unwrap();
         assert!(all.may_guess("A", HERE, LIMIT));
         all.note("A", HERE, false);
         assert!(all.may_guess("a", HERE, LIMIT), "counted before it is looked at");
@@ -456,9 +490,15 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("users.json");
         std::fs::write(&path, "{ half").unwrap();
+        let grant = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        grant(0o644);
+        assert!(users(&place).trouble().unwrap().contains("chmod 600"));
+        grant(0o600);
         let all = users(&place);
-        assert!(all.trouble().is_some());
-        assert!(matches!(all.add("a", "x", Vec::new()), Err(UserError::Unread(_))));
+        assert!(!all.trouble().unwrap().contains("chmod"));
+        assert!(matches!(all.add("a", "x", Vec::new(), None), Err(UserError::Unread(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{ half");
     }
 }

@@ -24,8 +24,8 @@ impl VirtualServer {
             Some(badmail) => badmail.totals().await.map_or(0, |totals| totals.messages),
             None => 0,
         };
-        let inlets = self.inlets.lock().await;
-        let bound = inlets.as_ref().map(|open| open.receiver.addresses());
+        let windows = self.windows.load();
+        let bound = windows.as_ref().map(|open| open.receiver.addresses());
         let asked = || config.general.listen.iter().map(|door| door.address).collect();
         let listen: Vec<std::net::SocketAddr> = bound.unwrap_or_else(asked);
         control::Server {
@@ -40,8 +40,8 @@ impl VirtualServer {
                 Profile::Modern => "modern".to_owned(),
                 Profile::Iis6 => "iis6".to_owned(),
             },
-            sessions_in: inlets.as_ref().map_or(0, |open| open.receiver.sessions().len() as u64),
-            sessions_out: inlets.as_ref().map_or(0, |open| open.deliver.sessions().len() as u64),
+            sessions_in: windows.as_ref().map_or(0, |open| open.receiver.sessions().len() as u64),
+            sessions_out: windows.as_ref().map_or(0, |open| open.deliver.sessions().len() as u64),
             queue: QueueCounts {
                 messages: counts.messages,
                 retry: counts.tried,
@@ -71,18 +71,35 @@ impl VirtualServer {
 
     /// What `server show` shows.
     pub async fn detail(&self, file: String) -> ServerDetail {
+        let server = self.describe().await;
+        let (config, shared) = (self.config(), self.shared.load_full());
+        let mut settings: Vec<Setting> =
+            config.effective().into_iter().map(Setting::from).collect();
+        for setting in &mut settings {
+            match setting.key.as_str() {
+                "general.listen" if has_free_port(&config) => {
+                    setting.comes_to(listed(&server.listen))
+                }
+                "store.root" => setting.comes_to(&*server.mail_root),
+                "delivery.fqdn" if config.delivery.fqdn.is_none() => {
+                    setting.comes_to(shared.hostname.as_str());
+                }
+                _ => {}
+            }
+        }
         ServerDetail {
-            server: self.describe().await,
+            server,
             file,
-            settings: self.config().effective().into_iter().map(Setting::from).collect(),
+            settings,
             counters: self.counters.list().map(|(name, count)| (name.to_owned(), count)).collect(),
         }
     }
 
     /// Its sessions, in both directions.
-    pub async fn sessions(&self) -> Vec<Session> {
-        let inlets = self.inlets.lock().await;
-        let Some(open) = &*inlets else { return Vec::new() };
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Session> {
+        let windows = self.windows.load();
+        let Some(open) = windows.as_ref() else { return Vec::new() };
         let server = || self.name.to_string();
         let inbound = open.receiver.sessions().into_iter().map(|entry| Session {
             id: entry.id,
@@ -95,9 +112,13 @@ impl VirtualServer {
             state: entry.standing.as_str().to_owned(),
             messages: entry.messages,
             bytes: entry.octets,
+            limit: None,
+            limit_used: None,
             since: entry.since,
         });
-        let outbound = open.deliver.sessions().into_iter().map(|view| Session {
+        let views = open.deliver.sessions().into_iter();
+        let with_limits = views.map(|view| (open.deliver.limit_of(&view).unzip(), view));
+        let outbound = with_limits.map(|((limit_used, limit), view)| Session {
             id: view.id,
             server: server(),
             direction: Direction::Out,
@@ -111,6 +132,8 @@ impl VirtualServer {
             state: "connected".to_owned(),
             messages: view.messages.load(Ordering::Relaxed).into(),
             bytes: 0,
+            limit,
+            limit_used,
             since: view.since,
         });
         inbound.chain(outbound).collect()
@@ -142,6 +165,16 @@ impl VirtualServer {
             .map(|domain| describe_domain(domain, self.name.as_str(), queued(domain)))
             .collect()
     }
+}
+
+/// Whether the system chooses a port, so that only the address bound tells it.
+fn has_free_port(config: &ServerConfig) -> bool {
+    config.general.listen.iter().any(|door| door.address.port() == 0)
+}
+
+/// Addresses as the value of their key shows them.
+fn listed(addresses: &[String]) -> String {
+    if addresses.is_empty() { "none".to_owned() } else { addresses.join(", ") }
 }
 
 fn smart_host(config: &ServerConfig) -> Option<String> {
