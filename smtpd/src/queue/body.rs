@@ -1,8 +1,9 @@
-//! The content of a message once more, for one that is made of it.
+//! The content of messages to be: too large for memory, or made of another's.
 
 use std::io;
 
-use super::{Body, CommitError, Lease, Queue};
+use super::{Body, CommitError, LargeBodyWriter, Lease, Queue};
+use crate::store::guard;
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,15 @@ pub enum CopyError {
 }
 
 impl Queue {
+    /// Begins a body that is too large for memory (over [`Body::MEMORY_MAX`]).
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if no file can be made for it.
+    pub async fn large_body(&self) -> Result<LargeBodyWriter, CommitError> {
+        guard::wait(self.0.store.large_body()).await
+    }
+
     /// A copy of the content of a leased message, which may be of another queue.
     ///
     /// # Errors
