@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::access::AccessCommand;
+use crate::alias::AliasCommand;
 use crate::badmail::BadmailCommand;
 use crate::cert::CertCommand;
 use crate::complete::{self, Completion};
@@ -178,6 +179,9 @@ pub(crate) enum Command {
     /// Domains of a virtual server.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Who gets mail for the local names of this machine.
+    #[command(subcommand)]
+    Alias(AliasCommand),
     /// Hosts that take mail for others, with TLS and logins.
     #[command(subcommand)]
     Smarthost(SmarthostCommand),
@@ -255,6 +259,7 @@ impl Command {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
             Self::Ldap(command) => matches!(command, LdapCommand::Show),
+            Self::Alias(command) => matches!(command, AliasCommand::List(_)),
             Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
             Self::Tls(command) => matches!(command, TlsCommand::List),
             Self::Cert(command) => matches!(command, CertCommand::List | CertCommand::Show(_)),

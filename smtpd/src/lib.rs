@@ -3,6 +3,7 @@
 //! What can be decided is decided in `smtpd-core`; the rooms of this crate carry it out. A room
 //! imports only rooms below it, in the order of `ARCHITECTURE.md`, which a test enforces.
 
+pub mod aliases;
 pub mod args;
 pub mod badmail;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod dkim;
 pub mod drop;
 pub mod https;
 pub mod ldap;
+pub mod local;
 pub mod mta_sts;
 pub mod net;
 pub mod oauth;

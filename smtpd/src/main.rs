@@ -13,7 +13,7 @@ use smtpd::control::Control;
 use smtpd::net::Net;
 use smtpd::observe::{Format, Level, Log, LogError, Sink};
 use smtpd::process::{self, Request, Signals};
-use smtpd::service::Service;
+use smtpd::service::{Service, SubmitSocket};
 
 /// Set up in `.cargo/config.toml`. The C library's takes more memory when ten thousand lanes come to life at once.
 #[global_allocator]
@@ -123,6 +123,11 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
         service.stop().await;
         return fail(EX_UNAVAILABLE, &format!("no virtual server could be started\n{troubles}"));
     }
+    let submit = SubmitSocket::open(&service).map_err(|error| {
+        // Mail by all other ways is worth more than this one.
+        log.line(Level::Error, "submit-failed").text("reason", &error).send();
+        say(&format!("smtpd: {error}; programs of this machine cannot hand in mail"));
+    });
     let control = match Control::listen(service.clone()) {
         Ok(control) => control,
         Err(error) => {
@@ -134,6 +139,9 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
     serve(&service, &log, &mut signals).await;
     process::tell_stopping();
     service.dialogues().close();
+    if let Ok(submit) = submit {
+        submit.stop().await;
+    }
     control.stop().await;
     service.stop().await;
     log.line(Level::Info, "stopped").send();

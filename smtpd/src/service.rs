@@ -4,6 +4,7 @@
 //! is told only what concerns it. What fails in one of them shows in its state and in the log; the
 //! others never notice.
 
+mod aliases;
 mod certificates;
 mod change;
 mod describe;
@@ -14,6 +15,7 @@ mod relocate;
 mod replay;
 mod smart_hosts;
 mod strays;
+mod submit;
 mod sweep;
 mod tls;
 mod tokens;
@@ -31,6 +33,7 @@ use mailroot_common::config::dns::Resolvers;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
+use tokio::sync::mpsc;
 
 pub use self::certificates::CertificateSpec;
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
@@ -38,6 +41,8 @@ pub use self::dkim::DkimSpec;
 pub use self::error::ServiceError;
 pub use self::lifecycle::{Goes, Turn};
 use self::strays::Stray;
+pub use self::submit::SubmitSocket;
+use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
@@ -46,6 +51,7 @@ use crate::mta_sts;
 use crate::net::Net;
 use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
+use crate::receive::Inquiry;
 use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
 use crate::trace::{self, Trace};
@@ -81,6 +87,10 @@ struct Inner {
     certificates: Certificates,
     /// Who may log in.
     users: Users,
+    /// Users of this machine who ask about their own mail, and whoever answers them takes the end.
+    inquiries: (mpsc::Sender<Inquiry>, Mutex<mpsc::Receiver<Inquiry>>),
+    /// Who gets mail for the names of this machine.
+    aliases: AliasFile,
     /// Where mail of virtual servers lay.
     roots: Roots,
     /// What waits where no virtual server looks.
@@ -103,6 +113,9 @@ impl fmt::Debug for Service {
         f.debug_struct("Service").field("paths", &self.0.paths).finish_non_exhaustive()
     }
 }
+
+/// How many users may wait to be heard about their own mail.
+const INQUIRIES_AHEAD: usize = 8;
 
 /// By which means other hosts are found and spoken to.
 struct Reach {
@@ -127,6 +140,8 @@ impl Service {
         let mta_sts = mta_sts::Cache::open(Disk::Real, policies, clock.clone(), log.clone());
         let hosts = paths.state.join("tls-hosts");
         let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
+        let aliases = AliasFile::nowhere(log.clone());
+        let (inquiries, asked) = mpsc::channel(INQUIRIES_AHEAD);
         let roots = Roots::open(Disk::Real, paths.state.join("mail-roots.json"), log.clone());
         let service = Self(Arc::new(Inner {
             paths,
@@ -146,6 +161,8 @@ impl Service {
             memory,
             certificates: Certificates::default(),
             users,
+            inquiries: (inquiries, Mutex::new(asked)),
+            aliases,
             roots,
             strays: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -248,6 +265,9 @@ impl Service {
             tls: reach.tls.clone(),
             certificates: self.0.certificates.clone(),
             users: self.0.users.clone(),
+            submission: loaded.service.submission.clone(),
+            aliases: self.aliases_by(loaded),
+            inquiries: self.0.inquiries.0.clone(),
             tls_min_version: loaded.service.tls.min_version,
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),

@@ -26,11 +26,13 @@ const ROOMS: &[&[&str]] = &[
     &["queue"],
     &["store"],
     &[
+        "aliases",
         "args",
         "config",
         "resolve",
         "https",
         "ldap",
+        "local",
         "mta_sts",
         "oauth",
         "tls",
@@ -50,6 +52,7 @@ const ROOMS: &[&[&str]] = &[
 /// and the files; the command line needs the log's forms; the web needs names, connections and TLS, and
 /// tokens and policies are asked of the web.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
+    ("aliases", &["observe"]),
     ("args", &["observe"]),
     ("config", &["clock", "disk", "dkim", "net", "observe", "tls"]),
     ("resolve", &["clock", "net", "observe"]),

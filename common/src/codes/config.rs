@@ -69,6 +69,8 @@ super::codes! {
     "E0332": "An attribute of a directory has a name that none can have."; "Write its name, such as mail, or its object identifier.";
     "E0333": "The password for a directory would go over the network in clear text."; "Write ldaps://, or  tls: starttls  below ldap.";
     "E0334": "The bind at a directory contradicts itself: a name or password without a bind, or the other way round."; "Complete it, or remove it.";
+    "E0350": "A virtual server is named by what none can have for a name."; "Use at most 32 of a to z, digits, dots, hyphens and underscores, beginning with a letter or digit.";
+    "E0351": "The virtual server that is to take mail of this machine's programs is not there."; "Name another in submission.server, or leave it out.";
     "E0370": "A smart host is to be logged in at by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or choose another method below auth.";
     "E0371": "A smart host is to be logged in at by Kerberos, and is written as an address."; "Write its name, as the realm knows it.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";

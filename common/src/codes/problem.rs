@@ -9,6 +9,11 @@ super::codes! {
 
     "access.not_found": "A virtual server has no access list of that name."; "Name connect or relay.";
     "access.usage": "An entry was given an end or a comment, but the list's policy means that it is taken off."; "Leave them out, or change the policy first.";
+    "alias.failed": "The file of aliases could not be read or written."; "Look at its path, size and mode, and at the disk.";
+    "alias.not_found": "The name has no alias."; "smtpctl alias list names them; --if-exists makes it no failure.";
+    "alias.not_permitted": "You may not read or write the file of aliases."; "Use sudo: the file is usually root's.";
+    "alias.unavailable": "The service is told to use no aliases."; "Set service.aliases, or name a file with --file.";
+    "alias.usage": "A name or an address of an alias cannot be read, or is a program or a file."; "Name addresses, names of this machine, or :include: with the path of a file of addresses.";
     "badmail.failed": "A file in Badmail could not be read or written."; "Look at the mode of the directory and at the disk; smtpctl doctor does both.";
     "badmail.not_found": "There is no message of that id in Badmail; perhaps it was purged."; "List them with smtpctl badmail list.";
     "badmail.unavailable": "Badmail is being closed because its server stops."; "Start the server and try again.";

@@ -30,6 +30,7 @@ mod server;
 pub mod service;
 pub mod smart_hosts;
 pub mod store;
+pub mod submission;
 pub mod tls;
 pub mod trace;
 pub mod value;

@@ -87,6 +87,12 @@ pub const SOCKET: &str = "/run/mailroot/control.sock";
 /// The control socket below the directory of `--home`.
 pub const SOCKET_BELOW_HOME: &str = "run/control.sock";
 
+/// Where the submit socket is, unless a home is given.
+pub const SUBMIT_SOCKET: &str = "/run/mailroot/submit.sock";
+
+/// Where it is below a home.
+pub const SUBMIT_SOCKET_BELOW_HOME: &str = "run/submit.sock";
+
 /// Asks for a change to the chosen objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {

@@ -43,7 +43,7 @@ fn report(what: &str, took: Duration, octets: usize) {
 
 fn grammar() -> Grammar {
     let default_domain = Domain::parse("d.test").expect("it is a domain");
-    Grammar { offer: Offer::all(), default_domain, auth: false }
+    Grammar { offer: Offer::all(), default_domain, auth: false, inquiries: false }
 }
 
 fn commands() {

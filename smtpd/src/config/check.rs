@@ -25,7 +25,27 @@ pub(super) fn check_together(
     drops(paths, service, servers, &mut out);
     smart_hosts(service, servers, &mut out);
     certificates(service, servers, &mut out);
+    submission(service, servers, &mut out);
     out
+}
+
+/// The virtual server that takes mail of this machine's programs must be there.
+fn submission(
+    service: &ServiceConfig,
+    servers: &BTreeMap<ServerName, Arc<ServerConfig>>,
+    out: &mut Vec<Diagnostic>,
+) {
+    let named = service.submission.server.as_ref().filter(|name| !servers.contains_key(*name));
+    let (Some(name), Some(source)) = (named, service.origins.source()) else { return };
+    let words: Vec<&str> = servers.keys().map(ServerName::as_str).collect();
+    let help = match closest(name.as_str(), &words) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "name one of smtpctl server list, or leave submission.server out".to_owned(),
+    };
+    let title =
+        format!("there is no virtual server {name} to take mail of this machine's programs");
+    let span = service.origins.span("submission.server");
+    out.push(Diagnostic::error("E0351", title).at(source, span, "not there").help(help));
 }
 
 /// Whether the system could not bind both.

@@ -276,6 +276,12 @@ pub(super) fn need(method: &Method, path: &str) -> (Role, Scope) {
     found.map_or((Role::Admin, Scope::Service), |endpoint| (endpoint.role, endpoint.scope))
 }
 
+/// Whether users may ask it about their own mail over the submit socket. The handlers of these look
+/// at [`super::caller::Reach::sees_mail_of`] for every message.
+pub(super) fn is_for_owners(method: &Method, path: &str) -> bool {
+    method == Method::GET && [path::QUEUE, path::TRACE].contains(&path)
+}
+
 /// Whether the handler takes the body of a request as it arrives.
 pub(super) fn takes_octets(method: &Method, path: &str) -> bool {
     let found = ENDPOINTS.iter().find(|it| it.method == *method && it.path == path);
@@ -347,6 +353,14 @@ mod tests {
             let found: Vec<_> = of_role.map(|it| format!("{} {}", it.method, it.path)).collect();
             assert_eq!(found.join(", "), endpoints, "{role_word}");
         }
+    }
+
+    #[test]
+    fn users_ask_for_two_lists_about_their_own_mail() {
+        let of_owners = ENDPOINTS.iter().filter(|it| is_for_owners(&it.method, it.path));
+        let found: Vec<_> = of_owners.map(|it| format!("{} {}", it.method, it.path)).collect();
+        assert_eq!(found.join(", "), "GET /v1/queue, GET /v1/trace");
+        assert!(!is_for_owners(&Method::POST, path::QUEUE) && !is_for_owners(&Method::GET, ""));
     }
 
     #[test]

@@ -137,6 +137,7 @@ fn envelope(
             session: None,
             source: Some(name.to_owned()),
             user: None,
+            uid: None,
         },
         tls_optional: facts.tls_optional,
         message_id: facts.message_id.clone(),

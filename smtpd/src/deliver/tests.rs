@@ -96,6 +96,7 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
             session: None,
             source: None,
             user: None,
+            uid: None,
         },
         message_id: None,
         subject: None,

@@ -13,6 +13,7 @@ mod caught;
 mod count;
 mod judge;
 mod listener;
+mod local;
 mod login;
 mod message;
 mod registry;
@@ -20,6 +21,7 @@ mod secure;
 mod session;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,12 +41,15 @@ use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::policy::{self, Facts};
 use smtpd_core::route::table::Table;
 use smtpd_core::smtp::server as machine;
+use tokio::sync::mpsc;
 
 pub use self::listener::ListenError;
 use self::listener::Listeners;
+pub use self::local::{Inquiry, LocalRules, LocalUser};
 pub use self::login::LoginRules;
 use self::registry::Registry;
 pub use self::registry::SessionEntry;
+use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::ldap::Directory;
 use crate::net::Net;
@@ -87,6 +92,10 @@ pub struct Settings {
     pub session: Arc<machine::Settings>,
     /// What sessions go by whose clients may not send to anybody.
     pub strangers: Arc<machine::Settings>,
+    /// What sessions of users of this machine go by.
+    pub local: Arc<machine::Settings>,
+    /// What holds for those users besides.
+    pub submission: LocalRules,
     /// What clients come under TLS with, if they may.
     pub tls: Option<ServerTls>,
     /// How wrong logins are answered, and what is taken for a name.
@@ -150,6 +159,10 @@ pub struct Parts {
     pub trace: Trace,
     /// Who may log in.
     pub users: Users,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
+    /// Where users of this machine go who ask about their own mail.
+    pub inquiries: mpsc::Sender<Inquiry>,
 }
 
 /// The receiving side of one virtual server. Cheap to clone.

@@ -30,10 +30,12 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mailroot_common::address::Domain;
 use mailroot_common::config::smart_hosts::SmartHosts;
+use mailroot_common::config::submission::Submission;
 use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::units::ByteSize;
+use tokio::sync::mpsc;
 
 pub use self::decide::Court;
 pub use self::error::StartError;
@@ -43,6 +45,7 @@ pub use self::root::{MailRoot, RootError};
 pub use self::roots::{Roots, waiting_in};
 pub use self::senders::Sender;
 use self::windows::Windows;
+use crate::aliases::AliasFile;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
@@ -55,7 +58,7 @@ use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::pickup::{self, Pickup};
 use crate::queue::Queue;
-use crate::receive::Tallies;
+use crate::receive::{Inquiry, Tallies};
 use crate::resolve::Resolver;
 use crate::tls::{Certificates, ClientTls, Recall};
 use crate::trace::Trace;
@@ -85,6 +88,12 @@ pub struct Shared {
     pub tls_min_version: TlsVersion,
     /// Who may log in.
     pub users: Users,
+    /// What holds for users of this machine.
+    pub submission: Submission,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
+    /// Where they go who ask about their own mail.
+    pub inquiries: mpsc::Sender<Inquiry>,
     /// The smart hosts that have names.
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
@@ -416,6 +425,7 @@ impl VirtualServer {
             log: shared.log.clone(),
             counters: Arc::clone(&self.counters),
             trace: shared.trace.clone(),
+            aliases: shared.aliases.clone(),
             taken: Arc::default(),
         };
         Some(Pickup::new(settings, parts))

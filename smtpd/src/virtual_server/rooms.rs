@@ -127,6 +127,8 @@ impl Inlets {
                 dialogues: shared.dialogues.clone(),
                 trace: shared.trace.clone(),
                 users: shared.users.clone(),
+                inquiries: shared.inquiries.clone(),
+                aliases: shared.aliases.clone(),
             },
             settings,
         );
@@ -183,6 +185,7 @@ impl Inlets {
                 log: parts.shared.log,
                 counters: parts.counters,
                 trace: parts.shared.trace,
+                aliases: parts.shared.aliases,
                 taken: parts.taken,
             };
             let pickup = Pickup::new(settings.clone(), parts);

@@ -14,6 +14,7 @@ use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
 use mailroot_common::config::ldap::UnknownRecipient;
 use mailroot_common::config::messages::Fix;
+use mailroot_common::config::submission::RecordUser;
 use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
 use mailroot_common::units::{ByteSize, Span};
 use smtpd_core::message::import::Rules;
@@ -34,7 +35,7 @@ use super::{Shared, rules};
 use crate::badmail::{self, Badmail};
 use crate::deliver::Signing;
 use crate::drop::{self, DropDirectory};
-use crate::receive::Tallies;
+use crate::receive::{LocalRules, Tallies};
 use crate::resolve::Family;
 use crate::tls::{ServerTls, Wish};
 use crate::{deliver, pickup, process, receive};
@@ -75,6 +76,7 @@ pub(super) fn receive(
             offer: offer(config, table),
             default_domain: table.default_domain().clone(),
             auth: config.access.basic.enabled,
+            inquiries: false,
         },
         body: BodyLimits {
             size_max: rules::octets(messages.max_size),
@@ -97,9 +99,15 @@ pub(super) fn receive(
     // They could fill the queue with mail that lies there, and push in front of everybody else.
     strangers.grammar.offer = strangers.grammar.offer.without(Extension::FutureRelease);
     strangers.priority_max = Priority::NORMAL;
+    let local = local(&session);
     receive::Settings {
         session: Arc::new(session),
         strangers: Arc::new(strangers),
+        local: Arc::new(local),
+        submission: LocalRules::new(
+            rules::sender_policy(shared.submission.sender_policy),
+            shared.submission.record_user == RecordUser::Header,
+        ),
         tls,
         logins: login_rules(config),
         connect: rules::connect_policy(config),
@@ -118,6 +126,19 @@ pub(super) fn receive(
         add_message_id: messages.fix.contains(&Fix::MessageId),
         body_memory_max: config.limits.body_memory.as_u64(),
     }
+}
+
+/// What sessions of users of this machine go by: they need no TLS and no login, a program may write
+/// its mail as slowly as it likes, and nothing is held for them that they could ask for.
+fn local(session: &server::Settings) -> server::Settings {
+    let mut local = session.clone();
+    local.grammar.auth = false;
+    local.grammar.inquiries = true;
+    local.grammar.offer = local.grammar.offer.without(Extension::Etrn);
+    local.tls = server::Tls::Off;
+    local.logins = server::Logins::default();
+    local.rate_min = 0;
+    local
 }
 
 /// How clients may log in.
@@ -284,6 +305,7 @@ pub(super) fn pickup(
         poll: keys.poll,
         settle: keys.settle,
         rules: Rules::of(config),
+        local_domains: rules::local_domains(config),
     }
 }
 

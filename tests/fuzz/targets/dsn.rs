@@ -90,6 +90,7 @@ fuzz_target!(|input: Input<'_>| {
             session: None,
             source: None,
             user: None,
+            uid: None,
         },
         message_id: input.message_id.map(str::to_owned),
         subject: input.subject.map(str::to_owned),

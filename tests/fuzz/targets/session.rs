@@ -55,6 +55,7 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
             offer,
             default_domain: Domain::parse("d.test").expect("a domain"),
             auth: !logins.mechanisms.is_empty(),
+            inquiries: false,
         },
         body: BodyLimits {
             size_max: if tight & 128 != 0 { u64::MAX } else { of(1, 100, 1 << 20) },

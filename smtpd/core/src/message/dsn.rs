@@ -216,6 +216,7 @@ fn envelope(
             session: None,
             source: Some(report.id.to_string()),
             user: None,
+            uid: None,
         },
         message_id: Some(message_id),
         subject: Some(subject),

@@ -178,9 +178,12 @@ pub struct Origin {
     /// The Pickup file's name, or the id a requeued message had before.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Who had logged in.
+    /// Who had logged in, or the user of the submit socket.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The number of the user who handed the message in over the submit socket.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
 }
 
 /// The door a message came in by.

@@ -178,6 +178,7 @@ pub(crate) mod tests {
                 session: None,
                 source: None,
                 user: None,
+                uid: None,
             },
             message_id: None,
             subject: None,

@@ -124,8 +124,10 @@ fields! {
         Tls tls = 149,
         /// What the sender wants of time and order.
         Wishes wishes = 150,
-        /// Who had logged in.
+        /// Who had logged in, or the user of the submit socket.
         User user = 151,
+        /// The number of the user of the submit socket.
+        Uid uid = 160,
     }
 }
 

@@ -103,6 +103,7 @@ impl Note {
             .maybe(Text::Session, origin.session)
             .maybe(Text::Tls, admitted.tls)
             .maybe(Text::User, origin.user.as_ref())
+            .maybe(Text::Uid, origin.uid)
             .maybe(Text::Rule, admitted.rule)
             .maybe(Text::Source, origin.source.as_ref())
             .maybe(Text::MessageId, envelope.message_id.as_ref())

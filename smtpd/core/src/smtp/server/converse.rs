@@ -43,6 +43,11 @@ impl Server {
                 say(&mut self.output, format_args!("221 2.0.0 {} closing", self.settings.host));
                 self.state = State::Closed(End::Quit);
             }
+            Command::Query => {
+                self.forget_transaction();
+                self.say(format_args!("220 2.0.0 ask"));
+                self.state = State::Closed(End::Inquiry);
+            }
             Command::Helo(_)
             | Command::Ehlo(_)
             | Command::Rset

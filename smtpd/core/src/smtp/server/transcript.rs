@@ -32,6 +32,7 @@ pub(super) fn settings() -> Settings {
             offer: Offer::all().without(Extension::Etrn),
             default_domain: Domain::parse("example.com").unwrap(),
             auth: false,
+            inquiries: false,
         },
         body: BodyLimits { size_max: 1 << 20, line_max: 2000, header_max: 10_000 },
         recipients_max: 100,
