@@ -135,7 +135,7 @@ async fn send_on(
 /// What is made of recipients whose mail goes on.
 struct Made {
     /// The new message; none if everybody has it by the old one.
-    draft: Option<Draft>,
+    draft: Option<Box<Draft>>,
     /// Places of names that stand for another: their senders hear of the delivery from there (RFC 3461
     /// section 5.2.7.2).
     relieved: Vec<usize>,
@@ -178,7 +178,7 @@ async fn make(
     envelope.smtputf8 |= envelope.recipients.iter().any(|to| !to.mailbox.is_ascii());
     envelope.origin.source = Some(lease.id.to_string());
     envelope.hold = room.queue.orders().hold_for(&envelope, room.clock.now());
-    made.draft = Some(Draft { envelope, body });
+    made.draft = Some(Box::new(Draft { envelope, body }));
     Ok(made)
 }
 

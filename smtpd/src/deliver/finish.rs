@@ -134,7 +134,7 @@ pub(super) struct Besides {
     /// Changes that are no news.
     pub(super) quiet: Vec<(usize, RecipientStatus)>,
     /// The message in the place of recipients who end.
-    pub(super) made: Option<Draft>,
+    pub(super) made: Option<Box<Draft>>,
 }
 
 /// Records a disposition with what it causes. Says whether all that was decided came to be.
@@ -169,8 +169,8 @@ pub(super) async fn record(
     let mut reports = write_reports(room, settings, &lease, &disposition).await;
     let count = reports.len() as u64;
     let notes = remember::reports(room, id, &envelope, &reports);
-    let onward = made.as_ref().map(|draft| remember::onward(room, draft));
-    reports.extend(made);
+    let onward = made.as_ref().map(|draft| Box::new(remember::onward(room, draft)));
+    reports.extend(made.map(|draft| *draft));
     let mut changes = disposition.statuses;
     changes.extend(quiet);
     match room.queue.settle(lease, changes, reports).await {

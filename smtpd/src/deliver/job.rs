@@ -64,7 +64,7 @@ pub(super) struct Job {
     /// What leaves before the message or instead of its beginning.
     pub(super) front: Option<Arc<Front>>,
     /// The message for those whom the directory names in the place of recipients who end here.
-    pub(super) made: Option<Draft>,
+    pub(super) made: Option<Box<Draft>>,
 }
 
 impl Job {
