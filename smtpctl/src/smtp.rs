@@ -21,6 +21,13 @@ const LINE_OCTETS_MAX: u64 = 2_048;
 /// A reply has fewer lines than this.
 const LINES_MAX: usize = 100;
 
+/// A parameter of MAIL, and the extension that must be offered for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) extension: &'static str,
+    pub(crate) parameter: String,
+}
+
 /// Who a message is from, who gets it, and what it is.
 pub(crate) struct Parcel {
     /// The sender; empty for the null path.
@@ -29,6 +36,8 @@ pub(crate) struct Parcel {
     pub(crate) recipients: Vec<String>,
     /// The octets, with any line ends.
     pub(crate) message: Vec<u8>,
+    /// What the sender wants besides.
+    pub(crate) wishes: Vec<Wish>,
 }
 
 /// A user and the password.
@@ -45,16 +54,25 @@ pub(crate) fn hand_over(
     parcel: &Parcel,
     login: Option<&Login>,
 ) -> Result<String, Problem> {
-    let Parcel { sender, recipients, message } = parcel;
+    let Parcel { sender, recipients, message, wishes } = parcel;
     let mut dialogue = Dialogue::begin(address)?;
     if let Some(login) = login {
         dialogue.log_in(login)?;
     }
+    for wish in wishes {
+        let is_it = |line: &String| line.split_whitespace().next() == Some(wish.extension);
+        if !dialogue.offers.iter().any(is_it) {
+            let detail = format!("the listener at {address} does not offer {}", wish.extension);
+            return Err(Problem::new("send", Kind::Failed, detail));
+        }
+    }
+    let wishes: String = wishes.iter().map(|wish| format!(" {}", wish.parameter)).collect();
     // SMTPUTF8 is asked for when an address needs it; a header may need it as well.
     let is_plain = sender.is_ascii() && recipients.iter().all(|to| to.is_ascii());
     let utf8 = if is_plain { "" } else { " SMTPUTF8" };
     let body = if message.is_ascii() { "" } else { " BODY=8BITMIME" };
-    dialogue.say(&format!("MAIL FROM:<{sender}>{body}{utf8}"), 2).map_err(with_hint)?;
+    let mail = format!("MAIL FROM:<{sender}>{body}{utf8}{wishes}");
+    dialogue.say(&mail, 2).map_err(with_hint)?;
     for recipient in recipients {
         dialogue.say(&format!("RCPT TO:<{recipient}>"), 2).map_err(with_hint)?;
     }
@@ -298,6 +316,7 @@ mod tests {
             sender: "a@x.example".to_owned(),
             recipients: vec!["b@x.example".to_owned()],
             message: b"Subject: x\n\n.\n".to_vec(),
+            wishes: Vec::new(),
         };
         let login = Login { user: "erp".to_owned(), password: "secret".to_owned() };
         let result = hand_over(address, &parcel, logs_in.then_some(&login));

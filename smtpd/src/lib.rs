@@ -29,6 +29,7 @@ pub mod resolve;
 pub mod service;
 pub mod store;
 pub mod tls;
+pub mod tls_report;
 pub mod trace;
 pub mod users;
 pub mod virtual_server;

@@ -103,8 +103,11 @@ fn runtime(loaded: &Loaded) -> std::io::Result<tokio::runtime::Runtime> {
     builder.thread_name("smtpd").enable_all().build()
 }
 
-/// How often entries of access lists that have ended are looked for.
+/// How often entries of access lists that have ended, and rights that would lapse, are looked for.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
+
+/// How often reports about TLS are looked for that are due.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// How often files of certificates are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -154,6 +157,7 @@ async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
     let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_hours(24)));
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut tell = tokio::time::interval(TELL_EVERY);
     loop {
         tokio::select! {
             request = signals.next() => match request {
@@ -165,7 +169,11 @@ async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
                     let _ = service.reload("signal").await;
                 }
             },
-            _ = sweep.tick() => service.sweep_lists().await,
+            _ = sweep.tick() => {
+                service.sweep_lists().await;
+                service.uphold_rights();
+            }
+            _ = tell.tick() => service.begin_tls_reports(),
             _ = look.tick() => service.look_at_certificates().await,
             _ = beat.tick(), if watchdog.is_some() => {
                 if service.is_alive().await {

@@ -132,6 +132,18 @@ pub enum Stream {
     Gone,
 }
 
+impl Stream {
+    /// Our address on it, if the network knows one.
+    #[must_use]
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().map(|at| at.ip()),
+            Self::Tls(stream) => stream.get_ref().0.local_ip(),
+            Self::Unix(_) | Self::Memory(_) | Self::Gone => None,
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,

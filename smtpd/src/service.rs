@@ -18,6 +18,7 @@ mod strays;
 mod submit;
 mod sweep;
 mod tls;
+mod tls_reports;
 mod tokens;
 mod trial;
 mod users;
@@ -54,6 +55,7 @@ use crate::observe::{Dialogues, Level, Log, SessionIds};
 use crate::receive::Inquiry;
 use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
+use crate::tls_report::Ledger;
 use crate::trace::{self, Trace};
 use crate::users::Users;
 use crate::virtual_server::{Roots, Shared, VirtualServer};
@@ -83,6 +85,10 @@ struct Inner {
     mta_sts: mta_sts::Cache,
     /// Hosts that have proved who they are.
     memory: Memory,
+    /// What other domains are to be told of TLS.
+    ledger: Ledger,
+    /// Held by whoever tells them.
+    telling: tokio::sync::Mutex<()>,
     /// What clients are shown.
     certificates: Certificates,
     /// Who may log in.
@@ -140,6 +146,8 @@ impl Service {
         let mta_sts = mta_sts::Cache::open(Disk::Real, policies, clock.clone(), log.clone());
         let hosts = paths.state.join("tls-hosts");
         let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
+        let reports = paths.state.join("tls-reports");
+        let ledger = Ledger::open(Disk::Real, reports, clock.clone(), log.clone());
         let aliases = AliasFile::nowhere(log.clone());
         let (inquiries, asked) = mpsc::channel(INQUIRIES_AHEAD);
         let roots = Roots::open(Disk::Real, paths.state.join("mail-roots.json"), log.clone());
@@ -159,6 +167,8 @@ impl Service {
             tokens,
             mta_sts,
             memory,
+            ledger,
+            telling: tokio::sync::Mutex::default(),
             certificates: Certificates::default(),
             users,
             inquiries: (inquiries, Mutex::new(asked)),
@@ -274,6 +284,7 @@ impl Service {
             tokens: self.tokens_by(reach),
             dane: loaded.service.tls.dane,
             recall: self.recall_by(loaded),
+            tls_reports: loaded.service.tls.reports.enabled.then(|| self.0.ledger.clone()),
             mta_sts: loaded.service.tls.mta_sts.then(|| self.policies_by(reach)),
             session_ids: Arc::clone(&self.0.session_ids),
             dialogues: self.0.dialogues.clone(),
@@ -300,6 +311,7 @@ impl Service {
         }
         self.0.tokens.settle().await;
         self.0.memory.settle().await;
+        self.0.ledger.keep().await;
         self.0.trace.close();
     }
 

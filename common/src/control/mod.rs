@@ -71,7 +71,7 @@ pub use smarthost::{
 };
 pub use stats::{Destination, DestinationState, LimitBy, OutboundLimit, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
-pub use tls::TlsHost;
+pub use tls::{TlsHost, TlsReport, TlsReportState, TlsReportWish, TlsReportsBegun};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
 pub use user::{NewUser, PasswordAnswer, PasswordQuestion, User, UserChanged, UserWish};
 

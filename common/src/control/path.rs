@@ -83,6 +83,12 @@ pub const SMARTHOST_DEVICE_POLL: &str = "/v1/smarthosts/{name}/device/poll";
 pub const TLS_HOSTS: &str = "/v1/tls-hosts";
 /// One of them (router's pattern).
 pub const TLS_HOST: &str = "/v1/tls-hosts/{host}";
+/// What other domains are to be told of TLS.
+pub const TLS_REPORTS: &str = "/v1/tls-reports";
+/// The reports about one domain (router's pattern).
+pub const TLS_REPORT: &str = "/v1/tls-reports/{domain}";
+/// Send reports now.
+pub const TLS_REPORTS_SEND: &str = "/v1/tls-reports/do/send";
 /// Certificates that clients are shown.
 pub const CERTIFICATES: &str = "/v1/certificates";
 /// One of them (router's pattern).

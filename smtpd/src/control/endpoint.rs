@@ -19,7 +19,8 @@ use mailroot_common::control::{
     OperatorEntry, Orders, PasswordAnswer, PasswordQuestion, PauseRequest, PickupCheck,
     PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server,
     ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status,
-    TlsHost, TraceEntry, TraceRecord, User, UserChanged, UserWish, Version, path,
+    TlsHost, TlsReport, TlsReportWish, TlsReportsBegun, TraceEntry, TraceRecord, User, UserChanged,
+    UserWish, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
@@ -203,6 +204,12 @@ endpoints! {
         "Hosts that have proved who they are, and are not trusted with less";
     delete TLS_HOST Operator Service Nothing => Json(TlsHost), tls::forget,
         "Let such a host show any certificate again, or none";
+    get TLS_REPORTS Viewer Service Nothing => Json(Vec<TlsReport>), tls::reports,
+        "What is counted of TLS for other domains, and the reports that wait";
+    get TLS_REPORT Viewer Service Nothing => Json(Vec<Value>), tls::report,
+        "The reports about a domain, in the form of RFC 8460";
+    post TLS_REPORTS_SEND Operator Service Body(TlsReportWish) => Json(TlsReportsBegun), tls::send,
+        "Send reports about TLS now";
     get CERTIFICATES Viewer Service Nothing => Json(Vec<Certificate>), certificate::list,
         "Certificates that clients are shown";
     put CERTIFICATE Admin Service Change(NewCertificate) => Json(Edited), certificate::put,
@@ -304,7 +311,8 @@ mod tests {
                  GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
                  GET /v1/servers/{server}/dkim, GET /v1/servers/{server}/dkim/{domain}/records, \
-                 GET /v1/smarthosts, GET /v1/tls-hosts, GET /v1/certificates, GET /v1/users, \
+                 GET /v1/smarthosts, GET /v1/tls-hosts, GET /v1/tls-reports, \
+                 GET /v1/tls-reports/{domain}, GET /v1/certificates, GET /v1/users, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, \
                  GET /v1/badmail, \
                  GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
@@ -319,6 +327,7 @@ mod tests {
                  POST /v1/servers/{server}/doctor/network, POST /v1/servers/{server}/etrn, \
                  POST /v1/servers/{server}/ldap/test, \
                  POST /v1/smarthosts/{name}/test, DELETE /v1/tls-hosts/{host}, \
+                 POST /v1/tls-reports/do/send, \
                  GET /v1/sessions/dialogue, \
                  POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
                  POST /v1/queue/do/pause, POST /v1/queue/do/resume, \

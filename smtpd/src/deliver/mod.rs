@@ -17,6 +17,7 @@
 //! remember   outcomes to the trace
 //! returning  mail an operator gives up           trial     a call without mail
 //! trust      what a host must prove               deadline  mail whose sender named a time
+//! tls_report what others are told of that
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -49,6 +50,7 @@ mod site;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls_report;
 mod trial;
 mod trust;
 mod worker;
@@ -90,6 +92,7 @@ use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::{Lease, Queue};
 use crate::resolve::{Family, Resolver};
 use crate::tls::{ClientTls, Recall};
+use crate::tls_report::Ledger;
 use crate::trace::Trace;
 
 /// What the operator decided about delivery.
@@ -131,6 +134,8 @@ pub struct Settings {
     pub tokens: Tokens,
     /// Hosts that have proved who they are, if that is remembered.
     pub recall: Option<Recall>,
+    /// What sessions are counted in, for reports about TLS, if there are any.
+    pub tls_reports: Option<Ledger>,
     /// Whether TLSA records of other hosts are heeded.
     pub dane: bool,
     /// Policies of other domains, if they are kept to.

@@ -161,6 +161,7 @@ fn settings(
             Secrets::in_directory(folder),
         ),
         recall: None,
+        tls_reports: None,
         dane: true,
         mta_sts: None,
         signing: Arc::new(Signing::new(&[], Secrets::in_directory(folder), relay_policy())),

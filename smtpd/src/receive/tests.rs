@@ -63,6 +63,7 @@ fn settings() -> Settings {
         body: BodyLimits { size_max: 8 << 20, line_max: 2000, header_max: 64 << 10 },
         recipients_max: 100,
         release_max: Span::days(60),
+        deliver_by_min: Span::ZERO,
         priority_max: Priority::MAX,
         session_octets_max: u64::MAX,
         errors_max: 20,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mailroot_common::config::SmartHostName;
 use mailroot_common::control::{self, ServerState, SmartHost, SmartHostState, Status, Warning};
 
 use super::strays::Stray;
@@ -53,6 +54,7 @@ impl Service {
             warnings = self.config_warnings().await;
             smart_hosts = self.smart_hosts();
             warnings.extend(smart_hosts.iter().filter_map(down));
+            warnings.extend(self.lapsing_rights());
         }
         warnings.extend(troubles(&servers));
         Status {
@@ -67,6 +69,19 @@ impl Service {
             warnings,
             counters,
         }
+    }
+
+    /// A warning for each right to ask for tokens that is about to lapse.
+    fn lapsing_rights(&self) -> Vec<Warning> {
+        let loaded = self.active();
+        let warning = |name: &SmartHostName| Warning {
+            code: "smarthost.right".to_owned(),
+            server: None,
+            text: self.lapsing_right(name).unwrap_or_default(),
+            hint: Some(format!("a person signs in anew: smtpctl smarthost login {name}")),
+        };
+        let lapsing = |name: &&SmartHostName| self.lapsing_right(name).is_some();
+        loaded.service.smart_hosts.keys().filter(lapsing).map(warning).collect()
     }
 
     /// Why every virtual server that should run does not, a line each; nothing if one of them runs

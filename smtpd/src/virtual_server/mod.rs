@@ -61,6 +61,7 @@ use crate::queue::Queue;
 use crate::receive::{Inquiry, Tallies};
 use crate::resolve::Resolver;
 use crate::tls::{Certificates, ClientTls, Recall};
+use crate::tls_report::Ledger;
 use crate::trace::Trace;
 use crate::users::Users;
 
@@ -102,6 +103,8 @@ pub struct Shared {
     pub tokens: Tokens,
     /// Hosts that have proved who they are, if that is remembered.
     pub recall: Option<Recall>,
+    /// What sessions are counted in, for reports about TLS, if there are any.
+    pub tls_reports: Option<Ledger>,
     /// Whether TLSA records of other hosts are heeded.
     pub dane: bool,
     /// Policies of other domains, if they are kept to.

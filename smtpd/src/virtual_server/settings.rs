@@ -85,6 +85,7 @@ pub(super) fn receive(
         },
         recipients_max: number(messages.max_recipients),
         release_max: messages.future_release,
+        deliver_by_min: messages.deliver_by_min,
         priority_max: Priority::MAX,
         session_octets_max: rules::octets(messages.max_session_size),
         errors_max: number(general.max_errors),
@@ -263,6 +264,7 @@ pub(super) fn deliver(
         secrets: shared.secrets.clone(),
         tokens: shared.tokens.clone(),
         recall: shared.recall.clone(),
+        tls_reports: shared.tls_reports.clone(),
         dane: shared.dane,
         mta_sts: shared.mta_sts.clone(),
         signing: Arc::new(Signing::new(

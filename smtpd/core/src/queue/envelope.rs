@@ -66,6 +66,12 @@ impl Envelope {
         self.wishes.release_at.unwrap_or(self.accepted_at)
     }
 
+    /// Whether it carries a report about TLS (RFC 8460): of all our reports only they may go without.
+    #[must_use]
+    pub fn is_tls_report(&self) -> bool {
+        self.origin.via == Via::Report && self.tls_optional
+    }
+
     /// When something is to be done about recipients that still wait, by the clock as it was when the
     /// message was accepted. Of a time that was up before, a host before us has told.
     #[must_use]

@@ -107,6 +107,9 @@ refusals! {
     /// HOLDFOR or HOLDUNTIL with a moment that is past or too far away (RFC 4865).
     BadRelease: 501 permanent 5 4, Error, "bad-release",
         "that moment is past, or later than mail is held here";
+    /// BY that would have the message returned sooner than it may be (RFC 2852 section 4).
+    BadDeadline: 501 permanent 5 4, Error, "bad-deadline",
+        "mail that is to come back so soon is not taken; EHLO tells how many seconds it must have";
     /// BDAT whose size cannot be read: what follows cannot be told from commands.
     BadChunkSize: 501 permanent 5 4, Close, "bad-chunk-size",
         "BDAT needs a size in octets and may have LAST; closing";

@@ -105,6 +105,7 @@ impl Server {
             size_max,
             recipients_max: settings.recipients_max,
             release_max: settings.release_max,
+            deliver_by_min: settings.deliver_by_min,
             now: self.wall(now),
         });
         let mut lines = lines.peekable();
@@ -186,6 +187,8 @@ impl Server {
         let is_taken = |hold: HoldBack| hold.is_within(self.wall(now), self.settings.release_max);
         if !mail.hold.is_none_or(is_taken) {
             self.refuse_sender(Refusal::BadRelease);
+        } else if mail.by.is_some_and(|by| by.is_shorter_than(self.settings.deliver_by_min)) {
+            self.refuse_sender(Refusal::BadDeadline);
         } else if mail.size > self.settings.body.size_max {
             self.refuse_sender(Refusal::TooLarge);
         } else if self.octets.saturating_add(mail.size) > self.settings.session_octets_max {
