@@ -19,6 +19,7 @@ use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
 use crate::etrn::Etrn;
 use crate::explain::Explain;
+use crate::ldap::LdapCommand;
 use crate::operator::OperatorCommand;
 use crate::output::{Form, TimeForm, When};
 use crate::pickup::PickupCommand;
@@ -184,6 +185,9 @@ pub(crate) enum Command {
     /// Hosts that take mail for others, with TLS and logins.
     #[command(subcommand)]
     Smarthost(SmarthostCommand),
+    /// The directory that knows the recipients of a virtual server.
+    #[command(subcommand)]
+    Ldap(LdapCommand),
     /// Ask another host to send the mail that it holds for us.
     Etrn(Etrn),
     /// Keys that mail is signed with (DKIM), and their records in DNS.
@@ -254,6 +258,7 @@ impl Command {
             Self::Smarthost(command) => {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
+            Self::Ldap(command) => matches!(command, LdapCommand::Show),
             Self::Alias(command) => matches!(command, AliasCommand::List(_)),
             Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
             Self::Tls(command) => matches!(command, TlsCommand::List),
@@ -398,6 +403,9 @@ mod tests {
         "dkim create a.example --selector s1 --type ed25519 --dry-run",
         "dkim rm a.example --selector s1",
         "tls ls -o json",
+        "ldap show -s lan",
+        "ldap set server=ldaps://a.example base=DC=a -s lan --dry-run",
+        "ldap test --address a@b.example",
         "tls forget mx.a.example",
         "tls report list",
         "tls report show a.example",

@@ -25,6 +25,7 @@ mod etrn;
 mod explain;
 mod export;
 mod files;
+mod ldap;
 mod listing;
 pub mod opensmtpd;
 mod operator;
@@ -153,6 +154,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Alias(it) => alias::run(&mut tool, it).await,
             Command::Dkim(it) => dkim::run(&mut tool, it).await,
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
+            Command::Ldap(it) => ldap::run(&mut tool, it).await,
             Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
             Command::Tls(it) => tls::run(&mut tool, it).await,
             Command::Cert(it) => cert::run(&mut tool, it).await,

@@ -15,6 +15,7 @@ pub mod disk;
 pub mod dkim;
 pub mod drop;
 pub mod https;
+pub mod ldap;
 pub mod local;
 pub mod mta_sts;
 pub mod net;

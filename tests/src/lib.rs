@@ -37,6 +37,7 @@ pub mod setup;
 pub mod sink;
 pub mod site;
 pub mod skip;
+pub mod slapd;
 pub mod stranger;
 pub mod talk;
 pub mod transcript;

@@ -14,6 +14,7 @@ pub mod dns;
 pub mod domains;
 pub mod general;
 pub mod lane_limits;
+pub mod ldap;
 pub mod limits;
 pub mod logging;
 pub mod messages;

@@ -18,6 +18,7 @@ pub mod domain;
 pub mod edit;
 pub mod etrn;
 pub mod files;
+pub mod ldap;
 pub mod orders;
 pub mod path;
 pub mod problem;
@@ -52,6 +53,7 @@ pub use edit::{
 };
 pub use etrn::{EtrnAnswer, EtrnRequest};
 pub use files::{DropEntry, PickupCheck, PickupEntry, PickupRecipient};
+pub use ldap::LdapTest;
 pub use orders::{
     DestinationPause, FutureHold, FutureHoldRequest, FutureReleaseRequest, Orders, PauseRequest,
 };

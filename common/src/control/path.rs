@@ -51,6 +51,8 @@ pub const DOCTOR_STORAGE: &str = "/v1/servers/{server}/doctor/storage";
 pub const DOCTOR_NETWORK: &str = "/v1/servers/{server}/doctor/network";
 /// Ask another host for mail that it holds for us (router's pattern).
 pub const ETRN: &str = "/v1/servers/{server}/etrn";
+/// A look at the directory of a virtual server.
+pub const LDAP_TEST: &str = "/v1/servers/{server}/ldap/test";
 /// What a virtual server would decide (router's pattern).
 pub const DECIDE: &str = "/v1/servers/{server}/decide";
 /// Who may connect (`connect`) or relay (`relay`) (router's pattern).

@@ -15,20 +15,20 @@ use mailroot_common::control::{
     AccessList, Adopted, Certificate, Change, Changed, Check, ConfigReport, Decision, Destination,
     DestinationPause, DeviceCode, DeviceState, DialogueLine, DkimKey, DkimRecord, Domain,
     DomainDetail, DropEntry, EtrnAnswer, EtrnRequest, FutureHold, FutureHoldRequest,
-    FutureReleaseRequest, NewCertificate, NewDkimKey, NewDomain, NewServer, NewUser, OperatorEntry,
-    Orders, PasswordAnswer, PasswordQuestion, PauseRequest, PickupCheck, PickupEntry, Question,
-    QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session,
-    Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status, TlsHost, TlsReport,
-    TlsReportWish, TlsReportsBegun, TraceEntry, TraceRecord, User, UserChanged, UserWish, Version,
-    path,
+    FutureReleaseRequest, LdapTest, NewCertificate, NewDkimKey, NewDomain, NewServer, NewUser,
+    OperatorEntry, Orders, PasswordAnswer, PasswordQuestion, PauseRequest, PickupCheck,
+    PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server,
+    ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status,
+    TlsHost, TlsReport, TlsReportWish, TlsReportsBegun, TraceEntry, TraceRecord, User, UserChanged,
+    UserWish, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, adopt, badmail, certificate, config, decide, dkim, doctor, domain, drop, etrn, openapi,
-    operators, orders, pickup, queue, redirect, server, session, smarthost, stats, status, tls,
-    trace, user,
+    App, adopt, badmail, certificate, config, decide, dkim, doctor, domain, drop, etrn, ldap,
+    openapi, operators, orders, pickup, queue, redirect, server, session, smarthost, stats, status,
+    tls, trace, user,
 };
 
 /// Describes a type to other people's tools.
@@ -167,6 +167,8 @@ endpoints! {
         "Look at listeners, names and smart hosts of a virtual server";
     post ETRN Operator Named Body(EtrnRequest) => Json(Vec<EtrnAnswer>), etrn::ask,
         "Ask another host for mail that it holds for us";
+    post LDAP_TEST Operator Named Body(LdapTest) => Json(Vec<Check>), ldap::test,
+        "Call the directory servers of a virtual server, and look an address up";
     post DECIDE Viewer Named Body(Question) => Json(Decision), decide::decide,
         "What a virtual server would decide about a client and a recipient";
     get ACCESS Viewer Named Nothing => Json(AccessList), decide::list,
@@ -323,6 +325,7 @@ mod tests {
                 "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
                  POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/servers/{server}/doctor/network, POST /v1/servers/{server}/etrn, \
+                 POST /v1/servers/{server}/ldap/test, \
                  POST /v1/smarthosts/{name}/test, DELETE /v1/tls-hosts/{host}, \
                  POST /v1/tls-reports/do/send, \
                  GET /v1/sessions/dialogue, \

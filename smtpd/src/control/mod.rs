@@ -24,6 +24,7 @@ mod endpoint;
 mod etrn;
 mod extract;
 mod gate;
+mod ldap;
 mod lines;
 mod listen;
 mod openapi;

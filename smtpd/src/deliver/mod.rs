@@ -12,7 +12,7 @@
 //! prepare    another From, signatures               sign      keys, and what they sign
 //! front      what leaves before the message         limits    what lanes share
 //! permits    leave to have a connection
-//! local      into the Drop directory
+//! local      into the Drop directory              directory  who gets mail for our domains
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
 //! returning  mail an operator gives up           trial     a call without mail
@@ -27,6 +27,7 @@
 mod age;
 mod attempt;
 mod deadline;
+mod directory;
 mod dispatch;
 mod finish;
 mod front;
@@ -83,6 +84,7 @@ use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::drop::DropDirectory;
+use crate::ldap::Directory;
 use crate::mta_sts::MtaSts;
 use crate::net::Net;
 use crate::oauth::Tokens;
@@ -152,6 +154,8 @@ pub struct Settings {
     pub messages_per_connection: u32,
     /// How long an idle connection is kept; not at all if absent.
     pub reuse: Option<Duration>,
+    /// Who knows the recipients of our own domains, if somebody does.
+    pub directory: Option<Directory>,
     /// Where mail for our own domains ends.
     pub drop: DropDirectory,
     /// Where mail ends that can be neither delivered nor returned.

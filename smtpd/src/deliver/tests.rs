@@ -131,6 +131,7 @@ fn settings(
     };
     let badmail = Badmail::new(badmail, clock.clone(), log.clone(), Arc::clone(counters));
     Settings {
+        directory: None,
         table: table(&[], DirectFirst::Never),
         schedules: Schedules {
             outbound: Schedule { jitter_percent: 0, ..Schedule::outbound() },

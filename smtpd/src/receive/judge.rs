@@ -97,11 +97,7 @@ pub(super) fn may_begin(client: &Client<'_>, sender: Option<&ReversePath>) -> Re
 }
 
 /// Whether a client may send to a recipient; counts the entry of the relay list that decided.
-pub(super) fn may_relay(
-    client: &Client<'_>,
-    to: &Mailbox,
-    now: Timestamp,
-) -> Result<RelayRule, Refusal> {
+fn may_relay(client: &Client<'_>, to: &Mailbox, now: Timestamp) -> Result<RelayRule, Refusal> {
     let settings = client.settings;
     let verdict = client.relay().judge(&client.facts, to, &settings.table, now);
     let decided = match &verdict {
@@ -113,6 +109,38 @@ pub(super) fn may_relay(
     };
     settings.tallies.relay.note(decided, now);
     said(verdict).map(Admitted::into_rule)
+}
+
+/// Whether a client may send to a recipient, and there is one.
+pub(super) async fn may_send_to(
+    client: &Client<'_>,
+    to: &Mailbox,
+    now: Timestamp,
+) -> Result<RelayRule, Refusal> {
+    let rule = may_relay(client, to, now)?;
+    exists(client, to).await.map(|()| rule)
+}
+
+/// Whether there is such a recipient, where a directory says so and clients are told. A name that the
+/// file of aliases has is one; whom it stands for is looked up when the mail is delivered.
+async fn exists(client: &Client<'_>, to: &Mailbox) -> Result<(), Refusal> {
+    let settings = client.settings;
+    let is_local = |domain: &_| settings.table.is_local(domain);
+    let Some(directory) = &settings.directory else { return Ok(()) };
+    if !to.domain().is_some_and(is_local) {
+        return Ok(());
+    }
+    let own = |mailbox: &Mailbox| mailbox.domain().is_some_and(is_local);
+    let aliases = client.inner.parts.aliases.current();
+    if aliases.is_some_and(|aliases| aliases.resolve(to.local(), own).is_some()) {
+        return Ok(());
+    }
+    // Boxed, so that sessions that ask nobody hold no room for it.
+    match Box::pin(directory.knows(to)).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::UnknownRecipient),
+        Err(_) => Err(Refusal::DirectoryUnavailable),
+    }
 }
 
 pub(super) fn unready(why: Unready) -> Refusal {

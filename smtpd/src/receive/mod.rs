@@ -51,6 +51,7 @@ use self::registry::Registry;
 pub use self::registry::SessionEntry;
 use crate::aliases::AliasFile;
 use crate::clock::Clock;
+use crate::ldap::Directory;
 use crate::net::Net;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
@@ -107,6 +108,8 @@ pub struct Settings {
     pub tallies: Tallies,
     /// Which domains are ours.
     pub table: Arc<Table>,
+    /// Who knows their recipients, if clients are told which there are.
+    pub directory: Option<Directory>,
     /// How much one client may send that has not logged in.
     pub quota: ClientQuota,
     /// How many sessions there may be.

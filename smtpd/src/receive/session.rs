@@ -19,7 +19,7 @@ use tokio::time::Sleep;
 use zeroize::Zeroize;
 
 use super::buffer::Buffer;
-use super::judge::{Piece, charge, gather, may_begin, may_connect, may_relay, unready};
+use super::judge::{Piece, charge, gather, may_begin, may_connect, may_send_to, unready};
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
 use super::visit::Visit;
@@ -244,8 +244,8 @@ impl Session<'_> {
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
-                    let now = inner.parts.clock.now();
-                    may_relay(&self.client, &candidate.mailbox, now).and_then(|rule| {
+                    let (now, to) = (inner.parts.clock.now(), &candidate.mailbox);
+                    may_send_to(&self.client, to, now).await.and_then(|rule| {
                         charge(&self.client, Piece::Recipient)?;
                         self.incoming.note_rule(rule);
                         Ok(())

@@ -91,6 +91,7 @@ fn settings() -> Settings {
         connect: ConnectPolicy::default(),
         relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },
         tallies: Tallies::default(),
+        directory: None,
         table: table(),
         connections: ConnectionLimits { total: Some(4), per_client: Some(2) },
         reverse_dns: false,

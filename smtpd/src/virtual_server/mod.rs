@@ -6,6 +6,7 @@
 
 mod decide;
 mod describe;
+mod directory;
 mod dkim;
 mod error;
 mod moved;
@@ -34,7 +35,6 @@ use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::units::ByteSize;
-use smtpd_core::route::table::Table;
 use tokio::sync::mpsc;
 
 pub use self::decide::Court;
@@ -51,6 +51,7 @@ use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::deliver::SharedLimits;
 use crate::drop::DropDirectory;
+use crate::ldap::Directory;
 use crate::mta_sts::MtaSts;
 use crate::net::Net;
 use crate::oauth::Tokens;
@@ -148,6 +149,8 @@ pub struct VirtualServer {
     /// How often it was paused.
     pauses: AtomicU64,
     rooms: ArcSwapOption<Rooms>,
+    /// Who knows its recipients.
+    directory: ArcSwapOption<Directory>,
     /// How often entries of its lists decided; kept while it is stopped, too.
     tallies: ArcSwap<Tallies>,
     /// What lets mail in and out, while it does; held by whoever starts, stops or changes the server.
@@ -183,6 +186,7 @@ impl VirtualServer {
             standing: Mutex::new(standing),
             pauses: AtomicU64::new(0),
             rooms: ArcSwapOption::empty(),
+            directory: ArcSwapOption::empty(),
             tallies: ArcSwap::default(),
             inlets: tokio::sync::Mutex::default(),
             windows: ArcSwapOption::empty(),
@@ -226,20 +230,21 @@ impl VirtualServer {
 
     async fn open(&self) -> Result<Inlets, StartError> {
         let (shared, config) = (self.shared.load_full(), self.config.load_full());
-        let table = self.table(&config)?;
+        let domains = self.routing(&shared, &config)?;
         let rooms = if let Some(rooms) = self.rooms.load_full() {
             rooms
         } else {
             let (root, roots) = (&shared.mail_root, &shared.roots);
             roots.look_back(&self.name, root, &shared.clock, &shared.hostname).await?;
-            let rooms = Rooms::open(&self.name, &shared, &config, &table, &self.counters).await?;
+            let rooms =
+                Rooms::open(&self.name, &shared, &config, &domains.table, &self.counters).await?;
             roots.remember(&self.name, root).await;
             let rooms = Arc::new(rooms);
             self.rooms.store(Some(Arc::clone(&rooms)));
             rooms
         };
         let counting = (&self.counters, self.tally(&config));
-        Inlets::open(&self.name, &shared, &config, &table, &rooms, counting).await
+        Inlets::open(&self.name, &shared, &config, &domains, &rooms, counting).await
     }
 
     /// Counters of the lists of a configuration that is put in force.
@@ -247,11 +252,6 @@ impl VirtualServer {
         let tallies = rules::tallies(&self.tallies.load(), config);
         self.tallies.store(Arc::new(tallies.clone()));
         tallies
-    }
-
-    fn table(&self, config: &ServerConfig) -> Result<Arc<Table>, StartError> {
-        let default = rules::default_domain(config).ok_or(StartError::NoDefaultDomain)?;
-        Ok(Arc::new(rules::table(config, default)?))
     }
 
     /// Takes no new mail; delivery goes on, so that the queue empties.
@@ -317,13 +317,13 @@ impl VirtualServer {
             drop(inlets);
             return if config.enabled && was_in_trouble { self.start().await } else { Ok(()) };
         };
-        let table = self.table(&config)?;
-        rooms.queue.set_table(Arc::clone(&table));
+        let shared = self.shared.load_full();
+        let domains = self.routing(&shared, &config)?;
+        rooms.queue.set_table(Arc::clone(&domains.table));
         if let Some(open) = &mut *inlets {
-            let shared = self.shared.load_full();
             let done = {
                 let rooms = (&*rooms, self.tally(&config));
-                open.reconfigure(&self.name, &shared, &config, &table, rooms).await
+                open.reconfigure(&self.name, &shared, &config, &domains, rooms).await
             };
             if let Err(error) = done {
                 self.stand(self.state(), Some(error.to_string()), None);

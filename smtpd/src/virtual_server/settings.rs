@@ -12,6 +12,7 @@ use mailroot_common::address::Domain;
 use mailroot_common::config::access::{LoginMechanism, TlsMode};
 use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
+use mailroot_common::config::ldap::UnknownRecipient;
 use mailroot_common::config::messages::Fix;
 use mailroot_common::config::submission::RecordUser;
 use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
@@ -28,6 +29,7 @@ use smtpd_core::smtp::command::Grammar;
 use smtpd_core::smtp::extension::{Extension, Offer};
 use smtpd_core::smtp::server;
 
+use super::directory::Domains;
 use super::root::MailRoot;
 use super::{Shared, rules};
 use crate::badmail::{self, Badmail};
@@ -62,7 +64,7 @@ fn size(octets: ByteSize) -> usize {
 pub(super) fn receive(
     config: &ServerConfig,
     shared: &Shared,
-    table: &Arc<Table>,
+    Domains { table, directory }: &Domains,
     tallies: Tallies,
 ) -> receive::Settings {
     let (general, messages) = (&config.general, &config.messages);
@@ -117,6 +119,7 @@ pub(super) fn receive(
             recipients: config.access.quota.recipients,
         },
         table: Arc::clone(table),
+        directory: directory.clone().filter(|it| it.unknown() == UnknownRecipient::Refuse),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,
         hops_max: config.delivery.max_hops,
@@ -234,7 +237,7 @@ pub(super) fn addresses(config: &ServerConfig, listeners: Vec<SocketAddr>) -> Ad
 pub(super) fn deliver(
     config: &ServerConfig,
     shared: &Shared,
-    table: &Arc<Table>,
+    Domains { table, directory }: &Domains,
     listeners: Vec<SocketAddr>,
     ends: (DropDirectory, Badmail),
 ) -> deliver::Settings {
@@ -281,6 +284,7 @@ pub(super) fn deliver(
         connections_per_route: number(connections.per_domain) as usize,
         messages_per_connection: number(config.messages.max_per_connection),
         reuse: connections.reuse.value().map(|span| span.as_duration()),
+        directory: directory.clone(),
         drop,
         badmail,
         ndr_copy_to: config.messages.ndr_copy_to.clone(),

@@ -70,7 +70,15 @@ pub fn expand(
         }
         let orcpt = recipient.orcpt.clone().or_else(|| original(&recipient.mailbox));
         for mailbox in mailboxes {
-            add(&mut out, Recipient { mailbox, notify: recipient.notify, orcpt: orcpt.clone() });
+            add(
+                &mut out,
+                Recipient {
+                    mailbox,
+                    notify: recipient.notify,
+                    orcpt: orcpt.clone(),
+                    resolved: false,
+                },
+            );
         }
     }
     (out, followed)

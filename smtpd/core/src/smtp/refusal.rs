@@ -178,6 +178,11 @@ refusals! {
         "authentication required";
     /// The client may not send to this domain.
     RelayDenied: 550 permanent 7 1, Error, "relay-denied", "relaying is not allowed";
+    /// The directory knows no such recipient in a domain of ours.
+    UnknownRecipient: 550 permanent 1 1, Error, "unknown-recipient", "no such recipient here";
+    /// No directory says whether there is such a recipient (RFC 3463 section 3.5, X.4.3).
+    DirectoryUnavailable: 451 transient 4 3, GoOn, "directory-unavailable",
+        "cannot look the recipient up now; try again later";
     /// ETRN for mail that is not held, or not for this client (RFC 1985 section 5.3).
     NodeNotAllowed: 459 transient 7 1, Error, "etrn-denied", "not allowed to ask for this mail";
     /// What the decision needs could not be looked up.

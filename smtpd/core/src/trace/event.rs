@@ -311,6 +311,7 @@ mod tests {
         for (phase, result, stage, expected) in [
             (Phase::Delivered, AttemptResult::Delivered, Stage::End, Some("delivered")),
             (Phase::Delivered, AttemptResult::Delivered, Stage::Drop, Some("dropped")),
+            (Phase::Delivered, AttemptResult::Delivered, Stage::Directory, Some("resolved")),
             (Phase::Waiting, AttemptResult::Deferred, Stage::Rcpt, Some("deferred")),
             (Phase::InDoubt, AttemptResult::InDoubt, Stage::End, Some("in_doubt")),
             (Phase::Returned, AttemptResult::Failed, Stage::Rcpt, Some("bounced")),

@@ -184,6 +184,7 @@ pub struct Admission<'a> {
 fn word_of(status: &RecipientStatus, last: &Outcome) -> Option<&'static str> {
     Some(match status.phase {
         Phase::Delivered if last.stage == Stage::Drop => "dropped",
+        Phase::Delivered if last.stage == Stage::Directory => "resolved",
         Phase::Delivered => "delivered",
         _ if last.result == AttemptResult::InDoubt => "in_doubt",
         Phase::Waiting | Phase::InDoubt => "deferred",

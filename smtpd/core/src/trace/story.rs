@@ -188,6 +188,7 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
     for event in events {
         let state = match event.event.as_str() {
             "delivered" | "dropped" => "delivered",
+            "resolved" => "resolved",
             "bounced" | "expired" => "returned",
             "badmail" => "badmail",
             "deferred" | "delayed" => "retry",
@@ -225,7 +226,7 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
 /// that never was a message has none; then what happened last counts.
 #[must_use]
 pub fn state(recipients: &[TraceRecipient], events: &[TraceEvent]) -> &'static str {
-    const ORDER: [&str; 10] = [
+    const ORDER: [&str; 11] = [
         "in_doubt",
         "retry",
         "queued",
@@ -235,6 +236,7 @@ pub fn state(recipients: &[TraceRecipient], events: &[TraceEvent]) -> &'static s
         "removed",
         "requeued",
         "active",
+        "resolved",
         "delivered",
     ];
     let has = |state: &&&str| recipients.iter().any(|recipient| recipient.state == **state);

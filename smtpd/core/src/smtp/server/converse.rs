@@ -241,8 +241,12 @@ impl Server {
             }
             Some(_) => None,
         };
-        self.candidate =
-            Some(Recipient { mailbox: rcpt.mailbox, notify: rcpt.notify, orcpt: rcpt.orcpt });
+        self.candidate = Some(Recipient {
+            mailbox: rcpt.mailbox,
+            notify: rcpt.notify,
+            orcpt: rcpt.orcpt,
+            resolved: false,
+        });
         match refusal {
             Some(refusal) => self.refuse_recipient(refusal),
             None => self.state = State::Asking(Question::Recipient),
