@@ -320,6 +320,9 @@ fn split_name(whole: &str) -> Result<(String, &str), String> {
         None => whole.split_once(':').ok_or_else(missing)?,
     };
     let name = name.trim();
+    if name.is_empty() {
+        return Err("nobody has the empty name".to_owned());
+    }
     // A name in quotes may have what no other name has.
     let read = LocalPart::parse(name).or_else(|_| LocalPart::parse(&format!("\"{name}\"")));
     read.map_err(|error| format!("{name:?}: {error}"))?;
@@ -433,7 +436,7 @@ mod tests {
         for n in 0..5_000 {
             deep.push_str(&format!("a{n}: a{}, a{}\n", n + 1, n + 2));
         }
-        assert_eq!(resolved(&deep, "a0").as_deref(), Some("a5001 a5000"));
+        assert_eq!(resolved(&deep, "a0").as_deref(), Some("a5000 a5001"));
     }
 
     #[test]

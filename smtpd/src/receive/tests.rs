@@ -241,8 +241,8 @@ async fn whoever_asks_about_his_own_mail_is_handed_over_and_strangers_are_not() 
     let inquiry = house.asked.recv().await.unwrap();
     assert_eq!(inquiry.credentials.uid, 4_000_000);
     let mut far = Stream::Unix(inquiry.stream);
-    far.write_all(b"HTTP/1.1 x\r\n").await.unwrap();
-    guest.expect(&["HTTP/1.1"]).await;
+    far.write_all(b"200 another protocol\r\n").await.unwrap();
+    guest.expect(&["200 another"]).await;
 
     let mut stranger = house.connect("10.0.0.7").await;
     stranger.send("XQUERY\r\n").await;
