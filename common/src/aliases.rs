@@ -170,6 +170,14 @@ impl Aliases {
         self.includes.insert(path.to_owned(), targets);
     }
 
+    /// The same of a file that could not be read now: who stood in it before stays.
+    pub fn include_unread(&mut self, path: &Path, line: usize, why: String, before: &Self) {
+        self.include(path, line, Err(why));
+        if let Some(targets) = before.includes.get(path) {
+            self.includes.insert(path.to_owned(), targets.clone());
+        }
+    }
+
     /// All that is wrong, by line.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
@@ -207,42 +215,48 @@ impl Aliases {
         let mut found = Resolved::default();
         let mut seen: HashSet<String> = [first.name.to_lowercase()].into();
         let mut files: HashSet<&PathBuf> = HashSet::new();
-        let mut left: Vec<&Target> = first.targets.iter().rev().collect();
-        while let Some(target) = left.pop() {
+        // Each with the alias in which it stands: one that names itself means the name as it stands.
+        let mut left: Vec<(&Target, &Alias)> =
+            first.targets.iter().rev().map(|target| (target, first)).collect();
+        let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
+        while let Some((target, within)) = left.pop() {
             if found.names.len() + found.addresses.len() >= EXPANDED_MAX {
                 found.is_cut = true;
                 break;
             }
+            let mut add_name = |found: &mut Resolved, name: &LocalPart| {
+                if names.insert(name.clone()) {
+                    found.names.push(name.clone());
+                }
+            };
             let name = match target {
                 Target::Literal(name) => {
-                    add(&mut found.names, name);
+                    add_name(&mut found, name);
                     continue;
                 }
                 Target::Include(path) => {
                     if files.insert(path) {
-                        left.extend(self.includes.get(path).into_iter().flatten().rev());
+                        let listed = self.includes.get(path).into_iter().flatten().rev();
+                        left.extend(listed.map(|target| (target, within)));
                     }
                     continue;
                 }
                 Target::Address(mailbox) if !own_name(mailbox) => {
-                    add(&mut found.addresses, mailbox);
+                    if addresses.insert(mailbox.clone()) {
+                        found.addresses.push(mailbox.clone());
+                    }
                     continue;
                 }
                 Target::Address(mailbox) => mailbox.local(),
                 Target::Name(name) => name,
             };
             match self.find(name) {
-                // An alias that names itself means the name as it stands.
-                Some(alias) if alias == first => {
-                    if first.targets.contains(target) {
-                        add(&mut found.names, name);
-                    }
-                }
+                Some(alias) if alias.name == within.name => add_name(&mut found, name),
                 Some(alias) if seen.insert(alias.name.to_lowercase()) => {
-                    left.extend(alias.targets.iter().rev());
+                    left.extend(alias.targets.iter().rev().map(|target| (target, alias)));
                 }
                 Some(_) => {}
-                None => add(&mut found.names, name),
+                None => add_name(&mut found, name),
             }
         }
         Some(found)
@@ -283,12 +297,6 @@ impl Aliases {
         });
         let loops: Vec<Fault> = loops.collect();
         self.faults.extend(loops);
-    }
-}
-
-fn add<T: PartialEq + Clone>(list: &mut Vec<T>, item: &T) {
-    if !list.contains(item) {
-        list.push(item.clone());
     }
 }
 
@@ -407,7 +415,7 @@ mod tests {
     }
 
     const FILE: &str = "# comment\npostmaster: root\nRoot: ops@x.test,\n\tanna, # not this\n\n\
-        anna: \\anna, anna@else.test\nself: self, copy@x.test\nhere: anna@HERE.test\n\
+        anna: \\anna, anna@else.test\nself: self, copy@x.test\nother: self\nthird: other\nhere: anna@HERE.test\n\
         \"two words\": root\nlist: anna, ben, root\n";
 
     #[test]
@@ -417,6 +425,8 @@ mod tests {
             ("POSTMASTER", Some("anna ops@x.test anna@else.test")),
             ("self", Some("self copy@x.test")),
             ("here", Some("anna anna@else.test")),
+            ("other", Some("self copy@x.test")),
+            ("third", Some("self copy@x.test")),
             ("list", Some("anna ben anna@else.test ops@x.test")),
             ("nobody", None),
         ] {

@@ -4,14 +4,15 @@
 //! look is one system call for each file. A file that cannot be read leaves in force what it said last,
 //! and what is wrong in it is told to the log once for each state of it.
 
-use std::fs::{File, Metadata};
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mailroot_common::aliases::{Aliases, FILE_OCTETS_MAX, INCLUDES_MAX};
 use mailroot_common::id::QueueId;
+use nix::fcntl::OFlag;
 use smtpd_core::queue::envelope::Recipient;
 use smtpd_core::route::alias::{Followed, Locals, expand};
 
@@ -19,6 +20,8 @@ use crate::observe::{Level, Log};
 
 /// How many faults of one state of the file are told.
 const FAULTS_TOLD: usize = 20;
+/// The right of everybody to read a file.
+const READABLE_BY_ALL: u32 = 0o004;
 
 /// The aliases of this machine. Cheap to clone; clones share what was read.
 #[derive(Clone, Debug)]
@@ -37,6 +40,8 @@ struct State {
     aliases: Arc<Aliases>,
     /// The file and those it includes, as they were when they were read.
     stamps: Vec<(PathBuf, Stamp)>,
+    /// What could not be read, as the log was told; it is tried again for each message.
+    unread: Vec<String>,
 }
 
 /// What changes when a file does; nothing of one that is not there.
@@ -103,7 +108,8 @@ impl AliasFile {
         let mut state = inner.read.lock().unwrap_or_else(PoisonError::into_inner);
         let path = state.path.clone()?;
         let is_same = |(path, stamp): &(PathBuf, Stamp)| Stamp::of(path) == *stamp;
-        if state.stamps.is_empty() || !state.stamps.iter().all(is_same) {
+        let is_good = state.unread.is_empty() && !state.stamps.is_empty();
+        if !is_good || !state.stamps.iter().all(is_same) {
             inner.read_again(&path, &mut state);
         }
         Some(Arc::clone(&state.aliases))
@@ -118,43 +124,59 @@ impl Inner {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Ok(text) => text,
             Err(error) => {
-                let line = self.log.line(Level::Error, "aliases-unread");
-                line.text("file", path.display()).text("reason", error).send();
-                state.stamps = stamps;
+                let told = vec![error.to_string()];
+                if state.unread != told {
+                    let line = self.log.line(Level::Error, "aliases-unread");
+                    line.text("file", path.display()).text("reason", error).send();
+                }
+                (state.stamps, state.unread) = (stamps, told);
                 return;
             }
         };
         let mut aliases = Aliases::parse(&text);
         let included: Vec<(PathBuf, usize)> =
             aliases.include_paths().map(|(path, line)| (path.to_owned(), line)).collect();
+        let mut unread = Vec::new();
         for (number, (path, line)) in included.into_iter().enumerate() {
-            let text = match number < INCLUDES_MAX {
-                true => {
-                    stamps.push((path.clone(), Stamp::of(&path)));
-                    read(&path).map_err(|error| error.to_string())
+            if number >= INCLUDES_MAX {
+                let why = format!("more than {INCLUDES_MAX} files of addresses");
+                aliases.include(&path, line, Err(why));
+                continue;
+            }
+            stamps.push((path.clone(), Stamp::of(&path)));
+            match read(&path) {
+                Ok(text) => aliases.include(&path, line, Ok(text)),
+                Err(error) => {
+                    unread.push(format!("{}: {error}", path.display()));
+                    aliases.include_unread(&path, line, error.to_string(), &state.aliases);
                 }
-                false => Err(format!("more than {INCLUDES_MAX} files of addresses")),
-            };
-            aliases.include(&path, line, text);
+            }
         }
-        for fault in aliases.faults().iter().take(FAULTS_TOLD) {
+        let is_new = unread.is_empty() || state.unread != unread;
+        for fault in aliases.faults().iter().take(FAULTS_TOLD).filter(|_| is_new) {
             let line = self.log.line(Level::Warn, "alias-fault");
             let line = line.text("file", path.display()).word("line", fault.line);
             line.text("reason", &fault.what).send();
         }
-        state.aliases = Arc::new(aliases);
-        state.stamps = stamps;
+        *state = State { path: state.path.take(), aliases: Arc::new(aliases), stamps, unread };
     }
 }
 
-/// Reads a file that is one and not too large.
+/// Reads a file that is one, not too large, and no secret: what stands in it becomes addresses that
+/// senders see, and whoever may write an included file could put a link to another in its place.
 fn read(path: &Path) -> io::Result<String> {
-    let found = std::fs::metadata(path)?;
+    // Opening a pipe does not wait for its other end.
+    let nowhere = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(nowhere.bits()).open(path)?;
+    let found = file.metadata()?;
     if !found.is_file() {
         return Err(io::Error::other("it is no file"));
     }
+    if found.uid() != 0 && found.mode() & READABLE_BY_ALL == 0 {
+        return Err(io::Error::other("it is neither root's nor readable by everybody"));
+    }
     let mut octets = Vec::new();
-    File::open(path)?.take(FILE_OCTETS_MAX as u64 + 1).read_to_end(&mut octets)?;
+    file.take(FILE_OCTETS_MAX as u64 + 1).read_to_end(&mut octets)?;
     if octets.len() > FILE_OCTETS_MAX {
         return Err(io::Error::other(format!("it has more than {FILE_OCTETS_MAX} octets")));
     }

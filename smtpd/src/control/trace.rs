@@ -69,7 +69,8 @@ pub(super) async fn list(
     let searching = tokio::task::spawn_blocking(move || {
         search.stories(&matcher, now, most, |entry| {
             if !sees(&reach, &entry.server) || !reach.sees_mail_of(entry.uid) {
-                return true;
+                // Nobody may be left to hear of what he may see.
+                return !sender.is_closed();
             }
             left = left.saturating_sub(1);
             sender.blocking_send(entry).is_ok() && (sees_all || left > 0)

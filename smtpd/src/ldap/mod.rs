@@ -240,10 +240,14 @@ impl Directory {
     async fn complete(&self, means: &Means, entry: &mut Entry, seconds: u32) -> Result<(), Outage> {
         let most = self.0.keys.groups.members as usize;
         let mut next = next_range(entry);
-        let count =
-            |entry: &Entry| entry.attributes.iter().map(|(_, all)| all.len()).sum::<usize>();
         while let Some(name) = next.take() {
-            // A group that is too large already is not read to its end.
+            let plain = name.split(';').next().unwrap_or_default();
+            let is_part = |other: &str| other.split(';').next() == Some(plain);
+            let count = |entry: &Entry| {
+                let parts = entry.attributes.iter().filter(|(other, _)| is_part(other));
+                parts.map(|(_, all)| all.len()).sum::<usize>()
+            };
+            // A group that is too large already is not read to its end; whoever follows it finds that.
             if count(entry) > most {
                 break;
             }
@@ -252,11 +256,13 @@ impl Directory {
             let wanted =
                 Search { base: &base, filter: None, attributes: &attributes, entries: 1, seconds };
             let found = self.0.pool.search(means, &wanted).await?;
-            let Some(part) = found.entries.into_iter().next() else { break };
-            // A part without values would be asked for again and again.
-            if count(&part) > 0 {
-                next = next_range(&part);
-            }
+            // Half a group is no answer.
+            let part = found.entries.into_iter().next().filter(|part| count(part) > 0);
+            let Some(part) = part else {
+                let dn = &entry.dn;
+                return Err(Outage(format!("the directory did not give the rest of {dn}: {name}")));
+            };
+            next = next_range(&part);
             entry.attributes.extend(part.attributes);
         }
         Ok(())

@@ -130,9 +130,8 @@ async fn exists(client: &Client<'_>, to: &Mailbox) -> Result<(), Refusal> {
     if !to.domain().is_some_and(is_local) {
         return Ok(());
     }
-    let own = |mailbox: &Mailbox| mailbox.domain().is_some_and(is_local);
     let aliases = client.inner.parts.aliases.current();
-    if aliases.is_some_and(|aliases| aliases.resolve(to.local(), own).is_some()) {
+    if aliases.is_some_and(|aliases| aliases.find(to.local()).is_some()) {
         return Ok(());
     }
     // Boxed, so that sessions that ask nobody hold no room for it.
