@@ -63,6 +63,8 @@ super::codes! {
     "E0318": "A header field that is to be signed has no such name, or others change it on the way."; "Write a name such as Subject; fields of the way, such as Received, are never signed.";
     "E0319": "A rule of delivery.sender_rewrite has a pattern that cannot be read, or an address that not every host takes."; "Write  {from: \"*@scanners.example\", to: scanner@example.net}.";
     "E0320": "A route of delivery.sender_routes has a pattern that cannot be read."; "Write  {from: \"*@shop.example\", route: smarthost:shop}.";
+    "E0360": "A key about held mail speaks of a command that does not have it sent."; "Write  release: both  below hold, or remove the key.";
+    "E0361": "Mail of a domain is held for ATRN, and nobody may fetch it."; "Name who may below hold: atrn_users: NAME.";
     "E0370": "A smart host is to be logged in at by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or choose another method below auth.";
     "E0371": "A smart host is to be logged in at by Kerberos, and is written as an address."; "Write its name, as the realm knows it.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
@@ -112,6 +114,7 @@ super::codes! {
     "W0438": "A DKIM key cannot be read or used, so that mail of its domain waits."; "See that its file is in secrets.d with mode 0600 and holds an RSA key of 2048 bits or more or an Ed25519 key, as PKCS#8 in PEM.";
     "W0441": "The authorities of tls.trust cannot be read, so that no certificate of another host is good."; "See that the file is there, in PEM, and that the service can read it.";
     "W0442": "The certificate that we show a smart host cannot be read or used."; "See that its file is in secrets.d with mode 0600 and holds the certificate and its key in PEM.";
+    "W0460": "Users may fetch mail of a domain by ATRN, and the virtual server takes no logins."; "Write  enabled: true  below access.basic.";
     "W0470": "A certificate cannot be used."; "See that the files of the chain and the key are there, in PEM, belong together, and that the service alone can read the key.";
     "W0471": "A certificate has expired or soon will."; "Put a new one in the place of its files; it is shown without a restart.";
     "W0472": "Passwords of clients may come in clear text."; "Remove access.basic.require_tls unless a device cannot do otherwise.";

@@ -16,6 +16,7 @@ use super::permits::NoRoom;
 use super::room::Room;
 use super::session::Connection;
 use super::site::{Site, SitePermit};
+use super::strict::TlsWish;
 use super::target::Targets;
 use super::trust::Rule;
 use super::worker::Working;
@@ -39,9 +40,10 @@ pub(super) async fn attempt(
     jobs: &mut [Job],
     kept: Option<Connection>,
     working: &Working<'_>,
+    wish: TlsWish,
 ) -> Report {
     let limited = settings.limited(&room.server, &route.name());
-    let mut targets = Targets::new(route, limited.clone(), Some(&room.sites));
+    let mut targets = Targets::new(route, limited.clone(), Some(&room.sites), wish);
     let mut tried = Tried { connection: kept, ..Tried::default() };
     try_hosts(room, settings, &mut targets, jobs, working, &mut tried).await;
     if let Some(mut relaxed) = targets.relaxed(route, limited) {
@@ -52,20 +54,21 @@ pub(super) async fn attempt(
     if jobs.iter().any(Job::had_progress) {
         working.on_progress(site.as_ref(), settings);
     }
-    let wish = jobs.iter().find_map(Job::last_word).filter(|_| tried.slowed).cloned();
+    let asked = jobs.iter().find_map(Job::last_word).filter(|_| tried.slowed).cloned();
     let had_room = tried.no_room.is_none();
     let is_shut = !tried.talked && targets.obstacles().are_of_all();
     let left_out = is_shut && had_room && jobs.iter().any(Job::is_open);
     let crowded = left_out && working.is_crowded(site.as_ref());
-    let is_slowed = wish.is_some();
-    if let Some(outcome) = wish {
+    let is_slowed = asked.is_some();
+    if let Some(outcome) = asked {
         working.on_slowed(site.as_ref(), outcome);
     }
     if room.is_given_up() || crowded || !had_room || is_slowed {
         break_off(room, jobs).await;
     } else if jobs.iter().any(Job::is_open) {
         let verdict = targets.verdict(room.clock.now());
-        if !tried.talked {
+        // What only such mail asks for keeps no other mail waiting.
+        if !tried.talked && (wish != TlsWish::Strict || is_shut) {
             let site = site.filter(|_| is_shut);
             working.on_unreachable(site.as_ref(), &verdict, settings);
         }
@@ -177,7 +180,7 @@ async fn try_relaxed(
 }
 
 /// Gives back what was not decided, without counting it as tried.
-async fn break_off(room: &Arc<Room>, jobs: &mut [Job]) {
+pub(super) async fn break_off(room: &Arc<Room>, jobs: &mut [Job]) {
     for job in jobs.iter_mut().filter(|job| job.lease.is_some()) {
         job.break_off();
         if !job.ended.is_empty() {
@@ -198,7 +201,12 @@ async fn next_connection(
     while !room.is_given_up() {
         let target = targets.next(settings, room.clock.random()).await?;
         if let Some(connection) = room.reuse.take(&target).await {
-            return found(connection);
+            match targets.wish.shortcoming(&connection) {
+                None => return found(connection),
+                Some(ending) => targets.note(ending, Some(connection.host.clone())),
+            }
+            room.reuse.keep(connection, settings, &room.settings);
+            continue;
         }
         room.make_way(settings).await;
         if let Some(site) = &target.site {
@@ -221,7 +229,11 @@ async fn next_connection(
                 permits.note_connected();
                 connection.permits = permits;
                 tell_trial(room, targets, &connection);
-                return found(connection);
+                let Some(ending) = targets.wish.shortcoming(&connection) else {
+                    return found(connection);
+                };
+                targets.note(ending, Some(connection.host.clone()));
+                room.reuse.keep(connection, settings, &room.settings);
             }
             Err(ending) => {
                 *held = permits.into_site();

@@ -21,14 +21,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Settings;
+use super::aim::Target;
 use super::finish::finish;
 use super::front::Outgoing;
 use super::job::{Content, Job};
 use super::permits::Permits;
 use super::room::Room;
-use super::target::Target;
 use crate::net::Stream;
 use crate::observe::{Ear, Level};
+use crate::queue::Leashed;
 
 /// How much is read at once; replies are short.
 const READ_OCTETS: usize = 4 * 1024;
@@ -74,6 +75,8 @@ pub(super) struct Connection {
     pub(super) has_carried: bool,
     /// What is wrong with the host's certificate, where that was not asked.
     pub(super) flaw: Option<String>,
+    /// Held by whoever handed it over, if somebody did.
+    pub(super) leashed: Option<Leashed>,
 }
 
 impl Drop for Connection {
@@ -310,6 +313,12 @@ impl Connection {
                 self.client.abandon(&Ending::local(Stage::Data, status, text));
                 return;
             }
+            () = cut(&mut self.leashed) => {
+                let status = EnhancedCode::transient(4, 2);
+                let text = "the session was ended here";
+                self.client.abandon(&Ending::local(Stage::Data, status, text));
+                return;
+            }
         };
         match read {
             Ok(Ok(0)) => self.client.on_close("the host closed the connection"),
@@ -364,6 +373,14 @@ impl Connection {
                 None => self.read().await,
             }
         }
+    }
+}
+
+/// Waits until whoever handed the connection over wants it ended.
+async fn cut(leashed: &mut Option<Leashed>) {
+    match leashed {
+        Some(leashed) => leashed.cut().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -19,8 +19,10 @@ use smtpd_core::route::table::{DirectFirst, NextHop, Route, TlsPolicy};
 use smtpd_core::smtp::client::Ending;
 
 use super::Settings;
+use super::aim::Target;
 use super::limits::Limited;
 use super::site::{Site, Sites};
+use super::strict::{TlsWish, strict_mx};
 use super::trust::{Obstacles, OfDomain, Rule, TlsUse, explain_recalled, recalled};
 use crate::resolve::{Checked, Family, LookupError};
 
@@ -28,39 +30,6 @@ use crate::resolve::{Checked, Family, LookupError};
 const LOOKUPS_MAX: u32 = 32;
 /// Addresses tried in one attempt.
 const ADDRESSES_MAX: usize = 20;
-
-/// A host's address to try.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Target {
-    /// The host's name, or its address in brackets.
-    pub(super) name: Host,
-    pub(super) at: SocketAddr,
-    pub(super) helo_only: bool,
-    pub(super) tls: TlsUse,
-    /// Which rule demands that.
-    pub(super) rule: Rule,
-    /// Whose security and login count, if it is a host of one that has a name.
-    pub(super) smart_host: Option<SmartHostName>,
-    /// The limits that hold there.
-    pub(super) limited: Option<Limited>,
-    /// The site it is one of, if DNS alone says where the mail goes.
-    pub(super) site: Option<Arc<Site>>,
-}
-
-impl Target {
-    /// Whether mail for it could as well take a connection to the other: the same limits, security and
-    /// login, at another address.
-    pub(super) fn is_akin(&self, other: &Self) -> bool {
-        let same = |it: &Self| (it.smart_host.clone(), it.helo_only, it.tls, it.rule.clone());
-        let limit = |it: &Self| it.limited.as_ref().map(|limited| Arc::clone(&limited.name));
-        self.smart_host.is_some() && same(self) == same(other) && limit(self) == limit(other)
-    }
-
-    pub(super) fn host(&self) -> RemoteHost {
-        let name = self.name.to_string();
-        RemoteHost { name, address: Some(self.at.ip()), port: self.at.port(), tls: None }
-    }
-}
 
 #[derive(Debug)]
 enum Step {
@@ -103,8 +72,8 @@ pub(super) struct Targets {
     fallback: Option<(Vec<SmartHost>, DirectFirst)>,
     helo_only: bool,
     tls: Option<TlsPolicy>,
-    /// Only what the configuration wants counts.
-    is_relaxed: bool,
+    /// What the senders of the mail want of its protection.
+    pub(super) wish: TlsWish,
     obstacles: Obstacles,
     /// What the recipient's domain demands of its hosts.
     of_domain: Option<OfDomain>,
@@ -120,7 +89,12 @@ pub(super) struct Targets {
 
 impl Targets {
     /// `sites` is where the hosts of a domain share limits and troubles, if they do.
-    pub(super) fn new(route: &Route, limited: Option<Limited>, sites: Option<&Sites>) -> Self {
+    pub(super) fn new(
+        route: &Route,
+        limited: Option<Limited>,
+        sites: Option<&Sites>,
+        wish: TlsWish,
+    ) -> Self {
         // Mail that goes elsewhere when its hosts fail does not wait for them.
         let sites = sites.filter(|_| matches!(route.hop, NextHop::Mx(_))).cloned();
         let mut fallback = None;
@@ -140,7 +114,7 @@ impl Targets {
             fallback,
             helo_only: route.helo_only,
             tls: route.tls,
-            is_relaxed: false,
+            wish,
             obstacles: Obstacles::default(),
             of_domain: None,
             limited,
@@ -156,8 +130,8 @@ impl Targets {
     /// what their domain demands, their TLSA records and what they proved before do not count. Nothing
     /// where that makes no difference.
     pub(super) fn relaxed(&self, route: &Route, limited: Option<Limited>) -> Option<Self> {
-        let it = Self::new(route, limited, self.sites.as_ref());
-        self.obstacles.by_rule.then_some(Self { is_relaxed: true, ..it })
+        let may_relax = self.obstacles.by_rule && self.wish == TlsWish::Usual;
+        may_relax.then(|| Self::new(route, limited, self.sites.as_ref(), TlsWish::Relaxed))
     }
 
     /// What kept hosts from being used.
@@ -208,6 +182,7 @@ impl Targets {
             of_domain.explain(&mut ending, target);
         }
         explain_recalled(&mut ending, target);
+        self.wish.judge(&mut ending);
         self.note(ending, Some(target.host()));
     }
 
@@ -346,9 +321,10 @@ impl Targets {
             return;
         }
         // Nobody is asked what does not count.
-        let heeded = if self.is_relaxed { TlsPolicy::Off } else { self.policy(settings) };
+        let heeded = self.wish.heeded(self.policy(settings));
+        let is_asked = settings.dane || self.wish == TlsWish::Strict;
         let records = async {
-            match settings.dane && heeded != TlsPolicy::Off {
+            match is_asked && heeded != TlsPolicy::Off {
                 true => settings.resolver.mx_checked(&domain).await,
                 false => settings.resolver.mx(&domain).await.map(Checked::by_nobody),
             }
@@ -379,12 +355,15 @@ impl Targets {
     }
 
     async fn look_up_host(&mut self, host: MxHost, settings: &Settings) {
-        let policy = self.policy(settings);
+        let policy = self.wish.raised(self.policy(settings));
         let usual = (policy.into(), Rule::Configured);
         let called = match &self.of_domain {
             None => Ok(usual),
             Some(of_domain) => match of_domain.demand(settings, &host.name, policy).await {
-                Ok(demand) => of_domain.of_host(&host.name, policy, demand),
+                Ok(demand) => {
+                    let called = of_domain.of_host(&host.name, policy, demand);
+                    called.and_then(|it| self.wish.vouched(of_domain, &host.name).map(|()| it))
+                }
                 Err(error) => {
                     self.obstacles.by_rule = true;
                     return self.note_dns(EnhancedCode::transient(4, 3), &error);
@@ -427,8 +406,14 @@ impl Targets {
     /// DNS knows no MX for it, or nothing: the hosts file may know it.
     async fn look_up_chosen(&mut self, name: Domain, settings: &Settings, random: u64) {
         let port = settings.port;
-        let records =
-            if self.may_look_up() { settings.resolver.mx(&name).await } else { Ok(Vec::new()) };
+        let records = match (self.may_look_up(), self.wish) {
+            (false, _) => Ok(Vec::new()),
+            (true, TlsWish::Usual | TlsWish::Relaxed) => settings.resolver.mx(&name).await,
+            (true, TlsWish::Strict) => match strict_mx(settings, &name).await {
+                Ok(records) => records,
+                Err(ending) => return self.note(ending, None),
+            },
+        };
         let hosts = records
             .ok()
             .filter(|records| !records.is_empty())
@@ -461,9 +446,10 @@ impl Targets {
                 (FoundBy::Operator, security, tls, Rule::Configured)
             }
         };
-        let (tls, rule) = match self.is_relaxed {
-            true => (tls, rule),
-            false => recalled(settings, name, (tls, rule)),
+        let (tls, rule) = match self.wish {
+            TlsWish::Usual => recalled(settings, name, (tls, rule)),
+            TlsWish::Relaxed => (tls, rule),
+            TlsWish::Strict => (tls.verified(), rule),
         };
         let mut ours = false;
         for &address in addresses {

@@ -16,7 +16,7 @@ use smtpd_core::route::table::TlsPolicy;
 use smtpd_core::smtp::client::{Ending, Tls};
 
 use super::Settings;
-use super::target::Target;
+use super::aim::Target;
 use crate::resolve::LookupError;
 use crate::tls::Proof;
 
@@ -42,6 +42,14 @@ impl TlsUse {
             Self::Optional => Tls::Optional,
             Self::Required | Self::Verify => Tls::Required,
             Self::Implicit => Tls::Implicit,
+        }
+    }
+
+    /// The same with a host that proves who it is.
+    pub(super) const fn verified(self) -> Self {
+        match self {
+            Self::Off | Self::Optional | Self::Required | Self::Verify => Self::Verify,
+            Self::Implicit => Self::Implicit,
         }
     }
 
@@ -232,6 +240,13 @@ impl OfDomain {
             _ if !policy.names(host) => Some(self.not_named(host)),
             flaw => flaw.map(str::to_owned),
         }
+    }
+
+    /// Whether it is beyond doubt that a host is one of the domain's: DNS is signed, the domain's policy
+    /// names it, or it has the domain's own name.
+    pub(super) fn vouches_for(&self, host: &Domain) -> bool {
+        let is_named = |known: &Arc<Known>| known.policy.names(host);
+        self.is_signed || *host == self.domain || self.sts.as_ref().is_some_and(is_named)
     }
 
     /// The domain.

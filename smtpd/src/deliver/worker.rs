@@ -8,7 +8,7 @@ use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
 use smtpd_core::route::table::{NextHop, Route};
 
-use super::attempt::{Report, attempt};
+use super::attempt::Report;
 use super::finish::{finish, finish_doubts, finish_late};
 use super::job::Job;
 use super::lane::{Lane, Next};
@@ -17,6 +17,7 @@ use super::prepare::prepare_all;
 use super::room::Room;
 use super::session::Connection;
 use super::site::Site;
+use super::strict::attempt_all;
 use super::{Settings, local};
 use crate::observe::Level;
 use crate::queue::Lease;
@@ -192,12 +193,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         Job::new(lease, sender, lane.route.clone())
     };
     let mut jobs: Vec<Job> = leases.into_iter().map(job).collect();
-    turn_back_loops(room, &settings, &mut jobs).await;
-    for job in &mut jobs {
-        finish_doubts(room, &settings, job).await;
-        finish_late(room, &settings, job).await;
-    }
-    jobs.retain(|job| job.lease.is_some());
+    sort_out(room, &settings, &mut jobs).await;
     if local {
         working.on_contact(None);
         local::deliver(room, &settings, &mut jobs).await;
@@ -216,7 +212,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         None => None,
     };
     let Report { connection, no_room } =
-        attempt(room, &settings, &route, &mut jobs, connection, working).await;
+        attempt_all(room, &settings, &route, &mut jobs, connection, working).await;
     match no_room {
         Some(NoRoom::Limit) => lane.on_full(room.clock.elapsed()),
         // The others of the lane go on; if there are none, it stands in line.
@@ -227,6 +223,17 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         None => {}
     }
     connection.map(|connection| Kept { connection, settings })
+}
+
+/// Leaves those that may be tried: mail that goes in circles, and mail whose end was decided meanwhile,
+/// is seen to.
+pub(super) async fn sort_out(room: &Room, settings: &Settings, jobs: &mut Vec<Job>) {
+    turn_back_loops(room, settings, jobs).await;
+    for job in &mut *jobs {
+        finish_doubts(room, settings, job).await;
+        finish_late(room, settings, job).await;
+    }
+    jobs.retain(|job| job.lease.is_some());
 }
 
 /// No host was asked, and none is to be asked: the domain does not exist, or wants no mail.

@@ -298,7 +298,8 @@ impl Client<'_> {
                 source: None,
                 user: self.user.as_ref().map(|user| user.name.clone()),
             },
-            tls_optional: facts.tls_optional,
+            // Whoever requires TLS has not meant it (RFC 8689 section 4.1).
+            tls_optional: facts.tls_optional && !transaction.require_tls,
             message_id: facts.message_id,
             subject: facts.subject,
             wishes: transaction.wishes(accepted_at),
