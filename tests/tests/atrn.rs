@@ -293,7 +293,7 @@ fn a_branch_of_ours_fetches_its_mail_from_a_hub_of_ours_under_tls() {
     let elsewhere = Peer::accepting(ports::local());
     let hub = start(setup(&elsewhere).key("access.basic.require_tls", "true"));
     let branch =
-        Site::start(Setup::new().only_domains(&[
+        Site::start(Setup::new().key("access.relay.list", "[]").only_domains(&[
             "{name: branch.test, type: default}",
             "{name: x.sea.test, type: alias}",
         ]));
