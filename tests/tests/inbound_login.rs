@@ -74,7 +74,7 @@ fn clients_of_every_kind_log_in_and_may_relay_then() {
     program::run(Command::new("/usr/bin/python3").arg("-c").arg(script), b"").ok();
 
     let (place, port) = (site.home().join("msmtprc"), site.address().port());
-    let trust = site.home().join("state/tls/auto.chain.pem");
+    let trust = site.home().join("state/tls/auto.pem");
     let text = format!(
         "account default\nhost 127.0.0.1\nport {port}\nfrom a@client.test\ntls on\n\
          tls_trust_file {}\ntls_host_override relay.test\nauth scram-sha-256\nuser ada\n\
@@ -296,4 +296,67 @@ fn mail_from_strangers_stays_out_where_a_login_is_asked_for() {
     talk.expect("MAIL FROM:<a@client.test>", 250);
     talk.expect("RCPT TO:<b@local.test>", 250);
     talk.expect("RCPT TO:<b@far.test>", 550);
+}
+
+/// A client that proves that it knows the password, says `last` to our last word, and asks to relay.
+const SCRAM_CLIENT: &str = "
+import base64, hashlib, hmac, socket, sys
+port, password, last = int(sys.argv[1]), sys.argv[2].encode(), sys.argv[3]
+wire = socket.create_connection(('127.0.0.1', port), 60).makefile('rwb')
+def say(line):
+    wire.write(line.encode() + b'\\r\\n'); wire.flush()
+    return hear()
+def hear():
+    while (line := wire.readline().decode())[3] == '-': pass
+    return line
+def b64(octets): return base64.b64encode(octets).decode()
+def mac(key, text): return hmac.digest(key, text, 'sha256')
+hear(); say('EHLO client.test')
+bare = 'n=ada,r=abcdef'
+first = base64.b64decode(say('AUTH SCRAM-SHA-256 ' + b64(b'n,,' + bare.encode()))[4:]).decode()
+asked = dict(part.split('=', 1) for part in first.split(','))
+salted = hashlib.pbkdf2_hmac('sha256', password, base64.b64decode(asked['s']), int(asked['i']))
+key, without = mac(salted, b'Client Key'), 'c=biws,r=' + asked['r']
+sign = mac(hashlib.sha256(key).digest(), ','.join([bare, first, without]).encode())
+proof = bytes(a ^ b for a, b in zip(key, sign))
+print(say(b64((without + ',p=' + b64(proof)).encode()))[:3])
+print(say(last)[:3], say('MAIL FROM:<a@client.test>')[:3], say('RCPT TO:<b@far.test>')[:3])
+";
+
+#[test]
+fn a_proof_gives_no_rights_before_the_last_word_is_taken() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(setup(&peer).key("access.basic.require_tls", "false"));
+    add(&site, "ada", &[]);
+    let client = |last: &str| {
+        let mut python = Command::new("/usr/bin/python3");
+        let port = site.address().port().to_string();
+        program::run(python.args(["-c", SCRAM_CLIENT, &port, PASSWORD, last]), b"").ok()
+    };
+    assert_eq!(client("*").split_whitespace().collect::<Vec<_>>(), ["334", "501", "250", "550"]);
+    assert_eq!(client("!").split_whitespace().collect::<Vec<_>>(), ["334", "501", "250", "550"]);
+    assert_eq!(client("").split_whitespace().collect::<Vec<_>>(), ["334", "235", "250", "250"]);
+}
+
+#[test]
+fn a_user_is_put_out_while_the_server_waits_for_his_session() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(setup(&peer).key("access.basic.require_tls", "false"));
+    add(&site, "ada", &[]);
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect(&plain("ada", PASSWORD), 235);
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| site.ctl(&["server", "stop", "default", "--drain=300s"]));
+        wait::until("no new sessions", || {
+            let mut late = Talk::connect(site.address()).ok()?;
+            (late.reply().ok()?.code == 421).then_some(())
+        });
+        assert_eq!(site.control().json(&["session", "list"])[0]["user"], "ada");
+        assert!(!stop.is_finished(), "it waits for the session");
+        let changed = site.control().json(&["user", "set", "ada", "--disabled"]);
+        assert_eq!(changed["sessions_ended"], 1);
+        assert_eq!(talk.reply().unwrap().code, 421);
+        let _stopped = stop.join().unwrap().ok();
+    });
 }

@@ -58,7 +58,7 @@ const STARTTLS: [&str; 2] = ["-starttls", "smtp"];
 #[test]
 fn a_first_start_has_tls_for_every_client() {
     let site = Site::start(Setup::new());
-    let kept = site.home().join("state/tls/auto.chain.pem");
+    let kept = site.home().join("state/tls/auto.pem");
     let said = openssl(
         site.address(),
         &[&STARTTLS[..], &["-CAfile", kept.to_str().unwrap(), "-verify_hostname", "relay.test"]]
@@ -67,7 +67,7 @@ fn a_first_start_has_tls_for_every_client() {
     );
     assert!(said.contains("250 HELP") && !said.contains("STARTTLS"), "{said}");
     site.logged(&["event=tls ", "client=127.0.0.1", "tls=TLSv1.3", "cipher=TLS_"]);
-    let key = fs::metadata(site.home().join("state/tls/auto.key.pem")).unwrap();
+    let key = fs::metadata(site.home().join("state/tls/auto.pem")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
 
     // The same one after a restart: whoever pinned it is not disturbed.
@@ -88,7 +88,7 @@ fn mail_under_tls_says_so() {
          client.starttls(context=context)\n\
          client.sendmail('a@client.test', ['b@local.test'], 'Subject: python\\r\\n\\r\\nhello\\r\\n')\n\
          client.quit()\n",
-        site.home().join("state/tls/auto.chain.pem").display(),
+        site.home().join("state/tls/auto.pem").display(),
         site.address().port()
     );
     program::run(Command::new("/usr/bin/python3").arg("-c").arg(script), b"").ok();
@@ -116,7 +116,7 @@ fn swaks_and_msmtp_come_under_tls() {
     assert_ne!(swaks(&["--tls", "--tls-protocol", "tlsv1"]).code, 0);
 
     let (place, port) = (site.home().join("msmtprc"), site.address().port());
-    let trust = site.home().join("state/tls/auto.chain.pem");
+    let trust = site.home().join("state/tls/auto.pem");
     let text = format!(
         "account default\nhost 127.0.0.1\nport {port}\nfrom a@client.test\ntls on\n\
          tls_starttls on\ntls_trust_file {}\ntls_host_override relay.test\n",
@@ -333,7 +333,7 @@ fn certificates_are_kept_and_changed_by_command() {
     site.ctl(&["cert", "self-signed", "own", "--for", "own.test", "--for", "192.0.2.1"]).ok();
     site.ctl(&["server", "set", "default", "access.tls.certificate=own"]).ok();
     site.ctl(&["cert", "remove", "relay1"]).ok();
-    let kept = site.home().join("state/tls/own.chain.pem");
+    let kept = site.home().join("state/tls/own.pem");
     let verify = ["-CAfile", kept.to_str().unwrap(), "-verify_hostname", "own.test"];
     let said = openssl(site.address(), &[&STARTTLS[..], &verify].concat(), "QUIT\n");
     assert!(said.contains("221 "), "{said}");

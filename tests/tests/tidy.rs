@@ -57,7 +57,7 @@ const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("mta_sts", &["clock", "disk", "https", "net", "observe", "resolve", "tls"]),
     ("oauth", &["clock", "config", "https", "net", "observe", "resolve", "tls"]),
     ("trace", &["clock", "observe"]),
-    ("users", &["clock"]),
+    ("users", &["clock", "config"]),
     ("observe", &["clock"]),
     ("disk", &["clock", "observe"]),
     ("net", &["clock"]),

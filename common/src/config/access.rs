@@ -121,7 +121,8 @@ choice! {
 section! {
     /// What becomes of logins that are wrong.
     pub struct AuthFailures {
-        /// How many of one session, and of one name from one address, before no more are looked at.
+        /// How many of one session, and of one name from one address, before no more are looked at;
+        /// and ten times as many by any names from one address.
         max: u32 = 5, 5, in 1..=1000;
         /// How long a client waits for the answer that its login is wrong.
         delay: Span = Span::seconds(2), Span::seconds(0), in Span::seconds(0)..=Span::minutes(1);

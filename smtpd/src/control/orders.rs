@@ -129,7 +129,7 @@ pub(super) async fn resume(
             .into());
     }
     for server in servers(&app, request.server.as_deref())? {
-        server.heed_orders().await;
+        server.heed_orders();
     }
     object(done)
 }

@@ -180,7 +180,7 @@ pub(super) async fn verb(
                 let held = chosen.routes.iter().filter(|route| route.held_domain().is_some());
                 place.queue.open_routes(held.cloned().collect(), app.service.log()).await;
             }
-            server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>()).await;
+            server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>());
             changed.notes.extend(resting(place, &chosen.routes, now));
         }
         tell_of(&app, &caller, &deed, &place.server, &done);

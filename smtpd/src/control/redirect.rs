@@ -130,7 +130,7 @@ impl Task<'_> {
             }
         }
         if let (Some(server), false) = (server, messages.is_empty()) {
-            server.flush(&[Route::to_host(host.clone()).name()]).await;
+            server.flush(&[Route::to_host(host.clone()).name()]);
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ pub(super) async fn list(app: App, Query(selector): Query<Selector>) -> Result<R
     let matcher = selector.compile()?;
     let mut found = Vec::new();
     for server in servers(&app, matcher.server())? {
-        found.extend(server.sessions().await);
+        found.extend(server.sessions());
     }
     let (found, _) = choose(found, &matcher, app.service.clock().now())?;
     Ok(json_lines(|mut lines| async move {
@@ -56,14 +56,14 @@ pub(super) async fn kill(
     let servers = servers(&app, matcher.server())?;
     let mut found = Vec::new();
     for server in &servers {
-        found.extend(server.sessions().await);
+        found.extend(server.sessions());
     }
     let (found, missing) = choose(found, &matcher, app.service.clock().now())?;
     let mut changed = Changed::default();
     for session in &found {
         let server = servers.iter().find(|server| server.name().as_str() == session.server);
         let is_ended = match server {
-            Some(server) => server.kill_session(session.id).await,
+            Some(server) => server.kill_session(session.id),
             None => false,
         };
         if is_ended {
@@ -108,7 +108,7 @@ pub(super) async fn dialogue(
     if !matcher.ids().is_empty() {
         let mut all = Vec::new();
         for server in &servers {
-            all.extend(server.sessions().await);
+            all.extend(server.sessions());
         }
         let (found, missing) = choose(all, &matcher, now)?;
         if let Some(id) = missing.first() {

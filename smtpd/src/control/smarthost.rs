@@ -18,7 +18,7 @@ use super::terms::Wanted;
 
 /// All of them.
 pub(super) async fn list(app: App) -> Answer<Vec<SmartHost>> {
-    object(app.service.smart_hosts().await)
+    object(app.service.smart_hosts())
 }
 
 /// A new one, or other settings.

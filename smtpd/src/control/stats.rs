@@ -73,7 +73,7 @@ pub(super) async fn destinations(
     let now = app.service.clock().now();
     let mut all = Vec::new();
     for server in servers(&app, server.as_deref())? {
-        all.extend(of_server(&server, now).await);
+        all.extend(of_server(&server, now));
     }
     all.sort_by_key(|it| std::cmp::Reverse((it.messages, it.connections)));
     all.truncate(page.most(DESTINATIONS_MAX));
@@ -88,7 +88,7 @@ pub(super) async fn destinations(
 }
 
 /// Every route that mail waits for, or that something is known of.
-async fn of_server(server: &VirtualServer, now: Timestamp) -> Vec<Destination> {
+fn of_server(server: &VirtualServer, now: Timestamp) -> Vec<Destination> {
     let Some(queue) = server.queue() else { return Vec::new() };
     let mut found: BTreeMap<RouteName, Destination> = BTreeMap::new();
     for count in queue.routes() {
@@ -97,7 +97,7 @@ async fn of_server(server: &VirtualServer, now: Timestamp) -> Vec<Destination> {
         destination.next_attempt_at = count.next_due;
         found.insert(count.route, destination);
     }
-    for lane in server.lanes().await {
+    for lane in server.lanes() {
         let route = lane.route.clone();
         let destination = found.entry(route).or_insert_with_key(|route| nothing(server, route));
         put_lane(destination, &lane);

@@ -188,8 +188,8 @@ struct Around {
 }
 
 impl Around {
-    async fn look(server: Arc<VirtualServer>) -> Self {
-        let lanes = server.lanes().await.into_iter().map(|lane| (lane.route.clone(), lane));
+    fn look(server: Arc<VirtualServer>) -> Self {
+        let lanes = server.lanes().into_iter().map(|lane| (lane.route.clone(), lane));
         let routes = server.queue().map(|queue| queue.routes()).unwrap_or_default();
         let waiting = routes.into_iter().map(|count| (count.route, count.messages)).collect();
         Self { lanes: lanes.collect(), waiting, server }
@@ -228,15 +228,11 @@ impl Present {
         self.elsewhere.as_deref().unwrap_or_default()
     }
 
-    async fn around(&mut self, name: &str) -> Option<&Around> {
+    fn around(&mut self, name: &str) -> Option<&Around> {
         if !self.servers.contains_key(name) {
             let known =
                 ServerName::parse(name).ok().and_then(|name| self.app.service.server(&name));
-            let around = match known {
-                Some(server) => Some(Around::look(server).await),
-                None => None,
-            };
-            self.servers.insert(name.to_owned(), around);
+            self.servers.insert(name.to_owned(), known.map(Around::look));
         }
         self.servers.get(name).and_then(Option::as_ref)
     }
@@ -257,7 +253,7 @@ impl Present {
     /// Puts the present on top of a story.
     async fn complete(&mut self, mut entry: TraceEntry) -> TraceEntry {
         let now = self.now;
-        let Some(around) = self.around(&entry.server).await else {
+        let Some(around) = self.around(&entry.server) else {
             let (server, lane, hold, elsewhere) = (None, None, None, &[]);
             let case = Case { entry: &entry, server, lane, hold, elsewhere, now };
             entry.advice = explain(&case);

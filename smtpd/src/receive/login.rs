@@ -7,10 +7,14 @@ use std::time::Duration;
 use smtpd_core::policy::guess::Limit;
 use smtpd_core::smtp::auth::Claim;
 use smtpd_core::smtp::refusal::Refusal;
+use zeroize::Zeroizing;
 
 use super::session::Session;
 use crate::observe::Level;
-use crate::users::{Denied, User};
+use crate::users::{Denied, User, Users};
+
+/// How long a client waits for its password to be looked at; then it hears that it should come again.
+const TURN_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the configuration says about logins.
 #[derive(Clone, Debug)]
@@ -48,28 +52,28 @@ pub(super) async fn judge(session: &mut Session<'_>) {
     let rules = &settings.logins;
     let name = rules.plain(claim.user()).to_owned();
     let found = match claim {
-        Claim::Verifier { .. } => {
-            session.client.asked = users.find(&name);
-            let answer = users.verifier(&name).await;
-            let now = elapsed(session);
-            match answer {
-                Some((verifier, nonce)) => session.server.verifier(verifier, &nonce, now),
-                None => session.server.judged(Err(Refusal::LoginUnavailable), now),
-            }
-            return;
-        }
+        Claim::Verifier { .. } => return show_verifier(session, &users, &name).await,
+        // What was judged when the proof came is only looked at again.
+        Claim::Agreed { .. } => asked_for(session, users.proved(&name, true)),
         // Counted before it is looked at, so that many at once are no more than one after the other. What
         // is not looked at is no guess: a user who has mended his slip is let in when the ban ends.
         _ if !users.may_guess(&name, client, rules.limit) => Err(Denied::Banned),
-        Claim::Password { password, .. } => users.check(&name, password).await,
-        Claim::Proof { good, .. } => {
-            let asked = session.client.asked.take();
-            let is_same = |user: &Arc<User>| asked.is_some_and(|it| Arc::ptr_eq(&it, user));
-            users.proved(&name, good).and_then(|user| match is_same(&user) {
-                true => Ok(user),
-                false => Err(Denied::BadPassword),
-            })
-        }
+        Claim::Password { password, .. } => match in_turn(session, &users, &name, password).await {
+            Some(found) => found,
+            None => {
+                session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
+                return;
+            }
+        },
+        Claim::Proof { good, .. } => match asked_for(session, users.proved(&name, good)) {
+            // Only who has taken our last word as well is logged in.
+            Ok(user) => {
+                session.client.asked = Some(Arc::clone(&user));
+                session.server.judged(Ok(user.name.clone()), elapsed(session));
+                return;
+            }
+            Err(why) => Err(why),
+        },
     };
     let found = found.and_then(|user| still(session, user));
     if !matches!(found, Err(Denied::Banned)) {
@@ -86,6 +90,49 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         }
     };
     session.server.judged(verdict, elapsed(session));
+}
+
+/// By what a proof is told; who it is must still be the same when the proof comes.
+async fn show_verifier(session: &mut Session<'_>, users: &Users, name: &str) {
+    session.client.asked = users.find(name);
+    let answer = users.verifier(name).await;
+    let now = elapsed(session);
+    match answer {
+        Some((verifier, nonce)) => session.server.verifier(verifier, &nonce, now),
+        None => session.server.judged(Err(Refusal::LoginUnavailable), now),
+    }
+}
+
+/// Whether a user is who he was when the client asked by what its proof is told.
+fn asked_for(
+    session: &mut Session<'_>,
+    found: Result<Arc<User>, Denied>,
+) -> Result<Arc<User>, Denied> {
+    let asked = session.client.asked.take();
+    let user = found?;
+    match asked.is_some_and(|it| Arc::ptr_eq(&it, &user)) {
+        true => Ok(user),
+        false => Err(Denied::BadPassword),
+    }
+}
+
+/// Waits until the password can be looked at, but not for ever, and not when the session is to end.
+async fn in_turn(
+    session: &Session<'_>,
+    users: &Users,
+    name: &str,
+    password: Zeroizing<String>,
+) -> Option<Result<Arc<User>, Denied>> {
+    tokio::select! {
+        found = users.check(name, password, session.live.client.ip()) => Some(found),
+        () = session.client.inner.parts.clock.sleep(TURN_WITHIN) => None,
+        () = session.live.killed() => None,
+    }
+}
+
+/// Whether a line begins a login, and so may hold a password.
+pub(super) fn is_auth(line: &[u8]) -> bool {
+    line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"))
 }
 
 fn elapsed(session: &Session<'_>) -> Duration {

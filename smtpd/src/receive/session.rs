@@ -212,7 +212,7 @@ impl Session<'_> {
         let now = self.client.inner.parts.clock.elapsed();
         self.server.secured(now);
         self.client.facts.authenticated = None;
-        self.client.user = None;
+        (self.client.user, self.client.asked) = (None, None);
         let settings = self.client.settings;
         let wall = self.client.inner.parts.clock.now();
         let rules = settings.rules_for(&self.client.facts, wall);
@@ -226,13 +226,14 @@ impl Session<'_> {
         loop {
             let now = self.client.inner.parts.clock.elapsed();
             let octets = self.buffer.octets.get(self.buffer.used..).unwrap_or_default();
+            let secret = self.server.mechanism().is_some() || login::is_auth(octets);
             let used = match self.ear.is_open() {
                 false => self.server.on_octets(octets, now),
                 true => hear(&mut self.ear, &mut self.server, octets, now),
             };
             self.buffer.used += used;
-            if self.server.mechanism().is_some() {
-                // Nothing of a password is left where it was read.
+            if secret {
+                // Nothing of a password is left where it was read, whatever became of the line.
                 let said = self.buffer.octets.get_mut(..self.buffer.used).unwrap_or_default();
                 said.zeroize();
             }

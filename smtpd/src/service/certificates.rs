@@ -67,8 +67,8 @@ impl Service {
 
     /// The files of a certificate that the daemon keeps itself.
     pub(super) fn kept_files(&self, name: &CertificateName) -> Files {
-        let [chain, key] = kept_names(name).map(|file| self.kept_certificates().join(file));
-        Files { chain, key }
+        let both = self.kept_certificates().join(kept_name(name));
+        Files { chain: both.clone(), key: both }
     }
 
     pub(super) fn kept_certificates(&self) -> PathBuf {
@@ -124,8 +124,7 @@ pub(super) fn warning(standing: &Standing, now: Timestamp) -> Option<String> {
     }
 }
 
-/// Makes a certificate for these hosts and keeps it; the key first, so that a chain is never without
-/// its own.
+/// Makes a certificate for these hosts and keeps it.
 pub(super) fn make(
     place: &Path,
     name: &CertificateName,
@@ -136,22 +135,22 @@ pub(super) fn make(
     keep(place, name, &texts.chain, &texts.key).map_err(|error| error.to_string())
 }
 
-/// Keeps a certificate and its key where nobody else can read them.
+/// Keeps a certificate and its key where nobody else can read them, in one file: so neither is ever
+/// without the other, whatever comes in between.
 pub(super) fn keep(
     place: &Path,
     name: &CertificateName,
     chain: &[u8],
     key: &[u8],
 ) -> std::io::Result<()> {
-    let kept = Secrets::in_directory(place);
-    let [chain_file, key_file] = kept_names(name);
     let text = |octets| std::str::from_utf8(octets).map_err(std::io::Error::other);
-    kept.keep_text(&key_file, text(key)?)?;
-    kept.keep_text(&chain_file, text(chain)?)
+    let (chain, key) = (text(chain)?.trim_end(), text(key)?.trim_end());
+    let both = Zeroizing::new(format!("{key}\n{chain}\n"));
+    Secrets::in_directory(place).keep_text(&kept_name(name), &both)
 }
 
-fn kept_names(name: &CertificateName) -> [String; 2] {
-    [format!("{name}.chain.pem"), format!("{name}.key.pem")]
+fn kept_name(name: &CertificateName) -> String {
+    format!("{name}.pem")
 }
 
 /// A certificate to be kept.

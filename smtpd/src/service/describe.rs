@@ -50,7 +50,7 @@ impl Service {
         if whole {
             counters.extend(self.0.trace.counters().map(|(name, value)| (name.to_owned(), value)));
             warnings = self.config_warnings().await;
-            smart_hosts = self.smart_hosts().await;
+            smart_hosts = self.smart_hosts();
             warnings.extend(smart_hosts.iter().filter_map(down));
         }
         warnings.extend(troubles(&servers));

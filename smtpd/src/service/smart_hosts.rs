@@ -37,12 +37,12 @@ fn fares<'l>(lanes: impl Iterator<Item = &'l LaneView>) -> SmartHost {
 
 impl Service {
     /// All of them, by name.
-    pub async fn smart_hosts(&self) -> Vec<SmartHost> {
+    pub fn smart_hosts(&self) -> Vec<SmartHost> {
         let loaded = self.active();
         let mut lanes = Vec::new();
         if !loaded.service.smart_hosts.is_empty() {
             for server in self.all() {
-                lanes.extend(server.lanes().await);
+                lanes.extend(server.lanes());
             }
         }
         let describe = |(name, keys): (&SmartHostName, &SmartHostKeys)| SmartHost {

@@ -1,5 +1,6 @@
 //! Users who may log in: what is known of them, and their changes.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use mailroot_common::control::selector::AddressPattern;
@@ -48,7 +49,7 @@ impl Service {
         let change = UserChange { password, enabled: wish.enabled, send_as };
         let (users, name) = (self.0.users.clone(), name.to_owned());
         let user = blocking(move || users.set(&name, change)).await?;
-        let sessions_ended = if ends { self.end_sessions_of(&user.name).await } else { 0 };
+        let sessions_ended = if ends { self.end_sessions_of(&user.name) } else { 0 };
         Ok(UserChanged { user: self.describe_user(&user), sessions_ended })
     }
 
@@ -60,24 +61,22 @@ impl Service {
     pub async fn remove_user(&self, name: &str) -> Result<UserChanged, ServiceError> {
         let (users, name) = (self.0.users.clone(), name.to_owned());
         let user = blocking(move || users.remove(&name)).await?;
-        let sessions_ended = self.end_sessions_of(&user.name).await;
+        let sessions_ended = self.end_sessions_of(&user.name);
         Ok(UserChanged { user: describe(&user, &Logins::default()), sessions_ended })
     }
 
     /// Whether a login with this password would be taken.
     pub async fn verify_user(&self, name: &str, password: String) -> PasswordAnswer {
-        match self.0.users.check(name, Zeroizing::new(password)).await {
+        // Operators stand in a line of their own.
+        let nowhere = Ipv4Addr::UNSPECIFIED.into();
+        match self.0.users.check(name, Zeroizing::new(password), nowhere).await {
             Ok(_) => PasswordAnswer { good: true, reason: None },
             Err(why) => PasswordAnswer { good: false, reason: Some(why.as_str().to_owned()) },
         }
     }
 
-    async fn end_sessions_of(&self, name: &str) -> u64 {
-        let mut ended = 0;
-        for server in self.all() {
-            ended += server.kill_sessions_of(name).await;
-        }
-        ended
+    fn end_sessions_of(&self, name: &str) -> u64 {
+        self.all().iter().map(|server| server.kill_sessions_of(name)).sum()
     }
 
     fn describe_user(&self, user: &User) -> control::User {

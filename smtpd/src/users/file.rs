@@ -1,8 +1,8 @@
 //! The file of users: one object, replaced whole.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,9 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::password::Kept;
 use super::{All, User};
+use crate::config::Secrets;
 
 /// The largest file that is read: ten thousand users of a kibibyte each, and room to spare.
 const OCTETS_MAX: u64 = 64 << 20;
+/// Rights of others that the file must not grant.
+const FOREIGN: u32 = 0o077;
 
 #[derive(Serialize, Deserialize)]
 struct Whole {
@@ -32,13 +35,19 @@ struct Entry {
     password: Kept,
 }
 
+/// The users of a file, none if there is no file. One that others can read is not taken: what
+/// passwords are told by is all that a guesser needs.
 pub(super) fn read(path: &Path) -> io::Result<All> {
-    let size = match fs::metadata(path) {
+    let about = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(All::new()),
-        other => other?.len(),
+        other => other?,
     };
-    if size > OCTETS_MAX {
+    if about.len() > OCTETS_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    if about.mode() & FOREIGN != 0 {
+        let words = format!("it is open to others: chmod 600 {}", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
     }
     let whole: Whole = serde_json::from_slice(&fs::read(path)?).map_err(io::Error::other)?;
     if whole.version != 1 {
@@ -67,15 +76,8 @@ pub(super) fn write(path: &Path, all: &All) -> io::Result<()> {
         password: user.kept.clone(),
     };
     let whole = Whole { version: 1, users: all.values().map(entry).collect() };
-    let beside = path.with_extension("new");
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(&serde_json::to_vec_pretty(&whole).map_err(io::Error::other)?)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(path.parent().unwrap_or(path))?.sync_all()
+    let mut text = serde_json::to_string_pretty(&whole).map_err(io::Error::other)?;
+    text.push('\n');
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    Secrets::in_directory(path.parent().unwrap_or(path)).keep_text(name, &text)
 }

@@ -3,8 +3,10 @@
 //! A name that nobody has costs as much time as one that somebody has, and sounds the same. What
 //! costs time is done off the threads that carry mail, for a few logins at once.
 
+mod decoy_key;
 mod file;
 mod password;
+mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -19,15 +21,13 @@ use mailroot_common::control::selector::AddressPattern;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::guess::{Guesses, Limit};
 use smtpd_core::smtp::auth::Verifier;
-use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 pub use self::password::Unkeepable;
 use self::password::{Decoy, Kept, random};
+use self::turns::Turns;
 use crate::clock::Clock;
 
-/// Passwords that are looked at at once; each takes 19 MiB for the time.
-const AT_ONCE: usize = 2;
 /// The most users.
 pub const USERS_MAX: usize = 10_000;
 
@@ -147,7 +147,7 @@ struct Inner {
     trouble: Option<String>,
     /// Made when it is needed first: it takes as long as a login.
     decoy: std::sync::OnceLock<Option<Decoy>>,
-    hashing: Arc<Semaphore>,
+    turns: Turns,
     logins: Mutex<HashMap<String, Logins>>,
     guesses: Mutex<Guesses>,
     /// Held by whoever changes the file.
@@ -169,7 +169,7 @@ impl Users {
             all: ArcSwap::from_pointee(all),
             trouble,
             decoy: std::sync::OnceLock::new(),
-            hashing: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Turns::new(),
             logins: Mutex::default(),
             guesses: Mutex::default(),
             changing: Mutex::default(),
@@ -196,7 +196,7 @@ impl Users {
         self.0.all.load().get(&folded(name)).cloned()
     }
 
-    /// Whether this is the user's password.
+    /// Whether this is the user's password. Whoever stops waiting gives his place in line away.
     ///
     /// # Errors
     ///
@@ -205,14 +205,13 @@ impl Users {
         &self,
         name: &str,
         password: Zeroizing<String>,
+        client: IpAddr,
     ) -> Result<Arc<User>, Denied> {
+        let Some(turn) = self.0.turns.take(client).await else { return Err(Denied::BadPassword) };
         let user = self.find(name);
         let (inner, looked_at) = (Arc::clone(&self.0), user.clone());
-        let Ok(permit) = Arc::clone(&inner.hashing).acquire_owned().await else {
-            return Err(Denied::BadPassword);
-        };
         let looking = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _turn = turn;
             match (looked_at, inner.decoy()) {
                 (Some(user), _) => user.kept.is(&password),
                 (None, Some(decoy)) => {
@@ -368,7 +367,8 @@ impl Users {
 
 impl Inner {
     fn decoy(&self) -> Option<&Decoy> {
-        self.decoy.get_or_init(|| Decoy::new().ok()).as_ref()
+        let make = || Decoy::new(&decoy_key::beside(&self.path)?).ok();
+        self.decoy.get_or_init(make).as_ref()
     }
 }
 
@@ -383,6 +383,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
     use mailroot_common::address::Mailbox;
@@ -403,7 +404,7 @@ mod tests {
 
     async fn judged(all: &Users, name: &str, password: &str) -> Result<String, Denied> {
         let password = Zeroizing::new(password.to_owned());
-        all.check(name, password).await.map(|user| user.name.clone())
+        all.check(name, password, HERE).await.map(|user| user.name.clone())
     }
 
     #[tokio::test]
@@ -437,6 +438,15 @@ mod tests {
         assert!(all.add("b", "x", Vec::new()).unwrap().may_send_as(&sender("boss@x.example")));
     }
 
+    #[tokio::test]
+    async fn a_name_that_nobody_has_looks_the_same_after_a_restart() {
+        let place = tempfile::tempdir().unwrap();
+        let salt = || async { users(&place).verifier("nobody").await.unwrap().0.salt };
+        assert_eq!(salt().await, salt().await);
+        let mode = std::fs::metadata(place.path().join("decoy.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
     #[test]
     fn guesses_are_counted_for_each_name_and_address() {
         let place = tempfile::tempdir().unwrap();
@@ -456,8 +466,14 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("users.json");
         std::fs::write(&path, "{ half").unwrap();
+        let grant = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        grant(0o644);
+        assert!(users(&place).trouble().unwrap().contains("chmod 600"));
+        grant(0o600);
         let all = users(&place);
-        assert!(all.trouble().is_some());
+        assert!(!all.trouble().unwrap().contains("chmod"));
         assert!(matches!(all.add("a", "x", Vec::new()), Err(UserError::Unread(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{ half");
     }

@@ -114,6 +114,9 @@ pub(super) fn random<const OCTETS: usize>() -> Result<[u8; OCTETS], Unkeepable> 
     Ok(octets)
 }
 
+/// Octets of the key from which decoys follow.
+pub(super) const KEY_OCTETS: usize = 32;
+
 /// What stands for a user who is not there, so that nobody can tell.
 #[derive(Debug)]
 pub(super) struct Decoy {
@@ -122,10 +125,10 @@ pub(super) struct Decoy {
 }
 
 impl Decoy {
-    pub(super) fn new() -> Result<Self, Unkeepable> {
-        let (password, key) = (random::<32>()?, random::<32>()?);
-        let kept = Kept::of(&STANDARD_NO_PAD.encode(password))?;
-        Ok(Self { kept, key: hmac::Key::new(hmac::HMAC_SHA256, &key) })
+    /// One whose verifiers follow from this key.
+    pub(super) fn new(key: &[u8; KEY_OCTETS]) -> Result<Self, Unkeepable> {
+        let kept = Kept::of(&STANDARD_NO_PAD.encode(random::<32>()?))?;
+        Ok(Self { kept, key: hmac::Key::new(hmac::HMAC_SHA256, key) })
     }
 
     /// Takes as long as a look at a user's password.
@@ -166,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_decoy_is_the_same_each_time_and_another_for_each_name() {
-        let decoy = Decoy::new().unwrap();
+        let decoy = Decoy::new(&[1; KEY_OCTETS]).unwrap();
         assert_eq!(decoy.verifier("eve"), decoy.verifier("eve"));
         assert_ne!(decoy.verifier("eve").salt, decoy.verifier("mallory").salt);
         let (real, fake) = (Kept::of("x").unwrap().verifier().unwrap(), decoy.verifier("eve"));

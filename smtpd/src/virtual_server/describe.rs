@@ -24,8 +24,8 @@ impl VirtualServer {
             Some(badmail) => badmail.totals().await.map_or(0, |totals| totals.messages),
             None => 0,
         };
-        let inlets = self.inlets.lock().await;
-        let bound = inlets.as_ref().map(|open| open.receiver.addresses());
+        let windows = self.windows.load();
+        let bound = windows.as_ref().map(|open| open.receiver.addresses());
         let asked = || config.general.listen.iter().map(|door| door.address).collect();
         let listen: Vec<std::net::SocketAddr> = bound.unwrap_or_else(asked);
         control::Server {
@@ -40,8 +40,8 @@ impl VirtualServer {
                 Profile::Modern => "modern".to_owned(),
                 Profile::Iis6 => "iis6".to_owned(),
             },
-            sessions_in: inlets.as_ref().map_or(0, |open| open.receiver.sessions().len() as u64),
-            sessions_out: inlets.as_ref().map_or(0, |open| open.deliver.sessions().len() as u64),
+            sessions_in: windows.as_ref().map_or(0, |open| open.receiver.sessions().len() as u64),
+            sessions_out: windows.as_ref().map_or(0, |open| open.deliver.sessions().len() as u64),
             queue: QueueCounts {
                 messages: counts.messages,
                 retry: counts.tried,
@@ -80,9 +80,10 @@ impl VirtualServer {
     }
 
     /// Its sessions, in both directions.
-    pub async fn sessions(&self) -> Vec<Session> {
-        let inlets = self.inlets.lock().await;
-        let Some(open) = &*inlets else { return Vec::new() };
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Session> {
+        let windows = self.windows.load();
+        let Some(open) = windows.as_ref() else { return Vec::new() };
         let server = || self.name.to_string();
         let inbound = open.receiver.sessions().into_iter().map(|entry| Session {
             id: entry.id,

@@ -16,6 +16,7 @@ mod rules;
 mod senders;
 mod settings;
 mod tls;
+mod windows;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -29,19 +30,19 @@ use mailroot_common::config::smart_hosts::SmartHosts;
 use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
-use mailroot_common::id::SessionId;
 use mailroot_common::units::ByteSize;
-use smtpd_core::route::table::{RouteName, Table, TableError};
+use smtpd_core::route::table::{Table, TableError};
 
 pub use self::decide::Court;
 pub use self::moved::{LeftBehind, Moved};
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
 pub use self::senders::Sender;
+use self::windows::Windows;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
-use crate::deliver::{LaneView, SharedLimits};
+use crate::deliver::SharedLimits;
 use crate::drop::DropDirectory;
 use crate::mta_sts::MtaSts;
 use crate::net::Net;
@@ -158,6 +159,8 @@ pub struct VirtualServer {
     tallies: ArcSwap<Tallies>,
     /// What lets mail in and out, while it does; held by whoever starts, stops or changes the server.
     inlets: tokio::sync::Mutex<Option<Inlets>>,
+    /// The same for whoever only looks, or ends a session: he waits for nobody, not even for a drain.
+    windows: ArcSwapOption<Windows>,
 }
 
 /// What the server does, and why not something else.
@@ -189,6 +192,7 @@ impl VirtualServer {
             rooms: ArcSwapOption::empty(),
             tallies: ArcSwap::default(),
             inlets: tokio::sync::Mutex::default(),
+            windows: ArcSwapOption::empty(),
         })
     }
 
@@ -204,7 +208,10 @@ impl VirtualServer {
         } else {
             self.stand(ServerState::Starting, None, None);
             match self.open().await {
-                Ok(open) => *inlets = Some(open),
+                Ok(open) => {
+                    self.windows.store(Some(Arc::new(open.windows())));
+                    *inlets = Some(open);
+                }
                 Err(error) => {
                     self.stand(ServerState::Stopped, Some(error.to_string()), None);
                     return Err(error);
@@ -271,17 +278,11 @@ impl VirtualServer {
         let mut inlets = self.inlets.lock().await;
         if let Some(open) = inlets.take() {
             self.stand(ServerState::Stopping, None, reason.clone());
-            open.end_sessions(ending).await;
+            open.windows().end_sessions(ending).await;
             open.close(STOP_GRACE, STOP_PATIENCE).await;
+            self.windows.store(None);
         }
         self.stand(ServerState::Stopped, None, reason);
-    }
-
-    /// Ends its sessions, or waits for them; the server itself goes on.
-    pub async fn end_sessions(&self, ending: Ending) {
-        if let Some(open) = &*self.inlets.lock().await {
-            open.end_sessions(ending).await;
-        }
     }
 
     /// Stops for good and makes everything durable.
@@ -449,38 +450,6 @@ impl VirtualServer {
         let (shared, config) = (self.shared.load_full(), self.config.load_full());
         let settings = settings::drop(self.name.as_str(), &config, &shared, &rooms.root);
         Some(DropDirectory::new(settings, shared.clock.clone(), shared.log.clone()))
-    }
-
-    /// Ends a session of a client with 421; false if there is none of this name.
-    pub async fn kill_session(&self, id: SessionId) -> bool {
-        self.inlets.lock().await.as_ref().is_some_and(|open| open.receiver.kill(id))
-    }
-
-    /// Ends the sessions of a user in the same way; how many there were.
-    pub async fn kill_sessions_of(&self, user: &str) -> u64 {
-        let inlets = self.inlets.lock().await;
-        inlets.as_ref().map_or(0, |open| open.receiver.kill_sessions_of(user))
-    }
-
-    /// Ends the back-off of routes, so that their due mail is tried at once.
-    pub async fn flush(&self, routes: &[RouteName]) {
-        if let Some(open) = &*self.inlets.lock().await {
-            for route in routes {
-                open.deliver.flush(Some(route));
-            }
-        }
-    }
-
-    /// Goes by the orders of its queue as they are now.
-    pub async fn heed_orders(&self) {
-        if let Some(open) = &*self.inlets.lock().await {
-            open.deliver.look_again();
-        }
-    }
-
-    /// The lanes with mail under way or backing off.
-    pub async fn lanes(&self) -> Vec<LaneView> {
-        self.inlets.lock().await.as_ref().map(|open| open.deliver.lanes()).unwrap_or_default()
     }
 
     /// Whether the server answers within a moment; one that is stopped need not.

@@ -51,7 +51,7 @@ impl VirtualServer {
 
     /// Whether the smart hosts can be found, and let us in.
     async fn smart_hosts(&self, config: &ServerConfig) -> Vec<Check> {
-        let deliver = self.inlets.lock().await.as_ref().map(|open| open.deliver.clone());
+        let deliver = self.windows.load().as_ref().map(|open| open.deliver.clone());
         let Some(deliver) = deliver else { return Vec::new() };
         let mut checks = Vec::new();
         for host in rules::smart_hosts(&config.delivery.smart_host).into_iter().take(HOSTS_MAX) {
@@ -62,7 +62,7 @@ impl VirtualServer {
 
     /// Calls a smart host that has a name, as mail would; nothing if this server does not run.
     pub async fn call_smart_host(&self, name: &SmartHostName) -> Option<Check> {
-        let deliver = self.inlets.lock().await.as_ref().map(|open| open.deliver.clone())?;
+        let deliver = self.windows.load().as_ref().map(|open| open.deliver.clone())?;
         let check = smart_host(&deliver, SmartHost::Named(name.clone())).await;
         Some(Check { server: Some(self.name().to_string()), ..check })
     }
@@ -73,7 +73,7 @@ impl VirtualServer {
         hop: &Hop,
         wishes: &[Etrn],
     ) -> Option<Result<(RemoteHost, Vec<Reply>), Outcome>> {
-        let deliver = self.inlets.lock().await.as_ref().map(|open| open.deliver.clone())?;
+        let deliver = self.windows.load().as_ref().map(|open| open.deliver.clone())?;
         let host = rules::smart_hosts(std::slice::from_ref(hop)).pop()?;
         Some(deliver.ask_for_mail(host, wishes).await)
     }
@@ -121,7 +121,7 @@ impl VirtualServer {
             }
             _ => {}
         }
-        let bound = self.inlets.lock().await.as_ref().map(|open| open.receiver.doors());
+        let bound = self.windows.load().as_ref().map(|open| open.receiver.doors());
         let mut checks = Vec::new();
         for door in bound.unwrap_or_default() {
             let address = door.address;

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::root::MailRoot;
-use super::{Ending, Shared, StartError, settings};
+use super::windows::Windows;
+use super::{Shared, StartError, settings};
 use crate::badmail::Badmail;
 use crate::deliver::{self, Deliver};
 use crate::drop::DropDirectory;
@@ -190,6 +191,11 @@ impl Inlets {
         });
     }
 
+    /// For whoever only looks.
+    pub(super) fn windows(&self) -> Windows {
+        Windows { receiver: self.receiver.clone(), deliver: self.deliver.clone() }
+    }
+
     /// The Pickup directory that is being watched.
     pub(super) fn pickup(&self) -> Option<Pickup> {
         self.pickup.as_ref().map(|watch| watch.pickup.clone())
@@ -241,14 +247,6 @@ impl Inlets {
     ) {
         self.receiver.resume();
         self.watch_pickup(name, config, root).await;
-    }
-
-    pub(super) async fn end_sessions(&self, ending: Ending) {
-        match ending {
-            Ending::Usual => {}
-            Ending::Drain(most) => self.receiver.drain(most).await,
-            Ending::Kill => self.receiver.kill_all().await,
-        }
     }
 
     pub(super) async fn close(mut self, grace: Duration, patience: Duration) {

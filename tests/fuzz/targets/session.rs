@@ -229,6 +229,7 @@ impl Run {
                 assert!(!good, "nobody knows the key");
                 self.server.judged(Err(Refusal::LoginFailed), self.now);
             }
+            Claim::Agreed { .. } => unreachable!("nobody has a proof"),
         }
     }
 

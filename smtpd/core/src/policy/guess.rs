@@ -5,11 +5,15 @@
 //! wrong in his name.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-/// How many names and networks are remembered; then the oldest are forgotten.
+/// How many names of networks are remembered, and how many networks.
 const REMEMBERED_MAX: usize = 10_000;
+/// So many times what may be wrong by one name is wrong by any names from one network, until no more
+/// are looked at: whoever tries one password with many names is a guesser, too.
+const NAMES: u32 = 10;
 
 /// How many logins may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +26,9 @@ pub struct Limit {
 
 /// What is remembered of wrong logins. Moments count from any fixed one.
 #[derive(Debug, Default)]
-pub struct Guesses(HashMap<(String, IpAddr), Wrong>);
-
-#[derive(Clone, Copy, Debug)]
-struct Wrong {
-    count: u32,
-    last: Duration,
+pub struct Guesses {
+    names: Counts<(String, IpAddr)>,
+    networks: Counts<IpAddr>,
 }
 
 impl Guesses {
@@ -35,47 +36,89 @@ impl Guesses {
     #[must_use]
     pub fn is_banned(&self, name: &str, client: IpAddr, now: Duration, limit: Limit) -> bool {
         let Some(ban) = limit.ban else { return false };
-        self.0.get(&key(name, client)).is_some_and(|wrong| {
-            wrong.count >= limit.failures && now.saturating_sub(wrong.last) < ban
-        })
+        let network = network(client);
+        self.names.has(&(name.to_owned(), network), limit.failures, now, ban)
+            || self.networks.has(&network, of_network(limit), now, ban)
     }
 
     /// A login was wrong.
     pub fn failed(&mut self, name: &str, client: IpAddr, now: Duration, limit: Limit) {
         let Some(ban) = limit.ban else { return };
-        if self.0.len() >= REMEMBERED_MAX {
-            self.forget(now, ban);
+        let network = network(client);
+        self.names.add((name.to_owned(), network), limit.failures, now, ban);
+        self.networks.add(network, of_network(limit), now, ban);
+    }
+
+    /// A login that was counted as wrong was good: what was wrong before by its name was a slip. What
+    /// was wrong by other names stays.
+    pub fn succeeded(&mut self, name: &str, client: IpAddr) {
+        let network = network(client);
+        self.names.0.remove(&(name.to_owned(), network));
+        if let Some(wrong) = self.networks.0.get_mut(&network) {
+            wrong.count = wrong.count.saturating_sub(1);
         }
-        let wrong = self.0.entry(key(name, client)).or_insert(Wrong { count: 0, last: now });
+    }
+}
+
+/// What one owner has at least: an address, of IPv6 a whole /64.
+#[must_use]
+pub fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+fn of_network(limit: Limit) -> u32 {
+    limit.failures.saturating_mul(NAMES)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wrong {
+    count: u32,
+    last: Duration,
+}
+
+#[derive(Debug)]
+struct Counts<K>(HashMap<K, Wrong>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Counts<K> {
+    fn has(&self, key: &K, most: u32, now: Duration, ban: Duration) -> bool {
+        let is_over = |it: &Wrong| it.count >= most && now.saturating_sub(it.last) < ban;
+        self.0.get(key).is_some_and(is_over)
+    }
+
+    fn add(&mut self, key: K, most: u32, now: Duration, ban: Duration) {
+        if self.0.len() >= REMEMBERED_MAX && !self.0.contains_key(&key) {
+            self.forget(most, now, ban);
+        }
+        let wrong = self.0.entry(key).or_insert(Wrong { count: 0, last: now });
         if now.saturating_sub(wrong.last) >= ban {
             wrong.count = 0;
         }
         *wrong = Wrong { count: wrong.count.saturating_add(1), last: now };
     }
 
-    /// A login was good: what was wrong before was a slip.
-    pub fn succeeded(&mut self, name: &str, client: IpAddr) {
-        self.0.remove(&key(name, client));
-    }
-
-    fn forget(&mut self, now: Duration, ban: Duration) {
-        self.0.retain(|_, wrong| now.saturating_sub(wrong.last) < ban);
-        if self.0.len() >= REMEMBERED_MAX {
-            let mut moments: Vec<Duration> = self.0.values().map(|wrong| wrong.last).collect();
-            moments.sort_unstable();
-            let middle = moments.get(moments.len() / 2).copied().unwrap_or_default();
-            self.0.retain(|_, wrong| wrong.last > middle);
+    /// Makes room: of what is over, then of who is not shut out, then of who was shut out longest ago.
+    /// So nobody gets rid of his ban by guessing on under other names.
+    fn forget(&mut self, most: u32, now: Duration, ban: Duration) {
+        self.0.retain(|_, it| now.saturating_sub(it.last) < ban);
+        let rank = |it: &Wrong| (it.count >= most, it.last);
+        let mut ranks: Vec<_> = self.0.values().map(rank).collect();
+        if ranks.len() < REMEMBERED_MAX {
+            return;
         }
+        // A quarter at once, so that it is not looked through for each guess.
+        let (_, border, _) = ranks.select_nth_unstable(REMEMBERED_MAX / 4);
+        let border = *border;
+        self.0.retain(|_, it| rank(it) > border);
     }
-}
-
-/// One owner has a whole /64 of IPv6 at least.
-fn key(name: &str, client: IpAddr) -> (String, IpAddr) {
-    let network = match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-    };
-    (name.to_owned(), network)
 }
 
 #[cfg(test)]
@@ -120,12 +163,40 @@ mod tests {
     }
 
     #[test]
-    fn no_number_of_guesses_fills_the_memory() {
+    fn a_ban_is_not_washed_out_by_guesses_with_other_names() {
         let mut guesses = Guesses::default();
-        let client = "192.0.2.1".parse().unwrap();
-        for number in 0..3 * REMEMBERED_MAX as u64 {
-            guesses.failed(&number.to_string(), client, Duration::from_millis(number), LIMIT);
-            assert!(guesses.0.len() <= REMEMBERED_MAX);
+        let eve = "203.0.113.9".parse().unwrap();
+        (0..3).for_each(|second| guesses.failed("ada", eve, at(second), LIMIT));
+        for number in 0..30_000_u32 {
+            let other = IpAddr::from((0xC000_0000 | number).to_be_bytes());
+            guesses.failed("bob", other, at(4), LIMIT);
+            assert!(guesses.names.0.len() <= REMEMBERED_MAX);
+            assert!(guesses.networks.0.len() <= REMEMBERED_MAX);
         }
+        assert!(guesses.is_banned("ada", eve, at(5), LIMIT));
+    }
+
+    #[test]
+    fn who_tries_many_names_is_shut_out_whatever_the_name() {
+        let mut guesses = Guesses::default();
+        let [eve, ada] = ["203.0.113.9", "192.0.2.1"].map(|text| text.parse().unwrap());
+        for number in 0..3 * NAMES {
+            let name = format!("user{number}");
+            assert!(!guesses.is_banned(&name, eve, at(1), LIMIT));
+            guesses.failed(&name, eve, at(1), LIMIT);
+            guesses.failed(&name, ada, at(1), LIMIT);
+            guesses.succeeded(&name, ada);
+        }
+        assert!(guesses.is_banned("ada", eve, at(2), LIMIT));
+        assert!(!guesses.is_banned("ada", ada, at(2), LIMIT), "good logins are no guesses");
+        assert!(!guesses.is_banned("ada", eve, at(101), LIMIT));
+        // A good login among them forgives none of the others.
+        let mut guesses = Guesses::default();
+        for number in 0..3 * NAMES {
+            guesses.failed(&format!("user{number}"), eve, at(1), LIMIT);
+            guesses.failed("own", eve, at(1), LIMIT);
+            guesses.succeeded("own", eve);
+        }
+        assert!(guesses.is_banned("own", eve, at(2), LIMIT));
     }
 }

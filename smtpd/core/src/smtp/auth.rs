@@ -72,6 +72,11 @@ pub enum Claim {
         /// Whether the proof was good.
         good: bool,
     },
+    /// The client has also taken our last word: only now is it logged in.
+    Agreed {
+        /// Who.
+        user: String,
+    },
 }
 
 impl Claim {
@@ -79,9 +84,10 @@ impl Claim {
     #[must_use]
     pub fn user(&self) -> &str {
         match self {
-            Self::Password { user, .. } | Self::Verifier { user } | Self::Proof { user, .. } => {
-                user
-            }
+            Self::Password { user, .. }
+            | Self::Verifier { user }
+            | Self::Proof { user, .. }
+            | Self::Agreed { user } => user,
         }
     }
 }
@@ -188,10 +194,10 @@ impl Exchange {
     }
 
     /// The house has judged well. Some mechanisms have a last word of ours, by which the client knows
-    /// us.
+    /// us, and are judged once more when it was taken.
     pub fn on_admission(&mut self) -> Step {
         match &mut self.state {
-            State::Scram(scram) => Step::Challenge(scram.signature()),
+            State::Scram(scram) => scram.signature().map_or(Step::Done, Step::Challenge),
             State::Begun | State::Named(_) | State::Judging => Step::Done,
         }
     }

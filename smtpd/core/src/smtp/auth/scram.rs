@@ -119,7 +119,9 @@ impl Scram {
                 }
             }
             // The client agrees to our last word by saying nothing.
-            Stage::Signed if said.is_empty() => Step::Done,
+            Stage::Signed if said.is_empty() => {
+                Step::Judge(Claim::Agreed { user: self.user.clone() })
+            }
             Stage::Asking | Stage::Proved { .. } | Stage::Signed => Step::Malformed,
         }
     }
@@ -150,10 +152,11 @@ impl Scram {
         Some((differs == 0, format!("v={}", STANDARD.encode(ours)).into_bytes()))
     }
 
-    pub(super) fn signature(&mut self) -> Vec<u8> {
+    /// Our last word, once.
+    pub(super) fn signature(&mut self) -> Option<Vec<u8>> {
         match std::mem::replace(&mut self.stage, Stage::Signed) {
-            Stage::Proved { signature } => signature,
-            Stage::Asking | Stage::Challenged { .. } | Stage::Signed => Vec::new(),
+            Stage::Proved { signature } => Some(signature),
+            Stage::Asking | Stage::Challenged { .. } | Stage::Signed => None,
         }
     }
 }
@@ -219,7 +222,9 @@ mod tests {
         assert_eq!(exchange.on_response(FINAL.as_bytes()), Step::Judge(good));
         let last = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=".to_vec();
         assert_eq!(exchange.on_admission(), Step::Challenge(last));
-        assert_eq!(exchange.on_response(b""), Step::Done);
+        let agreed = Claim::Agreed { user: "user".to_owned() };
+        assert_eq!(exchange.on_response(b""), Step::Judge(agreed), "not before it was taken");
+        assert_eq!(exchange.on_admission(), Step::Done);
     }
 
     #[test]

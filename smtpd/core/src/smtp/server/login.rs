@@ -171,8 +171,10 @@ impl Server {
     }
 
     fn on_encoded(&mut self, text: &[u8]) {
-        match STANDARD.decode(text).map(Zeroizing::new) {
-            Ok(said) => self.on_response(&said),
+        // Half a password in front of what makes no sense is wiped as well.
+        let mut said = Zeroizing::new(Vec::with_capacity(text.len()));
+        match STANDARD.decode_vec(text, &mut said) {
+            Ok(()) => self.on_response(&said),
             Err(_) => self.end_login(Refusal::BadResponse),
         }
     }

@@ -158,6 +158,7 @@ impl Player {
                 let verdict = good.then_some(user).ok_or(Refusal::LoginFailed);
                 self.server.judged(verdict, self.now);
             }
+            Claim::Agreed { user } => self.server.judged(Ok(user), self.now),
         }
     }
 

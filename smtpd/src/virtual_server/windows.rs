@@ -1,0 +1,68 @@
+//! A server seen by whoever only looks, ends a session or has mail tried: he waits for nobody, while the
+//! server is started, changed or drained.
+
+use mailroot_common::id::SessionId;
+use smtpd_core::route::table::RouteName;
+
+use super::{Ending, VirtualServer};
+use crate::deliver::{Deliver, LaneView};
+use crate::receive::Receiver;
+
+/// The two sides of a server that lets mail in and out.
+pub(super) struct Windows {
+    pub(super) receiver: Receiver,
+    pub(super) deliver: Deliver,
+}
+
+impl Windows {
+    pub(super) async fn end_sessions(&self, ending: Ending) {
+        match ending {
+            Ending::Usual => {}
+            Ending::Drain(most) => self.receiver.drain(most).await,
+            Ending::Kill => self.receiver.kill_all().await,
+        }
+    }
+}
+
+impl VirtualServer {
+    /// Ends its sessions, or waits for them; the server itself goes on.
+    pub async fn end_sessions(&self, ending: Ending) {
+        if let Some(open) = self.windows.load_full() {
+            open.end_sessions(ending).await;
+        }
+    }
+
+    /// Ends a session of a client with 421; false if there is none of this name.
+    #[must_use]
+    pub fn kill_session(&self, id: SessionId) -> bool {
+        self.windows.load().as_ref().is_some_and(|open| open.receiver.kill(id))
+    }
+
+    /// Ends the sessions of a user in the same way; how many there were.
+    #[must_use]
+    pub fn kill_sessions_of(&self, user: &str) -> u64 {
+        self.windows.load().as_ref().map_or(0, |open| open.receiver.kill_sessions_of(user))
+    }
+
+    /// Ends the back-off of routes, so that their due mail is tried at once.
+    pub fn flush(&self, routes: &[RouteName]) {
+        if let Some(open) = &*self.windows.load() {
+            for route in routes {
+                open.deliver.flush(Some(route));
+            }
+        }
+    }
+
+    /// Goes by the orders of its queue as they are now.
+    pub fn heed_orders(&self) {
+        if let Some(open) = &*self.windows.load() {
+            open.deliver.look_again();
+        }
+    }
+
+    /// The lanes with mail under way or backing off.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneView> {
+        self.windows.load().as_ref().map(|open| open.deliver.lanes()).unwrap_or_default()
+    }
+}
