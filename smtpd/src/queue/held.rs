@@ -291,8 +291,8 @@ mod tests {
         while queue.0.openings.is_being_made() {
             queue.opened().await;
         }
-        assert_eq!(queue.newly_open(), [route.clone()]);
-        assert_eq!(queue.close_if(|_| true), [route.clone()]);
+        assert_eq!(queue.newly_open(), std::slice::from_ref(&route));
+        assert_eq!(queue.close_if(|_| true), std::slice::from_ref(&route));
         queue.0.openings.keep().await;
         queue.close().await;
         drop(queue);
