@@ -4,7 +4,8 @@
 #
 #   tests/planted.sh [FAULT]...
 #
-# A fault is a patch in tests/planted; its head says what is wrong then, and which suite fails:
+# A fault is a patch in tests/planted; its head says what is wrong then, which suite fails, whether that suite
+# needs the daemon built, and what else it needs. Some lose mail:
 #
 #   sync-left-out               the store's lives on the modelled disk, with power cuts
 #   segment-name-not-synced     the same; real file systems make up for it, see tests/tests/power_cut.rs
@@ -13,6 +14,8 @@
 #   old-segment-appended-to     the store's tests of faults and its lives
 #   removal-recycled-early      the test of the keeper; the lives, whose work is by lot, do not come upon it
 #   report-apart-from-its-state the store's lives
+#
+# The others each take a defence away that tests/THREATS.md speaks of, and name the one test that must fail.
 #
 # A suite that passes with its fault, fails without, does not build or does not end, and a patch that no longer
 # fits, end the run with exit code 1.
@@ -24,6 +27,7 @@ tree=$work/tree
 # One place for all copies, so that their dependencies are built once; not that of the real programs.
 export CARGO_TARGET_DIR=$work/build CARGO_TERM_COLOR=never
 limit=1200
+PATH=$PATH:/usr/sbin:/sbin
 faults=${*:-$(cd tests/planted && ls -- *.patch | sed 's/\.patch$//')}
 
 head_of() { sed -n "s/^$2: //p" "$root/tests/planted/$1.patch" | head -n 1; }
@@ -62,8 +66,16 @@ try() {
     fi
 }
 
+# Whether something is missing that the suite of a fault needs: root, a file, or a program.
 skipped() {
-    [ -n "$(head_of "$1" programs)" ] && { [ "$(id -u)" != 0 ] || [ ! -e /dev/loop-control ]; }
+    for missing in $(head_of "$1" needs); do
+        case $missing in
+            root) [ "$(id -u)" = 0 ] || return 0 ;;
+            /*) [ -e "$missing" ] || return 0 ;;
+            *) command -v "$missing" >/dev/null || return 0 ;;
+        esac
+    done
+    return 1
 }
 
 copy
@@ -75,7 +87,7 @@ done
 
 for fault in $faults; do
     if skipped "$fault"; then
-        printf '%-28s %s\n' "$fault" "skipped: its suite needs root and loop devices"
+        printf '%-28s %s\n' "$fault" "skipped: its suite needs $missing"
         continue
     fi
     copy

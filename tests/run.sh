@@ -4,7 +4,7 @@
 #   tests/run.sh           what every change must pass
 #   tests/run.sh --full    the long suites as well: 200 kills, 280 power cuts, every crash point, half an hour of soak,
 #                          beside them fuzzing for ten minutes each, then the faults of tests/planted.sh;
-#                          an hour and a half
+#                          some two hours
 #
 # As root it installs the Debian packages it needs, and starts none of them as a service. As another user it
 # prints the line to run as root, runs what it can, and lists what it skipped and why.

@@ -9,6 +9,7 @@ pub mod codes;
 pub mod config;
 pub mod control;
 pub mod id;
+pub mod message;
 pub mod net;
 pub mod rate;
 pub mod status;

@@ -52,13 +52,18 @@ impl Rate {
     /// How long one message takes at the even pace.
     #[must_use]
     pub fn step(self) -> Duration {
-        let span = match self.per {
+        self.span() / self.messages
+    }
+
+    /// The span that it is given in.
+    #[must_use]
+    pub const fn span(self) -> Duration {
+        match self.per {
             Per::Second => Duration::from_secs(1),
             Per::Minute => Duration::from_mins(1),
             Per::Hour => Duration::from_hours(1),
             Per::Day => Duration::from_hours(24),
-        };
-        span / self.messages
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `config` and `reload`.
 
+pub(crate) mod fmt;
 pub(crate) mod history;
 pub(crate) mod keys;
 pub(crate) mod whole;
@@ -48,6 +49,8 @@ pub(crate) enum ConfigCommand {
     History,
     /// Go back to what was in force at a revision.
     Rollback(history::Rollback),
+    /// Give all files their usual form; values, order and comments stay.
+    Fmt(fmt::Fmt),
     /// Print a JSON Schema of the files, for editors.
     Schema(keys::Schema),
     /// Refuse edits by smtpctl from now on, and say why.
@@ -88,6 +91,7 @@ pub(crate) async fn run(tool: &mut Tool, command: &ConfigCommand) -> Result<u8, 
         ConfigCommand::Confirm => history::confirm(tool).await,
         ConfigCommand::History => history::list(tool).await,
         ConfigCommand::Rollback(args) => history::roll_back(tool, args).await,
+        ConfigCommand::Fmt(args) => fmt::run(tool, args).await,
         ConfigCommand::Schema(args) => keys::schema(args),
         ConfigCommand::Lock(args) => history::lock(tool, args).await,
         ConfigCommand::Unlock => history::unlock(tool).await,

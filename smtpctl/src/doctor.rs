@@ -1,5 +1,9 @@
 //! `doctor`: looks at what mail depends on, and says what to do about it.
 
+mod fix;
+mod local_mail;
+mod offline;
+mod redact;
 mod service;
 mod time;
 
@@ -18,6 +22,18 @@ pub(crate) struct Doctor {
     /// What to look at [default: everything].
     #[arg(value_name = "TOPIC", value_enum)]
     topics: Vec<Topic>,
+    /// Look only at what lies on this machine: no DNS, no other hosts. Needs no daemon.
+    #[arg(long)]
+    offline: bool,
+    /// Replace addresses, host names and secrets, the same by the same, so that strangers may read it.
+    #[arg(long)]
+    redact: bool,
+    /// Put right what is safe to put right, say what is left to a person, and look again.
+    #[arg(long, conflicts_with = "offline")]
+    fix: bool,
+    /// With --fix: say what would be done, and do nothing.
+    #[arg(long, requires = "fix")]
+    dry_run: bool,
 }
 
 /// What can be looked at.
@@ -47,6 +63,8 @@ enum Topic {
     Queue,
     /// The file systems of the queues and how fast their disks sync.
     Storage,
+    /// Mail of programs on this machine: who takes it, and where that to root ends.
+    LocalMail,
 }
 
 impl Topic {
@@ -64,51 +82,93 @@ impl Topic {
             Self::Senders => "senders",
             Self::Queue => "queue",
             Self::Storage => "storage",
+            Self::LocalMail => local_mail::TOPIC,
         }
     }
 }
 
+/// What is told by whoever asks DNS and other hosts.
+const NETWORK: [Topic; 7] = [
+    Topic::Ports,
+    Topic::Dns,
+    Topic::Smarthost,
+    Topic::Dkim,
+    Topic::Tls,
+    Topic::Relay,
+    Topic::Senders,
+];
+
 pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
-    let wanted = |topic: Topic| args.topics.is_empty() || args.topics.contains(&topic);
-    let mut checks = Vec::new();
-    if let Err(problem) = tool.daemon().await {
-        if !wanted(Topic::Service) {
-            return Err(problem);
-        }
-        checks.push(down(&problem));
-    } else {
-        if wanted(Topic::Service) {
-            checks.extend(service::service(tool).await?);
-        }
-        if wanted(Topic::Time) {
-            checks.extend(time::time(tool).await?);
-        }
-        if wanted(Topic::Config) {
-            checks.extend(service::config(tool).await?);
-        }
-        let network = [
-            Topic::Ports,
-            Topic::Dns,
-            Topic::Smarthost,
-            Topic::Dkim,
-            Topic::Tls,
-            Topic::Relay,
-            Topic::Senders,
-        ];
-        if network.into_iter().any(wanted) {
-            let found = of_servers(tool, path::DOCTOR_NETWORK).await?;
-            let is_wanted =
-                |check: &Check| network.iter().any(|it| it.word() == check.topic && wanted(*it));
-            checks.extend(found.into_iter().filter(is_wanted));
-        }
-        if wanted(Topic::Queue) {
-            checks.extend(service::queue(tool).await?);
-        }
-        if wanted(Topic::Storage) {
-            checks.extend(of_servers(tool, path::DOCTOR_STORAGE).await?);
-        }
+    let mut checks = look(tool, args).await?;
+    if args.fix && fix::fix(tool, &checks, args.dry_run).await? {
+        checks = look(tool, args).await?;
+    }
+    if args.redact {
+        let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let mut redactor = redact::Redactor::new(machine.as_deref());
+        checks = checks.into_iter().map(|check| redactor.check(check)).collect();
     }
     conclude(tool, checks)
+}
+
+async fn look(tool: &mut Tool, args: &Doctor) -> Result<Vec<Check>, Problem> {
+    let wanted = |topic: Topic| args.topics.is_empty() || args.topics.contains(&topic);
+    // Mail of programs is the whole machine's affair, which a daemon for trials has nothing to do with.
+    let is_named = args.topics.contains(&Topic::LocalMail);
+    let wants_local = is_named || args.topics.is_empty() && tool.global.home.is_none();
+    let mut checks = Vec::new();
+    let is_up = match tool.daemon().await {
+        Ok(_) => true,
+        Err(problem) if wanted(Topic::Service) || args.offline => {
+            checks.push(down(&problem));
+            false
+        }
+        Err(_) if args.topics == [Topic::LocalMail] && !args.fix => false,
+        Err(problem) => return Err(problem),
+    };
+    if is_up {
+        checks.extend(ask_daemon(tool, args, &wanted).await?);
+    } else if args.offline {
+        checks.extend(wanted(Topic::Time).then(time::kept_here));
+        if wanted(Topic::Config) {
+            checks.extend(offline::config(tool));
+        }
+    }
+    if wants_local {
+        checks.extend(local_mail::local_mail(tool, is_up).await?);
+    }
+    Ok(checks)
+}
+
+/// Everything that takes a daemon that answers.
+async fn ask_daemon(
+    tool: &mut Tool,
+    args: &Doctor,
+    wanted: &impl Fn(Topic) -> bool,
+) -> Result<Vec<Check>, Problem> {
+    let mut checks = Vec::new();
+    if wanted(Topic::Service) {
+        checks.extend(service::service(tool).await?);
+    }
+    if wanted(Topic::Time) {
+        checks.extend(time::time(tool).await?);
+    }
+    if wanted(Topic::Config) {
+        checks.extend(service::config(tool).await?);
+    }
+    if NETWORK.into_iter().any(wanted) && !args.offline {
+        let found = of_servers(tool, path::DOCTOR_NETWORK).await?;
+        let is_wanted =
+            |check: &Check| NETWORK.iter().any(|it| it.word() == check.topic && wanted(*it));
+        checks.extend(found.into_iter().filter(is_wanted));
+    }
+    if wanted(Topic::Queue) {
+        checks.extend(service::queue(tool).await?);
+    }
+    if wanted(Topic::Storage) {
+        checks.extend(of_servers(tool, path::DOCTOR_STORAGE).await?);
+    }
+    Ok(checks)
 }
 
 /// Prints what was found; the exit code says whether anything is wrong.

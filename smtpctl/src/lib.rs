@@ -22,6 +22,7 @@ mod drop;
 mod etrn;
 mod explain;
 mod export;
+mod files;
 mod listing;
 pub mod opensmtpd;
 mod operator;

@@ -63,7 +63,7 @@ fn one_line(text: &str, what: &str) -> Result<String, Problem> {
 }
 
 /// Where a password comes from.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[group(multiple = false)]
 pub(crate) struct PasswordOptions {
     /// Read the password from standard input.

@@ -5,7 +5,9 @@ use std::io::Read;
 
 use clap::Subcommand;
 use mailroot_common::control::{Kind, PickupCheck, PickupEntry, Problem, path};
+use mailroot_common::message::import::Rules;
 
+use crate::files;
 use crate::output::{Cell, Column, Form, Row, escape};
 use crate::tool::{Tool, stdout};
 
@@ -43,8 +45,17 @@ pub(crate) async fn run(tool: &mut Tool, command: PickupCommand) -> Result<u8, P
 async fn check(tool: &mut Tool, args: &Check) -> Result<u8, Problem> {
     let mut good = Vec::new();
     let mut bad = Vec::new();
+    let alone = match tool.daemon().await {
+        Ok(_) => None,
+        Err(problem) if problem.kind() == Kind::Unavailable => Some(rules(tool, &problem)?),
+        Err(problem) => return Err(problem),
+    };
     for file in &args.files {
-        match check_one(tool, file).await {
+        let checked = match &alone {
+            Some(rules) => check_here(file, rules),
+            None => check_one(tool, file).await,
+        };
+        match checked {
             Ok(checked) => good.push(checked),
             Err(problem) if problem.code.starts_with("daemon.") => return Err(problem),
             Err(problem) => bad.push(format!("{file}: {}", problem.detail)),
@@ -66,15 +77,34 @@ async fn check(tool: &mut Tool, args: &Check) -> Result<u8, Problem> {
     Err(Problem::new("pickup", Kind::Found, detail).items(bad))
 }
 
-async fn check_one(tool: &mut Tool, file: &str) -> Result<PickupCheck, Problem> {
+/// The rules of a virtual server as its file has them, where the daemon cannot be asked.
+fn rules(tool: &Tool, why: &Problem) -> Result<Rules, Problem> {
+    let (config, file) = files::server(tool.global.home.as_deref(), tool.server())?;
+    let by = match file {
+        Some(file) => format!("by {}", file.display()),
+        None => "by the defaults".to_owned(),
+    };
+    tool.note(&escape(&format!("{}; checked here {by}, without routes", why.detail)));
+    Ok(Rules::of(&config))
+}
+
+fn check_here(file: &str, rules: &Rules) -> Result<PickupCheck, Problem> {
+    let checked = rules.check(file, &read(file)?);
+    checked.map_err(|bad| Problem::new("pickup", Kind::Found, bad.to_string()))
+}
+
+fn read(file: &str) -> Result<Vec<u8>, Problem> {
     let read = if file == "-" {
         let mut octets = Vec::new();
         std::io::stdin().read_to_end(&mut octets).map(|_| octets)
     } else {
         std::fs::read(file)
     };
-    let octets = read
-        .map_err(|error| Problem::new("file", Kind::Failed, format!("cannot read it: {error}")))?;
+    read.map_err(|error| Problem::new("file", Kind::Failed, format!("cannot read it: {error}")))
+}
+
+async fn check_one(tool: &mut Tool, file: &str) -> Result<PickupCheck, Problem> {
+    let octets = read(file)?;
     let mut query = format!("{}?name=", path::PICKUP_CHECK);
     path::encode(file, &mut query);
     if let Some(server) = &tool.global.server {

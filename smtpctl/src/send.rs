@@ -14,7 +14,8 @@ use mailroot_common::units::{Span, Timestamp};
 use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
-use crate::smtp::hand_over;
+use crate::password::PasswordOptions;
+use crate::smtp::{Login, Parcel, hand_over};
 use crate::tool::{Tool, now};
 
 /// How often a message that is waited for is looked at.
@@ -38,6 +39,11 @@ pub(crate) struct Send {
     /// A complete message with header, sent as it is; - reads it from standard input.
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["subject", "body"])]
     eml: Option<PathBuf>,
+    /// Log in as this user; the password is asked for, or read as below.
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    #[command(flatten)]
+    password: PasswordOptions,
     /// Follow it until it has left the queue, at most this long.
     #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "60s")]
@@ -48,7 +54,17 @@ impl Send {
     /// A test message to one recipient, followed until it has left the queue.
     pub(crate) fn test(to: String) -> Self {
         let wait = Some("60s".to_owned());
-        Self { to: vec![to], from: None, subject: None, body: None, eml: None, wait }
+        let password = PasswordOptions::default();
+        Self {
+            to: vec![to],
+            from: None,
+            subject: None,
+            body: None,
+            eml: None,
+            user: None,
+            password,
+            wait,
+        }
     }
 }
 
@@ -99,8 +115,9 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
         Some(file) => read_file(file)?,
         None => compose(args, &sender)?,
     };
-    let (to, from) = (args.to.clone(), sender);
-    let handed = tokio::task::spawn_blocking(move || hand_over(address, &from, &to, &message));
+    let login = login(tool, args)?;
+    let parcel = Parcel { sender, recipients: args.to.clone(), message };
+    let handed = tokio::task::spawn_blocking(move || hand_over(address, &parcel, login.as_ref()));
     let reply =
         handed.await.map_err(|error| Problem::new("send", Kind::Failed, error.to_string()))??;
     let mut sent =
@@ -119,6 +136,23 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
         escape(&format!("{id}  {}{reason}  ({})", sent.state, sent.reply)) + "\n"
     })?;
     Ok(code)
+}
+
+/// Who we are to the server, if that was said.
+fn login(tool: &Tool, args: &Send) -> Result<Option<Login>, Problem> {
+    let missing = |what: &str| {
+        Problem::new("send", Kind::Usage, format!("a login needs {what}, and nobody can be asked"))
+            .hint("say --user NAME and --password-stdin or --password-file")
+    };
+    match &args.user {
+        None if args.password.is_given() => Err(missing("a user")),
+        None => Ok(None),
+        Some(user) => {
+            let password = args.password.read(tool, user)?;
+            let password = password.ok_or_else(|| missing("a password"))?;
+            Ok(Some(Login { user: user.clone(), password }))
+        }
+    }
 }
 
 /// Looks at the message until it has left the queue.

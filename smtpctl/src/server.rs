@@ -14,6 +14,7 @@ use mailroot_common::units::Span;
 
 use crate::client::WAIT;
 use crate::complete;
+use crate::config::keys::put_in_force;
 use crate::output::{Cell, Column, Form, Row, Shape, escape, print_all};
 use crate::terms::TermOptions;
 use crate::tool::Tool;
@@ -59,6 +60,12 @@ pub(crate) struct Show {
     /// Only the settings of one section, such as delivery.
     #[arg(long, value_name = "SECTION")]
     tab: Option<String>,
+    /// Show the values that are in force where a value only stands for another.
+    #[arg(long)]
+    effective: bool,
+    /// Show the defaults beside the values.
+    #[arg(long)]
+    defaults: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -189,8 +196,14 @@ async fn show(tool: &mut Tool, args: &Show) -> Result<u8, Problem> {
                 .hint("general, access, limits, messages, delivery, store, security, domains"));
         }
     }
+    if args.effective {
+        detail.settings.iter_mut().for_each(put_in_force);
+    }
     if tool.print_data(&detail)? {
         return Ok(0);
+    }
+    if args.defaults && tool.shape.columns.is_none() {
+        tool.shape.columns = Some("key,value,default,origin".to_owned());
     }
     if args.tab.is_none() && matches!(tool.shape.form, Form::Table | Form::Wide) {
         use std::io::Write as _;

@@ -144,6 +144,10 @@ impl Row for Session {
         Column::always("msgs", |it| Cell::Count(it.messages)),
         Column::always("bytes", |it| Cell::Size(it.bytes)),
         Column::always("age", |it| Cell::Ago(it.since)),
+        Column::wide("limit", |it| match (&it.limit, it.limit_used) {
+            (Some(limit), Some(used)) => Cell::text(limit.words(used)),
+            _ => Cell::Nothing,
+        }),
         Column::asked("address", |it| Cell::text(&*it.peer)),
         Column::asked("name", |it| Cell::maybe(it.name.as_deref())),
     ];

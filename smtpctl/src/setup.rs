@@ -9,14 +9,17 @@ use std::net::SocketAddr;
 use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::config::HostPort;
 use mailroot_common::control::{
-    Check, Edited, KeyEdit, KeyEdits, Kind, Problem, Revision, ServerDetail, Setting, path,
+    Check, Edited, KeyEdit, KeyEdits, Kind, Problem, Revision, ServerDetail, Setting,
+    SmartHostWish, path,
 };
 use mailroot_common::net::Network;
 
 use crate::doctor;
 use crate::io_problem;
 use crate::output::escape;
+use crate::password::PasswordOptions;
 use crate::send::{self, Send};
+use crate::smarthost;
 use crate::terms::{TermOptions, report};
 use crate::tool::Tool;
 
@@ -24,6 +27,8 @@ use crate::tool::Tool;
 const ASKED_MAX: usize = 5;
 /// What is answered where nothing is wanted.
 const NONE: &str = "none";
+/// What stands before the name of a smart host that has one.
+const NAMED: &str = "smarthost:";
 
 const NAME: &str = "delivery.fqdn";
 const HOSTNAME: &str = "service.hostname";
@@ -43,6 +48,11 @@ pub(crate) struct Setup {
     /// The host that takes all mail for others, or none.
     #[arg(long, value_name = "HOST[:PORT]|none", value_parser = smart_host)]
     smarthost: Option<String>,
+    /// The name to log in to it with; the password is asked for, or read as below.
+    #[arg(long, value_name = "USER", requires = "smarthost")]
+    user: Option<String>,
+    #[command(flatten)]
+    password: PasswordOptions,
     /// An address to listen on; may be given several times.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listener)]
     listen: Vec<String>,
@@ -61,6 +71,7 @@ pub(crate) struct Setup {
 struct Wishes {
     mailname: Option<String>,
     smarthost: Option<String>,
+    user: Option<String>,
     listen: Vec<String>,
     relay: Vec<String>,
     test_to: Option<String>,
@@ -72,11 +83,16 @@ fn domain(text: &str) -> Result<String, String> {
 }
 
 fn smart_host(text: &str) -> Result<String, String> {
-    if text == NONE {
+    if text == NONE || text.starts_with(NAMED) {
         return Ok(text.to_owned());
     }
     let words = "a host is a name or an address in brackets, with or without :port";
     HostPort::parse(text).map(|_| text.to_owned()).ok_or_else(|| words.to_owned())
+}
+
+fn user(text: &str) -> Result<String, String> {
+    let is_good = text.len() <= 255 && !text.chars().any(char::is_control);
+    if is_good { Ok(text.to_owned()) } else { Err("a user's name is one line".to_owned()) }
 }
 
 fn listener(text: &str) -> Result<String, String> {
@@ -109,6 +125,7 @@ pub(crate) async fn run(tool: &mut Tool, args: &Setup) -> Result<u8, Problem> {
     let mut wishes = Wishes {
         mailname: args.mailname.clone(),
         smarthost: args.smarthost.clone(),
+        user: args.user.clone(),
         listen: args.listen.clone(),
         relay: args.relay.clone(),
         test_to: args.test_to.clone(),
@@ -120,20 +137,62 @@ pub(crate) async fn run(tool: &mut Tool, args: &Setup) -> Result<u8, Problem> {
         return Err(Problem::new("setup", Kind::Usage, detail)
             .hint("say --mailname, --smarthost, --listen, --relay or --test-to"));
     }
+    let login = login(tool, args, &wishes)?;
+    if login.is_some() {
+        wishes.smarthost = None;
+    }
     let body = KeyEdits { edits: edits(&wishes, &now) };
     let edited: Edited = tool.daemon().await?.patch(&args.terms.on(&path)?, &body).await?;
-    let code = report(tool, &edited)?;
+    let mut code = report(tool, &edited)?;
+    let mut changed = edited.changed;
+    let mut called = None;
+    if let Some((name, wish)) = login {
+        // A second change: the login belongs to the service, the rest to the virtual server.
+        let terms = TermOptions { expect_revision: None, ..args.terms.clone() };
+        let path = terms.on(&path::fill(path::SMARTHOST, &[&name]))?;
+        let edited: Edited = tool.daemon().await?.patch(&path, &wish).await?;
+        code = code.max(report(tool, &edited)?);
+        changed |= edited.changed;
+        called = Some(name);
+    }
     if args.terms.dry_run {
         return Ok(code);
     }
-    if edited.changed {
+    if changed {
         tool.note("undo with: smtpctl config rollback 0");
-        tell_checks(tool).await?;
+        tell_checks(tool, called.as_deref()).await?;
     }
     match wishes.test_to {
         Some(to) => send::run(tool, &Send::test(to)).await,
         None => Ok(code),
     }
+}
+
+/// The smart host with the login that is wished for it, and the name it gets.
+fn login(
+    tool: &Tool,
+    args: &Setup,
+    wishes: &Wishes,
+) -> Result<Option<(String, SmartHostWish)>, Problem> {
+    let (host, user) = match (&wishes.smarthost, &wishes.user) {
+        (Some(host), Some(user)) if host != NONE && !host.starts_with(NAMED) => (host, user),
+        (_, None) if !args.password.is_given() => return Ok(None),
+        (_, None) => {
+            let detail = "a password is given, and no --user whose it is";
+            return Err(Problem::new("setup", Kind::Usage, detail));
+        }
+        (_, Some(user)) => {
+            let detail = format!("{user} logs in nowhere: no smart host is named");
+            return Err(Problem::new("setup", Kind::Usage, detail)
+                .hint("one that has a name already: smtpctl smarthost passwd NAME"));
+        }
+    };
+    let password = args.password.read(tool, user)?.ok_or_else(|| {
+        let detail = format!("no password is given for {user}, and nobody can be asked");
+        Problem::new("setup", Kind::Usage, detail)
+            .hint("pass it with --password-stdin or --password-file, never as an argument")
+    })?;
+    Ok(Some(smarthost::with_login(host, user, password, tool.server())))
 }
 
 /// Where the server's file has no name, puts that of the service in its place.
@@ -223,6 +282,13 @@ fn ask_for_rest(wishes: &mut Wishes, now: &ServerDetail, ask: &mut Ask<'_>) -> R
             question_of(ask, question, host, |it| one(it, smart_host))?.pop()
         };
     }
+    let is_new = wishes.smarthost.as_deref().is_some_and(|host| {
+        host != NONE && !host.starts_with(NAMED) && value(now, SMART_HOST) != Some(host)
+    });
+    if is_new && wishes.user.is_none() {
+        let question = "User name to log in there, or nothing";
+        wishes.user = question_of(ask, question, "", |it| one(it, user))?.pop();
+    }
     if wishes.listen.is_empty() {
         let listens = items(value(now, LISTEN).unwrap_or_default()).join(", ");
         let question = "Addresses to listen on";
@@ -268,11 +334,15 @@ fn question_of(
 }
 
 /// Says whether listeners and smart hosts answer, as far as it may be looked at.
-async fn tell_checks(tool: &mut Tool) -> Result<(), Problem> {
+async fn tell_checks(tool: &mut Tool, smart_host: Option<&str>) -> Result<(), Problem> {
     let name = tool.server().to_owned();
     let checks = doctor::of_server(tool, path::DOCTOR_NETWORK, &name).await?;
+    let tried = match smart_host {
+        Some(name) => smarthost::call(tool, name).await?,
+        None => Vec::new(),
+    };
     let wanted = |check: &Check| matches!(&*check.topic, "ports" | "smarthost");
-    let checks: Vec<Check> = checks.into_iter().filter(wanted).collect();
+    let checks: Vec<Check> = checks.into_iter().filter(wanted).chain(tried).collect();
     tool.note(doctor::for_people(&checks, false).trim_end());
     Ok(())
 }
@@ -318,6 +388,20 @@ mod tests {
         assert_eq!(edits(&wishes.unwrap(), &now), []);
         assert_eq!(lines[0], "Name of this host in mail [a.example]: ");
         assert_eq!(lines[2], "Addresses to listen on [127.0.0.1:25, [::1]:25]: ");
+    }
+
+    #[test]
+    fn a_new_smart_host_may_want_a_login() {
+        let mut now = now(&[(NAME, "a.example"), (SMART_HOST, "[]"), (LISTEN, "[::1]:25")]);
+        let answers = ["", "isp.example:587", "relay@a.example", "", "", ""];
+        let (wishes, lines) = asked(&answers, &now);
+        assert_eq!(wishes.unwrap().user.as_deref(), Some("relay@a.example"));
+        assert_eq!(lines[2], "User name to log in there, or nothing: ");
+        // One that is in force is not asked about again.
+        now.settings[1].value = "smarthost:isp".to_owned();
+        let (wishes, lines) = asked(&[""; 5], &now);
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        assert_eq!(edits(&wishes.unwrap(), &now), []);
     }
 
     #[test]

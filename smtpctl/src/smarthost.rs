@@ -161,6 +161,10 @@ async fn show(tool: &mut Tool, name: &str) -> Result<u8, Problem> {
         let prefix = format!("smart_hosts.{name}.");
         let own = keys.await?.into_iter().filter(|setting| setting.key.starts_with(&prefix));
         tool.print_rows(own.collect())?;
+        if let (Some(limit), Form::Table | Form::Wide) = (&found.limit, &tool.shape.form) {
+            let words = format!("Connections and rate now: {}\n", limit.words(found.connections));
+            stdout().write_all(words.as_bytes()).map_err(io_problem)?;
+        }
         if let (Some(until), Form::Table | Form::Wide) = (found.token_until, &tool.shape.form) {
             let left =
                 Cell::Until(until).for_people(tool.shape.now, tool.shape.time, tool.shape.utc);
@@ -200,22 +204,10 @@ async fn set(tool: &mut Tool, args: Set) -> Result<u8, Problem> {
 impl Set {
     /// The name asked for, else the preset's, else one made of the host's.
     fn name(&self) -> Result<String, Problem> {
-        if let Some(name) = self.name.clone().or_else(|| self.preset.clone()) {
-            return Ok(name);
+        match self.name.clone().or_else(|| self.preset.clone()) {
+            Some(name) => Ok(name),
+            None => name_of(self.address.as_deref().unwrap_or_default()),
         }
-        let host = self.address.as_deref().unwrap_or_default();
-        let bare = host.trim_start_matches('[').split([']', ':']).next().unwrap_or_default();
-        let name: String = bare
-            .to_lowercase()
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .take(32)
-            .collect();
-        if name.starts_with(|c: char| c.is_ascii_lowercase()) {
-            return Ok(name);
-        }
-        let detail = format!("{host:?} gives no name for a smart host");
-        Err(Problem::new("smarthost", Kind::Usage, detail).hint("say --name NAME"))
     }
 
     fn edits(&self) -> Vec<KeyEdit> {
@@ -237,6 +229,52 @@ impl Set {
         put("auth.require_tls", self.without_tls.then(|| "false".to_owned()));
         edits
     }
+}
+
+/// The name of a smart host that is made of the host's.
+fn name_of(host: &str) -> Result<String, Problem> {
+    let bare = host.trim_start_matches('[').split([']', ':']).next().unwrap_or_default();
+    let name: String = bare
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(32)
+        .collect();
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Ok(name);
+    }
+    let detail = format!("{host:?} gives no name for a smart host");
+    Err(Problem::new("smarthost", Kind::Usage, detail).hint("say --name NAME"))
+}
+
+/// The name of a host whose address gives none.
+const UNNAMED: &str = "smarthost";
+
+/// What is asked for a host with a name that one user logs in to, and that name.
+pub(crate) fn with_login(
+    address: &str,
+    user: &str,
+    password: String,
+    server: &str,
+) -> (String, SmartHostWish) {
+    let name = name_of(address).unwrap_or_else(|_| UNNAMED.to_owned());
+    let (host, port) = split(address);
+    let edits = [
+        ("host", host),
+        ("port", port),
+        ("auth.method", Some("basic".to_owned())),
+        ("auth.user", Some(user.to_owned())),
+    ];
+    let set = |(key, value): (&str, Option<String>)| {
+        value.map(|value| KeyEdit::Set { key: key.to_owned(), value })
+    };
+    let wish = SmartHostWish {
+        edits: edits.into_iter().filter_map(set).collect(),
+        password: Some(password),
+        server: Some(server.to_owned()),
+        ..SmartHostWish::default()
+    };
+    (name, wish)
 }
 
 /// `host:587` as its two parts. What cannot be a host is refused by the daemon.
@@ -271,10 +309,15 @@ async fn passwd(tool: &mut Tool, args: &Passwd) -> Result<u8, Problem> {
 }
 
 async fn test(tool: &mut Tool, name: &str) -> Result<u8, Problem> {
+    let checks = call(tool, name).await?;
+    doctor::conclude(tool, checks)
+}
+
+/// Has the daemon call one; what it found.
+pub(crate) async fn call(tool: &mut Tool, name: &str) -> Result<Vec<Check>, Problem> {
     let path = path::fill(path::SMARTHOST_TEST, &[name]);
     let call = SmartHostCall { server: tool.global.server.clone(), new_token: false };
-    let checks: Vec<Check> = tool.daemon().await?.post(&path, &call, CALL_WAIT).await?;
-    doctor::conclude(tool, checks)
+    tool.daemon().await?.post(&path, &call, CALL_WAIT).await
 }
 
 async fn clear(tool: &mut Tool, terms: &TermOptions) -> Result<u8, Problem> {
@@ -296,6 +339,10 @@ impl Row for SmartHost {
         Column::always("used by", |it| match it.used_by.is_empty() {
             true => Cell::Nothing,
             false => Cell::text(it.used_by.join(", ")),
+        }),
+        Column::always("limit", |it| match &it.limit {
+            Some(limit) => Cell::text(limit.words(it.connections)),
+            None => Cell::Nothing,
         }),
         Column::wide("delivered", |it| it.last_delivery_at.map_or(Cell::Nothing, Cell::Ago)),
         Column::wide("next", |it| it.next_attempt_at.map_or(Cell::Nothing, Cell::Until)),

@@ -1,12 +1,16 @@
 //! The few words of SMTP that `send` needs to hand one message to our own daemon.
 //!
-//! In: an envelope and octets. Out: the daemon's reply to the end of the body, or its refusal.
-//! Not a client for other hosts: no TLS, no extensions, one message, every wait bounded.
+//! In: an envelope, octets, and perhaps a login. Out: the daemon's reply to the end of the body, or its
+//! refusal. Not a client for other hosts: TLS where it is offered, one message, every wait bounded.
+
+mod tls;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mailroot_common::control::{Kind, Problem};
 
 /// How long the daemon may take for a reply.
@@ -16,30 +20,42 @@ const LINE_OCTETS_MAX: u64 = 2_048;
 /// A reply has fewer lines than this.
 const LINES_MAX: usize = 100;
 
+/// Who a message is from, who gets it, and what it is.
+pub(crate) struct Parcel {
+    /// The sender; empty for the null path.
+    pub(crate) sender: String,
+    /// The recipients.
+    pub(crate) recipients: Vec<String>,
+    /// The octets, with any line ends.
+    pub(crate) message: Vec<u8>,
+}
+
+/// A user and the password.
+pub(crate) struct Login {
+    /// The name.
+    pub(crate) user: String,
+    /// The password.
+    pub(crate) password: String,
+}
+
 /// Hands a message over; the last reply, lines joined by blanks.
 pub(crate) fn hand_over(
     address: SocketAddr,
-    sender: &str,
-    recipients: &[String],
-    message: &[u8],
+    parcel: &Parcel,
+    login: Option<&Login>,
 ) -> Result<String, Problem> {
-    let stream = TcpStream::connect_timeout(&address, WAIT).map_err(|error| {
-        let detail = format!("cannot connect to the listener at {address}: {error}");
-        Problem::new("send", Kind::Unavailable, detail)
-    })?;
-    let timeouts =
-        stream.set_read_timeout(Some(WAIT)).and_then(|()| stream.set_write_timeout(Some(WAIT)));
-    timeouts.map_err(|error| broken(&error))?;
-    let mut dialogue = Dialogue(BufReader::new(stream));
-    dialogue.expect(2)?;
-    dialogue.say("EHLO localhost", 2)?;
+    let Parcel { sender, recipients, message } = parcel;
+    let mut dialogue = Dialogue::begin(address)?;
+    if let Some(login) = login {
+        dialogue.log_in(login)?;
+    }
     // SMTPUTF8 is asked for when an address needs it; a header may need it as well.
     let is_plain = sender.is_ascii() && recipients.iter().all(|to| to.is_ascii());
     let utf8 = if is_plain { "" } else { " SMTPUTF8" };
     let body = if message.is_ascii() { "" } else { " BODY=8BITMIME" };
-    dialogue.say(&format!("MAIL FROM:<{sender}>{body}{utf8}"), 2)?;
+    dialogue.say(&format!("MAIL FROM:<{sender}>{body}{utf8}"), 2).map_err(with_hint)?;
     for recipient in recipients {
-        dialogue.say(&format!("RCPT TO:<{recipient}>"), 2)?;
+        dialogue.say(&format!("RCPT TO:<{recipient}>"), 2).map_err(with_hint)?;
     }
     dialogue.say("DATA", 3)?;
     dialogue.write(&dotted(message))?;
@@ -49,41 +65,131 @@ pub(crate) fn hand_over(
     Ok(reply)
 }
 
-struct Dialogue(BufReader<TcpStream>);
+/// What to do where the server wants to know who we are.
+fn with_hint(problem: Problem) -> Problem {
+    let wants_login = problem.detail.contains("530") || problem.detail.contains("5.7.0");
+    if wants_login {
+        problem.hint("the server wants a login: smtpctl send --user NAME asks for the password")
+    } else {
+        problem
+    }
+}
+
+/// What octets come and go by.
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+struct Dialogue {
+    stream: BufReader<Box<dyn Stream>>,
+    /// What EHLO was answered, a line for each extension, in capitals.
+    offers: Vec<String>,
+}
 
 impl Dialogue {
+    /// Connects and greets, under TLS if that is offered.
+    fn begin(address: SocketAddr) -> Result<Self, Problem> {
+        let socket = TcpStream::connect_timeout(&address, WAIT).map_err(|error| {
+            let detail = format!("cannot connect to the listener at {address}: {error}");
+            Problem::new("send", Kind::Unavailable, detail)
+        })?;
+        let timeouts =
+            socket.set_read_timeout(Some(WAIT)).and_then(|()| socket.set_write_timeout(Some(WAIT)));
+        timeouts.map_err(|error| broken(&error))?;
+        let plain = socket.try_clone().map_err(|error| broken(&error))?;
+        let mut dialogue = Self { stream: BufReader::new(Box::new(plain)), offers: Vec::new() };
+        dialogue.expect(2)?;
+        dialogue.greet()?;
+        if dialogue.offered("STARTTLS").is_none() {
+            return Ok(dialogue);
+        }
+        dialogue.say("STARTTLS", 2)?;
+        let secured = tls::begin(socket, address).map_err(|error| {
+            Problem::new("send", Kind::Failed, format!("TLS with the listener failed: {error}"))
+        })?;
+        // What was read ahead of the handshake belongs to nobody and goes with the old reader.
+        dialogue.stream = BufReader::new(Box::new(secured));
+        dialogue.greet()?;
+        Ok(dialogue)
+    }
+
+    fn greet(&mut self) -> Result<(), Problem> {
+        self.write(b"EHLO localhost\r\n")?;
+        let lines = self.lines(2)?;
+        self.offers = lines.iter().skip(1).map(|line| line.to_ascii_uppercase()).collect();
+        Ok(())
+    }
+
+    /// What stands behind the name of an extension, if it is offered.
+    fn offered(&self, name: &str) -> Option<Vec<&str>> {
+        let mut lines = self.offers.iter().map(|line| line.split_whitespace());
+        lines.find_map(|mut words| (words.next() == Some(name)).then(|| words.collect()))
+    }
+
+    fn log_in(&mut self, login: &Login) -> Result<(), Problem> {
+        let Login { user, password } = login;
+        let offered = |name| self.offered("AUTH").is_some_and(|words| words.contains(&name));
+        let (plain, one_by_one) = (offered("PLAIN"), offered("LOGIN"));
+        if plain {
+            let secret = STANDARD.encode(format!("\0{user}\0{password}"));
+            self.tell(&format!("AUTH PLAIN {secret}"), 2, "AUTH PLAIN")?;
+        } else if one_by_one {
+            self.say("AUTH LOGIN", 3)?;
+            self.tell(&STANDARD.encode(user), 3, "the user's name")?;
+            self.tell(&STANDARD.encode(password), 2, "the password")?;
+        } else {
+            let detail = "the server offers no login by PLAIN or LOGIN here";
+            return Err(Problem::new("send", Kind::Failed, detail)
+                .hint("look at access.basic: smtpctl server show default --tab access"));
+        }
+        Ok(())
+    }
+
     fn say(&mut self, line: &str, digit: u8) -> Result<String, Problem> {
+        self.tell(line, digit, line)
+    }
+
+    /// Says a line that errors call by another name: it may hold a secret.
+    fn tell(&mut self, line: &str, digit: u8, called: &str) -> Result<String, Problem> {
         self.write(format!("{line}\r\n").as_bytes())?;
         self.expect(digit).map_err(|mut problem| {
-            problem.detail = format!("{} (to {line})", problem.detail).into();
+            problem.detail = format!("{} (to {called})", problem.detail).into();
             problem
         })
     }
 
     fn write(&mut self, octets: &[u8]) -> Result<(), Problem> {
-        self.0.get_mut().write_all(octets).map_err(|error| broken(&error))
+        let stream = self.stream.get_mut();
+        stream.write_all(octets).and_then(|()| stream.flush()).map_err(|error| broken(&error))
     }
 
-    /// Reads a reply whose code begins with this digit.
+    /// Reads a reply whose code begins with this digit; its lines joined by blanks.
     fn expect(&mut self, digit: u8) -> Result<String, Problem> {
-        let mut words = String::new();
-        for _ in 0..LINES_MAX {
+        self.lines(digit).map(|lines| lines.join(" "))
+    }
+
+    /// The lines of a reply, all but the first without their code.
+    fn lines(&mut self, digit: u8) -> Result<Vec<String>, Problem> {
+        let mut lines: Vec<String> = Vec::new();
+        while lines.len() < LINES_MAX {
             let mut line = Vec::new();
-            let mut limited = self.0.by_ref().take(LINE_OCTETS_MAX);
+            let mut limited = self.stream.by_ref().take(LINE_OCTETS_MAX);
             limited.read_until(b'\n', &mut line).map_err(|error| broken(&error))?;
             if line.last() != Some(&b'\n') {
                 return Err(broken(&io::Error::from(io::ErrorKind::UnexpectedEof)));
             }
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end();
-            if !words.is_empty() {
-                words.push(' ');
-            }
-            words.push_str(if words.is_empty() { line } else { line.get(4..).unwrap_or("") });
+            let text = if lines.is_empty() { line } else { line.get(4..).unwrap_or_default() };
+            lines.push(text.to_owned());
             if line.as_bytes().get(3) != Some(&b'-') {
                 let good = line.as_bytes().first() == Some(&(b'0' + digit));
-                let refused = || Problem::new("send", Kind::Failed, format!("refused: {words}"));
-                return if good { Ok(words.clone()) } else { Err(refused()) };
+                let told = format!("refused: {}", lines.join(" "));
+                return if good {
+                    Ok(lines)
+                } else {
+                    Err(Problem::new("send", Kind::Failed, told))
+                };
             }
         }
         Err(broken(&io::Error::other("the reply has no end")))
@@ -125,7 +231,10 @@ mod tests {
     }
 
     /// Serves one client with these replies; what it heard.
-    fn served(replies: &'static [&'static str]) -> (Result<String, Problem>, String) {
+    fn served(
+        replies: &'static [&'static str],
+        logs_in: bool,
+    ) -> (Result<String, Problem>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || {
@@ -136,7 +245,7 @@ mod tests {
                 stream.write_all(reply.as_bytes()).unwrap();
                 let mut line = String::new();
                 while reader.read_line(&mut line).unwrap_or(0) > 0 {
-                    let in_body = reply.starts_with('3') && !line.ends_with("\r\n.\r\n");
+                    let in_body = reply.starts_with("354") && !line.ends_with("\r\n.\r\n");
                     if !in_body {
                         break;
                     }
@@ -145,14 +254,19 @@ mod tests {
             }
             heard
         });
-        let to = ["b@x.example".to_owned()];
-        let result = hand_over(address, "a@x.example", &to, b"Subject: x\n\n.\n");
+        let parcel = Parcel {
+            sender: "a@x.example".to_owned(),
+            recipients: vec!["b@x.example".to_owned()],
+            message: b"Subject: x\n\n.\n".to_vec(),
+        };
+        let login = Login { user: "erp".to_owned(), password: "secret".to_owned() };
+        let result = hand_over(address, &parcel, logs_in.then_some(&login));
         (result, server.join().unwrap())
     }
 
     #[test]
     fn a_message_is_handed_over() {
-        let (result, heard) = served(&[
+        let replies = &[
             "220 hi\r\n",
             "250-one\r\n250 two\r\n",
             "250 ok\r\n",
@@ -160,7 +274,8 @@ mod tests {
             "354 go\r\n",
             "250 2.0.0 queued as 6FZK5D3VYE2S\r\n",
             "221 bye\r\n",
-        ]);
+        ];
+        let (result, heard) = served(replies, false);
         assert_eq!(result.unwrap(), "250 2.0.0 queued as 6FZK5D3VYE2S");
         assert_eq!(
             heard,
@@ -171,13 +286,35 @@ mod tests {
     #[test]
     fn refusals_keep_their_words_and_a_lost_connection_is_told() {
         let (result, _) =
-            served(&["220 hi\r\n", "250 ok\r\n", "250 ok\r\n", "550 5.7.1 no relay\r\n"]);
+            served(&["220 hi\r\n", "250 ok\r\n", "250 ok\r\n", "550 5.7.1 no relay\r\n"], false);
         let problem = result.unwrap_err();
         assert!(
             problem.detail.contains("550 5.7.1 no relay (to RCPT TO:<b@x.example>)"),
             "{problem}"
         );
-        let (result, _) = served(&["220 hi\r\n"]);
+        let (result, _) = served(&["220 hi\r\n"], false);
         assert_eq!(result.unwrap_err().exit, 1);
+    }
+
+    #[test]
+    fn a_login_is_said_in_the_words_that_are_offered_and_never_told() {
+        let plain = &["220 hi\r\n", "250-x\r\n250 AUTH LOGIN PLAIN\r\n", "535 5.7.8 wrong\r\n"];
+        let (result, heard) = served(plain, true);
+        let told = result.unwrap_err().detail.to_string();
+        assert_eq!(told, "refused: 535 5.7.8 wrong (to AUTH PLAIN)");
+        assert_eq!(heard, "EHLO localhost\r\nAUTH PLAIN AGVycABzZWNyZXQ=\r\n");
+        let login = &[
+            "220 hi\r\n",
+            "250-x\r\n250 auth login\r\n",
+            "334 VXNlcm5hbWU6\r\n",
+            "334 UGFzc3dvcmQ6\r\n",
+            "235 ok\r\n",
+            "530 5.7.0 no\r\n",
+        ];
+        let (result, heard) = served(login, true);
+        assert!(heard.contains("AUTH LOGIN\r\nZXJw\r\nc2VjcmV0\r\nMAIL FROM"), "{heard}");
+        assert!(result.unwrap_err().hint.unwrap().contains("--user"));
+        let (result, _) = served(&["220 hi\r\n", "250 x\r\n"], true);
+        assert!(result.unwrap_err().detail.contains("no login by PLAIN or LOGIN"));
     }
 }

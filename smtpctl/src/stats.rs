@@ -1,5 +1,7 @@
 //! `stats`: what was sent, deferred and given up, and how long it took; counted from the trace.
 
+mod iis;
+
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser as _;
 use mailroot_common::control::{Kind, Problem, Stats, StatsBy, path};
@@ -19,9 +21,15 @@ pub(crate) struct StatsArgs {
     #[arg(value_parser = PossibleValuesParser::new(StatsBy::ALL.map(StatsBy::as_str))
         .try_map(|word| word.parse::<StatsBy>()))]
     by: StatsBy,
+    /// What was counted since the daemon started, and what waits, under the original's names.
+    #[arg(long, conflicts_with_all = ["since", "by"])]
+    iis_names: bool,
 }
 
 pub(crate) async fn run(tool: &mut Tool, args: &StatsArgs) -> Result<u8, Problem> {
+    if args.iis_names {
+        return iis::run(tool).await;
+    }
     Span::parse(&args.since).map_err(|error| {
         Problem::new("stats", Kind::Usage, format!("--since: {error}"))
             .hint("a span is a number with s, m, h or d, such as 1d")
@@ -52,6 +60,7 @@ impl Row for Stats {
         Column::always("bytes", |it| Cell::Size(it.bytes)),
         Column::always("p50", |it| it.p50.map_or(Cell::Nothing, Cell::Lasting)),
         Column::always("p95", |it| it.p95.map_or(Cell::Nothing, Cell::Lasting)),
+        Column::wide("p99", |it| it.p99.map_or(Cell::Nothing, Cell::Lasting)),
     ];
 
     fn id(&self) -> String {

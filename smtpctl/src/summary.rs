@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use mailroot_common::address::Mailbox;
-use mailroot_common::control::{Problem, QueueEntry, Selector, path};
+use mailroot_common::control::{Destination, OutboundLimit, Problem, QueueEntry, Selector, path};
 use mailroot_common::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -60,12 +60,58 @@ struct Group {
     oldest: Timestamp,
 }
 
+/// Messages for one domain, with what limits the mail that leaves for it. A domain whose mail goes by a
+/// smart host has no limit of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct OfDestination {
+    #[serde(flatten)]
+    group: Group,
+    /// Connections to it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<OutboundLimit>,
+}
+
 pub(crate) async fn run(tool: &mut Tool, summary: &Summary) -> Result<u8, Problem> {
     let selector = summary.selection.selector(tool.global.server.as_deref())?;
     let (now, by) = (tool.shape.now, summary.by);
     let groups = count(tool, selector, |entry| groups_of(entry, by, now)).await?;
-    tool.print_rows(groups)?;
+    if by != By::Destination {
+        tool.print_rows(groups)?;
+        return Ok(0);
+    }
+    let known = destinations_known(tool).await?;
+    let with_limit = |group: Group| {
+        let known = known.get(&group.group);
+        OfDestination {
+            connections: known.map(|it| it.connections),
+            limit: known.and_then(|it| it.limit.clone()),
+            group,
+        }
+    };
+    tool.print_rows(groups.into_iter().map(with_limit).collect())?;
     Ok(0)
+}
+
+/// The destinations that have limits, by their names: where several virtual servers send to one, the
+/// one that has most mail for it.
+async fn destinations_known(tool: &mut Tool) -> Result<HashMap<String, Destination>, Problem> {
+    let mut known = HashMap::new();
+    let mut path = path::DESTINATIONS.to_owned();
+    if let Some(server) = tool.global.server.as_deref() {
+        path.push_str("?server=");
+        path::encode(server, &mut path);
+    }
+    let take = |destination: Destination| {
+        // A domain with an entry may be sent elsewhere, and is known by its entry.
+        let entry = destination.limit.as_ref().and_then(|limit| limit.entry.clone());
+        let name = entry.unwrap_or_else(|| destination.destination.clone());
+        known.entry(name).or_insert(destination);
+        Ok(true)
+    };
+    tool.daemon().await?.lines(&path, take).await?;
+    Ok(known)
 }
 
 /// Counts the messages that are chosen in each of the groups they belong to.
@@ -150,6 +196,28 @@ impl Row for Group {
 
     fn id(&self) -> String {
         self.group.clone()
+    }
+}
+
+impl Row for OfDestination {
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::always("group", |it| Cell::text(&*it.group.group)),
+        Column::always("messages", |it| Cell::Count(it.group.messages)),
+        Column::always("recipients", |it| Cell::Count(it.group.recipients)),
+        Column::always("size", |it| Cell::Size(it.group.size)),
+        Column::always("oldest", |it| Cell::Ago(it.group.oldest)),
+        Column::always("limit", |it| match (&it.limit, it.connections) {
+            (Some(limit), Some(used)) => Cell::text(limit.words(used)),
+            _ => Cell::Nothing,
+        }),
+        Column::always("rests", |it| {
+            let until = it.limit.as_ref().and_then(|limit| limit.rests_until);
+            until.map_or(Cell::Nothing, Cell::Until)
+        }),
+    ];
+
+    fn id(&self) -> String {
+        self.group.group.clone()
     }
 }
 

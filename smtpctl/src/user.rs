@@ -51,6 +51,10 @@ pub(crate) struct Add {
     /// address by default.
     #[arg(long, value_name = "PATTERN")]
     send_as: Vec<String>,
+    /// How many recipients mail may be sent to in a span, such as 500/d, also per s, min and h. As many
+    /// as there are by default.
+    #[arg(long, value_name = "RATE")]
+    quota: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +83,10 @@ pub(crate) struct Set {
     /// Let mail be sent as any address.
     #[arg(long, conflicts_with = "send_as")]
     send_as_any: bool,
+    /// How many recipients mail may be sent to in a span, such as 500/d, or none for as many as there
+    /// are.
+    #[arg(long, value_name = "RATE")]
+    quota: Option<String>,
 }
 
 pub(crate) async fn run(tool: &mut Tool, command: UserCommand) -> Result<u8, Problem> {
@@ -105,8 +113,8 @@ pub(crate) async fn run(tool: &mut Tool, command: UserCommand) -> Result<u8, Pro
 
 async fn add(tool: &mut Tool, args: Add) -> Result<u8, Problem> {
     let password = read(tool, &args.password, &args.name)?;
-    let Add { name, send_as, .. } = args;
-    let wish = NewUser { name, password, send_as };
+    let Add { name, send_as, quota, .. } = args;
+    let wish = NewUser { name, password, send_as, quota };
     let user: User = tool.daemon().await?.post(path::USERS, &wish, WAIT).await?;
     let may = match user.send_as.is_empty() {
         true => "may send as any address".to_owned(),
@@ -128,11 +136,12 @@ async fn set(tool: &mut Tool, args: &Set) -> Result<u8, Problem> {
         (false, true) => None,
         (false, false) => Some(args.send_as.clone()),
     };
-    if enabled.is_none() && send_as.is_none() {
+    let quota = args.quota.clone();
+    if enabled.is_none() && send_as.is_none() && quota.is_none() {
         return Err(Problem::new("user", Kind::Usage, "nothing is to be changed")
-            .hint("say --disabled, --enabled, --send-as or --send-as-any"));
+            .hint("say --disabled, --enabled, --send-as, --send-as-any or --quota"));
     }
-    let wish = UserWish { enabled, send_as, ..UserWish::default() };
+    let wish = UserWish { enabled, send_as, quota, ..UserWish::default() };
     change(tool, &args.name, &wish).await
 }
 
@@ -183,6 +192,7 @@ impl Row for User {
             it.last_client.map_or(Cell::Nothing, |client| Cell::text(client.to_string()))
         }),
         Column::always("failed", |it| Cell::Count(it.failed)),
+        Column::wide("quota", |it| Cell::text(it.quota.as_deref().unwrap_or("unlimited"))),
         Column::wide("password_since", |it| Cell::Ago(it.password_since)),
     ];
 

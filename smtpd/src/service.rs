@@ -13,6 +13,7 @@ mod lifecycle;
 mod relocate;
 mod replay;
 mod smart_hosts;
+mod strays;
 mod sweep;
 mod tls;
 mod tokens;
@@ -36,6 +37,7 @@ pub use self::change::{Asked, DomainSpec, ROLLBACK};
 pub use self::dkim::DkimSpec;
 pub use self::error::ServiceError;
 pub use self::lifecycle::{Goes, Turn};
+use self::strays::Stray;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
@@ -48,7 +50,7 @@ use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
 use crate::trace::{self, Trace};
 use crate::users::Users;
-use crate::virtual_server::{Shared, VirtualServer};
+use crate::virtual_server::{Roots, Shared, VirtualServer};
 
 /// The handle to the service. Cheap to clone.
 #[derive(Clone)]
@@ -79,6 +81,10 @@ struct Inner {
     certificates: Certificates,
     /// Who may log in.
     users: Users,
+    /// Where mail of virtual servers lay.
+    roots: Roots,
+    /// What waits where no virtual server looks.
+    strays: Mutex<Vec<Stray>>,
     /// Held by whoever changes something.
     changing: tokio::sync::Mutex<()>,
 }
@@ -121,6 +127,7 @@ impl Service {
         let mta_sts = mta_sts::Cache::open(Disk::Real, policies, clock.clone(), log.clone());
         let hosts = paths.state.join("tls-hosts");
         let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
+        let roots = Roots::open(Disk::Real, paths.state.join("mail-roots.json"), log.clone());
         let service = Self(Arc::new(Inner {
             paths,
             started_at: clock.now(),
@@ -139,6 +146,8 @@ impl Service {
             memory,
             certificates: Certificates::default(),
             users,
+            roots,
+            strays: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }));
         service.log_troubles(&loaded);
@@ -186,6 +195,7 @@ impl Service {
     /// What could not be done, a line each.
     async fn align(&self, loaded: &Loaded, reach: &Reach) -> Vec<String> {
         self.set_certificates(loaded).await;
+        self.0.roots.configure(self.mail_roots(loaded));
         let mut troubles = Vec::new();
         let gone: Vec<Arc<VirtualServer>> = {
             let mut servers = lock(&self.0.servers);
@@ -219,6 +229,7 @@ impl Service {
                 troubles.push(format!("{name}: {error}"));
             }
         }
+        self.look_for_strays(loaded).await;
         troubles
     }
 
@@ -251,6 +262,7 @@ impl Service {
             hostname: loaded.hostname.clone(),
             min_free: loaded.service.service.min_free,
             mail_root: self.0.paths.mail_root(&loaded.service, name, config),
+            roots: self.0.roots.clone(),
         }
     }
 
@@ -280,6 +292,7 @@ impl Service {
         let _one_at_a_time = self.0.changing.lock().await;
         match config::load(&self.0.paths) {
             Ok(mut loaded) => {
+                self.check_gone(&loaded)?;
                 let moves = self.check_moves(&loaded)?;
                 let closed = self.close_moving(&loaded).await?;
                 let (at, who) = (self.0.clock.now(), actor.to_owned());

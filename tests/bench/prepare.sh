@@ -13,7 +13,7 @@ command -v cc >/dev/null || missing "A C compiler" "apt install gcc"
 command -v make >/dev/null || missing "make" "apt install make, or dnf install make"
 
 packages=
-for tool in postfix:postfix smtp-sink:postfix strace:strace stunnel:stunnel4 openssl:openssl; do
+for tool in postfix:postfix smtp-sink:postfix strace:strace openssl:openssl; do
     command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
 done
 if [ -n "$packages" ]; then

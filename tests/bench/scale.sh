@@ -5,6 +5,7 @@
 #
 #   idle              ten thousand idle sessions
 #   deferred          a million deferred messages over ten thousand domains; minutes
+#   dead              a hundred thousand messages for a host that says nothing, beside ordinary mail
 #   large             a message of 100 MiB
 #   list              smtpctl over 100,000 messages
 #   slow-clients      slow senders beside ordinary mail
@@ -17,8 +18,8 @@
 # The exit code is 1 when a limit is broken.
 set -eu
 case "${1:-}" in
-    idle | deferred | large | list | slow-clients) ;;
-    *) sed -n '2,17s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    idle | deferred | dead | large | list | slow-clients) ;;
+    *) sed -n '2,18s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
 . "$(dirname "$0")/prepare.sh"
 exec "$bench" "$@"

@@ -294,3 +294,47 @@ fn a_clock_that_was_set_back_shows_in_the_trace() {
     assert_eq!(back["level"], "warn");
     assert!(back["text"].as_str().unwrap().contains("in the future"), "{back}");
 }
+
+#[test]
+fn a_report_can_be_shown_to_strangers() {
+    let site = Site::start(
+        Setup::new()
+            .smart_host(ports::local())
+            .key("delivery.fqdn", "hidden-name.example.net")
+            .key("messages.default_sender", "someone@secret-host.example.org"),
+    );
+    let plain = site.ctl(&["doctor", "-o", "plain"]);
+    assert!(plain.out.contains("hidden-name.example.net"), "{plain}");
+    let shown = site.ctl(&["doctor", "--redact", "-o", "plain"]);
+    assert_eq!(shown.code, plain.code, "{shown}");
+    for word in ["hidden-name", "secret-host", "someone"] {
+        assert!(!shown.out.contains(word), "{word}: {shown}");
+    }
+    assert!(shown.out.contains("host1.example"), "{shown}");
+    assert_eq!(shown.out.lines().count(), plain.out.lines().count(), "{shown}");
+}
+
+#[test]
+fn what_is_safe_is_put_right_and_the_rest_is_listed() {
+    let site = Site::start(Setup::new());
+    let taken = std::net::TcpListener::bind(ports::local()).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let file = site.home().join("etc/servers.d/lan.yaml");
+    let text = format!(
+        "version: 1\ngeneral: {{listen: [\"{address}\"]}}\n\
+         domains: [{{name: lan.test, type: default}}]\n"
+    );
+    fs::write(&file, text).unwrap();
+    let _partly = site.ctl(&["reload"]).exited(8);
+    let state = || site.control().json(&["server", "show", "lan"])["state"].clone();
+    assert_eq!(state(), "stopped");
+    drop(taken);
+    let planned = site.ctl(&["doctor", "service", "--fix", "--dry-run"]);
+    assert!(planned.err.contains("would start the virtual server lan"), "{planned}");
+    assert_eq!(state(), "stopped");
+    let fixed = site.ctl(&["doctor", "service", "--fix"]).exited(0);
+    assert!(fixed.err.contains("done: start the virtual server lan"), "{fixed}");
+    assert_eq!(state(), "running");
+    let offline = site.ctl(&["doctor", "--offline", "-o", "json"]);
+    assert!(!offline.out.contains("\"dns\""), "nobody outside is asked: {offline}");
+}

@@ -226,3 +226,54 @@ fn without_descriptors_the_daemon_rests_and_then_goes_on() {
     assert_eq!(tags, expected);
     site.stop();
 }
+
+#[test]
+fn a_client_sends_no_more_than_its_quota_and_a_user_no_more_than_his() {
+    let site = Site::start(
+        Setup::new()
+            .key("access.quota.messages", "2/d")
+            .key("access.quota.recipients", "3/d")
+            .key("access.basic.enabled", "true")
+            .key("access.basic.require_tls", "false"),
+    );
+    let to = format!("RCPT TO:<u@{LOCAL_DOMAIN}>");
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    for _ in 0..2 {
+        talk.expect("MAIL FROM:<a@client.test>", 250);
+        talk.expect(&to, 250);
+        talk.expect("RSET", 250);
+    }
+    let told = talk.expect("MAIL FROM:<a@client.test>", 450);
+    assert_eq!(told.enhanced(), Some("4.7.1"), "{told}");
+    talk.expect("QUIT", 221);
+
+    // More may be sent at once, and whoever comes again has not got rid of what he used.
+    let _set = site.ctl(&["server", "set", "default", "access.quota.messages=100/d"]).ok();
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect("MAIL FROM:<a@client.test>", 250);
+    talk.expect(&to, 250);
+    talk.expect(&to, 450);
+    site.logged(&["event=reject", "stage=rcpt", "reason=quota"]);
+
+    // A user has his own.
+    let add = ["user", "add", "ada", "--password-stdin", "--quota", "2/d"];
+    let _added = site.control().input("secret\n").run(&add).ok();
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect("AUTH PLAIN AGFkYQBzZWNyZXQ=", 235);
+    talk.expect("MAIL FROM:<a@client.test>", 250);
+    talk.expect(&to, 250);
+    talk.expect(&to, 250);
+    talk.expect(&to, 450);
+    let listed = site.control().json(&["user", "list"]);
+    assert_eq!(listed[0]["quota"], "2/d");
+    let _none = site.ctl(&["user", "set", "ada", "--quota", "none"]).ok();
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect("AUTH PLAIN AGFkYQBzZWNyZXQ=", 235);
+    talk.expect("MAIL FROM:<a@client.test>", 250);
+    (0..3).for_each(|_| drop(talk.expect(&to, 250)));
+    let _wrong = site.ctl(&["user", "set", "ada", "--quota", "many"]).exited(2);
+}

@@ -95,3 +95,85 @@ fn drop_moves_also_while_mail_waits() {
     let left = site.ctl(&["queue", "list", "-o", "json"]).ok();
     assert!(left.contains("far@far.test"), "{left}");
 }
+
+/// What was stored before a start is known by and by.
+fn await_waiting(site: &Site, count: usize) {
+    wait::until("the mail that waits", || (waiting(site) == count).then_some(()));
+}
+
+/// Sends a message that waits, stops the daemon, and gives the server another mail root by hand.
+fn moved_while_stopped() -> (Site, String) {
+    let site = Site::start(Setup::new().smart_host(ports::local()));
+    send(&site, "far@far.test");
+    site.stop();
+    let before = text(&site);
+    let file = site.home().join("etc/servers.d/default.yaml");
+    fs::write(&file, before.replace("store:", "store:\n  root: elsewhere")).unwrap();
+    (site, before)
+}
+
+#[test]
+fn a_root_that_was_changed_while_the_daemon_was_stopped_hides_no_mail() {
+    let (site, before) = moved_while_stopped();
+    site.spawn(&[]);
+    assert!(!site.wait().success(), "no virtual server could start");
+    let said = site.logged(&["event=server-failed", "server=default"]);
+    assert!(said.contains("1 messages wait in") && said.contains("spool/default/Queue"), "{said}");
+    assert!(said.contains("put store.root"), "{said}");
+    // A second try finds it as well: nothing was forgotten by the first.
+    site.spawn(&[]);
+    assert!(!site.wait().success());
+    let file = site.home().join("etc/servers.d/default.yaml");
+    fs::write(&file, &before).unwrap();
+    site.launch();
+    await_waiting(&site, 1);
+}
+
+#[test]
+fn a_queue_that_went_along_or_is_empty_is_no_obstacle() {
+    let (site, _) = moved_while_stopped();
+    let spool = site.home().join("spool");
+    fs::create_dir(spool.join("elsewhere")).unwrap();
+    fs::rename(spool.join("default/Queue"), spool.join("elsewhere/Queue")).unwrap();
+    site.launch();
+    await_waiting(&site, 1);
+    let _gone = site.ctl(&["queue", "remove", "--all", "--yes"]).ok();
+    site.await_empty_queue();
+    site.stop();
+    let file = site.home().join("etc/servers.d/default.yaml");
+    fs::write(&file, text(&site).replace("root: elsewhere", "root: third")).unwrap();
+    site.launch();
+    send(&site, "far@far.test");
+    assert!(spool.join("third/Queue").exists());
+    assert_eq!(waiting(&site), 1);
+}
+
+#[test]
+fn a_server_whose_file_is_gone_is_missed_while_it_has_mail() {
+    let site = Site::start(Setup::new().smart_host(ports::local()));
+    send(&site, "far@far.test");
+    let _spare = site
+        .ctl(&["server", "create", "spare", "--listen", "127.0.0.1:0", "--domain", "spare.test"])
+        .ok();
+    let file = site.home().join("etc/servers.d/default.yaml");
+    let kept = text(&site);
+    fs::remove_file(&file).unwrap();
+    let refused = site.ctl(&["reload", "-o", "json"]).exited(7);
+    assert!(refused.err.contains("server.queue_stays"), "{refused}");
+    site.stop();
+    site.spawn(&[]);
+    let warning = wait::until("a warning of mail that nobody has", || {
+        let status = site.ctl(&["status", "-o", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&status.out).ok()?;
+        let warnings = status["warnings"].as_array()?.clone();
+        warnings.into_iter().find(|it| it["code"] == "queue.left_behind")
+    });
+    let said = warning["text"].as_str().unwrap();
+    assert!(said.contains("1 messages wait in") && said.contains("queue of default"), "{said}");
+    fs::write(&file, kept).unwrap();
+    let _back = site.ctl(&["reload"]).ok();
+    await_waiting(&site, 1);
+    let status = site.control().json(&["status"]);
+    let warnings = status["warnings"].as_array().unwrap();
+    assert!(warnings.iter().all(|it| it["code"] != "queue.left_behind"), "{status}");
+}

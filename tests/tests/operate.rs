@@ -459,3 +459,24 @@ fn a_session_is_shown_while_it_lives() {
     wait::until("its end", || (site.ctl(&["session", "show", &id]).code == 3).then_some(()));
     let _usage = site.ctl(&["session", "show", "x"]).exited(2);
 }
+
+#[test]
+fn counters_have_the_names_of_the_original() {
+    let site = Site::start(setup(&reluctant()));
+    let _sent = send(&site, "a@client.test", &format!("b@{LOCAL_DOMAIN}"), "first");
+    let _dropped = site.await_dropped(1);
+    let value = |counter: &str| {
+        let rows = site.control().json(&["stats", "--iis-names", "-s", "default"]);
+        let all = rows.as_array().unwrap();
+        let row = all.iter().find(|row| row["counter"] == counter).unwrap();
+        assert_eq!(row["instance"], "default");
+        row["value"].as_u64().unwrap()
+    };
+    assert_eq!(value("Messages Received Total"), 1);
+    assert_eq!(value("Messages Delivered Total"), 1);
+    assert_eq!(value("Pickup Directory Messages Retrieved Total"), 0);
+    assert!(value("Inbound Connections Total") >= 1);
+    let all = site.control().json(&["stats", "--by", "service"]);
+    assert_eq!((&all[0]["group"], &all[0]["sent"]), (&"service".into(), &1.into()), "{all}");
+    assert!(all[0]["p99"].is_number() || all[0]["p99"].is_string(), "{all}");
+}

@@ -192,6 +192,8 @@ fn the_wizard_asks_until_answers_are_good_and_changes_once() {
     screen.await_text("or none [none]:");
     let host = format!("[{}]:{}", peer.address().ip(), peer.address().port());
     screen.enter(&host);
+    screen.await_text("User name to log in there");
+    screen.press(&["Enter"]);
     screen.await_text("Addresses to listen on [");
     screen.press(&["Enter"]);
     screen.await_text("may send mail onward as well");
@@ -251,4 +253,49 @@ fn how_far_a_drain_has_come_is_told_in_one_line_that_goes() {
     let shown = screen.await_text("over");
     assert!(shown.contains("taken, 0 messages left to deliver"), "{shown}");
     assert!(!shown.contains("1 message left"), "{shown}");
+}
+
+#[test]
+fn the_wizard_asks_for_the_login_at_the_smart_host_and_shows_no_password() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(Setup::new());
+    let Some(screen) = Screen::open("setup with a login", site.home()) else { return };
+    screen.enter("smtpctl setup; echo en''ded $?");
+    screen.await_text("Name of this host in mail");
+    screen.press(&["Enter"]);
+    screen.await_text("or none [none]:");
+    screen.enter(&format!("[{}]:{}", peer.address().ip(), peer.address().port()));
+    screen.await_text("User name to log in there");
+    screen.enter("relay@client.test");
+    screen.await_text("Addresses to listen on [");
+    screen.press(&["Enter"]);
+    screen.await_text("may send mail onward as well");
+    screen.press(&["Enter"]);
+    screen.await_text("Send a test message to");
+    screen.press(&["Enter"]);
+    screen.await_text("Password for relay@client.test:");
+    screen.enter("open sesame");
+    let shown = screen.await_text("ended 0");
+    assert!(!shown.contains("sesame") && shown.contains("smarthost"), "{shown}");
+    assert_eq!(key(&site, "delivery.smart_host"), "smarthost:smarthost");
+    let user = site.ctl(&["config", "get", "smart_hosts.smarthost.auth.user"]).ok();
+    assert_eq!(user.trim(), "relay@client.test");
+}
+
+#[test]
+fn setup_takes_the_login_by_options_and_never_as_an_argument() {
+    let site = Site::start(Setup::new());
+    let nobody = ports::local();
+    let host = format!("[{}]:{}", nobody.ip(), nobody.port());
+    let line = ["setup", "--smarthost", &host, "--user", "relay", "--no-input"];
+    let missing = site.ctl(&line).exited(2);
+    assert!(missing.err.contains("--password-stdin"), "{missing}");
+    assert_eq!(key(&site, "delivery.smart_host"), "none", "nothing was changed");
+    let with = [&line[..], &["--password-stdin"]].concat();
+    let done = site.control().input("open sesame\n").run(&with).exited(0);
+    assert!(done.err.contains("config rollback 0"), "{done}");
+    assert_eq!(key(&site, "delivery.smart_host"), "smarthost:smarthost");
+    let files = site.ctl(&["config", "export"]).ok();
+    assert!(!files.contains("sesame"), "{files}");
+    let _alone = site.ctl(&["setup", "--user", "relay"]).exited(2);
 }

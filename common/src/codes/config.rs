@@ -63,6 +63,7 @@ super::codes! {
     "E0318": "A header field that is to be signed has no such name, or others change it on the way."; "Write a name such as Subject; fields of the way, such as Received, are never signed.";
     "E0319": "A rule of delivery.sender_rewrite has a pattern that cannot be read, or an address that not every host takes."; "Write  {from: \"*@scanners.example\", to: scanner@example.net}.";
     "E0320": "A route of delivery.sender_routes has a pattern that cannot be read."; "Write  {from: \"*@shop.example\", route: smarthost:shop}.";
+    "E0321": "A file is good, but has a shape that config fmt cannot change without risk to its values."; "Leave it as it is, or write its lists and sections on lines of their own instead of in brackets.";
     "E0360": "A key about held mail speaks of a command that does not have it sent."; "Write  release: both  below hold, or remove the key.";
     "E0361": "Mail of a domain is held for ATRN, and nobody may fetch it."; "Name who may below hold: atrn_users: NAME.";
     "E0370": "A smart host is to be logged in at by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or choose another method below auth.";

@@ -76,6 +76,7 @@ super::codes! {
     "queue.busy": "The message is being tried at this moment."; "Try again when the attempt has ended.";
     "queue.conflict": "The message is being returned to its sender, or there are too many standing orders."; "Let the return end, or remove orders that are no longer needed.";
     "queue.failed": "Stored mail could not be read or written."; "Look at smtpctl doctor and at the log; mail that was accepted is kept.";
+    "queue.left_behind": "A warning of status: mail waits in a queue that was a virtual server's, and none has it now."; "Put the server's file back, or make a server with that mail root: smtpctl server create NAME --root DIR.";
     "queue.not_found": "The message or the order is not, or no longer, in the queue."; "smtpctl trace tells what became of a message.";
     "queue.usage": "A standing order cannot be read."; "Look at --help of the command.";
     "remote.failed": "ssh could not be started or ended without an answer."; "See whether ssh reaches the host by itself.";

@@ -9,6 +9,7 @@ use super::tls::{CertificateName, TlsVersion};
 use super::value::{Wait, scalar};
 use crate::address::Domain;
 use crate::net::{Network, NetworkError};
+use crate::rate::Rate;
 use crate::units::{Span, Timestamp};
 
 section! {
@@ -32,6 +33,21 @@ section! {
         connect: Connect;
         /// Which clients may send mail to domains that are not ours.
         relay: Relay;
+        /// How much one client may send in a span that has not logged in. Users have quotas of their
+        /// own.
+        quota: Quota;
+    }
+}
+
+section! {
+    /// How much one client may send in a span. A client is one address, or 64 bits of IPv6. All of it
+    /// may be used at once, and comes back evenly over the span; what is over it hears that it should
+    /// come again.
+    pub struct Quota {
+        /// Messages, such as 100/h.
+        messages: Option<Rate> = None, None;
+        /// Recipients, of all its messages together.
+        recipients: Option<Rate> = None, None;
     }
 }
 

@@ -35,11 +35,14 @@ fields! {
     "New virtual server" {
         "Name, IP address, home directory, domain",
             "server create lan --listen 127.0.0.1:0 --root lan-mail --domain lan.example" => "" "lan";
+        "What it is for (new here)",
+            "server create scans --listen 127.0.0.1:0 --from-template printers" => "" "scans";
     }
     "Virtual server" {
         "Pause", "server pause lan" => "" "paused";
         "Stop", "server stop lan" => "" "stopped";
         "Start", "server start lan" => "" "running";
+        "Stop when sessions have ended (new here)", "server stop lan --drain=5s" => "" "stopped";
         "Rename", "server rename lan east" => "" "lan: removed";
         "Delete", "server delete east" => "" "east: removed";
     }
@@ -62,6 +65,7 @@ fields! {
         "Only the list below, All except the list below", "access policy --all-except" => "access.connect.policy" "all-except";
         "Add", "access deny 203.0.113.0/24" => "access.connect.list" "203.0.113.0/24";
         "Remove", "access remove 203.0.113.0/24" => "access.connect.list" "none";
+        "Add for a time (new here)", "access deny 203.0.113.9 --for 1d" => "access.connect.list" "203.0.113.9";
     }
     "Access, Relay" {
         "Only the list below, All except the list below", "relay policy --only" => "access.relay.policy" "only";
@@ -69,6 +73,7 @@ fields! {
         "Allow all computers which successfully authenticate to relay, regardless of the list above",
             "server set default access.relay.authenticated=true" => "access.relay.authenticated" "true";
         "Remove", "relay remove 10.1.0.0/16" => "access.relay.list" "127.0.0.0/8";
+        "Add for a time (new here)", "relay allow 10.2.0.0/16 --for 8h" => "access.relay.list" "10.2.0.0/16";
     }
     "Messages" {
         "Limit message size to", "server set default messages.max_size=2MiB" => "messages.max_size" "2MiB";

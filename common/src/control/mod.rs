@@ -67,7 +67,7 @@ pub use session::{DialogueLine, Direction, Session, Spoken};
 pub use smarthost::{
     DeviceCode, DeviceState, SmartHost, SmartHostCall, SmartHostState, SmartHostWish,
 };
-pub use stats::{Destination, DestinationState, Stats, StatsBy};
+pub use stats::{Destination, DestinationState, LimitBy, OutboundLimit, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
 pub use tls::TlsHost;
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};

@@ -29,6 +29,8 @@ pub const CONFIG_REVISION: &str = "/v1/config/history/{revision}";
 pub const CONFIG_DIFF: &str = "/v1/config/diff";
 /// Go back to a revision (router's pattern).
 pub const CONFIG_ROLLBACK: &str = "/v1/config/rollback/{revision}";
+/// Give all files their usual form.
+pub const CONFIG_FORMAT: &str = "/v1/config/format";
 /// Keep the change that is on trial.
 pub const CONFIG_CONFIRM: &str = "/v1/config/confirm";
 /// The lock of the configuration.

@@ -173,6 +173,10 @@ pub struct Setting {
     pub key: String,
     /// Its value as it would be written.
     pub value: String,
+    /// What the value comes to where it stands for something else: the name of this machine, the addresses
+    /// bound, the whole of a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<String>,
     /// `file:line`, or `default`.
     pub origin: String,
     /// The default of its profile.
@@ -183,11 +187,20 @@ pub struct Setting {
     pub iis_default: String,
 }
 
+impl Setting {
+    /// Notes what the value comes to, if it is written otherwise.
+    pub fn comes_to(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        self.in_force = (what != self.value).then_some(what);
+    }
+}
+
 impl From<EffectiveKey> for Setting {
     fn from(key: EffectiveKey) -> Self {
         Self {
             key: key.key,
             value: key.value,
+            in_force: None,
             origin: key.origin.unwrap_or_else(|| "default".to_owned()),
             default: key.default,
             iis_default: key.iis_default,

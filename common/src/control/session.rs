@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::stats::OutboundLimit;
 use crate::id::SessionId;
 use crate::units::Timestamp;
 
@@ -55,6 +56,12 @@ pub struct Session {
     /// Octets read and written.
     #[serde(default)]
     pub bytes: u64,
+    /// What limits connections to the host that we connected to; only of those we opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<OutboundLimit>,
+    /// How many connections count against that limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_used: Option<u64>,
     /// When it began.
     pub since: Timestamp,
 }

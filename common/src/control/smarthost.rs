@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::edit::KeyEdit;
+use super::stats::OutboundLimit;
 
 /// One of them. Passwords are never told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +34,12 @@ pub struct SmartHost {
     /// How it fares, by what mail met there.
     #[serde(default)]
     pub state: SmartHostState,
+    /// Connections to it now, over all virtual servers.
+    #[serde(default)]
+    pub connections: u64,
+    /// What limits the mail that goes by it, over all virtual servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<OutboundLimit>,
     /// When it last took mail, since the virtual server that sent it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_delivery_at: Option<Timestamp>,

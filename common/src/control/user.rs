@@ -17,6 +17,9 @@ pub struct User {
     /// Patterns of the addresses that mail may be sent as; all if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub send_as: Vec<String>,
+    /// How many recipients he may send to in a span, as `500/d`; as many as he likes if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<String>,
     /// When the password was set.
     pub password_since: Timestamp,
     /// The last login since the daemon started.
@@ -40,6 +43,9 @@ pub struct NewUser {
     /// Patterns of the addresses that mail may be sent as; all if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub send_as: Vec<String>,
+    /// How many recipients he may send to in a span, as `500/d`; as many as he likes if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<String>,
 }
 
 /// Asks for other settings of a user.
@@ -54,6 +60,9 @@ pub struct UserWish {
     /// Other patterns, instead of those there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_as: Option<Vec<String>>,
+    /// Another quota, as `500/d`, or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<String>,
 }
 
 /// What became of a change of a user.

@@ -20,6 +20,9 @@ pub(crate) struct Show {
     /// Only keys that stand in the file.
     #[arg(long)]
     changed: bool,
+    /// Show the values that are in force where a value only stands for another.
+    #[arg(long, conflicts_with_all = ["defaults", "iis"])]
+    effective: bool,
     /// Show the defaults beside the values.
     #[arg(long)]
     defaults: bool,
@@ -97,6 +100,9 @@ pub(crate) async fn show(tool: &mut Tool, args: &Show) -> Result<u8, Problem> {
     if args.iis {
         keys.retain(|setting| setting.iis_default != setting.value);
     }
+    if args.effective {
+        keys.iter_mut().for_each(put_in_force);
+    }
     if tool.shape.columns.is_none() {
         let columns = match (args.defaults, args.iis) {
             (true, _) => "key,value,default,origin",
@@ -107,6 +113,13 @@ pub(crate) async fn show(tool: &mut Tool, args: &Show) -> Result<u8, Problem> {
     }
     tool.print_rows(keys)?;
     Ok(0)
+}
+
+/// Writes what is in force in the place of the value.
+pub(crate) fn put_in_force(setting: &mut Setting) {
+    if let Some(value) = setting.in_force.take() {
+        setting.value = value;
+    }
 }
 
 pub(crate) async fn get(tool: &mut Tool, args: &Get) -> Result<u8, Problem> {

@@ -30,10 +30,15 @@ pub(super) async fn time(tool: &mut Tool) -> Result<Vec<Check>, Problem> {
     let record: TraceRecord = tool.daemon().await?.get(path::TRACE_RECORD).await?;
     let jumped = |(name, count): (&String, &u64)| name.contains("clock").then_some(*count);
     let jumps = status.counters.iter().filter_map(jumped).sum();
-    let mut checks = vec![kept(Path::new("/"))];
+    let mut checks = vec![kept_here()];
     checks.extend(went_back(record.until, status.now));
     checks.extend(jumps_check(jumps));
     Ok(checks)
+}
+
+/// Whether anybody keeps the clock of this machine.
+pub(super) fn kept_here() -> Check {
+    kept(Path::new("/"))
 }
 
 fn check(level: Level, name: &str, text: impl Into<String>) -> Check {

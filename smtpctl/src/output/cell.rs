@@ -135,7 +135,7 @@ pub(crate) fn human_size(size: u64) -> String {
 }
 
 /// As [`human_span`], more exact below ten seconds: `12ms`, `0.8s`, `12s`, `11m`.
-fn human_duration(span: Span) -> String {
+pub(crate) fn human_duration(span: Span) -> String {
     match span.as_millis() {
         millis @ 0..100 => format!("{millis}ms"),
         millis @ 100..10_000 => format!("{}.{}s", millis / 1_000, millis % 1_000 / 100),

@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-pub(crate) use cell::{Cell, TimeForm, clock_time, human_size, human_span};
+pub(crate) use cell::{Cell, TimeForm, clock_time, human_duration, human_size, human_span};
 pub(crate) use colour::{Meaning, When, painted};
 pub(crate) use list::{List, print_all};
 pub(crate) use shape::{Form, Shape};

@@ -11,7 +11,7 @@ use mailroot_common::control::{
     BadmailEntry, BadmailMessage, Change, Changed, Destination, Problem, QueueEntry, QueueMessage,
     Selector, ServerDetail, Session, Stats, StatsBy, Status, path,
 };
-use mailroot_common::units::Timestamp;
+use mailroot_common::units::{Span, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -20,12 +20,16 @@ use super::screen::{Deed, View};
 use crate::change::counted;
 use crate::client::{Client, WAIT};
 use crate::listing::limited;
-use crate::output::{Cell, Column, Meaning, Row, Shape, escape, human_size, human_span};
+use crate::output::{
+    Cell, Column, Meaning, Row, Shape, escape, human_duration, human_size, human_span,
+};
 use crate::stats::with_terms;
 use crate::tool::now;
 
 /// How long one look may take.
 const LOOK_MAX: Duration = Duration::from_secs(20);
+/// Over how long it is told what deliveries took.
+const LATELY: &str = "5m";
 /// How many rows are asked for; more than anybody reads.
 const ROWS_MAX: u64 = 500;
 
@@ -182,13 +186,15 @@ impl Observer {
         }
         self.shape.now = now();
         let listing = self.list().await?;
-        let head = self.head(&status);
+        let path = with_terms(LATELY, StatsBy::Service, self.server.as_deref());
+        let lately: Vec<Stats> = self.client().await?.get(&path).await?;
+        let head = self.head(&status, lately.first());
         let warning = status.warnings.first().map(|first| escape(&first.text));
         self.before = Some((status.now, status.started_at, status.counters));
         Ok(Look { head, warning, listing, view: self.view })
     }
 
-    fn head(&self, status: &Status) -> [String; 2] {
+    fn head(&self, status: &Status, lately: Option<&Stats>) -> [String; 2] {
         let whose = self.server.as_deref().unwrap_or("all servers");
         let rate = |names: &[&str]| self.rate(status, names);
         let (taken, sent) =
@@ -210,15 +216,19 @@ impl Observer {
         );
         let oldest = status.servers.iter().filter_map(|server| server.queue.oldest_at).min();
         let oldest = oldest.map_or_else(nothing, |at| human_span(status.now.since(at)));
+        let took = |of: fn(&Stats) -> Option<Span>| {
+            lately.and_then(of).map_or_else(nothing, human_duration)
+        };
         let second = format!(
-            "queue {}  retry {}  held {}  oldest {oldest}  badmail {}   conns in {} out {}   up {}",
+            "queue {}  retry {}  held {}  oldest {oldest}  badmail {}  conns in {} out {}  p50 {}  p99 {}",
             sum(|it| it.queue.messages),
             sum(|it| it.queue.retry),
             sum(|it| it.queue.held),
             sum(|it| it.badmail),
             sum(|it| it.sessions_in),
             sum(|it| it.sessions_out),
-            human_span(status.now.since(status.started_at)),
+            took(|it| it.p50),
+            took(|it| it.p99),
         );
         [first, second]
     }
@@ -384,7 +394,10 @@ fn in_full(it: &Destination) -> Vec<String> {
         format!("destination  {} (server {})", it.destination, it.server),
         format!("route        {}", it.route),
         format!("state        {}", it.state.as_str()),
-        format!("connections  {}", it.connections),
+        match &it.limit {
+            Some(limit) => format!("connections  {}", limit.words(it.connections)),
+            None => format!("connections  {}", it.connections),
+        },
         format!("waiting      {}", counted(it.messages, "message")),
     ];
     if let Some(next) = it.next_attempt_at {

@@ -17,6 +17,7 @@ mod edit;
 mod error;
 mod files;
 mod first_start;
+mod format;
 mod history;
 mod load;
 mod paths;

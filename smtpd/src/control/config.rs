@@ -42,8 +42,24 @@ pub(super) async fn check(app: App) -> Answer<ConfigReport> {
 
 /// The keys of `mailroot.yaml`.
 pub(super) async fn show(app: App) -> Answer<Vec<Setting>> {
-    let keys = app.service.active().service.effective();
-    object(keys.into_iter().map(Setting::from).collect())
+    let active = app.service.active();
+    let paths = app.service.paths();
+    let mut settings: Vec<Setting> =
+        active.service.effective().into_iter().map(Setting::from).collect();
+    let config = &active.service;
+    for setting in &mut settings {
+        match setting.key.as_str() {
+            "service.hostname" => setting.comes_to(active.hostname.as_str()),
+            "service.store" if config.service.store.is_none() => {
+                setting.comes_to(paths.spool.display().to_string());
+            }
+            "control.socket" if config.control.socket.is_none() => {
+                setting.comes_to(paths.control_socket.display().to_string());
+            }
+            _ => {}
+        }
+    }
+    object(settings)
 }
 
 /// Other values for them.
@@ -118,6 +134,13 @@ pub(super) async fn roll_back(
 ) -> Answer<Edited> {
     let asked = Asked { how: ROLLBACK, ..asked };
     object(app.service.roll_back(read_revision(&revision)?, &asked).await?)
+}
+
+/// Gives all files their usual form.
+pub(super) async fn format(app: App, Wanted(asked): Wanted) -> Answer<Edited> {
+    let mut asked = asked;
+    asked.terms.message.get_or_insert_with(|| "formatted".to_owned());
+    object(app.service.format_config(&asked).await?)
 }
 
 /// Keeps the change that is on trial.

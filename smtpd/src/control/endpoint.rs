@@ -137,6 +137,8 @@ endpoints! {
     get CONFIG_DIFF Operator Service Nothing => Json(ConfigDiff), config::diff,
         "What differs between two revisions, or a revision and what lies on disk";
     post CONFIG_ROLLBACK Admin Service Terms => Json(Edited), config::roll_back, "Go back to a revision";
+    post CONFIG_FORMAT Admin Service Terms => Json(Edited), config::format,
+        "Give all files their usual form; values and comments stay";
     post CONFIG_CONFIRM Admin Service Nothing => Json(Edited), config::confirm,
         "Keep the change that is on trial";
     get CONFIG_LOCK Viewer Service Nothing => Json(Seal), config::seal,
@@ -320,7 +322,7 @@ mod tests {
             (
                 "admin",
                 "POST /v1/reload, PATCH /v1/config, PUT /v1/config/files, \
-                 POST /v1/config/rollback/{revision}, POST /v1/config/confirm, \
+                 POST /v1/config/rollback/{revision}, POST /v1/config/format, POST /v1/config/confirm, \
                  PUT /v1/config/lock, POST /v1/servers, PATCH /v1/servers/{server}, \
                  PUT /v1/servers/{server}, DELETE /v1/servers/{server}, \
                  POST /v1/servers/{server}/clone, POST /v1/servers/{server}/rename, \

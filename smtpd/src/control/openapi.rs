@@ -45,7 +45,7 @@ const WORDS: [(&str, &str, &str, &str, &str); 20] = [
     ("POST", path::PICKUP_CHECK, "server", "string", "The virtual server"),
     ("GET", path::TRACE, "limit", "integer", "At most so many"),
     ("GET", path::TRACE_REFUSED, "limit", "integer", "At most so many"),
-    ("GET", path::STATS, "by", "string", "server, destination, sender or hour"),
+    ("GET", path::STATS, "by", "string", "server, destination, sender, hour or service"),
     ("GET", path::STATS, "since", "string", "How far back, such as 1d, which it is if absent"),
     ("GET", path::STATS, "server", "string", "The virtual server"),
     ("GET", path::DESTINATIONS, "server", "string", "The virtual server"),

@@ -1,14 +1,14 @@
 //! `/v1/pickup`: files that wait in Pickup, and what would become of one.
 
 use axum::body::Body;
-use mailroot_common::control::{Kind, PickupCheck, PickupEntry, PickupRecipient, Problem};
+use mailroot_common::control::{Kind, PickupCheck, PickupEntry, Problem};
 use mailroot_common::units::Timestamp;
 
 use super::App;
 use super::adopt::{Source, one_server, receive};
 use super::answer::{Answer, Refused, object, usage};
 use super::extract::Query;
-use crate::pickup::{Checked, State as Standing, Waiting};
+use crate::pickup::{State as Standing, Waiting};
 
 /// How many files of a directory are listed.
 const LISTED_MAX: usize = 10_000;
@@ -57,34 +57,10 @@ pub(super) async fn check(
     let pickup = server.pickup().ok_or_else(never)?;
     let directory = server.queue_directory().ok_or_else(never)?;
     let file = receive(body, &directory, &name, pickup.size_max()).await?;
-    let checked = pickup.check(file).await.map_err(|error| usage(error.to_string()))?;
-    let recipient = |address: &mailroot_common::address::Mailbox| PickupRecipient {
-        route: server.route_of(&checked.sender, address).map(|route| route.to_string()),
-        address: address.clone(),
-    };
-    object(PickupCheck {
-        name,
-        to: checked.recipients.iter().map(recipient).collect(),
-        envelope: if checked.has_x_receiver { "X-Receiver" } else { "header" }.to_owned(),
-        notes: notes(&checked),
-        from: checked.sender,
-    })
-}
-
-fn notes(checked: &Checked) -> Vec<String> {
-    let mut notes = Vec::new();
-    for (name, is_there, is_added) in [
-        ("Date", checked.has_date, checked.adds_date),
-        ("Message-ID", checked.has_message_id, checked.adds_message_id),
-    ] {
-        match (is_there, is_added) {
-            (true, _) => {}
-            (false, true) => notes.push(format!("it has no {name}: one will be added")),
-            (false, false) => notes.push(format!("it has no {name}, and none is added")),
-        }
+    let checked = pickup.check(file, &name).await;
+    let mut checked = checked.map_err(|error| usage(error.to_string()))?;
+    for to in &mut checked.to {
+        to.route = server.route_of(&checked.from, &to.address).map(|route| route.to_string());
     }
-    if checked.is_eight_bit {
-        notes.push("its body is sent as 8BITMIME".to_owned());
-    }
-    notes
+    object(checked)
 }

@@ -117,6 +117,7 @@ fn nothing(server: &VirtualServer, route: &RouteName) -> Destination {
         route: route.to_string(),
         state: DestinationState::Idle,
         connections: 0,
+        limit: None,
         messages: 0,
         next_attempt_at: None,
         failures: 0,
@@ -136,5 +137,6 @@ fn put_lane(destination: &mut Destination, lane: &LaneView) {
         }
     };
     destination.connections = lane.workers as u64;
+    destination.limit.clone_from(&lane.limit);
     destination.last = lane.last.as_ref().map(attempt);
 }

@@ -6,6 +6,7 @@ use mailroot_common::control::selector::AddressPattern;
 use mailroot_common::control::{
     NewUser, PasswordAnswer, PasswordQuestion, User, UserChanged, UserWish,
 };
+use mailroot_common::rate::Rate;
 use smtpd_core::smtp::auth::PASSWORD_OCTETS_MAX;
 
 use super::App;
@@ -32,7 +33,8 @@ pub(super) async fn add(
     check_name(&wish.name)?;
     check_password(&wish.password)?;
     let send_as = patterns(&wish.send_as)?;
-    let user = app.service.add_user(wish, send_as).await?;
+    let quota = wish.quota.as_deref().map(read_quota).transpose()?.flatten();
+    let user = app.service.add_user(wish, send_as, quota).await?;
     tell(&app, "user-added", "*", Some(&user.name), &caller).send();
     object(user)
 }
@@ -47,9 +49,20 @@ pub(super) async fn set(
     let wish: UserWish = read(&body)?;
     wish.password.as_deref().map_or(Ok(()), check_password)?;
     let send_as = wish.send_as.as_deref().map(patterns).transpose()?;
-    let changed = app.service.set_user(&name, wish, send_as).await?;
+    let quota = wish.quota.as_deref().map(read_quota).transpose()?;
+    let changed = app.service.set_user(&name, wish, (send_as, quota)).await?;
     tell(&app, "user-changed", "*", Some(&changed.user.name), &caller).send();
     object(changed)
+}
+
+/// `none` stands for no quota.
+fn read_quota(text: &str) -> Result<Option<Rate>, Refused> {
+    match text {
+        "none" => Ok(None),
+        rate => Rate::parse(rate).map(Some).map_err(|error| {
+            usage(format!("{error}: write 500/d, also per s, min and h; or none"))
+        }),
+    }
 }
 
 /// The end of one.

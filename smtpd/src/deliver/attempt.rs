@@ -38,13 +38,13 @@ pub(super) async fn attempt(
     settings: &Settings,
     route: &Route,
     jobs: &mut [Job],
-    kept: Option<Connection>,
+    (kept, promise): (Option<Connection>, Option<SitePermit>),
     working: &Working<'_>,
     wish: TlsWish,
 ) -> Report {
     let limited = settings.limited(&room.server, &route.name());
     let mut targets = Targets::new(route, limited.clone(), Some(&room.sites), wish);
-    let mut tried = Tried { connection: kept, ..Tried::default() };
+    let mut tried = Tried { connection: kept, held: promise, ..Tried::default() };
     try_hosts(room, settings, &mut targets, jobs, working, &mut tried).await;
     if let Some(mut relaxed) = targets.relaxed(route, limited) {
         // Boxed, because it is rare and as large as all else here.
@@ -201,12 +201,14 @@ async fn next_connection(
     while !room.is_given_up() {
         let target = targets.next(settings, room.clock.random()).await?;
         if let Some(connection) = room.reuse.take(&target).await {
-            match targets.wish.shortcoming(&connection) {
-                None => return found(connection),
-                Some(ending) => targets.note(ending, Some(connection.host.clone())),
+            if let Some(ending) = targets.wish.shortcoming(&connection) {
+                targets.note(ending, Some(connection.host.clone()));
+                room.reuse.keep(connection, settings, &room.settings);
+                continue;
             }
-            room.reuse.keep(connection, settings, &room.settings);
-            continue;
+            // Its leave comes with it.
+            held.take_if(|held| !held.is_leave()).into_iter().for_each(SitePermit::give_up);
+            return found(connection);
         }
         room.make_way(settings).await;
         if let Some(site) = &target.site {

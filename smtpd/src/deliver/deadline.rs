@@ -64,9 +64,11 @@ async fn meet(room: &Arc<Room>, lease: Lease) -> bool {
     let disposition = meet_deadline(&envelope, &lease.due, &words, past.now, rules);
     let is_early = deadline(&past, &envelope).is_some_and(|at| at > past.now);
     let is_told = envelope.wishes.deliver_by.is_none_or(|by| by.mode == ByMode::Notify);
-    if is_told && !is_early {
+    let is_done = disposition.statuses.is_empty()
+        || record(room, &settings, lease, disposition, Vec::new()).await;
+    if is_done && is_told && !is_early {
         // Whoever is being tried now is told of when that attempt ends.
         room.queue.put_off_deadline(id, None);
     }
-    disposition.statuses.is_empty() || record(room, &settings, lease, disposition, Vec::new()).await
+    is_done
 }

@@ -10,14 +10,13 @@ use smtpd_core::route::table::RouteName;
 
 use super::Settings;
 use super::attempt::break_off;
-use super::job::Job;
 use super::opening::Handed;
 use super::prepare::prepare_all;
 use super::room::Room;
 use super::session::Connection;
-use super::worker::sort_out;
+use super::worker::{jobs_of, sort_out};
 use crate::observe::Level;
-use crate::queue::{Fetch, Lease};
+use crate::queue::Fetch;
 
 /// Messages leased at once.
 const BATCH: usize = 10;
@@ -99,11 +98,7 @@ async fn send_all(
         if leases.is_empty() {
             return;
         }
-        let job = |lease: Lease| {
-            let sender = settings.senders.envelope(&lease.envelope.sender, &settings.table);
-            Job::new(lease, sender, route.clone())
-        };
-        let mut jobs: Vec<Job> = leases.into_iter().map(job).collect();
+        let mut jobs = jobs_of(leases, settings, route, false);
         sort_out(room, settings, &mut jobs).await;
         prepare_all(room, settings, &mut jobs).await;
         connection.send(settings, &mut jobs).await;

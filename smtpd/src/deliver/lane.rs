@@ -6,18 +6,21 @@
 //! time has come: a dead destination is never met by more than that. Where the mail goes to a site,
 //! the troubles are those of the site.
 
+mod heavy;
+mod view;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::outcome::Outcome;
 use smtpd_core::queue::retry::Schedule;
 use smtpd_core::route::table::RouteName;
 use tokio::sync::Notify;
 
+pub use self::view::{LaneState, LaneView};
 use super::Settings;
 use super::health::Health;
-use super::site::{Refused, Site};
+use super::site::{Refused, Site, SitePermit};
 
 /// Messages leased at once.
 const BATCH: usize = 10;
@@ -30,44 +33,13 @@ const FULL_WAIT: Duration = Duration::from_secs(1);
 /// Workers that write into Drop at once; more gain nothing.
 const LOCAL_WORKERS: usize = 32;
 
-/// What a lane is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LaneState {
-    /// Nothing is under way.
-    Idle,
-    /// Mail is under way.
-    Active,
-    /// The destination could not be reached.
-    BackingOff {
-        /// When it is asked again.
-        until: Timestamp,
-        /// How often in a row it could not be reached.
-        failures: u32,
-    },
-}
-
-/// What control shows of a lane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LaneView {
-    /// The route.
-    pub route: RouteName,
-    /// What it is doing.
-    pub state: LaneState,
-    /// Workers that carry its mail, each with at most one connection.
-    pub workers: usize,
-    /// What the last failure to reach the destination came to.
-    pub last: Option<Outcome>,
-    /// When it last took something.
-    pub taken_at: Option<Timestamp>,
-}
-
 /// What [`Room::feed`] is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Turn {
     /// Nothing, or a worker was woken.
     Done,
-    /// Start a worker; the lane counts it already.
-    Start,
+    /// Start a worker; the lane counts it already, and its site does so where that is known.
+    Start(Option<SitePermit>),
     /// Keep the lane until a worker of another one ends; it stands in the queue once only.
     Starve,
 }
@@ -92,12 +64,22 @@ struct State {
     contact: bool,
     /// Workers with a connection that answers.
     in_contact: usize,
+    /// Workers that carry a large message.
+    heavy: usize,
+    /// Large mail may be due and waits for one of them.
+    heavy_waits: bool,
+    /// The most workers it may have, as it was said last.
+    most: usize,
     /// How the destination fares, as far as that is no matter of a site.
     health: Health,
     /// The site that its mail goes to, as far as it is known.
     site: Option<Arc<Site>>,
     /// Whether it stands in its site's line.
     is_in_line: bool,
+    /// It was its turn in that line.
+    is_called: bool,
+    /// An operator wants its mail tried at once, and does not know what a worker is finding out.
+    is_urged: bool,
     /// Until when, in the clock's time, nothing is tried for no fault of the destination.
     put_off: Duration,
     used_at: Duration,
@@ -139,6 +121,23 @@ impl Lane {
         room_left: bool,
     ) -> Turn {
         let mut state = self.state();
+        state.most = limit;
+        let is_called = std::mem::take(&mut state.is_called);
+        let turn = self.decide(&mut state, now, (limit, of_site), (room_left, is_called));
+        let goes_on = matches!(turn, Turn::Start(_)) || state.is_in_line;
+        if is_called && !goes_on {
+            state.let_next_go();
+        }
+        turn
+    }
+
+    fn decide(
+        self: &Arc<Self>,
+        state: &mut State,
+        now: Duration,
+        (limit, of_site): (usize, usize),
+        (room_left, is_called): (bool, bool),
+    ) -> Turn {
         if !state.due || now < state.not_before() {
             return Turn::Done;
         }
@@ -147,39 +146,47 @@ impl Lane {
             return Turn::Done;
         }
         // Whoever others wait for has enough.
-        let is_wanted = state.site.as_ref().is_some_and(|site| site.is_wanted());
         let earned = state.health.limit(limit, now);
-        let may_grow = state.contact && state.workers < earned && !is_wanted;
+        let has_turn = is_called || !state.is_site_wanted();
+        let may_grow = state.contact && state.workers < earned && has_turn;
         if state.workers > 0 && !may_grow {
             return Turn::Done;
         }
-        if let Some(refused) = state.site_refuses(of_site, now) {
-            if state.workers == 0 {
-                state.put_off = refused.until(now);
-                self.line_up(&mut state);
-                // Room that came meanwhile was told to nobody.
-                if state.site_refuses(of_site, now).is_none()
-                    && let Some(site) = &state.site
-                {
-                    site.let_next_go();
+        // Promised before the worker starts: else all lanes of a site would start one for the same room.
+        let promise = match state.site.as_ref().map(|site| site.promise(of_site, now)) {
+            None => None,
+            Some(Ok(promise)) => Some(promise),
+            Some(Err(refused)) => {
+                if state.workers == 0 {
+                    state.put_off = refused.until(now);
                 }
+                if state.workers == 0 || is_called {
+                    self.line_up(state);
+                    // Room that came meanwhile was told to nobody.
+                    if state.site.as_ref().is_some_and(|site| site.has_room(of_site, now)) {
+                        state.let_next_go();
+                    }
+                }
+                return Turn::Done;
             }
-            return Turn::Done;
-        }
+        };
         if room_left {
             state.workers += 1;
             state.is_in_line = false;
-            return Turn::Start;
+            return Turn::Start(promise);
         }
+        promise.into_iter().for_each(SitePermit::give_up);
         if std::mem::replace(&mut state.starving, true) { Turn::Done } else { Turn::Starve }
     }
 
-    /// Others wait for its site and this lane has had its share: it stands in line behind them, unless
-    /// some of its workers go on.
+    /// Others wait for its site and a worker has had its share: the lane stands in line behind them, for
+    /// one connection. Its other workers go on.
     pub(super) fn stand_back(self: &Arc<Self>, now: Duration) {
         let mut state = self.state();
         if state.workers == 0 {
             state.put_off = Refused::Full.until(now);
+        }
+        if state.workers == 0 || state.due {
             self.line_up(&mut state);
         }
     }
@@ -193,17 +200,24 @@ impl Lane {
         }
     }
 
-    /// Its site has room, or is well again. Whoever has no use for that lets the next one go.
-    pub(super) fn leave_line(&self, now: Duration) {
+    /// Its site has room, or is well again: its next turn is for that. Whoever has no use for it lets the
+    /// next one go.
+    pub(super) fn leave_line(&self) {
         let mut state = self.state();
         // Who has started by himself meanwhile is here no more.
-        let was_in_line = std::mem::replace(&mut state.is_in_line, false);
-        if was_in_line {
+        if std::mem::replace(&mut state.is_in_line, false) {
             state.put_off = Duration::ZERO;
+            state.is_called = true;
+        } else {
+            state.let_next_go();
         }
-        let has_use = was_in_line && state.due && !state.health.rests(now);
-        if let Some(site) = state.site.as_ref().filter(|_| !has_use) {
-            site.let_next_go();
+    }
+
+    /// The lane may have no turn now.
+    pub(super) fn pass_turn(&self) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.is_called) {
+            state.let_next_go();
         }
     }
 
@@ -219,6 +233,7 @@ impl Lane {
             state.site = Some(Arc::clone(site));
             // Whatever line it stood in is no longer its own.
             state.is_in_line = false;
+            state.is_called = false;
         }
     }
 
@@ -226,6 +241,7 @@ impl Lane {
     pub(super) fn on_contact(&self) {
         let mut state = self.state();
         state.contact = true;
+        state.is_urged = false;
         state.health.on_contact();
     }
 
@@ -316,6 +332,9 @@ impl Lane {
             Some(site) => site.on_unreachable(outcome, now, schedule, random),
             None => state.health.on_unreachable(outcome, now, schedule, random),
         }
+        if std::mem::take(&mut state.is_urged) {
+            state.forgive();
+        }
     }
 
     /// A worker broke down: the lane waits as if nobody had answered.
@@ -336,7 +355,8 @@ impl Lane {
         if may && state.due {
             state.due = false;
             // After a failure one message asks.
-            return Next::Lease(if state.is_troubled() { 1 } else { BATCH });
+            let max = if state.is_troubled() { 1 } else { BATCH };
+            return Next::Lease { max, may_be_large: state.may_be_heavy(now) };
         }
         if may && !lingered {
             state.idle += 1;
@@ -366,11 +386,9 @@ impl Lane {
     /// Its mail may be tried at once.
     pub(super) fn forgive(&self) {
         let mut state = self.state();
-        state.health.forgive();
+        state.forgive();
         state.put_off = Duration::ZERO;
-        if let Some(site) = &state.site {
-            site.forgive();
-        }
+        state.is_urged = state.workers > 0;
     }
 
     pub(super) fn waits_until(&self) -> Option<Duration> {
@@ -399,7 +417,7 @@ impl Lane {
 
     /// Whether others wait for its site, so that whoever has had a fair share makes way.
     pub(super) fn is_site_wanted(&self) -> bool {
-        self.state().site.as_ref().is_some_and(|site| site.is_wanted())
+        self.state().is_site_wanted()
     }
 
     pub(super) fn is_forgettable(&self, now: Duration) -> bool {
@@ -411,36 +429,6 @@ impl Lane {
         // Of smart hosts that have names there are few, and people ask how they fare.
         let is_wanted = (remembers && fresh) || self.route.smart_host().is_some();
         state.workers == 0 && !state.due && !is_wanted
-    }
-
-    pub(super) fn view(&self, (wall, now): (Timestamp, Duration)) -> LaneView {
-        let state = self.state();
-        let of_site = state
-            .site
-            .as_ref()
-            .map(|site| site.look(|it| (it.is_troubled(), it.not_before(), it.failures())));
-        let own = &state.health;
-        let own = (own.is_troubled(), own.not_before(), own.failures());
-        let rests = [Some(own), of_site].into_iter().flatten();
-        let rest = rests.filter(|(is_troubled, until, _)| *is_troubled && now < *until);
-        let lane_state = match rest.max_by_key(|(_, until, _)| *until) {
-            Some((_, until, failures)) => {
-                let left = u64::try_from((until - now).as_millis()).unwrap_or(u64::MAX);
-                LaneState::BackingOff { until: wall.after(Span::millis(left)), failures }
-            }
-            None if state.workers > state.idle => LaneState::Active,
-            None => LaneState::Idle,
-        };
-        LaneView {
-            route: self.route.clone(),
-            state: lane_state,
-            workers: state.workers,
-            last: state.last(),
-            taken_at: state.taken_at.map(|taken_at| {
-                let ago = u64::try_from((now - taken_at).as_millis()).unwrap_or(u64::MAX);
-                Timestamp::from_millis(wall.as_millis().saturating_sub(ago))
-            }),
-        }
     }
 }
 
@@ -460,8 +448,21 @@ impl State {
         self.site.as_ref().is_some_and(|site| site.look(|health| health.rests(now)))
     }
 
-    fn site_refuses(&self, limit: usize, now: Duration) -> Option<Refused> {
-        self.site.as_ref()?.has_room(limit, now).err()
+    fn is_site_wanted(&self) -> bool {
+        self.site.as_ref().is_some_and(|site| site.is_wanted(self.is_in_line))
+    }
+
+    fn let_next_go(&self) {
+        if let Some(site) = &self.site {
+            site.let_next_go();
+        }
+    }
+
+    fn forgive(&mut self) {
+        self.health.forgive();
+        if let Some(site) = &self.site {
+            site.forgive();
+        }
     }
 
     fn last(&self) -> Option<Outcome> {
@@ -472,8 +473,13 @@ impl State {
 
 /// What a worker does next.
 pub(super) enum Next {
-    /// Lease this many messages.
-    Lease(usize),
+    /// Lease.
+    Lease {
+        /// So many messages.
+        max: usize,
+        /// Whether a large one may be among them.
+        may_be_large: bool,
+    },
     /// Wait for more mail.
     Linger,
     /// End; the lane no longer counts the worker.
@@ -483,6 +489,7 @@ pub(super) enum Next {
 #[cfg(test)]
 mod tests {
     use mailroot_common::status::EnhancedCode;
+    use mailroot_common::units::Timestamp;
     use smtpd_core::queue::outcome::Stage;
 
     use super::super::site::Sites;
@@ -494,6 +501,18 @@ mod tests {
         Arc::new(Lane::new(RouteName::from_text("mx:x.test")))
     }
 
+    fn is_start(turn: &Turn) -> bool {
+        matches!(turn, Turn::Start(_))
+    }
+
+    fn is_done(turn: &Turn) -> bool {
+        matches!(turn, Turn::Done)
+    }
+
+    fn is_starve(turn: &Turn) -> bool {
+        matches!(turn, Turn::Starve)
+    }
+
     fn failure() -> Outcome {
         let status = EnhancedCode::transient(4, 1);
         Outcome::local(Timestamp::from_millis(0), Stage::Connect, status, "connection refused")
@@ -502,25 +521,24 @@ mod tests {
     #[test]
     fn one_worker_makes_contact_before_others_join() {
         let lane = lane();
-        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Done, "nothing is due");
+        assert!(is_done(&lane.take_turn(NOW, (20, 20), true)), "nothing is due");
         lane.name_due();
-        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Start);
-        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Done, "no contact yet");
+        assert!(is_start(&lane.take_turn(NOW, (20, 20), true)));
+        assert!(is_done(&lane.take_turn(NOW, (20, 20), true)), "no contact yet");
         lane.on_contact();
-        assert_eq!(lane.take_turn(NOW, (2, 2), true), Turn::Start);
-        assert_eq!(lane.take_turn(NOW, (2, 2), true), Turn::Done, "limit of the route");
-        assert_eq!(lane.take_turn(NOW, (20, 20), false), Turn::Starve, "limit of all");
-        assert_eq!(lane.take_turn(NOW, (20, 20), false), Turn::Done, "it waits once only");
+        assert!(is_start(&lane.take_turn(NOW, (2, 2), true)));
+        assert!(is_done(&lane.take_turn(NOW, (2, 2), true)), "limit of the route");
+        assert!(is_starve(&lane.take_turn(NOW, (20, 20), false)), "limit of all");
+        assert!(is_done(&lane.take_turn(NOW, (20, 20), false)), "it waits once only");
         lane.end_starving();
-        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Start);
+        assert!(is_start(&lane.take_turn(NOW, (20, 20), true)));
     }
 
     #[test]
     fn workers_are_as_many_as_the_destination_has_earned() {
         let lane = lane();
         lane.name_due();
-        let start_all =
-            || (0..100).take_while(|_| lane.take_turn(NOW, (20, 20), true) == Turn::Start);
+        let start_all = || (0..100).take_while(|_| is_start(&lane.take_turn(NOW, (20, 20), true)));
         assert_eq!(start_all().count(), 1);
         lane.on_contact();
         assert_eq!(start_all().count(), 4);
@@ -529,7 +547,10 @@ mod tests {
         lane.on_slowed(None, failure(), NOW, 0);
         assert!(lane.trouble().is_some());
         let later = NOW + Duration::from_hours(48);
-        assert!(matches!(lane.next(later, true, false), Next::Lease(1)), "one message asks");
+        assert!(
+            matches!(lane.next(later, true, false), Next::Lease { max: 1, .. }),
+            "one message asks"
+        );
         lane.on_progress(None, (20, 20), later);
         assert!(lane.trouble().is_none());
     }
@@ -543,27 +564,121 @@ mod tests {
             lane.name_due();
             lane.join(&site);
         }
-        let all: Vec<_> = (0..2).map(|_| site.enter(2, NOW).unwrap()).collect();
-        assert_eq!(lanes[0].take_turn(NOW, (2, 2), true), Turn::Done, "the site is full");
+        let all: Vec<_> = (0..2).map(|_| site.enter(None, 2, NOW).unwrap()).collect();
+        assert!(is_done(&lanes[0].take_turn(NOW, (2, 2), true)), "the site is full");
         assert!(lanes[0].waits_until().unwrap() > NOW);
         drop(all);
         let woken = sites.take_woken();
         assert_eq!(woken.len(), 1);
-        woken[0].leave_line(NOW);
-        assert_eq!(lanes[0].take_turn(NOW, (2, 2), true), Turn::Start);
+        woken[0].leave_line();
+        assert!(is_start(&lanes[0].take_turn(NOW, (2, 2), true)));
         lanes[0].on_unreachable(Some(&site), failure(), NOW, &Schedule::outbound(), 0);
-        assert_eq!(lanes[1].take_turn(NOW, (2, 2), true), Turn::Done, "the site is left alone");
+        assert!(is_done(&lanes[1].take_turn(NOW, (2, 2), true)), "the site is left alone");
         let later = lanes[1].waits_until().unwrap();
         assert_eq!(later, NOW + Duration::from_mins(1));
         assert!(lanes[1].trouble().is_some(), "though it has not asked itself");
-        let probe = site.enter(2, later).unwrap();
-        assert_eq!(lanes[1].take_turn(later, (2, 2), true), Turn::Done, "another asks");
+        let probe = site.enter(None, 2, later).unwrap();
+        assert!(is_done(&lanes[1].take_turn(later, (2, 2), true)), "another asks");
         site.on_contact();
         assert_eq!(sites.take_woken().len(), 1, "all hear of it");
         drop(probe);
-        lanes[1].leave_line(later);
-        assert_eq!(lanes[1].take_turn(later, (2, 2), true), Turn::Start);
+        lanes[1].leave_line();
+        assert!(is_start(&lanes[1].take_turn(later, (2, 2), true)));
         assert!(lanes[1].trouble().is_none());
+    }
+
+    #[test]
+    fn of_all_lanes_of_a_site_that_has_rested_one_starts() {
+        let sites = Sites::default();
+        let site = sites.find(&[]);
+        let lanes: Vec<_> = (0..9).map(|_| lane()).collect();
+        for lane in &lanes {
+            lane.name_due();
+            lane.join(&site);
+        }
+        site.on_unreachable(failure(), NOW, &Schedule::outbound(), 0);
+        let later = site.look(Health::not_before);
+        let turn = |lane: &Arc<Lane>| lane.take_turn(later, (20, 20), true);
+        let turns: Vec<Turn> = lanes.iter().map(turn).collect();
+        assert_eq!(turns.iter().filter(|turn| is_start(turn)).count(), 1);
+        // It answers: as many start as have room, before any of them has a connection.
+        site.on_contact();
+        let woken = sites.take_woken();
+        woken.iter().for_each(|lane| lane.leave_line());
+        let more: Vec<Turn> = woken.iter().map(turn).collect();
+        assert_eq!(more.iter().filter(|turn| is_start(turn)).count(), 4, "five to begin with");
+        // One of them finds no mail: the next one in line has its place.
+        let mut more = more;
+        more.retain(is_start);
+        more.pop();
+        let woken = sites.take_woken();
+        assert_eq!(woken.len(), 1);
+        woken[0].leave_line();
+        assert!(is_start(&turn(&woken[0])));
+        drop((turns, more));
+    }
+
+    #[test]
+    fn lane_that_makes_way_stands_in_line_though_others_of_its_workers_go_on() {
+        let sites = Sites::default();
+        let site = sites.find(&[]);
+        let [busy, other] = [lane(), lane()];
+        for lane in [&busy, &other] {
+            lane.name_due();
+            lane.join(&site);
+        }
+        let turn = |lane: &Arc<Lane>| lane.take_turn(NOW, (2, 2), true);
+        let first = turn(&busy);
+        busy.on_contact();
+        let second = turn(&busy);
+        assert!(is_start(&first) && is_start(&second));
+        assert!(is_done(&turn(&other)), "it waits");
+        assert!(busy.is_site_wanted() && matches!(busy.next(NOW, false, false), Next::End));
+        busy.stand_back(NOW);
+        drop(second);
+        let woken = sites.take_woken();
+        assert!(woken.len() == 1 && Arc::ptr_eq(&woken[0], &other));
+        other.leave_line();
+        let others = turn(&other);
+        assert!(is_start(&others));
+        assert!(is_done(&turn(&busy)) && !busy.is_site_wanted(), "nobody else waits");
+        drop(others);
+        let woken = sites.take_woken();
+        assert!(woken.len() == 1 && Arc::ptr_eq(&woken[0], &busy));
+        busy.leave_line();
+        assert!(is_start(&turn(&busy)), "beside the worker that goes on");
+        drop(first);
+    }
+
+    #[test]
+    fn order_to_try_at_once_outlives_an_attempt_that_fails() {
+        let lane = lane();
+        lane.name_due();
+        assert!(is_start(&lane.take_turn(NOW, (20, 20), true)));
+        lane.forgive();
+        for rests in [false, true] {
+            lane.name_due();
+            lane.on_unreachable(None, failure(), NOW, &Schedule::outbound(), 0);
+            assert_eq!(lane.waits_until().is_some(), false, "somebody works");
+            assert_eq!(matches!(lane.next(NOW, true, true), Next::Lease { max: 1, .. }), !rests);
+        }
+    }
+
+    #[test]
+    fn half_of_the_workers_carry_large_mail_at_most() {
+        let lane = lane();
+        lane.name_due();
+        assert!(is_start(&lane.take_turn(NOW, (20, 20), true)));
+        lane.on_contact();
+        assert!(lane.begin_heavy(NOW) && lane.begin_heavy(NOW), "two of five");
+        assert!(!lane.begin_heavy(NOW));
+        assert!(matches!(lane.next(NOW, true, false), Next::Lease { may_be_large: false, .. }));
+        lane.leave_heavy(NOW);
+        assert!(lane.has_had_its_turn(NOW) || matches!(lane.next(NOW, true, false), Next::Linger));
+        lane.end_heavy();
+        assert!(matches!(lane.next(NOW, true, false), Next::Lease { may_be_large: true, .. }));
+        lane.leave_heavy(NOW);
+        assert!(matches!(lane.next(NOW, true, false), Next::Lease { .. }), "it ended meanwhile");
     }
 
     #[test]
@@ -575,14 +690,14 @@ mod tests {
         let waits = [1, 2, 3, 4, 5].map(|_| {
             lane.on_unreachable(None, failure(), now, &schedule, 0);
             lane.on_unreachable(None, failure(), now, &schedule, 0);
-            assert_eq!(lane.take_turn(now, (20, 20), true), Turn::Done);
+            assert!(is_done(&lane.take_turn(now, (20, 20), true)));
             let until = lane.waits_until().unwrap();
             until - std::mem::replace(&mut now, until)
         });
         assert_eq!(waits, [1, 5, 15, 15, 15].map(Duration::from_mins));
         assert!(lane.trouble().is_some());
         lane.forgive();
-        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Start);
+        assert!(is_start(&lane.take_turn(NOW, (20, 20), true)));
         lane.on_contact();
         assert!(lane.trouble().is_none());
     }
@@ -591,7 +706,7 @@ mod tests {
     fn mail_behind_a_breakdown_can_grow_too_old() {
         let lane = lane();
         lane.name_due();
-        assert_eq!(lane.take_turn(NOW, (20, 20), true), Turn::Start);
+        assert!(is_start(&lane.take_turn(NOW, (20, 20), true)));
         lane.on_breakdown(failure(), NOW);
         assert!(lane.trouble().is_some());
         assert_eq!(lane.waits_until(), Some(NOW + Duration::from_mins(15)));

@@ -9,7 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mailroot_common::config::SmartHostName;
+use mailroot_common::config::lane_limits::LaneLimits;
+use mailroot_common::config::smart_hosts::SmartHostKeys;
+use mailroot_common::control::{LimitBy, OutboundLimit};
 use mailroot_common::rate::Rate;
+use mailroot_common::units::Timestamp;
 use smtpd_core::queue::pace::Pace;
 use smtpd_core::route::domain::Limits;
 use smtpd_core::route::table::RouteName;
@@ -64,6 +68,11 @@ impl SharedLimits {
         }
     }
 
+    /// How many connections there are under a limit.
+    pub(super) fn open(&self, name: &Arc<str>) -> u32 {
+        self.lock().get(name).map_or(0, |used| used.open)
+    }
+
     /// Leave to have one more connection, unless there are as many as may be.
     pub(super) fn enter(&self, name: &Arc<str>, most: u32) -> Option<Permit> {
         let mut all = self.lock();
@@ -84,7 +93,62 @@ impl Drop for Permit {
     }
 }
 
+/// What may leave for a destination at most, by the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowed {
+    pub(super) connections: u64,
+    pub(super) connections_by: LimitBy,
+    pub(super) rate: Option<(Rate, LimitBy)>,
+}
+
+impl Allowed {
+    /// The same, with the connections that it gets now.
+    pub(super) fn with(self, earned: usize, rests_until: Option<Timestamp>) -> OutboundLimit {
+        let earned = u64::try_from(earned).unwrap_or(u64::MAX);
+        let is_learned = earned < self.connections;
+        OutboundLimit {
+            connections: earned.min(self.connections),
+            connections_by: if is_learned { LimitBy::Learned } else { self.connections_by },
+            connections_max: self.connections,
+            rate: self.rate.map(|(rate, _)| rate.to_string()),
+            rate_by: self.rate.map(|(_, by)| by),
+            rests_until,
+            entry: None,
+        }
+    }
+}
+
 impl Settings {
+    /// What is allowed for mail on a route.
+    pub(super) fn allowed(&self, route: &RouteName) -> Allowed {
+        let limits = self.table.limits(route).unwrap_or_default();
+        self.allowed_by(route.smart_host().as_ref(), limits)
+    }
+
+    /// What is allowed for mail by a smart host, or where these limits hold.
+    pub(super) fn allowed_by(&self, name: Option<&SmartHostName>, limits: Limits) -> Allowed {
+        let keys = name.and_then(|name| self.smart_hosts.get(name));
+        let (connections, rate) = match keys.map(SmartHostKeys::lane_limits) {
+            Some(keys) => (keys.connections, keys.rate),
+            None => (limits.connections, limits.rate),
+        };
+        let by = |is_said: &dyn Fn(&LaneLimits) -> bool| match keys {
+            Some(keys) if !is_said(&keys.limits) => LimitBy::Preset,
+            Some(_) | None => LimitBy::Configuration,
+        };
+        Allowed {
+            connections: connections.map_or_else(
+                || self.connections_per_route.try_into().unwrap_or(u64::MAX),
+                u64::from,
+            ),
+            connections_by: match connections {
+                Some(_) => by(&|said| said.connections.is_some()),
+                None => LimitBy::Configuration,
+            },
+            rate: rate.map(|rate| (rate, by(&|said| said.rate.is_some()))),
+        }
+    }
+
     /// The limits that hold on a route, if there are any.
     pub(super) fn limited(&self, server: &str, route: &RouteName) -> Option<Limited> {
         if let Some(name) = route.smart_host() {

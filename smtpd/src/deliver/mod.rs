@@ -64,6 +64,7 @@ use std::time::Duration;
 
 use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::config::smart_hosts::{AuthMethod, SmartHostKeys, SmartHosts};
+use mailroot_common::control::OutboundLimit;
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::envelope::Recipient;
 use smtpd_core::queue::retry::{Schedule, Schedules};
@@ -274,6 +275,13 @@ impl Deliver {
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneView> {
         self.0.lanes()
+    }
+
+    /// How many connections count against the limit that a session is under, and what that is now;
+    /// nothing where each destination has its own, or the host stands alone.
+    #[must_use]
+    pub fn limit_of(&self, view: &SessionView) -> Option<(u64, OutboundLimit)> {
+        self.0.limit_of(view)
     }
 
     /// The outbound connections, idle ones included.

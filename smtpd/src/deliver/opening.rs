@@ -125,6 +125,7 @@ impl Connection {
             messages: AtomicU32::new(0),
             tls: OnceLock::new(),
             user: OnceLock::new(),
+            target: target.clone(),
         });
         let party = Party {
             id: view.id,

@@ -47,7 +47,8 @@ impl Permits {
 }
 
 impl Room {
-    /// Leave to have a connection. Leave of the same site that is held already is used first.
+    /// Leave to have a connection. Leave of the same site that is held already, or promised, is used
+    /// first.
     ///
     /// # Errors
     ///
@@ -68,17 +69,18 @@ impl Room {
             most = most.max(usize::try_from(*limit).unwrap_or(usize::MAX));
         }
         let Some(site) = &target.site else { return Ok(permits) };
-        if let Some(held) = held.take().filter(|held| held.is_for(site)) {
-            permits.site = Some(held);
+        let held = held.take().filter(|held| held.is_for(site));
+        if held.as_ref().is_some_and(SitePermit::is_leave) {
+            permits.site = held;
             return Ok(permits);
         }
         let now = self.clock.elapsed();
-        let mut found = site.enter(most, now);
+        let mut found = site.enter(held, most, now);
         if matches!(found, Err(Refused::Full))
             && let Some(idle) = self.reuse.take_of_site(site)
         {
             idle.make_way().await;
-            found = site.enter(most, now);
+            found = site.enter(None, most, now);
         }
         permits.site = Some(found.map_err(|_| NoRoom::Site)?);
         Ok(permits)

@@ -6,14 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use mailroot_common::control::OutboundLimit;
 use mailroot_common::id::SessionId;
 use mailroot_common::status::EnhancedCode;
+use mailroot_common::units::Span;
 use smtpd_core::queue::outcome::{Outcome, Stage};
+use smtpd_core::route::domain::Limits;
 use smtpd_core::route::table::RouteName;
 use tokio::sync::{Notify, watch};
 
 use super::lane::{Lane, LaneView, Turn};
-use super::limits::SharedLimits;
+use super::limits::{Limited, SharedLimits};
 use super::reuse::Reuse;
 use super::session::SessionView;
 use super::site::Sites;
@@ -223,7 +226,7 @@ impl Room {
     /// Feeds the lanes whose site has room again, or is well again.
     pub(super) fn feed_woken(self: &Arc<Self>) {
         for lane in self.sites.take_woken() {
-            lane.leave_line(self.clock.elapsed());
+            lane.leave_line();
             self.feed(&lane);
             self.remember_waking(&lane);
         }
@@ -231,7 +234,7 @@ impl Room {
 
     /// Wakes or starts a worker if the lane has due mail and may have one more.
     pub(super) fn feed(self: &Arc<Self>, lane: &Arc<Lane>) {
-        if self.take_turn(lane) == Turn::Starve {
+        if matches!(self.take_turn(lane), Turn::Starve) {
             self.queues().starved.push_back(Arc::clone(lane));
             // A worker that ended in between did not know of the lane.
             self.feed_starved();
@@ -240,6 +243,7 @@ impl Room {
 
     fn take_turn(self: &Arc<Self>, lane: &Arc<Lane>) -> Turn {
         if self.is_halted() || self.rests(&lane.route) {
+            lane.pass_turn();
             return Turn::Done;
         }
         let settings = self.settings.load();
@@ -248,14 +252,13 @@ impl Room {
         drop(settings);
         let turn = lane.take_turn(self.clock.elapsed(), (limit, of_site), self.is_room_left());
         match turn {
-            Turn::Done => {}
-            Turn::Start => {
+            Turn::Start(promise) => {
                 self.workers.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(worker::work(Arc::clone(self), Arc::clone(lane)));
+                tokio::spawn(worker::work(Arc::clone(self), Arc::clone(lane), promise));
+                Turn::Done
             }
-            Turn::Starve => {}
+            Turn::Done | Turn::Starve => turn,
         }
-        turn
     }
 
     fn is_room_left(&self) -> bool {
@@ -267,7 +270,7 @@ impl Room {
         while self.is_room_left() {
             let Some(lane) = self.queues().starved.pop_front() else { return };
             lane.end_starving();
-            if self.take_turn(&lane) == Turn::Starve {
+            if matches!(self.take_turn(&lane), Turn::Starve) {
                 // Somebody else was quicker; the lane keeps its place.
                 self.queues().starved.push_front(lane);
                 continue;
@@ -390,8 +393,9 @@ impl Room {
 
     pub(super) fn lanes(&self) -> Vec<LaneView> {
         let now = (self.clock.now(), self.clock.elapsed());
-        let mut views: Vec<LaneView> =
-            self.lane_map().values().map(|lane| lane.view(now)).collect();
+        let settings = self.settings.load();
+        let view = |lane: &Arc<Lane>| lane.view(now, settings.allowed(&lane.route));
+        let mut views: Vec<LaneView> = self.lane_map().values().map(view).collect();
         views.sort_by(|a, b| a.route.cmp(&b.route));
         views
     }
@@ -456,6 +460,24 @@ impl Room {
             let Some(connection) = self.reuse.take_oldest() else { return };
             connection.make_way().await;
         }
+    }
+
+    /// How many connections count against the limit that a session is under, and what that is now.
+    pub(super) fn limit_of(&self, view: &SessionView) -> Option<(u64, OutboundLimit)> {
+        let (settings, target) = (self.settings.load(), &view.target);
+        let limits = target.limited.as_ref().map(|limited| limited.limits);
+        let allowed = settings.allowed_by(target.smart_host.as_ref(), limits.unwrap_or_default());
+        let (wall, now) = (self.clock.now(), self.clock.elapsed());
+        let most = usize::try_from(allowed.connections).unwrap_or(usize::MAX);
+        if let Some(Limited { name, limits: Limits { connections: Some(_), .. } }) = &target.limited
+        {
+            return Some((self.limits.open(name).into(), allowed.with(most, None)));
+        }
+        let site = target.site.as_ref()?;
+        let (earned, rest) = site.look(|it| (it.limit(most, now), it.not_before()));
+        let rest = u64::try_from(rest.saturating_sub(now).as_millis()).unwrap_or(u64::MAX);
+        let until = (rest > 0).then(|| wall.after(Span::millis(rest)));
+        Some((site.open(), allowed.with(earned, until)))
     }
 
     pub(super) fn sessions(&self) -> Vec<Arc<SessionView>> {

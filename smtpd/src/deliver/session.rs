@@ -51,6 +51,8 @@ pub struct SessionView {
     pub tls: OnceLock<Box<str>>,
     /// The name it is logged in with.
     pub user: OnceLock<String>,
+    /// What it was opened for.
+    pub(super) target: Target,
 }
 
 /// One outbound connection.

@@ -12,9 +12,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use mailroot_common::address::Domain;
 use smtpd_core::queue::outcome::Outcome;
 use smtpd_core::queue::retry::Schedule;
-use smtpd_core::route::mx::MxHost;
 use tokio::sync::Notify;
 
 use super::health::Health;
@@ -47,14 +47,18 @@ pub(super) struct Site {
 #[derive(Debug, Default)]
 struct State {
     health: Health,
+    /// Workers that were started for it and have not asked for a connection yet.
+    coming: usize,
     /// Connections from before they are opened until they are closed, idle ones included.
     open: usize,
     /// Those that were answered.
     connected: usize,
     /// Those that carry nothing and wait for more.
     idle: usize,
-    /// Somebody asks whether it is well again.
-    is_probed: bool,
+    /// Who asks whether it is well again, by number.
+    probe: Option<u64>,
+    /// How many have asked.
+    probes: u64,
     /// Lanes that wait for room or for good news, first come first served.
     waiting: VecDeque<Weak<Lane>>,
 }
@@ -71,13 +75,26 @@ pub(super) enum Refused {
     Full,
 }
 
-/// Leave to have a connection to a site; given back when it is dropped.
+/// Leave to have a connection to a site, or the promise of it; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct SitePermit {
     site: Arc<Site>,
+    claim: Claim,
     is_connected: bool,
     is_idle: bool,
-    is_probe: bool,
+    /// Its number among those that asked whether the site is well again.
+    probe: Option<u64>,
+}
+
+/// What a permit is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// Nothing any more.
+    Nothing,
+    /// A worker that was started for the site.
+    Coming,
+    /// A connection.
+    Open,
 }
 
 impl Sites {
@@ -85,10 +102,9 @@ impl Sites {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The site of these hosts.
-    pub(super) fn find(&self, hosts: &[MxHost]) -> Arc<Site> {
-        let mut names: Vec<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
-        names.sort_unstable();
+    /// The site of these hosts, which are sorted.
+    pub(super) fn find(&self, hosts: &[Domain]) -> Arc<Site> {
+        let names: Vec<&str> = hosts.iter().map(Domain::as_str).collect();
         let name: Arc<str> = names.join(",").into();
         let new = |name: &Arc<str>| {
             let shared = Arc::downgrade(&self.0);
@@ -120,30 +136,64 @@ impl Site {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leave to have one more connection.
+    /// Leave to have one more connection. A promise of it is made good, if there is one.
     ///
     /// # Errors
     ///
     /// Why there is none now.
     pub(super) fn enter(
         self: &Arc<Self>,
+        promise: Option<SitePermit>,
+        limit: usize,
+        now: Duration,
+    ) -> Result<SitePermit, Refused> {
+        let mut promise = promise.filter(|it| it.is_for(self));
+        let mut state = self.state();
+        if let Some(promise) = &mut promise {
+            promise.void(&mut state);
+        }
+        let taken = state.open.max(state.carrying());
+        state.may_have(taken, limit, now)?;
+        state.open += 1;
+        Ok(self.permit(&mut state, Claim::Open))
+    }
+
+    /// Promises a worker that is about to start leave to have a connection, a new one or an idle one
+    /// that it makes use of.
+    ///
+    /// # Errors
+    ///
+    /// Why it would have none.
+    pub(super) fn promise(
+        self: &Arc<Self>,
         limit: usize,
         now: Duration,
     ) -> Result<SitePermit, Refused> {
         let mut state = self.state();
-        let open = state.open;
-        state.may_have(open, limit, now)?;
-        state.open += 1;
-        let is_probe = state.health.is_troubled();
-        state.is_probed |= is_probe;
-        let site = Arc::clone(self);
-        Ok(SitePermit { site, is_connected: false, is_idle: false, is_probe })
+        state.may_have(state.carrying(), limit, now)?;
+        state.coming += 1;
+        Ok(self.permit(&mut state, Claim::Coming))
     }
 
-    /// Whether there would be leave, with idle connections made use of.
-    pub(super) fn has_room(&self, limit: usize, now: Duration) -> Result<(), Refused> {
+    fn permit(self: &Arc<Self>, state: &mut State, claim: Claim) -> SitePermit {
+        let probe = state.health.is_troubled().then(|| {
+            state.probes += 1;
+            state.probes
+        });
+        state.probe = probe.or(state.probe);
+        let site = Arc::clone(self);
+        SitePermit { site, claim, is_connected: false, is_idle: false, probe }
+    }
+
+    /// Whether it would promise a connection now.
+    pub(super) fn has_room(&self, limit: usize, now: Duration) -> bool {
         let state = self.state();
-        state.may_have(state.open.saturating_sub(state.idle), limit, now)
+        state.may_have(state.carrying(), limit, now).is_ok()
+    }
+
+    /// How many connections there are to it, idle ones included.
+    pub(super) fn open(&self) -> u64 {
+        self.state().open as u64
     }
 
     /// Has a lane woken when it may look again.
@@ -157,9 +207,9 @@ impl Site {
         self.wake_next(&mut state);
     }
 
-    /// Whether lanes wait for room.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.state().waiting.is_empty()
+    /// Whether lanes wait for room, apart from one that may be in the line itself.
+    pub(super) fn is_wanted(&self, is_in_line: bool) -> bool {
+        self.state().waiting.len() > usize::from(is_in_line)
     }
 
     /// One of its hosts answers.
@@ -218,7 +268,7 @@ impl Site {
         let was_troubled = state.health.is_troubled();
         change(&mut state.health);
         if was_troubled && !state.health.is_troubled() {
-            state.is_probed = false;
+            state.probe = None;
             self.wake(state.waiting.drain(..));
         }
     }
@@ -239,11 +289,23 @@ impl Site {
 }
 
 impl State {
+    /// Connections that carry mail, or soon will.
+    fn carrying(&self) -> usize {
+        self.coming + self.open.saturating_sub(self.idle)
+    }
+
+    /// A permit asks no longer; whoever asks by now is left alone.
+    fn end_probe(&mut self, probe: Option<u64>) {
+        if probe.is_some() && self.probe == probe {
+            self.probe = None;
+        }
+    }
+
     fn may_have(&self, connections: usize, limit: usize, now: Duration) -> Result<(), Refused> {
         if self.health.rests(now) {
             return Err(Refused::Rests { until: self.health.not_before() });
         }
-        let is_asked = self.is_probed && self.health.is_troubled();
+        let is_asked = self.probe.is_some() && self.health.is_troubled();
         if is_asked || connections >= self.health.limit(limit, now) {
             return Err(Refused::Full);
         }
@@ -267,6 +329,28 @@ impl SitePermit {
         *self.site == *site
     }
 
+    /// Whether it is leave already.
+    pub(super) fn is_leave(&self) -> bool {
+        self.claim == Claim::Open
+    }
+
+    /// Gives a promise back whose place is taken at once, so that nobody is woken for it.
+    pub(super) fn give_up(mut self) {
+        let site = Arc::clone(&self.site);
+        self.void(&mut site.state());
+    }
+
+    fn void(&mut self, state: &mut State) {
+        match std::mem::replace(&mut self.claim, Claim::Nothing) {
+            Claim::Nothing => return,
+            Claim::Coming => state.coming -= 1,
+            Claim::Open => state.open -= 1,
+        }
+        state.connected -= usize::from(self.is_connected);
+        state.idle -= usize::from(self.is_idle);
+        state.end_probe(self.probe);
+    }
+
     /// The connection was answered.
     pub(super) fn note_connected(&mut self) {
         if !std::mem::replace(&mut self.is_connected, true) {
@@ -282,6 +366,8 @@ impl SitePermit {
         let mut state = self.site.state();
         if is_idle {
             state.idle += 1;
+            // What it was to find out is known.
+            state.end_probe(self.probe.take());
             self.site.wake_next(&mut state);
         } else {
             state.idle -= 1;
@@ -291,14 +377,13 @@ impl SitePermit {
 
 impl Drop for SitePermit {
     fn drop(&mut self) {
-        let mut state = self.site.state();
-        state.open -= 1;
-        state.connected -= usize::from(self.is_connected);
-        state.idle -= usize::from(self.is_idle);
-        if self.is_probe {
-            state.is_probed = false;
+        if self.claim == Claim::Nothing {
+            return;
         }
-        self.site.wake_next(&mut state);
+        let site = Arc::clone(&self.site);
+        let mut state = site.state();
+        self.void(&mut state);
+        site.wake_next(&mut state);
     }
 }
 
@@ -319,5 +404,65 @@ impl Hash for Site {
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Site").field(&self.name).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use mailroot_common::status::EnhancedCode;
+    use mailroot_common::units::Timestamp;
+    use smtpd_core::queue::outcome::Stage;
+
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    /// The site fails; returns when it may be asked.
+    fn fail(site: &Site, now: Duration) -> Duration {
+        let status = EnhancedCode::transient(4, 1);
+        let at = Timestamp::from_millis(0);
+        let outcome = Outcome::local(at, Stage::Connect, status, "connection refused");
+        site.on_unreachable(outcome, now, &Schedule::outbound(), 0);
+        site.look(Health::not_before)
+    }
+
+    #[test]
+    fn connection_that_once_asked_does_not_speak_for_a_later_one() {
+        let site = Sites::default().find(&[]);
+        let later = fail(&site, NOW);
+        let first = site.enter(None, 20, later).unwrap();
+        assert_eq!(site.enter(None, 20, later).unwrap_err(), Refused::Full, "one asks");
+        site.on_contact();
+        let later = fail(&site, later);
+        let second = site.enter(None, 20, later).unwrap();
+        drop(first);
+        assert_eq!(site.enter(None, 20, later).unwrap_err(), Refused::Full, "the second asks");
+        drop(second);
+        assert!(site.enter(None, 20, later).is_ok());
+    }
+
+    #[test]
+    fn whoever_asked_and_idles_keeps_nobody_from_asking() {
+        let site = Sites::default().find(&[]);
+        let later = fail(&site, NOW);
+        let mut asking = site.enter(None, 20, later).unwrap();
+        asking.note_connected();
+        asking.note_idle(true);
+        assert!(site.promise(20, later).is_ok(), "it has asked");
+    }
+
+    #[test]
+    fn promise_counts_until_it_is_made_good_or_given_up() {
+        let site = Sites::default().find(&[]);
+        let [first, second] = [0, 1].map(|_| site.promise(2, NOW).unwrap());
+        assert!(site.promise(2, NOW).is_err() && site.enter(None, 2, NOW).is_err());
+        let first = site.enter(Some(first), 2, NOW).unwrap();
+        assert!(site.promise(2, NOW).is_err());
+        second.give_up();
+        let second = site.promise(2, NOW).unwrap();
+        drop((first, second));
+        assert_eq!(site.state().carrying(), 0);
     }
 }

@@ -19,6 +19,7 @@ use super::attempt::{Report, attempt};
 use super::job::Job;
 use super::room::Room;
 use super::session::Connection;
+use super::site::SitePermit;
 use super::trust::OfDomain;
 use super::worker::Working;
 use crate::resolve::LookupError;
@@ -118,14 +119,14 @@ pub(super) async fn attempt_all(
     settings: &Settings,
     route: &Route,
     jobs: &mut [Job],
-    kept: Option<Connection>,
+    had: (Option<Connection>, Option<SitePermit>),
     working: &Working<'_>,
 ) -> Report {
     if !jobs.iter().any(Job::requires_tls) {
-        return attempt(room, settings, route, jobs, kept, working, TlsWish::Usual).await;
+        return attempt(room, settings, route, jobs, had, working, TlsWish::Usual).await;
     }
     // Boxed, because it is rare and as large as all else here.
-    Box::pin(attempt_apart(room, settings, route, jobs, kept, working)).await
+    Box::pin(attempt_apart(room, settings, route, jobs, had, working)).await
 }
 
 /// Tries those that require TLS by themselves, behind the others.
@@ -134,23 +135,30 @@ async fn attempt_apart(
     settings: &Settings,
     route: &Route,
     jobs: &mut [Job],
-    kept: Option<Connection>,
+    had: (Option<Connection>, Option<SitePermit>),
     working: &Working<'_>,
 ) -> Report {
     jobs.sort_by_key(Job::requires_tls);
     let count = jobs.iter().take_while(|job| !job.requires_tls()).count();
     let (usual, strict) = jobs.split_at_mut(count);
-    let mut report = match usual.is_empty() {
-        true => Report { connection: kept, ..Report::default() },
-        false => attempt(room, settings, route, usual, kept, working, TlsWish::Usual).await,
+    let (report, promise) = match usual.is_empty() {
+        true => (Report { connection: had.0, ..Report::default() }, had.1),
+        false => {
+            let wish = TlsWish::Usual;
+            (attempt(room, settings, route, usual, had, working, wish).await, None)
+        }
     };
     if report.no_room.is_some() || room.is_given_up() {
         return report;
     }
-    let apart = attempt(room, settings, route, strict, None, working, TlsWish::Strict).await;
+    // Where it is as good as the others want it, it is found again; else it makes way.
+    if let Some(connection) = report.connection {
+        room.reuse.keep(connection, settings, &room.settings);
+    }
+    let had = (None, promise);
+    let apart = attempt(room, settings, route, strict, had, working, TlsWish::Strict).await;
     if let Some(connection) = apart.connection {
         room.reuse.keep(connection, settings, &room.settings);
     }
-    report.no_room = apart.no_room;
-    report
+    Report { connection: None, no_room: apart.no_room }
 }

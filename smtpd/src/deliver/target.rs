@@ -342,8 +342,8 @@ impl Targets {
         };
         match mx::hosts(&domain, records, |name| settings.is_our_name(name), random) {
             Ok(hosts) => {
-                self.site = self.sites.as_ref().map(|sites| sites.find(&hosts));
-                for host in hosts.into_iter().rev() {
+                self.site = self.sites.as_ref().map(|sites| sites.find(&hosts.all));
+                for host in hosts.to_try.into_iter().rev() {
                     self.steps.push_front(Step::Found(host));
                 }
             }
@@ -420,7 +420,7 @@ impl Targets {
             .and_then(|records| mx::hosts(&name, records, |_| false, random).ok());
         match hosts {
             Some(hosts) => {
-                for host in hosts.into_iter().rev() {
+                for host in hosts.to_try.into_iter().rev() {
                     let name = host.name;
                     self.steps.push_front(Step::ChosenName { name, port, security: None });
                 }

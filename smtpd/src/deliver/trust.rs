@@ -17,8 +17,9 @@ use smtpd_core::smtp::client::{Ending, Tls};
 
 use super::Settings;
 use super::aim::Target;
+use crate::mta_sts::MtaSts;
 use crate::resolve::LookupError;
-use crate::tls::Proof;
+use crate::tls::{Proof, Recall};
 
 /// The host may not have the mail (RFC 3463 section 3.8).
 const NOT_NAMED: EnhancedCode = EnhancedCode::transient(7, 1);
@@ -125,6 +126,15 @@ pub(super) fn recalled(settings: &Settings, host: &Host, called: (TlsUse, Rule))
         // Policies on trial have it told what would fail; here it fails.
         Some(_) => (TlsUse::Verify, Rule::Remembered),
         None => called,
+    }
+}
+
+impl Settings {
+    /// Grows with what is known of policies of other domains, and of what hosts have proved: as long as
+    /// it is the same, a host that was chosen is called as it was.
+    pub(super) fn rules_known(&self) -> u64 {
+        let of_domains = self.mta_sts.as_ref().map_or(0, MtaSts::changes);
+        of_domains + self.recall.as_ref().map_or(0, Recall::changes)
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
-use smtpd_core::route::table::{NextHop, Route};
+use smtpd_core::queue::turns::is_large;
+use smtpd_core::route::table::{NextHop, Route, RouteName};
 
 use super::attempt::Report;
 use super::finish::{finish, finish_doubts, finish_late};
@@ -16,7 +17,7 @@ use super::permits::NoRoom;
 use super::prepare::prepare_all;
 use super::room::Room;
 use super::session::Connection;
-use super::site::Site;
+use super::site::{Site, SitePermit};
 use super::strict::attempt_all;
 use super::{Settings, local};
 use crate::observe::Level;
@@ -37,6 +38,8 @@ pub(super) struct Working<'a> {
     in_contact: AtomicBool,
     /// The destination, or its site, let it not in, though others are.
     left_out: AtomicBool,
+    /// Whether it carries a large message.
+    is_heavy: AtomicBool,
 }
 
 impl<'a> Working<'a> {
@@ -96,8 +99,23 @@ impl<'a> Working<'a> {
     }
 
     fn new(room: &'a Arc<Room>, lane: &'a Arc<Lane>) -> Self {
-        let (in_contact, left_out) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { room, lane, counted: true, in_contact, left_out }
+        let (in_contact, left_out, is_heavy) = Default::default();
+        Self { room, lane, counted: true, in_contact, left_out, is_heavy }
+    }
+
+    /// Takes note of a large message in a lease, or gives it back where others carry enough of them.
+    fn begin_heavy(&self, leases: &mut Vec<Lease>) {
+        let Some(large) = leases.pop_if(|last| is_large(last.size)) else { return };
+        if self.lane.begin_heavy(self.room.clock.elapsed()) {
+            self.is_heavy.store(true, Ordering::Relaxed);
+            leases.push(large);
+        }
+    }
+
+    fn end_heavy(&self) {
+        if self.is_heavy.swap(false, Ordering::Relaxed) {
+            self.lane.end_heavy();
+        }
     }
 
     fn lose_contact(&self) {
@@ -110,6 +128,7 @@ impl<'a> Working<'a> {
 impl Drop for Working<'_> {
     fn drop(&mut self) {
         self.lose_contact();
+        self.end_heavy();
         if self.counted {
             // Only a panic leads here.
             self.room.counters.panics.add_one();
@@ -122,9 +141,10 @@ impl Drop for Working<'_> {
 }
 
 /// Carries mail of a lane until there is none, or the lane backs off.
-pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
+pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>, promise: Option<SitePermit>) {
     let mut working = Working::new(&room, &lane);
     let mut connection: Option<Kept> = None;
+    let mut promise = promise;
     let mut lingered = false;
     let mut batches = 0;
     let stands_back = loop {
@@ -137,10 +157,12 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
             && !working.left_out.load(Ordering::Relaxed)
             && !makes_way;
         match lane.next(room.clock.elapsed(), welcome, lingered) {
-            Next::Lease(size) => {
+            Next::Lease { max, may_be_large } => {
                 lingered = false;
                 batches += 1;
-                connection = carry(&working, size, connection).await;
+                let means = (connection, promise.take());
+                connection = carry(&working, (max, may_be_large), means).await;
+                working.end_heavy();
             }
             Next::Linger => lingered = !lane.linger().await,
             Next::End => break stands_back,
@@ -150,7 +172,8 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
     if stands_back {
         lane.stand_back(room.clock.elapsed());
     }
-    if let Some(Kept { connection, settings }) = connection {
+    drop(promise);
+    if let Some(Kept { connection, settings, .. }) = connection {
         room.reuse.keep(connection, &settings, &room.settings);
     }
 }
@@ -159,12 +182,18 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>) {
 struct Kept {
     connection: Connection,
     settings: Arc<Settings>,
+    /// How much was known of what others demand when its host was chosen, or later.
+    rules_known: u64,
 }
 
 /// Leases one batch and sees it through.
-async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option<Kept> {
+async fn carry(
+    working: &Working<'_>,
+    wanted: (usize, bool),
+    (kept, promise): (Option<Kept>, Option<SitePermit>),
+) -> Option<Kept> {
     let (room, lane) = (working.room, working.lane);
-    let leases = lease(room, lane, size).await;
+    let leases = lease(working, wanted).await;
     if leases.is_empty() {
         return kept;
     }
@@ -185,14 +214,7 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         None => settings.table.route(Some(&first.envelope.sender), &recipient.mailbox),
     };
     let local = route.hop == NextHop::Drop;
-    let job = |lease: Lease| {
-        let sender = match local {
-            true => lease.envelope.sender.clone(),
-            false => settings.senders.envelope(&lease.envelope.sender, &settings.table),
-        };
-        Job::new(lease, sender, lane.route.clone())
-    };
-    let mut jobs: Vec<Job> = leases.into_iter().map(job).collect();
+    let mut jobs = jobs_of(leases, &settings, &lane.route, local);
     sort_out(room, &settings, &mut jobs).await;
     if local {
         working.on_contact(None);
@@ -203,16 +225,21 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
     if !jobs.iter().any(Job::is_open) {
         return kept;
     }
+    let rules_known = settings.rules_known();
     let connection = match kept {
-        Some(kept) if Arc::ptr_eq(&kept.settings, &settings) => Some(kept.connection),
-        Some(kept) => {
+        Some(kept) if !Arc::ptr_eq(&kept.settings, &settings) => {
             kept.connection.close().await;
             None
         }
-        None => None,
+        Some(kept) if kept.rules_known != rules_known => {
+            // What is known by now may demand more; if it does not, the connection is found again.
+            room.reuse.keep(kept.connection, &settings, &room.settings);
+            None
+        }
+        kept => kept.map(|kept| kept.connection),
     };
     let Report { connection, no_room } =
-        attempt_all(room, &settings, &route, &mut jobs, connection, working).await;
+        attempt_all(room, &settings, &route, &mut jobs, (connection, promise), working).await;
     match no_room {
         Some(NoRoom::Limit) => lane.on_full(room.clock.elapsed()),
         // The others of the lane go on; if there are none, it stands in line.
@@ -222,7 +249,24 @@ async fn carry(working: &Working<'_>, size: usize, kept: Option<Kept>) -> Option
         }
         None => {}
     }
-    connection.map(|connection| Kept { connection, settings })
+    connection.map(|connection| Kept { connection, settings, rules_known })
+}
+
+/// What is to be done for each of the leased messages.
+pub(super) fn jobs_of(
+    leases: Vec<Lease>,
+    settings: &Settings,
+    route: &RouteName,
+    local: bool,
+) -> Vec<Job> {
+    let job = |lease: Lease| {
+        let sender = match local {
+            true => lease.envelope.sender.clone(),
+            false => settings.senders.envelope(&lease.envelope.sender, &settings.table),
+        };
+        Job::new(lease, sender, route.clone())
+    };
+    leases.into_iter().map(job).collect()
 }
 
 /// Leaves those that may be tried: mail that goes in circles, and mail whose end was decided meanwhile,
@@ -243,7 +287,8 @@ fn is_nowhere(outcome: &Outcome) -> bool {
 }
 
 /// The next batch of the lane; more workers are called if there may be more mail.
-async fn lease(room: &Arc<Room>, lane: &Arc<Lane>, size: usize) -> Vec<Lease> {
+async fn lease(working: &Working<'_>, (max, may_be_large): (usize, bool)) -> Vec<Lease> {
+    let (room, lane) = (working.room, working.lane);
     let pause = room.pause_left();
     if !pause.is_zero() {
         lane.name_due();
@@ -257,7 +302,7 @@ async fn lease(room: &Arc<Room>, lane: &Arc<Lane>, size: usize) -> Vec<Lease> {
     let limited = settings.limited(&room.server, &lane.route);
     let paced = limited.and_then(|limited| Some((limited.name, limited.limits.rate?)));
     drop(settings);
-    let mut size = size;
+    let mut size = max;
     if let Some((name, rate)) = &paced {
         let now = room.clock.elapsed();
         match room.limits.take(name, *rate, size, now) {
@@ -268,15 +313,23 @@ async fn lease(room: &Arc<Room>, lane: &Arc<Lane>, size: usize) -> Vec<Lease> {
             }
         }
     }
-    let leased = room.queue.lease(&lane.route, room.clock.now(), size).await;
+    let now = room.clock.now();
+    let leased = match may_be_large {
+        true => room.queue.lease(&lane.route, now, size).await,
+        false => room.queue.lease_small(&lane.route, now, size).await,
+    };
     if let Some((name, rate)) = &paced {
         room.limits.give_back(name, *rate, size - leased.as_ref().map_or(0, Vec::len));
     }
     match leased {
-        Ok(leases) => {
-            if leases.len() == size {
+        Ok(mut leases) => {
+            let are_all = Lease::are_all(&leases, size);
+            working.begin_heavy(&mut leases);
+            if !are_all {
                 lane.name_due();
                 room.feed(lane);
+            } else if !may_be_large {
+                lane.leave_heavy(room.clock.elapsed());
             }
             leases
         }

@@ -13,6 +13,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ struct Shared {
     clock: Clock,
     log: Log,
     entries: Mutex<HashMap<Domain, Arc<Entry>>>,
+    /// How often another policy was found.
+    changes: AtomicU64,
 }
 
 /// What is known of one domain.
@@ -84,7 +87,8 @@ impl Cache {
         };
         let known = files.read(clock.now()).into_iter();
         let entries = known.map(|(domain, known)| (domain, entry(known))).collect();
-        Self(Arc::new(Shared { files, clock, log, entries: Mutex::new(entries) }))
+        let (entries, changes) = (Mutex::new(entries), AtomicU64::default());
+        Self(Arc::new(Shared { files, clock, log, entries, changes }))
     }
 
     fn entry(&self, domain: &Domain) -> Arc<Entry> {
@@ -123,7 +127,10 @@ impl Cache {
             .word("policy", &known.id)
             .word("until", known.until())
             .send();
-        lock(&entry.state).known = Some(Arc::new(known.clone()));
+        let before = lock(&entry.state).known.replace(Arc::new(known.clone()));
+        if before.is_none_or(|before| before.policy != known.policy) {
+            self.0.changes.fetch_add(1, Ordering::Relaxed);
+        }
         let (files, of) = (self.0.files.clone(), domain.clone());
         let writing = tokio::task::spawn_blocking(move || {
             if let Some(old) = &old {
@@ -191,6 +198,12 @@ impl MtaSts {
         let _late = tokio::time::timeout(PATIENCE, looking).await;
         let state = lock(&entry.state);
         state.holding(clock.now())
+    }
+
+    /// How often another policy than before was found, of whatever domain, as long as the daemon runs.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.cache.0.changes.load(Ordering::Relaxed)
     }
 
     /// The policy that is known for a domain, without a look.

@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
+use mailroot_common::control::PickupCheck;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::message::header::readable;
+use smtpd_core::message::import::Bad;
 use smtpd_core::message::pickup::Parsed;
 use smtpd_core::message::received::{self, Entry, Trace};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
@@ -16,8 +18,8 @@ use smtpd_core::trace::event::Text;
 use smtpd_core::trace::note::{Admission, Note};
 
 use super::claim::{Claimed, ticket};
-use super::read::{Bad, Front, PIECE_OCTETS, front};
-use super::{AdoptError, Checked, Inner, Settings};
+use super::read::{Front, PIECE_OCTETS, front};
+use super::{AdoptError, Inner, Settings};
 use crate::badmail::{BadmailError, Reason, Record};
 use crate::directory::FileFacts;
 use crate::observe::Level;
@@ -73,10 +75,14 @@ pub(super) async fn adopt(
 }
 
 /// Reads a file to its end.
-pub(super) async fn check(inner: &Arc<Inner>, file: File) -> Result<Checked, AdoptError> {
-    let manner = inner.manner.clone();
+pub(super) async fn check(
+    inner: &Arc<Inner>,
+    file: File,
+    name: &str,
+) -> Result<PickupCheck, AdoptError> {
+    let rules = inner.settings.rules.clone();
     let read = blocking(move || {
-        let Front { parsed, mut reading, .. } = match front(file, &manner)? {
+        let Front { parsed, mut reading, .. } = match front(file, &rules)? {
             Ok(front) => front,
             Err(bad) => return Ok(Err(bad)),
         };
@@ -87,35 +93,21 @@ pub(super) async fn check(inner: &Arc<Inner>, file: File) -> Result<Checked, Ado
                 return Ok(Err(bad));
             }
         }
-        Ok(Ok((parsed, reading.is_eight_bit())))
+        Ok(rules.admit(&parsed.facts).map(|()| (parsed, reading.is_eight_bit())))
     });
     let read = read.await.map_err(|error| AdoptError::Stuck(error.to_string()))?;
     let (parsed, is_eight_bit) = read.map_err(|bad| AdoptError::Bad(bad.to_string()))?;
-    let limit = inner.settings.hops_max;
-    if parsed.facts.hops >= limit {
-        return Err(AdoptError::Bad(Bad::Hops { hops: parsed.facts.hops, limit }.to_string()));
-    }
-    Ok(Checked {
-        sender: parsed.sender,
-        recipients: parsed.recipients,
-        has_x_receiver: parsed.has_x_receiver,
-        has_date: parsed.facts.has_date,
-        adds_date: inner.settings.add_date,
-        has_message_id: parsed.facts.has_message_id,
-        adds_message_id: inner.settings.add_message_id,
-        is_eight_bit,
-    })
+    Ok(inner.settings.rules.told(name, parsed, is_eight_bit))
 }
 
 async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(QueueId, u64)>, Stuck> {
-    let manner = inner.manner.clone();
-    let Front { parsed, body, mut reading } = match blocking(move || front(file, &manner)).await? {
+    let rules = inner.settings.rules.clone();
+    let Front { parsed, body, mut reading } = match blocking(move || front(file, &rules)).await? {
         Ok(front) => front,
         Err(bad) => return Ok(Step::Bad(bad)),
     };
-    let limit = inner.settings.hops_max;
-    if parsed.facts.hops >= limit {
-        return Ok(Step::Bad(Bad::Hops { hops: parsed.facts.hops, limit }));
+    if let Err(bad) = inner.settings.rules.admit(&parsed.facts) {
+        return Ok(Step::Bad(bad));
     }
     let id = inner.queue.new_id();
     let now = inner.clock.now();
@@ -180,8 +172,8 @@ fn write_prefix(
     };
     let by = &settings.fqdn;
     Trace { entry: Entry::Pickup, by, id: Some(id), only_recipient, at: now }.write(out);
-    let date = (settings.add_date && !parsed.facts.has_date).then_some(now);
-    let wants_id = settings.add_message_id && !parsed.facts.has_message_id;
+    let date = (settings.rules.add_date && !parsed.facts.has_date).then_some(now);
+    let wants_id = settings.rules.add_message_id && !parsed.facts.has_message_id;
     received::write_missing(out, date, wants_id.then_some(id), by);
 }
 
@@ -198,7 +190,7 @@ fn envelope(
     // served with 8BITMIME for decades, and a hop without SMTPUTF8 would have to refuse them.
     let smtputf8 = recipients.iter().chain(sender.mailbox()).any(|mailbox| !mailbox.is_ascii());
     let settings = &inner.settings;
-    let added_id = (settings.add_message_id && !facts.has_message_id)
+    let added_id = (settings.rules.add_message_id && !facts.has_message_id)
         .then(|| format!("<{id}@{}>", settings.fqdn));
     Envelope {
         hold: None,
@@ -278,7 +270,7 @@ async fn keep(
     let written = Timestamp::from_millis(facts.modified_millis);
     let reason = match bad {
         Bad::Hops { .. } => Reason::HopCount,
-        Bad::Fault(_) | Bad::LineEnd(_) | Bad::Grew(_) => Reason::BadPickupFile,
+        Bad::Fault(_) | Bad::LineEnd(_) | Bad::TooLarge(_) | Bad::Grew(_) => Reason::BadPickupFile,
         Bad::Unstorable(_) => Reason::General,
     };
     let (at, detail) = (inner.clock.now(), format!("{shown}: {bad}"));
@@ -299,7 +291,7 @@ async fn keep(
         envelope: None,
     });
     // What grew while it was read is cut where it was allowed to end.
-    let mut left = inner.manner.limit.as_u64().saturating_add(1);
+    let mut left = inner.settings.rules.size_max.as_u64().saturating_add(1);
     file.rewind()?;
     let mut piece = Vec::new();
     while left > 0 {

@@ -23,10 +23,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mailroot_common::address::{Mailbox, ReversePath};
+use mailroot_common::control::PickupCheck;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span};
-use smtpd_core::message::pickup;
+use smtpd_core::message::import::Rules;
 
 use crate::badmail::Badmail;
 use crate::clock::Clock;
@@ -48,26 +48,8 @@ pub struct Settings {
     pub poll: Span,
     /// How long a file must rest that was not moved in.
     pub settle: Span,
-    /// Whether `X-Sender` and `X-Receiver` are obeyed.
-    pub x_headers: bool,
-    /// Whether lines that begin with a dot carry a second one.
-    pub dot_stuffed: bool,
-    /// Whether bare CR and LF become CRLF (`messages.fix`).
-    pub fix_line_ends: bool,
-    /// Whether `Date` is added where it is missing (`messages.fix`).
-    pub add_date: bool,
-    /// Whether `Message-ID` is added where it is missing (`messages.fix`).
-    pub add_message_id: bool,
-    /// The largest file.
-    pub size_max: ByteSize,
-    /// The largest header, in octets.
-    pub header_octets_max: usize,
-    /// How many recipients one file may name.
-    pub recipients_max: usize,
-    /// How many `Received` fields a message may have.
-    pub hops_max: u32,
-    /// Who sends files that name no sender.
-    pub default_sender: Option<Mailbox>,
+    /// How files are read.
+    pub rules: Rules,
 }
 
 /// The handle to one Pickup directory. Cheap to clone.
@@ -76,7 +58,6 @@ pub struct Pickup(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    manner: read::Manner,
     queue: Queue,
     badmail: Badmail,
     clock: Clock,
@@ -170,48 +151,14 @@ impl Waiting {
     }
 }
 
-/// What would become of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-pub struct Checked {
-    /// Who would send it.
-    pub sender: ReversePath,
-    /// Who would get it.
-    pub recipients: Vec<Mailbox>,
-    /// Whether they stand in `X-Receiver` fields.
-    pub has_x_receiver: bool,
-    /// Whether it has a `Date`.
-    pub has_date: bool,
-    /// Whether one is added where it is missing.
-    pub adds_date: bool,
-    /// Whether it has a `Message-ID`.
-    pub has_message_id: bool,
-    /// Whether one is added where it is missing.
-    pub adds_message_id: bool,
-    /// Whether octets beyond ASCII stand in it.
-    pub is_eight_bit: bool,
-}
-
 impl Pickup {
     /// A handle; nothing is opened yet.
     #[must_use]
     pub fn new(settings: Settings, parts: Parts) -> Self {
         let Parts { queue, badmail, clock, log, counters, trace, taken } = parts;
-        let manner = read::Manner {
-            parse: pickup::Settings {
-                x_headers: settings.x_headers,
-                header_octets_max: settings.header_octets_max,
-                recipients_max: settings.recipients_max,
-                default_sender: settings.default_sender.clone(),
-            },
-            fix_line_ends: settings.fix_line_ends,
-            dot_stuffed: settings.dot_stuffed,
-            limit: settings.size_max,
-        };
         let refused = Mutex::default();
         Self(Arc::new(Inner {
             settings,
-            manner,
             queue,
             badmail,
             clock,
@@ -231,7 +178,7 @@ impl Pickup {
     /// The largest file that is taken.
     #[must_use]
     pub fn size_max(&self) -> ByteSize {
-        self.0.settings.size_max
+        self.0.settings.rules.size_max
     }
 
     /// Makes an open file a queued message, by the rules of this directory; its id and its octets
@@ -248,13 +195,14 @@ impl Pickup {
         enter::adopt(&self.0, file, shown).await
     }
 
-    /// Reads an open file by the rules of this directory, and changes nothing.
+    /// Reads an open file by the rules of this directory, and changes nothing; `name` is what it is called.
+    /// Routes are not told.
     ///
     /// # Errors
     ///
     /// [`AdoptError`], with what is wrong with it.
-    pub async fn check(&self, file: std::fs::File) -> Result<Checked, AdoptError> {
-        enter::check(&self.0, file).await
+    pub async fn check(&self, file: std::fs::File, name: &str) -> Result<PickupCheck, AdoptError> {
+        enter::check(&self.0, file, name).await
     }
 
     /// What lies in the directory, in the order of names, at most `limit` files.

@@ -4,35 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use mailroot_common::units::ByteSize;
-use smtpd_core::message::line_ends::{BareLineEnd, LineEnds};
-use smtpd_core::message::pickup::{self, Fault, Parsed};
+use smtpd_core::message::import::{Bad, Rules};
+use smtpd_core::message::line_ends::LineEnds;
+use smtpd_core::message::pickup::{self, Parsed};
 
 /// How much is read at a time, and how large a file may be to be read in one go.
 pub(super) const PIECE_OCTETS: usize = 256 << 10;
-
-/// Why a file is for Badmail.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Bad {
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    #[error(transparent)]
-    LineEnd(#[from] BareLineEnd),
-    #[error("it grew beyond messages.max_size ({0}) after it was taken")]
-    Grew(ByteSize),
-    #[error("it has {hops} Received fields (delivery.max_hops is {limit}): it goes in circles")]
-    Hops { hops: u32, limit: u32 },
-    #[error("it cannot be queued: {0}")]
-    Unstorable(String),
-}
-
-/// How files are read.
-#[derive(Clone, Debug)]
-pub(super) struct Manner {
-    pub(super) parse: pickup::Settings,
-    pub(super) fix_line_ends: bool,
-    pub(super) dot_stuffed: bool,
-    pub(super) limit: ByteSize,
-}
 
 /// A file being read.
 #[derive(Debug)]
@@ -54,12 +31,12 @@ pub(super) struct Front {
 }
 
 /// Reads a file up to the end of its header, and a small one whole.
-pub(super) fn front(file: File, manner: &Manner) -> io::Result<Result<Front, Bad>> {
+pub(super) fn front(file: File, rules: &Rules) -> io::Result<Result<Front, Bad>> {
     let mut reading = Reading {
         file,
-        ends: LineEnds::new(manner.fix_line_ends, manner.dot_stuffed),
-        left: manner.limit.as_u64(),
-        limit: manner.limit,
+        ends: rules.line_ends(),
+        left: rules.size_max.as_u64(),
+        limit: rules.size_max,
         is_done: false,
     };
     let mut octets = Vec::new();
@@ -70,7 +47,7 @@ pub(super) fn front(file: File, manner: &Manner) -> io::Result<Result<Front, Bad
         if !reading.is_done && octets.len() < PIECE_OCTETS {
             continue;
         }
-        match pickup::parse(&octets, reading.is_done, &manner.parse) {
+        match pickup::parse(&octets, reading.is_done, &rules.parse) {
             Ok(Some(parsed)) => {
                 octets.drain(..parsed.body_start);
                 return Ok(Ok(Front { parsed, body: octets, reading }));
@@ -117,6 +94,8 @@ impl Reading {
 mod tests {
     use std::io::{Seek, Write};
 
+    use smtpd_core::message::pickup::Fault;
+
     use super::*;
 
     fn file(octets: &[u8]) -> File {
@@ -126,8 +105,8 @@ mod tests {
         file
     }
 
-    fn manner() -> Manner {
-        Manner {
+    fn rules() -> Rules {
+        Rules {
             parse: pickup::Settings {
                 x_headers: true,
                 header_octets_max: 1 << 20,
@@ -136,13 +115,16 @@ mod tests {
             },
             fix_line_ends: true,
             dot_stuffed: false,
-            limit: ByteSize::mib(2),
+            size_max: ByteSize::mib(2),
+            hops_max: 100,
+            add_date: true,
+            add_message_id: true,
         }
     }
 
     #[test]
     fn small_file_is_read_whole_with_its_line_ends_put_right() {
-        let front = front(file(b"From: a@b\nTo: c@d\n\nhi\n.\n\xfc"), &manner()).unwrap().unwrap();
+        let front = front(file(b"From: a@b\nTo: c@d\n\nhi\n.\n\xfc"), &rules()).unwrap().unwrap();
         assert!(front.reading.is_done() && front.reading.is_eight_bit());
         assert_eq!(front.parsed.header, b"From: a@b\r\nTo: c@d\r\n\r\n");
         assert_eq!(front.body, b"hi\r\n.\r\n\xfc\r\n");
@@ -153,7 +135,7 @@ mod tests {
         let mut octets = b"From: a@b\r\nTo: c@d\r\n\r\n".to_vec();
         let lines = b"0123456789\r\n".repeat(100_000);
         octets.extend_from_slice(&lines);
-        let mut front = front(file(&octets), &manner()).unwrap().unwrap();
+        let mut front = front(file(&octets), &rules()).unwrap().unwrap();
         let mut body = front.body;
         let mut pieces = 0;
         while !front.reading.is_done() {
@@ -167,23 +149,20 @@ mod tests {
     #[test]
     fn header_may_be_larger_than_a_piece() {
         let long = format!("From: a@b\r\nTo: c@d\r\nX: {}\r\n\r\nhi\r\n", "x".repeat(400_000));
-        let front = front(file(long.as_bytes()), &manner()).unwrap().unwrap();
+        let front = front(file(long.as_bytes()), &rules()).unwrap().unwrap();
         assert_eq!(front.body, b"hi\r\n");
     }
 
     #[test]
     fn bad_files_say_why() {
-        let bad =
-            |octets: &[u8], manner: &Manner| front(file(octets), manner).unwrap().unwrap_err();
-        assert_eq!(bad(b"", &manner()), Bad::Fault(Fault::Empty));
-        let strict = Manner { fix_line_ends: false, ..manner() };
+        let bad = |octets: &[u8], rules: &Rules| front(file(octets), rules).unwrap().unwrap_err();
+        assert_eq!(bad(b"", &rules()), Bad::Fault(Fault::Empty));
+        let strict = Rules { fix_line_ends: false, ..rules() };
         assert!(bad(b"From: a@b\n", &strict).to_string().contains("line 1 has a bare LF"));
-        let small = Manner { limit: ByteSize::bytes(5), ..manner() };
+        let small = Rules { size_max: ByteSize::bytes(5), ..rules() };
         assert!(matches!(bad(b"From: a@b\n", &small), Bad::Grew(_)));
-        let narrow = Manner {
-            parse: pickup::Settings { header_octets_max: 10, ..manner().parse },
-            ..manner()
-        };
+        let narrow =
+            Rules { parse: pickup::Settings { header_octets_max: 10, ..rules().parse }, ..rules() };
         assert!(bad(b"From: a@b\r\nTo: c@d\r\n", &narrow).to_string().contains("larger than 10"));
     }
 }

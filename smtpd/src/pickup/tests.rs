@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use mailroot_common::address::Domain;
+use mailroot_common::units::ByteSize;
+use smtpd_core::message::pickup;
 use smtpd_core::queue::envelope::Via;
 use smtpd_core::route::table::{self, DirectFirst, Table};
 use tokio::sync::oneshot;
@@ -43,16 +45,20 @@ impl Site {
             directory: root.path().join("Pickup"),
             poll: Span::millis(20),
             settle: Span::millis(50),
-            x_headers: true,
-            dot_stuffed: false,
-            fix_line_ends: true,
-            add_date: true,
-            add_message_id: true,
-            size_max: ByteSize::mib(4),
-            header_octets_max: 64 << 10,
-            recipients_max: 100,
-            hops_max: 15,
-            default_sender: None,
+            rules: Rules {
+                parse: pickup::Settings {
+                    x_headers: true,
+                    header_octets_max: 64 << 10,
+                    recipients_max: 100,
+                    default_sender: None,
+                },
+                dot_stuffed: false,
+                fix_line_ends: true,
+                add_date: true,
+                add_message_id: true,
+                size_max: ByteSize::mib(4),
+                hops_max: 15,
+            },
         };
         change(&mut settings);
         let table = Table::new(table::Settings {
@@ -415,7 +421,7 @@ async fn three_hundred_files_are_all_taken_once() {
 
 #[tokio::test]
 async fn message_that_goes_in_circles_ends_in_badmail() {
-    let site = Site::with(|settings| settings.hops_max = 3);
+    let site = Site::with(|settings| settings.rules.hops_max = 3);
     site.move_in("loop.eml", format!("{}{GOOD}", "Received: x\n".repeat(3)));
     let running = site.start();
     until(async || site.badmail.totals().await.unwrap().messages == 1).await;

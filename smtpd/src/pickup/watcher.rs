@@ -403,7 +403,7 @@ async fn take(inner: Arc<Inner>, place: Place, work: Work) -> Done {
 }
 
 async fn claim_file(inner: &Inner, place: &Place, name: OsString) -> Result<Claimed, Done> {
-    let (ticket, limit) = (inner.queue.new_id(), inner.settings.size_max);
+    let (ticket, limit) = (inner.queue.new_id(), inner.settings.rules.size_max);
     let (place, wanted) = (place.clone(), name.clone());
     let claimed = blocking(move || {
         let facts = place.pickup.facts(&wanted).ok();
@@ -419,7 +419,7 @@ async fn claim_file(inner: &Inner, place: &Place, name: OsString) -> Result<Clai
 }
 
 async fn resume_claim(inner: &Inner, place: &Place, claim: OsString) -> Result<Claimed, Done> {
-    let limit = inner.settings.size_max;
+    let limit = inner.settings.rules.size_max;
     let (claimed, wanted) = (Arc::clone(&place.claimed), claim.clone());
     let resumed = blocking(move || Ok(claim::resume(&claimed, &wanted, limit)));
     match resumed.await {

@@ -263,7 +263,7 @@ impl Queue {
     }
 
     /// Takes up to `max` messages of a route that are due at `now`, those of higher priority first,
-    /// among equals the longest due.
+    /// among equals one sender's after the other's; a large one ends them.
     ///
     /// # Errors
     ///
@@ -275,6 +275,20 @@ impl Queue {
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
         guard::wait(self.0.store.lease(route, Pick::Due(now), max)).await
+    }
+
+    /// The same as [`Queue::lease`], but no large message; whoever leaves such waiting comes back for it.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn lease_small(
+        &self,
+        route: &RouteName,
+        now: Timestamp,
+        max: usize,
+    ) -> Result<Vec<Lease>, ReadError> {
+        guard::wait(self.0.store.lease(route, Pick::SmallDue(now), max)).await
     }
 
     /// Takes up to `max` messages of a route that were accepted before a moment, due or not: for

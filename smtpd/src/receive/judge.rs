@@ -3,10 +3,11 @@
 use mailroot_common::address::Mailbox;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::relay::RelayRule;
-use smtpd_core::policy::{Admitted, Facts, NameFact, Verdict};
+use smtpd_core::policy::{self, Admitted, Facts, NameFact, Verdict};
 use smtpd_core::smtp::refusal::Refusal;
 
-use super::{Inner, Settings};
+use super::message::Client;
+use super::{Inner, Settings, lock};
 use crate::queue::Unready;
 
 /// Asks DNS for the client's names if anything depends on them.
@@ -24,6 +25,39 @@ pub(super) async fn gather(inner: &Inner, settings: &Settings, client: std::net:
         };
     }
     facts
+}
+
+/// What a quota is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    Message,
+    Recipient,
+}
+
+/// Uses one of the user's quota, or of the client's if it has not logged in. A user's quota is about
+/// recipients alone.
+pub(super) fn charge(client: &Client<'_>, piece: Piece) -> Result<(), Refusal> {
+    let Client { inner, settings, facts, user, .. } = client;
+    let now = inner.parts.clock.elapsed();
+    let charged = match (user, piece) {
+        (Some(user), Piece::Recipient) => inner.parts.users.charge(user, now),
+        (Some(_), Piece::Message) => Ok(()),
+        (None, piece) => {
+            let quota = match piece {
+                Piece::Message => settings.quota.messages,
+                Piece::Recipient => settings.quota.recipients,
+            };
+            let Some(quota) = quota else { return Ok(()) };
+            let who = policy::client::Client::of(facts.client);
+            let mut used = lock(&inner.used);
+            let used = match piece {
+                Piece::Message => &mut used.messages,
+                Piece::Recipient => &mut used.recipients,
+            };
+            used.charge(who, quota, now)
+        }
+    };
+    charged.map_err(|_| Refusal::QuotaReached)
 }
 
 pub(super) fn may_connect(

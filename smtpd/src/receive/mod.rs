@@ -30,12 +30,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mailroot_common::config::general::Listen;
 use mailroot_common::id::SessionId;
+use mailroot_common::rate::Rate;
 use mailroot_common::units::Timestamp;
-use smtpd_core::policy::Facts;
 use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::hits::Tally;
 use smtpd_core::policy::limit::{ConnectionCounts, ConnectionLimits};
+use smtpd_core::policy::quota::Quotas;
 use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::policy::{self, Facts};
 use smtpd_core::route::table::Table;
 use smtpd_core::smtp::server as machine;
 
@@ -62,6 +64,22 @@ pub struct Tallies {
     pub relay: Tally,
 }
 
+/// How much one client may send in a span; as much as it likes where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientQuota {
+    /// Messages (`access.quota.messages`).
+    pub messages: Option<Rate>,
+    /// Recipients (`access.quota.recipients`).
+    pub recipients: Option<Rate>,
+}
+
+/// What clients have used of it.
+#[derive(Debug, Default)]
+struct Used {
+    messages: Quotas<policy::client::Client>,
+    recipients: Quotas<policy::client::Client>,
+}
+
 /// What the configuration says about receiving.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -81,6 +99,8 @@ pub struct Settings {
     pub tallies: Tallies,
     /// Which domains are ours.
     pub table: Arc<Table>,
+    /// How much one client may send that has not logged in.
+    pub quota: ClientQuota,
     /// How many sessions there may be.
     pub connections: ConnectionLimits,
     /// Whether the name of each client is looked up and compared with what it said
@@ -141,6 +161,7 @@ struct Inner {
     listeners: Listeners,
     registry: Registry,
     counts: Mutex<ConnectionCounts>,
+    used: Mutex<Used>,
     paused: AtomicBool,
     stopped: AtomicBool,
     /// Octets of bodies held in memory by all sessions.
@@ -157,6 +178,7 @@ impl Receiver {
             listeners: Listeners::default(),
             registry: Registry::default(),
             counts: Mutex::default(),
+            used: Mutex::default(),
             paused: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             body_memory: AtomicU64::new(0),

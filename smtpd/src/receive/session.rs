@@ -21,7 +21,7 @@ use zeroize::Zeroize;
 
 use super::buffer::Buffer;
 use super::caught::Caught;
-use super::judge::{gather, may_connect, may_relay, said, unready};
+use super::judge::{Piece, charge, gather, may_connect, may_relay, said, unready};
 use super::listener::Entry;
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
@@ -274,16 +274,19 @@ impl Session<'_> {
                 let is_foreign = user.as_ref().zip(sender).is_some_and(|(u, s)| !u.may_send_as(s));
                 match is_foreign {
                     true => Err(Refusal::SenderNotAllowed),
-                    false => {
-                        ready().and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
-                    }
+                    false => ready()
+                        .and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
+                        .and_then(|()| charge(&self.client, Piece::Message)),
                 }
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
                     let now = inner.parts.clock.now();
-                    may_relay(settings, facts, &candidate.mailbox, now)
-                        .map(|rule| self.incoming.note_rule(rule))
+                    may_relay(settings, facts, &candidate.mailbox, now).and_then(|rule| {
+                        charge(&self.client, Piece::Recipient)?;
+                        self.incoming.note_rule(rule);
+                        Ok(())
+                    })
                 }
                 None => Err(Refusal::LocalTrouble),
             },

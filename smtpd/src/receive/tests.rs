@@ -69,6 +69,7 @@ fn settings() -> Settings {
         logins: machine::Logins::default(),
     });
     Settings {
+        quota: ClientQuota::default(),
         strangers: Arc::clone(&session),
         session,
         tls: None,

@@ -105,6 +105,76 @@ async fn three_kinds_of_no_are_told_apart() {
     assert_eq!(none, LookupError::NoData("none.test".into()));
 }
 
+/// Makes octets from the question.
+type Lie = fn(Vec<u8>) -> Vec<u8>;
+
+/// Serves octets made from each question.
+async fn lie(answer: impl Fn(Vec<u8>) -> Vec<u8> + Send + 'static) -> Resolver {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 2048];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+            socket.send_to(&answer(buffer[..length].to_vec()), client).await.unwrap();
+        }
+    });
+    let timeout = Duration::from_millis(200);
+    Resolver::new(&Settings { name_servers: vec![at], timeout }).unwrap()
+}
+
+/// A good answer to the question `asked`: mail for the name goes to `evil.test`.
+fn good(asked: &[u8]) -> Vec<u8> {
+    let question = Message::from_vec(asked).unwrap();
+    let answer = |_: &str, _| Answer::Records(vec![RData::MX(MX::new(1, name("evil.test.")))]);
+    reply(question.metadata.id, &question.queries[0], &answer).unwrap().to_vec().unwrap()
+}
+
+#[tokio::test]
+async fn answers_that_lie_are_no_answers_and_end_in_time() {
+    /// Where the question begins, and where the count of answers stands.
+    const QUESTION: usize = 12;
+    const ANSWERS: usize = 6;
+    let x = domain("x.test");
+    let believed = lie(|asked| good(&asked)).await.mx(&x).await.unwrap();
+    assert_eq!(believed[0].exchange, Some(domain("evil.test")), "the lies are made from this");
+
+    let lies: [(&str, Lie); 7] = [
+        ("no DNS at all", |_| b"220 mx.test ESMTP\r\n".to_vec()),
+        ("half a header", |asked| asked[..5].to_vec()),
+        ("another id", |asked| {
+            let mut lie = good(&asked);
+            lie[0] ^= 0x55;
+            lie
+        }),
+        ("another question", |asked| {
+            let mut lie = good(&asked);
+            lie[QUESTION + 1] = b'y';
+            lie
+        }),
+        ("more records than there are", |asked| {
+            let mut lie = good(&asked);
+            lie[ANSWERS..ANSWERS + 2].copy_from_slice(&[0xff, 0xff]);
+            lie
+        }),
+        ("a name that points to itself", |asked| {
+            let mut lie = good(&asked);
+            let end = lie.len();
+            lie[end - 2..].copy_from_slice(&[0xc0, u8::try_from(end - 2).unwrap()]);
+            lie
+        }),
+        ("cut in the middle of a record", |asked| {
+            let lie = good(&asked);
+            lie[..lie.len() - 4].to_vec()
+        }),
+    ];
+    for (what, made) in lies {
+        let resolver = lie(made).await;
+        let asked = tokio::time::timeout(Duration::from_secs(30), resolver.mx(&x)).await;
+        let found = asked.unwrap_or_else(|_| panic!("{what}: no end"));
+        assert!(found.as_ref().is_err_and(LookupError::is_temporary), "{what}: {found:?}");
+    }
+}
+
 #[tokio::test]
 async fn addresses_come_in_the_order_of_the_family() {
     let resolver = serve(|name_asked, kind| match (name_asked, kind) {

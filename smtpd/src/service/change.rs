@@ -70,6 +70,9 @@ impl Service {
     ) -> Result<Done, ServiceError> {
         let _one_at_a_time = self.0.changing.lock().await;
         let change = edit(&self.editor(asked))?;
+        if asked.how != TRIAL_OVER {
+            self.check_gone(&change.loaded)?;
+        }
         self.make(asked, change).await
     }
 
@@ -244,6 +247,15 @@ impl Service {
         asked: &Asked,
     ) -> Result<Edited, ServiceError> {
         Ok(self.edit(asked, |editor| editor.put_all(texts)).await?.edited)
+    }
+
+    /// Gives all files their usual form.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Edit`]; nothing was changed.
+    pub async fn format_config(&self, asked: &Asked) -> Result<Edited, ServiceError> {
+        Ok(self.edit(asked, Editor::format).await?.edited)
     }
 
     /// Makes all files be what they were at a revision.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mailroot_common::control::{self, ServerState, SmartHost, SmartHostState, Status, Warning};
 
+use super::strays::Stray;
 use super::{Service, certificates, lock};
 use crate::virtual_server::VirtualServer;
 
@@ -122,6 +123,7 @@ impl Service {
             let text = format!("nobody can log in, the users cannot be read: {trouble}");
             warnings.push(warning("user.unread", text, "put a good file there and start anew"));
         }
+        warnings.extend(lock(&self.0.strays).iter().map(Stray::warning));
         if let Some((revision, until)) = self.on_trial() {
             let text = format!("revision {revision} is on trial until {until}");
             warnings.push(warning("config.trial", text, "keep it with: smtpctl config confirm"));

@@ -189,6 +189,9 @@ impl Service {
                 return Err(error);
             }
         };
+        if goes.store || goes.queue {
+            self.0.roots.forget(name.as_str()).await;
+        }
         if goes.store {
             edited.troubles.extend(purge(root).await);
         }

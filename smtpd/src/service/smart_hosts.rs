@@ -29,6 +29,12 @@ fn fares<'l>(lanes: impl Iterator<Item = &'l LaneView>) -> SmartHost {
             None => SmartHostState::Up,
         },
         last_delivery_at: lanes.iter().filter_map(|lane| lane.taken_at).max(),
+        connections: lanes.iter().map(|lane| lane.workers as u64).sum(),
+        // Where a server has learned to send it less than may be, that is what people ask about.
+        limit: lanes
+            .iter()
+            .filter_map(|lane| lane.limit.clone())
+            .min_by_key(|limit| (limit.rests_until.is_none(), limit.connections)),
         last: last.filter(|_| next_attempt_at.is_some()),
         next_attempt_at,
         ..SmartHost::default()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mailroot_common::control::selector::AddressPattern;
 use mailroot_common::control::{self, NewUser, PasswordAnswer, UserChanged, UserWish};
+use mailroot_common::rate::Rate;
 use zeroize::Zeroizing;
 
 use super::{Service, ServiceError};
@@ -26,9 +27,10 @@ impl Service {
         &self,
         wish: NewUser,
         send_as: Vec<AddressPattern>,
+        quota: Option<Rate>,
     ) -> Result<control::User, ServiceError> {
         let (users, password) = (self.0.users.clone(), Zeroizing::new(wish.password));
-        let user = blocking(move || users.add(&wish.name, &password, send_as)).await?;
+        let user = blocking(move || users.add(&wish.name, &password, send_as, quota)).await?;
         Ok(describe(&user, &Logins::default()))
     }
 
@@ -42,11 +44,11 @@ impl Service {
         &self,
         name: &str,
         wish: UserWish,
-        send_as: Option<Vec<AddressPattern>>,
+        (send_as, quota): (Option<Vec<AddressPattern>>, Option<Option<Rate>>),
     ) -> Result<UserChanged, ServiceError> {
         let ends = wish.password.is_some() || wish.enabled == Some(false) || send_as.is_some();
         let password = wish.password.map(Zeroizing::new);
-        let change = UserChange { password, enabled: wish.enabled, send_as };
+        let change = UserChange { password, enabled: wish.enabled, send_as, quota };
         let (users, name) = (self.0.users.clone(), name.to_owned());
         let user = blocking(move || users.set(&name, change)).await?;
         let sessions_ended = if ends { self.end_sessions_of(&user.name) } else { 0 };
@@ -91,6 +93,7 @@ fn describe(user: &User, logins: &Logins) -> control::User {
         name: user.name.clone(),
         enabled: user.enabled,
         send_as: user.send_as.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
+        quota: user.quota.map(|quota| quota.to_string()),
         password_since: user.password_since,
         last_login: logins.last.map(|(at, _)| at),
         last_client: logins.last.map(|(_, client)| client),

@@ -2,6 +2,7 @@
 //!
 //! A test is a story told to a [`Store`] through its verbs alone; the arms are made at the bottom.
 
+mod fairness;
 mod samples;
 mod wishes;
 
@@ -18,8 +19,14 @@ use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus, ReturnOrder};
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::RouteName;
 
+use self::fairness::{
+    large_mail_comes_last_in_a_lease_and_may_be_left_out, one_sender_does_not_hold_up_another,
+};
 pub(crate) use self::samples::{draft, envelope, start, table};
-use self::wishes::{mail_waits_for_its_release, overdue_mail_is_named, priority_is_leased_first};
+use self::wishes::{
+    mail_for_later_is_not_in_the_way_of_aged_mail, mail_waits_for_its_release,
+    overdue_mail_is_named, priority_is_leased_first,
+};
 use super::{Body, Change, Draft, Filter, Lease, Pick, Settings, Store, Surroundings};
 use crate::clock::Clock;
 use crate::disk::{Disk, Modelled};
@@ -175,6 +182,20 @@ async fn a_retry_now_beats_the_schedule(store: Store) {
     store.change(&[id(1)], &Change::Retry(later(30))).await.unwrap();
     nothing_due(&store, "mx:x.example", later(29)).await;
     drop(lease_one(&store, "mx:x.example", later(30)).await);
+}
+
+async fn a_retry_of_what_is_being_tried_follows_when_that_is_over(store: Store) {
+    store.commit(id(1), draft(&["a@x.example"], start(), b"x")).await.unwrap();
+    let lease = lease_one(&store, "mx:x.example", start()).await;
+    assert_eq!(store.change(&[id(1)], &Change::Retry(later(1))).await.unwrap(), [id(1)]);
+    nothing_due(&store, "mx:x.example", later(1)).await;
+    let changes = all(&lease, |status| deferred(later(600), status));
+    store.settle(lease, changes, Vec::new()).await.unwrap();
+    let now = later(1).max(Clock::real().now());
+    let lease = lease_one(&store, "mx:x.example", now).await;
+    let changes = all(&lease, |status| deferred(now.after(Span::hours(9)), status));
+    store.settle(lease, changes, Vec::new()).await.unwrap();
+    nothing_due(&store, "mx:x.example", now.after(Span::hours(8))).await;
 }
 
 async fn a_removed_message_is_gone_even_while_it_is_tried(store: Store) {
@@ -389,6 +410,7 @@ macro_rules! arms {
             a_held_message_is_not_tried_until_released,
             a_message_may_be_held_from_its_first_moment,
             a_retry_now_beats_the_schedule,
+            a_retry_of_what_is_being_tried_follows_when_that_is_over,
             a_removed_message_is_gone_even_while_it_is_tried,
             a_message_to_be_returned_is_tried_by_nobody_and_leased_whole,
             whoever_is_tried_when_a_return_is_ordered_follows_after_the_attempt,
@@ -399,7 +421,10 @@ macro_rules! arms {
             outcomes_nobody_waits_for_hold_at_once,
             large_bodies_come_back_whole,
             priority_is_leased_first,
+            one_sender_does_not_hold_up_another,
+            large_mail_comes_last_in_a_lease_and_may_be_left_out,
             mail_waits_for_its_release,
+            mail_for_later_is_not_in_the_way_of_aged_mail,
             overdue_mail_is_named,
             an_id_is_taken_once,
         );)*

@@ -7,6 +7,7 @@ use mailroot_common::id::QueueId;
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::outcome::RemoteHost;
 use smtpd_core::queue::recipient::{RecipientStatus, ReturnOrder};
+use smtpd_core::queue::turns::is_large;
 use smtpd_core::route::smart_host::SmartHost;
 
 use super::body::BodyReader;
@@ -46,6 +47,13 @@ pub(super) enum Holder {
 }
 
 impl Lease {
+    /// Whether these are all that there was when up to `max` messages were asked for. A large message
+    /// ends a lease, whatever there is behind it.
+    #[must_use]
+    pub fn are_all(leases: &[Self], max: usize) -> bool {
+        leases.len() < max && leases.last().is_none_or(|last| !is_large(last.size))
+    }
+
     /// A reader of the body, from its start.
     #[must_use]
     pub fn open(&self) -> BodyReader {

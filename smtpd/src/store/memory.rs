@@ -4,6 +4,8 @@
 //! log's index with something that is right by inspection. It forgets on drop, and it refuses to
 //! commit when a test asks for that.
 
+mod pick;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -14,10 +16,11 @@ use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::{MessageState, RecipientStatus};
-use smtpd_core::queue::wishes::Priority;
+use smtpd_core::queue::turns::is_large;
 use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
+use self::pick::{Candidate, by_turns};
 use super::body::{Body, BodyReader};
 use super::lease::{Holder, Lease};
 use super::list::{Filter, Message};
@@ -56,6 +59,8 @@ struct Stored {
     lost: bool,
     /// When its deadline is looked at; nothing if it has none any more.
     deadline: Option<Timestamp>,
+    /// An operator wants it tried at this moment, also those who were being tried when it was said.
+    wanted: Option<Timestamp>,
 }
 
 impl Stored {
@@ -73,6 +78,7 @@ impl Stored {
             deadline,
             body: Arc::new(body),
             leased: vec![false; count],
+            wanted: None,
             lost: false,
         })
     }
@@ -93,23 +99,10 @@ impl Stored {
             .collect()
     }
 
-    fn picked(&self, past: &Past, pick: Pick, place: usize) -> bool {
-        let Some(due) = self.due(past, place) else { return false };
-        let accepted_at = past.as_of_now(self.envelope.begins_at());
-        match pick {
-            Pick::Due(now) => due <= now,
-            Pick::Aged(before) => {
-                accepted_at < before && !self.state.recipients[place].awaits_operator()
-            }
-            Pick::Untold(before) => {
-                let status = &self.state.recipients[place];
-                accepted_at < before && !status.delay_told && !status.awaits_operator()
-            }
-        }
-    }
-
     fn apply(&mut self, changes: Changes) {
-        for (place, status) in changes {
+        let wanted = self.wanted.take();
+        for (place, mut status) in changes {
+            status.next_attempt = wanted.unwrap_or(status.next_attempt);
             self.state.recipients[place] = status;
         }
     }
@@ -262,16 +255,18 @@ impl Memory {
         let priority = |id: &QueueId| {
             Reverse(inner.messages.get(id).map(|stored| stored.envelope.wishes.priority))
         };
-        let mut found: Vec<(Reverse<Option<Priority>>, Timestamp, QueueId)> = inner
+        let mut found: Vec<Candidate> = inner
             .links()
             .into_iter()
             .filter_map(|((name, id), due)| (name == *route).then_some((priority(&id), due?, id)))
             .collect();
         found.sort_unstable();
+        by_turns(&mut found, |id| Some(inner.messages.get(&id)?.envelope.sender.clone()));
         let Inner { messages, table, named, clock, .. } = &mut *inner;
         let (mut leases, past) = (Vec::new(), clock.past());
         for (_, _, id) in found {
-            if leases.len() == max {
+            let is_full = leases.len() == max;
+            if is_full || leases.last().is_some_and(|last: &Lease| is_large(last.size)) {
                 break;
             }
             let Some(stored) = messages.get_mut(&id) else { continue };
@@ -286,7 +281,7 @@ impl Memory {
                 leases.push(self.lease_of(id, stored, due));
             }
         }
-        if leases.len() < max && matches!(pick, Pick::Due(_)) {
+        if matches!(pick, Pick::Due(_)) && Lease::are_all(&leases, max) {
             named.remove(route);
         }
         leases
@@ -489,6 +484,7 @@ impl Memory {
 }
 
 fn retry(stored: &mut Stored, at: Timestamp) {
+    stored.wanted = stored.leased.contains(&true).then_some(at);
     for status in stored.state.recipients.iter_mut().filter(|status| !status.phase.is_end()) {
         status.next_attempt = at;
     }

@@ -48,6 +48,8 @@ pub struct Draft {
 pub enum Pick {
     /// Recipients whose next attempt has come by this moment.
     Due(Timestamp),
+    /// The same, but no large message.
+    SmallDue(Timestamp),
     /// Every waiting recipient of messages accepted before this moment, due or not.
     Aged(Timestamp),
     /// The same, but only recipients whose sender was not told of the delay.
@@ -196,8 +198,8 @@ impl Store {
         }
     }
 
-    /// Routes with due mail. A route is named once; it is named again after a lease of it came
-    /// back with less than was asked for, or after [`Store::name_again`].
+    /// Routes with due mail. A route is named once; it is named again after a lease of [`Pick::Due`] came
+    /// back with all there was ([`Lease::are_all`]), or after [`Store::name_again`].
     #[must_use]
     pub fn next_due(&self, now: Timestamp) -> NextDue {
         match self {
@@ -215,7 +217,9 @@ impl Store {
     }
 
     /// Takes up to `max` messages of a route for an attempt, those of higher priority first, among
-    /// equals the longest due. Nobody else is given their recipients until the lease is settled or dropped.
+    /// equals one sender's after the other's, of each the longest due first. Large mail comes one message
+    /// at a time, as the last. Nobody else is given their recipients until the lease is settled or
+    /// dropped.
     ///
     /// # Errors
     ///

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ struct Shared {
     clock: Clock,
     log: Log,
     state: Mutex<State>,
+    /// How often a host came or went.
+    changes: AtomicU64,
     /// Held by whoever writes, so that what is older never replaces what is newer.
     writing: tokio::sync::Mutex<()>,
 }
@@ -93,7 +96,8 @@ impl Memory {
             }
         }
         let state = Mutex::new(State { hosts, is_written_soon: false });
-        Self(Arc::new(Shared { disk, file, clock, log, state, writing: Default::default() }))
+        let (changes, writing) = Default::default();
+        Self(Arc::new(Shared { disk, file, clock, log, state, changes, writing }))
     }
 
     /// A host has proved who it is.
@@ -115,6 +119,7 @@ impl Memory {
                 }
                 let seen = Seen { first: now, last: now, trust: trust.to_owned() };
                 state.hosts.insert(host.clone(), seen);
+                self.0.changes.fetch_add(1, Ordering::Relaxed);
             }
         }
         self.write_soon(&mut state);
@@ -146,6 +151,7 @@ impl Memory {
     pub async fn forget(&self, host: &Domain) -> std::io::Result<Option<Seen>> {
         let seen = lock(&self.0.state).hosts.remove(host);
         if seen.is_some() {
+            self.0.changes.fetch_add(1, Ordering::Relaxed);
             self.write().await?;
         }
         Ok(seen)
@@ -215,6 +221,12 @@ impl Recall {
     /// A host has proved who it is.
     pub fn saw(&self, host: &Domain) {
         self.memory.saw(host, &self.trust);
+    }
+
+    /// How often a host came or went, as long as the daemon runs.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.memory.0.changes.load(Ordering::Relaxed)
     }
 
     /// Until when a host is to prove who it is, if it did before.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::rate::Rate;
 use mailroot_common::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ struct Entry {
     enabled: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     send_as: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<String>,
     password_since: Timestamp,
     password: Kept,
 }
@@ -59,6 +62,11 @@ pub(super) fn read(path: &Path) -> io::Result<All> {
             name: entry.name.clone(),
             enabled: entry.enabled,
             send_as: patterns.collect::<Result<_, _>>().map_err(io::Error::other)?,
+            quota: entry
+                .quota
+                .map(|text| Rate::parse(&text))
+                .transpose()
+                .map_err(io::Error::other)?,
             password_since: entry.password_since,
             kept: entry.password,
         };
@@ -72,6 +80,7 @@ pub(super) fn write(path: &Path, all: &All) -> io::Result<()> {
         name: user.name.clone(),
         enabled: user.enabled,
         send_as: user.send_as.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
+        quota: user.quota.map(|quota| quota.to_string()),
         password_since: user.password_since,
         password: user.kept.clone(),
     };

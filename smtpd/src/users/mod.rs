@@ -12,14 +12,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use mailroot_common::address::ReversePath;
 use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::rate::Rate;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::guess::{Guesses, Limit};
+use smtpd_core::policy::quota::Quotas;
 use smtpd_core::smtp::auth::Verifier;
 use zeroize::Zeroizing;
 
@@ -40,6 +43,8 @@ pub struct User {
     pub enabled: bool,
     /// The addresses that mail may be sent as; all if there is none.
     pub send_as: Vec<AddressPattern>,
+    /// How many recipients he may send to in a span; as many as he likes if there is none.
+    pub quota: Option<Rate>,
     /// When the password was set.
     pub password_since: Timestamp,
     kept: Kept,
@@ -131,6 +136,8 @@ pub struct UserChange {
     pub enabled: Option<bool>,
     /// Other addresses to send as.
     pub send_as: Option<Vec<AddressPattern>>,
+    /// Another quota, or none.
+    pub quota: Option<Option<Rate>>,
 }
 
 /// The users. Cheap to clone.
@@ -150,6 +157,8 @@ struct Inner {
     turns: Turns,
     logins: Mutex<HashMap<String, Logins>>,
     guesses: Mutex<Guesses>,
+    /// What users have used of their quotas since the daemon started.
+    used: Mutex<Quotas<String>>,
     /// Held by whoever changes the file.
     changing: Mutex<()>,
 }
@@ -172,6 +181,7 @@ impl Users {
             turns: Turns::new(),
             logins: Mutex::default(),
             guesses: Mutex::default(),
+            used: Mutex::default(),
             changing: Mutex::default(),
         }))
     }
@@ -286,6 +296,16 @@ impl Users {
         }
     }
 
+    /// Uses one recipient of a user's quota.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait for the next one.
+    pub fn charge(&self, user: &User, now: Duration) -> Result<(), Duration> {
+        let Some(quota) = user.quota else { return Ok(()) };
+        lock(&self.0.used).charge(user.name.clone(), quota, now)
+    }
+
     /// Adds a user. Blocks, as the other changes do.
     ///
     /// # Errors
@@ -296,6 +316,7 @@ impl Users {
         name: &str,
         password: &str,
         send_as: Vec<AddressPattern>,
+        quota: Option<Rate>,
     ) -> Result<Arc<User>, UserError> {
         let kept = Kept::of(password)?;
         let (name, password_since) = (folded(name), self.0.clock.now());
@@ -306,9 +327,10 @@ impl Users {
             if all.len() >= USERS_MAX {
                 return Err(UserError::TooMany);
             }
-            let user = User { name: name.clone(), enabled: true, send_as, password_since, kept };
+            let name = name.clone();
+            let user = User { name, enabled: true, send_as, quota, password_since, kept };
             let user = Arc::new(user);
-            all.insert(name.clone(), Arc::clone(&user));
+            all.insert(user.name.clone(), Arc::clone(&user));
             Ok(user)
         })
     }
@@ -329,6 +351,7 @@ impl Users {
             }
             user.enabled = wish.enabled.unwrap_or(user.enabled);
             user.send_as = wish.send_as.unwrap_or(user.send_as);
+            user.quota = wish.quota.unwrap_or(user.quota);
             let user = Arc::new(user);
             all.insert(name.clone(), Arc::clone(&user));
             Ok(user)
@@ -384,7 +407,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     use mailroot_common::address::Mailbox;
 
@@ -411,8 +433,8 @@ mod tests {
     async fn users_are_kept_changed_and_judged() {
         let place = tempfile::tempdir().unwrap();
         let first = users(&place);
-        first.add("Scanner01", "first", vec![pattern("scanner*@x.example")]).unwrap();
-        assert!(matches!(first.add("scanner01", "x", Vec::new()), Err(UserError::Exists(_))));
+        first.add("Scanner01", "first", vec![pattern("scanner*@x.example")], None).unwrap();
+        assert!(matches!(first.add("scanner01", "x", Vec::new(), None), Err(UserError::Exists(_))));
         let all = users(&place);
         assert_eq!(judged(&all, "SCANNER01", "first").await.as_deref(), Ok("scanner01"));
         assert_eq!(judged(&all, "scanner01", "second").await, Err(Denied::BadPassword));
@@ -430,12 +452,14 @@ mod tests {
     fn senders_are_held_to_their_addresses() {
         let place = tempfile::tempdir().unwrap();
         let all = users(&place);
-        let user = all.add("a", "x", vec![pattern("scanner*@x.example")]).unwrap();
+        let user = all.add("a", "x", vec![pattern("scanner*@x.example")], None).unwrap();
         let sender = |text: &str| ReversePath::Mailbox(Mailbox::parse(text).unwrap());
         assert!(user.may_send_as(&sender("Scanner7@x.example")));
         assert!(user.may_send_as(&ReversePath::Null));
         assert!(!user.may_send_as(&sender("boss@x.example")));
-        assert!(all.add("b", "x", Vec::new()).unwrap().may_send_as(&sender("boss@x.example")));
+        assert!(
+            all.add("b", "x", Vec::new(), None).unwrap().may_send_as(&sender("boss@x.example"))
+        );
     }
 
     #[tokio::test]
@@ -451,7 +475,7 @@ mod tests {
     fn guesses_are_counted_for_each_name_and_address() {
         let place = tempfile::tempdir().unwrap();
         let all = users(&place);
-        all.add("a", "x", Vec::new()).unwrap();
+        all.add("a", "x", Vec::new(), None).unwrap();
         assert!(all.may_guess("A", HERE, LIMIT));
         all.note("A", HERE, false);
         assert!(all.may_guess("a", HERE, LIMIT), "counted before it is looked at");
@@ -474,7 +498,7 @@ mod tests {
         grant(0o600);
         let all = users(&place);
         assert!(!all.trouble().unwrap().contains("chmod"));
-        assert!(matches!(all.add("a", "x", Vec::new()), Err(UserError::Unread(_))));
+        assert!(matches!(all.add("a", "x", Vec::new(), None), Err(UserError::Unread(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{ half");
     }
 }

@@ -1,11 +1,11 @@
-//! Whose password is looked at next: a few at once, and of one network one, so that nobody's guesses
+//! Whose password is looked at next: a few at once, and of one client one, so that nobody's guesses
 //! hold up the logins of others.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use smtpd_core::policy::guess::network;
+use smtpd_core::policy::client::Client;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Passwords that are looked at at once; each takes 19 MiB for the time.
@@ -14,58 +14,58 @@ const AT_ONCE: usize = 2;
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
     all: Arc<Semaphore>,
-    networks: Arc<Networks>,
+    clients: Arc<Clients>,
 }
 
-type Networks = Mutex<HashMap<IpAddr, Arc<Semaphore>>>;
+type Clients = Mutex<HashMap<Client, Arc<Semaphore>>>;
 
 /// The right to look at a password.
 #[derive(Debug)]
 pub(super) struct Turn {
     _one_of_all: OwnedSemaphorePermit,
-    _one_of_network: OwnedSemaphorePermit,
+    _one_of_client: OwnedSemaphorePermit,
     _line: InLine,
 }
 
 impl Turns {
     pub(super) fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(AT_ONCE)), networks: Arc::default() }
+        Self { all: Arc::new(Semaphore::new(AT_ONCE)), clients: Arc::default() }
     }
 
-    /// Waits for a turn, in line behind others of the same network and then behind one of each other
-    /// network. Nothing only if the semaphores were closed, which nobody does.
+    /// Waits for a turn, in line behind others of the same client and then behind one of each other
+    /// client. Nothing only if the semaphores were closed, which nobody does.
     pub(super) async fn take(&self, client: IpAddr) -> Option<Turn> {
-        let line = InLine::new(Arc::clone(&self.networks), network(client));
+        let line = InLine::new(Arc::clone(&self.clients), Client::of(client));
         let own = Arc::clone(&line.own).acquire_owned().await.ok()?;
         let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        Some(Turn { _one_of_all: all, _one_of_network: own, _line: line })
+        Some(Turn { _one_of_all: all, _one_of_client: own, _line: line })
     }
 }
 
-/// A place in the line of a network, which is forgotten with the last one in it.
+/// A place in the line of a client, which is forgotten with the last one in it.
 #[derive(Debug)]
 struct InLine {
-    networks: Arc<Networks>,
-    network: IpAddr,
+    clients: Arc<Clients>,
+    client: Client,
     own: Arc<Semaphore>,
 }
 
 impl InLine {
-    fn new(networks: Arc<Networks>, network: IpAddr) -> Self {
+    fn new(clients: Arc<Clients>, client: Client) -> Self {
         let own = {
-            let mut all = lock(&networks);
-            Arc::clone(all.entry(network).or_insert_with(|| Arc::new(Semaphore::new(1))))
+            let mut all = lock(&clients);
+            Arc::clone(all.entry(client).or_insert_with(|| Arc::new(Semaphore::new(1))))
         };
-        Self { networks, network, own }
+        Self { clients, client, own }
     }
 }
 
 impl Drop for InLine {
     fn drop(&mut self) {
-        let mut all = lock(&self.networks);
+        let mut all = lock(&self.clients);
         // The list's and ours: whoever has a permit has a place in line as well.
         if Arc::strong_count(&self.own) == 2 {
-            all.remove(&self.network);
+            all.remove(&self.client);
         }
     }
 }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_network_takes_one_turn_at_a_time() {
+    async fn one_client_takes_one_turn_at_a_time() {
         let turns = Turns::new();
         let [eve, eve6, other6, ada] = ["192.0.2.9", "2001:db8::1", "2001:db8::ffff", "192.0.2.1"]
             .map(|text| text.parse::<IpAddr>().unwrap());
@@ -107,6 +107,6 @@ mod tests {
         drop(first);
         assert!(now(waiting[0].as_mut()).is_some(), "first come, first served");
         drop((waiting, third));
-        assert!(lock(&turns.networks).is_empty(), "nobody is remembered");
+        assert!(lock(&turns.clients).is_empty(), "nobody is remembered");
     }
 }

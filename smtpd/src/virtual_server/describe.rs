@@ -71,10 +71,26 @@ impl VirtualServer {
 
     /// What `server show` shows.
     pub async fn detail(&self, file: String) -> ServerDetail {
+        let server = self.describe().await;
+        let (config, shared) = (self.config(), self.shared.load_full());
+        let mut settings: Vec<Setting> =
+            config.effective().into_iter().map(Setting::from).collect();
+        for setting in &mut settings {
+            match setting.key.as_str() {
+                "general.listen" if has_free_port(&config) => {
+                    setting.comes_to(listed(&server.listen))
+                }
+                "store.root" => setting.comes_to(&*server.mail_root),
+                "delivery.fqdn" if config.delivery.fqdn.is_none() => {
+                    setting.comes_to(shared.hostname.as_str());
+                }
+                _ => {}
+            }
+        }
         ServerDetail {
-            server: self.describe().await,
+            server,
             file,
-            settings: self.config().effective().into_iter().map(Setting::from).collect(),
+            settings,
             counters: self.counters.list().map(|(name, count)| (name.to_owned(), count)).collect(),
         }
     }
@@ -96,9 +112,13 @@ impl VirtualServer {
             state: entry.standing.as_str().to_owned(),
             messages: entry.messages,
             bytes: entry.octets,
+            limit: None,
+            limit_used: None,
             since: entry.since,
         });
-        let outbound = open.deliver.sessions().into_iter().map(|view| Session {
+        let views = open.deliver.sessions().into_iter();
+        let with_limits = views.map(|view| (open.deliver.limit_of(&view).unzip(), view));
+        let outbound = with_limits.map(|((limit_used, limit), view)| Session {
             id: view.id,
             server: server(),
             direction: Direction::Out,
@@ -112,6 +132,8 @@ impl VirtualServer {
             state: "connected".to_owned(),
             messages: view.messages.load(Ordering::Relaxed).into(),
             bytes: 0,
+            limit,
+            limit_used,
             since: view.since,
         });
         inbound.chain(outbound).collect()
@@ -143,6 +165,16 @@ impl VirtualServer {
             .map(|domain| describe_domain(domain, self.name.as_str(), queued(domain)))
             .collect()
     }
+}
+
+/// Whether the system chooses a port, so that only the address bound tells it.
+fn has_free_port(config: &ServerConfig) -> bool {
+    config.general.listen.iter().any(|door| door.address.port() == 0)
+}
+
+/// Addresses as the value of their key shows them.
+fn listed(addresses: &[String]) -> String {
+    if addresses.is_empty() { "none".to_owned() } else { addresses.join(", ") }
 }
 
 fn smart_host(config: &ServerConfig) -> Option<String> {

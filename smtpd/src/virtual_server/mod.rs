@@ -7,11 +7,13 @@
 mod decide;
 mod describe;
 mod dkim;
+mod error;
 mod moved;
 mod probe;
 mod protection;
 mod rooms;
 mod root;
+mod roots;
 mod rules;
 mod senders;
 mod settings;
@@ -31,12 +33,14 @@ use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::units::ByteSize;
-use smtpd_core::route::table::{Table, TableError};
+use smtpd_core::route::table::Table;
 
 pub use self::decide::Court;
+pub use self::error::StartError;
 pub use self::moved::{LeftBehind, Moved};
 use self::rooms::{Inlets, Rooms};
 pub use self::root::{MailRoot, RootError};
+pub use self::roots::{Roots, waiting_in};
 pub use self::senders::Sender;
 use self::windows::Windows;
 use crate::badmail::Badmail;
@@ -49,8 +53,8 @@ use crate::net::Net;
 use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::pickup::{self, Pickup};
-use crate::queue::{OpenError, Queue};
-use crate::receive::{ListenError, Tallies};
+use crate::queue::Queue;
+use crate::receive::Tallies;
 use crate::resolve::Resolver;
 use crate::tls::{Certificates, ClientTls, Recall};
 use crate::trace::Trace;
@@ -106,31 +110,8 @@ pub struct Shared {
     pub min_free: ByteSize,
     /// Where Pickup, Queue, Drop and Badmail are.
     pub mail_root: PathBuf,
-}
-
-/// Why a virtual server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A directory of the mail root.
-    #[error(transparent)]
-    Root(#[from] RootError),
-    /// The queue.
-    #[error(transparent)]
-    Queue(#[from] OpenError),
-    /// A listener.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// TLS is a must, and there is no certificate.
-    #[error(
-        "no certificate can be shown, and clients must come under TLS: smtpctl cert list tells why"
-    )]
-    Certificate,
-    /// The domains contradict each other.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// There is no default domain.
-    #[error("no domain of the type default: add one to domains")]
-    NoDefaultDomain,
+    /// Where those of all servers were before.
+    pub roots: Roots,
 }
 
 /// How the sessions of clients end when a server stops.
@@ -237,7 +218,10 @@ impl VirtualServer {
         let rooms = if let Some(rooms) = self.rooms.load_full() {
             rooms
         } else {
+            let (root, roots) = (&shared.mail_root, &shared.roots);
+            roots.look_back(&self.name, root, &shared.clock, &shared.hostname).await?;
             let rooms = Rooms::open(&self.name, &shared, &config, &table, &self.counters).await?;
+            roots.remember(&self.name, root).await;
             let rooms = Arc::new(rooms);
             self.rooms.store(Some(Arc::clone(&rooms)));
             rooms

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mailroot_common::config::ServerConfig;
 
+use super::roots::has_segments;
 use super::{MailRoot, VirtualServer, settings};
 
 /// What a configuration has elsewhere.
@@ -43,10 +44,11 @@ impl VirtualServer {
         if let Some(queue) = self.queue() {
             return LeftBehind::Messages(queue.counts().messages);
         }
-        let files = std::fs::read_dir(self.places().queue).into_iter().flatten().flatten();
-        let segments = |name: std::ffi::OsString| name.to_string_lossy().starts_with("segment-");
-        let mut names = files.map(|file| file.file_name());
-        if names.any(segments) { LeftBehind::Unknown } else { LeftBehind::Messages(0) }
+        if has_segments(&self.places().queue) {
+            LeftBehind::Unknown
+        } else {
+            LeftBehind::Messages(0)
+        }
     }
 
     /// Its directories: those that are open, else those of its configuration.

@@ -15,6 +15,7 @@ use mailroot_common::config::general::Extension as Word;
 use mailroot_common::config::messages::Fix;
 use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
 use mailroot_common::units::{ByteSize, Span};
+use smtpd_core::message::import::Rules;
 use smtpd_core::policy::guess;
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::loopback::AddressRule;
@@ -102,6 +103,10 @@ pub(super) fn receive(
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
         tallies,
+        quota: receive::ClientQuota {
+            messages: config.access.quota.messages,
+            recipients: config.access.quota.recipients,
+        },
         table: Arc::clone(table),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,
@@ -274,23 +279,14 @@ pub(super) fn pickup(
     shared: &Shared,
     root: &MailRoot,
 ) -> pickup::Settings {
-    let (keys, messages) = (&config.store.pickup, &config.messages);
+    let keys = &config.store.pickup;
     pickup::Settings {
         server: name.to_owned(),
         fqdn: host(config, shared).to_string(),
         directory: root.pickup.clone(),
         poll: keys.poll,
         settle: keys.settle,
-        x_headers: keys.x_headers,
-        dot_stuffed: keys.dot_stuffed,
-        fix_line_ends: messages.fix.contains(&Fix::LineEnds),
-        add_date: messages.fix.contains(&Fix::Date),
-        add_message_id: messages.fix.contains(&Fix::MessageId),
-        size_max: ByteSize::bytes(rules::octets(messages.max_size)),
-        header_octets_max: size(config.limits.header_size),
-        recipients_max: number(messages.max_recipients) as usize,
-        hops_max: config.delivery.max_hops,
-        default_sender: messages.default_sender.clone(),
+        rules: Rules::of(config),
     }
 }
 

@@ -9,6 +9,7 @@
 //! Time and memory are bounded by [`FILE_OCTETS_MAX`] and [`DEPTH_MAX`].
 
 mod cursor;
+mod format;
 mod structure;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use super::node::{Kind, Node};
 use super::section::SHOWN_MAX;
 use crate::units::ByteSize;
 use cursor::Cursor;
+pub use format::format;
 
 /// The largest file, in octets: room for some forty thousand entries of an access list.
 pub const FILE_OCTETS_MAX: usize = 1 << 20;

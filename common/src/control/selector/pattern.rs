@@ -5,6 +5,10 @@
 use super::{PATTERN_OCTETS_MAX, SelectorError};
 use crate::units::ByteSize;
 
+/// What an expression may take when it is understood, and again for each thread that compares it:
+/// `\w` knows the letters of all scripts, which costs 70 KiB each time it stands there.
+const REGEX_OCTETS_MAX: usize = 8 << 20;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SizeRule {
     Over(u64),
@@ -50,7 +54,7 @@ pub(super) enum Pattern {
     /// Small letters with `*` and `?`.
     Glob(Vec<char>),
     /// An expression, and what must stand in every text that it matches.
-    Regex(regex_lite::Regex, Vec<String>),
+    Regex(regex::Regex, Vec<String>),
 }
 
 impl Pattern {
@@ -73,9 +77,10 @@ impl Pattern {
         }
         let inner = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
         if let Some(inner) = inner {
-            return regex_lite::RegexBuilder::new(inner)
+            return regex::RegexBuilder::new(inner)
                 .case_insensitive(true)
-                .size_limit(1 << 20)
+                .size_limit(REGEX_OCTETS_MAX)
+                .dfa_size_limit(REGEX_OCTETS_MAX)
                 .build()
                 .map(|regex| Self::Regex(regex, must_stand(inner)))
                 .map_err(|error| bad(error.to_string()));
@@ -163,7 +168,8 @@ fn walk(glob: &[char], length: usize, text: impl Fn(usize) -> char) -> bool {
 }
 
 /// What must stand in every text that an expression matches, as far as that is plain: the letters
-/// before the first group, class, count or escape of one without alternatives, in small ones.
+/// before the first group, class, count or escape of one without alternatives, in small ones. Letters
+/// beyond ASCII have more than two forms, of which an expression takes all.
 fn must_stand(expression: &str) -> Vec<String> {
     if expression.contains('|') {
         return Vec::new();
@@ -177,7 +183,7 @@ fn must_stand(expression: &str) -> Vec<String> {
         let may_be_absent = matches!(next, Some('*' | '?' | '{'));
         match c {
             '^' | '$' | '.' | '*' | '?' | '+' => texts.push(String::new()),
-            _ if may_be_absent => texts.push(String::new()),
+            c if may_be_absent || !c.is_ascii() => texts.push(String::new()),
             c => {
                 if let Some(text) = texts.last_mut() {
                     text.extend(c.to_lowercase());
@@ -214,6 +220,20 @@ mod tests {
         assert!(glob.matches("Vor \u{fc}ber Alles, oft"));
         let plain = Pattern::parse("subject", "a?C*", false).unwrap();
         assert!(plain.matches("AbCd") && plain.matches("abc") && !plain.matches("ab"));
+    }
+
+    #[test]
+    fn letters_are_alike_in_expressions_as_in_globs() {
+        let over = Pattern::parse("subject", "/^\u{fc}ber [\\w ]+\\d$/", true).unwrap();
+        assert!(over.matches("\u{dc}BER L\u{f6}sung 7") && !over.matches("uber alles 7"));
+    }
+
+    #[test]
+    fn expressions_are_bounded() {
+        let many = format!("/{}/", "\\w{3}".repeat(20));
+        assert!(Pattern::parse("subject", &many, true).is_ok());
+        let huge = Pattern::parse("subject", "/(\\w{100}){100}/", true);
+        assert!(huge.unwrap_err().to_string().contains("size limit"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Guessers of passwords: how many logins by one name from one network were wrong, and for how long
+//! Guessers of passwords: how many logins by one name from one client were wrong, and for how long
 //! no more are looked at.
 //!
 //! A name is never closed to everybody: whoever wants to keep a user out would only have to guess
@@ -6,19 +6,21 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-/// How many names of networks are remembered, and how many networks.
+use super::client::Client;
+
+/// How many names from clients are remembered, and how many clients.
 const REMEMBERED_MAX: usize = 10_000;
-/// So many times what may be wrong by one name is wrong by any names from one network, until no more
+/// So many times what may be wrong by one name is wrong by any names from one client, until no more
 /// are looked at: whoever tries one password with many names is a guesser, too.
 const NAMES: u32 = 10;
 
 /// How many logins may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// So many by one name from one network.
+    /// So many by one name from one client.
     pub failures: u32,
     /// For so long after the last one no more are looked at; there is no such limit if absent.
     pub ban: Option<Duration>,
@@ -27,8 +29,8 @@ pub struct Limit {
 /// What is remembered of wrong logins. Moments count from any fixed one.
 #[derive(Debug, Default)]
 pub struct Guesses {
-    names: Counts<(String, IpAddr)>,
-    networks: Counts<IpAddr>,
+    names: Counts<(String, Client)>,
+    clients: Counts<Client>,
 }
 
 impl Guesses {
@@ -36,40 +38,31 @@ impl Guesses {
     #[must_use]
     pub fn is_banned(&self, name: &str, client: IpAddr, now: Duration, limit: Limit) -> bool {
         let Some(ban) = limit.ban else { return false };
-        let network = network(client);
-        self.names.has(&(name.to_owned(), network), limit.failures, now, ban)
-            || self.networks.has(&network, of_network(limit), now, ban)
+        let client = Client::of(client);
+        self.names.has(&(name.to_owned(), client), limit.failures, now, ban)
+            || self.clients.has(&client, of_client(limit), now, ban)
     }
 
     /// A login was wrong.
     pub fn failed(&mut self, name: &str, client: IpAddr, now: Duration, limit: Limit) {
         let Some(ban) = limit.ban else { return };
-        let network = network(client);
-        self.names.add((name.to_owned(), network), limit.failures, now, ban);
-        self.networks.add(network, of_network(limit), now, ban);
+        let client = Client::of(client);
+        self.names.add((name.to_owned(), client), limit.failures, now, ban);
+        self.clients.add(client, of_client(limit), now, ban);
     }
 
     /// A login that was counted as wrong was good: what was wrong before by its name was a slip. What
     /// was wrong by other names stays.
     pub fn succeeded(&mut self, name: &str, client: IpAddr) {
-        let network = network(client);
-        self.names.0.remove(&(name.to_owned(), network));
-        if let Some(wrong) = self.networks.0.get_mut(&network) {
+        let client = Client::of(client);
+        self.names.0.remove(&(name.to_owned(), client));
+        if let Some(wrong) = self.clients.0.get_mut(&client) {
             wrong.count = wrong.count.saturating_sub(1);
         }
     }
 }
 
-/// What one owner has at least: an address, of IPv6 a whole /64.
-#[must_use]
-pub fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
-fn of_network(limit: Limit) -> u32 {
+fn of_client(limit: Limit) -> u32 {
     limit.failures.saturating_mul(NAMES)
 }
 
@@ -171,7 +164,7 @@ mod tests {
             let other = IpAddr::from((0xC000_0000 | number).to_be_bytes());
             guesses.failed("bob", other, at(4), LIMIT);
             assert!(guesses.names.0.len() <= REMEMBERED_MAX);
-            assert!(guesses.networks.0.len() <= REMEMBERED_MAX);
+            assert!(guesses.clients.0.len() <= REMEMBERED_MAX);
         }
         assert!(guesses.is_banned("ada", eve, at(5), LIMIT));
     }

@@ -1,14 +1,13 @@
 //! How many connections there may be, in all and from one client.
 //!
-//! One client is one IPv4 address or one IPv6 network of 64 bits: the smallest piece of IPv6 that
-//! is ever given out, so that nobody is a crowd by himself. Memory is bounded by the connections
-//! that are open: a client's count is forgotten when its last connection ends. Clients choose
+//! Memory is bounded by the connections that are open: a client's count is forgotten when its last connection ends. Clients choose
 //! their addresses, so the table is hashed with a key of its own.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
+use super::client::Client;
 use super::{Denial, Reason, Verdict};
 
 /// The limits; absent is unlimited.
@@ -18,27 +17,6 @@ pub struct ConnectionLimits {
     pub total: Option<u32>,
     /// Connections of one client.
     pub per_client: Option<u32>,
-}
-
-/// What counts as one client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Client {
-    V4([u8; 4]),
-    /// The upper 64 bits.
-    V6([u8; 8]),
-}
-
-impl Client {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Self::V4(v4.octets()),
-            IpAddr::V6(v6) => {
-                let mut upper = [0; 8];
-                upper.copy_from_slice(&v6.octets()[..8]);
-                Self::V6(upper)
-            }
-        }
-    }
 }
 
 /// A counted connection. It goes back to [`ConnectionCounts::leave`] when the connection ends.

@@ -14,10 +14,12 @@ use mailroot_common::address::{Domain, Mailbox};
 use self::relay::RelayRule;
 
 pub mod access;
+pub mod client;
 pub mod connect;
 pub mod guess;
 pub mod hits;
 pub mod limit;
+pub mod quota;
 pub mod relay;
 
 /// What is known of a client when it is judged.

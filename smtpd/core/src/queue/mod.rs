@@ -7,4 +7,5 @@ pub mod outcome;
 pub mod pace;
 pub mod recipient;
 pub mod retry;
+pub mod turns;
 pub mod wishes;

@@ -25,13 +25,28 @@ impl Pace {
     ///
     /// The wait, if not one may go now.
     pub fn take(&mut self, rate: Rate, wanted: usize, now: Duration) -> Result<usize, Duration> {
+        self.take_ahead(rate, BURST, wanted, now)
+    }
+
+    /// The same with bursts that may run ahead of the even pace by so much.
+    ///
+    /// # Errors
+    ///
+    /// The wait, if not one may go now.
+    pub fn take_ahead(
+        &mut self,
+        rate: Rate,
+        ahead: Duration,
+        wanted: usize,
+        now: Duration,
+    ) -> Result<usize, Duration> {
         let step = rate.step();
         if step.is_zero() {
             return Ok(wanted);
         }
         let paid = self.paid_until.max(now);
         // A rate slower than the burst still lets one message through at a time.
-        let horizon = now + BURST.max(step);
+        let horizon = now + ahead.max(step);
         let room = horizon.saturating_sub(paid);
         let free = usize::try_from(room.as_nanos() / step.as_nanos()).unwrap_or(usize::MAX);
         let taken = free.min(wanted);
@@ -40,6 +55,21 @@ impl Pace {
         }
         self.paid_until = paid + step * u32::try_from(taken).unwrap_or(u32::MAX);
         Ok(taken)
+    }
+
+    /// When what was let through would have left at the even pace, in the caller's time.
+    #[must_use]
+    pub const fn paid_until(self) -> Duration {
+        self.paid_until
+    }
+
+    /// The same as far as it counts by another rate: as many messages were let through.
+    #[must_use]
+    pub fn at_rate(self, old: Rate, new: Rate, now: Duration) -> Self {
+        let ahead = self.paid_until.saturating_sub(now);
+        let messages = ahead.as_nanos().div_ceil(old.step().as_nanos().max(1));
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        Self { paid_until: now + new.step().saturating_mul(messages) }
     }
 
     /// Gives back what was taken and did not leave.

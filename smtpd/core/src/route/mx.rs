@@ -32,6 +32,15 @@ pub struct MxHost {
     pub name: Domain,
 }
 
+/// The hosts of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MxHosts {
+    /// Those to try, in this order; at most [`HOSTS_MAX`].
+    pub to_try: Vec<MxHost>,
+    /// The names of all of them, sorted: the same at each look-up, whichever of them are tried.
+    pub all: Vec<Domain>,
+}
+
 /// Why no host of a domain may be tried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MxError {
@@ -67,12 +76,13 @@ pub fn hosts(
     records: Vec<MxRecord>,
     is_ours: impl Fn(&Domain) -> bool,
     random: u64,
-) -> Result<Vec<MxHost>, MxError> {
+) -> Result<MxHosts, MxError> {
     if records.is_empty() {
         if is_ours(domain) {
             return Err(MxError::Loop(domain.clone()));
         }
-        return Ok(vec![MxHost { preference: 0, name: domain.clone() }]);
+        let to_try = vec![MxHost { preference: 0, name: domain.clone() }];
+        return Ok(MxHosts { to_try, all: vec![domain.clone()] });
     }
     let mut found: Vec<MxHost> = records
         .into_iter()
@@ -96,8 +106,10 @@ pub fn hosts(
             return Err(MxError::Loop(domain.clone()));
         }
     }
+    let mut all: Vec<Domain> = found.iter().map(|host| host.name.clone()).collect();
+    all.sort_unstable();
     found.truncate(HOSTS_MAX);
-    Ok(found)
+    Ok(MxHosts { to_try: found, all })
 }
 
 /// One step of SplitMix64: enough to shuffle with.
@@ -129,7 +141,7 @@ mod tests {
     fn names(texts: &[(u16, &str)], random: u64) -> Result<Vec<String>, MxError> {
         let ours = |name: &Domain| name.as_str() == "us.test";
         let found = hosts(&domain("x.test"), records(texts), ours, random)?;
-        Ok(found.into_iter().map(|host| host.name.to_string()).collect())
+        Ok(found.to_try.into_iter().map(|host| host.name.to_string()).collect())
     }
 
     #[test]
@@ -172,6 +184,9 @@ mod tests {
         let many: Vec<String> = (0..300).map(|n| format!("h{n}.test")).collect();
         let many: Vec<(u16, &str)> = many.iter().map(|name| (10, name.as_str())).collect();
         assert_eq!(names(&many, 1).unwrap().len(), HOSTS_MAX);
+        let all = |random| hosts(&domain("x.test"), records(&many), |_| false, random).unwrap().all;
+        assert_eq!(all(1).len(), 300);
+        assert_eq!(all(1), all(2), "whichever are tried");
         assert_eq!(names(&[(10, "a.test"), (20, "A.test")], 0).unwrap(), ["a.test"]);
     }
 }

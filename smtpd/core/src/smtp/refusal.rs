@@ -209,6 +209,9 @@ refusals! {
     /// More recipients than `messages.max_recipients`.
     TooManyRecipients: 452 transient 5 3, GoOn, "recipients",
         "too many recipients; send the message again for the others";
+    /// More recipients, or messages, than the quota of the user or of the client.
+    QuotaReached: 450 transient 7 1, GoOn, "quota",
+        "you have sent as much as you may for now; try again later";
     /// More errors than `general.max_errors`.
     TooManyErrors: 421 transient 7 0, Close, "too-many-errors", "too many errors; closing";
     /// More commands that carry no mail than `limits.idle_commands`.

@@ -71,6 +71,7 @@ impl Count {
                 let hour: String = event.at.to_string().chars().take(HOUR_CHARS).collect();
                 hour + ":00Z"
             }
+            StatsBy::Service => StatsBy::Service.as_str().to_owned(),
         };
         if self.groups.len() >= Stats::GROUPS_MAX && !self.groups.contains_key(&name) {
             Stats::OTHERS.clone_into(&mut name);
@@ -85,12 +86,13 @@ impl Count {
             group: name,
             p50: group.durations.below(50),
             p95: group.durations.below(95),
+            p99: group.durations.below(99),
             ..group.stats
         };
         let mut all: Vec<Stats> = self.groups.into_iter().map(finish).collect();
         let busy = |it: &Stats| match self.by {
             StatsBy::Hour => (0, 0, 0),
-            StatsBy::Server | StatsBy::Destination | StatsBy::Sender => {
+            StatsBy::Server | StatsBy::Destination | StatsBy::Sender | StatsBy::Service => {
                 (it.sent, it.deferred, it.failed)
             }
         };
@@ -194,10 +196,12 @@ mod tests {
             bytes,
             p50: (sent > 0).then_some(Span::millis(831)),
             p95: (sent > 0).then_some(Span::millis(1_023)),
+            p99: (sent > 0).then_some(Span::millis(1_023)),
         };
         let by_destination = [stats("x1.example", 2, 0, 0, 200), stats("x2.example", 0, 2, 3, 0)];
         assert_eq!(counted(StatsBy::Destination, &notes), by_destination);
         assert_eq!(counted(StatsBy::Server, &notes), [stats("default", 2, 2, 3, 200)]);
+        assert_eq!(counted(StatsBy::Service, &notes), [stats("service", 2, 2, 3, 200)]);
         assert_eq!(counted(StatsBy::Sender, &notes), [stats("<>", 2, 2, 3, 200)]);
         let hours: Vec<_> = counted(StatsBy::Hour, &notes).into_iter().map(|it| it.group).collect();
         assert_eq!(hours, ["2025-11-13T03:00Z", "2025-11-13T04:00Z"]);

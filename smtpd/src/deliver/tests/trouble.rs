@@ -1,6 +1,10 @@
 //! What must go on when something around delivery is wrong.
 
+use smtpd_core::queue::wishes::{ByMode, DeliverBy};
+
 use super::*;
+use crate::disk::Disk;
+use crate::tls::{Memory, Recall};
 
 /// A dead host for `x.test`.
 fn dead(house: &House) {
@@ -25,6 +29,49 @@ async fn connection_made_by_earlier_settings_is_not_used_by_later_ones() {
     house.until_empty().await;
     assert_eq!((peer.sessions(), peer.mail().len()), (2, 2));
     assert!(peer.saw("EHLO new.home.test"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn kept_connection_is_not_used_where_more_is_demanded_by_now() {
+    let mut known = None;
+    let house = House::new(|settings| {
+        let file = settings.badmail.settings().directory.with_file_name("tls-hosts");
+        let clock = Clock::simulated(START, 7);
+        let memory = Memory::open(Disk::Real, file, clock, Log::quiet());
+        settings.recall = Some(Recall::new(memory, "system", Span::days(30)));
+        known.clone_from(&settings.recall);
+    });
+    let peer = house.peer("x.test", 10, "192.0.2.1", Script::honest());
+    house.accept("a@src.test", &["b@x.test"]).await;
+    while peer.mail().is_empty() {
+        house.clock.sleep(Duration::from_millis(1)).await;
+    }
+    // The worker has the connection still in its hands. The host proves itself elsewhere.
+    known.unwrap().saw(&domain("mx10.x.test"));
+    house.accept("a@src.test", &["b@x.test"]).await;
+    house.until("it counts as tried", async |house| house.log().contains("event=deferred")).await;
+    assert!(house.log().contains("had a good certificate before"), "{}", house.log());
+    assert_eq!(peer.mail().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notice_of_lateness_that_could_not_be_recorded_is_given_later() {
+    let house = House::new(|_| {});
+    dead(&house);
+    let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
+    let at = START.after(Span::minutes(30));
+    house
+        .accept_with("a@src.test", &["b@x.test"], |envelope| {
+            let by = DeliverBy { at, mode: ByMode::Notify, trace: false };
+            envelope.wishes.deliver_by = Some(by);
+        })
+        .await;
+    house.clock.sleep(Duration::from_mins(29)).await;
+    house.queue.memory().unwrap().refuse(&[std::io::ErrorKind::Other]);
+    house.clock.sleep(Duration::from_mins(3)).await;
+    assert!(house.log().contains("event=settle-failed"), "{}", house.log());
+    let mail = sender.mail();
+    assert!(mail.len() == 1 && mail[0].body.contains("Action: delayed"), "{mail:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,6 +53,23 @@ pub(super) async fn mail_waits_for_its_release(store: Store) {
     assert_eq!(lease_one(&store, "mx:x.example", release).await.id, id(2));
 }
 
+pub(super) async fn mail_for_later_is_not_in_the_way_of_aged_mail(store: Store) {
+    let now = Clock::real().now();
+    let name = route("mx:x.example");
+    for number in 1..=200 {
+        let mut draft = draft(&["a@x.example"], start(), b"x");
+        draft.envelope.wishes.release_at = Some(now.after(Span::hours(1)));
+        draft.envelope.wishes.priority = Priority::try_from(4).unwrap();
+        store.commit(id(number), draft).await.unwrap();
+    }
+    store.commit(id(201), draft(&["a@x.example"], start(), b"x")).await.unwrap();
+    let aged = store.lease(&name, Pick::Aged(later(60)), 100).await.unwrap();
+    assert_eq!(aged.iter().map(|lease| lease.id).collect::<Vec<_>>(), [id(201)]);
+    drop(aged);
+    let untold = store.lease(&name, Pick::Untold(later(60)), 100).await.unwrap();
+    assert_eq!(untold.iter().map(|lease| lease.id).collect::<Vec<_>>(), [id(201)]);
+}
+
 pub(super) async fn overdue_mail_is_named(store: Store) {
     for number in 1..=4 {
         let mut draft = draft(&["a@x.example"], start(), b"x");

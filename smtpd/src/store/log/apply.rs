@@ -13,6 +13,7 @@ use super::plan::plan;
 use super::record::Kind;
 use super::sending::Mark;
 use super::standing::Standing;
+use super::times::Times;
 
 impl Index {
     /// Does what a task whose records are durable means.
@@ -79,9 +80,7 @@ impl Index {
         if envelope.hold.is_some() {
             self.hold_fresh(id);
         }
-        if let Some(deadline) = envelope.deadline() {
-            self.deadlines.add(id, deadline);
-        }
+        self.note_times(id, Times::of(&envelope));
         let body = match body {
             NewBody::Memory(octets, _) => Some(octets),
             NewBody::File(mut file) => {

@@ -15,13 +15,13 @@ use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::recipient::RecipientStatus;
+use smtpd_core::queue::turns::is_large;
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::{RouteName, Table};
 
-use super::super::Pick;
 use super::active::{Active, Actives};
 use super::deadlines::Deadlines;
-use super::link::{Link, Links, NEVER, TOLD, WANTED};
+use super::link::{LARGE, Link, Links, NEVER, READY, WANTED};
 use super::plan::Plan;
 use super::routes::Routes;
 use super::segments::Segments;
@@ -69,14 +69,14 @@ pub(super) struct Slot {
     pub(super) standing: Standing,
     /// Octets of the content.
     pub(super) size: u64,
-    links: Links,
+    pub(super) links: Links,
 }
 
 /// Everything that is alive.
 #[derive(Debug)]
 pub(super) struct Index {
-    by_id: BTreeMap<QueueId, u32>,
-    slots: Vec<Vec<Option<Slot>>>,
+    pub(super) by_id: BTreeMap<QueueId, u32>,
+    pub(super) slots: Vec<Vec<Option<Slot>>>,
     vacant: Vec<u32>,
     pub(super) routes: Routes,
     pub(super) segments: Segments,
@@ -91,6 +91,8 @@ pub(super) struct Index {
     returning: BTreeSet<QueueId>,
     /// When the time is up that senders named.
     pub(super) deadlines: Deadlines,
+    /// Before when messages are not tried whose senders named such a moment.
+    pub(super) releases: HashMap<QueueId, Timestamp, foldhash::fast::RandomState>,
     /// Files of large bodies whose message's removal is durable.
     pub(super) unlinks: Vec<u64>,
     pub(super) octets: u64,
@@ -105,7 +107,7 @@ pub(super) struct Index {
     pub(super) highest: QueueId,
 }
 
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 /// How many messages one look passes by at most.
 const LOOKED_AT_MAX: usize = 8192;
 
@@ -133,6 +135,7 @@ impl Index {
             large: HashMap::default(),
             returning: BTreeSet::new(),
             deadlines: Deadlines::default(),
+            releases: HashMap::default(),
             unlinks: Vec::new(),
             octets: 0,
             held: 0,
@@ -239,20 +242,27 @@ impl Index {
     }
 
     /// Replaces a message's links. A wish of an operator for an early attempt is kept on routes
-    /// that stay.
+    /// that stay; one that came while a recipient was being tried counts when that is over.
     pub(super) fn relink(&mut self, id: QueueId, plans: &[Plan], armed: bool) {
         let Some(number) = self.by_id.get(&id).copied() else { return };
         let slot = &mut self.slots[number as usize / CHUNK][number as usize % CHUNK];
         let slot = slot.as_mut().expect("the map of ids names only slots in use");
+        let (now, size) = (self.clock.now(), slot.size);
         let mut link = |plan: &Plan| {
             let route = self.routes.join(&plan.route);
             let old = slot.links.all().iter().find(|link| link.route == route);
-            let wanted = old.filter(|link| link.flags & WANTED != 0 && link.due != NEVER);
-            let flags = Link::flags(plan);
-            match (plan.due, wanted) {
-                (Some(_), Some(old)) => Link { route, flags: flags | WANTED, due: old.due },
-                (due, _) => Link { route, flags, due: due.unwrap_or(NEVER) },
-            }
+            let wanted = old.filter(|link| link.flags & WANTED != 0);
+            let flags = Link::flags(plan) | if is_large(size) { LARGE } else { 0 };
+            let (flags, due) = match (plan.due, wanted) {
+                // What was ready, or came while a recipient was being tried, counts from now on.
+                (Some(_), Some(old)) if old.flags & READY != 0 || old.due == NEVER => {
+                    (flags | WANTED, Some(now))
+                }
+                (Some(_), Some(old)) => (flags | WANTED, Some(old.due)),
+                (None, Some(Link { due: NEVER, .. })) => (flags | WANTED, None),
+                (due, _) => (flags, due),
+            };
+            Link { route, flags, due: due.unwrap_or(NEVER) }
         };
         let new = match plans {
             [plan] => Links::One(link(plan)),
@@ -261,12 +271,12 @@ impl Index {
         let old = std::mem::replace(&mut slot.links, new);
         for link in old.all() {
             if link.due != NEVER {
-                self.routes.disarm(link.route, link.priority(), link.due, id);
+                self.routes.disarm(link, id);
             }
         }
         if armed {
             for link in slot.links.all().iter().filter(|link| link.due != NEVER) {
-                self.routes.arm(link.route, link.priority(), link.due, id);
+                self.routes.arm(link, id);
             }
         }
         // Last, so that a route the message stays on is not forgotten in between.
@@ -279,13 +289,17 @@ impl Index {
         let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_ref();
         let slot = slot.expect("the map of ids names only slots in use");
         for link in slot.links.all().iter().filter(|link| link.due != NEVER) {
-            self.routes.arm(link.route, link.priority(), link.due, id);
+            self.routes.arm(link, id);
         }
     }
 
-    /// Has every link that is due some time due at `at`, because an operator wants it.
+    /// Has every link that is due some time due at `at`, because an operator wants it; one of which a
+    /// recipient is being tried, or that is held, as soon as that is over.
     pub(super) fn want(&mut self, id: QueueId, at: Timestamp) {
         self.make_due(id, at, WANTED);
+        let Some(slot) = self.get_mut(id) else { return };
+        let links = slot.links.all_mut().iter_mut();
+        links.filter(|link| link.due == NEVER).for_each(|link| link.flags |= WANTED);
     }
 
     /// The same because the message could not be read before.
@@ -298,10 +312,10 @@ impl Index {
         let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
         let slot = slot.expect("the map of ids names only slots in use");
         for link in slot.links.all_mut().iter_mut().filter(|link| link.due != NEVER) {
-            self.routes.disarm(link.route, link.priority(), link.due, id);
-            link.due = at;
+            self.routes.disarm(link, id);
+            link.wait_until(at);
             link.flags = (link.flags & !WANTED) | flag;
-            self.routes.arm(link.route, link.priority(), at, id);
+            self.routes.arm(link, id);
         }
     }
 
@@ -313,10 +327,11 @@ impl Index {
         let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
         let slot = slot.expect("the map of ids names only slots in use");
         let waits = jump.after.after(Span::millis(1))..RecipientStatus::AT_OPERATORS_WORD;
-        for link in slot.links.all_mut().iter_mut().filter(|link| waits.contains(&link.due)) {
-            self.routes.disarm(link.route, link.priority(), link.due, id);
+        let is_waiting = |link: &Link| link.flags & READY == 0 && waits.contains(&link.due);
+        for link in slot.links.all_mut().iter_mut().filter(|link| is_waiting(link)) {
+            self.routes.disarm(link, id);
             link.due = jump.after.after(link.due.since(jump.before));
-            self.routes.arm(link.route, link.priority(), link.due, id);
+            self.routes.arm(link, id);
         }
     }
 
@@ -326,8 +341,8 @@ impl Index {
         let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
         let slot = slot.expect("the map of ids names only slots in use");
         for link in slot.links.all_mut().iter_mut().filter(|link| link.due != NEVER) {
-            self.routes.disarm(link.route, link.priority(), link.due, id);
-            link.due = NEVER;
+            self.routes.disarm(link, id);
+            link.wait_until(NEVER);
         }
     }
 
@@ -336,7 +351,7 @@ impl Index {
         let number = self.routes.number(route)?;
         let links = self.get(id)?.links.all();
         let link = links.iter().find(|link| link.route == number)?;
-        (link.flags & WANTED != 0 && link.due != NEVER).then_some(link.due)
+        link.due().filter(|_| link.flags & WANTED != 0)
     }
 
     /// The number of routes the message waits on, and the first of them.
@@ -347,33 +362,10 @@ impl Index {
         }
     }
 
-    /// Up to `max` messages of a route that may be picked.
-    pub(super) fn candidates(&mut self, route: &RouteName, pick: Pick, max: usize) -> Vec<QueueId> {
-        let Some(number) = self.routes.number(route) else { return Vec::new() };
-        let Self { routes, by_id, slots, clock, .. } = self;
-        routes.candidates(number, pick, max, &clock.past(), |id| {
-            let Some(slot) = by_id.get(&id).map(|n| *n as usize) else { return true };
-            slots[slot / CHUNK][slot % CHUNK].as_ref().is_none_or(|slot| {
-                let links = slot.links.all();
-                links.iter().any(|link| link.route == number && link.flags & TOLD != 0)
-            })
-        })
-    }
-
-    /// The priority of a message that waits.
-    pub(super) fn priority(&self, id: QueueId) -> Priority {
+    /// The priority of a message that waits, and the number of its sender.
+    pub(super) fn rank(&self, id: QueueId) -> (Priority, u16) {
         let link = self.get(id).and_then(|slot| slot.links.all().first());
-        link.map(Link::priority).unwrap_or_default()
-    }
-
-    /// Up to `max` messages that wait though the time is up that their senders named.
-    pub(super) fn overdue(&mut self, now: Timestamp, max: usize) -> Vec<QueueId> {
-        let Self { deadlines, by_id, slots, .. } = self;
-        deadlines.overdue(now, max, |id| {
-            let Some(number) = by_id.get(&id).map(|number| *number as usize) else { return false };
-            let slot = slots[number / CHUNK][number % CHUNK].as_ref();
-            slot.is_some_and(|slot| slot.standing.is_held())
-        })
+        link.map(|link| (link.priority(), link.sender())).unwrap_or_default()
     }
 
     /// The id of the oldest message.
@@ -439,6 +431,7 @@ impl Index {
         self.vacant.push(number);
         self.returning.remove(&id);
         self.deadlines.remove(id);
+        self.releases.remove(&id);
         self.octets -= slot.size;
         self.held -= u64::from(slot.standing.is_held());
         self.tried -= u64::from(slot.state.is_somewhere());

@@ -70,7 +70,7 @@ impl Log {
         };
         let leases = self.hand_out(route, pick, &ids, loaded);
         // Also if candidates came to nothing: whoever asked goes by what it was given.
-        if leases.len() < max && matches!(pick, Pick::Due(_)) {
+        if matches!(pick, Pick::Due(_)) && Lease::are_all(&leases, max) {
             self.name_again(route);
         }
         Ok(leases)
@@ -146,7 +146,9 @@ impl Log {
         for (place, status) in active.state.recipients.iter().enumerate() {
             let free = !held && !status.phase.is_end() && !active.leased[place];
             let picked = match pick {
-                Pick::Due(now) => wanted.unwrap_or_else(|| due_at(&past, status)) <= now,
+                Pick::Due(now) | Pick::SmallDue(now) => {
+                    wanted.unwrap_or_else(|| due_at(&past, status)) <= now
+                }
                 Pick::Aged(before) => {
                     past.as_of_now(active.envelope.begins_at()) < before
                         && !status.awaits_operator()

@@ -32,7 +32,7 @@ impl Links {
 pub(super) struct Link {
     pub(super) route: u32,
     pub(super) flags: u32,
-    /// When it is due there; [`NEVER`] while it is leased or held.
+    /// When it is due there; [`NEVER`] while it is leased or held; its turn if it is [`READY`].
     pub(super) due: Timestamp,
 }
 
@@ -41,13 +41,40 @@ pub(super) const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
 pub(super) const TOLD: u32 = 1;
 /// An operator wants an attempt at `due`, whatever the schedule says.
 pub(super) const WANTED: u32 = 2;
+/// It is due and has its sender's turn.
+pub(super) const READY: u32 = 4;
+/// It is large.
+pub(super) const LARGE: u32 = 8;
+/// Where the sender's number begins in the flags.
+const SENDER_SHIFT: u32 = 8;
 /// Where the priority begins in the flags.
 const PRIORITY_SHIFT: u32 = 24;
 
 impl Link {
     pub(super) fn flags(plan: &Plan) -> u32 {
         let priority = u32::from(plan.priority.as_i8().to_le_bytes()[0]);
-        priority << PRIORITY_SHIFT | if plan.told { TOLD } else { 0 }
+        let sender = u32::from(plan.sender) << SENDER_SHIFT;
+        priority << PRIORITY_SHIFT | sender | if plan.told { TOLD } else { 0 }
+    }
+
+    /// The number of the message's sender, which few others have.
+    pub(super) fn sender(&self) -> u16 {
+        let [_, low, high, _] = self.flags.to_le_bytes();
+        u16::from_le_bytes([low, high])
+    }
+
+    /// When it is due, whatever its turn; nothing while it is leased or held.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        match self.flags & READY {
+            0 => Some(self.due).filter(|due| *due != NEVER),
+            _ => Some(Timestamp::from_millis(0)),
+        }
+    }
+
+    /// Has it wait for a moment.
+    pub(super) fn wait_until(&mut self, due: Timestamp) {
+        self.flags &= !READY;
+        self.due = due;
     }
 
     pub(super) fn priority(&self) -> Priority {
@@ -70,10 +97,11 @@ mod tests {
             let priority = Priority::try_from(number).unwrap();
             for told in [false, true] {
                 let route = RouteName::from_text("mx:a.example");
-                let plan = Plan { route, due: None, told, priority };
-                let flags = Link::flags(&plan) | WANTED;
+                let plan = Plan { route, due: None, told, priority, sender: 0xbeef };
+                let flags = Link::flags(&plan) | WANTED | READY | LARGE;
                 let link = Link { route: 0, flags, due: NEVER };
-                assert_eq!((link.priority(), flags & TOLD != 0), (priority, told));
+                let read = (link.priority(), flags & TOLD != 0, link.sender());
+                assert_eq!(read, (priority, told, 0xbeef));
             }
         }
     }

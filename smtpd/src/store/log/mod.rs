@@ -30,6 +30,7 @@ mod link;
 #[cfg(test)]
 mod liveness;
 mod open;
+mod pick;
 mod plan;
 mod read;
 mod record;
@@ -42,6 +43,7 @@ mod sending;
 #[cfg(test)]
 mod simulation;
 mod standing;
+mod times;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

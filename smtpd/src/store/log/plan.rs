@@ -1,10 +1,14 @@
 //! What links a message has: the routes it waits on, and when it is due on each.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
 
+use mailroot_common::address::ReversePath;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::queue::recipient::MessageState;
+use smtpd_core::queue::turns::hash_sender;
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::{RouteName, Table};
 
@@ -18,6 +22,18 @@ pub(super) struct Plan {
     pub(super) due: Option<Timestamp>,
     pub(super) told: bool,
     pub(super) priority: Priority,
+    pub(super) sender: u16,
+}
+
+/// Strangers choose senders, and are not to choose with whom they share a number.
+static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// The number that a sender's messages have in common.
+fn number(sender: &ReversePath) -> u16 {
+    let mut state = KEYS.build_hasher();
+    hash_sender(sender, &mut state);
+    let [low, high, ..] = state.finish().to_le_bytes();
+    u16::from_le_bytes([low, high])
 }
 
 /// The links a message needs: one for each route with a recipient that waits.
@@ -54,8 +70,9 @@ pub(super) fn plan(
             if !places.is_empty() {
                 places.insert(route.clone(), plans.len());
             }
-            let priority = envelope.wishes.priority;
-            plans.push(Plan { route, due, told: status.delay_told, priority });
+            let (told, priority) = (status.delay_told, envelope.wishes.priority);
+            let sender = plans.first().map_or_else(|| number(&envelope.sender), |it| it.sender);
+            plans.push(Plan { route, due, told, priority, sender });
         }
     }
     plans

@@ -26,6 +26,7 @@ use super::segment::SegmentFile;
 use super::segments::Use;
 use super::sending::Mark;
 use super::standing::Standing;
+use super::times::Times;
 use crate::observe::Level;
 
 /// Records applied to the index at once.
@@ -53,13 +54,7 @@ impl Recovery {
 
 /// What a record found says.
 enum Found {
-    Message {
-        size: u64,
-        plans: Vec<Plan>,
-        large: Option<u64>,
-        held: bool,
-        deadline: Option<Timestamp>,
-    },
+    Message { size: u64, plans: Vec<Plan>, large: Option<u64>, held: bool, times: Times },
     State(State),
     Removed,
 }
@@ -164,8 +159,8 @@ impl Log {
                     let at = frame.at + HEADER as u64 + u64::from(header.meta_len);
                     large::number_in(window.at(at, 8)?)
                 };
-                let (held, deadline) = (envelope.hold.is_some(), envelope.deadline());
-                Some(Found::Message { size: header.size, plans, large, held, deadline })
+                let (held, times) = (envelope.hold.is_some(), Times::of(&envelope));
+                Some(Found::Message { size: header.size, plans, large, held, times })
             }
         })
     }
@@ -270,13 +265,11 @@ impl Recovery {
             let place = Place::new(segment, frame.at, frame.header.frame_len());
             index.highest = index.highest.max(id);
             match record {
-                Found::Message { size, plans, large, held, deadline } => {
+                Found::Message { size, plans, large, held, times } => {
                     self.message(index, id, (place, size, held), &plans);
                     if index.contains(id) {
                         index.large.extend(large.map(|number| (id, number)));
-                        if let Some(deadline) = deadline {
-                            index.deadlines.add(id, deadline);
-                        }
+                        index.note_times(id, times);
                     }
                 }
                 Found::State(state) => self.state(index, id, State { place, ..state }),
@@ -327,8 +320,8 @@ impl Recovery {
         let route = index.only_route(id).filter(|_| !state.standing.is_redirected());
         match route.cloned() {
             Some(route) => {
-                let priority = index.priority(id);
-                let plan = Plan { route, due: state.due, told: state.told, priority };
+                let (priority, sender) = index.rank(id);
+                let plan = Plan { route, due: state.due, told: state.told, priority, sender };
                 index.relink(id, &[plan], false);
             }
             None => {

@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
-use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::RouteName;
 
-use super::super::{NextDue, Pick, RouteCount};
-use super::due::Due;
+use super::super::{NextDue, RouteCount};
+use super::due::{Due, READIED_MAX};
+use super::link::Link;
 use crate::clock::Past;
 
 /// All routes that mail waits on. Numbers stand for routes and are used again.
@@ -95,19 +95,17 @@ impl Routes {
         &route.expect("a route lives while a message is counted in").name
     }
 
-    /// Makes a message due at a moment.
-    pub(super) fn arm(&mut self, number: u32, priority: Priority, due: Timestamp, id: QueueId) {
-        self.keep_head(number, |route| {
-            route.due.insert(priority, due, id);
+    /// Makes a message due when its link says.
+    pub(super) fn arm(&mut self, link: &Link, id: QueueId) {
+        self.keep_head(link.route, |route| {
+            route.due.insert(link, id);
             route.oldest = route.oldest.min(id);
         });
     }
 
     /// Takes back what [`Routes::arm`] did.
-    pub(super) fn disarm(&mut self, number: u32, priority: Priority, due: Timestamp, id: QueueId) {
-        self.keep_head(number, |route| {
-            route.due.remove(priority, due, id);
-        });
+    pub(super) fn disarm(&mut self, link: &Link, id: QueueId) {
+        self.keep_head(link.route, |route| route.due.remove(link, id));
     }
 
     /// Changes a route's set and keeps `heads` in step.
@@ -163,33 +161,55 @@ impl Routes {
         self.numbers.get(name).copied()
     }
 
-    /// Up to `max` messages of a route that may be picked, those of higher priority first, among equals
-    /// the longest due. `told` says of a
-    /// message whether its sender was told of the delay.
-    pub(super) fn candidates(
+    /// Up to `max` messages of a route that are due, those of higher priority first, among equals by
+    /// their senders' turns and the longest due; large ones only if they may be among them. `find` finds
+    /// the link of a message, and its octets.
+    pub(super) fn due(
         &mut self,
         number: u32,
-        pick: Pick,
-        max: usize,
-        past: &Past,
-        told: impl Fn(QueueId) -> bool,
+        now: Timestamp,
+        (max, may_be_large): (usize, bool),
+        mut find: impl FnMut(QueueId, &mut dyn FnMut(&mut Link, u64)),
+    ) -> Vec<QueueId> {
+        let mut found = Vec::new();
+        self.keep_head(number, |route| {
+            for priority in route.due.priorities() {
+                let (class, left) = (route.due.class(priority), max - found.len());
+                let few = if may_be_large { class.few(now, left) } else { None };
+                found.extend(few.unwrap_or_else(|| {
+                    let _readied =
+                        (0..READIED_MAX).take_while(|_| class.get_ready(now, &mut find)).count();
+                    class.take(left, may_be_large)
+                }));
+            }
+        });
+        found
+    }
+
+    /// Up to `max` messages of a route that are older than a moment, due or not. `release` says before when
+    /// a message was not to be tried, `told` whether its sender was told of the delay, if that counts.
+    pub(super) fn aged(
+        &mut self,
+        number: u32,
+        before: Timestamp,
+        (max, past): (usize, &Past),
+        release: impl Fn(QueueId) -> Option<Timestamp>,
+        told: Option<impl Fn(QueueId) -> bool>,
     ) -> Vec<QueueId> {
         let route = self.route(number);
-        let before = match pick {
-            Pick::Due(now) => return route.due.by(now).take(max).collect(),
-            Pick::Aged(before) | Pick::Untold(before) => before,
-        };
         // An id tells when its message was accepted. Where the wall clock went back, ids stood
         // still until it caught up; then the envelope says better.
-        let is_old = |id: QueueId| past.as_of_now(Timestamp::from_millis(id.as_millis())) < before;
-        if !is_old(route.oldest) {
+        let is_before = |at: Timestamp| past.as_of_now(at) < before;
+        let came_before = |id: QueueId| is_before(Timestamp::from_millis(id.as_millis()));
+        if !came_before(route.oldest) {
             return Vec::new();
         }
-        let untold = matches!(pick, Pick::Untold(_));
+        let is_old = |id: QueueId| came_before(id) && release(id).is_none_or(is_before);
+        let is_told = |id: QueueId| told.as_ref().is_some_and(|told| told(id));
         let aged = route.due.all();
         let found: Vec<QueueId> =
-            aged.filter(|id| is_old(*id) && !(untold && told(*id))).take(max).collect();
-        if found.is_empty() && !untold {
+            aged.filter(|id| is_old(*id) && !is_told(*id)).take(max).collect();
+        if found.is_empty() && told.is_none() {
             // Every message was looked at, so the bound can be made exact.
             route.oldest = route.due.all().min().unwrap_or(QueueId::MAX);
         }
@@ -202,7 +222,7 @@ impl Routes {
             .map(|route| RouteCount {
                 route: route.name.clone(),
                 messages: route.links,
-                next_due: route.due.first(),
+                next_due: route.due.first_said(),
             })
             .collect();
         counts.sort_unstable_by(|a, b| a.route.cmp(&b.route));
@@ -213,10 +233,13 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
+    }
+
+    fn link(route: u32, due: u64) -> Link {
+        Link { route, flags: 0, due: at(due) }
     }
 
     #[test]
@@ -224,14 +247,13 @@ mod tests {
         let mut routes = Routes::default();
         let name = RouteName::from_text("mx:a.example");
         let number = routes.join(&name);
-        routes.arm(number, Priority::NORMAL, at(10), QueueId::from_u64(1));
+        routes.arm(&link(number, 10), QueueId::from_u64(1));
         assert_eq!(routes.next_due(at(9)).wake_at, Some(at(10)));
         assert_eq!(routes.next_due(at(10)).routes, std::slice::from_ref(&name));
         routes.join(&name);
-        routes.arm(number, Priority::NORMAL, at(5), QueueId::from_u64(2));
+        routes.arm(&link(number, 5), QueueId::from_u64(2));
         assert_eq!(routes.next_due(at(10)), NextDue::default());
-        let past = Clock::real().past();
-        let both = routes.candidates(number, Pick::Due(at(10)), 9, &past, |_| false);
+        let both = routes.due(number, at(10), (9, true), |_, _| {});
         assert_eq!(both, [QueueId::from_u64(2), QueueId::from_u64(1)]);
         assert!(routes.name_again(&name));
         assert_eq!(routes.next_due(at(10)).routes, [name]);
@@ -242,8 +264,8 @@ mod tests {
         let mut routes = Routes::default();
         for round in 0..1000 {
             let number = routes.join(&RouteName::from_text(&format!("mx:d{round}.example")));
-            routes.arm(number, Priority::NORMAL, at(1), QueueId::from_u64(round));
-            routes.disarm(number, Priority::NORMAL, at(1), QueueId::from_u64(round));
+            routes.arm(&link(number, 1), QueueId::from_u64(round));
+            routes.disarm(&link(number, 1), QueueId::from_u64(round));
             routes.leave(number);
         }
         assert_eq!(routes.slots.len(), 1);

@@ -2,6 +2,7 @@
 //!
 //! The client is this process and the server another one, so that memory is the server's alone.
 
+mod dead;
 mod deferred;
 mod dns;
 mod idle;
@@ -21,6 +22,7 @@ pub(crate) async fn measure(name: &str, options: &Options, scratch: &Scratch) ->
     let home = scratch.directory()?;
     let verdicts = match name {
         "idle" => idle::measure(options, home.path()).await?,
+        "dead" => dead::measure(options, home.path()).await?,
         "deferred" => deferred::measure(options, home.path()).await?,
         "large" => large::measure(options, home.path()).await?,
         "list" => list::measure(options, home.path()).await?,

@@ -275,6 +275,19 @@ fn a_body_must_keep_a_pace() {
 }
 
 #[test]
+fn a_chunk_must_keep_a_pace_as_well() {
+    let mut player = Player::new(settings());
+    player.feed(HELLO_AND_ENVELOPE, 1000);
+    player.feed(b"BDAT 1000 LAST\r\n", 1000);
+    for second in 1..=260 {
+        player.now = Duration::from_secs(second);
+        player.feed(b"x", 1);
+    }
+    assert_eq!(player.server.end(), Some(End::Refused(Refusal::TooSlow)));
+    assert!(player.messages.is_empty());
+}
+
+#[test]
 fn stopping_waits_for_a_message_on_its_way_only() {
     let mut player = Player::new(settings());
     player.feed(HELLO_AND_ENVELOPE, 1000);

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use mailroot_common::address::{AddressError, Mailbox, ReversePath};
+use crate::address::{AddressError, Mailbox, ReversePath};
 
 use super::header::readable;
 

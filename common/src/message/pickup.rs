@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use mailroot_common::address::{Mailbox, ReversePath};
+use crate::address::{Mailbox, ReversePath};
 
 use super::address_list::{self, ListFault};
 use super::header::{self, Field, HeaderEnd, HeaderFacts, readable};

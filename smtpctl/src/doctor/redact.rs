@@ -1,0 +1,278 @@
+//! `doctor --redact`: a report without what tells strangers whose it is.
+//!
+//! Addresses, host names, networks and what looks like a secret are replaced by words that say what
+//! stood there: `user1@host2.example`, `host3.example`, `ip1`. The same thing has the same word
+//! everywhere in a report, so that it still can be followed. Names of keys and files, loopback
+//! addresses and ports stay.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use mailroot_common::config::{ServerConfig, ServiceConfig};
+use mailroot_common::control::Check;
+
+/// Shorter words are no secrets.
+const SECRET_CHARS_MIN: usize = 24;
+/// What files are called; a word that ends so is no host.
+const FILES: [&str; 14] = [
+    "yaml", "yml", "json", "jsonl", "eml", "pem", "sock", "log", "conf", "service", "socket", "d",
+    "draft", "trace",
+];
+/// Names that are the same everywhere.
+const KNOWN: [&str; 3] = ["localhost", "localhost.localdomain", "smtpctl.invalid"];
+
+/// Words of reports; a machine that is called so gives nothing away.
+const PLAIN: [&str; 8] =
+    ["localhost", "mail", "mailroot", "relay", "smtp", "host", "server", "queue"];
+
+/// What has been replaced so far.
+pub(super) struct Redactor {
+    /// What stood there, and what stands there now.
+    words: HashMap<String, String>,
+    users: usize,
+    hosts: usize,
+    addresses: usize,
+    secrets: usize,
+    /// What keys of the configuration begin with.
+    sections: BTreeSet<String>,
+    /// The name of this machine without its domain.
+    machine: Option<String>,
+}
+
+impl Redactor {
+    /// Knows the name of this machine, which may stand alone.
+    pub(super) fn new(machine: Option<&str>) -> Self {
+        let keys = ServerConfig::keys().into_iter().chain(ServiceConfig::keys());
+        let section = |key: &str| key.split(['.', '[']).next().unwrap_or_default().to_owned();
+        let short = machine.and_then(|name| name.split('.').next()).map(str::to_lowercase);
+        Self {
+            words: HashMap::new(),
+            users: 0,
+            hosts: 0,
+            addresses: 0,
+            secrets: 0,
+            sections: keys.map(|documented| section(&documented.key)).collect(),
+            machine: short.filter(|name| name.len() > 1 && !PLAIN.contains(&name.as_str())),
+        }
+    }
+
+    /// A check without what tells whose it is.
+    pub(super) fn check(&mut self, mut check: Check) -> Check {
+        check.text = self.text(&check.text);
+        check.hint = check.hint.map(|hint| self.text(&hint));
+        check
+    }
+
+    /// A text in other words.
+    pub(super) fn text(&mut self, text: &str) -> String {
+        let is_gap = |c: char| {
+            c.is_whitespace()
+                || matches!(c, ',' | ';' | '"' | '\'' | '`' | '<' | '>' | '(' | ')' | '|')
+        };
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = rest.find(is_gap).unwrap_or(rest.len());
+            out.push_str(&self.word(&rest[..end]));
+            rest = &rest[end..];
+            let gap = rest.find(|c| !is_gap(c)).unwrap_or(rest.len());
+            out.push_str(&rest[..gap]);
+            rest = &rest[gap..];
+        }
+        out
+    }
+
+    fn word(&mut self, word: &str) -> String {
+        let core = word.trim_end_matches(['.', ':', '!', '?']);
+        let tail = &word[core.len()..];
+        let masked = self.core(core);
+        format!("{masked}{tail}")
+    }
+
+    fn core(&mut self, word: &str) -> String {
+        if word.len() < 2 {
+            return word.to_owned();
+        }
+        if let Some((key, value)) = word.split_once('=').filter(|(key, _)| is_name(key)) {
+            return format!("{key}={}", self.core(value));
+        }
+        if let Some((scheme, rest)) = word.split_once("://") {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            return format!("{scheme}://{}{path}", self.core(host));
+        }
+        if let Some(masked) = self.address(word) {
+            return masked;
+        }
+        if let Some((local, domain)) = word.rsplit_once('@') {
+            let domain = if domain.is_empty() { String::new() } else { self.core(domain) };
+            let local = if local.is_empty() { String::new() } else { self.user(local) };
+            return format!("{local}@{domain}");
+        }
+        if let Some((front, port)) = word.rsplit_once(':')
+            && !port.is_empty()
+            && port.bytes().all(|octet| octet.is_ascii_digit())
+        {
+            return format!("{}:{port}", self.core(front));
+        }
+        // Of a host with its address, as logs write it: host[192.0.2.1].
+        if let Some((front, inner)) = word.strip_suffix(']').and_then(|it| it.split_once('[')) {
+            let front = if front.is_empty() { String::new() } else { self.core(front) };
+            return format!("{front}[{}]", self.core(inner));
+        }
+        if word.contains('/') {
+            return word.to_owned();
+        }
+        if self.is_host(word) {
+            return self.host(word);
+        }
+        if is_secret(word) { self.secret(word) } else { word.to_owned() }
+    }
+
+    /// An IP address or a network.
+    fn address(&mut self, word: &str) -> Option<String> {
+        let (front, bits) = match word.split_once('/') {
+            Some((front, bits)) if bits.parse::<u8>().is_ok() => (front, format!("/{bits}")),
+            Some(_) => return None,
+            None => (word, String::new()),
+        };
+        let address: IpAddr = front.parse().ok()?;
+        if address.is_loopback() || address.is_unspecified() {
+            return Some(word.to_owned());
+        }
+        let count = &mut self.addresses;
+        let masked = self.words.entry(address.to_string()).or_insert_with(|| {
+            *count += 1;
+            format!("ip{count}")
+        });
+        Some(format!("{masked}{bits}"))
+    }
+
+    fn is_host(&self, word: &str) -> bool {
+        let small = word.to_lowercase();
+        if KNOWN.contains(&small.as_str()) {
+            return false;
+        }
+        if self.machine.as_ref() == Some(&small) {
+            return true;
+        }
+        let labels: Vec<&str> = small.trim_start_matches("*.").split('.').collect();
+        let [first, .., last] = labels.as_slice() else { return false };
+        let is_label = |label: &&str| {
+            let is_good = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+            !label.is_empty() && label.chars().all(is_good)
+        };
+        let is_top = last.len() > 1 && !last.chars().all(|c| c.is_ascii_digit());
+        is_top
+            && labels.iter().all(is_label)
+            && !FILES.contains(last)
+            && !self.sections.contains(*first)
+    }
+
+    fn host(&mut self, word: &str) -> String {
+        let star = if word.starts_with("*.") { "*." } else { "" };
+        let count = &mut self.hosts;
+        let name = word.trim_start_matches("*.").to_lowercase();
+        let masked = self.words.entry(name).or_insert_with(|| {
+            *count += 1;
+            format!("host{count}.example")
+        });
+        format!("{star}{masked}")
+    }
+
+    fn user(&mut self, word: &str) -> String {
+        let count = &mut self.users;
+        let masked = self.words.entry(format!("{word}@")).or_insert_with(|| {
+            *count += 1;
+            format!("user{count}")
+        });
+        masked.clone()
+    }
+
+    fn secret(&mut self, word: &str) -> String {
+        let count = &mut self.secrets;
+        let masked = self.words.entry(word.to_owned()).or_insert_with(|| {
+            *count += 1;
+            format!("secret{count}")
+        });
+        masked.clone()
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+');
+    !text.is_empty() && text.chars().all(is_good)
+}
+
+/// Long, of letters and digits mixed, and no word of a language.
+fn is_secret(word: &str) -> bool {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '_' | '-' | '=' | '.');
+    word.len() >= SECRET_CHARS_MIN
+        && word.chars().all(is_good)
+        && word.chars().any(|c| c.is_ascii_digit())
+        && word.chars().any(|c| c.is_ascii_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_report_it_is_cannot_be_told_and_it_can_be_followed() {
+        let mut redactor = Redactor::new(Some("relay1.example.net"));
+        for (text, expected) in [
+            (
+                "mail for al@slow.example waits: slow.example[192.0.2.7]:25 said no",
+                "mail for user1@host1.example waits: host1.example[ip1]:25 said no",
+            ),
+            (
+                "<al@slow.example>, <bob@slow.example>.",
+                "<user1@host1.example>, <user2@host1.example>.",
+            ),
+            ("10.1.0.0/16 and 2001:db8::7 and [2001:db8::7]:587", "ip2/16 and ip3 and [ip3]:587"),
+            ("relay1 is Relay1.Example.Net", "host2.example is host3.example"),
+            (
+                "127.0.0.1:25, [::1]:25, 0.0.0.0:25 on localhost",
+                "127.0.0.1:25, [::1]:25, 0.0.0.0:25 on localhost",
+            ),
+            (
+                "set delivery.fqdn in servers.d/default.yaml:12",
+                "set delivery.fqdn in servers.d/default.yaml:12",
+            ),
+            (
+                "mailroot 0.1.0, half the mail. e.g. 4.7.1",
+                "mailroot 0.1.0, half the mail. e.g. 4.7.1",
+            ),
+            ("pin=0123456789abcdef0123456789abcdef", "pin=secret1"),
+            ("see https://idp.example.org/token?x", "see https://host4.example/token?x"),
+            (
+                "*.corp.example goes to hub.corp.example:2525",
+                "*.host5.example goes to host6.example:2525",
+            ),
+            ("/var/spool/mailroot/default/Queue", "/var/spool/mailroot/default/Queue"),
+        ] {
+            assert_eq!(redactor.text(text), expected);
+        }
+    }
+
+    #[test]
+    fn any_text_comes_through() {
+        let mut redactor = Redactor::new(None);
+        for text in [
+            "",
+            "@",
+            "a@",
+            "@b.example",
+            "[",
+            "]",
+            "[]",
+            "=",
+            "://",
+            ":",
+            "a:::1",
+            "\u{fc}.\u{e4}x",
+        ] {
+            let _ = redactor.text(text);
+        }
+        assert_eq!(redactor.text("x=@"), "x=@");
+    }
+}
