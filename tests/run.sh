@@ -32,7 +32,7 @@ tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp
 c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
 mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace tmux:tmux
 less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
-dkimverify:python3-dkim knotd:knot"
+dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do
@@ -53,6 +53,9 @@ fi
 /usr/bin/python3 -c 'import nacl' 2>/dev/null || packages="$packages python3-nacl"
 # What swaks needs for TLS, and Postfix for logins.
 perl -MNet::SSLeay -e 1 2>/dev/null || packages="$packages libnet-ssleay-perl"
+# What hands in mail by sendmail, as other programs do.
+perl -MMIME::Lite -e 1 2>/dev/null || packages="$packages libmime-lite-perl"
+[ -e /usr/lib/git-core/git-send-email ] || packages="$packages git-email"
 ls /usr/lib/*/sasl2/libplain.so >/dev/null 2>&1 || packages="$packages libsasl2-modules"
 packages=${packages# }
 

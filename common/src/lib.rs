@@ -5,6 +5,7 @@
 //! A change here is a change of contract between programs, and shows as one.
 
 pub mod address;
+pub mod aliases;
 pub mod codes;
 pub mod config;
 pub mod control;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::access::AccessCommand;
+use crate::alias::AliasCommand;
 use crate::badmail::BadmailCommand;
 use crate::cert::CertCommand;
 use crate::complete::{self, Completion};
@@ -18,6 +19,7 @@ use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
 use crate::etrn::Etrn;
 use crate::explain::Explain;
+use crate::ldap::LdapCommand;
 use crate::operator::OperatorCommand;
 use crate::output::{Form, TimeForm, When};
 use crate::pickup::PickupCommand;
@@ -177,9 +179,15 @@ pub(crate) enum Command {
     /// Domains of a virtual server.
     #[command(subcommand)]
     Domain(DomainCommand),
+    /// Who gets mail for the local names of this machine.
+    #[command(subcommand)]
+    Alias(AliasCommand),
     /// Hosts that take mail for others, with TLS and logins.
     #[command(subcommand)]
     Smarthost(SmarthostCommand),
+    /// The directory that knows the recipients of a virtual server.
+    #[command(subcommand)]
+    Ldap(LdapCommand),
     /// Ask another host to send the mail that it holds for us.
     Etrn(Etrn),
     /// Keys that mail is signed with (DKIM), and their records in DNS.
@@ -250,6 +258,8 @@ impl Command {
             Self::Smarthost(command) => {
                 matches!(command, SmarthostCommand::List | SmarthostCommand::Show(_))
             }
+            Self::Ldap(command) => matches!(command, LdapCommand::Show),
+            Self::Alias(command) => matches!(command, AliasCommand::List(_)),
             Self::Dkim(command) => matches!(command, DkimCommand::List | DkimCommand::Dns(_)),
             Self::Tls(command) => matches!(command, TlsCommand::List),
             Self::Cert(command) => matches!(command, CertCommand::List | CertCommand::Show(_)),
@@ -393,7 +403,14 @@ mod tests {
         "dkim create a.example --selector s1 --type ed25519 --dry-run",
         "dkim rm a.example --selector s1",
         "tls ls -o json",
+        "ldap show -s lan",
+        "ldap set server=ldaps://a.example base=DC=a -s lan --dry-run",
+        "ldap test --address a@b.example",
         "tls forget mx.a.example",
+        "tls report list",
+        "tls report show a.example",
+        "tls report send a.example",
+        "tls report send",
         "access allow 10.0.0.0/8 --comment lan",
         "relay policy --only --try 2m",
         "relay test --client 192.0.2.1 --to a@b.example",
@@ -461,6 +478,8 @@ mod tests {
         "pickup list",
         "pickup check a.eml -",
         "send --to a@b.example --wait",
+        "send --to a@b.example --at 2h --by 1d --priority -4",
+        "send --to a@b.example --at 2026-12-01T08:00:00Z",
         "send --to a@b.example --wait=5s --subject x --body -",
         "config check a.yaml -W",
         "reload --wait=5s",

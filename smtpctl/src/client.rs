@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use mailroot_common::control::{Kind, Problem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -27,6 +28,8 @@ const AGENT: &str = concat!("smtpctl/", env!("CARGO_PKG_VERSION"));
 const ANSWER_OCTETS_MAX: usize = 256 << 20;
 /// How long a message may take on its way to the daemon.
 const OCTETS_WAIT: Duration = Duration::from_secs(600);
+/// A reply of SMTP is smaller than this.
+const REPLY_OCTETS_MAX: usize = 1_024;
 /// A line of a stream is smaller than this.
 const LINE_OCTETS_MAX: usize = 16 << 20;
 
@@ -41,6 +44,19 @@ impl Client {
     pub(crate) async fn connect(socket: &Path) -> Result<Self, Problem> {
         let stream =
             UnixStream::connect(socket).await.map_err(|error| not_there(socket, &error))?;
+        Self::over(stream, socket).await
+    }
+
+    /// Connects to the submit socket, where everybody can ask about his own mail.
+    pub(crate) async fn connect_as_owner(socket: &Path) -> Result<Self, Problem> {
+        let mut stream =
+            UnixStream::connect(socket).await.map_err(|error| not_there(socket, &error))?;
+        let opened = timeout(WAIT, open_inquiry(&mut stream)).await.map_err(|_| too_long(WAIT))?;
+        opened.map_err(|error| broken(socket, &error.to_string()))?;
+        Self::over(stream, socket).await
+    }
+
+    async fn over(stream: UnixStream, socket: &Path) -> Result<Self, Problem> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| broken(socket, &error.to_string()))?;
@@ -228,6 +244,25 @@ impl Client {
     }
 }
 
+/// Has the daemon answer questions over a connection that begins as SMTP.
+async fn open_inquiry(stream: &mut UnixStream) -> io::Result<()> {
+    expect_220(stream).await?;
+    stream.write_all(b"XQUERY\r\n").await?;
+    expect_220(stream).await
+}
+
+/// Reads a reply of one line, octet by octet: what comes behind it is not SMTP.
+async fn expect_220(stream: &mut UnixStream) -> io::Result<()> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") && line.len() < REPLY_OCTETS_MAX {
+        line.push(stream.read_u8().await?);
+    }
+    if line.starts_with(b"220 ") {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&line).trim_end().to_owned()))
+}
+
 fn too_long(wait: Duration) -> Problem {
     let detail = format!("the daemon did not answer within {} s", wait.as_secs());
     Problem::new("daemon", Kind::TimedOut, detail)
@@ -242,7 +277,7 @@ fn not_there(socket: &Path, error: &io::Error) -> Problem {
     let path = socket.display();
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            let detail = format!("you may not use the control socket {path}");
+            let detail = format!("you may not use the socket {path}");
             Problem::new("daemon", Kind::NotPermitted, detail)
                 .hint("use sudo, or have yourself added to the group mailroot-operators")
         }
@@ -267,7 +302,6 @@ fn not_there(socket: &Path, error: &io::Error) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
     use super::*;

@@ -51,6 +51,8 @@ enum Topic {
     Dns,
     /// Whether the smart hosts take connections.
     Smarthost,
+    /// Whether the directory of recipients answers.
+    Ldap,
     /// Whether DNS publishes the keys that mail is signed with.
     Dkim,
     /// The certificates that clients are shown.
@@ -76,6 +78,7 @@ impl Topic {
             Self::Ports => "ports",
             Self::Dns => "dns",
             Self::Smarthost => "smarthost",
+            Self::Ldap => "ldap",
             Self::Dkim => "dkim",
             Self::Tls => "tls",
             Self::Relay => "relay",
@@ -88,10 +91,11 @@ impl Topic {
 }
 
 /// What is told by whoever asks DNS and other hosts.
-const NETWORK: [Topic; 7] = [
+const NETWORK: [Topic; 8] = [
     Topic::Ports,
     Topic::Dns,
     Topic::Smarthost,
+    Topic::Ldap,
     Topic::Dkim,
     Topic::Tls,
     Topic::Relay,

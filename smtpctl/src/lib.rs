@@ -3,10 +3,12 @@
 //! In: a command line. Out: data on standard output, words about it on standard error, and an exit
 //! code of `mailroot_common::control::problem`. One file per noun; [`args`] is the tree of
 //! commands, [`client`] speaks with the daemon, [`output`] prints, [`change`] holds the manners of
-//! every command that changes something.
+//! every command that changes something. Under the names `sendmail`, `mailq` and `newaliases` it is what other
+//! programs expect of these.
 
 mod access;
 mod adopt;
+mod alias;
 pub mod args;
 mod badmail;
 mod cert;
@@ -23,6 +25,7 @@ mod etrn;
 mod explain;
 mod export;
 mod files;
+mod ldap;
 mod listing;
 pub mod opensmtpd;
 mod operator;
@@ -38,6 +41,7 @@ mod remote;
 mod route;
 mod select;
 mod send;
+mod sendmail;
 mod server;
 mod service;
 mod session;
@@ -72,6 +76,9 @@ use tool::Tool;
 /// Runs a command line, the program's name first, and says how it went.
 pub fn run(line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let line: Vec<OsString> = line.into_iter().collect();
+    if let Some(name) = sendmail::Name::of(line.first()) {
+        return sendmail::run(name, line);
+    }
     if complete::answer(&line) {
         return ExitCode::SUCCESS;
     }
@@ -144,8 +151,10 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Relay(it) => access::run(&mut tool, access::Which::Relay, it).await,
             Command::Route(route) => route::run(&mut tool, route).await,
             Command::Domain(domain) => domain::run(&mut tool, domain).await,
+            Command::Alias(it) => alias::run(&mut tool, it).await,
             Command::Dkim(it) => dkim::run(&mut tool, it).await,
             Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
+            Command::Ldap(it) => ldap::run(&mut tool, it).await,
             Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
             Command::Tls(it) => tls::run(&mut tool, it).await,
             Command::Cert(it) => cert::run(&mut tool, it).await,

@@ -18,6 +18,17 @@ pub(crate) fn limited(path: &str, selector: &Selector, limit: Option<u64>) -> St
     path
 }
 
+/// Prints what is chosen of what everybody may see of his own.
+pub(crate) async fn list_own<T: Row + DeserializeOwned>(
+    tool: &mut Tool,
+    path: &str,
+    selector: Selector,
+    limit: Option<u64>,
+) -> Result<u8, Problem> {
+    tool.daemon_of_all().await?;
+    list::<T>(tool, path, selector, limit).await
+}
+
 /// Prints what is chosen. The daemon is told how many are wanted, unless they are to be sorted.
 pub(crate) async fn list<T: Row + DeserializeOwned>(
     tool: &mut Tool,

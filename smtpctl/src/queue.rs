@@ -15,7 +15,7 @@ use crate::change::{ChangeOptions, Deed, change};
 use crate::complete;
 use crate::export::{self, Export};
 use crate::io_problem;
-use crate::listing::list;
+use crate::listing::list_own;
 use crate::orders;
 use crate::output::{Cell, Column, Row, Shape, escape, human_size};
 use crate::redirect::{self, Redirect};
@@ -117,7 +117,7 @@ pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Pr
     match command {
         QueueCommand::List(selection) => {
             let selector = selection.selector(server.as_deref())?;
-            list::<QueueEntry>(tool, path::QUEUE, selector, None).await
+            list_own::<QueueEntry>(tool, path::QUEUE, selector, None).await
         }
         QueueCommand::Summary(summary) => summary::run(tool, &summary).await,
         QueueCommand::Show(show) if show.headers || show.content => content(tool, &show).await,

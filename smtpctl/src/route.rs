@@ -73,6 +73,9 @@ pub(crate) fn print_decision(tool: &Tool, decision: &Decision) -> Result<(), Pro
     let Some(way) = &decision.way else { return Ok(()) };
     let domain = format!("{} ({})", way.domain, way.kind);
     line("domain", &domain, &way.origin)?;
+    if let Some(said) = &way.directory {
+        line("directory", said, "")?;
+    }
     let helo = if way.helo_only { ", greeted with HELO" } else { "" };
     line("next hop", &format!("{}{helo}", way.hop), "")?;
     for host in &way.hosts {

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
 use crate::password::PasswordOptions;
-use crate::smtp::{Login, Parcel, hand_over};
+use crate::smtp::{Login, Parcel, Wish, hand_over};
 use crate::tool::{Tool, now};
 
 /// How often a message that is waited for is looked at.
@@ -39,6 +39,16 @@ pub(crate) struct Send {
     /// A complete message with header, sent as it is; - reads it from standard input.
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["subject", "body"])]
     eml: Option<PathBuf>,
+    /// Have it sent at this moment, such as 2026-12-01T08:00:00Z, or after this span.
+    #[arg(long, value_name = "TIME|SPAN")]
+    at: Option<String>,
+    /// Have it returned if it is not delivered within this span.
+    #[arg(long, value_name = "SPAN")]
+    by: Option<String>,
+    /// Before or after other mail: -9 to 9.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = clap::value_parser!(i8).range(-9..=9))]
+    priority: Option<i8>,
     /// Log in as this user; the password is asked for, or read as below.
     #[arg(long, value_name = "USER")]
     user: Option<String>,
@@ -61,10 +71,37 @@ impl Send {
             subject: None,
             body: None,
             eml: None,
+            at: None,
+            by: None,
+            priority: None,
             user: None,
             password,
             wait,
         }
+    }
+
+    /// What the sender wants of time and order (RFC 4865, RFC 2852, RFC 6710).
+    fn wishes(&self) -> Result<Vec<Wish>, Problem> {
+        let usage = |detail: String| Problem::new("send", Kind::Usage, detail);
+        let mut wishes = Vec::new();
+        if let Some(text) = &self.at {
+            let parameter = match (Span::parse(text), Timestamp::parse(text)) {
+                (Ok(span), _) => format!("HOLDFOR={}", span.as_millis() / 1_000),
+                (Err(_), Ok(at)) => format!("HOLDUNTIL={at}"),
+                (Err(_), Err(error)) => return Err(usage(format!("--at: {error}"))),
+            };
+            wishes.push(Wish { extension: "FUTURERELEASE", parameter });
+        }
+        if let Some(text) = &self.by {
+            let span = Span::parse(text).map_err(|error| usage(format!("--by: {error}")))?;
+            let parameter = format!("BY={};R", span.as_millis() / 1_000);
+            wishes.push(Wish { extension: "DELIVERBY", parameter });
+        }
+        if let Some(priority) = self.priority {
+            let parameter = format!("MT-PRIORITY={priority}");
+            wishes.push(Wish { extension: "MT-PRIORITY", parameter });
+        }
+        Ok(wishes)
     }
 }
 
@@ -102,6 +139,7 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
     for to in &args.to {
         Mailbox::parse(to).map_err(|error| usage("to", error.to_string()))?;
     }
+    let wishes = args.wishes()?;
     let name = tool.server().to_owned();
     let server: Server = tool.daemon().await?.get(&path::fill(path::SERVER, &[&name])).await?;
     let address = listener(&server)?;
@@ -116,7 +154,7 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
         None => compose(args, &sender)?,
     };
     let login = login(tool, args)?;
-    let parcel = Parcel { sender, recipients: args.to.clone(), message };
+    let parcel = Parcel { sender, recipients: args.to.clone(), message, wishes };
     let handed = tokio::task::spawn_blocking(move || hand_over(address, &parcel, login.as_ref()));
     let reply =
         handed.await.map_err(|error| Problem::new("send", Kind::Failed, error.to_string()))??;

@@ -192,8 +192,9 @@ async fn show(tool: &mut Tool, args: &Show) -> Result<u8, Problem> {
         detail.settings.retain(|setting| inside(&setting.key));
         if detail.settings.is_empty() {
             let text = format!("there is no section {tab:?}");
-            return Err(Problem::new("server", Kind::NotFound, text)
-                .hint("general, access, limits, messages, delivery, store, security, domains"));
+            return Err(Problem::new("server", Kind::NotFound, text).hint(
+                "general, access, limits, messages, delivery, ldap, store, security, domains",
+            ));
         }
     }
     if args.effective {

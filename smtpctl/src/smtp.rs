@@ -1,10 +1,11 @@
-//! The few words of SMTP that `send` needs to hand one message to our own daemon.
+//! The few words of SMTP that it takes to hand a message to our own daemon.
 //!
-//! In: an envelope, octets, and perhaps a login. Out: the daemon's reply to the end of the body, or its
-//! refusal. Not a client for other hosts: TLS where it is offered, one message, every wait bounded.
+//! In: an envelope, octets, and perhaps a login. Out: the daemon's replies, or its refusal. Not a client
+//! for other hosts: TLS where it is offered, no pipelining, every wait bounded.
 
 mod tls;
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -20,6 +21,13 @@ const LINE_OCTETS_MAX: u64 = 2_048;
 /// A reply has fewer lines than this.
 const LINES_MAX: usize = 100;
 
+/// A parameter of MAIL, and the extension that must be offered for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) extension: &'static str,
+    pub(crate) parameter: String,
+}
+
 /// Who a message is from, who gets it, and what it is.
 pub(crate) struct Parcel {
     /// The sender; empty for the null path.
@@ -28,6 +36,8 @@ pub(crate) struct Parcel {
     pub(crate) recipients: Vec<String>,
     /// The octets, with any line ends.
     pub(crate) message: Vec<u8>,
+    /// What the sender wants besides.
+    pub(crate) wishes: Vec<Wish>,
 }
 
 /// A user and the password.
@@ -44,16 +54,25 @@ pub(crate) fn hand_over(
     parcel: &Parcel,
     login: Option<&Login>,
 ) -> Result<String, Problem> {
-    let Parcel { sender, recipients, message } = parcel;
+    let Parcel { sender, recipients, message, wishes } = parcel;
     let mut dialogue = Dialogue::begin(address)?;
     if let Some(login) = login {
         dialogue.log_in(login)?;
     }
+    for wish in wishes {
+        let is_it = |line: &String| line.split_whitespace().next() == Some(wish.extension);
+        if !dialogue.offers.iter().any(is_it) {
+            let detail = format!("the listener at {address} does not offer {}", wish.extension);
+            return Err(Problem::new("send", Kind::Failed, detail));
+        }
+    }
+    let wishes: String = wishes.iter().map(|wish| format!(" {}", wish.parameter)).collect();
     // SMTPUTF8 is asked for when an address needs it; a header may need it as well.
     let is_plain = sender.is_ascii() && recipients.iter().all(|to| to.is_ascii());
     let utf8 = if is_plain { "" } else { " SMTPUTF8" };
     let body = if message.is_ascii() { "" } else { " BODY=8BITMIME" };
-    dialogue.say(&format!("MAIL FROM:<{sender}>{body}{utf8}"), 2).map_err(with_hint)?;
+    let mail = format!("MAIL FROM:<{sender}>{body}{utf8}{wishes}");
+    dialogue.say(&mail, 2).map_err(with_hint)?;
     for recipient in recipients {
         dialogue.say(&format!("RCPT TO:<{recipient}>"), 2).map_err(with_hint)?;
     }
@@ -75,18 +94,79 @@ fn with_hint(problem: Problem) -> Problem {
     }
 }
 
+/// A reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// Its code.
+    pub(crate) code: u16,
+    /// Its lines without their codes.
+    pub(crate) lines: Vec<String>,
+}
+
+impl Reply {
+    /// Whether the code begins with this digit.
+    pub(crate) const fn is(&self, digit: u16) -> bool {
+        self.code / 100 == digit
+    }
+}
+
+/// The reply in one line, as it is told to people.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code, self.lines.join(" "))
+    }
+}
+
 /// What octets come and go by.
-trait Stream: Read + Write {}
+pub(crate) trait Stream: Read + Write {}
 
 impl<T: Read + Write> Stream for T {}
 
-struct Dialogue {
+/// A conversation over a connection.
+pub(crate) struct Dialogue {
     stream: BufReader<Box<dyn Stream>>,
     /// What EHLO was answered, a line for each extension, in capitals.
     offers: Vec<String>,
 }
 
 impl Dialogue {
+    /// Nothing was said yet.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: BufReader::new(Box::new(stream)), offers: Vec::new() }
+    }
+
+    /// Says a line and hears the reply.
+    pub(crate) fn ask(&mut self, line: &str) -> io::Result<Reply> {
+        self.put(format!("{line}\r\n").as_bytes())?;
+        self.hear()
+    }
+
+    /// Sends octets.
+    pub(crate) fn put(&mut self, octets: &[u8]) -> io::Result<()> {
+        let stream = self.stream.get_mut();
+        stream.write_all(octets).and_then(|()| stream.flush())
+    }
+
+    /// Hears a reply.
+    pub(crate) fn hear(&mut self) -> io::Result<Reply> {
+        let mut reply = Reply { code: 0, lines: Vec::new() };
+        while reply.lines.len() < LINES_MAX {
+            let mut line = Vec::new();
+            self.stream.by_ref().take(LINE_OCTETS_MAX).read_until(b'\n', &mut line)?;
+            if line.last() != Some(&b'\n') {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end();
+            reply.code = line.get(..3).and_then(|code| code.parse().ok()).unwrap_or_default();
+            reply.lines.push(line.get(4..).unwrap_or_default().to_owned());
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return Ok(reply);
+            }
+        }
+        Err(io::Error::other("the reply has no end"))
+    }
+
     /// Connects and greets, under TLS if that is offered.
     fn begin(address: SocketAddr) -> Result<Self, Problem> {
         let socket = TcpStream::connect_timeout(&address, WAIT).map_err(|error| {
@@ -97,7 +177,7 @@ impl Dialogue {
             socket.set_read_timeout(Some(WAIT)).and_then(|()| socket.set_write_timeout(Some(WAIT)));
         timeouts.map_err(|error| broken(&error))?;
         let plain = socket.try_clone().map_err(|error| broken(&error))?;
-        let mut dialogue = Self { stream: BufReader::new(Box::new(plain)), offers: Vec::new() };
+        let mut dialogue = Self::over(plain);
         dialogue.expect(2)?;
         dialogue.greet()?;
         if dialogue.offered("STARTTLS").is_none() {
@@ -115,7 +195,7 @@ impl Dialogue {
 
     fn greet(&mut self) -> Result<(), Problem> {
         self.write(b"EHLO localhost\r\n")?;
-        let lines = self.lines(2)?;
+        let lines = self.reply(2)?.lines;
         self.offers = lines.iter().skip(1).map(|line| line.to_ascii_uppercase()).collect();
         Ok(())
     }
@@ -159,40 +239,18 @@ impl Dialogue {
     }
 
     fn write(&mut self, octets: &[u8]) -> Result<(), Problem> {
-        let stream = self.stream.get_mut();
-        stream.write_all(octets).and_then(|()| stream.flush()).map_err(|error| broken(&error))
+        self.put(octets).map_err(|error| broken(&error))
     }
 
-    /// Reads a reply whose code begins with this digit; its lines joined by blanks.
+    /// Reads a reply whose code begins with this digit, as one line.
     fn expect(&mut self, digit: u8) -> Result<String, Problem> {
-        self.lines(digit).map(|lines| lines.join(" "))
+        self.reply(digit).map(|reply| reply.to_string())
     }
 
-    /// The lines of a reply, all but the first without their code.
-    fn lines(&mut self, digit: u8) -> Result<Vec<String>, Problem> {
-        let mut lines: Vec<String> = Vec::new();
-        while lines.len() < LINES_MAX {
-            let mut line = Vec::new();
-            let mut limited = self.stream.by_ref().take(LINE_OCTETS_MAX);
-            limited.read_until(b'\n', &mut line).map_err(|error| broken(&error))?;
-            if line.last() != Some(&b'\n') {
-                return Err(broken(&io::Error::from(io::ErrorKind::UnexpectedEof)));
-            }
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim_end();
-            let text = if lines.is_empty() { line } else { line.get(4..).unwrap_or_default() };
-            lines.push(text.to_owned());
-            if line.as_bytes().get(3) != Some(&b'-') {
-                let good = line.as_bytes().first() == Some(&(b'0' + digit));
-                let told = format!("refused: {}", lines.join(" "));
-                return if good {
-                    Ok(lines)
-                } else {
-                    Err(Problem::new("send", Kind::Failed, told))
-                };
-            }
-        }
-        Err(broken(&io::Error::other("the reply has no end")))
+    fn reply(&mut self, digit: u8) -> Result<Reply, Problem> {
+        let reply = self.hear().map_err(|error| broken(&error))?;
+        let refused = || Problem::new("send", Kind::Failed, format!("refused: {reply}"));
+        if reply.is(digit.into()) { Ok(reply) } else { Err(refused()) }
     }
 }
 
@@ -202,7 +260,7 @@ fn broken(error: &io::Error) -> Problem {
 
 /// Every line ends with CRLF, a dot at its start is doubled, a lone dot ends it all (RFC 5321
 /// section 4.5.2).
-fn dotted(message: &[u8]) -> Vec<u8> {
+pub(crate) fn dotted(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 64);
     for line in message.split_inclusive(|&octet| octet == b'\n') {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
@@ -258,6 +316,7 @@ mod tests {
             sender: "a@x.example".to_owned(),
             recipients: vec!["b@x.example".to_owned()],
             message: b"Subject: x\n\n.\n".to_vec(),
+            wishes: Vec::new(),
         };
         let login = Login { user: "erp".to_owned(), password: "secret".to_owned() };
         let result = hand_over(address, &parcel, logs_in.then_some(&login));

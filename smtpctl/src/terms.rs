@@ -96,7 +96,8 @@ fn told(replay: &Replay, shape: &Shape) -> String {
     let mut text =
         format!("Of {events} recent decisions ({age}) these would come out differently:\n");
     for it in &replay.different {
-        let ends = [it.client.as_deref(), it.to.as_deref()];
+        let from = it.from.as_deref().map(|from| if from.is_empty() { "<>" } else { from });
+        let ends = [it.client.as_deref(), from, it.to.as_deref()];
         let ends: Vec<&str> = ends.into_iter().flatten().collect();
         let who = if ends.is_empty() { String::new() } else { format!("{}: ", ends.join(" -> ")) };
         let Different { server, decision, count, old, new, .. } = it;
@@ -138,6 +139,7 @@ mod tests {
             decision: "relay".to_owned(),
             client: Some("10.1.0.7".to_owned()),
             to: Some("al@far.example".to_owned()),
+            from: None,
             old: "allowed by relay list 10.1.0.0/16".to_owned(),
             new: "refused by relay list: no entry matches".to_owned(),
             count: 3,

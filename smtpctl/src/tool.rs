@@ -4,7 +4,10 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mailroot_common::control::{Kind, Problem, SOCKET, SOCKET_BELOW_HOME};
+use mailroot_common::control::{
+    Kind, Problem, SOCKET, SOCKET_BELOW_HOME, SUBMIT_SOCKET, SUBMIT_SOCKET_BELOW_HOME, Version,
+    path,
+};
 use mailroot_common::units::Timestamp;
 use serde::Serialize;
 
@@ -20,6 +23,7 @@ pub(crate) struct Tool {
     /// Options of every command.
     pub(crate) global: Global,
     client: Option<Client>,
+    sees_own: bool,
 }
 
 impl Tool {
@@ -39,7 +43,7 @@ impl Tool {
             colour: global.color.applies(),
             now: now(),
         };
-        Self { shape, global, client: None }
+        Self { shape, global, client: None, sees_own: false }
     }
 
     /// Where the control socket is.
@@ -53,6 +57,31 @@ impl Tool {
             self.client = Some(Client::connect(&self.socket()).await?);
         }
         self.client.as_mut().ok_or_else(|| Problem::new("daemon", Kind::Failed, "not connected"))
+    }
+
+    /// The daemon, for what everybody may ask about his own mail: whoever has no role asks over the
+    /// submit socket.
+    pub(crate) async fn daemon_of_all(&mut self) -> Result<&mut Client, Problem> {
+        if self.client.is_none() {
+            let asked = match self.daemon().await {
+                Ok(daemon) => daemon.get::<Version>(path::VERSION).await,
+                Err(problem) => Err(problem),
+            };
+            let is_nobody = asked.as_ref().is_err_and(|it| it.kind() == Kind::NotPermitted);
+            if is_nobody && self.global.socket.is_none() {
+                let socket = submit_socket(self.global.home.as_deref());
+                self.client = Some(Client::connect_as_owner(&socket).await?);
+                self.sees_own = true;
+            } else {
+                asked?;
+            }
+        }
+        self.daemon().await
+    }
+
+    /// Whether only the person's own mail is seen.
+    pub(crate) const fn sees_own(&self) -> bool {
+        self.sees_own
     }
 
     /// The virtual server of commands that need exactly one.
@@ -140,6 +169,14 @@ pub(crate) fn socket(socket: Option<&Path>, home: Option<&Path>) -> PathBuf {
         (Some(socket), _) => socket.to_owned(),
         (None, Some(home)) => home.join(SOCKET_BELOW_HOME),
         (None, None) => PathBuf::from(SOCKET),
+    }
+}
+
+/// Where the submit socket is.
+pub(crate) fn submit_socket(home: Option<&Path>) -> PathBuf {
+    match home {
+        Some(home) => home.join(SUBMIT_SOCKET_BELOW_HOME),
+        None => PathBuf::from(SUBMIT_SOCKET),
     }
 }
 

@@ -41,10 +41,18 @@ pub(crate) async fn run(tool: &mut Tool, trace: &Trace) -> Result<u8, Problem> {
     if trace.refused {
         return list::<Refused>(tool, path::TRACE_REFUSED, selector, limit).await;
     }
+    tool.daemon_of_all().await?;
     if tool.shape.form != Form::Table {
         return list::<TraceEntry>(tool, path::TRACE, selector, limit).await;
     }
     let told = tell(tool, &selector, limit.unwrap_or(STORIES)).await?;
+    if tool.sees_own() {
+        if told == 0 {
+            let text = format!("No message of yours{} is in the trace.\n", chosen(&selector));
+            stdout().write_all(text.as_bytes()).map_err(io_problem)?;
+        }
+        return Ok(if told == 0 { Kind::NotFound.exit_code() } else { 0 });
+    }
     let asks_client = selector.client.is_some();
     if told == 0 {
         tell_nothing(tool, &selector).await?;

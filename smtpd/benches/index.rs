@@ -57,6 +57,7 @@ fn draft(now: Timestamp, number: u64) -> Draft {
             session: None,
             source: None,
             user: None,
+            uid: None,
         },
         message_id: Some(format!("<{number}@here.example>")),
         subject: Some("a subject of the usual length".into()),

@@ -68,6 +68,7 @@ fn envelope(number: u64, at: Timestamp) -> Envelope {
         session: Some(SessionId::from_u64(number)),
         source: None,
         user: None,
+        uid: None,
     };
     let to = Mailbox::parse(&recipient(number)).expect("it is an address");
     Envelope {

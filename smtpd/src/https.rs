@@ -132,6 +132,31 @@ impl Https {
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 
+    /// Posts octets to an address that a stranger chose: only those hosts are called that the rule lets be
+    /// asked for him.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpsError`]; what the host says with any status is an answer.
+    pub async fn post(
+        &self,
+        to: &Endpoint,
+        (content_type, octets): (&str, Vec<u8>),
+        bounds: Bounds,
+        rule: &AddressRule,
+    ) -> Result<Answer, HttpsError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(to.target())
+            .header(header::HOST, to.authority())
+            .header(header::CONTENT_TYPE, content_type)
+            .header(header::USER_AGENT, AGENT)
+            .body(Full::new(Bytes::from(octets)))?;
+        let rule = Some((rule, FoundBy::Web));
+        let asked = timeout(bounds.wait, self.ask(to, request, bounds.octets, rule)).await;
+        asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
+    }
+
     /// Gets what lies at an address that a stranger chose: only those hosts are called that the rule
     /// lets mail be sent to.
     ///
@@ -150,7 +175,8 @@ impl Https {
             .header(header::HOST, from.authority())
             .header(header::USER_AGENT, AGENT)
             .body(Full::default())?;
-        let asked = timeout(bounds.wait, self.ask(from, request, bounds.octets, Some(rule))).await;
+        let rule = Some((rule, FoundBy::Mx));
+        let asked = timeout(bounds.wait, self.ask(from, request, bounds.octets, rule)).await;
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 
@@ -159,7 +185,7 @@ impl Https {
         to: &Endpoint,
         request: Request<Full<Bytes>>,
         octets_max: usize,
-        rule: Option<&AddressRule>,
+        rule: Option<(&AddressRule, FoundBy)>,
     ) -> Result<Answer, HttpsError> {
         let stream = self.connect(to, rule).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -193,7 +219,7 @@ impl Https {
     async fn connect(
         &self,
         to: &Endpoint,
-        rule: Option<&AddressRule>,
+        rule: Option<(&AddressRule, FoundBy)>,
     ) -> Result<Stream, HttpsError> {
         let addresses: Vec<IpAddr> = match to.host() {
             Host::Address(address) => vec![*address],
@@ -202,7 +228,7 @@ impl Https {
         let mut last = None;
         for address in addresses {
             let at = SocketAddr::new(address, to.port());
-            let checked = rule.map_or(Ok(()), |it| it.check(address, at.port(), FoundBy::Mx));
+            let checked = rule.map_or(Ok(()), |(rule, by)| rule.check(address, at.port(), by));
             if let Err(why) = checked {
                 last = Some(HttpsError::NotAllowed { at, why });
                 continue;

@@ -3,6 +3,7 @@
 //! What can be decided is decided in `smtpd-core`; the rooms of this crate carry it out. A room
 //! imports only rooms below it, in the order of `ARCHITECTURE.md`, which a test enforces.
 
+pub mod aliases;
 pub mod args;
 pub mod badmail;
 pub mod clock;
@@ -14,6 +15,8 @@ pub mod disk;
 pub mod dkim;
 pub mod drop;
 pub mod https;
+pub mod ldap;
+pub mod local;
 pub mod mta_sts;
 pub mod net;
 pub mod oauth;
@@ -26,6 +29,7 @@ pub mod resolve;
 pub mod service;
 pub mod store;
 pub mod tls;
+pub mod tls_report;
 pub mod trace;
 pub mod users;
 pub mod virtual_server;

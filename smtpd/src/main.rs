@@ -13,7 +13,7 @@ use smtpd::control::Control;
 use smtpd::net::Net;
 use smtpd::observe::{Format, Level, Log, LogError, Sink};
 use smtpd::process::{self, Request, Signals};
-use smtpd::service::Service;
+use smtpd::service::{Service, SubmitSocket};
 
 /// Set up in `.cargo/config.toml`. The C library's takes more memory when ten thousand lanes come to life at once.
 #[global_allocator]
@@ -103,8 +103,11 @@ fn runtime(loaded: &Loaded) -> std::io::Result<tokio::runtime::Runtime> {
     builder.thread_name("smtpd").enable_all().build()
 }
 
-/// How often entries of access lists that have ended are looked for.
+/// How often entries of access lists that have ended, and rights that would lapse, are looked for.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
+
+/// How often reports about TLS are looked for that are due.
+const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// How often files of certificates are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -123,6 +126,11 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
         service.stop().await;
         return fail(EX_UNAVAILABLE, &format!("no virtual server could be started\n{troubles}"));
     }
+    let submit = SubmitSocket::open(&service).map_err(|error| {
+        // Mail by all other ways is worth more than this one.
+        log.line(Level::Error, "submit-failed").text("reason", &error).send();
+        say(&format!("smtpd: {error}; programs of this machine cannot hand in mail"));
+    });
     let control = match Control::listen(service.clone()) {
         Ok(control) => control,
         Err(error) => {
@@ -134,6 +142,9 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
     serve(&service, &log, &mut signals).await;
     process::tell_stopping();
     service.dialogues().close();
+    if let Ok(submit) = submit {
+        submit.stop().await;
+    }
     control.stop().await;
     service.stop().await;
     log.line(Level::Info, "stopped").send();
@@ -146,6 +157,7 @@ async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
     let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_hours(24)));
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let mut look = tokio::time::interval(LOOK_EVERY);
+    let mut tell = tokio::time::interval(TELL_EVERY);
     loop {
         tokio::select! {
             request = signals.next() => match request {
@@ -157,7 +169,11 @@ async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
                     let _ = service.reload("signal").await;
                 }
             },
-            _ = sweep.tick() => service.sweep_lists().await,
+            _ = sweep.tick() => {
+                service.sweep_lists().await;
+                service.uphold_rights();
+            }
+            _ = tell.tick() => service.begin_tls_reports(),
             _ = look.tick() => service.look_at_certificates().await,
             _ = beat.tick(), if watchdog.is_some() => {
                 if service.is_alive().await {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 /// The network to use. Cheap to clone.
@@ -124,10 +124,24 @@ pub enum Stream {
     Tcp(TcpStream),
     /// On a simulated one.
     Memory(DuplexStream),
+    /// From a program of this machine.
+    Unix(UnixStream),
     /// Under TLS, on either.
     Tls(Box<tokio_rustls::TlsStream<Self>>),
     /// Was handed on: at its end, and nothing can be written.
     Gone,
+}
+
+impl Stream {
+    /// Our address on it, if the network knows one.
+    #[must_use]
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().map(|at| at.ip()),
+            Self::Tls(stream) => stream.get_ref().0.local_ip(),
+            Self::Unix(_) | Self::Memory(_) | Self::Gone => None,
+        }
+    }
 }
 
 impl AsyncRead for Stream {
@@ -139,6 +153,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             Self::Gone => Poll::Ready(Ok(())),
         }
@@ -154,6 +169,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
             Self::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
@@ -163,6 +179,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Self::Gone => Poll::Ready(Ok(())),
         }
@@ -172,6 +189,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::Gone => Poll::Ready(Ok(())),
         }

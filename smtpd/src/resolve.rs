@@ -23,7 +23,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use mailroot_common::address::Domain;
-use smtpd_core::route::dane::Tlsa;
+use smtpd_core::route::dane::Tlsas;
 use smtpd_core::route::mx::MxRecord;
 
 pub use self::secure::Checked;
@@ -171,13 +171,13 @@ impl Resolver {
     /// # Errors
     ///
     /// [`LookupError::Temporary`]: there may be some.
-    pub async fn tlsa(&self, host: &Domain, port: u16) -> Result<Vec<Tlsa>, LookupError> {
+    pub async fn tlsa(&self, host: &Domain, port: u16) -> Result<Tlsas, LookupError> {
         match self {
             Self::Dns(dns) => match &dns.validating {
                 Ok(validating) => validating.tlsa(host, port).await,
-                Err(_) => Ok(Vec::new()),
+                Err(_) => Ok(Tlsas { base: host.clone(), records: Vec::new() }),
             },
-            Self::Simulated(_) => Ok(Vec::new()),
+            Self::Simulated(_) => Ok(Tlsas { base: host.clone(), records: Vec::new() }),
         }
     }
 
@@ -318,9 +318,9 @@ impl Dns {
         let Ok(validating) = &self.validating else {
             return self.mx(domain).await.map(Checked::by_nobody);
         };
-        let Checked { value, is_secure } =
-            validating.ask(absolute(domain)?, RecordType::MX).await?;
-        Ok(Checked { value: mx_records(domain, &value)?, is_secure })
+        let found = validating.ask(absolute(domain)?, RecordType::MX).await?;
+        let is_secure = found.is_secure;
+        Ok(Checked { value: mx_records(domain, &found.records)?, is_secure })
     }
 
     async fn addresses(&self, host: &Domain, family: Family) -> Result<Vec<IpAddr>, LookupError> {

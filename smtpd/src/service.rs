@@ -4,6 +4,7 @@
 //! is told only what concerns it. What fails in one of them shows in its state and in the log; the
 //! others never notice.
 
+mod aliases;
 mod certificates;
 mod change;
 mod describe;
@@ -14,8 +15,10 @@ mod relocate;
 mod replay;
 mod smart_hosts;
 mod strays;
+mod submit;
 mod sweep;
 mod tls;
+mod tls_reports;
 mod tokens;
 mod trial;
 mod users;
@@ -31,6 +34,7 @@ use mailroot_common::config::dns::Resolvers;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
+use tokio::sync::mpsc;
 
 pub use self::certificates::CertificateSpec;
 pub use self::change::{Asked, DomainSpec, ROLLBACK};
@@ -38,6 +42,8 @@ pub use self::dkim::DkimSpec;
 pub use self::error::ServiceError;
 pub use self::lifecycle::{Goes, Turn};
 use self::strays::Stray;
+pub use self::submit::SubmitSocket;
+use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
@@ -46,8 +52,10 @@ use crate::mta_sts;
 use crate::net::Net;
 use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds};
+use crate::receive::Inquiry;
 use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
+use crate::tls_report::Ledger;
 use crate::trace::{self, Trace};
 use crate::users::Users;
 use crate::virtual_server::{Roots, Shared, VirtualServer};
@@ -77,10 +85,18 @@ struct Inner {
     mta_sts: mta_sts::Cache,
     /// Hosts that have proved who they are.
     memory: Memory,
+    /// What other domains are to be told of TLS.
+    ledger: Ledger,
+    /// Held by whoever tells them.
+    telling: tokio::sync::Mutex<()>,
     /// What clients are shown.
     certificates: Certificates,
     /// Who may log in.
     users: Users,
+    /// Users of this machine who ask about their own mail, and whoever answers them takes the end.
+    inquiries: (mpsc::Sender<Inquiry>, Mutex<mpsc::Receiver<Inquiry>>),
+    /// Who gets mail for the names of this machine.
+    aliases: AliasFile,
     /// Where mail of virtual servers lay.
     roots: Roots,
     /// What waits where no virtual server looks.
@@ -103,6 +119,9 @@ impl fmt::Debug for Service {
         f.debug_struct("Service").field("paths", &self.0.paths).finish_non_exhaustive()
     }
 }
+
+/// How many users may wait to be heard about their own mail.
+const INQUIRIES_AHEAD: usize = 8;
 
 /// By which means other hosts are found and spoken to.
 struct Reach {
@@ -127,6 +146,10 @@ impl Service {
         let mta_sts = mta_sts::Cache::open(Disk::Real, policies, clock.clone(), log.clone());
         let hosts = paths.state.join("tls-hosts");
         let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
+        let reports = paths.state.join("tls-reports");
+        let ledger = Ledger::open(Disk::Real, reports, clock.clone(), log.clone());
+        let aliases = AliasFile::nowhere(log.clone());
+        let (inquiries, asked) = mpsc::channel(INQUIRIES_AHEAD);
         let roots = Roots::open(Disk::Real, paths.state.join("mail-roots.json"), log.clone());
         let service = Self(Arc::new(Inner {
             paths,
@@ -144,8 +167,12 @@ impl Service {
             tokens,
             mta_sts,
             memory,
+            ledger,
+            telling: tokio::sync::Mutex::default(),
             certificates: Certificates::default(),
             users,
+            inquiries: (inquiries, Mutex::new(asked)),
+            aliases,
             roots,
             strays: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -248,12 +275,16 @@ impl Service {
             tls: reach.tls.clone(),
             certificates: self.0.certificates.clone(),
             users: self.0.users.clone(),
+            submission: loaded.service.submission.clone(),
+            aliases: self.aliases_by(loaded),
+            inquiries: self.0.inquiries.0.clone(),
             tls_min_version: loaded.service.tls.min_version,
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),
             secrets: self.secrets(),
             tokens: self.tokens_by(reach),
             dane: loaded.service.tls.dane,
             recall: self.recall_by(loaded),
+            tls_reports: loaded.service.tls.reports.enabled.then(|| self.0.ledger.clone()),
             mta_sts: loaded.service.tls.mta_sts.then(|| self.policies_by(reach)),
             session_ids: Arc::clone(&self.0.session_ids),
             dialogues: self.0.dialogues.clone(),
@@ -280,6 +311,7 @@ impl Service {
         }
         self.0.tokens.settle().await;
         self.0.memory.settle().await;
+        self.0.ledger.keep().await;
         self.0.trace.close();
     }
 
@@ -345,22 +377,6 @@ impl Service {
     pub async fn detail(&self, name: &ServerName) -> Result<control::ServerDetail, ServiceError> {
         let file = self.0.paths.server_file(name).display().to_string();
         Ok(self.known(name)?.detail(file).await)
-    }
-
-    /// Checks the files as they lie there; what runs goes on.
-    #[must_use]
-    pub fn check_config(&self) -> control::ConfigReport {
-        match config::load(&self.0.paths) {
-            Ok(loaded) => {
-                let files = loaded.files().map(|(path, _)| path.display().to_string()).collect();
-                control::ConfigReport::of(files, &loaded.warnings)
-            }
-            Err(failed) => {
-                let active = self.active();
-                let files = active.files().map(|(path, _)| path.display().to_string()).collect();
-                control::ConfigReport::of(files, &failed.diagnostics)
-            }
-        }
     }
 
     /// A virtual server by its name, or that there is none.

@@ -32,8 +32,22 @@ impl Authority {
     /// When there is no room for its files.
     #[must_use]
     pub fn new() -> Self {
+        Self::named(Vec::new())
+    }
+
+    /// One whose own certificate is for this host as well.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for its files.
+    #[must_use]
+    pub fn of(host: &str) -> Self {
+        Self::named(vec![host.to_owned()])
+    }
+
+    fn named(names: Vec<String>) -> Self {
         let place = tempfile::Builder::new().prefix("mailroot-ca-").tempdir().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, "authority of a test");
         let key = KeyPair::generate().unwrap();
@@ -52,6 +66,18 @@ impl Authority {
     #[must_use]
     pub fn certificate(&self) -> Vec<u8> {
         self.issuer.der().to_vec()
+    }
+
+    /// A file with its own key and certificate, in the order that Postfix wants.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for it.
+    #[must_use]
+    pub fn itself(&self) -> Identity {
+        let (key, path) = (self.issuer.key(), self.place.path().join("itself.pem"));
+        fs::write(&path, format!("{}{}", key.serialize_pem(), self.issuer.pem())).unwrap();
+        Identity { path, public_key: key.subject_public_key_info() }
     }
 
     /// A file with a key and a certificate for this name, in the order that Postfix wants.

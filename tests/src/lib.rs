@@ -11,6 +11,7 @@
 )]
 
 pub mod account;
+pub mod caller;
 pub mod certificates;
 pub mod ctl;
 pub mod dkim;
@@ -37,6 +38,7 @@ pub mod setup;
 pub mod sink;
 pub mod site;
 pub mod skip;
+pub mod slapd;
 pub mod stranger;
 pub mod talk;
 pub mod transcript;

@@ -64,6 +64,13 @@ impl PolicyHost {
         write(self.home.path(), state);
     }
 
+    /// What was posted to it, in order.
+    #[must_use]
+    pub fn posted(&self) -> Vec<Vec<u8>> {
+        let read = |number| fs::read(self.home.path().join(format!("{number}.posted"))).ok();
+        (0..).map_while(read).collect()
+    }
+
     /// What was asked of it, a line for each request.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {

@@ -3,16 +3,19 @@
     policy.py ADDRESS PORT CHAIN STATE LOG
 
 STATE is read for each request: {"status", "type", "body", "location", "silent"}; "silent" means that no answer
-ever comes. LOG gets a line for each request: its host and its path.
+ever comes. LOG gets a line for each request: its host and its path. What is posted is answered with 201 and lies
+beside LOG, in 0.posted and so on.
 """
 
 import json
+import os
 import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ADDRESS, PORT, CHAIN, STATE, LOG = sys.argv[1:]
+LOCK = threading.Lock()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -31,6 +34,20 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length")))
+        with LOCK:
+            with open(LOG, "a", encoding="utf-8") as log:
+                log.write(f"{self.headers.get('Host')} {self.path} {self.headers.get('Content-Type')}\n")
+            number = len([name for name in os.listdir(os.path.dirname(LOG)) if name.endswith(".posted")])
+            name = os.path.join(os.path.dirname(LOG), f"{number}.posted")
+            with open(name + ".new", "wb") as file:
+                file.write(body)
+            os.rename(name + ".new", name)
+        self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *_):
         pass

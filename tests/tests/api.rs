@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mailroot_common::units::Timestamp;
 use mailroot_tests::certificates::Authority;
 use mailroot_tests::gateway::Gateway;
 use mailroot_tests::message::tagged;
@@ -25,6 +26,8 @@ fn seeded() -> (Site, Peer) {
     });
     let site = Site::prepare(
         Setup::new()
+            .service("tls.reports.enabled", "true")
+            .service("tls.reports.contact", "tls@local.test")
             .smart_host(peer.address())
             .key("delivery.outbound.retry", "[1h]")
             .key("store.pickup.poll", "100ms")
@@ -34,6 +37,14 @@ fn seeded() -> (Site, Peer) {
     let seen = json!({"host": host, "first": then, "last": then, "trust": "system"});
     fs::create_dir_all(site.home().join("state")).unwrap();
     fs::write(site.home().join("state/tls-hosts"), format!("{seen}\n")).unwrap();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now = Timestamp::from_millis(u64::try_from(since_1970.as_millis()).unwrap());
+    let counted = json!({"begins": now.to_string(), "domain": "told.test", "counted": {"tallies": [
+        {"policy": {"kind": "no-policy-found"}, "successes": 3, "failures": 0}
+    ]}});
+    let reports = site.home().join("state/tls-reports");
+    fs::create_dir(&reports).unwrap();
+    fs::write(reports.join("current"), format!("{counted}\n")).unwrap();
     site.launch();
     let mut talk = site.talk();
     talk.expect("EHLO client.test", 250);

@@ -400,7 +400,7 @@ fn another_user_may_not_operate() {
     }
     let site = Site::start(Setup::new());
     fs::set_permissions(site.home(), fs::Permissions::from_mode(0o755)).unwrap();
-    let denied = Stranger::of(&site).run(&["queue", "list"]);
+    let denied = Stranger::of(&site).run(&["status"]);
     assert_eq!(denied.code, 4, "{denied}");
 }
 

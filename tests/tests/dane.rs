@@ -35,7 +35,7 @@ fn postfix(address: SocketAddr, identity: &Identity) -> Option<Postfix> {
         "smtpd_tls_security_level = may",
         "smtpd_tls_received_header = yes",
         "tls_random_source = dev:/dev/urandom",
-        "virtual_mailbox_domains = ee.signed.test, ta.signed.test, web.signed.test, plain.test",
+        "virtual_mailbox_domains = ee.signed.test, ta.signed.test, web.signed.test, alias.signed.test, half.signed.test, plain.test",
     ];
     let started = Postfix::start(address, None, &settings);
     if started.is_none() {
@@ -185,4 +185,68 @@ fn records_that_cannot_be_used_demand_tls_and_a_question_without_answer_keeps_ma
     send(&site, "b@lame.signed.test");
     await_reason(&site, &["no answer for _", "_tcp.mx.lame.signed.test"]);
     assert_eq!(postfix.delivered().len(), 1);
+}
+
+#[test]
+fn a_host_that_is_an_alias_has_its_records_where_the_alias_leads_or_at_its_own_name() {
+    let (stranger, address) = (Authority::new(), ports::host(85, ports::free()));
+    let told = stranger.sign("whatever.test", Valid::Before);
+    let good = format!("TLSA 3 1 1 {}", digest("sha256sum", told.public_key()));
+    let bad = format!("TLSA 3 1 1 {}", "00".repeat(32));
+    let at = |host: &str| format!("_{}._tcp.{host}. 60 IN", address.port());
+    let all = [
+        // Each step is signed: what it leads to has the records, whatever its own name has.
+        "alias.signed.test. 60 IN MX 10 mx.alias.signed.test.".to_owned(),
+        "mx.alias.signed.test. 60 IN CNAME real.signed.test.".to_owned(),
+        format!("real.signed.test. 60 IN A {}", address.ip()),
+        format!("{} {good}", at("real.signed.test")),
+        format!("{} {bad}", at("mx.alias.signed.test")),
+        // Only the alias is signed: its own name has the records.
+        "half.signed.test. 60 IN MX 10 mx.half.signed.test.".to_owned(),
+        "mx.half.signed.test. 60 IN CNAME real.plain.test.".to_owned(),
+        format!("real.plain.test. 60 IN A {}", address.ip()),
+        format!("{} {good}", at("mx.half.signed.test")),
+        format!("{} {bad}", at("real.plain.test")),
+    ];
+    let Some(dnssec) = serve(&all) else { return };
+    let site = site(dnssec.resolver(), address);
+    let Some(host) = postfix(address, &told) else { return };
+    for (number, domain) in ["alias.signed.test", "half.signed.test"].into_iter().enumerate() {
+        send(&site, &format!("b@{domain}"));
+        host.await_delivered(number + 1);
+        site.await_empty_queue();
+        assert_eq!(site.log().matches("verified=dane").count(), number + 1);
+    }
+    drop(host);
+    let Some(other) = postfix(address, &stranger.sign("mx.alias.signed.test", Valid::Now)) else {
+        return;
+    };
+    for domain in ["alias.signed.test", "half.signed.test"] {
+        send(&site, &format!("b@{domain}"));
+        await_reason(&site, &["none of those that its TLSA records speak of"]);
+        site.ctl(&["queue", "remove", "--all", "--yes"]).ok();
+    }
+    assert!(other.delivered().is_empty());
+}
+
+#[test]
+fn a_certificate_that_signed_itself_is_its_own_authority_and_weak_digests_count_for_nothing() {
+    let address = ports::host(86, ports::free());
+    let (own, other) = (Authority::of("mx.ta.signed.test"), Authority::of("mx.ta.signed.test"));
+    let records = [
+        format!("2 0 2 {}", digest("sha512sum", &own.certificate())),
+        // The other's would be taken, were it not for the stronger digest above.
+        format!("2 0 1 {}", digest("sha256sum", &other.certificate())),
+    ];
+    let Some(dnssec) = serve(&domain("ta.signed.test", address, &records)) else { return };
+    let site = site(dnssec.resolver(), address);
+    let Some(good) = postfix(address, &own.itself()) else { return };
+    send(&site, "b@ta.signed.test");
+    good.await_delivered(1);
+    site.logged(&["delivered", "relay=mx.ta.signed.test", "verified=dane"]);
+    drop(good);
+    let Some(bad) = postfix(address, &other.itself()) else { return };
+    send(&site, "b@ta.signed.test");
+    await_reason(&site, &["none of those that its TLSA records speak of"]);
+    assert!(bad.delivered().is_empty());
 }

@@ -75,6 +75,42 @@ fn a_thousand_idle_sessions_and_fifty_large_bodies_take_little() {
     site.await_dropped(SENDERS);
 }
 
+#[test]
+fn a_large_message_is_signed_without_being_held_in_memory() {
+    let sink = Peer::accepting(ports::local());
+    let setup = Setup::new().smart_host(sink.address()).key("messages.max_size", "150MiB");
+    let site = Site::start(setup);
+    site.ctl(&["dkim", "create", "client.test", "--type", "ed25519"]).ok();
+    let send = |pieces: usize| {
+        let mut talk = site.talk();
+        talk.expect("EHLO client.test", 250);
+        talk.expect("MAIL FROM:<a@client.test>", 250);
+        talk.expect("RCPT TO:<b@far.test>", 250);
+        talk.expect("DATA", 354);
+        talk.send(&tagged("large")).unwrap();
+        let piece = [&[b'x'; 62], b"\r\n".as_slice()].concat().repeat(1024);
+        for _ in 0..pieces {
+            talk.send(&piece).unwrap();
+        }
+        talk.send(b".\r\n").unwrap();
+        assert_eq!(talk.reply().unwrap().code, 250);
+    };
+    // What a message takes whose size does not matter.
+    send(16);
+    sink.await_received(1);
+    let before = site.memory_kib("VmHWM");
+    let mebibytes = if skip::full() { 100 } else { 40 };
+    send(mebibytes * 16);
+    wait::until("the large message", || sink.with_received(|all| (all.len() == 2).then_some(())));
+    let more = site.memory_kib("VmHWM") - before;
+    println!("{more} KiB more for {mebibytes} MiB");
+    assert!(more <= 12 << 10, "{more} KiB");
+    sink.with_received(|all| {
+        let large = &all[1].octets;
+        assert!(large.starts_with(b"DKIM-Signature:") && large.len() > mebibytes << 20);
+    });
+}
+
 /// A memory cgroup of our own; removed when dropped.
 struct Cgroup(PathBuf);
 

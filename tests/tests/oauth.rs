@@ -297,6 +297,56 @@ fn mail_waits_while_no_token_can_be_had() {
 }
 
 #[test]
+fn a_right_that_no_mail_uses_is_used_in_time_and_goes_with_its_smart_host() {
+    let Some(world) = World::new(38) else { return };
+    let Some((_postfix, _dovecot)) = world.host("OAUTHBEARER") else { return };
+    world.login(RIGHT, &["--refresh-token-stdin", "--mechanism", "oauthbearer"]).ok();
+    let asked = world.provider.requests().len();
+    let file = world.site.home().join("state/oauth/cloud");
+    world.site.stop();
+    let mut kept: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert!(kept["right_used"].is_string(), "it is known when the right was used");
+    kept["right_used"] = json!("2020-01-01T00:00:00Z");
+    fs::write(&file, kept.to_string()).unwrap();
+    world.site.launch();
+    wait::until("a right that is used without mail", || {
+        (world.provider.requests().len() > asked).then_some(())
+    });
+    wait::until("the new moment of its use", || {
+        let kept = fs::read_to_string(&file).unwrap();
+        (!kept.contains("2020-01-01")).then_some(())
+    });
+
+    // It ends with its smart host.
+    world.site.ctl(&["server", "unset", "default", "delivery.smart_host"]).ok();
+    world.site.ctl(&["smarthost", "remove", "cloud", "--dry-run"]).ok();
+    assert!(file.exists());
+    world.site.ctl(&["smarthost", "remove", "cloud"]).ok();
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_right_that_is_about_to_lapse_is_warned_of() {
+    let Some(mut world) = World::new(39) else { return };
+    let Some((_postfix, _dovecot)) = world.host("OAUTHBEARER") else { return };
+    world.login(RIGHT, &["--refresh-token-stdin", "--mechanism", "oauthbearer"]).ok();
+    let file = world.site.home().join("state/oauth/cloud");
+    world.site.stop();
+    world.provider.stop();
+    let kept = fs::read_to_string(&file).unwrap();
+    let mut kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    kept["right_used"] = json!("2020-01-01T00:00:00Z");
+    fs::write(&file, kept.to_string()).unwrap();
+    world.site.launch();
+    world.site.logged(&["token-right-lapses", "smart_host=cloud", "used=2020-01-01T00:00:00.000Z"]);
+    let status = world.site.control().json(&["status"]);
+    let warnings = status["warnings"].as_array().unwrap();
+    let warning = warnings.iter().find(|it| it["code"] == "smarthost.right").unwrap();
+    assert!(warning["text"].as_str().unwrap().contains("gives no token"), "{warning}");
+}
+
+#[test]
 fn a_right_that_each_use_replaces_survives_a_restart() {
     let Some(world) = World::new(34) else { return };
     let Some((postfix, _dovecot)) = world.host("OAUTHBEARER") else { return };

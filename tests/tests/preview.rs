@@ -57,3 +57,27 @@ fn a_preview_tells_which_mail_of_late_would_fare_differently() {
     ]);
     assert_eq!(shown["replay"]["different"][0]["decision"], "connect", "{shown}");
 }
+
+#[test]
+fn a_preview_knows_the_routes_of_senders() {
+    let site = Site::start(Setup::new().smart_host(ports::local()));
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    for from in ["anna@shop.test", "bert@shop.test", "app@client.test"] {
+        assert_eq!(talk.message(from, &["a@far.test"], &tagged("x")).unwrap().code, 250);
+    }
+    let mut files: Value = site.control().json(&["config", "export"]);
+    let text = files["servers"]["default"].as_str().unwrap().to_owned();
+    let rule =
+        "delivery:\n  sender_routes:\n    - {from: \"*@shop.test\", route: relay.example:2525}\n";
+    let other = text.replacen("delivery:\n", rule, 1);
+    assert_ne!(other, text, "{text}");
+    files["servers"]["default"] = Value::from(other);
+    let export = site.home().join("export.yaml");
+    fs::write(&export, files.to_string()).unwrap();
+    let told = site.ctl(&["config", "apply", "--preview", "-f", &export.display().to_string()]);
+    for part in ["2 x  default  route  ", "@shop.test -> a@far.test: ", " -> relay.example:2525"] {
+        assert!(told.out.contains(part), "{part}: {told}");
+    }
+    assert_eq!(told.out.matches(" x  default").count(), 1, "{told}");
+}

@@ -110,7 +110,9 @@ fn an_operator_of_one_server_acts_on_that_server_alone() {
     assert!(log.contains("server=lan"), "{log}");
 
     let _removed = site.ctl(&["operator", "remove", "nobody", "-s", "lan"]).ok();
-    let _denied = stranger.run(&["queue", "list"]).exited(4);
+    let _denied = stranger.run(&["session", "list"]).exited(4);
+    let own = stranger.run(&["queue", "list", "-o", "name"]).ok();
+    assert_eq!(own, "", "he handed nothing in himself");
     let _none = site.ctl(&["operator", "remove", "nobody", "-s", "lan"]).exited(3);
     let _content = site.ctl(&["operator", "remove", "nobody", "-s", "lan", "--if-exists"]).ok();
 }

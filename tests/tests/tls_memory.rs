@@ -111,6 +111,35 @@ fn a_host_that_had_a_good_certificate_gets_no_mail_with_less_until_it_is_forgott
 }
 
 #[test]
+fn whoever_asks_for_tls_with_any_certificate_gets_no_less_than_whoever_takes_what_comes() {
+    let (authority, address) = (Authority::new(), ports::host(93, ports::free()));
+    let records =
+        [format!("memory.test. 60 IN MX 10 {MX}."), format!("{MX}. 60 IN A {}", address.ip())];
+    let Some(dns) = Dns::serve(&[&records[0], &records[1]]) else {
+        return skip::note("what is remembered of hosts", "unbound is not installed");
+    };
+    let setup = Setup::new().dns(dns.address(), address.port());
+    let trust = authority.file().display().to_string();
+    let setup = setup.service("tls.trust", &trust).key("delivery.connections.reuse", "never");
+    let site = Site::start(setup.key(AT_FIRST.0, AT_FIRST.1));
+    let Some(good) = postfix(address, &authority.sign(MX, Valid::Now)) else { return };
+    send(&site);
+    good.await_delivered(1);
+    site.await_empty_queue();
+    drop(good);
+    // Somebody else's certificate, who stands in the way.
+    let stranger = Authority::new();
+    let Some(other) = postfix(address, &stranger.sign(MX, Valid::Now)) else { return };
+    send(&site);
+    await_reason(&site, &["signed by nobody we trust", "smtpctl tls forget mx.memory.test"]);
+    assert!(other.delivered().is_empty());
+    site.ctl(&["tls", "forget", MX]).ok();
+    // It may have been tried already.
+    let _flushed = site.ctl(&["queue", "flush"]);
+    other.await_delivered(1);
+}
+
+#[test]
 fn what_is_remembered_counts_only_where_that_is_wanted() {
     let (authority, address) = (Authority::new(), ports::host(92, ports::free()));
     let Some(dns) = Dns::serve(&[&format!("{MX}. 60 IN A {}", address.ip())]) else {

@@ -233,3 +233,32 @@ fn smtplib_sends_with_all_of_it_and_the_next_hop_hears_what_concerns_it() {
     assert!(!line.contains("not before"), "{line}");
     site.await_empty_queue();
 }
+
+#[test]
+fn send_hands_wishes_over_and_says_what_is_not_offered() {
+    let peer = Peer::start(ports::local(), |_: &Event| Answer::Accept);
+    let setup = Setup::new().smart_host(peer.address()).key("messages.deliver_by_min", "1m");
+    let site = Site::start(setup);
+    let send = |more: &[&str]| {
+        let line = [&["send", "--to", "x@far.test"][..], more].concat();
+        site.ctl(&line)
+    };
+    send(&["--at", "1d", "--priority", "-4"]).ok();
+    let line = site.logged(&["event=received", "wishes="]);
+    assert!(line.contains("not before") && line.contains("priority -4"), "{line}");
+    send(&["--at", "2040-01-01T00:00:00Z"]).exited(1);
+    let refused = send(&["--by", "59s"]).exited(1).err;
+    assert!(refused.contains("is not taken"), "{refused}");
+    send(&["--by", "2h"]).ok();
+    let report = site.logged(&["event=received", "else returned"]);
+    assert!(report.contains("wishes="), "{report}");
+    send(&["--at", "soon"]).exited(2);
+    send(&["--priority", "10"]).exited(2);
+
+    let offered = site.talk().expect("EHLO client.test", 250).to_string();
+    assert!(offered.contains("DELIVERBY 60"), "{offered}");
+    let strangers = Site::start(Setup::new().key("access.relay.list", "[]"));
+    let to = format!("x@{LOCAL_DOMAIN}");
+    let refused = strangers.ctl(&["send", "--to", &to, "--at", "1d"]).exited(1).err;
+    assert!(refused.contains("does not offer FUTURERELEASE"), "{refused}");
+}

@@ -9,6 +9,11 @@ super::codes! {
 
     "access.not_found": "A virtual server has no access list of that name."; "Name connect or relay.";
     "access.usage": "An entry was given an end or a comment, but the list's policy means that it is taken off."; "Leave them out, or change the policy first.";
+    "alias.failed": "The file of aliases could not be read or written."; "Look at its path, size and mode, and at the disk.";
+    "alias.not_found": "The name has no alias."; "smtpctl alias list names them; --if-exists makes it no failure.";
+    "alias.not_permitted": "You may not read or write the file of aliases."; "Use sudo: the file is usually root's.";
+    "alias.unavailable": "The service is told to use no aliases."; "Set service.aliases, or name a file with --file.";
+    "alias.usage": "A name or an address of an alias cannot be read, or is a program or a file."; "Name addresses, names of this machine, or :include: with the path of a file of addresses.";
     "badmail.failed": "A file in Badmail could not be read or written."; "Look at the mode of the directory and at the disk; smtpctl doctor does both.";
     "badmail.not_found": "There is no message of that id in Badmail; perhaps it was purged."; "List them with smtpctl badmail list.";
     "badmail.unavailable": "Badmail is being closed because its server stops."; "Start the server and try again.";
@@ -113,12 +118,14 @@ super::codes! {
     "smarthost.down": "A warning of status: mail for a smart host waits, since it does not answer, asks for less or refuses our login."; "smtpctl smarthost test NAME tells at which step; mail is tried again by itself.";
     "smarthost.no_tokens": "A token was asked for, and the smart host logs in otherwise."; "Look at its auth.method with smtpctl smarthost show.";
     "smarthost.not_found": "There is no smart host of that name."; "smtpctl smarthost list names them.";
+    "smarthost.right": "A warning of status: a right to ask for tokens, given by a person who signed in, was not used for long because that failed, and will lapse."; "See why with smtpctl smarthost test NAME --new-token; else sign in anew with smtpctl smarthost login NAME.";
     "smarthost.token": "The provider gave no token or no code, or it could not be asked."; "The message has its words and what to do; smtpctl smarthost test tries it again.";
     "smarthost.usage": "What is said of a smart host is not complete, or its password was not given."; "Look at --help of the command; a password is never an argument.";
     "stats.usage": "The span that is to be counted cannot be read."; "Write --since 1d or --since 2h.";
     "tls.certificate": "A warning of status: a certificate cannot be shown, or will expire soon."; "Look with smtpctl doctor tls, and put a good one in the place of its files.";
+    "tls.conflict": "Reports about TLS were asked for, and none are counted or sent."; "Set tls.reports.contact and tls.reports.enabled.";
     "tls.failed": "A host was forgotten, and the file of those that are remembered could not be written."; "Look at the space that is left; the host is forgotten until the daemon ends.";
-    "tls.not_found": "No certificate of that host is remembered."; "smtpctl tls list names the hosts.";
+    "tls.not_found": "No certificate of that host is remembered, or nothing was counted for that domain."; "smtpctl tls list names the hosts, smtpctl tls report list the domains.";
     "top.failed": "The terminal could not be read or written."; "See that it is one that can be addressed, or use smtpctl status --watch.";
     "top.usage": "There is no terminal, or the interval cannot be read."; "Use smtpctl status or smtpctl stats in scripts; write --interval 2s.";
     "trace.unavailable": "The trace is closed, because the daemon is stopping."; "Ask again when it runs.";

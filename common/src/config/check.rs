@@ -10,6 +10,7 @@ use super::access::{ListEntry, Policy, TlsMode, Who};
 use super::diagnostic::Diagnostic;
 use super::domains::{DomainEntry, DomainName};
 use super::general::{Extension, ListenTls};
+use super::ldap;
 use super::name::ServerName;
 use super::node::{Kind, Node};
 use super::section::{Profile, Reader};
@@ -29,6 +30,7 @@ pub(super) fn check(config: &ServerConfig, server: &ServerName, node: &Node, rea
     delivery(config, reader);
     general(config, reader);
     fetchers(config, reader);
+    ldap::check(&config.ldap, reader);
 }
 
 /// The keys and values of the entries as they were written, read or not.

@@ -108,6 +108,15 @@ fields! {
         "Perform reverse DNS lookup on incoming messages", "server set default access.reverse_dns=true" => "access.reverse_dns" "true";
         "Configure external DNS servers", "config set dns.resolvers=192.0.2.53" => "dns.resolvers" "192.0.2.53";
     }
+    "LDAP Routing" {
+        "Server", "ldap set server=ldaps://[127.0.0.1]:6360" => "ldap.server" "ldaps://[127.0.0.1]:6360";
+        "Schema", "ldap set schema=exchange-ldap" => "ldap.schema" "exchange-ldap";
+        "Base", "ldap set base=DC=example,DC=net" => "ldap.base" "DC=example,DC=net";
+        "Binding, User name, Password",
+            "ldap set bind=simple user=mailroot password={\"credential\":ldap}" => "ldap.bind" "simple";
+        "Domain", "ldap set domain=example.net" => "ldap.domain" "example.net";
+        "Enable LDAP routing", "ldap set enabled=true" => "ldap.enabled" "true";
+    }
     "Security" {
         "Operators", "operator add %helpdesk -s default" => "security.operators" "%helpdesk";
         "Operators of all virtual servers", "operator add anna --role viewer" => "control.operators" "anna (viewer)";

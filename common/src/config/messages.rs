@@ -33,6 +33,9 @@ section! {
         /// How far ahead clients that may relay can have a message sent (FUTURERELEASE); 0s turns
         /// it off.
         future_release: Span = Span::days(60), Span::ZERO, in Span::ZERO..=Span::days(9999);
+        /// The least time that clients must give a message that is to be returned if it is not delivered
+        /// in time (DELIVERBY with the mode R); offered to them. 0s means any.
+        deliver_by_min: Span = Span::ZERO, Span::ZERO, in Span::ZERO..=Span::days(1);
         /// What is repaired: a missing Date, a missing Message-ID, and in Pickup and local
         /// submission line ends. Over SMTP bare CR and LF are always refused.
         fix: Vec<Fix> =

@@ -6,6 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::node::Node;
+use super::section::{Reader, Setting};
+use super::value::scalar;
+
 /// A text that cannot name a virtual server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -57,6 +61,28 @@ impl FromStr for ServerName {
 
     fn from_str(text: &str) -> Result<Self, ServerNameError> {
         Self::parse(text)
+    }
+}
+
+impl Setting for ServerName {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        "name of a virtual server".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let text = scalar(node, reader, "the name of a virtual server")?;
+        let read = Self::parse(text);
+        if let Err(error) = &read {
+            let diagnostic = reader.error_at("E0350", error.to_string(), node, "not a name");
+            reader.report(diagnostic.help("smtpctl server list names the virtual servers"));
+        }
+        read.ok()
     }
 }
 

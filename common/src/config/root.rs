@@ -8,8 +8,9 @@ use super::dns::Dns;
 use super::logging::{Logging, Target};
 use super::node::{Kind, Node};
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section};
-use super::service::Service;
+use super::service::{AliasSource, Service};
 use super::smart_hosts::{self, SmartHosts};
+use super::submission::Submission;
 use super::tls::{Tls, Trust};
 use super::trace::Trace;
 use super::yaml;
@@ -24,6 +25,8 @@ pub struct ServiceConfig {
     pub service: Service,
     /// The control socket and its users.
     pub control: Control,
+    /// `submission:`
+    pub submission: Submission,
     /// Resolvers.
     pub dns: Dns,
     /// `tls:`
@@ -43,6 +46,7 @@ impl Default for ServiceConfig {
         Self {
             service: Service::defaults(Profile::Modern),
             control: Control::defaults(Profile::Modern),
+            submission: Submission::defaults(Profile::Modern),
             dns: Dns::defaults(Profile::Modern),
             tls: Tls::defaults(Profile::Modern),
             smart_hosts: SmartHosts::new(),
@@ -54,8 +58,17 @@ impl Default for ServiceConfig {
 }
 
 impl ServiceConfig {
-    const KEYS: &'static [&'static str] =
-        &["version", "service", "control", "dns", "tls", "smart_hosts", "logging", "trace"];
+    const KEYS: &'static [&'static str] = &[
+        "version",
+        "service",
+        "control",
+        "submission",
+        "dns",
+        "tls",
+        "smart_hosts",
+        "logging",
+        "trace",
+    ];
 
     /// Every key of the file with its documentation, in the order of the manual.
     #[must_use]
@@ -63,6 +76,7 @@ impl ServiceConfig {
         let mut out = vec![version_key()];
         Service::describe("service", &mut out);
         Control::describe("control", &mut out);
+        Submission::describe("submission", &mut out);
         Dns::describe("dns", &mut out);
         Tls::describe("tls", &mut out);
         smart_hosts::describe(&mut out);
@@ -77,6 +91,7 @@ impl ServiceConfig {
         let mut out = Vec::new();
         self.service.list("service", Profile::Modern, &self.origins, &mut out);
         self.control.list("control", Profile::Modern, &self.origins, &mut out);
+        self.submission.list("submission", Profile::Modern, &self.origins, &mut out);
         self.dns.list("dns", Profile::Modern, &self.origins, &mut out);
         self.tls.list("tls", Profile::Modern, &self.origins, &mut out);
         smart_hosts::list(&self.smart_hosts, &self.origins, &mut out);
@@ -101,6 +116,7 @@ pub fn parse_service(text: &str, name: &str) -> Parsed<ServiceConfig> {
         match key {
             "service" => config.service.read(value, key, &mut reader),
             "control" => config.control.read(value, key, &mut reader),
+            "submission" => config.submission.read(value, key, &mut reader),
             "dns" => config.dns.read(value, key, &mut reader),
             "tls" => config.tls.read(value, key, &mut reader),
             smart_hosts::PATH => config.smart_hosts = smart_hosts::read(value, &mut reader),
@@ -130,8 +146,13 @@ fn check(config: &ServiceConfig, reader: &mut Reader) {
         Trust::System => None,
         Trust::File(path) => Some(path.clone()),
     };
+    let aliases = match &config.service.aliases {
+        Some(AliasSource::File(path)) => Some(path.clone()),
+        Some(AliasSource::Off) | None => None,
+    };
     for (key, path) in [
         ("tls.trust", &trust),
+        ("service.aliases", &aliases),
         ("service.store", &config.service.store),
         ("control.socket", &config.control.socket),
         ("logging.file", &config.logging.file),

@@ -10,6 +10,7 @@ use super::diagnostic::Source;
 use super::dkim::{self, DkimEntry, DkimKeys};
 use super::domains::{DomainEntry, DomainKeys};
 use super::general::General;
+use super::ldap::Ldap;
 use super::limits::Limits;
 use super::messages::Messages;
 use super::name::ServerName;
@@ -39,6 +40,8 @@ pub struct ServerConfig {
     pub messages: Messages,
     /// How mail goes out.
     pub delivery: Delivery,
+    /// The directory of our domains.
+    pub ldap: Ldap,
     /// Where mail is kept.
     pub store: Store,
     /// Who may give orders about it.
@@ -81,6 +84,7 @@ impl ServerConfig {
         "limits",
         "messages",
         "delivery",
+        "ldap",
         "store",
         "security",
         "domains",
@@ -99,6 +103,7 @@ impl ServerConfig {
             limits: Limits::defaults(profile),
             messages: Messages::defaults(profile),
             delivery: Delivery::defaults(profile),
+            ldap: Ldap::defaults(profile),
             store: Store::defaults(profile),
             security: Security::defaults(profile),
             domains: Vec::new(),
@@ -134,6 +139,7 @@ impl ServerConfig {
         Limits::describe("limits", &mut out);
         Messages::describe("messages", &mut out);
         Delivery::describe("delivery", &mut out);
+        Ldap::describe("ldap", &mut out);
         Store::describe("store", &mut out);
         Security::describe("security", &mut out);
         DomainKeys::describe("domains[]", &mut out);
@@ -167,6 +173,7 @@ impl ServerConfig {
         self.limits.list("limits", profile, origins, &mut out);
         self.messages.list("messages", profile, origins, &mut out);
         self.delivery.list("delivery", profile, origins, &mut out);
+        self.ldap.list("ldap", profile, origins, &mut out);
         self.store.list("store", profile, origins, &mut out);
         self.security.list("security", profile, origins, &mut out);
         for (number, entry) in self.domains.iter().enumerate() {
@@ -220,6 +227,7 @@ fn read_entry(config: &mut ServerConfig, key: &str, value: &Node, reader: &mut R
                 "limits" => config.limits.read(value, key, reader),
                 "messages" => config.messages.read(value, key, reader),
                 "delivery" => config.delivery.read(value, key, reader),
+                "ldap" => config.ldap.read(value, key, reader),
                 "store" => config.store.read(value, key, reader),
                 "security" => config.security.read(value, key, reader),
                 "domains" => config.domains = read_domains(value, reader),

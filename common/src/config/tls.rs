@@ -6,11 +6,13 @@ use std::path::PathBuf;
 
 use super::choice::choice;
 use super::diagnostic::Diagnostic;
+use super::name::ServerName;
 use super::node::{Kind, Node};
 use super::section::{
     EffectiveKey, KeyDoc, Origins, Profile, Reader, Section, Setting, join, section,
 };
 use super::smart_hosts::is_plain_name;
+use crate::address::Mailbox;
 use crate::units::Span;
 
 section! {
@@ -31,9 +33,10 @@ section! {
         /// resolver on this machine, such as unbound; doctor dns tells whether there is one. It goes
         /// before mta_sts, and concerns the same mail.
         dane: bool = true, true;
-        /// Remember hosts that showed a good certificate for their name. Where delivery.security.tls is
-        /// optional, one that is remembered gets mail under TLS only, and only with a good certificate:
-        /// whoever is in the way cannot take TLS off. smtpctl tls lists the hosts and forgets one whose
+        /// Remember hosts that showed a good certificate for their name. Where delivery.security.tls, or
+        /// tls of the domain, is optional or required, one that is remembered gets mail under TLS only, and
+        /// only with a good certificate: whoever is in the way can neither take TLS off nor show another.
+        /// A smart host with a tls of its own is concerned only where that is optional. smtpctl tls lists the hosts and forgets one whose
         /// certificate is not to be mended. Servers of the profile iis6 are not concerned, because
         /// their delivery.security.tls is off.
         memory: bool = true, true;
@@ -41,8 +44,27 @@ section! {
         memory_for: Span = Span::days(30), Span::days(30), in Span::hours(1)..=Span::days(366);
     }
     sections {
+        /// Reports to other domains about the TLS that mail to them met.
+        reports: TlsReports;
         /// Certificates that we show, each under a name.
         certificates: Certificates;
+    }
+}
+
+section! {
+    /// Reports about TLS (TLS-RPT, RFC 8460): once a day (UTC) each domain that asks for them by a record
+    /// _smtp._tls in DNS is told how many connections came to its hosts as it wants, and which did not and
+    /// why. Only mail that goes by MX is counted. They go by mail, signed with the key of the contact's
+    /// domain if there is one (dkim), as most domains want it, or to the web.
+    pub struct TlsReports {
+        /// Count, and send reports. It takes contact.
+        enabled: bool = false, false;
+        /// Who reports, in words.
+        organization: Option<String> = None, None, shown "this machine's full name";
+        /// The address that reports come from, and that answers questions about them.
+        contact: Option<Mailbox> = None, None, shown "required if enabled";
+        /// The virtual server that they leave by.
+        server: Option<ServerName> = None, None, shown "default, else the first";
     }
 }
 

@@ -83,6 +83,9 @@ pub struct Way {
     /// How the mail is protected: what the configuration wants, then what the recipient's domain demands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tls: Vec<String>,
+    /// What the directory says of the recipient, if one is asked about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
     /// Whether HELO is used instead of EHLO.
     #[serde(default)]
     pub helo_only: bool,

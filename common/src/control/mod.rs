@@ -18,6 +18,7 @@ pub mod domain;
 pub mod edit;
 pub mod etrn;
 pub mod files;
+pub mod ldap;
 pub mod orders;
 pub mod path;
 pub mod problem;
@@ -52,6 +53,7 @@ pub use edit::{
 };
 pub use etrn::{EtrnAnswer, EtrnRequest};
 pub use files::{DropEntry, PickupCheck, PickupEntry, PickupRecipient};
+pub use ldap::LdapTest;
 pub use orders::{
     DestinationPause, FutureHold, FutureHoldRequest, FutureReleaseRequest, Orders, PauseRequest,
 };
@@ -69,7 +71,7 @@ pub use smarthost::{
 };
 pub use stats::{Destination, DestinationState, LimitBy, OutboundLimit, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
-pub use tls::TlsHost;
+pub use tls::{TlsHost, TlsReport, TlsReportState, TlsReportWish, TlsReportsBegun};
 pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
 pub use user::{NewUser, PasswordAnswer, PasswordQuestion, User, UserChanged, UserWish};
 
@@ -84,6 +86,12 @@ pub const SOCKET: &str = "/run/mailroot/control.sock";
 
 /// The control socket below the directory of `--home`.
 pub const SOCKET_BELOW_HOME: &str = "run/control.sock";
+
+/// Where the submit socket is, unless a home is given.
+pub const SUBMIT_SOCKET: &str = "/run/mailroot/submit.sock";
+
+/// Where it is below a home.
+pub const SUBMIT_SOCKET_BELOW_HOME: &str = "run/submit.sock";
 
 /// Asks for a change to the chosen objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -51,6 +51,8 @@ pub const DOCTOR_STORAGE: &str = "/v1/servers/{server}/doctor/storage";
 pub const DOCTOR_NETWORK: &str = "/v1/servers/{server}/doctor/network";
 /// Ask another host for mail that it holds for us (router's pattern).
 pub const ETRN: &str = "/v1/servers/{server}/etrn";
+/// A look at the directory of a virtual server.
+pub const LDAP_TEST: &str = "/v1/servers/{server}/ldap/test";
 /// What a virtual server would decide (router's pattern).
 pub const DECIDE: &str = "/v1/servers/{server}/decide";
 /// Who may connect (`connect`) or relay (`relay`) (router's pattern).
@@ -81,6 +83,12 @@ pub const SMARTHOST_DEVICE_POLL: &str = "/v1/smarthosts/{name}/device/poll";
 pub const TLS_HOSTS: &str = "/v1/tls-hosts";
 /// One of them (router's pattern).
 pub const TLS_HOST: &str = "/v1/tls-hosts/{host}";
+/// What other domains are to be told of TLS.
+pub const TLS_REPORTS: &str = "/v1/tls-reports";
+/// The reports about one domain (router's pattern).
+pub const TLS_REPORT: &str = "/v1/tls-reports/{domain}";
+/// Send reports now.
+pub const TLS_REPORTS_SEND: &str = "/v1/tls-reports/do/send";
 /// Certificates that clients are shown.
 pub const CERTIFICATES: &str = "/v1/certificates";
 /// One of them (router's pattern).

@@ -34,6 +34,9 @@ pub struct Different {
     /// A recipient, if it matters; others at its domain count too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// A sender, where the way of mail differs and some server has routes of senders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// How it comes out now.
     pub old: String,
     /// How it would.

@@ -48,6 +48,9 @@ pub struct TraceEntry {
     /// Who had logged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The number of the user who handed it in over the submit socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// The rule that let it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,

@@ -7,9 +7,10 @@
 //! One pass from front to back and no recursion: nested comments are counted, so that forty
 //! thousand brackets cost forty thousand steps.
 
+use std::fmt;
 use std::ops::Range;
 
-use crate::address::{AddressError, Mailbox, ReversePath};
+use crate::address::{AddressError, LocalPart, Mailbox, ReversePath};
 
 use super::header::readable;
 
@@ -56,6 +57,66 @@ pub fn parse(value: &[u8]) -> Result<Vec<Mailbox>, ListError> {
 ///
 /// [`ListError`] for the first thing that cannot be read.
 pub fn locate(value: &[u8]) -> Result<Vec<(Mailbox, Range<usize>)>, ListError> {
+    read(value)
+}
+
+/// An address as programs of this machine write it, who may leave its domain out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// With its domain.
+    Whole(Mailbox),
+    /// Without.
+    Bare(LocalPart),
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(mailbox) => mailbox.fmt(f),
+            Self::Bare(local) => local.fmt(f),
+        }
+    }
+}
+
+/// Reads a list of addresses that may lack their domains, each with its place as [`locate`] has it.
+///
+/// # Errors
+///
+/// [`ListError`] for the first thing that cannot be read.
+pub fn locate_named(value: &[u8]) -> Result<Vec<(Named, Range<usize>)>, ListError> {
+    read(value)
+}
+
+/// What an address of a list is made into.
+trait Spec: Sized {
+    /// Whether a word without a domain is an address.
+    const MAY_BE_BARE: bool;
+
+    fn read(octets: &[u8]) -> Result<Self, ListFault>;
+}
+
+impl Spec for Mailbox {
+    const MAY_BE_BARE: bool = false;
+
+    fn read(octets: &[u8]) -> Result<Self, ListFault> {
+        mailbox(octets)
+    }
+}
+
+impl Spec for Named {
+    const MAY_BE_BARE: bool = true;
+
+    fn read(octets: &[u8]) -> Result<Self, ListFault> {
+        if octets.contains(&b'@') {
+            return mailbox(octets).map(Self::Whole);
+        }
+        let text =
+            std::str::from_utf8(octets).map_err(|_| ListFault::NoAddress(readable(octets)))?;
+        Ok(Self::Bare(LocalPart::parse(text)?))
+    }
+}
+
+fn read<S: Spec>(value: &[u8]) -> Result<Vec<(S, Range<usize>)>, ListError> {
     let mut reader = Reader { octets: value, at: 0, lines_down: 0 };
     let mut found = Vec::new();
     let mut item = Item::default();
@@ -106,8 +167,7 @@ pub fn parse_path(value: &[u8]) -> Result<ReversePath, ListError> {
 }
 
 /// What stands between two commas.
-#[derive(Default)]
-struct Item {
+struct Item<S> {
     /// The words so far, joined: an address, or a display name.
     spec: Vec<u8>,
     /// A blank or comment stands after the last word.
@@ -116,7 +176,13 @@ struct Item {
     is_phrase: bool,
     /// Where the words are.
     place: Range<usize>,
-    angle: Option<(Mailbox, Range<usize>)>,
+    angle: Option<(S, Range<usize>)>,
+}
+
+impl<S> Default for Item<S> {
+    fn default() -> Self {
+        Self { spec: Vec::new(), gap: false, is_phrase: false, place: 0..0, angle: None }
+    }
 }
 
 enum Piece<'a> {
@@ -126,7 +192,7 @@ enum Piece<'a> {
     Word(&'a [u8]),
 }
 
-impl Item {
+impl<S: Spec> Item<S> {
     fn push(&mut self, piece: Piece<'_>, place: Range<usize>) {
         if !matches!(piece, Piece::Gap) {
             let start = if self.spec.is_empty() { place.start } else { self.place.start };
@@ -157,19 +223,19 @@ impl Item {
         if self.angle.is_some() {
             return Err(ListFault::NoAddress(readable(inside)));
         }
-        self.angle = Some((mailbox(inside)?, place));
+        self.angle = Some((S::read(inside)?, place));
         self.spec.clear();
         self.is_phrase = false;
         self.gap = false;
         Ok(())
     }
 
-    fn finish(self, found: &mut Vec<(Mailbox, Range<usize>)>) -> Result<(), ListFault> {
+    fn finish(self, found: &mut Vec<(S, Range<usize>)>) -> Result<(), ListFault> {
         match self.angle {
             Some(angle) if self.spec.is_empty() => found.push(angle),
             None if self.spec.is_empty() => {}
-            None if !self.is_phrase && self.spec.contains(&b'@') => {
-                found.push((mailbox(&self.spec)?, self.place));
+            None if !self.is_phrase && (S::MAY_BE_BARE || self.spec.contains(&b'@')) => {
+                found.push((S::read(&self.spec)?, self.place));
             }
             _ => return Err(ListFault::NoAddress(readable(&self.spec))),
         }
@@ -321,6 +387,30 @@ mod tests {
 
     fn texts(value: &str) -> Vec<String> {
         parse(value.as_bytes()).unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn names_without_a_domain_are_addresses_where_that_is_wanted() {
+        for (value, expected) in [
+            ("root", vec!["root@"]),
+            ("root (Cron Daemon)", vec!["root@"]),
+            ("Cron Daemon <root>, a@b.example", vec!["root@", "a@b.example"]),
+            ("undisclosed-recipients:;", vec![]),
+            ("", vec![]),
+        ] {
+            let found = locate_named(value.as_bytes()).unwrap();
+            let shown = found.iter().map(|(named, place)| match named {
+                Named::Whole(_) => named.to_string(),
+                Named::Bare(_) => {
+                    assert_eq!(&value[place.clone()], "root");
+                    format!("{named}@")
+                }
+            });
+            assert_eq!(shown.collect::<Vec<_>>(), expected, "{value}");
+        }
+        for value in ["two words", "a@", "<a b", "<>"] {
+            assert!(locate_named(value.as_bytes()).is_err(), "{value}");
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Mail that programs of this machine send: who takes it, under which name, and where that to root ends.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::address::{Domain, LocalPart, Mailbox};
+use mailroot_common::aliases::Aliases;
 use mailroot_common::control::{Check, Decision, Level, Problem, Question, path};
 
+use crate::alias;
 use crate::client::WAIT;
 use crate::tool::Tool;
 
@@ -22,8 +23,6 @@ const PACKAGES: &str = "/var/lib/dpkg/info";
 /// Names of checks, by which [`super::fix`] knows what can be put right.
 pub(super) const NO_MAILNAME: &str = "no_mailname";
 pub(super) const NO_ALIASES: &str = "no_aliases";
-/// How many aliases may stand one behind another.
-const ALIASES_MAX: usize = 20;
 /// Where the mail of root goes that nobody sends elsewhere.
 const ROOT: &str = "root";
 
@@ -31,11 +30,16 @@ const ROOT: &str = "root";
 pub(super) async fn local_mail(tool: &mut Tool, is_up: bool) -> Result<Vec<Check>, Problem> {
     let root = Path::new("/");
     let mut checks = vec![sendmail(root), mailname(root)];
-    let (found, end) = aliases(root);
+    let (found, aliases) = aliases(root);
     checks.extend(found);
-    if let Some(end) = end {
-        let way = if is_up { way_of(tool, &end).await? } else { None };
-        checks.push(root_mail(&end, way.as_deref()));
+    // Without a file that was read nothing is known of root's mail, and that was said.
+    if let Some(aliases) = aliases {
+        let end = end_of_root(&aliases);
+        let way = match &end {
+            Some(end) if is_up => way_of(tool, end).await?,
+            _ => None,
+        };
+        checks.push(root_mail(end.as_deref(), way.as_deref()));
     }
     Ok(checks)
 }
@@ -108,9 +112,9 @@ fn mailname(root: &Path) -> Check {
     }
 }
 
-/// What is said of the aliases, and where mail to root ends by them.
-fn aliases(root: &Path) -> (Vec<Check>, Option<String>) {
-    let text = match fs::read_to_string(below(root, ALIASES)) {
+/// What is said of the aliases, and those there are.
+fn aliases(root: &Path) -> (Vec<Check>, Option<Aliases>) {
+    let text = match alias::read(&below(root, ALIASES)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = format!("there is no {ALIASES}: nobody is told to get mail for root");
@@ -123,68 +127,28 @@ fn aliases(root: &Path) -> (Vec<Check>, Option<String>) {
             return (vec![check(Level::Warn, "aliases", text)], None);
         }
     };
-    let (entries, bad) = parse(&text);
-    let mut checks: Vec<Check> = bad
+    let aliases = alias::understand(&text);
+    let mut checks: Vec<Check> = aliases
+        .faults()
         .iter()
-        .map(|line| {
-            let text = format!("{ALIASES}:{line}: this is no  name: address");
-            check(Level::Warn, "aliases", text).hint("correct or remove the line")
+        .map(|fault| {
+            check(Level::Warn, "aliases", format!("{ALIASES}:{fault}")).hint("correct the line")
         })
         .collect();
-    match follow(&entries) {
-        Ok(end) => {
-            if checks.is_empty() {
-                let count = crate::change::counted(entries.len() as u64, "name");
-                checks.push(check(Level::Ok, "aliases", format!("{ALIASES} has {count}")));
-            }
-            (checks, Some(end))
-        }
-        Err(way) => {
-            let text = format!("{ALIASES}: {way}: mail to root goes in circles");
-            checks.push(check(Level::Fail, "root", text).hint("send root to a real address"));
-            (checks, None)
-        }
+    if checks.is_empty() {
+        let count = crate::change::counted(aliases.list().count() as u64, "name");
+        checks.push(check(Level::Ok, "aliases", format!("{ALIASES} has {count}")));
     }
+    (checks, Some(aliases))
 }
 
-/// The names of an aliases file with the first address of each, and lines that are none (aliases(5)).
-fn parse(text: &str) -> (BTreeMap<String, String>, Vec<usize>) {
-    let (mut entries, mut bad) = (BTreeMap::new(), Vec::new());
-    for (number, line) in text.lines().enumerate() {
-        // A line that is indented goes on with the one before.
-        if line.trim().is_empty() || line.starts_with(['#', ' ', '\t']) {
-            continue;
-        }
-        let pair =
-            line.split_once(':').map(|(name, to)| (name.trim().trim_matches('"'), to.trim()));
-        match pair {
-            Some((name, to)) if !name.is_empty() => {
-                let first = to.split(',').next().unwrap_or_default().trim().trim_matches('"');
-                entries.insert(name.to_lowercase(), first.to_owned());
-            }
-            _ => bad.push(number + 1),
-        }
-    }
-    (entries, bad)
-}
-
-/// Where mail to root ends: the last name or address of the way; an error with the way that goes in
-/// circles.
-fn follow(entries: &BTreeMap<String, String>) -> Result<String, String> {
-    let mut way = vec![ROOT.to_owned()];
-    while let Some(next) = way.last().and_then(|name| entries.get(name)) {
-        let next = next.strip_prefix('\\').unwrap_or(next).to_owned();
-        if next.contains(['@', '|', '/']) || next.starts_with(':') || next.is_empty() {
-            return Ok(next);
-        }
-        let small = next.to_lowercase();
-        let is_circle = way.contains(&small);
-        way.push(small);
-        if is_circle || way.len() > ALIASES_MAX {
-            return Err(way.join(" -> "));
-        }
-    }
-    Ok(way.pop().unwrap_or_default())
+/// Where mail to root ends: the first of its addresses, else of the names of this machine behind it;
+/// nothing if nobody is behind it.
+fn end_of_root(aliases: &Aliases) -> Option<String> {
+    let root = LocalPart::parse(ROOT).ok()?;
+    let Some(found) = aliases.resolve(&root, |_| false) else { return Some(ROOT.to_owned()) };
+    let address = found.addresses.first().map(ToString::to_string);
+    address.or_else(|| found.names.first().map(ToString::to_string))
 }
 
 /// The route of an address by the daemon's rules, in words.
@@ -202,13 +166,13 @@ async fn way_of(tool: &mut Tool, address: &str) -> Result<Option<String>, Proble
 }
 
 /// Whether mail to root has an end where a person reads it.
-fn root_mail(end: &str, way: Option<&str>) -> Check {
+fn root_mail(end: Option<&str>, way: Option<&str>) -> Check {
     let drop = "it lies in Drop, where nobody may look";
     let hint = format!("write  root: you@example.net  into {ALIASES}");
-    if end.is_empty() || end.starts_with(['|', '/', ':']) {
-        let text = format!("root is aliased to {end:?}, which Mailroot does not serve");
+    let Some(end) = end else {
+        let text = "root has an alias behind which is nobody".to_owned();
         return check(Level::Fail, "root", text).hint(hint);
-    }
+    };
     if !end.contains('@') {
         let text = format!("mail to root ends with {end}, a user of this machine: {drop}");
         return check(Level::Warn, "root", text).hint(hint);
@@ -273,20 +237,23 @@ mod tests {
 
     #[test]
     fn mail_to_root_has_an_end_or_that_is_told() {
-        let of = |text: &str| aliases(machine(&[("etc/aliases", text)]).path());
-        let (checks, end) =
-            of("# x\npostmaster: root\nRoot: ops,\n  eve\nops: \"ops@a.example\", b\n");
+        let of = |text: &str| {
+            let (checks, found) = aliases(machine(&[("etc/aliases", text)]).path());
+            (checks, end_of_root(&found.unwrap()))
+        };
+        let (checks, end) = of("# x\npostmaster: root\nRoot: ops,\n  eve\nops: ops@a.example, b\n");
         assert_eq!((checks[0].level, end.as_deref()), (Level::Ok, Some("ops@a.example")));
         assert_eq!(of("postmaster: root\n").1.as_deref(), Some("root"));
         let (checks, end) = of("root: www\nwww: root\nno colon\n");
         assert_eq!(end, None);
-        assert!(checks[0].text.contains("aliases:3"), "{checks:?}");
-        assert!(checks[1].text.contains("root -> www -> root"), "{checks:?}");
+        assert!(checks.iter().any(|check| check.text.contains("aliases:3")), "{checks:?}");
+        assert!(checks.iter().all(|check| check.level == Level::Warn), "{checks:?}");
+        assert_eq!(of("root: \"|/bin/cat\"\n").1, None);
         assert_eq!(aliases(machine(&[]).path()).0[0].name, NO_ALIASES);
-        let level = |end: &str, way| root_mail(end, way).level;
-        assert_eq!(level("ops@a.example", Some("MX of a.example")), Level::Ok);
-        assert_eq!(level("ops@a.example", Some("Drop")), Level::Warn);
-        assert_eq!(level("root", None), Level::Warn);
-        assert_eq!(level("/dev/null", None), Level::Fail);
+        let level = |end, way| root_mail(end, way).level;
+        assert_eq!(level(Some("ops@a.example"), Some("MX of a.example")), Level::Ok);
+        assert_eq!(level(Some("ops@a.example"), Some("Drop")), Level::Warn);
+        assert_eq!(level(Some("root"), None), Level::Warn);
+        assert_eq!(level(None, None), Level::Fail);
     }
 }

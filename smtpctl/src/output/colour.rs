@@ -48,7 +48,7 @@ impl Meaning {
     #[must_use]
     pub(crate) fn of(word: &str) -> Option<Self> {
         Some(match word {
-            "running" | "active" | "ok" | "up" | "delivered" | "dropped" => Self::Good,
+            "running" | "active" | "ok" | "up" | "delivered" | "dropped" | "resolved" => Self::Good,
             "paused" | "held" | "retry" | "deferred" | "in_doubt" | "backoff" | "degraded"
             | "needs attention" | "starting" | "stopping" | "warn" | "warning" => Self::Attention,
             "stopped" | "down" | "fail" | "bounced" | "expired" | "badmail" => Self::Bad,

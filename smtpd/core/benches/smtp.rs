@@ -1,6 +1,6 @@
 //! How fast the rules of SMTP are, without any input or output: `cargo bench -p smtpd-core`.
 //!
-//! Three parts: command lines, bodies with and without dots, and both machines over a whole
+//! Four parts: command lines, bodies with and without dots, what signatures cover, and both machines over a whole
 //! transaction of 4 KiB, where each is fed all at once and again in pieces as a network makes
 //! them. Each figure is the best of some turns, because what disturbs only ever adds.
 
@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
+use mailroot_common::config::dkim::usual_headers;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
+use smtpd_core::message::sign::{Covered, SimpleBody};
 use smtpd_core::queue::envelope::{BodyKind, Recipient};
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::smtp::body::{BodyDecoder, BodyLimits, Framing};
@@ -43,7 +45,7 @@ fn report(what: &str, took: Duration, octets: usize) {
 
 fn grammar() -> Grammar {
     let default_domain = Domain::parse("d.test").expect("it is a domain");
-    Grammar { offer: Offer::all(), default_domain, auth: false }
+    Grammar { offer: Offer::all(), default_domain, auth: false, inquiries: false }
 }
 
 fn commands() {
@@ -114,6 +116,7 @@ fn receiving() {
         body: LIMITS,
         recipients_max: 1000,
         release_max: Span::days(60),
+        deliver_by_min: Span::ZERO,
         priority_max: Priority::MAX,
         session_octets_max: u64::MAX,
         errors_max: 20,
@@ -208,9 +211,32 @@ fn sending() {
     report("the sending machine, a message", took, content.len());
 }
 
+/// The form that a signature covers, without digests and keys.
+fn signing() {
+    let header =
+        b"From: Ann <ann@a.test>\r\nTo: b@b.test,\r\n\tc@c.test\r\nSubject: a  subject\r\n\
+        Date: Mon, 30 Nov 2026 09:30:00 +0000\r\nMessage-ID: <1@a.test>\r\nMIME-Version: 1.0\r\n";
+    let wanted = usual_headers();
+    let took = best(|| {
+        black_box(Covered::of(black_box(header), &wanted));
+    });
+    report("the fields that a signature covers", took, header.len());
+    let content = body(72, b'x');
+    let took = best(|| {
+        let (mut form, mut octets) = (SimpleBody::default(), 0);
+        for piece in content.chunks(1460) {
+            form.push(black_box(piece), |out| octets += out.len());
+        }
+        form.finish(|out| octets += out.len());
+        black_box(octets);
+    });
+    report("a body in the form that is signed", took, content.len());
+}
+
 fn main() {
     commands();
     bodies();
+    signing();
     receiving();
     sending();
 }

@@ -7,10 +7,12 @@
 //! [`smtp`] holds the grammar and both session machines, [`message`] what is read from and written
 //! into mail, [`policy`] who may do what, [`route`] where mail goes, [`queue`] what becomes of it,
 //! [`storage`] what a file system and its disk are good for, [`trace`] what is remembered of mail,
-//! [`certificate`] for whom a certificate is and until when, and [`oauth`] how tokens for logins are
-//! asked for and used.
+//! [`certificate`] for whom a certificate is and until when, [`oauth`] how tokens for logins are asked
+//! for and used, [`ldap`] what a directory says about recipients, and [`tls_report`] what domains are
+//! told of the TLS that mail to them met.
 
 pub mod certificate;
+pub mod ldap;
 pub mod message;
 pub mod oauth;
 pub mod policy;
@@ -18,4 +20,5 @@ pub mod queue;
 pub mod route;
 pub mod smtp;
 pub mod storage;
+pub mod tls_report;
 pub mod trace;

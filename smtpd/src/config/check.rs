@@ -25,7 +25,28 @@ pub(super) fn check_together(
     drops(paths, service, servers, &mut out);
     smart_hosts(service, servers, &mut out);
     certificates(service, servers, &mut out);
+    tls_reports(service, servers, &mut out);
+    submission(service, servers, &mut out);
     out
+}
+
+/// The virtual server that takes mail of this machine's programs must be there.
+fn submission(
+    service: &ServiceConfig,
+    servers: &BTreeMap<ServerName, Arc<ServerConfig>>,
+    out: &mut Vec<Diagnostic>,
+) {
+    let named = service.submission.server.as_ref().filter(|name| !servers.contains_key(*name));
+    let (Some(name), Some(source)) = (named, service.origins.source()) else { return };
+    let words: Vec<&str> = servers.keys().map(ServerName::as_str).collect();
+    let help = match closest(name.as_str(), &words) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "name one of smtpctl server list, or leave submission.server out".to_owned(),
+    };
+    let title =
+        format!("there is no virtual server {name} to take mail of this machine's programs");
+    let span = service.origins.span("submission.server");
+    out.push(Diagnostic::error("E0351", title).at(source, span, "not there").help(help));
 }
 
 /// Whether the system could not bind both.
@@ -212,6 +233,33 @@ fn certificates(
                 Diagnostic::error("E0391", title).at(source, span, "not in tls.certificates");
             out.push(diagnostic.help(help));
         }
+    }
+}
+
+/// Reports need somebody who answers for them, and a virtual server to leave by.
+fn tls_reports(
+    service: &ServiceConfig,
+    servers: &BTreeMap<ServerName, Arc<ServerConfig>>,
+    out: &mut Vec<Diagnostic>,
+) {
+    let (keys, origins) = (&service.tls.reports, &service.origins);
+    let Some(source) = origins.source() else { return };
+    if keys.enabled && keys.contact.is_none() {
+        let span = origins.span("tls.reports.enabled");
+        let diagnostic = Diagnostic::error("E0104", "tls.reports.contact is missing")
+            .at(source, span, "who answers for reports?")
+            .help("add  contact: NAME@DOMAIN  below tls.reports");
+        out.push(diagnostic);
+    }
+    if let Some(name) = keys.server.as_ref().filter(|name| !servers.contains_key(*name)) {
+        let names: Vec<&str> = servers.keys().map(ServerName::as_str).collect();
+        let span = origins.span("tls.reports.server");
+        let diagnostic = Diagnostic::error("E0373", format!("there is no virtual server {name}"))
+            .at(source, span, "not in servers.d");
+        out.push(match closest(name.as_str(), &names) {
+            Some(near) => diagnostic.help(format!("did you mean {near}?")),
+            None => diagnostic.help("smtpctl server list names them"),
+        });
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Paths {
     pub control_socket: PathBuf,
     /// The socket of `sendmail`.
     pub submit_socket: PathBuf,
+    /// The file of aliases, unless `service.aliases` says otherwise.
+    pub aliases: PathBuf,
     /// The directory given with `--home`.
     pub home: Option<PathBuf>,
     pub(super) disk: Disk,
@@ -56,6 +58,7 @@ impl Paths {
             state: "/var/lib/mailroot".into(),
             control_socket: "/run/mailroot/control.sock".into(),
             submit_socket: "/run/mailroot/submit.sock".into(),
+            aliases: "/etc/aliases".into(),
             home: None,
             disk: Disk::Real,
         }
@@ -70,6 +73,7 @@ impl Paths {
             state: home.join("state"),
             control_socket: home.join("run/control.sock"),
             submit_socket: home.join("run/submit.sock"),
+            aliases: home.join("etc/aliases"),
             home: Some(home.to_owned()),
             disk: Disk::Real,
         }

@@ -121,6 +121,19 @@ impl Secrets {
         Ok(temporary)
     }
 
+    /// Removes the file of a secret, durably; nothing happens if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The system's error.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match std::fs::remove_file(self.directory.join(name)) {
+            Ok(()) => std::fs::File::open(&self.directory)?.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Reads a secret: one line of text, without its end.
     ///
     /// # Errors

@@ -88,6 +88,9 @@ impl From<ServiceError> for Refused {
             ServiceError::NoTokens(_) => Problem::new("smarthost", Kind::Conflict, text)
                 .word("no_tokens")
                 .hint("smtpctl smarthost login has it log in by tokens"),
+            ServiceError::NoTlsReports => Problem::new("tls", Kind::Conflict, text).hint(
+                "smtpctl config set tls.reports.contact=NAME@DOMAIN tls.reports.enabled=true",
+            ),
             ServiceError::User(error) => user_problem(&error, text),
             ServiceError::Resolver(_) => Problem::new("config", Kind::ConfigInvalid, text),
             ServiceError::Address { .. } => Problem::new("config", Kind::ConfigInvalid, text)

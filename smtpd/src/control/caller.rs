@@ -2,37 +2,18 @@
 //!
 //! In: the credentials the kernel keeps of a connection. Out: a name, a role, and the virtual
 //! servers it holds for. Root and the daemon's own user are admins; everybody else is what the
-//! operators' lists say of them or of their groups, the highest role of several. The system's user database may be remote and slow,
-//! so it is asked off the reactor, and what it said is kept for a minute.
+//! operators' lists say of them or of their groups, the highest role of several. Whoever asks over
+//! the submit socket has no role at all there, whoever he is: he sees his own mail.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::CString;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailroot_common::config::ServerName;
 use mailroot_common::config::control::{Operator, Person, Role};
 use mailroot_common::control::{Kind, Problem};
-use nix::unistd::{Gid, Group, Uid, User, geteuid, getgrouplist};
 
 use super::endpoint::Scope;
+use crate::local::{Credentials, Known, People};
 use crate::service::Operators;
-
-/// How long an answer of the user database is kept.
-const KEPT_FOR: Duration = Duration::from_secs(60);
-/// How many people are kept; the socket's group is not larger.
-const KEPT_MAX: usize = 1_000;
-
-/// What the kernel says of the process at the other end, as it was when it connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Credentials {
-    /// Its user.
-    pub(super) uid: u32,
-    /// Its group.
-    pub(super) gid: u32,
-    /// Its process, if the kernel knows.
-    pub(super) pid: Option<i32>,
-}
 
 /// A person whose request is let in.
 #[derive(Clone, Debug)]
@@ -55,6 +36,8 @@ pub(super) enum Reach {
     All,
     /// These.
     Servers(BTreeSet<ServerName>),
+    /// All, but of their mail only what this user handed in over the submit socket.
+    Own(u32),
 }
 
 impl Reach {
@@ -62,8 +45,16 @@ impl Reach {
     pub(super) fn covers(&self, server: &ServerName) -> bool {
         match self {
             Self::Nothing => false,
-            Self::All => true,
+            Self::All | Self::Own(_) => true,
             Self::Servers(servers) => servers.contains(server),
+        }
+    }
+
+    /// Whether it may see a message that this user handed in, or nobody of this machine.
+    pub(super) fn sees_mail_of(&self, uid: Option<u32>) -> bool {
+        match self {
+            Self::Own(owner) => uid == Some(*owner),
+            Self::Nothing | Self::All | Self::Servers(_) => true,
         }
     }
 }
@@ -122,25 +113,17 @@ impl Roles {
     }
 }
 
-/// What the user database says of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Known {
-    name: String,
-    groups: Vec<String>,
-}
-
-/// What was said, and when.
-#[derive(Clone, Debug)]
-struct Kept {
-    at: Instant,
-    known: Known,
-}
-
-/// The people seen lately, by user and group.
+/// Who may do what.
 #[derive(Clone, Debug, Default)]
-pub(super) struct People(Arc<Mutex<HashMap<(u32, u32), Kept>>>);
+pub(super) struct Judge(People);
 
-impl People {
+impl Judge {
+    /// Somebody who asks about his own mail.
+    pub(super) async fn owner(&self, credentials: Credentials) -> (Caller, Reach) {
+        let name = self.0.look_up(credentials).await.name;
+        (Caller { name, role: Role::Viewer, credentials }, Reach::Own(credentials.uid))
+    }
+
     /// Who it is, and whether they may do what is needed; if so, with which virtual servers.
     pub(super) async fn admit(
         &self,
@@ -149,9 +132,12 @@ impl People {
         (needed, scope): (Role, Scope),
         named: Option<&ServerName>,
     ) -> Result<(Caller, Reach), Problem> {
-        let known = self.look_up(credentials).await;
-        let is_ours = credentials.uid == 0 || credentials.uid == geteuid().as_raw();
-        let roles = if is_ours { Roles::of_ourselves() } else { Roles::of(&known, operators) };
+        let known = self.0.look_up(credentials).await;
+        let roles = if credentials.is_ours() {
+            Roles::of_ourselves()
+        } else {
+            Roles::of(&known, operators)
+        };
         let name = known.name;
         match roles.judge(needed, scope, named) {
             Ok((role, reach)) => Ok((Caller { name, role, credentials }, reach)),
@@ -177,51 +163,6 @@ impl People {
             }
         }
     }
-
-    async fn look_up(&self, credentials: Credentials) -> Known {
-        let key = (credentials.uid, credentials.gid);
-        if let Some(known) = self.kept(key) {
-            return known;
-        }
-        let asked = tokio::task::spawn_blocking(move || ask_system(credentials));
-        let known = asked.await.unwrap_or_else(|_| nameless(credentials));
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT_MAX {
-            kept.clear();
-        }
-        kept.insert(key, Kept { at: Instant::now(), known: known.clone() });
-        known
-    }
-
-    fn kept(&self, key: (u32, u32)) -> Option<Known> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Kept { at, known } = kept.get(&key)?;
-        (at.elapsed() < KEPT_FOR).then(|| known.clone())
-    }
-}
-
-fn nameless(credentials: Credentials) -> Known {
-    Known { name: credentials.uid.to_string(), groups: Vec::new() }
-}
-
-/// Asks the user database; blocks.
-fn ask_system(credentials: Credentials) -> Known {
-    let gid = Gid::from_raw(credentials.gid);
-    let user = User::from_uid(Uid::from_raw(credentials.uid)).ok().flatten();
-    let mut gids = vec![gid];
-    if let Some(user) = &user
-        && let Ok(name) = CString::new(user.name.as_str())
-        && let Ok(more) = getgrouplist(&name, user.gid)
-    {
-        gids.extend(more);
-    }
-    gids.sort_by_key(|gid| gid.as_raw());
-    gids.dedup();
-    let name_of = |gid: &Gid| Group::from_gid(*gid).ok().flatten().map(|group| group.name);
-    Known {
-        groups: gids.iter().filter_map(name_of).collect(),
-        name: user.map_or_else(|| nameless(credentials).name, |user| user.name),
-    }
 }
 
 /// The highest role any entry gives.
@@ -235,6 +176,8 @@ fn role_of(known: &Known, operators: &[Operator]) -> Option<Role> {
 
 #[cfg(test)]
 mod tests {
+    use nix::unistd::geteuid;
+
     use super::*;
 
     fn operators() -> Vec<Operator> {
@@ -300,18 +243,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_system_knows_root() {
-        let root = ask_system(Credentials { uid: 0, gid: 0, pid: None });
-        assert_eq!(root.name, "root");
-        assert!(root.groups.contains(&"root".to_owned()));
-        let nobody_has = ask_system(Credentials { uid: 4_000_000, gid: 4_000_000, pid: None });
-        assert_eq!(nobody_has, known("4000000", &[]));
-    }
-
     #[tokio::test]
     async fn root_and_our_own_user_are_admins_and_strangers_are_refused() {
-        let people = People::default();
+        let people = Judge::default();
         let admit = async |uid: u32, needed| {
             let credentials = Credentials { uid, gid: uid, pid: None };
             let need = (needed, Scope::Service);
@@ -322,16 +256,13 @@ mod tests {
         assert_eq!(admit(geteuid().as_raw(), Role::Admin).await, Ok(Role::Admin));
         let problem = admit(4_000_001, Role::Viewer).await.unwrap_err();
         assert_eq!(problem.exit, 4);
-        assert!(people.kept((4_000_001, 4_000_001)).is_some(), "the answer is kept");
     }
 
     #[tokio::test]
     async fn a_role_that_is_too_low_is_told() {
-        let people = People::default();
-        let key = (4_000_002, 7);
-        let kept = Kept { at: Instant::now(), known: known("anna", &[]) };
-        people.0.lock().unwrap().insert(key, kept);
-        let credentials = Credentials { uid: key.0, gid: key.1, pid: None };
+        let people = Judge::default();
+        let credentials = Credentials { uid: 4_000_002, gid: 7, pid: None };
+        people.0.keep(credentials, known("anna", &[]));
         for (needed, allowed) in
             [(Role::Viewer, true), (Role::Operator, false), (Role::Admin, false)]
         {

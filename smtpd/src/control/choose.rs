@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::App;
 use super::answer::Refused;
+use super::caller::Reach;
 use crate::queue::{Filter, Message, Queue, ReadError, Rest};
 use crate::service::ServiceError;
 use crate::virtual_server::VirtualServer;
@@ -66,6 +67,8 @@ pub(super) struct Place {
 pub(super) struct Search {
     places: Vec<Place>,
     matcher: Matcher,
+    /// Whose mail is looked for.
+    reach: Reach,
     /// What the queue can choose by itself; the matcher looks at the rest.
     filter: Filter,
     now: Timestamp,
@@ -81,6 +84,18 @@ pub(super) struct Search {
 }
 
 impl Search {
+    /// Begins a search for the mail that somebody may see.
+    pub(super) async fn within(
+        reach: &Reach,
+        places: Vec<Place>,
+        matcher: Matcher,
+        now: Timestamp,
+    ) -> Result<Self, Refused> {
+        refuse_beginnings(reach, &matcher)?;
+        let search = Self::begin(places, matcher, now).await?;
+        Ok(Self { reach: reach.clone(), ..search })
+    }
+
     /// Begins a search.
     pub(super) async fn begin(
         places: Vec<Place>,
@@ -92,6 +107,7 @@ impl Search {
             filter: Filter { exact_domain: domain, ..Filter::default() },
             places,
             matcher,
+            reach: Reach::All,
             now,
             named: None,
             missing: Vec::new(),
@@ -145,15 +161,14 @@ impl Search {
     pub(super) async fn next(&mut self) -> Result<Option<Vec<(usize, Message)>>, ReadError> {
         if let Some(named) = &mut self.named {
             let mut found = Vec::new();
-            while found.len() < PAGE {
-                let Some((place, id)) = named.pop() else { break };
+            let page = named.split_off(named.len().saturating_sub(PAGE));
+            for (place, id) in page.into_iter().rev() {
                 let message = self.places[place].queue.show(id).await?;
-                let message = message.filter(|message| {
-                    is_chosen(&self.matcher, message, &self.places[place].server, self.now)
-                });
+                let message = message.filter(|message| self.chooses(message, place));
                 found.extend(message.map(|message| (place, message)));
             }
-            return Ok(if found.is_empty() && named.is_empty() { None } else { Some(found) });
+            let is_end = self.named.as_ref().is_none_or(Vec::is_empty);
+            return Ok(if found.is_empty() && is_end { None } else { Some(found) });
         }
         let place = self.place;
         let Some(reading) = self.ahead.take().or_else(|| self.read_page()) else {
@@ -173,9 +188,25 @@ impl Search {
             self.after = page.last().map(|message| message.id);
             self.ahead = self.read_page();
         }
-        let here = &self.places[place];
-        page.retain(|message| is_chosen(&self.matcher, message, &here.server, self.now));
+        page.retain(|message| self.chooses(message, place));
         Ok(Some(page.into_iter().map(|message| (place, message)).collect()))
+    }
+
+    fn chooses(&self, message: &Message, place: usize) -> bool {
+        self.reach.sees_mail_of(message.envelope.origin.uid)
+            && is_chosen(&self.matcher, message, &self.places[place].server, self.now)
+    }
+}
+
+/// Whoever sees his own mail alone must name ids whole: what else begins with a text is not his to know.
+pub(super) fn refuse_beginnings(reach: &Reach, matcher: &Matcher) -> Result<(), Problem> {
+    let is_whole = |id: &String| QueueId::parse(id).is_ok();
+    match reach {
+        Reach::Own(_) if !matcher.ids().iter().all(is_whole) => {
+            let detail = "ids of your own mail are written whole";
+            Err(Problem::new("selector", Kind::Usage, detail))
+        }
+        Reach::Own(_) | Reach::Nothing | Reach::All | Reach::Servers(_) => Ok(()),
     }
 }
 

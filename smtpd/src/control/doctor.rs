@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::disk::{Disk, ground::ground, probe};
 use crate::queue::Queue;
 use crate::service::ServiceError;
-use crate::trace::{Seen, Traffic};
+use crate::trace::{Seen, Senders, Traffic};
 use crate::virtual_server::Sender;
 
 /// How long syncs are measured.
@@ -106,7 +106,7 @@ pub(super) async fn network(
 /// Who sent mail to a server lately, those with the most first.
 async fn recent_senders(app: &App, server: &str) -> Vec<Sender> {
     let mut search = app.service.trace().search().await;
-    let reading = tokio::task::spawn_blocking(move || Traffic::of(&mut search));
+    let reading = tokio::task::spawn_blocking(move || Traffic::of(&mut search, Senders::Together));
     // What cannot be read now tells of nobody.
     let traffic = reading.await.unwrap_or_default();
     let of_server = traffic.senders.into_iter().filter(|((name, _), _)| name == server);

@@ -15,19 +15,20 @@ use mailroot_common::control::{
     AccessList, Adopted, Certificate, Change, Changed, Check, ConfigReport, Decision, Destination,
     DestinationPause, DeviceCode, DeviceState, DialogueLine, DkimKey, DkimRecord, Domain,
     DomainDetail, DropEntry, EtrnAnswer, EtrnRequest, FutureHold, FutureHoldRequest,
-    FutureReleaseRequest, NewCertificate, NewDkimKey, NewDomain, NewServer, NewUser, OperatorEntry,
-    Orders, PasswordAnswer, PasswordQuestion, PauseRequest, PickupCheck, PickupEntry, Question,
-    QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session,
-    Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status, TlsHost, TraceEntry,
-    TraceRecord, User, UserChanged, UserWish, Version, path,
+    FutureReleaseRequest, LdapTest, NewCertificate, NewDkimKey, NewDomain, NewServer, NewUser,
+    OperatorEntry, Orders, PasswordAnswer, PasswordQuestion, PauseRequest, PickupCheck,
+    PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server,
+    ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status,
+    TlsHost, TlsReport, TlsReportWish, TlsReportsBegun, TraceEntry, TraceRecord, User, UserChanged,
+    UserWish, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, adopt, badmail, certificate, config, decide, dkim, doctor, domain, drop, etrn, openapi,
-    operators, orders, pickup, queue, redirect, server, session, smarthost, stats, status, tls,
-    trace, user,
+    App, adopt, badmail, certificate, config, decide, dkim, doctor, domain, drop, etrn, ldap,
+    openapi, operators, orders, pickup, queue, redirect, server, session, smarthost, stats, status,
+    tls, trace, user,
 };
 
 /// Describes a type to other people's tools.
@@ -166,6 +167,8 @@ endpoints! {
         "Look at listeners, names and smart hosts of a virtual server";
     post ETRN Operator Named Body(EtrnRequest) => Json(Vec<EtrnAnswer>), etrn::ask,
         "Ask another host for mail that it holds for us";
+    post LDAP_TEST Operator Named Body(LdapTest) => Json(Vec<Check>), ldap::test,
+        "Call the directory servers of a virtual server, and look an address up";
     post DECIDE Viewer Named Body(Question) => Json(Decision), decide::decide,
         "What a virtual server would decide about a client and a recipient";
     get ACCESS Viewer Named Nothing => Json(AccessList), decide::list,
@@ -201,6 +204,12 @@ endpoints! {
         "Hosts that have proved who they are, and are not trusted with less";
     delete TLS_HOST Operator Service Nothing => Json(TlsHost), tls::forget,
         "Let such a host show any certificate again, or none";
+    get TLS_REPORTS Viewer Service Nothing => Json(Vec<TlsReport>), tls::reports,
+        "What is counted of TLS for other domains, and the reports that wait";
+    get TLS_REPORT Viewer Service Nothing => Json(Vec<Value>), tls::report,
+        "The reports about a domain, in the form of RFC 8460";
+    post TLS_REPORTS_SEND Operator Service Body(TlsReportWish) => Json(TlsReportsBegun), tls::send,
+        "Send reports about TLS now";
     get CERTIFICATES Viewer Service Nothing => Json(Vec<Certificate>), certificate::list,
         "Certificates that clients are shown";
     put CERTIFICATE Admin Service Change(NewCertificate) => Json(Edited), certificate::put,
@@ -274,6 +283,12 @@ pub(super) fn need(method: &Method, path: &str) -> (Role, Scope) {
     found.map_or((Role::Admin, Scope::Service), |endpoint| (endpoint.role, endpoint.scope))
 }
 
+/// Whether users may ask it about their own mail over the submit socket. The handlers of these look
+/// at [`super::caller::Reach::sees_mail_of`] for every message.
+pub(super) fn is_for_owners(method: &Method, path: &str) -> bool {
+    method == Method::GET && [path::QUEUE, path::TRACE].contains(&path)
+}
+
 /// Whether the handler takes the body of a request as it arrives.
 pub(super) fn takes_octets(method: &Method, path: &str) -> bool {
     let found = ENDPOINTS.iter().find(|it| it.method == *method && it.path == path);
@@ -296,7 +311,8 @@ mod tests {
                  GET /v1/servers/{server}/domains, \
                  GET /v1/servers/{server}/domains/{domain}, \
                  GET /v1/servers/{server}/dkim, GET /v1/servers/{server}/dkim/{domain}/records, \
-                 GET /v1/smarthosts, GET /v1/tls-hosts, GET /v1/certificates, GET /v1/users, \
+                 GET /v1/smarthosts, GET /v1/tls-hosts, GET /v1/tls-reports, \
+                 GET /v1/tls-reports/{domain}, GET /v1/certificates, GET /v1/users, \
                  GET /v1/sessions, GET /v1/queue, GET /v1/queue/orders, GET /v1/queue/{id}, \
                  GET /v1/badmail, \
                  GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
@@ -309,7 +325,9 @@ mod tests {
                 "GET /v1/config/files, GET /v1/config/history/{revision}, GET /v1/config/diff, \
                  POST /v1/servers/{server}/{verb}, POST /v1/servers/{server}/doctor/storage, \
                  POST /v1/servers/{server}/doctor/network, POST /v1/servers/{server}/etrn, \
+                 POST /v1/servers/{server}/ldap/test, \
                  POST /v1/smarthosts/{name}/test, DELETE /v1/tls-hosts/{host}, \
+                 POST /v1/tls-reports/do/send, \
                  GET /v1/sessions/dialogue, \
                  POST /v1/sessions/kill, POST /v1/queue/do/adopt, \
                  POST /v1/queue/do/pause, POST /v1/queue/do/resume, \
@@ -344,6 +362,14 @@ mod tests {
             let found: Vec<_> = of_role.map(|it| format!("{} {}", it.method, it.path)).collect();
             assert_eq!(found.join(", "), endpoints, "{role_word}");
         }
+    }
+
+    #[test]
+    fn users_ask_for_two_lists_about_their_own_mail() {
+        let of_owners = ENDPOINTS.iter().filter(|it| is_for_owners(&it.method, it.path));
+        let found: Vec<_> = of_owners.map(|it| format!("{} {}", it.method, it.path)).collect();
+        assert_eq!(found.join(", "), "GET /v1/queue, GET /v1/trace");
+        assert!(!is_for_owners(&Method::POST, path::QUEUE) && !is_for_owners(&Method::GET, ""));
     }
 
     #[test]

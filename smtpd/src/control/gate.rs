@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use mailroot_common::config::ServerName;
@@ -18,8 +18,10 @@ use mailroot_common::control::{Kind, Problem, path};
 
 use super::App;
 use super::answer::Refused;
-use super::caller::{Caller, Credentials, Reach};
+use super::caller::{Caller, Reach};
 use super::endpoint;
+use super::listen::Door;
+use crate::local::Credentials;
 use crate::observe::{Level, Line};
 
 /// The largest body of a request: ten thousand ids fit.
@@ -61,21 +63,20 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refused> {
     let credentials = credentials.ok_or_else(|| {
         Problem::new("caller", Kind::NotPermitted, "the connection has no credentials")
     })?;
-    let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let need = endpoint::need(request.method(), matched);
-    let named = named_server(request.uri().path());
-    let admitted =
-        app.people.admit(credentials, &app.service.operators(), need, named.as_ref()).await;
-    let (caller, reach): (Caller, Reach) = admitted.inspect_err(|problem| {
-        let line = app.service.log().line(Level::Warn, "control-refused");
-        line.word("uid", credentials.uid)
-            .maybe("pid", credentials.pid)
-            .word("method", request.method())
-            .text("path", request.uri().path())
-            .word("reason", problem)
-            .send();
-    })?;
-    let streams = endpoint::takes_octets(request.method(), matched);
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let matched = matched.as_ref().map_or("", MatchedPath::as_str);
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let (caller, reach) = match request.extensions().get::<Door>().copied() {
+        Some(Door::Submit) => {
+            if !endpoint::is_for_owners(&method, matched) {
+                let detail = "the submit socket answers questions about one's own mail alone";
+                return Err(Problem::new("caller", Kind::NotPermitted, detail).into());
+            }
+            app.judge.owner(credentials).await
+        }
+        Some(Door::Control) | None => judge(app, credentials, (&method, &uri), matched).await?,
+    };
+    let streams = endpoint::takes_octets(&method, matched);
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(caller);
     parts.extensions.insert(reach);
@@ -84,6 +85,28 @@ async fn admit(app: &App, request: Request) -> Result<Request, Refused> {
     }
     let body = read_body(body).await?;
     Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// Who asks over the control socket, if they may.
+async fn judge(
+    app: &App,
+    credentials: Credentials,
+    (method, uri): (&Method, &Uri),
+    matched: &str,
+) -> Result<(Caller, Reach), Problem> {
+    let need = endpoint::need(method, matched);
+    let named = named_server(uri.path());
+    let admitted =
+        app.judge.admit(credentials, &app.service.operators(), need, named.as_ref()).await;
+    admitted.inspect_err(|problem| {
+        let line = app.service.log().line(Level::Warn, "control-refused");
+        line.word("uid", credentials.uid)
+            .maybe("pid", credentials.pid)
+            .word("method", method)
+            .text("path", uri.path())
+            .word("reason", problem)
+            .send();
+    })
 }
 
 /// The virtual server that a path names. A name has no character that would be encoded, so one

@@ -1,6 +1,7 @@
 //! The control interface: HTTP/1.1 with JSON on a Unix socket, and nowhere else.
 //!
-//! In: requests of operators, known by the credentials of their connection. Out: answers in the
+//! In: requests of operators, known by the credentials of their connection, and of users who
+//! ask about their own mail over the submit socket. Out: answers in the
 //! words of `mailroot_common::control`. [`listen`] bounds what a connection may cost, [`caller`]
 //! knows who asks, [`endpoint`] is the table of what can be asked and by whom, [`gate`] refuses the
 //! rest and browsers; then one file per noun calls [`crate::service::Service`]. Every change is logged with its person.
@@ -23,6 +24,7 @@ mod endpoint;
 mod etrn;
 mod extract;
 mod gate;
+mod ldap;
 mod lines;
 mod listen;
 mod openapi;
@@ -56,9 +58,8 @@ use tokio::task::JoinHandle;
 use crate::service::Service;
 use crate::virtual_server::VirtualServer;
 use caller::Reach;
-use listen::Listener;
 
-pub use listen::ListenError;
+use crate::local::ListenError;
 
 /// The group whose members may connect, where it exists. Who may do what is decided by role.
 const GROUP: &str = "mailroot-operators";
@@ -80,10 +81,10 @@ impl Control {
         let active = service.active();
         let configured = active.service.control.socket.as_deref();
         let socket = configured.unwrap_or_else(|| &service.paths().control_socket);
-        let listener = Listener::open(socket, GROUP)?;
+        let listener = listen::open(socket, GROUP)?;
         let (stop, stopped) = watch::channel(false);
-        let log = service.log().clone();
-        let task = tokio::spawn(listener.serve(router(service), log, stopped));
+        let (log, inquiries) = (service.log().clone(), service.inquiries());
+        let task = tokio::spawn(listen::serve(listener, router(service), log, inquiries, stopped));
         Ok(Self { stop, task })
     }
 
@@ -99,7 +100,7 @@ impl Control {
 #[derive(Clone, Debug)]
 struct App {
     service: Service,
-    people: caller::People,
+    judge: caller::Judge,
     turn: doctor::Turn,
     reach: Reach,
 }
@@ -127,7 +128,7 @@ impl FromRequestParts<Self> for App {
 fn router(service: Service) -> Router {
     let app = App {
         service,
-        people: caller::People::default(),
+        judge: caller::Judge::default(),
         turn: doctor::Turn::default(),
         reach: Reach::default(),
     };

@@ -54,7 +54,8 @@ pub(super) async fn list(
 ) -> Result<Response, Refused> {
     let matcher = selector.compile()?;
     let places = queues(&servers(&app, matcher.server())?);
-    let mut search = Search::begin(places, matcher, app.service.clock().now()).await?;
+    let now = app.service.clock().now();
+    let mut search = Search::within(&app.reach, places, matcher, now).await?;
     let first = search.next().await?;
     Ok(json_lines(move |mut lines| async move {
         let mut next = first;

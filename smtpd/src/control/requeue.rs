@@ -138,6 +138,7 @@ fn envelope(
             session: None,
             source: Some(name.to_owned()),
             user: None,
+            uid: None,
         },
         tls_optional: facts.tls_optional && !require_tls,
         message_id: facts.message_id.clone(),

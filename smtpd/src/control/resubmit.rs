@@ -16,7 +16,7 @@ use smtpd_core::queue::recipient::{Phase, RecipientStatus};
 use super::answer::{Refused, usage};
 use super::choose::Place;
 use crate::clock::Clock;
-use crate::queue::{Body, Draft, Lease, Queue};
+use crate::queue::{Draft, Lease};
 
 /// How often a message that is being tried is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -72,7 +72,10 @@ pub(super) async fn resubmit(
         Aim::Server(other) => &other.queue,
     };
     let envelope = Envelope { hold, ..new_envelope(&lease, aim) };
-    let draft = Draft { envelope, body: copy_body(&lease, target).await? };
+    let copied = target.copy_of(&lease).await;
+    let body = copied
+        .map_err(|error| Problem::new("queue", Kind::Failed, format!("message {id}: {error}")))?;
+    let draft = Draft { envelope, body };
     let ended = |(at, status): &(usize, RecipientStatus)| {
         (*at, RecipientStatus { phase: Phase::Removed, ..status.clone() })
     };
@@ -107,32 +110,12 @@ fn new_envelope(lease: &Lease, aim: &Aim) -> Envelope {
 /// that a report names whom the sender wrote to.
 fn replaced(waiting: &[Recipient], mailbox: &Mailbox) -> Recipient {
     let [one] = waiting else { return Recipient::plain(mailbox.clone()) };
-    let original = || {
-        let text = one.mailbox.to_string();
-        // Characters that xtext would have to encode (RFC 3461 section 4) are not worth it.
-        let is_plain = |o: u8| o.is_ascii_graphic() && o != b'+' && o != b'=';
-        text.bytes().all(is_plain).then(|| format!("rfc822;{text}"))
-    };
     Recipient {
         mailbox: mailbox.clone(),
         notify: one.notify,
-        orcpt: one.orcpt.clone().or_else(original),
+        orcpt: one.original(),
+        resolved: false,
     }
-}
-
-async fn copy_body(lease: &Lease, target: &Queue) -> Result<Body, Refused> {
-    let unreadable = |error: std::io::Error| {
-        Problem::new("queue", Kind::Failed, format!("cannot read {}: {error}", lease.id))
-    };
-    let mut reader = lease.open();
-    if lease.size <= Body::MEMORY_MAX as u64 {
-        return Ok(Body::Memory(reader.read_all().await.map_err(unreadable)?));
-    }
-    let mut writer = target.large_body().await?;
-    while let Some(piece) = reader.next().await.map_err(unreadable)? {
-        writer.append(piece).await?;
-    }
-    Ok(Body::File(writer.finish().await?))
 }
 
 #[cfg(test)]
@@ -140,7 +123,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::queue::Filter;
+    use crate::queue::{Body, Filter, Queue};
     use crate::store::conformance::{envelope, route, start, table};
 
     fn place(server: &str) -> Place {

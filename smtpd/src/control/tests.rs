@@ -131,6 +131,7 @@ fn envelope(sender: &str, recipient: &str, at: Timestamp) -> Envelope {
             session: None,
             source: None,
             user: None,
+            uid: None,
         },
         message_id: None,
         subject: Some("Invoice".to_owned()),

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use super::App;
 use super::answer::{Answer, Refused, object};
 use super::caller::Reach;
-use super::choose::{ambiguous, recipient_state};
+use super::choose::{ambiguous, recipient_state, refuse_beginnings};
 use super::extract::Query;
 use super::lines::{End, Lines, json_lines};
 use super::queue::Page;
@@ -58,6 +58,7 @@ pub(super) async fn list(
     Query(page): Query<Page>,
 ) -> Result<Response, Refused> {
     let (matcher, now) = (selector.compile()?, app.service.clock().now());
+    refuse_beginnings(&app.reach, &matcher)?;
     let named = matcher.ids().to_vec();
     let mut left = page.most(STORIES_MAX);
     let sees_all = app.reach == Reach::All;
@@ -67,7 +68,7 @@ pub(super) async fn list(
     let reach = app.reach.clone();
     let searching = tokio::task::spawn_blocking(move || {
         search.stories(&matcher, now, most, |entry| {
-            if !sees(&reach, &entry.server) {
+            if !sees(&reach, &entry.server) || !reach.sees_mail_of(entry.uid) {
                 return true;
             }
             left = left.saturating_sub(1);
@@ -242,7 +243,9 @@ impl Present {
         let id = QueueId::parse(id?).ok()?;
         for server in self.app.all() {
             let Some(queue) = server.queue() else { continue };
-            if let Ok(Some(_)) = queue.show(id).await {
+            if let Ok(Some(message)) = queue.show(id).await
+                && self.app.reach.sees_mail_of(message.envelope.origin.uid)
+            {
                 let server = server.name().to_string();
                 return Some(TraceEntry { server, ..Story::new(id).finish() });
             }
@@ -252,7 +255,7 @@ impl Present {
 
     /// Puts the present on top of a story.
     async fn complete(&mut self, mut entry: TraceEntry) -> TraceEntry {
-        let now = self.now;
+        let (now, is_owner) = (self.now, matches!(self.app.reach, Reach::Own(_)));
         let Some(around) = self.around(&entry.server) else {
             let (server, lane, hold, elsewhere) = (None, None, None, &[]);
             let case = Case { entry: &entry, server, lane, hold, elsewhere, now };
@@ -273,6 +276,11 @@ impl Present {
             }
         }
         let server = Some(around.server.state());
+        if is_owner && let Some(lane) = &mut lane {
+            // How much mail of others waits there, and what was said of it, is not his to know.
+            lane.waiting = 0;
+            lane.last = None;
+        }
         let (lane, hold) = (lane.as_ref(), hold.as_deref());
         let of_lane = || lane.and_then(|lane| lane.last.as_ref());
         let last = entry.events.last().or_else(of_lane);

@@ -7,7 +7,7 @@ use smtpd_core::queue::dispose::expire;
 use smtpd_core::queue::recipient::RecipientStatus;
 
 use super::Settings;
-use super::finish::{in_doubt, record, rules};
+use super::finish::{Besides, in_doubt, record, rules};
 use super::lane::Lane;
 use super::room::Room;
 use crate::queue::Lease;
@@ -73,7 +73,8 @@ async fn judge(
                 (*place, told)
             })
             .collect();
-        more &= record(room, settings, lease, disposition, quiet).await;
+        more &= record(room, settings, lease, disposition, Besides { quiet, ..Besides::default() })
+            .await;
     }
     more
 }

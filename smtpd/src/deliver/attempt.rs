@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use mailroot_common::address::Host;
 use smtpd_core::route::table::Route;
+use smtpd_core::tls_report::FailureKind;
 
 use super::Settings;
 use super::finish::finish;
@@ -18,9 +19,11 @@ use super::session::Connection;
 use super::site::{Site, SitePermit};
 use super::strict::TlsWish;
 use super::target::Targets;
+use super::tls_report;
 use super::trust::Rule;
 use super::worker::Working;
 use crate::observe::Level;
+use crate::tls::Flaw;
 
 /// What an attempt says about the route, apart from the mail.
 #[derive(Debug, Default)]
@@ -43,7 +46,8 @@ pub(super) async fn attempt(
     wish: TlsWish,
 ) -> Report {
     let limited = settings.limited(&room.server, &route.name());
-    let mut targets = Targets::new(route, limited.clone(), Some(&room.sites), wish);
+    let targets = Targets::new(route, limited.clone(), Some(&room.sites), wish);
+    let mut targets = targets.counted(tls_report::are_counted(settings, jobs));
     let mut tried = Tried { connection: kept, held: promise, ..Tried::default() };
     try_hosts(room, settings, &mut targets, jobs, working, &mut tried).await;
     if let Some(mut relaxed) = targets.relaxed(route, limited) {
@@ -230,6 +234,7 @@ async fn next_connection(
             Ok(mut connection) => {
                 permits.note_connected();
                 connection.permits = permits;
+                tls_report::opened(settings, targets, &connection);
                 tell_trial(room, targets, &connection);
                 let Some(ending) = targets.wish.shortcoming(&connection) else {
                     return found(connection);
@@ -237,9 +242,9 @@ async fn next_connection(
                 targets.note(ending, Some(connection.host.clone()));
                 room.reuse.keep(connection, settings, &room.settings);
             }
-            Err(ending) => {
+            Err(why) => {
                 *held = permits.into_site();
-                targets.note_failure(ending, &target);
+                targets.note_failure(settings, why, &target);
             }
         }
     }
@@ -252,16 +257,20 @@ fn tell_trial(room: &Room, targets: &Targets, connection: &Connection) {
     else {
         return;
     };
+    let without = || Flaw {
+        kind: FailureKind::StartTlsNotSupported,
+        text: "the connection is not under TLS".to_owned(),
+    };
     let flaw = match &connection.host.tls {
-        Some(_) => connection.flaw.as_deref(),
-        None => Some("the connection is not under TLS"),
+        Some(_) => connection.flaw.clone(),
+        None => Some(without()),
     };
     let Some(of_domain) = targets.of_domain() else { return };
-    if let Some(why) = of_domain.trial_failure(host, flaw) {
+    if let Some(why) = of_domain.trial(host, flaw.as_ref()) {
         let line = room.log.line(Level::Warn, "sts-testing").word("server", &room.server);
         line.word("domain", of_domain.domain())
             .word("relay", &connection.host)
-            .text("reason", why)
+            .text("reason", why.text)
             .send();
     }
 }
@@ -303,10 +312,11 @@ async fn send_all(
                 connection = next;
                 permits.note_connected();
                 connection.permits = permits;
+                tls_report::opened(settings, targets, &connection);
             }
-            Err(ending) => {
+            Err(why) => {
                 *held = permits.into_site();
-                targets.note_failure(ending, &target);
+                targets.note_failure(settings, why, &target);
                 return (None, false);
             }
         }

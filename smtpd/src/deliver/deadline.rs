@@ -9,7 +9,7 @@ use mailroot_common::units::Span;
 use smtpd_core::queue::dispose::meet_deadline;
 use smtpd_core::queue::wishes::ByMode;
 
-use super::finish::{deadline, in_doubt, record, rules};
+use super::finish::{Besides, deadline, in_doubt, record, rules};
 use super::room::Room;
 use crate::observe::Level;
 use crate::queue::Lease;
@@ -65,7 +65,7 @@ async fn meet(room: &Arc<Room>, lease: Lease) -> bool {
     let is_early = deadline(&past, &envelope).is_some_and(|at| at > past.now);
     let is_told = envelope.wishes.deliver_by.is_none_or(|by| by.mode == ByMode::Notify);
     let is_done = disposition.statuses.is_empty()
-        || record(room, &settings, lease, disposition, Vec::new()).await;
+        || record(room, &settings, lease, disposition, Besides::default()).await;
     if is_done && is_told && !is_early {
         // Whoever is being tried now is told of when that attempt ends.
         room.queue.put_off_deadline(id, None);

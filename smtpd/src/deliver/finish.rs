@@ -61,7 +61,8 @@ pub(super) async fn finish(room: &Room, job: &mut Job) {
         disposition.badmail.extend(more.badmail);
     }
     let disposition = disposition.telling_of_relay(&envelope, &relayed);
-    record(room, &settings, lease, disposition, Vec::new()).await;
+    let besides = Besides { made: job.made.take(), ..Besides::default() };
+    record(room, &settings, lease, disposition, besides).await;
 }
 
 /// Decides about recipients that our own death left in doubt, where they are not simply tried again;
@@ -78,7 +79,7 @@ pub(super) async fn finish_doubts(room: &Room, settings: &Settings, job: &mut Jo
     if disposition.statuses.is_empty() {
         job.lease = Some(lease);
     } else {
-        record(room, settings, lease, disposition, Vec::new()).await;
+        record(room, settings, lease, disposition, Besides::default()).await;
     }
 }
 
@@ -97,7 +98,7 @@ pub(super) async fn finish_late(room: &Room, settings: &Settings, job: &mut Job)
     if disposition.statuses.is_empty() {
         job.lease = Some(lease);
     } else {
-        record(room, settings, lease, disposition, Vec::new()).await;
+        record(room, settings, lease, disposition, Besides::default()).await;
     }
 }
 
@@ -127,15 +128,24 @@ pub(super) fn in_doubt(
     }
 }
 
-/// Records a disposition with what it causes. `quiet` are changes that are no news. Says whether
-/// all that was decided came to be.
+/// What is recorded together with a disposition.
+#[derive(Debug, Default)]
+pub(super) struct Besides {
+    /// Changes that are no news.
+    pub(super) quiet: Vec<(usize, RecipientStatus)>,
+    /// The message in the place of recipients who end.
+    pub(super) made: Option<Box<Draft>>,
+}
+
+/// Records a disposition with what it causes. Says whether all that was decided came to be.
 pub(super) async fn record(
     room: &Room,
     settings: &Settings,
     lease: Lease,
     mut disposition: Disposition,
-    quiet: Vec<(usize, RecipientStatus)>,
+    besides: Besides,
 ) -> bool {
+    let Besides { quiet, made } = besides;
     let mut complete = true;
     if !disposition.badmail.is_empty()
         && let Err(error) = put_into_badmail(room, settings, &lease, &disposition).await
@@ -150,20 +160,28 @@ pub(super) async fn record(
         count_status(room, status);
         remember::status(room, settings, &lease, *place, status);
     }
-    if !disposition.wants_report() && disposition.badmail.is_empty() {
+    if !disposition.wants_report() && disposition.badmail.is_empty() && made.is_none() {
         let mut changes = disposition.statuses;
         changes.extend(quiet);
         room.queue.settle_later(lease, changes);
         return complete;
     }
-    let reports = write_reports(room, settings, &lease, &disposition).await;
+    let mut reports = write_reports(room, settings, &lease, &disposition).await;
     let count = reports.len() as u64;
     let notes = remember::reports(room, id, &envelope, &reports);
+    let onward = made.as_ref().map(|draft| Box::new(remember::onward(room, draft)));
+    reports.extend(made.map(|draft| *draft));
     let mut changes = disposition.statuses;
     changes.extend(quiet);
     match room.queue.settle(lease, changes, reports).await {
-        Ok(ids) => {
+        Ok(mut ids) => {
             room.counters.reports.add(count);
+            if let (Some(remember), Some(new)) = (onward, ids.get(notes.len()).copied()) {
+                remember(new);
+                let line = room.log.line(Level::Info, "sent-on").word("server", &room.server);
+                line.word("id", new).word("of", id).send();
+                ids.truncate(notes.len());
+            }
             for (report, remember) in ids.into_iter().zip(notes) {
                 remember(report);
                 room.log
@@ -310,6 +328,9 @@ fn count_status(room: &Room, status: &RecipientStatus) {
         Phase::Delivered if last.is_some_and(|last| last.stage == Stage::Drop) => {
             counters.recipients_dropped.add_one();
         }
+        Phase::Delivered if last.is_some_and(|last| last.stage == Stage::Directory) => {
+            counters.recipients_resolved.add_one();
+        }
         Phase::Delivered => counters.recipients_delivered.add_one(),
         Phase::Waiting | Phase::InDoubt => counters.recipients_deferred.add_one(),
         Phase::Returned | Phase::Badmail if last.is_some_and(|last| last.stage.is_age()) => {
@@ -332,6 +353,7 @@ fn log_status(
         return;
     };
     let event = match status.phase {
+        Phase::Delivered if last.stage == Stage::Directory => "resolved",
         Phase::Delivered => "delivered",
         Phase::Waiting | Phase::InDoubt => "deferred",
         Phase::Returned | Phase::Badmail if last.stage.is_age() => "expired",
@@ -374,6 +396,7 @@ fn relay<'a>(line: Line<'a>, last: &Outcome) -> Line<'a> {
             None => line.word("relay", host),
         },
         (None, Stage::Drop) => line.word("relay", "drop"),
+        (None, Stage::Directory) => line.word("relay", "directory"),
         (None, _) => line,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mailroot_common::address::{Mailbox, ReversePath};
+use mailroot_common::address::ReversePath;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Recipient};
@@ -14,7 +14,7 @@ use smtpd_core::smtp::client::{Fate, Finished, Transaction};
 use super::finish::deadline;
 use super::front::Front;
 use crate::clock::Clock;
-use crate::queue::Lease;
+use crate::queue::{Draft, Lease};
 
 /// A recipient for which the attempt is over.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ pub(super) struct Job {
     has_progress: bool,
     /// What leaves before the message or instead of its beginning.
     pub(super) front: Option<Arc<Front>>,
+    /// The message for those whom the directory names in the place of recipients who end here.
+    pub(super) made: Option<Box<Draft>>,
 }
 
 impl Job {
@@ -82,6 +84,7 @@ impl Job {
             content: None,
             has_progress: false,
             front: None,
+            made: None,
             lease: Some(lease),
         }
     }
@@ -155,8 +158,8 @@ impl Job {
     }
 
     /// The first of those to try; all have one route.
-    pub(super) fn first_recipient(&self) -> Option<&Mailbox> {
-        self.todo.first().map(|&place| &self.recipient(place).mailbox)
+    pub(super) fn first_recipient(&self) -> Option<&Recipient> {
+        self.todo.first().map(|&place| self.recipient(place))
     }
 
     fn recipient(&self, place: usize) -> &Recipient {
@@ -239,7 +242,19 @@ impl Job {
         }
     }
 
-    /// The same end for every recipient.
+    /// The end of one recipient that waits; `relieved` if its sender hears from elsewhere what becomes
+    /// of it.
+    pub(super) fn end(&mut self, place: usize, outcome: Outcome, relieved: bool) {
+        self.todo.retain(|waiting| *waiting != place);
+        self.ended.push(Ended { place, outcome, dsn: relieved, tells_of_relay: false });
+    }
+
+    /// Places of those who wait.
+    pub(super) fn waiting(&self) -> &[usize] {
+        &self.todo
+    }
+
+    /// The same end for every recipient that waits.
     pub(super) fn end_all(&mut self, outcome: &Outcome) {
         self.last.clear();
         self.give_up(outcome);

@@ -6,10 +6,10 @@ use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::{Outcome, Stage};
 use tokio::task::JoinSet;
 
-use super::Settings;
 use super::finish::finish;
 use super::job::Job;
 use super::room::Room;
+use super::{Settings, directory};
 use crate::drop::{DropError, Incoming};
 use crate::queue::Lease;
 
@@ -17,8 +17,16 @@ use crate::queue::Lease;
 pub(super) async fn deliver(room: &Arc<Room>, settings: &Settings, jobs: &mut [Job]) {
     let mut waits = JoinSet::new();
     for (place, job) in jobs.iter_mut().enumerate() {
+        if let Some(asked) = &settings.directory {
+            // Boxed, so that mail that nobody is asked about holds no room for it.
+            Box::pin(directory::resolve(room, settings, asked, job)).await;
+            if job.waiting().is_empty() {
+                finish(room, job).await;
+                continue;
+            }
+        }
         let Some(lease) = &job.lease else { continue };
-        match write(settings, lease).await {
+        match write(settings, lease, job.waiting()).await {
             Ok(incoming) => {
                 waits.spawn(async move { (place, incoming.finish().await) });
             }
@@ -48,9 +56,12 @@ async fn end(room: &Room, job: &mut Job, result: Result<String, DropError>) {
     finish(room, job).await;
 }
 
-async fn write(settings: &Settings, lease: &Lease) -> Result<Incoming, DropError> {
-    let places: Vec<usize> = lease.places().collect();
-    let mut incoming = settings.drop.begin(lease.id, &lease.envelope, &places, lease.size);
+async fn write(
+    settings: &Settings,
+    lease: &Lease,
+    places: &[usize],
+) -> Result<Incoming, DropError> {
+    let mut incoming = settings.drop.begin(lease.id, &lease.envelope, places, lease.size);
     let mut reader = lease.open();
     let failed = |error| DropError::Body(Arc::new(error));
     if reader.size() != lease.size {

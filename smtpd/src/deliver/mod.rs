@@ -13,12 +13,13 @@
 //! prepare    another From, signatures               sign      keys, and what they sign
 //! front      what leaves before the message         limits    what lanes share
 //! permits    leave to have a connection          fetch     hosts that have come for their mail
-//! local      into the Drop directory
+//! local      into the Drop directory              directory  who gets mail for our domains
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
 //! returning  mail an operator gives up           trial     a call without mail
 //! trust      what a host must prove               deadline  mail whose sender named a time
 //! strict     what senders want of TLS
+//! tls_report what others are told of that
 //! ```
 //!
 //! A worker carries mail of one lane in small batches over one connection, without a task or a lock
@@ -29,6 +30,7 @@ mod age;
 mod aim;
 mod attempt;
 mod deadline;
+mod directory;
 mod dispatch;
 mod fetch;
 mod finish;
@@ -53,6 +55,7 @@ mod strict;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls_report;
 mod trial;
 mod trust;
 mod worker;
@@ -86,6 +89,7 @@ use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::drop::DropDirectory;
+use crate::ldap::Directory;
 use crate::mta_sts::MtaSts;
 use crate::net::Net;
 use crate::oauth::Tokens;
@@ -93,6 +97,7 @@ use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::{Lease, Queue};
 use crate::resolve::{Family, Resolver};
 use crate::tls::{ClientTls, Recall};
+use crate::tls_report::Ledger;
 use crate::trace::Trace;
 
 /// What the operator decided about delivery.
@@ -134,6 +139,8 @@ pub struct Settings {
     pub tokens: Tokens,
     /// Hosts that have proved who they are, if that is remembered.
     pub recall: Option<Recall>,
+    /// What sessions are counted in, for reports about TLS, if there are any.
+    pub tls_reports: Option<Ledger>,
     /// Whether TLSA records of other hosts are heeded.
     pub dane: bool,
     /// Policies of other domains, if they are kept to.
@@ -152,6 +159,8 @@ pub struct Settings {
     pub messages_per_connection: u32,
     /// How long an idle connection is kept; not at all if absent.
     pub reuse: Option<Duration>,
+    /// Who knows the recipients of our own domains, if somebody does.
+    pub directory: Option<Directory>,
     /// Where mail for our own domains ends.
     pub drop: DropDirectory,
     /// Where mail ends that can be neither delivered nor returned.

@@ -15,6 +15,7 @@ use mailroot_common::status::{Class, EnhancedCode};
 use smtpd_core::oauth::sasl::Form;
 use smtpd_core::queue::outcome::{Protection, Stage, Verified};
 use smtpd_core::smtp::client::{Action, Client, Ending, LoginError};
+use smtpd_core::tls_report::FailureKind;
 use tokio::time::timeout;
 
 use super::Settings;
@@ -23,11 +24,12 @@ use super::login::{Exchange, Showing, can_show};
 use super::permits::Permits;
 use super::room::Room;
 use super::session::{Connection, SessionView, words_of};
+use super::tls_report::{Trouble, Unopened};
 use super::trust::{Rule, TlsUse};
 use crate::net::Stream;
 use crate::observe::{Level, Party};
 use crate::queue::Leashed;
-use crate::tls::{Identity, Proof, Secured, TlsError};
+use crate::tls::{Flaw, Identity, Proof, Secured, TlsError};
 
 /// The longest a handshake may take.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_mins(1);
@@ -46,11 +48,13 @@ struct Failure {
     lesser: Option<Mode>,
     /// The host did not take our token, and another may do.
     token_is_old: bool,
+    /// What TLS failed with, if it did.
+    trouble: Option<Trouble>,
 }
 
 impl From<Ending> for Failure {
     fn from(ending: Ending) -> Self {
-        Self { ending, lesser: None, token_is_old: false }
+        Self { ending, lesser: None, token_is_old: false, trouble: None }
     }
 }
 
@@ -75,16 +79,24 @@ impl Connection {
         room: &Arc<Room>,
         settings: &Settings,
         target: &Target,
-    ) -> Result<Self, Ending> {
+    ) -> Result<Self, Unopened> {
+        let mut trouble = None;
         let mut mode = Mode { helo_only: target.helo_only, tls: target.tls };
         let mut has_new_token = false;
         loop {
             match Self::open_once(room, settings, target, mode).await {
-                Ok(connection) => return Ok(connection),
+                Ok(mut connection) => {
+                    connection.trouble = trouble;
+                    return Ok(connection);
+                }
                 Err(failure) if failure.token_is_old && !has_new_token => has_new_token = true,
                 // Each mode can less than the one before, so that this ends.
-                Err(Failure { lesser: Some(lesser), .. }) => mode = lesser,
-                Err(Failure { ending, .. }) => return Err(ending),
+                Err(Failure { lesser: Some(lesser), trouble: met, .. }) => {
+                    (mode, trouble) = (lesser, met.or(trouble));
+                }
+                Err(Failure { ending, trouble: met, .. }) => {
+                    return Err(Unopened { ending, trouble: met.or(trouble) });
+                }
             }
         }
     }
@@ -105,6 +117,7 @@ impl Connection {
             Err(mut failure) => {
                 connection.flush().await;
                 failure.lesser = connection.lesser_mode(&failure.ending, mode);
+                failure.trouble = connection.trouble.take();
                 Err(failure)
             }
         }
@@ -117,6 +130,7 @@ impl Connection {
         mode: Mode,
         (stream, id): (Stream, SessionId),
     ) -> Self {
+        let from = settings.tls_reports.as_ref().and_then(|_| stream.local_ip());
         let host = target.host();
         let view = Arc::new(SessionView {
             id,
@@ -149,6 +163,8 @@ impl Connection {
             is_slowed: false,
             has_carried: false,
             flaw: None,
+            trouble: None,
+            from,
             leashed: None,
         }
     }
@@ -316,7 +332,12 @@ impl Connection {
         let (nobody, _) = tokio::io::duplex(1);
         let stream = std::mem::replace(&mut self.stream, Stream::Memory(nobody));
         let patience = settings.timeouts.command.min(HANDSHAKE_WAIT_MAX);
-        let handshake = settings.tls.secure(stream, &self.target.name, proof, identity);
+        let base = match &rule {
+            Rule::Dane(dane) => Some(dane.base()),
+            _ => None,
+        };
+        let name = base.as_ref().unwrap_or(&self.target.name);
+        let handshake = settings.tls.secure(stream, name, proof, identity);
         let done = tokio::select! {
             done = timeout(patience, handshake) => done,
             () = self.room.given_up() => {
@@ -342,12 +363,18 @@ impl Connection {
                     self.client.secured(self.room.clock.elapsed());
                 }
             }
-            Ok(Err(error)) => self.client.not_secured(&error.to_string()),
+            Ok(Err(error)) => self.insecure(error.flaw()),
             Err(_) => {
-                let seconds = patience.as_secs();
-                self.client.not_secured(&format!("no end of the handshake within {seconds}s"));
+                let text = format!("no end of the handshake within {}s", patience.as_secs());
+                self.insecure(Flaw { kind: FailureKind::ValidationFailure, text });
             }
         }
+    }
+
+    /// It did not come under TLS.
+    fn insecure(&mut self, flaw: Flaw) {
+        self.client.not_secured(&flaw.text);
+        self.trouble = Some(Trouble { flaw, from: self.from });
     }
 
     /// Begins a login.

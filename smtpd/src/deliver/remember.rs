@@ -61,3 +61,16 @@ pub(super) fn reports<'a>(
     };
     drafts.iter().map(remembered).collect()
 }
+
+/// A message that the directory has made of another and that is about to be kept, to be remembered once
+/// it has its id.
+pub(super) fn onward<'a>(room: &'a Room, draft: &Draft) -> impl FnOnce(QueueId) + Send + use<'a> {
+    let (envelope, size) = (draft.envelope.clone(), draft.body.size());
+    move |id: QueueId| {
+        if room.trace.is_on() {
+            let subjects = room.trace.wants_subjects();
+            let admitted = Admission { subjects, ..Admission::default() };
+            room.trace.record(Note::received(&room.server, id, &envelope, size, admitted));
+        }
+    }
+}

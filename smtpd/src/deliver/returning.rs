@@ -9,7 +9,7 @@ use std::sync::Arc;
 use smtpd_core::queue::dispose::{give_up, returned_by_operator};
 
 use super::deadline::meet_deadlines;
-use super::finish::record;
+use super::finish::{Besides, record};
 use super::room::Room;
 use crate::observe::Level;
 
@@ -45,7 +45,7 @@ async fn return_ordered(room: &Arc<Room>) {
             let settings = room.settings.load_full();
             let outcome = returned_by_operator(&order, room.clock.now());
             let disposition = give_up(&lease.envelope, &lease.due, &outcome);
-            if !record(room, &settings, lease, disposition, Vec::new()).await {
+            if !record(room, &settings, lease, disposition, Besides::default()).await {
                 // It would be tried again at once.
                 room.pause();
                 break;

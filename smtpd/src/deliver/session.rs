@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,9 +28,11 @@ use super::front::Outgoing;
 use super::job::{Content, Job};
 use super::permits::Permits;
 use super::room::Room;
+use super::tls_report::Trouble;
 use crate::net::Stream;
 use crate::observe::{Ear, Level};
 use crate::queue::Leashed;
+use crate::tls::Flaw;
 
 /// How much is read at once; replies are short.
 const READ_OCTETS: usize = 4 * 1024;
@@ -76,7 +79,11 @@ pub(super) struct Connection {
     /// It has taken something.
     pub(super) has_carried: bool,
     /// What is wrong with the host's certificate, where that was not asked.
-    pub(super) flaw: Option<String>,
+    pub(super) flaw: Option<Flaw>,
+    /// What TLS failed with, before it was called without.
+    pub(super) trouble: Option<Trouble>,
+    /// Our address, where somebody is told of it.
+    pub(super) from: Option<IpAddr>,
     /// Held by whoever handed it over, if somebody did.
     pub(super) leashed: Option<Leashed>,
 }

@@ -3,6 +3,8 @@
 //! What DNS says is a stranger's word: look-ups and addresses of one attempt are counted and
 //! bounded, and an address that is ourselves or forbidden is passed over.
 
+mod look_up;
+
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use mailroot_common::status::{Class, EnhancedCode};
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage};
 use smtpd_core::route::loopback::{FoundBy, Refused};
-use smtpd_core::route::mx::{self, MxHost};
+use smtpd_core::route::mx::MxHost;
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{DirectFirst, NextHop, Route, TlsPolicy};
 use smtpd_core::smtp::client::Ending;
@@ -22,9 +24,9 @@ use super::Settings;
 use super::aim::Target;
 use super::limits::Limited;
 use super::site::{Site, Sites};
-use super::strict::{TlsWish, strict_mx};
+use super::strict::TlsWish;
+use super::tls_report::{self, Unopened};
 use super::trust::{Obstacles, OfDomain, Rule, TlsUse, explain_recalled, recalled};
-use crate::resolve::{Checked, Family, LookupError};
 
 /// Look-ups in one attempt.
 const LOOKUPS_MAX: u32 = 32;
@@ -74,6 +76,8 @@ pub(super) struct Targets {
     tls: Option<TlsPolicy>,
     /// What the senders of the mail want of its protection.
     pub(super) wish: TlsWish,
+    /// What sessions come to is counted for the domain.
+    is_counted: bool,
     obstacles: Obstacles,
     /// What the recipient's domain demands of its hosts.
     of_domain: Option<OfDomain>,
@@ -115,6 +119,7 @@ impl Targets {
             helo_only: route.helo_only,
             tls: route.tls,
             wish,
+            is_counted: false,
             obstacles: Obstacles::default(),
             of_domain: None,
             limited,
@@ -132,6 +137,16 @@ impl Targets {
     pub(super) fn relaxed(&self, route: &Route, limited: Option<Limited>) -> Option<Self> {
         let may_relax = self.obstacles.by_rule && self.wish == TlsWish::Usual;
         may_relax.then(|| Self::new(route, limited, self.sites.as_ref(), TlsWish::Relaxed))
+    }
+
+    /// The same, and whether what sessions come to is counted for the domain.
+    pub(super) fn counted(self, is_counted: bool) -> Self {
+        Self { is_counted, ..self }
+    }
+
+    /// Whether it is.
+    pub(super) const fn is_counted(&self) -> bool {
+        self.is_counted
     }
 
     /// What kept hosts from being used.
@@ -176,7 +191,9 @@ impl Targets {
     }
 
     /// Notes why a target could not be used, and which rule demanded what it lacks.
-    pub(super) fn note_failure(&mut self, mut ending: Ending, target: &Target) {
+    pub(super) fn note_failure(&mut self, settings: &Settings, why: Unopened, target: &Target) {
+        tls_report::failed(settings, self, target, &why);
+        let mut ending = why.ending;
         self.obstacles.note(ending.stage, &target.rule);
         if let Some(of_domain) = &self.of_domain {
             of_domain.explain(&mut ending, target);
@@ -288,147 +305,6 @@ impl Targets {
         }
     }
 
-    /// Counts a look-up; says whether it may be made.
-    fn may_look_up(&mut self) -> bool {
-        self.lookups += 1;
-        if self.lookups == LOOKUPS_MAX + 1 {
-            let text = format!("more than {LOOKUPS_MAX} DNS look-ups would be needed");
-            let status = EnhancedCode::transient(4, 3);
-            self.note(Ending::local(Stage::Dns, status, text), None);
-        }
-        self.lookups <= LOOKUPS_MAX
-    }
-
-    async fn addresses(
-        &mut self,
-        host: &Domain,
-        settings: &Settings,
-    ) -> Option<Result<Vec<IpAddr>, LookupError>> {
-        // One for each kind of address.
-        let both = matches!(settings.family, Family::Any | Family::Prefer4);
-        if !self.may_look_up() || (both && !self.may_look_up()) {
-            return None;
-        }
-        Some(settings.resolver.addresses(host, settings.family).await)
-    }
-
-    fn note_dns(&mut self, status: EnhancedCode, error: &LookupError) {
-        self.note(Ending::local(Stage::Dns, status, error.to_string()), None);
-    }
-
-    async fn look_up_domain(&mut self, domain: Domain, settings: &Settings, random: u64) {
-        if !self.may_look_up() {
-            return;
-        }
-        // Nobody is asked what does not count.
-        let heeded = self.wish.heeded(self.policy(settings));
-        let is_asked = settings.dane || self.wish == TlsWish::Strict;
-        let records = async {
-            match is_asked && heeded != TlsPolicy::Off {
-                true => settings.resolver.mx_checked(&domain).await,
-                false => settings.resolver.mx(&domain).await.map(Checked::by_nobody),
-            }
-        };
-        let (found, mut of_domain) =
-            tokio::join!(records, OfDomain::find(settings, &domain, heeded));
-        of_domain.is_signed = found.as_ref().is_ok_and(|found| found.is_secure);
-        self.of_domain = Some(of_domain);
-        let records = match found {
-            Ok(found) => found.value,
-            Err(error) if error.is_temporary() => {
-                return self.note_dns(EnhancedCode::transient(4, 3), &error);
-            }
-            Err(error) => return self.note_dns(EnhancedCode::permanent(1, 2), &error),
-        };
-        match mx::hosts(&domain, records, |name| settings.is_our_name(name), random) {
-            Ok(hosts) => {
-                self.site = self.sites.as_ref().map(|sites| sites.find(&hosts.all));
-                for host in hosts.to_try.into_iter().rev() {
-                    self.steps.push_front(Step::Found(host));
-                }
-            }
-            Err(error) => {
-                let ending = Ending::local(Stage::Route, error.status(), error.to_string());
-                self.note(ending, None);
-            }
-        }
-    }
-
-    async fn look_up_host(&mut self, host: MxHost, settings: &Settings) {
-        let policy = self.wish.raised(self.policy(settings));
-        let usual = (policy.into(), Rule::Configured);
-        let called = match &self.of_domain {
-            None => Ok(usual),
-            Some(of_domain) => match of_domain.demand(settings, &host.name, policy).await {
-                Ok(demand) => {
-                    let called = of_domain.of_host(&host.name, policy, demand);
-                    called.and_then(|it| self.wish.vouched(of_domain, &host.name).map(|()| it))
-                }
-                Err(error) => {
-                    self.obstacles.by_rule = true;
-                    return self.note_dns(EnhancedCode::transient(4, 3), &error);
-                }
-            },
-        };
-        let (tls, rule) = match called {
-            Ok(called) => called,
-            Err(ending) => {
-                self.obstacles.by_rule = true;
-                return self.note(ending, None);
-            }
-        };
-        let Some(found) = self.addresses(&host.name, settings).await else {
-            return;
-        };
-        match found {
-            Ok(found) => {
-                let before = self.ready.len();
-                let name = Host::Name(host.name.clone());
-                let by = Named::ByStranger(tls, rule);
-                let ours = self.add(settings, &name, &found, settings.port, by);
-                if ours {
-                    // Those preferred less would only send it back to us.
-                    self.ready.truncate(before);
-                    self.steps.retain(|step| match step {
-                        Step::Found(other) => other.preference < host.preference,
-                        _ => true,
-                    });
-                }
-            }
-            Err(error) if error.is_temporary() => {
-                self.note_dns(EnhancedCode::transient(4, 3), &error);
-            }
-            Err(error) => self.note_dns(EnhancedCode::permanent(4, 4), &error),
-        }
-    }
-
-    /// A name of the operator's without a port is looked up as mail domains are, and is a host if
-    /// DNS knows no MX for it, or nothing: the hosts file may know it.
-    async fn look_up_chosen(&mut self, name: Domain, settings: &Settings, random: u64) {
-        let port = settings.port;
-        let records = match (self.may_look_up(), self.wish) {
-            (false, _) => Ok(Vec::new()),
-            (true, TlsWish::Usual | TlsWish::Relaxed) => settings.resolver.mx(&name).await,
-            (true, TlsWish::Strict) => match strict_mx(settings, &name).await {
-                Ok(records) => records,
-                Err(ending) => return self.note(ending, None),
-            },
-        };
-        let hosts = records
-            .ok()
-            .filter(|records| !records.is_empty())
-            .and_then(|records| mx::hosts(&name, records, |_| false, random).ok());
-        match hosts {
-            Some(hosts) => {
-                for host in hosts.to_try.into_iter().rev() {
-                    let name = host.name;
-                    self.steps.push_front(Step::ChosenName { name, port, security: None });
-                }
-            }
-            None => self.steps.push_front(Step::ChosenName { name, port, security: None }),
-        }
-    }
-
     /// Adds addresses that may be connected to; says whether one of them is ourselves.
     fn add(
         &mut self,
@@ -447,7 +323,7 @@ impl Targets {
             }
         };
         let (tls, rule) = match self.wish {
-            TlsWish::Usual => recalled(settings, name, (tls, rule)),
+            TlsWish::Usual => recalled(settings, name, (tls, rule), security.is_some()),
             TlsWish::Relaxed => (tls, rule),
             TlsWish::Strict => (tls.verified(), rule),
         };

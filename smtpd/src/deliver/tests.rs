@@ -96,6 +96,7 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
             session: None,
             source: None,
             user: None,
+            uid: None,
         },
         message_id: None,
         subject: None,
@@ -130,6 +131,7 @@ fn settings(
     };
     let badmail = Badmail::new(badmail, clock.clone(), log.clone(), Arc::clone(counters));
     Settings {
+        directory: None,
         table: table(&[], DirectFirst::Never),
         schedules: Schedules {
             outbound: Schedule { jitter_percent: 0, ..Schedule::outbound() },
@@ -159,6 +161,7 @@ fn settings(
             Secrets::in_directory(folder),
         ),
         recall: None,
+        tls_reports: None,
         dane: true,
         mta_sts: None,
         signing: Arc::new(Signing::new(&[], Secrets::in_directory(folder), relay_policy())),

@@ -140,7 +140,7 @@ impl Deliver {
                 let target = targets.next(&settings, room.clock.random()).await?;
                 match Connection::open(room, &settings, &target).await {
                     Ok(connection) => return Some(connection),
-                    Err(ending) => targets.note_failure(ending, &target),
+                    Err(why) => targets.note_failure(&settings, why, &target),
                 }
             }
             None

@@ -10,16 +10,17 @@ use mailroot_common::address::{Domain, Host};
 use mailroot_common::config::smart_hosts::SmartHostTls;
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::Stage;
-use smtpd_core::route::dane::{Association, Demand, Usage};
+use smtpd_core::route::dane::{Association, Demand, Tlsa, Usage};
 use smtpd_core::route::sts::{Known, Mode};
 use smtpd_core::route::table::TlsPolicy;
 use smtpd_core::smtp::client::{Ending, Tls};
+use smtpd_core::tls_report::FailureKind;
 
 use super::Settings;
 use super::aim::Target;
 use crate::mta_sts::MtaSts;
 use crate::resolve::LookupError;
-use crate::tls::{Proof, Recall};
+use crate::tls::{Flaw, Proof, Recall};
 
 /// The host may not have the mail (RFC 3463 section 3.8).
 const NOT_NAMED: EnhancedCode = EnhancedCode::transient(7, 1);
@@ -108,18 +109,42 @@ pub(super) struct Dane {
     /// The names that an authority may vouch for. Without one they say nothing, and connections are
     /// shared by whatever domains have the host.
     names: Vec<Domain>,
+    /// The name that the records were found at, which is the one to ask for (RFC 7672 section 8.1).
+    base: Domain,
 }
 
 impl Dane {
     pub(super) fn proof(&self) -> Proof<'_> {
         Proof::Tlsa(&self.associations, &self.names)
     }
+
+    /// The name that the host is asked to prove.
+    pub(super) fn base(&self) -> Host {
+        Host::Name(self.base.clone())
+    }
+
+    /// The records that can be used.
+    pub(super) fn records(&self) -> impl Iterator<Item = Tlsa> {
+        self.associations.iter().map(Tlsa::from)
+    }
 }
 
-/// How a host is called that has proved who it is before, where the configuration takes what comes.
-pub(super) fn recalled(settings: &Settings, host: &Host, called: (TlsUse, Rule)) -> (TlsUse, Rule) {
-    let (Some(recall), Host::Name(name), TlsUse::Optional) = (&settings.recall, host, called.0)
-    else {
+/// How a host is called that has proved who it is before, where the configuration asks for less:
+/// whatever comes, or TLS with any certificate. Who writes the latter of one smart host, `is_own`, has
+/// spoken of its certificate; who writes it of a server or a domain wants more than what comes, and
+/// would get less than he did.
+pub(super) fn recalled(
+    settings: &Settings,
+    host: &Host,
+    called: (TlsUse, Rule),
+    is_own: bool,
+) -> (TlsUse, Rule) {
+    let is_lax = match called.0 {
+        TlsUse::Optional => true,
+        TlsUse::Required => !is_own && called.1 != Rule::DaneTls,
+        TlsUse::Off | TlsUse::Verify | TlsUse::Implicit => false,
+    };
+    let (Some(recall), Host::Name(name), true) = (&settings.recall, host, is_lax) else {
         return called;
     };
     match recall.until(name) {
@@ -154,7 +179,9 @@ pub(super) fn explain_recalled(ending: &mut Ending, target: &Target) {
 #[derive(Clone, Debug)]
 pub(super) struct OfDomain {
     domain: Domain,
-    sts: Option<Arc<Known>>,
+    pub(super) sts: Option<Arc<Known>>,
+    /// Why it has none although it speaks of one, where somebody is to be told.
+    pub(super) sts_trouble: Option<Flaw>,
     /// Whether the names of its hosts are vouched for.
     pub(super) is_signed: bool,
 }
@@ -169,10 +196,13 @@ impl OfDomain {
             _ => None,
         };
         let sts = sts.filter(|it| it.policy.mode != Mode::None);
-        Self { domain: domain.clone(), sts, is_signed: false }
+        let is_told = settings.tls_reports.is_some() && sts.is_none() && policy != TlsPolicy::Off;
+        let policies = settings.mta_sts.as_ref().filter(|_| is_told);
+        let sts_trouble = policies.and_then(|policies| policies.trouble(domain));
+        Self { domain: domain.clone(), sts, sts_trouble, is_signed: false }
     }
 
-    /// What the TLSA records of a host of the domain demand.
+    /// What the TLSA records of a host of the domain demand, and the name that they were found at.
     ///
     /// # Errors
     ///
@@ -182,11 +212,12 @@ impl OfDomain {
         settings: &Settings,
         host: &Domain,
         policy: TlsPolicy,
-    ) -> Result<Option<Demand>, LookupError> {
+    ) -> Result<Option<(Domain, Demand)>, LookupError> {
         if !settings.dane || !self.is_signed || policy == TlsPolicy::Off {
             return Ok(None);
         }
-        settings.resolver.tlsa(host, settings.port).await.map(Demand::of)
+        let found = settings.resolver.tlsa(host, settings.port).await?;
+        Ok(Demand::of(found.records).map(|demand| (found.base, demand)))
     }
 
     /// How a host of the domain is called, by this policy of the configuration. TLSA records that can be
@@ -199,18 +230,18 @@ impl OfDomain {
         &self,
         host: &Domain,
         policy: TlsPolicy,
-        demand: Option<Demand>,
+        demand: Option<(Domain, Demand)>,
     ) -> Result<(TlsUse, Rule), Ending> {
         let needs_tls = match demand {
-            Some(Demand::Proof(associations)) => {
+            Some((base, Demand::Proof(associations))) => {
                 let names = match associations.iter().any(|it| it.usage == Usage::Authority) {
-                    true => vec![host.clone(), self.domain.clone()],
+                    true => vec![base.clone(), self.domain.clone()],
                     false => Vec::new(),
                 };
-                let dane = Arc::new(Dane { associations, names });
+                let dane = Arc::new(Dane { associations, names, base });
                 return Ok((TlsUse::Verify, Rule::Dane(dane)));
             }
-            Some(Demand::Tls) => true,
+            Some((_, Demand::Tls)) => true,
             None => false,
         };
         match self.sts.as_deref().map(|known| (known.policy.mode, known.policy.names(host))) {
@@ -243,12 +274,14 @@ impl OfDomain {
     }
 
     /// What would have failed, were the policy not on trial: the host, and the flaw of its protection.
-    pub(super) fn trial_failure(&self, host: &Domain, flaw: Option<&str>) -> Option<String> {
+    pub(super) fn trial(&self, host: &Domain, flaw: Option<&Flaw>) -> Option<Flaw> {
         let policy = &self.sts.as_deref()?.policy;
         match flaw {
             _ if policy.mode != Mode::Testing => None,
-            _ if !policy.names(host) => Some(self.not_named(host)),
-            flaw => flaw.map(str::to_owned),
+            _ if !policy.names(host) => {
+                Some(Flaw { kind: FailureKind::ValidationFailure, text: self.not_named(host) })
+            }
+            flaw => flaw.cloned(),
         }
     }
 

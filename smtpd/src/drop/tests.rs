@@ -29,6 +29,7 @@ fn envelope() -> Envelope {
             session: None,
             source: None,
             user: None,
+            uid: None,
         },
         message_id: None,
         subject: None,

@@ -20,15 +20,18 @@ use std::time::Duration;
 use mailroot_common::address::Domain;
 use mailroot_common::config::oauth::Endpoint;
 use mailroot_common::units::Timestamp;
+use smtpd_core::route::crowd::{self, Door, Push, Standing};
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::sts::{self, Known, Policy};
+use smtpd_core::tls_report::FailureKind;
 
 use self::kept::{Files, KEPT_MAX};
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::https::{Bounds, Https};
+use crate::https::{Bounds, Https, HttpsError};
 use crate::observe::{Level, Log};
 use crate::resolve::LookupError;
+use crate::tls::Flaw;
 
 /// What a policy host may take (RFC 8461 section 3.3).
 const BOUNDS: Bounds = Bounds { wait: Duration::from_mins(1), octets: sts::POLICY_OCTETS_MAX };
@@ -37,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(75);
 /// How long what was found counts as news: the record is looked at again after that.
 const FRESH: Duration = Duration::from_mins(10);
 const FRESH_MIN: Duration = Duration::from_secs(30);
+/// Of the policies that hold, so many are pushed out in an hour: who is mailed is often a stranger's choice.
+const PUSHED_MAX: u32 = 50;
 /// How long a failure is remembered.
 const FAILED: Duration = Duration::from_mins(5);
 /// Domains remembered that have no policy, besides those that have one.
@@ -51,6 +56,7 @@ struct Shared {
     clock: Clock,
     log: Log,
     entries: Mutex<HashMap<Domain, Arc<Entry>>>,
+    door: Mutex<Door>,
     /// How often another policy was found.
     changes: AtomicU64,
 }
@@ -66,8 +72,12 @@ struct Entry {
 #[derive(Debug, Default)]
 struct State {
     known: Option<Arc<Known>>,
+    /// When mail last wanted to know.
+    used: Timestamp,
     /// Until when nobody needs to look, in the clock's time.
     fresh_until: Duration,
+    /// Why the last look came to nothing, although the domain speaks of a policy.
+    trouble: Option<Flaw>,
 }
 
 impl State {
@@ -81,14 +91,16 @@ impl Cache {
     #[must_use]
     pub fn open(disk: Disk, directory: PathBuf, clock: Clock, log: Log) -> Self {
         let files = Files::new(disk, directory);
-        let entry = |known| {
-            let state = State { known: Some(Arc::new(known)), fresh_until: Duration::ZERO };
+        let entry = |known: Known| {
+            let used = known.at;
+            let state = State { known: Some(Arc::new(known)), used, ..State::default() };
             Arc::new(Entry { state: Mutex::new(state), ..Entry::default() })
         };
         let known = files.read(clock.now()).into_iter();
         let entries = known.map(|(domain, known)| (domain, entry(known))).collect();
         let (entries, changes) = (Mutex::new(entries), AtomicU64::default());
-        Self(Arc::new(Shared { files, clock, log, entries, changes }))
+        let door = Mutex::default();
+        Self(Arc::new(Shared { files, clock, log, entries, door, changes }))
     }
 
     fn entry(&self, domain: &Domain) -> Arc<Entry> {
@@ -103,22 +115,38 @@ impl Cache {
         Arc::clone(entries.entry(domain.clone()).or_default())
     }
 
-    /// Whose policy ends first, if there is no room for one more.
-    fn in_the_way(&self) -> Option<Domain> {
+    /// Makes room for one more, if there is none: who makes way. Nothing if too many did in this hour.
+    fn make_room(&self) -> Option<Option<Domain>> {
+        let now = self.0.clock.now();
         let entries = lock(&self.0.entries);
-        let known = entries.iter().filter_map(|(domain, entry)| {
-            let until = lock(&entry.state).known.as_ref().map(|known| known.until())?;
-            Some((until, domain))
-        });
-        let known: Vec<(Timestamp, &Domain)> = known.collect();
-        let first = known.iter().min().filter(|_| known.len() >= KEPT_MAX);
-        first.map(|(_, domain)| (*domain).clone())
+        let standing = |entry: &Entry| {
+            let state = lock(&entry.state);
+            let known = state.known.as_ref()?;
+            let (is_over, since) = (known.is_over(now), known.first());
+            Some(Standing { is_over, since, used: state.used.max(known.at) })
+        };
+        let known = entries.iter().filter_map(|(domain, it)| Some((domain, standing(it)?)));
+        let known: Vec<(&Domain, Standing)> = known.collect();
+        if known.len() < KEPT_MAX {
+            return Some(None);
+        }
+        let (domain, standing) = crowd::least(known)?;
+        let push = match standing.is_over {
+            true => Push::Allowed,
+            false => lock(&self.0.door).push(now, PUSHED_MAX),
+        };
+        if push == Push::JustFull {
+            self.0.log.line(Level::Warn, "sts-full").word("policies", KEPT_MAX).send();
+        }
+        (push == Push::Allowed).then(|| Some(domain.clone()))
     }
 
-    /// Keeps what was fetched; it counts from now on, whether or not it can be written.
-    async fn keep(&self, domain: &Domain, entry: &Entry, known: Known) {
+    /// Keeps what was fetched; it counts from now on, whether or not it can be written. False if there
+    /// is no room for it: then it is for whoever asked, and nobody else.
+    async fn keep(&self, domain: &Domain, entry: &Entry, known: Known) -> bool {
         let is_new = lock(&entry.state).known.is_none();
-        let old = if is_new { self.in_the_way() } else { None };
+        let old = if is_new { self.make_room() } else { Some(None) };
+        let Some(old) = old else { return false };
         if let Some(old) = &old {
             lock(&self.0.entries).remove(old);
         }
@@ -143,6 +171,7 @@ impl Cache {
             let line = self.0.log.line(Level::Error, "sts-not-kept").word("domain", domain);
             line.text("error", error).send();
         }
+        true
     }
 }
 
@@ -180,8 +209,9 @@ impl MtaSts {
         let clock = &self.cache.0.clock;
         let entry = self.cache.entry(domain);
         let (known, is_fresh) = {
-            let state = lock(&entry.state);
-            (state.holding(clock.now()), clock.elapsed() < state.fresh_until)
+            let mut state = lock(&entry.state);
+            state.used = clock.now();
+            (state.holding(state.used), clock.elapsed() < state.fresh_until)
         };
         if is_fresh {
             return known;
@@ -195,7 +225,10 @@ impl MtaSts {
             return known;
         }
         // Whoever waited in vain goes on without: so would mail if the host said nothing at all.
-        let _late = tokio::time::timeout(PATIENCE, looking).await;
+        let looked = tokio::time::timeout(PATIENCE, looking).await;
+        if let Ok(Ok(Some(passing))) = looked {
+            return Some(passing);
+        }
         let state = lock(&entry.state);
         state.holding(clock.now())
     }
@@ -214,14 +247,22 @@ impl MtaSts {
         state.holding(self.cache.0.clock.now())
     }
 
-    /// Looks, unless somebody has just done so.
-    async fn look(&self, domain: &Domain, entry: &Entry, rule: &AddressRule) {
+    /// Why there is no policy that a domain speaks of, by the last look.
+    #[must_use]
+    pub fn trouble(&self, domain: &Domain) -> Option<Flaw> {
+        let entry = lock(&self.cache.0.entries).get(domain).cloned()?;
+        let state = lock(&entry.state);
+        state.trouble.clone()
+    }
+
+    /// Looks, unless somebody has just done so; the policy that was found, if there is no room to keep it.
+    async fn look(&self, domain: &Domain, entry: &Entry, rule: &AddressRule) -> Option<Arc<Known>> {
         let _turn = entry.turn.lock().await;
         let clock = &self.cache.0.clock;
         let known = {
             let state = lock(&entry.state);
             if clock.elapsed() < state.fresh_until {
-                return;
+                return None;
             }
             state.holding(clock.now())
         };
@@ -230,21 +271,25 @@ impl MtaSts {
             // A policy that holds for a moment only is not asked for all the time.
             known.map_or(FRESH, |known| known.due_in(clock.now()).clamp(FRESH_MIN, FRESH))
         };
+        lock(&entry.state).trouble = found.as_ref().err().cloned();
         let span = match found {
             Ok(Look::NoNews) => due_in(known.as_deref()),
             Ok(Look::News(news)) => {
                 let span = due_in(Some(&news));
-                self.cache.keep(domain, entry, news).await;
+                if !self.cache.keep(domain, entry, news.clone()).await {
+                    return Some(Arc::new(news));
+                }
                 span
             }
             Err(why) => {
                 let line = self.cache.0.log.line(Level::Warn, "sts-failed").word("domain", domain);
                 let holds = if known.is_some() { "policy-known" } else { "no-policy" };
-                line.word("then", holds).text("reason", why).send();
+                line.word("then", holds).text("reason", why.text).send();
                 FAILED
             }
         };
         lock(&entry.state).fresh_until = clock.elapsed() + span;
+        None
     }
 
     async fn find(
@@ -252,10 +297,13 @@ impl MtaSts {
         domain: &Domain,
         known: Option<&Known>,
         rule: &AddressRule,
-    ) -> Result<Look, String> {
+    ) -> Result<Look, Flaw> {
         let texts = match self.https.resolver.texts(&format!("_mta-sts.{domain}")).await {
             Ok(texts) => texts,
-            Err(error) if error.is_temporary() && known.is_some() => return Err(error.to_string()),
+            Err(error) if error.is_temporary() && known.is_some() => {
+                let kind = FailureKind::StsPolicyFetchError;
+                return Err(Flaw { kind, text: error.to_string() });
+            }
             // Without a policy nothing changes, and it is not known that there is one.
             Err(LookupError::Temporary { .. }) => return Ok(Look::NoNews),
             Err(LookupError::NoData(_) | LookupError::NoSuchName(_)) => return Ok(Look::NoNews),
@@ -269,24 +317,40 @@ impl MtaSts {
             return Ok(Look::NoNews);
         }
         let policy = self.fetch(domain, rule).await?;
-        Ok(Look::News(Known { id: id.to_owned(), at: now, policy }))
+        let since = known.map(Known::first);
+        Ok(Look::News(Known { id: id.to_owned(), at: now, since, policy }))
     }
 
-    /// Fetches the policy; the error is for people.
-    async fn fetch(&self, domain: &Domain, rule: &AddressRule) -> Result<Policy, String> {
+    /// Fetches the policy.
+    async fn fetch(&self, domain: &Domain, rule: &AddressRule) -> Result<Policy, Flaw> {
         let text = format!("https://mta-sts.{domain}/.well-known/mta-sts.txt");
-        let at = Endpoint::parse(&text).ok_or("its policy host cannot have a name")?;
+        let no_name = || Flaw {
+            kind: FailureKind::StsPolicyFetchError,
+            text: "its policy host cannot have a name".to_owned(),
+        };
+        let at = Endpoint::parse(&text).ok_or_else(no_name)?;
         let host = at.authority();
-        let answer = self.https.get(&at, BOUNDS, rule).await;
-        let answer = answer.map_err(|error| format!("{host} gives no policy: {error}"))?;
+        let flaw = |kind, why: &dyn std::fmt::Display| Flaw {
+            kind,
+            text: format!("{host} gives no policy: {why}"),
+        };
+        let answer = self.https.get(&at, BOUNDS, rule).await.map_err(|error| {
+            let kind = match &error {
+                HttpsError::Tls(_) => FailureKind::StsWebpkiInvalid,
+                _ => FailureKind::StsPolicyFetchError,
+            };
+            flaw(kind, &error)
+        })?;
         if answer.status != 200 {
-            return Err(format!("{host} gives no policy: it answers {}", answer.status));
+            let why = format!("it answers {}", answer.status);
+            return Err(flaw(FailureKind::StsPolicyFetchError, &why));
         }
         if answer.content_type.as_deref() != Some("text/plain") {
             let kind = answer.content_type.as_deref().unwrap_or("of no kind");
-            return Err(format!("{host} gives no policy: its answer is {kind}, not text/plain"));
+            let why = format!("its answer is {kind}, not text/plain");
+            return Err(flaw(FailureKind::StsPolicyFetchError, &why));
         }
-        Policy::parse(&answer.body).map_err(|error| format!("{host} gives no policy: {error}"))
+        Policy::parse(&answer.body).map_err(|error| flaw(FailureKind::StsPolicyInvalid, &error))
     }
 }
 

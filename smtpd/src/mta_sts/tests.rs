@@ -21,7 +21,7 @@ fn domain(text: &str) -> Domain {
 
 fn known(id: &str, max_age: u32) -> Known {
     let policy = Policy { mode: Mode::Enforce, max_age, mx: Vec::new() };
-    Known { id: id.to_owned(), at: START, policy }
+    Known { id: id.to_owned(), at: START, since: None, policy }
 }
 
 fn open(place: &Path, clock: &Clock) -> Cache {
@@ -62,18 +62,36 @@ async fn a_policy_holds_over_a_restart_and_until_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn their_number_is_bounded_and_the_one_that_ends_first_goes() {
+async fn their_number_is_bounded_and_a_flood_pushes_out_only_newcomers() {
     let place = tempfile::tempdir().unwrap();
     let clock = Clock::simulated(START, 1);
     let cache = open(place.path(), &clock);
-    for number in 0..KEPT_MAX {
-        let seconds = 1_000 + u32::try_from(number).unwrap();
-        let state = State { known: Some(Arc::new(known("1", seconds))), ..State::default() };
-        *lock(&cache.entry(&domain(&format!("d{number}.test"))).state) = state;
+    let put = |name: &str, known: Known| {
+        let used = START;
+        let state = State { known: Some(Arc::new(known)), used, ..State::default() };
+        *lock(&cache.entry(&domain(name)).state) = state;
+    };
+    // Its life is short, as those of strangers need not be; but it has come back day after day.
+    let before = Timestamp::from_millis(START.as_millis() - 5 * 86_400_000);
+    put("friend.test", Known { since: Some(before), ..known("1", 90_000) });
+    put("over.test", known("1", 0));
+    for number in 2..KEPT_MAX {
+        put(&format!("d{number}.test"), known("1", 31_000_000));
     }
-    let new = domain("new.test");
-    cache.keep(&new, &cache.entry(&new), known("1", 9_000)).await;
+    let mut kept = 0;
+    for number in 0..100 {
+        let new = domain(&format!("flood{number}.test"));
+        kept += u32::from(cache.keep(&new, &cache.entry(&new), known("1", 31_000_000)).await);
+    }
+    // What was over makes way for one more.
+    assert_eq!(kept, PUSHED_MAX + 1);
     let policies = policies(&cache);
-    assert!(policies.known(&domain("d0.test")).is_none());
-    assert!(policies.known(&domain("d1.test")).is_some() && policies.known(&new).is_some());
+    assert!(policies.known(&domain("friend.test")).is_some());
+    assert!(policies.known(&domain("flood0.test")).is_some());
+    assert!(policies.known(&domain("flood99.test")).is_none());
+    tokio::time::advance(Duration::from_hours(1)).await;
+    let new = domain("later.test");
+    assert!(cache.keep(&new, &cache.entry(&new), known("1", 9_000)).await);
+    let with = lock(&cache.0.entries).values().filter(|it| lock(&it.state).known.is_some()).count();
+    assert_eq!(with, KEPT_MAX);
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use mailroot_common::config::oauth::TokenSource;
+use mailroot_common::config::oauth::{Grant, TokenSource};
 use mailroot_common::config::{Secret, SmartHostName};
 use mailroot_common::units::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ pub(super) struct Kept {
     /// The right to ask for the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
+    /// When that right was given, or last used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    right_used: Option<Timestamp>,
 }
 
 /// A token and its life.
@@ -51,9 +54,13 @@ fn asked_for(source: &TokenSource) -> String {
 
 impl Kept {
     /// A right that was given elsewhere.
-    pub(super) fn with_refresh_token(source: &TokenSource, refresh_token: &str) -> Self {
+    pub(super) fn with_refresh_token(
+        source: &TokenSource,
+        refresh_token: &str,
+        now: Timestamp,
+    ) -> Self {
         let refresh_token = Some(refresh_token.to_owned());
-        Self { whose: whose(source), access: None, refresh_token }
+        Self { whose: whose(source), access: None, refresh_token, right_used: Some(now) }
     }
 
     /// Takes in what was given; the right to ask stays where none was given.
@@ -67,7 +74,16 @@ impl Kept {
             since: life.since,
             until: life.until,
         });
+        if granted.refresh_token.is_some() || source.grant == Grant::RefreshToken {
+            self.right_used = Some(life.since);
+        }
         self.refresh_token = granted.refresh_token.or_else(|| self.refresh_token.take());
+    }
+
+    /// When the right to ask was last used, if there is one for these settings and if that is known.
+    pub(super) fn right_used(&self, source: &TokenSource) -> Option<Option<Timestamp>> {
+        let is_there = self.refresh_token.is_some() && self.whose == whose(source);
+        is_there.then_some(self.right_used)
     }
 
     /// The token at hand, if it was asked for by these settings.

@@ -8,6 +8,7 @@
 mod assertion;
 mod device;
 mod kept;
+mod right;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -123,6 +124,8 @@ struct State {
     kept: Kept,
     /// The last failure, in the clock's time, and what it was.
     failed: Option<(Duration, TokenError)>,
+    /// When a right was last used without mail, in the clock's time.
+    upheld: Option<Duration>,
     device: Option<Device>,
 }
 
@@ -372,11 +375,26 @@ impl Cache {
     ) -> std::io::Result<()> {
         let entry = self.entry(name);
         let _turn = entry.turn.lock().await;
-        let kept = Kept::with_refresh_token(source, refresh_token);
+        let kept = Kept::with_refresh_token(source, refresh_token, self.0.clock.now());
         self.0.files.keep(name.as_str(), &kept.to_line())?;
         let mut state = lock(&entry.state);
         (state.kept, state.is_loaded, state.failed) = (kept, true, None);
         Ok(())
+    }
+
+    /// Forgets a smart host, durably: its token, and the right to ask for the next.
+    ///
+    /// # Errors
+    ///
+    /// The system's error: the file is there still.
+    pub async fn forget(&self, name: &SmartHostName) -> std::io::Result<()> {
+        let entry = self.entry(name);
+        let _turn = entry.turn.lock().await;
+        *lock(&entry.state) = State { is_loaded: true, ..State::default() };
+        let (files, file) = (self.0.files.clone(), name.to_string());
+        let removed = tokio::task::spawn_blocking(move || files.remove(&file)).await;
+        lock(&self.0.entries).remove(name);
+        removed.map_err(std::io::Error::other)?
     }
 
     /// Reads what is kept in the file, once. A file that is not there, or that belongs to other

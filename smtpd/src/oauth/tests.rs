@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use mailroot_common::config::Profile;
 use mailroot_common::config::section::Section as _;
+use mailroot_common::units::Span;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -232,4 +233,47 @@ async fn a_person_who_signs_in_for_once_only_is_told() {
     world.will_say(200, &given("t1", 600));
     assert_eq!(world.tokens.poll_code(&name()).await, Err(TokenError::ForOnce));
     assert_eq!(world.tokens.cache.until(&name(), &source), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_no_mail_uses_is_used_once_a_month_and_warned_of_where_that_fails() {
+    let mut world = World::new();
+    let source = source(Grant::RefreshToken);
+    let cache = |world: &World| world.tokens.cache.clone();
+    cache(&world).adopt(&name(), &source, "r1").await.unwrap();
+    world.tokens.uphold(&name(), &source).await;
+    assert_eq!(world.asked(), 0, "it was given just now");
+    tokio::time::advance(Duration::from_hours(24 * 31)).await;
+    world.restart();
+    world.will_say(200, &given("t1", 3600));
+    world.tokens.uphold(&name(), &source).await;
+    assert_eq!(world.asked(), 1);
+    assert!(world.last().contains("refresh_token=r1"), "{}", world.last());
+    world.tokens.uphold(&name(), &source).await;
+    assert_eq!((world.asked(), cache(&world).lapsing(&name(), &source)), (1, None));
+
+    // From now on nobody answers.
+    tokio::time::advance(Duration::from_hours(24 * 46)).await;
+    for _ in 0..5 {
+        world.tokens.uphold(&name(), &source).await;
+    }
+    assert_eq!(world.asked(), 2, "once a day");
+    let lapsing = cache(&world).lapsing(&name(), &source).unwrap();
+    assert_eq!(lapsing.until, lapsing.used.after(Span::days(90)));
+    assert!(lapsing.why.unwrap().contains("gives no token"));
+    assert!(world.log.text().contains("event=token-right-lapses"), "{}", world.log.text());
+
+    // What an older daemon kept says nothing of its use.
+    let file = world.place.path().join("oauth/cloud");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    let mut kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    kept.as_object_mut().unwrap().remove("right_used");
+    std::fs::write(&file, kept.to_string()).unwrap();
+    world.restart();
+    world.tokens.uphold(&name(), &source).await;
+    assert_eq!(world.asked(), 3);
+    cache(&world).forget(&name()).await.unwrap();
+    assert!(!file.exists());
+    cache(&world).forget(&name()).await.unwrap();
+    assert_eq!(cache(&world).until(&name(), &source), None);
 }

@@ -67,6 +67,10 @@ counters! {
     octets_received,
     /// Recipients refused because they may not be relayed to.
     relay_denied,
+    /// Recipients refused because the directory knows none such.
+    recipients_unknown,
+    /// Recipients put off because no directory answered.
+    recipients_not_looked_up,
     /// Messages refused because `messages.max_size` was met.
     size_refused,
     /// Sessions closed because `messages.max_session_size` was met.
@@ -105,6 +109,8 @@ counters! {
     recipients_delivered,
     /// Recipients delivered into Drop.
     recipients_dropped,
+    /// Recipients whose mail the directory sent on to others.
+    recipients_resolved,
     /// Attempts that ended in "not now", by recipient.
     recipients_deferred,
     /// Destinations that asked for less mail and were left alone for a while.
@@ -129,6 +135,16 @@ counters! {
     segments_recycled,
     /// Segments out of which compaction moved what was alive.
     segments_compacted,
+    /// Look-ups in the directory that found an entry.
+    ldap_found,
+    /// Look-ups that found none.
+    ldap_not_found,
+    /// Look-ups that no directory answered.
+    ldap_failed,
+    /// Look-ups that were not needed, because the answer was known.
+    ldap_cached,
+    /// Connections to directories made.
+    ldap_connections,
     /// Outbound connections made.
     outbound_connections,
     /// Outbound connections that failed.

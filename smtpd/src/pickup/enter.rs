@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
+use mailroot_common::address::Domain;
 use mailroot_common::control::PickupCheck;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
@@ -14,6 +15,7 @@ use smtpd_core::message::pickup::Parsed;
 use smtpd_core::message::received::{self, Entry, Trace};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::queue::wishes::Wishes;
+use smtpd_core::route::alias::Locals;
 use smtpd_core::trace::event::Text;
 use smtpd_core::trace::note::{Admission, Note};
 
@@ -139,7 +141,13 @@ async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(Queu
         Body::File(writer.finish().await?)
     };
     let size = body.size();
-    let envelope = envelope(inner, parsed, reading.is_eight_bit(), id, now, shown);
+    let mut envelope = envelope(inner, parsed, reading.is_eight_bit(), id, now, shown);
+    if let Some(default) = inner.settings.local_domains.first() {
+        let is_local = |domain: &Domain| inner.settings.local_domains.contains(domain);
+        let locals = Locals { default, is_local: &is_local };
+        let about = (inner.settings.server.as_str(), id);
+        envelope.recipients = inner.aliases.follow(envelope.recipients, locals, about);
+    }
     let line = received_line(&envelope);
     let note = note(inner, id, &envelope, size);
     match inner.queue.accept_as(id, Draft { envelope, body }).await {
@@ -209,6 +217,7 @@ fn envelope(
             session: None,
             source: Some(shown.to_owned()),
             user: None,
+            uid: None,
         },
         tls_optional: facts.tls_optional,
         message_id: facts.message_id.or(added_id),

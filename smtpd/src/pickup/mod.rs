@@ -23,11 +23,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mailroot_common::address::Domain;
 use mailroot_common::control::PickupCheck;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span};
 use smtpd_core::message::import::Rules;
 
+use crate::aliases::AliasFile;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::directory::{Directory, FileFacts};
@@ -50,6 +52,8 @@ pub struct Settings {
     pub settle: Span,
     /// How files are read.
     pub rules: Rules,
+    /// The domains whose mail ends here, the default one first.
+    pub local_domains: Vec<Domain>,
 }
 
 /// The handle to one Pickup directory. Cheap to clone.
@@ -64,6 +68,7 @@ struct Inner {
     log: Log,
     counters: Arc<Counters>,
     trace: Trace,
+    aliases: AliasFile,
     refused: Mutex<HashMap<OsString, Left>>,
     taken: Arc<Taken>,
 }
@@ -95,6 +100,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// What is remembered of mail.
     pub trace: Trace,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
     /// Claims that an earlier watch could not remove.
     pub taken: Arc<Taken>,
 }
@@ -155,7 +162,7 @@ impl Pickup {
     /// A handle; nothing is opened yet.
     #[must_use]
     pub fn new(settings: Settings, parts: Parts) -> Self {
-        let Parts { queue, badmail, clock, log, counters, trace, taken } = parts;
+        let Parts { queue, badmail, clock, log, counters, trace, aliases, taken } = parts;
         let refused = Mutex::default();
         Self(Arc::new(Inner {
             settings,
@@ -165,6 +172,7 @@ impl Pickup {
             log,
             counters,
             trace,
+            aliases,
             refused,
             taken,
         }))

@@ -59,6 +59,7 @@ impl Site {
                 size_max: ByteSize::mib(4),
                 hops_max: 15,
             },
+            local_domains: Vec::new(),
         };
         change(&mut settings);
         let table = Table::new(table::Settings {
@@ -90,6 +91,7 @@ impl Site {
             log,
             counters: Arc::default(),
             trace: Trace::off(),
+            aliases: AliasFile::off(),
             taken: Arc::default(),
         };
         let pickup = Pickup::new(settings, parts);

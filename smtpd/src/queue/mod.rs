@@ -7,6 +7,7 @@
 //! panic inside the store aborts the process rather than leaving its locks and its promises in an
 //! unknown state; the supervisor starts it again and recovery sorts things out.
 
+mod body;
 mod fetch;
 mod held;
 mod ids;
@@ -27,6 +28,7 @@ use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
+pub use self::body::CopyError;
 pub use self::fetch::{Claim, Fetch, Leash, Leashed, NoFetch, leash};
 pub use self::held::{Asked, Rest};
 use self::ids::Ids;
@@ -186,15 +188,6 @@ impl Queue {
     #[must_use]
     pub fn new_id(&self) -> QueueId {
         self.0.ids.next(self.0.clock.now())
-    }
-
-    /// Begins a body that is too large for memory (over [`Body::MEMORY_MAX`]).
-    ///
-    /// # Errors
-    ///
-    /// [`CommitError`] if no file can be made for it.
-    pub async fn large_body(&self) -> Result<LargeBodyWriter, CommitError> {
-        guard::wait(self.0.store.large_body()).await
     }
 
     /// Makes a message durable under a new id. After `Ok` it survives loss of power.

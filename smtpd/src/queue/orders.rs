@@ -245,7 +245,8 @@ impl Orders {
     }
 
     /// The hold a message begins its life with.
-    pub(super) fn hold_for(&self, envelope: &Envelope, now: Timestamp) -> Option<Hold> {
+    #[must_use]
+    pub fn hold_for(&self, envelope: &Envelope, now: Timestamp) -> Option<Hold> {
         let ready = self.0.ready.load();
         if ready.holds.is_empty() {
             return None;

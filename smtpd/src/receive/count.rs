@@ -17,6 +17,8 @@ pub(super) fn count(counters: &Counters, refusal: Refusal) {
         Refusal::TooManyConnections => &counters.connections_over_max,
         Refusal::TooManyFromClient => &counters.connections_over_client_max,
         Refusal::RelayDenied => &counters.relay_denied,
+        Refusal::UnknownRecipient => &counters.recipients_unknown,
+        Refusal::DirectoryUnavailable => &counters.recipients_not_looked_up,
         Refusal::TooLarge | Refusal::ChunkTooLarge => &counters.size_refused,
         Refusal::SessionTooLarge => &counters.session_size_met,
         Refusal::TooManyRecipients => &counters.recipients_refused,

@@ -14,7 +14,8 @@ use super::Receiver;
 use super::listener::{self, Entry};
 use super::message::Client;
 use super::registry::{Live, Order};
-use super::session::{self, Session, Visit};
+use super::session::Session;
+use super::visit::{self, Visit};
 use crate::net::Stream;
 use crate::observe::Level;
 use crate::queue::{Asked, Fetch, Leash, NoFetch, leash};
@@ -34,7 +35,7 @@ impl Receiver {
         let id = inner.parts.session_ids.next();
         let live = Arc::new(Live::new(id, host, inner.parts.clock.now()));
         let visit = Visit::begin(Arc::clone(inner), seat, live, Entry::Adopted);
-        tokio::spawn(session::attend(visit, stream, settings));
+        tokio::spawn(visit::attend(visit, stream, settings));
         Ok(())
     }
 }

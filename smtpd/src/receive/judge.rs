@@ -1,6 +1,6 @@
 //! What is known of a client, and what policy says about it.
 
-use mailroot_common::address::Mailbox;
+use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::relay::RelayRule;
 use smtpd_core::policy::{self, Admitted, Facts, NameFact, Verdict};
@@ -38,6 +38,10 @@ pub(super) enum Piece {
 /// recipients alone.
 pub(super) fn charge(client: &Client<'_>, piece: Piece) -> Result<(), Refusal> {
     let Client { inner, settings, facts, user, .. } = client;
+    if client.local.is_some() {
+        // They have no address of their own: one of them would use up what all the others have.
+        return Ok(());
+    }
     let now = inner.parts.clock.elapsed();
     let charged = match (user, piece) {
         (Some(user), Piece::Recipient) => inner.parts.users.charge(user, now),
@@ -78,14 +82,24 @@ pub(super) fn may_connect(
     }
 }
 
+/// Whether a client may begin a message from this sender.
+pub(super) fn may_begin(client: &Client<'_>, sender: Option<&ReversePath>) -> Result<(), Refusal> {
+    let settings = client.settings;
+    let is_foreign = |sender: &ReversePath| match (&client.local, &client.user) {
+        (Some(local), _) => !local.may_send_as(sender, &settings.submission, &settings.table),
+        (None, Some(user)) => !user.may_send_as(sender),
+        (None, None) => false,
+    };
+    if sender.is_some_and(is_foreign) {
+        return Err(Refusal::SenderNotAllowed);
+    }
+    said(client.relay().judge_sender(&client.facts)).map(drop)
+}
+
 /// Whether a client may send to a recipient; counts the entry of the relay list that decided.
-pub(super) fn may_relay(
-    settings: &Settings,
-    facts: &Facts,
-    to: &Mailbox,
-    now: Timestamp,
-) -> Result<RelayRule, Refusal> {
-    let verdict = settings.relay.judge(facts, to, &settings.table, now);
+fn may_relay(client: &Client<'_>, to: &Mailbox, now: Timestamp) -> Result<RelayRule, Refusal> {
+    let settings = client.settings;
+    let verdict = client.relay().judge(&client.facts, to, &settings.table, now);
     let decided = match &verdict {
         Verdict::Admit(admitted) => match admitted.rule() {
             RelayRule::List(entry) => Some(entry),
@@ -95,6 +109,38 @@ pub(super) fn may_relay(
     };
     settings.tallies.relay.note(decided, now);
     said(verdict).map(Admitted::into_rule)
+}
+
+/// Whether a client may send to a recipient, and there is one.
+pub(super) async fn may_send_to(
+    client: &Client<'_>,
+    to: &Mailbox,
+    now: Timestamp,
+) -> Result<RelayRule, Refusal> {
+    let rule = may_relay(client, to, now)?;
+    exists(client, to).await.map(|()| rule)
+}
+
+/// Whether there is such a recipient, where a directory says so and clients are told. A name that the
+/// file of aliases has is one; whom it stands for is looked up when the mail is delivered.
+async fn exists(client: &Client<'_>, to: &Mailbox) -> Result<(), Refusal> {
+    let settings = client.settings;
+    let is_local = |domain: &_| settings.table.is_local(domain);
+    let Some(directory) = &settings.directory else { return Ok(()) };
+    if !to.domain().is_some_and(is_local) {
+        return Ok(());
+    }
+    let own = |mailbox: &Mailbox| mailbox.domain().is_some_and(is_local);
+    let aliases = client.inner.parts.aliases.current();
+    if aliases.is_some_and(|aliases| aliases.resolve(to.local(), own).is_some()) {
+        return Ok(());
+    }
+    // Boxed, so that sessions that ask nobody hold no room for it.
+    match Box::pin(directory.knows(to)).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::UnknownRecipient),
+        Err(_) => Err(Refusal::DirectoryUnavailable),
+    }
 }
 
 pub(super) fn unready(why: Unready) -> Refusal {

@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
 use super::registry::Live;
-use super::session::{self, Visit};
+use super::visit::{self, Visit};
 use super::{Inner, Receiver, Settings, count, lock};
 use crate::net::{Listener, Stream};
 use crate::observe::Level;
@@ -195,29 +195,39 @@ async fn welcome(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr, imp
             let live = Arc::new(Live::new(id, client, inner.parts.clock.now()));
             let entry = if implicit { Entry::Implicit } else { Entry::Clear };
             let visit = Visit::begin(Arc::clone(inner), seat, live, entry);
-            tokio::spawn(session::attend(visit, stream, settings));
+            tokio::spawn(visit::attend(visit, stream, settings));
         }
         Err(refusal) => {
-            count::count(&inner.parts.counters, refusal);
-            let line = inner.parts.log.line(Level::Info, "reject");
-            line.word("server", &inner.parts.name)
-                .word("client", client.ip())
-                .word("port", client.port())
-                .word("stage", Stage::Connect.as_str())
-                .word("code", refusal.code())
-                .word("dsn", refusal.enhanced())
-                .word("reason", refusal.reason())
-                .send();
-            count::record(&inner.parts, client.ip(), Stage::Connect, refusal, |note| note);
-            if implicit {
-                // He expects TLS, which he is not worth.
-                return;
-            }
-            let mut words = Vec::new();
-            refusal.write(&mut words);
-            // Whoever does not listen is turned away all the same.
-            let _ = tokio::time::timeout(TURN_AWAY, stream.write_all(&words)).await;
+            // He who expects TLS is not worth it, and could not read anything else.
+            turn_away(inner, &mut stream, client, refusal, !implicit).await;
         }
+    }
+}
+
+/// Closes a connection instead of greeting it, in words if it can read them.
+pub(super) async fn turn_away(
+    inner: &Inner,
+    stream: &mut Stream,
+    client: SocketAddr,
+    refusal: Refusal,
+    can_read: bool,
+) {
+    count::count(&inner.parts.counters, refusal);
+    let line = inner.parts.log.line(Level::Info, "reject");
+    line.word("server", &inner.parts.name)
+        .word("client", client.ip())
+        .word("port", client.port())
+        .word("stage", Stage::Connect.as_str())
+        .word("code", refusal.code())
+        .word("dsn", refusal.enhanced())
+        .word("reason", refusal.reason())
+        .send();
+    count::record(&inner.parts, client.ip(), Stage::Connect, refusal, |note| note);
+    if can_read {
+        let mut words = Vec::new();
+        refusal.write(&mut words);
+        // Whoever does not listen is turned away all the same.
+        let _ = tokio::time::timeout(TURN_AWAY, stream.write_all(&words)).await;
     }
 }
 

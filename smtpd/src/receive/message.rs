@@ -8,17 +8,20 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
+use mailroot_common::units::Timestamp;
 use smtpd_core::message::header::{self, HeaderEnd, HeaderFacts};
 use smtpd_core::message::received::{self, Entry, Protocol, Tls, Trace};
-use smtpd_core::policy::relay::RelayRule;
+use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
+use smtpd_core::route::alias::Locals;
 use smtpd_core::smtp::refusal::Refusal;
-use smtpd_core::smtp::server::Server;
+use smtpd_core::smtp::server::{self as machine, Server};
 use smtpd_core::trace::note::{Admission, Note};
 
-use super::{Inner, Settings};
+use super::{Inner, LocalUser, Settings};
 use crate::observe::Level;
 use crate::queue::{Body, CommitError, Draft, LargeBodyWriter};
 use crate::users::User;
@@ -38,6 +41,8 @@ pub(super) struct Client<'a> {
     pub(super) settings: &'a Settings,
     pub(super) facts: Facts,
     pub(super) session: mailroot_common::id::SessionId,
+    /// The user of this machine it is, if it came by the submit socket.
+    pub(super) local: Option<Arc<LocalUser>>,
     /// What the session is protected by.
     pub(super) tls: Option<Tls>,
     /// Who has logged in.
@@ -191,7 +196,7 @@ impl<'a> Incoming<'a> {
             return Err(Refusal::TooManyHops);
         }
         let size = body.size();
-        let recipients = server.take_recipients();
+        let recipients = client.follow_aliases(id, server.take_recipients());
         let mut envelope =
             client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
         if eight_bit && envelope.body == BodyKind::SevenBit {
@@ -213,6 +218,33 @@ impl<'a> Incoming<'a> {
 }
 
 impl Client<'_> {
+    /// What the machine goes by for it.
+    pub(super) fn rules(&self, now: Timestamp) -> &Arc<machine::Settings> {
+        match &self.local {
+            Some(_) => &self.settings.local,
+            None => self.settings.rules_for(&self.facts, now),
+        }
+    }
+
+    /// What its recipients are judged by.
+    pub(super) fn relay(&self) -> &RelayPolicy {
+        match &self.local {
+            Some(_) => self.settings.submission.relay(),
+            None => &self.settings.relay,
+        }
+    }
+
+    /// The number of the user of this machine.
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.local.as_ref().map(|local| local.credentials.uid)
+    }
+
+    /// Who has logged in, or is known without that.
+    fn user_name(&self) -> Option<&str> {
+        let local = self.local.as_ref().map(|local| &*local.name);
+        local.or_else(|| self.user.as_ref().map(|user| &*user.name))
+    }
+
     /// A body that is in memory, with our fields in front: the one copy it is stored from.
     fn assemble(&self, server: &mut Server) -> (QueueId, HeaderFacts, Body) {
         let facts = header::scan(server.body(), self.settings.session.body.header_max);
@@ -222,6 +254,14 @@ impl Client<'_> {
         octets.extend_from_slice(server.body());
         server.body_taken();
         (id, facts, Body::Memory(octets))
+    }
+
+    /// The recipients with everybody behind their aliases.
+    fn follow_aliases(&self, id: QueueId, recipients: Vec<Recipient>) -> Vec<Recipient> {
+        let (parts, table) = (&self.inner.parts, &self.settings.table);
+        let is_local = |domain: &Domain| table.is_local(domain);
+        let locals = Locals { default: table.default_domain(), is_local: &is_local };
+        parts.aliases.follow(recipients, locals, (&parts.name, id))
     }
 
     fn write_front(&self, server: &Server, id: QueueId, facts: &HeaderFacts, out: &mut Vec<u8>) {
@@ -240,13 +280,18 @@ impl Client<'_> {
             Protocol::Smtp
         };
         let name = self.name();
-        let entry = Entry::Smtp {
-            helo,
-            name,
-            client: self.facts.client,
-            unverified: self.settings.reverse_dns && !self.is_verified(helo),
-            protocol,
-            tls: self.tls,
+        let entry = match &self.local {
+            Some(local) => {
+                Entry::Submit { user: self.settings.submission.names_user.then_some(&local.name) }
+            }
+            None => Entry::Smtp {
+                helo,
+                name,
+                client: self.facts.client,
+                unverified: self.settings.reverse_dns && !self.is_verified(helo),
+                protocol,
+                tls: self.tls,
+            },
         };
         Trace { entry, by: host, id: Some(id), only_recipient, at: now }.write(out);
         let date = (self.settings.add_date && !facts.has_date).then_some(now);
@@ -291,12 +336,13 @@ impl Client<'_> {
             envid: transaction.envid.clone(),
             hops: facts.hops + 1,
             origin: Origin {
-                via: Via::Smtp,
-                client: Some(self.facts.client),
+                via: if self.local.is_some() { Via::Submit } else { Via::Smtp },
+                client: self.local.is_none().then_some(self.facts.client),
                 helo: server.hello().map(|hello| hello.name.clone()),
                 session: Some(self.session),
                 source: None,
-                user: self.user.as_ref().map(|user| user.name.clone()),
+                user: self.user_name().map(str::to_owned),
+                uid: self.uid(),
             },
             // Whoever requires TLS has not meant it (RFC 8689 section 4.1).
             tls_optional: facts.tls_optional && !transaction.require_tls,
@@ -323,7 +369,8 @@ impl Client<'_> {
             .word("size", size)
             .word("nrcpt", envelope.recipients.len())
             .maybe("tls", self.tls.map(|tls| tls.version))
-            .word("user", self.user.as_ref().map_or("-", |user| &user.name))
+            .word("user", self.user_name().unwrap_or("-"))
+            .maybe("uid", self.uid())
             .word("from", format_args!("<{}>", envelope.sender))
             .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
             .text("subject", envelope.subject.as_deref().unwrap_or_default());

@@ -14,6 +14,7 @@ mod count;
 mod fetch;
 mod judge;
 mod listener;
+mod local;
 mod login;
 mod message;
 mod registry;
@@ -21,6 +22,7 @@ mod secure;
 mod session;
 #[cfg(test)]
 mod tests;
+mod visit;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,13 +42,17 @@ use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::policy::{self, Facts};
 use smtpd_core::route::table::Table;
 use smtpd_core::smtp::server as machine;
+use tokio::sync::mpsc;
 
 pub use self::listener::ListenError;
 use self::listener::Listeners;
+pub use self::local::{Inquiry, LocalRules, LocalUser};
 pub use self::login::LoginRules;
 use self::registry::Registry;
 pub use self::registry::SessionEntry;
+use crate::aliases::AliasFile;
 use crate::clock::Clock;
+use crate::ldap::Directory;
 use crate::net::Net;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
@@ -87,6 +93,10 @@ pub struct Settings {
     pub session: Arc<machine::Settings>,
     /// What sessions go by whose clients may not send to anybody.
     pub strangers: Arc<machine::Settings>,
+    /// What sessions of users of this machine go by.
+    pub local: Arc<machine::Settings>,
+    /// What holds for those users besides.
+    pub submission: LocalRules,
     /// What clients come under TLS with, if they may.
     pub tls: Option<ServerTls>,
     /// How wrong logins are answered, and what is taken for a name.
@@ -99,6 +109,8 @@ pub struct Settings {
     pub tallies: Tallies,
     /// Which domains are ours.
     pub table: Arc<Table>,
+    /// Who knows their recipients, if clients are told which there are.
+    pub directory: Option<Directory>,
     /// How much one client may send that has not logged in.
     pub quota: ClientQuota,
     /// How many sessions there may be.
@@ -148,6 +160,10 @@ pub struct Parts {
     pub trace: Trace,
     /// Who may log in.
     pub users: Users,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
+    /// Where users of this machine go who ask about their own mail.
+    pub inquiries: mpsc::Sender<Inquiry>,
 }
 
 /// The receiving side of one virtual server. Cheap to clone.

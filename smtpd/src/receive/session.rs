@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mailroot_common::control::Direction;
-use smtpd_core::policy::limit::Seat;
 use smtpd_core::smtp::dialogue::Side;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Taken};
@@ -20,12 +19,12 @@ use tokio::time::Sleep;
 use zeroize::Zeroize;
 
 use super::buffer::Buffer;
-use super::caught::Caught;
-use super::judge::{Piece, charge, gather, may_connect, may_relay, said, unready};
+use super::judge::{Piece, charge, gather, may_begin, may_connect, may_send_to, unready};
 use super::listener::Entry;
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
-use super::{Inner, Settings, count, lock, login, secure};
+use super::visit::Visit;
+use super::{Settings, count, login, secure};
 use crate::net::Stream;
 use crate::observe::{Ear, Level, Party};
 use crate::queue::Claim;
@@ -39,59 +38,34 @@ const LOOK_AFTER: Duration = Duration::from_mins(1);
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_OCTETS: usize = 64 << 20;
 
-/// A session's place among the others, given back however the session ends.
-pub(super) struct Visit {
-    inner: Arc<Inner>,
-    live: Arc<Live>,
-    seat: Option<Seat>,
-    entry: Entry,
-}
-
-impl Visit {
-    pub(super) fn begin(inner: Arc<Inner>, seat: Seat, live: Arc<Live>, entry: Entry) -> Self {
-        inner.registry.add(Arc::clone(&live));
-        Self { inner, live, seat: Some(seat), entry }
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        if let Some(seat) = self.seat.take() {
-            lock(&self.inner.counts).leave(seat);
-        }
-        self.inner.registry.remove(self.live.id);
-    }
-}
-
-/// Attends to a client until one side ends the session. A panic ends this session only.
-pub(super) async fn attend(visit: Visit, mut stream: Stream, settings: Arc<Settings>) {
-    let ended = Caught::new(converse(&visit, &mut stream, settings)).await;
-    if ended.is_err() {
-        count::count(&visit.inner.parts.counters, Refusal::Fault);
-        let line = visit.inner.parts.log.line(Level::Error, "session-fault");
-        line.word("server", &visit.inner.parts.name)
-            .word("sid", visit.live.id)
-            .word("client", visit.live.client.ip())
-            .send();
-        let mut words = Vec::new();
-        Refusal::Fault.write(&mut words);
-        // The client may be gone; there is nothing else to do for it.
-        let _ = tokio::time::timeout(LINGER, stream.write_all(&words)).await;
-    }
-}
-
-async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
+/// Converses until one side ends the session; how it ended in words, if it did.
+pub(super) async fn converse(
+    visit: &Visit,
+    stream: &mut Stream,
+    settings: Arc<Settings>,
+) -> Option<End> {
     let inner = &*visit.inner;
     let client = visit.live.client;
-    let facts = gather(inner, &settings, client.ip()).await;
-    let session = visit.live.id;
-    let context =
-        Client { inner, settings: &settings, facts, session, tls: None, user: None, asked: None };
+    let facts = match &visit.local {
+        Some(user) => user.facts(),
+        None => gather(inner, &settings, client.ip()).await,
+    };
+    let context = Client {
+        inner,
+        settings: &settings,
+        facts,
+        session: visit.live.id,
+        local: visit.local.clone(),
+        tls: None,
+        user: None,
+        asked: None,
+    };
     let line = inner.parts.log.line(Level::Info, "connect");
     line.word("server", &inner.parts.name)
         .word("sid", visit.live.id)
         .word("client", client.ip())
         .word("port", client.port())
+        .maybe("uid", context.uid())
         .maybe("name", context.name())
         .send();
     let party = Party {
@@ -101,7 +75,7 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
         peer: client,
     };
     let (now, wall) = (inner.parts.clock.elapsed(), inner.parts.clock.now());
-    let rules = Arc::clone(settings.rules_for(&context.facts, wall));
+    let rules = Arc::clone(context.rules(wall));
     let mut session = Session {
         client: context,
         live: &visit.live,
@@ -117,11 +91,14 @@ async fn converse(visit: &Visit, stream: &mut Stream, settings: Arc<Settings>) {
     };
     if visit.entry == Entry::Adopted {
         session.adopt();
-    } else if let Err(refusal) = may_connect(&settings, &session.client.facts, wall) {
+    } else if let (None, Err(refusal)) =
+        (&visit.local, may_connect(&settings, &session.client.facts, wall))
+    {
         session.server = Server::refused(rules, refusal, now);
     }
     let gone = session.run(visit.entry == Entry::Implicit).await;
     session.say_goodbye(gone);
+    session.server.end()
 }
 
 /// How a session ended when nobody said so.
@@ -172,7 +149,7 @@ impl Session<'_> {
             if let Some(end) = self.server.end() {
                 match end {
                     End::Reversed => self.hand_over().await,
-                    End::Quit | End::Refused(_) => self.linger(end).await,
+                    End::Quit | End::Inquiry | End::Refused(_) => self.linger(end).await,
                 }
                 return Gone::Said;
             }
@@ -213,10 +190,9 @@ impl Session<'_> {
         self.server.secured(now);
         self.client.facts.authenticated = None;
         (self.client.user, self.client.asked) = (None, None);
-        let settings = self.client.settings;
         let wall = self.client.inner.parts.clock.now();
-        let rules = settings.rules_for(&self.client.facts, wall);
-        self.server.adopt(Arc::clone(rules));
+        let rules = Arc::clone(self.client.rules(wall));
+        self.server.adopt(rules);
         self.helo_shown = false;
         Ok(())
     }
@@ -260,7 +236,7 @@ impl Session<'_> {
     }
 
     async fn answer(&mut self, question: Question) {
-        let Client { inner, settings, ref facts, ref user, .. } = self.client;
+        let Client { inner, settings, .. } = self.client;
         let ready = || inner.parts.queue.ready().map_err(unready);
         let verdict = match question {
             Question::Body => ready(),
@@ -271,18 +247,14 @@ impl Session<'_> {
             Question::Sender => {
                 self.incoming.rule = None;
                 let sender = self.server.transaction().map(|it| &it.sender);
-                let is_foreign = user.as_ref().zip(sender).is_some_and(|(u, s)| !u.may_send_as(s));
-                match is_foreign {
-                    true => Err(Refusal::SenderNotAllowed),
-                    false => ready()
-                        .and_then(|()| said(settings.relay.judge_sender(facts)).map(drop))
-                        .and_then(|()| charge(&self.client, Piece::Message)),
-                }
+                may_begin(&self.client, sender)
+                    .and_then(|()| ready())
+                    .and_then(|()| charge(&self.client, Piece::Message))
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
-                    let now = inner.parts.clock.now();
-                    may_relay(settings, facts, &candidate.mailbox, now).and_then(|rule| {
+                    let (now, to) = (inner.parts.clock.now(), &candidate.mailbox);
+                    may_send_to(&self.client, to, now).await.and_then(|rule| {
                         charge(&self.client, Piece::Recipient)?;
                         self.incoming.note_rule(rule);
                         Ok(())
@@ -329,6 +301,7 @@ impl Session<'_> {
             .word("server", &inner.parts.name)
             .word("client", self.live.client.ip())
             .word("port", self.live.client.port())
+            .maybe("uid", self.client.uid())
             .word("sid", session)
             .word("stage", rejection.stage.as_str())
             .word("code", refusal.code())
@@ -433,7 +406,7 @@ impl Session<'_> {
     async fn linger(&mut self, end: End) {
         match end {
             // It waits for our end of the connection and has nothing to say.
-            End::Quit | End::Reversed | End::Refused(Refusal::Stopping) => return,
+            End::Quit | End::Inquiry | End::Reversed | End::Refused(Refusal::Stopping) => return,
             End::Refused(_) => {}
         }
         let drain = async {
@@ -462,6 +435,7 @@ impl Session<'_> {
         let reason = match (gone, self.server.end()) {
             (Gone::Said, Some(End::Quit)) => "quit",
             (Gone::Said, Some(End::Reversed)) => "reversed",
+            (Gone::Said, Some(End::Inquiry)) => "inquiry",
             (Gone::Said, Some(End::Refused(refusal))) => refusal.reason(),
             (Gone::Closed, _) => "client-closed",
             (Gone::Insecure, _) => "tls-failed",

@@ -8,6 +8,7 @@ use mailroot_common::units::Span;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::{Entry, List, Mode};
 use smtpd_core::policy::guess::Limit;
+use smtpd_core::policy::submission::SenderPolicy;
 use smtpd_core::queue::envelope::{BodyKind, Via};
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table;
@@ -16,8 +17,10 @@ use smtpd_core::smtp::command::Grammar;
 use smtpd_core::smtp::extension::Offer;
 use smtpd_core::smtp::server::Standing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 use super::*;
+use crate::local::{Credentials, Places};
 use crate::net::{SimulatedNet, Stream};
 use crate::observe::{Format, Level, SessionIds, Sink};
 use crate::queue::Filter;
@@ -29,6 +32,7 @@ struct House {
     queue: Queue,
     lines: Sink,
     counters: Arc<Counters>,
+    asked: mpsc::Receiver<Inquiry>,
 }
 
 const DOOR: &str = "192.0.2.25:25";
@@ -54,10 +58,12 @@ fn settings() -> Settings {
             offer: Offer::all(),
             default_domain: Domain::parse("example.com").unwrap(),
             auth: false,
+            inquiries: false,
         },
         body: BodyLimits { size_max: 8 << 20, line_max: 2000, header_max: 64 << 10 },
         recipients_max: 100,
         release_max: Span::days(60),
+        deliver_by_min: Span::ZERO,
         priority_max: Priority::MAX,
         session_octets_max: u64::MAX,
         errors_max: 20,
@@ -68,9 +74,13 @@ fn settings() -> Settings {
         tls: machine::Tls::Off,
         logins: machine::Logins::default(),
     });
+    let grammar = Grammar { inquiries: true, ..session.grammar.clone() };
+    let local = machine::Settings { grammar, ..machine::Settings::clone(&session) };
     Settings {
         quota: ClientQuota::default(),
         strangers: Arc::clone(&session),
+        local: Arc::new(local),
+        submission: LocalRules::new(SenderPolicy::OwnDomain, true),
         session,
         tls: None,
         logins: LoginRules {
@@ -81,6 +91,7 @@ fn settings() -> Settings {
         connect: ConnectPolicy::default(),
         relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },
         tallies: Tallies::default(),
+        directory: None,
         table: table(),
         connections: ConnectionLimits { total: Some(4), per_client: Some(2) },
         reverse_dns: false,
@@ -106,6 +117,7 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
     let queue = Queue::in_memory(clock.clone(), table());
     let counters = Arc::new(Counters::default());
     let users_clock = clock.clone();
+    let (inquiries, asked) = mpsc::channel(1);
     let parts = Parts {
         name: "default".into(),
         clock,
@@ -118,10 +130,12 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
         dialogues: Default::default(),
         trace: Trace::off(),
         users: Users::open("/nowhere/users.json".into(), users_clock),
+        inquiries,
+        aliases: AliasFile::off(),
     };
     let receiver = Receiver::new(parts, settings);
     receiver.listen(&[Listen::plain(DOOR.parse().unwrap())]).await.unwrap();
-    House { receiver, net, queue, lines, counters }
+    House { receiver, net, queue, lines, counters, asked }
 }
 
 impl House {
@@ -181,6 +195,66 @@ impl Guest {
 
 const HELLO: &str = "EHLO app.test\r\n";
 const ENVELOPE: &str = "MAIL FROM:<a@app.test>\r\nRCPT TO:<b@example.com>\r\n";
+
+impl House {
+    /// A user of this machine, at the submit socket.
+    fn local(&self) -> Guest {
+        let (near, far) = UnixStream::pair().unwrap();
+        let credentials = Credentials { uid: 4_000_000, gid: 7, pid: None };
+        let user = LocalUser { credentials, name: "anna".to_owned() };
+        let place = Places::default().take(credentials.uid, 1, 1).unwrap();
+        let receiver = self.receiver.clone();
+        tokio::spawn(async move { receiver.receive_local(far, user, place).await });
+        Guest { stream: Stream::Unix(near), waiting: Vec::new() }
+    }
+}
+
+#[tokio::test]
+async fn a_user_of_this_machine_sends_to_anybody_and_is_known_by_the_kernel() {
+    let house = house(settings()).await;
+    let mut guest = house.local();
+    guest.send("EHLO x\r\nMAIL FROM:<anna@else.test>\r\nMAIL FROM:<anna>\r\n").await;
+    guest.send("RCPT TO:<b@far.test>\r\nDATA\r\n").await;
+    guest.expect(&["220", "250", "553 5.7.1", "250 2.1.0 <anna@example.com>", "250", "354"]).await;
+    guest.send("Subject: x\r\n\r\n.\r\nQUIT\r\n").await;
+    guest.expect(&["250 2.6.0", "221", ""]).await;
+    let all = house.queue.list(&Filter::default(), None, 10).await.unwrap();
+    let origin = &all[0].envelope.origin;
+    assert_eq!((origin.via, origin.client, origin.uid), (Via::Submit, None, Some(4_000_000)));
+    assert_eq!(origin.user.as_deref(), Some("anna"));
+    let content = house.content().await;
+    assert!(
+        content.starts_with("Received: by mx.test (Mailroot, from user anna) id "),
+        "{content}"
+    );
+    assert!(house.lines.text().contains("via=submit size="), "{}", house.lines.text());
+    assert!(house.lines.text().contains("uid=4000000"), "{}", house.lines.text());
+}
+
+#[tokio::test]
+async fn whoever_asks_about_his_own_mail_is_handed_over_and_strangers_are_not() {
+    let mut house = house(settings()).await;
+    let mut guest = house.local();
+    guest.expect(&["220"]).await;
+    guest.send("XQUERY\r\n").await;
+    guest.expect(&["220"]).await;
+    let inquiry = house.asked.recv().await.unwrap();
+    assert_eq!(inquiry.credentials.uid, 4_000_000);
+    let mut far = Stream::Unix(inquiry.stream);
+    far.write_all(b"200 another protocol\r\n").await.unwrap();
+    guest.expect(&["200 another"]).await;
+
+    let mut stranger = house.connect("10.0.0.7").await;
+    stranger.send("XQUERY\r\n").await;
+    stranger.expect(&["220", "500"]).await;
+}
+
+#[tokio::test]
+async fn a_paused_server_turns_users_of_this_machine_away() {
+    let house = house(settings()).await;
+    house.receiver.pause();
+    house.local().expect(&["421", ""]).await;
+}
 
 #[tokio::test(start_paused = true)]
 async fn message_lies_in_the_queue_with_our_fields_in_front() {

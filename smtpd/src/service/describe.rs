@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use mailroot_common::config::SmartHostName;
 use mailroot_common::control::{self, ServerState, SmartHost, SmartHostState, Status, Warning};
 
 use super::strays::Stray;
 use super::{Service, certificates, lock};
+use crate::config;
 use crate::virtual_server::VirtualServer;
 
 /// A warning for each server that does not run as it should.
@@ -53,6 +55,7 @@ impl Service {
             warnings = self.config_warnings().await;
             smart_hosts = self.smart_hosts();
             warnings.extend(smart_hosts.iter().filter_map(down));
+            warnings.extend(self.lapsing_rights());
         }
         warnings.extend(troubles(&servers));
         Status {
@@ -69,6 +72,19 @@ impl Service {
         }
     }
 
+    /// A warning for each right to ask for tokens that is about to lapse.
+    fn lapsing_rights(&self) -> Vec<Warning> {
+        let loaded = self.active();
+        let warning = |name: &SmartHostName| Warning {
+            code: "smarthost.right".to_owned(),
+            server: None,
+            text: self.lapsing_right(name).unwrap_or_default(),
+            hint: Some(format!("a person signs in anew: smtpctl smarthost login {name}")),
+        };
+        let lapsing = |name: &&SmartHostName| self.lapsing_right(name).is_some();
+        loaded.service.smart_hosts.keys().filter(lapsing).map(warning).collect()
+    }
+
     /// Why every virtual server that should run does not, a line each; nothing if one of them runs
     /// or none should.
     #[must_use]
@@ -80,6 +96,22 @@ impl Service {
             .map(|server| server.trouble().map(|trouble| format!("{}: {trouble}", server.name())))
             .collect();
         troubles.filter(|troubles| !troubles.is_empty()).map(|troubles| troubles.join("\n"))
+    }
+
+    /// Checks the files as they lie there; what runs goes on.
+    #[must_use]
+    pub fn check_config(&self) -> control::ConfigReport {
+        match config::load(&self.0.paths) {
+            Ok(loaded) => {
+                let files = loaded.files().map(|(path, _)| path.display().to_string()).collect();
+                control::ConfigReport::of(files, &loaded.warnings)
+            }
+            Err(failed) => {
+                let active = self.active();
+                let files = active.files().map(|(path, _)| path.display().to_string()).collect();
+                control::ConfigReport::of(files, &failed.diagnostics)
+            }
+        }
     }
 
     /// One line for the supervisor's status.

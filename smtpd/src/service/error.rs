@@ -82,6 +82,9 @@ pub enum ServiceError {
     /// A smart host does not log in by tokens.
     #[error("smart host {0} does not log in by tokens")]
     NoTokens(SmartHostName),
+    /// No reports about TLS are sent.
+    #[error("no reports about TLS are sent: tls.reports is not enabled")]
+    NoTlsReports,
     /// A change of users was not made.
     #[error(transparent)]
     User(#[from] UserError),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::config::ServerName;
 use mailroot_common::control::{Decision, Different, Judgement, Outcome, Replay};
 use mailroot_common::units::Timestamp;
@@ -14,7 +14,7 @@ use smtpd_core::policy::{Facts, NameFact};
 
 use super::Service;
 use crate::config::Loaded;
-use crate::trace::{Fact, Seen, Traffic};
+use crate::trace::{Fact, Seen, Senders, Traffic};
 use crate::virtual_server::Court;
 
 /// How many differences are told.
@@ -33,10 +33,17 @@ impl Service {
         let mut search = self.0.trace.search().await;
         let now = self.0.clock.now();
         let judging = tokio::task::spawn_blocking(move || {
-            compare(&courts(&old), &courts(&new), Traffic::of(&mut search), now)
+            let knows_senders = [&old, &new].into_iter().any(has_sender_routes);
+            let senders = if knows_senders { Senders::Apart } else { Senders::Together };
+            compare(&courts(&old), &courts(&new), Traffic::of(&mut search, senders), now)
         });
         judging.await.ok()
     }
+}
+
+/// Whether the way of mail depends on its sender somewhere.
+fn has_sender_routes(loaded: &Arc<Loaded>) -> bool {
+    loaded.servers.values().any(|config| !config.delivery.sender_routes.is_empty())
 }
 
 /// The judges of the servers that are at work.
@@ -52,11 +59,14 @@ fn compare(old: &Courts, new: &Courts, traffic: Traffic, now: Timestamp) -> Repl
             continue;
         };
         let is_way = decision == "route";
+        let from = fact.from.clone().filter(|_| is_way);
         let shown = match decision {
-            "connect" => Fact { domain: None, user: None, ..fact },
-            "route" => Fact { client: None, name: None, user: None, ..fact },
-            "server" => Fact { client: None, name: None, user: None, domain: None, ..fact },
-            _ => fact,
+            "connect" => Fact { domain: None, user: None, from: None, ..fact },
+            "route" => Fact { client: None, name: None, user: None, from: None, ..fact },
+            "server" => {
+                Fact { client: None, name: None, user: None, domain: None, from: None, ..fact }
+            }
+            _ => Fact { from: None, ..fact },
         };
         let fresh = || Different {
             server: shown.server.clone(),
@@ -72,6 +82,7 @@ fn compare(old: &Courts, new: &Courts, traffic: Traffic, now: Timestamp) -> Repl
         if seen.last >= group.last {
             group.last = seen.last;
             group.to = seen.address.filter(|_| shown.domain.is_some());
+            group.from = from;
         }
     }
     let mut different: Vec<Different> = groups.into_values().collect();
@@ -96,7 +107,8 @@ fn difference(
         Facts { name, authenticated: fact.user.clone(), ..Facts::of_address(client) }
     });
     let to = seen.address.as_deref().and_then(|to| Mailbox::parse(to).ok());
-    let judge = |court: &Court| court.judge(facts.as_ref(), to.as_ref(), None, now);
+    let from = fact.from.as_deref().and_then(|from| ReversePath::parse(from).ok());
+    let judge = |court: &Court| court.judge(facts.as_ref(), to.as_ref(), from.as_ref(), now);
     let before = judge(old.get(&name)?);
     let Some(after) = new.get(&name).map(judge) else {
         return Some(("server", "at work".to_owned(), "gone, or not enabled".to_owned()));

@@ -137,7 +137,7 @@ impl Service {
         kept.map_err(|source| EditError::Write { path: secrets.directory().join(file), source })
     }
 
-    /// Takes a smart host away; its secrets and its token stay where they are.
+    /// Takes a smart host away, its token, and the right to ask for more; its secrets stay where they are.
     ///
     /// # Errors
     ///
@@ -147,7 +147,14 @@ impl Service {
         name: &SmartHostName,
         asked: &Asked,
     ) -> Result<Edited, ServiceError> {
-        Ok(self.edit(asked, |editor| editor.remove_smart_host(name)).await?.edited)
+        let mut edited = self.edit(asked, |editor| editor.remove_smart_host(name)).await?.edited;
+        if !asked.terms.dry_run
+            && let Err(error) = self.0.tokens.forget(name).await
+        {
+            let path = self.0.paths.state.join("oauth").join(name.as_str());
+            edited.troubles.push(format!("cannot remove {}: {error}", path.display()));
+        }
+        Ok(edited)
     }
 
     /// The virtual server that calls a smart host: the one asked for, else one that uses it, else

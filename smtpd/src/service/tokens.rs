@@ -2,7 +2,7 @@
 //! them: given now, or by a person with a code.
 
 use mailroot_common::config::SmartHostName;
-use mailroot_common::config::oauth::TokenSource;
+use mailroot_common::config::oauth::{Grant, TokenSource};
 use mailroot_common::config::smart_hosts::SmartHostKeys;
 use mailroot_common::control::{Check, DeviceCode, DeviceState, Level};
 use mailroot_common::units::{Span, Timestamp};
@@ -29,7 +29,7 @@ impl Service {
         MtaSts::new(self.0.mta_sts.clone(), self.https_by(reach))
     }
 
-    fn https_by(&self, reach: &Reach) -> Https {
+    pub(super) fn https_by(&self, reach: &Reach) -> Https {
         let (net, resolver) = (self.0.net.clone(), reach.resolver.clone());
         Https { net, resolver, tls: reach.tls.clone() }
     }
@@ -46,6 +46,37 @@ impl Service {
         keys: &SmartHostKeys,
     ) -> Option<Timestamp> {
         self.0.tokens.until(name, &keys.token_source()?)
+    }
+
+    /// Uses rights to ask for tokens that would lapse, where no mail does it: in the background, one after
+    /// the other.
+    pub fn uphold_rights(&self) {
+        let loaded = self.active();
+        let hosts = loaded.service.smart_hosts.iter();
+        let sources: Vec<(SmartHostName, TokenSource)> = hosts
+            .filter_map(|(name, keys)| Some((name.clone(), keys.token_source()?)))
+            .filter(|(_, source)| source.grant == Grant::RefreshToken)
+            .collect();
+        if sources.is_empty() {
+            return;
+        }
+        let Ok(tokens) = self.tokens() else { return };
+        tokio::spawn(async move {
+            for (name, source) in &sources {
+                tokens.uphold(name, source).await;
+            }
+        });
+    }
+
+    /// Whether the right to ask for tokens of a smart host is about to lapse, in words.
+    pub(super) fn lapsing_right(&self, name: &SmartHostName) -> Option<String> {
+        let source = self.token_source(name).ok()?;
+        let lapsing = self.0.tokens.lapsing(name, &source)?;
+        let why = lapsing.why.map(|why| format!(": {why}")).unwrap_or_default();
+        Some(format!(
+            "the right to ask for tokens of {name} was last used on {} and may end on {}{why}",
+            lapsing.used, lapsing.until
+        ))
     }
 
     /// Whether a smart host's token can be had, a new one if that is wished; nothing if it logs in
@@ -69,6 +100,10 @@ impl Service {
             false => tokens.get(name, &source).await,
         };
         let check = |level, text: String| Check::new(level, "smarthost", "token", text);
+        if let (Ok(_), Some(words)) = (&given, self.lapsing_right(name)) {
+            let hint = format!("a person signs in anew: smtpctl smarthost login {name}");
+            return Ok(Some(check(Level::Warn, words).hint(hint)));
+        }
         Ok(Some(match given {
             Ok(token) => {
                 let left = token.until.since(self.0.clock.now());

@@ -17,6 +17,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
 use smtpd_core::queue::outcome::{Protection, Verified};
 use smtpd_core::route::dane::Association;
+use smtpd_core::tls_report::FailureKind;
 use tokio_rustls::TlsConnector;
 
 use super::dane::Associated;
@@ -50,7 +51,22 @@ pub struct Secured {
     /// same.
     pub protection: Protection,
     /// What is wrong with the certificate, where no proof was wanted.
-    pub flaw: Option<String>,
+    pub flaw: Option<Flaw>,
+}
+
+/// What is wrong with the protection of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// What kind of failure it is to those who are told of it.
+    pub kind: FailureKind,
+    /// What it is, for people.
+    pub text: String,
+}
+
+impl Flaw {
+    fn of(error: &rustls::Error) -> Self {
+        Self { kind: kind_of(error), text: words_of(error) }
+    }
 }
 
 /// Why a connection did not come under TLS.
@@ -68,6 +84,20 @@ pub enum TlsError {
     /// The host's name cannot stand in a certificate.
     #[error("{0} cannot be the name in a certificate")]
     Name(String),
+}
+
+impl TlsError {
+    /// The same for those who are told of it.
+    #[must_use]
+    pub fn flaw(&self) -> Flaw {
+        let kind = match self {
+            Self::Handshake(error) => {
+                of_handshake(error).map_or(FailureKind::ValidationFailure, kind_of)
+            }
+            Self::Trust(_) | Self::Identity(_) | Self::Name(_) => FailureKind::ValidationFailure,
+        };
+        Flaw { kind, text: self.to_string() }
+    }
 }
 
 /// What connections to other hosts are made with. Cheap to clone.
@@ -180,13 +210,14 @@ impl ClientTls {
         &self,
         chain: Option<&[CertificateDer<'_>]>,
         name: &ServerName<'_>,
-    ) -> Result<(), String> {
-        let known = self.known.as_ref().map_err(ToString::to_string)?;
+    ) -> Result<(), Flaw> {
+        let unknown = |text: String| Flaw { kind: FailureKind::ValidationFailure, text };
+        let known = self.known.as_ref().map_err(|why| unknown(why.to_string()))?;
         let Some((first, others)) = chain.and_then(<[_]>::split_first) else {
-            return Err("the host shows no certificate".to_owned());
+            return Err(unknown("the host shows no certificate".to_owned()));
         };
         let judged = known.verify_server_cert(first, others, name, &[], UnixTime::now());
-        judged.map(drop).map_err(|error| words_of(&error))
+        judged.map(drop).map_err(|error| Flaw::of(&error))
     }
 }
 
@@ -267,9 +298,31 @@ fn read(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, String> {
     certificates.collect::<Result<_, _>>().map_err(|error| cannot(&error))
 }
 
+/// What a handshake failed with, if the network did not.
+fn of_handshake(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// What kind of failure an error is (RFC 8460 section 4.3).
+fn kind_of(error: &rustls::Error) -> FailureKind {
+    use rustls::{CertificateError, Error};
+    match error {
+        Error::InvalidCertificate(why) => match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                FailureKind::CertificateExpired
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                FailureKind::CertificateHostMismatch
+            }
+            _ => FailureKind::CertificateNotTrusted,
+        },
+        _ => FailureKind::ValidationFailure,
+    }
+}
+
 /// What went wrong, as an administrator would say it.
 fn words(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+    match of_handshake(error) {
         Some(inner) => words_of(inner),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             "the host hung up during the handshake".to_owned()

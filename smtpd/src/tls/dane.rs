@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use mailroot_common::address::Domain;
+use mailroot_common::units::Timestamp;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
+use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, OtherError, RootCertStore};
+use smtpd_core::certificate::Facts;
 use smtpd_core::route::dane::{Association, Matching, Selector, Usage};
 
 /// Takes certificates that one of these records speaks of.
@@ -53,6 +56,11 @@ impl Associated {
             // Neither its name nor its time counts (RFC 7672 section 3.1.1).
             return Ok(());
         }
+        let is_authority = self.of(Usage::Authority).any(|it| speaks_of(it, first));
+        if is_authority {
+            // It vouches for itself, but not for another name nor for ever (RFC 7671 section 5.2).
+            return self.vouches_for_itself(first, now);
+        }
         let mut anchors = RootCertStore::empty();
         for association in self.of(Usage::Authority) {
             let shown = others.iter().filter(|it| speaks_of(association, it)).cloned();
@@ -70,6 +78,22 @@ impl Associated {
             return Err(CertificateError::Other(why).into());
         }
         self.vouched(anchors, (first, others), now)
+    }
+
+    /// Whether the host's own certificate, of which a record speaks as of an authority, is for one of the
+    /// names now. There is no signature to look at: the handshake shows that the host has its key.
+    fn vouches_for_itself(&self, first: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+        let facts = Facts::read(first).ok_or(CertificateError::BadEncoding)?;
+        let now = Timestamp::from_millis(now.as_secs().saturating_mul(1_000));
+        if now > facts.not_after {
+            return Err(CertificateError::Expired.into());
+        }
+        if now < facts.not_before {
+            return Err(CertificateError::NotValidYet.into());
+        }
+        let parsed = ParsedCertificate::try_from(first)?;
+        let is_for = self.names.iter().any(|name| verify_server_name(&parsed, name).is_ok());
+        if is_for { Ok(()) } else { Err(CertificateError::NotValidForName.into()) }
     }
 
     /// Whether the authorities vouch for the certificate under one of the names.
@@ -107,5 +131,81 @@ fn speaks_of(association: &Association, certificate: &CertificateDer<'_>) -> boo
         Selector::Certificate => told(certificate),
         Selector::Key => ParsedCertificate::try_from(certificate)
             .is_ok_and(|parsed| told(parsed.subject_public_key_info().as_ref())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use smtpd_core::route::dane::{Demand, Tlsa};
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
+
+    /// A certificate of its own, which calls itself an authority or not.
+    fn own(name: &str, is_ca: bool) -> (CertificateDer<'static>, CertificateParams, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        if is_ca {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        (params.self_signed(&key).unwrap().der().clone(), params, key)
+    }
+
+    fn told(usage: u8, certificate: &CertificateDer<'_>) -> Vec<Association> {
+        let data = digest(&SHA256, certificate).as_ref().to_vec();
+        match Demand::of(vec![Tlsa { usage, selector: 0, matching: 1, data }]) {
+            Some(Demand::Proof(associations)) => associations,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn check(
+        associations: &[Association],
+        chain: &[CertificateDer<'_>],
+        names: &[&str],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let names: Vec<Domain> = names.iter().map(|name| Domain::parse(name).unwrap()).collect();
+        let (first, others) = chain.split_first().unwrap();
+        Associated::new(&provider, associations, &names).check(first, others, now)
+    }
+
+    #[test]
+    fn a_certificate_that_signed_itself_may_be_the_authority_for_its_own_name() {
+        for is_ca in [false, true] {
+            let (certificate, ..) = own("mx.a.test", is_ca);
+            let (associations, chain) = (told(2, &certificate), [certificate.clone()]);
+            let names = ["b.test", "mx.a.test"];
+            assert_eq!(check(&associations, &chain, &names, NOW), Ok(()), "{is_ca}");
+            let other = check(&associations, &chain, &["mx.b.test"], NOW);
+            assert_eq!(other, Err(CertificateError::NotValidForName.into()));
+            let later = UnixTime::since_unix_epoch(std::time::Duration::from_secs(99_000_000_000));
+            let expired = check(&associations, &chain, &names, later);
+            assert_eq!(expired, Err(CertificateError::Expired.into()));
+            let (stranger, ..) = own("mx.a.test", is_ca);
+            assert!(check(&associations, &[stranger], &names, NOW).is_err());
+        }
+    }
+
+    #[test]
+    fn an_authority_that_signed_itself_and_is_shown_vouches_for_the_host() {
+        let (authority, params, key) = own("authority.test", true);
+        let issuer = Issuer::new(params, key);
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["mx.a.test".to_owned()]).unwrap();
+        let host = params.signed_by(&key, &issuer).unwrap().der().clone();
+        let associations = told(2, &authority);
+        let chain = [host.clone(), authority.clone()];
+        assert_eq!(check(&associations, &chain, &["mx.a.test"], NOW), Ok(()));
+        assert!(check(&associations, &chain, &["mx.b.test"], NOW).is_err());
+        // Only its digest is known: it must be shown.
+        assert!(check(&associations, &[host], &["mx.a.test"], NOW).is_err());
+        let (stranger, ..) = own("mx.a.test", false);
+        assert!(check(&associations, &[stranger, authority], &["mx.a.test"], NOW).is_err());
     }
 }

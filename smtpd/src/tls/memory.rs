@@ -3,7 +3,8 @@
 //! Most domains publish no policy. That a host has a certificate for its name is seen from the first
 //! connection, and whoever takes the offer of TLS away from a later one is told apart by that. What is
 //! remembered costs a look at a map for each connection; it is written in the background, so that the
-//! last seconds before a crash may be missing. Number and time are bounded.
+//! last seconds before a crash may be missing. Number and time are bounded, and so is how many hosts that
+//! count an hour may push out: their names are often a stranger's choice.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,13 +16,16 @@ use std::time::Duration;
 use mailroot_common::address::Domain;
 use mailroot_common::units::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
+use smtpd_core::route::crowd::{self, Door, Push, Standing};
 
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::observe::{Level, Log};
 
-/// Hosts remembered; of more, those seen last.
+/// Hosts remembered.
 const HOSTS_MAX: usize = 20_000;
+/// Of those that count, so many are pushed out in an hour.
+const PUSHED_MAX: u32 = 200;
 /// The largest file that is read: as many of the longest names.
 const FILE_OCTETS_MAX: u64 = 16 * 1024 * 1024;
 /// The longest that a host may count: `tls.memory_for`.
@@ -50,6 +54,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     hosts: HashMap<Domain, Seen>,
+    door: Door,
     /// Somebody writes them soon.
     is_written_soon: bool,
 }
@@ -95,13 +100,14 @@ impl Memory {
                 line.text("error", error).send();
             }
         }
-        let state = Mutex::new(State { hosts, is_written_soon: false });
+        let state = Mutex::new(State { hosts, ..State::default() });
         let (changes, writing) = Default::default();
         Self(Arc::new(Shared { disk, file, clock, log, state, changes, writing }))
     }
 
-    /// A host has proved who it is.
-    pub fn saw(&self, host: &Domain, trust: &str) {
+    /// A host has proved who it is. Without room it is not remembered: `span` is for how long the others
+    /// count.
+    pub fn saw(&self, host: &Domain, trust: &str, span: Span) {
         let now = self.0.clock.now();
         let mut state = lock(&self.0.state);
         match state.hosts.get_mut(host) {
@@ -112,10 +118,10 @@ impl Memory {
                 seen.last = now;
             }
             _ => {
-                if state.hosts.len() >= HOSTS_MAX {
-                    let oldest = state.hosts.iter().min_by_key(|(_, seen)| seen.last);
-                    let oldest = oldest.map(|(host, _)| host.clone());
-                    oldest.and_then(|host| state.hosts.remove(&host));
+                let is_known = state.hosts.contains_key(host);
+                if !is_known && state.hosts.len() >= HOSTS_MAX && !self.make_room(&mut state, span)
+                {
+                    return;
                 }
                 let seen = Seen { first: now, last: now, trust: trust.to_owned() };
                 state.hosts.insert(host.clone(), seen);
@@ -123,6 +129,28 @@ impl Memory {
             }
         }
         self.write_soon(&mut state);
+    }
+
+    /// Forgets whoever is worth least; false if too many went in this hour.
+    fn make_room(&self, state: &mut State, span: Span) -> bool {
+        let now = self.0.clock.now();
+        let standing = |seen: &Seen| Standing {
+            is_over: now.since(seen.last) >= span,
+            since: seen.first,
+            used: seen.last,
+        };
+        let all = state.hosts.iter().map(|(host, seen)| (host, standing(seen)));
+        let Some((host, standing)) = crowd::least(all) else { return true };
+        let host = host.clone();
+        let push = match standing.is_over {
+            true => Push::Allowed,
+            false => state.door.push(now, PUSHED_MAX),
+        };
+        if push == Push::JustFull {
+            let line = self.0.log.line(Level::Warn, "tls-memory-full");
+            line.word("hosts", HOSTS_MAX).send();
+        }
+        push == Push::Allowed && state.hosts.remove(&host).is_some()
     }
 
     /// When a host last proved who it is, if it counts still.
@@ -220,7 +248,7 @@ impl Recall {
 
     /// A host has proved who it is.
     pub fn saw(&self, host: &Domain) {
-        self.memory.saw(host, &self.trust);
+        self.memory.saw(host, &self.trust, self.span);
     }
 
     /// How often a host came or went, as long as the daemon runs.
@@ -265,7 +293,7 @@ mod tests {
         let memory = open(place.path(), &clock);
         let (host, month) = (domain("mx.test"), Span::days(30));
         assert_eq!(memory.remembers(&host, "system", month), None);
-        memory.saw(&host, "system");
+        memory.saw(&host, "system", month);
         memory.settle().await;
 
         let again = open(place.path(), &clock);
@@ -273,7 +301,7 @@ mod tests {
         assert_eq!(again.remembers(&host, "/etc/other.pem", month), None);
         tokio::time::advance(month.as_duration()).await;
         assert_eq!(again.remembers(&host, "system", month), None);
-        again.saw(&host, "system");
+        again.saw(&host, "system", month);
         assert!(again.remembers(&host, "system", month).is_some());
         assert_eq!(again.list()[0].1.first, START);
         assert!(again.forget(&host).await.unwrap().is_some());
@@ -286,13 +314,32 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let clock = Clock::simulated(START, 1);
         let memory = open(place.path(), &clock);
-        memory.saw(&domain("first.test"), "system");
-        tokio::time::advance(Duration::from_secs(1)).await;
-        for number in 0..HOSTS_MAX {
-            memory.saw(&domain(&format!("h{number}.test")), "system");
+        let day = Span::days(1);
+        memory.saw(&domain("friend.test"), "system", day);
+        tokio::time::advance(day.as_duration()).await;
+        memory.saw(&domain("friend.test"), "system", Span::days(30));
+        for number in 1..HOSTS_MAX {
+            memory.saw(&domain(&format!("h{number}.test")), "system", day);
         }
+        // A flood pushes out only so many newcomers, and nobody who came back after a day.
+        tokio::time::advance(Duration::from_hours(2)).await;
+        for number in 0..1_000 {
+            memory.saw(&domain(&format!("flood{number}.test")), "system", Span::days(30));
+        }
+        let list = memory.list();
+        assert_eq!(list.len(), HOSTS_MAX);
+        let count = |word: &str| list.iter().filter(|it| it.0.as_str().starts_with(word)).count();
+        assert_eq!((count("flood"), count("friend")), (PUSHED_MAX as usize, 1));
+        tokio::time::advance(Duration::from_hours(1)).await;
+        memory.saw(&domain("later.test"), "system", Span::days(30));
+        assert!(memory.remembers(&domain("later.test"), "system", day).is_some());
+        // Those that do not count any more make room without end.
+        tokio::time::advance(Duration::from_hours(50)).await;
+        for number in 0..1_000 {
+            memory.saw(&domain(&format!("late{number}.test")), "system", day);
+        }
+        assert!(memory.remembers(&domain("late999.test"), "system", day).is_some());
         assert_eq!(memory.list().len(), HOSTS_MAX);
-        assert_eq!(memory.remembers(&domain("first.test"), "system", Span::days(1)), None);
         let line = r#"{"host":"a.test","first":"2026-01-01T00:00:00Z","last":"x","trust":"y"}"#;
         std::fs::write(place.path().join("tls-hosts"), format!("{line}\n{{\n\n")).unwrap();
         assert_eq!(open(place.path(), &clock).list(), []);

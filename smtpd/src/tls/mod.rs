@@ -16,6 +16,6 @@ pub use certificates::{
     Certificate, CertificateError, Certificates, EXPIRES_SOON, Files, News, Standing, Texts,
     until_words,
 };
-pub use client::{ClientTls, Identity, Proof, Secured, TlsError};
+pub use client::{ClientTls, Flaw, Identity, Proof, Secured, TlsError};
 pub use memory::{Memory, Recall, Seen};
 pub use server::{ServerTls, Wish, spoken};

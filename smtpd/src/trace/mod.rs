@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 
 use self::files::Directory;
 pub use self::search::{Search, SearchError};
-pub use self::traffic::{Fact, Seen, Traffic};
+pub use self::traffic::{Fact, Seen, Senders, Traffic};
 use crate::clock::Clock;
 use crate::observe::Log;
 

@@ -26,6 +26,17 @@ pub struct Fact {
     pub user: Option<String>,
     /// The domain of the recipient, if one was named.
     pub domain: Option<String>,
+    /// The sender, where senders are told apart; empty for the null sender.
+    pub from: Option<String>,
+}
+
+/// Whether the senders of facts are told apart: there are more facts then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Senders {
+    /// They matter.
+    Apart,
+    /// They do not.
+    Together,
 }
 
 /// How often something was asked, or sent.
@@ -55,17 +66,17 @@ pub struct Traffic {
 impl Traffic {
     /// What the newest events of the record tell.
     #[must_use]
-    pub fn of(search: &mut Search) -> Self {
+    pub fn of(search: &mut Search, senders: Senders) -> Self {
         let mut traffic = Self::default();
         search.newest(BLOCKS_MAX, |events| {
             let wanted = |event: &&Event<'_>| event.is_beginning() || event.is_refusal();
-            events.iter().rev().filter(wanted).all(|event| traffic.add(event))
+            events.iter().rev().filter(wanted).all(|event| traffic.add(event, senders))
         });
         traffic
     }
 
     /// Takes an event; false if there are enough.
-    fn add(&mut self, event: &Event<'_>) -> bool {
+    fn add(&mut self, event: &Event<'_>, senders: Senders) -> bool {
         let nobody = [None];
         let named: Vec<Option<&str>> = event.to.iter().copied().map(Some).collect();
         for to in if named.is_empty() { &nobody[..] } else { &named } {
@@ -75,6 +86,7 @@ impl Traffic {
                 name: event.name.map(str::to_owned),
                 user: event.user.map(str::to_owned),
                 domain: to.map(domain_of),
+                from: event.from.filter(|_| senders == Senders::Apart).map(str::to_owned),
             };
             if self.facts.len() >= FACTS_MAX && !self.facts.contains_key(&fact) {
                 return false;
@@ -90,6 +102,7 @@ impl Traffic {
         self.since = self.since.into_iter().chain([event.at]).min();
         true
     }
+
     fn add_sender(&mut self, event: &Event<'_>) {
         let Some(from) = event.from.filter(|from| event.is_beginning() && !from.is_empty()) else {
             return;

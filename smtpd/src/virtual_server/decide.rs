@@ -96,6 +96,9 @@ impl VirtualServer {
         if let (Some(to), Some(way)) = (to, &mut decision.way) {
             let route = court.table.route(sender, to);
             way.tls = protection(&self.config(), &shared, &route, look_up).await;
+            if look_up {
+                way.directory = self.directory_says(to, &court.table).await;
+            }
         }
         Ok(decision)
     }
@@ -348,6 +351,7 @@ fn way(config: &ServerConfig, from: Option<&ReversePath>, to: &Mailbox, table: &
         hosts: Vec::new(),
         dns_error: None,
         tls: Vec::new(),
+        directory: None,
         helo_only: route.helo_only,
         retry: waits.join(", "),
         expire: schedule.expire.to_string(),

@@ -2,17 +2,31 @@
 
 use std::sync::atomic::Ordering;
 
+use mailroot_common::address::Domain;
 use mailroot_common::config::domains::Release;
 use mailroot_common::config::lane_limits::LaneLimits;
 use mailroot_common::config::{DomainEntry, DomainKind, DomainRoute, Profile, ServerConfig};
 use mailroot_common::control::{self, Direction, QueueCounts, ServerDetail, Session, Setting};
 use mailroot_common::units::Timestamp;
 use smtpd_core::queue::retry::Schedule;
+use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::table::RouteName;
 
-use super::{VirtualServer, rules};
+use super::{VirtualServer, rules, settings};
 
 impl VirtualServer {
+    /// The name it goes by.
+    #[must_use]
+    pub fn host(&self) -> Domain {
+        settings::host(&self.config(), &self.shared.load()).clone()
+    }
+
+    /// Which addresses that strangers name are not called.
+    #[must_use]
+    pub fn address_rule(&self) -> AddressRule {
+        settings::addresses(&self.config(), Vec::new())
+    }
+
     /// What a list of servers shows.
     pub async fn describe(&self) -> control::Server {
         let (config, shared, standing) = (self.config(), self.shared.load_full(), self.standing());

@@ -6,6 +6,7 @@
 
 mod decide;
 mod describe;
+mod directory;
 mod dkim;
 mod error;
 mod moved;
@@ -29,11 +30,12 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mailroot_common::address::Domain;
 use mailroot_common::config::smart_hosts::SmartHosts;
+use mailroot_common::config::submission::Submission;
 use mailroot_common::config::tls::TlsVersion;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::ServerState;
 use mailroot_common::units::ByteSize;
-use smtpd_core::route::table::Table;
+use tokio::sync::mpsc;
 
 pub use self::decide::Court;
 pub use self::error::StartError;
@@ -43,20 +45,23 @@ pub use self::root::{MailRoot, RootError};
 pub use self::roots::{Roots, waiting_in};
 pub use self::senders::Sender;
 use self::windows::Windows;
+use crate::aliases::AliasFile;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::deliver::SharedLimits;
 use crate::drop::DropDirectory;
+use crate::ldap::Directory;
 use crate::mta_sts::MtaSts;
 use crate::net::Net;
 use crate::oauth::Tokens;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::pickup::{self, Pickup};
 use crate::queue::Queue;
-use crate::receive::Tallies;
+use crate::receive::{Inquiry, Tallies};
 use crate::resolve::Resolver;
 use crate::tls::{Certificates, ClientTls, Recall};
+use crate::tls_report::Ledger;
 use crate::trace::Trace;
 use crate::users::Users;
 
@@ -84,6 +89,12 @@ pub struct Shared {
     pub tls_min_version: TlsVersion,
     /// Who may log in.
     pub users: Users,
+    /// What holds for users of this machine.
+    pub submission: Submission,
+    /// Who gets mail for the names of this machine.
+    pub aliases: AliasFile,
+    /// Where they go who ask about their own mail.
+    pub inquiries: mpsc::Sender<Inquiry>,
     /// The smart hosts that have names.
     pub smart_hosts: Arc<SmartHosts>,
     /// Passwords.
@@ -92,6 +103,8 @@ pub struct Shared {
     pub tokens: Tokens,
     /// Hosts that have proved who they are, if that is remembered.
     pub recall: Option<Recall>,
+    /// What sessions are counted in, for reports about TLS, if there are any.
+    pub tls_reports: Option<Ledger>,
     /// Whether TLSA records of other hosts are heeded.
     pub dane: bool,
     /// Policies of other domains, if they are kept to.
@@ -136,6 +149,8 @@ pub struct VirtualServer {
     /// How often it was paused.
     pauses: AtomicU64,
     rooms: ArcSwapOption<Rooms>,
+    /// Who knows its recipients.
+    directory: ArcSwapOption<Directory>,
     /// How often entries of its lists decided; kept while it is stopped, too.
     tallies: ArcSwap<Tallies>,
     /// What lets mail in and out, while it does; held by whoever starts, stops or changes the server.
@@ -171,6 +186,7 @@ impl VirtualServer {
             standing: Mutex::new(standing),
             pauses: AtomicU64::new(0),
             rooms: ArcSwapOption::empty(),
+            directory: ArcSwapOption::empty(),
             tallies: ArcSwap::default(),
             inlets: tokio::sync::Mutex::default(),
             windows: ArcSwapOption::empty(),
@@ -214,20 +230,21 @@ impl VirtualServer {
 
     async fn open(&self) -> Result<Inlets, StartError> {
         let (shared, config) = (self.shared.load_full(), self.config.load_full());
-        let table = self.table(&config)?;
+        let domains = self.routing(&shared, &config)?;
         let rooms = if let Some(rooms) = self.rooms.load_full() {
             rooms
         } else {
             let (root, roots) = (&shared.mail_root, &shared.roots);
             roots.look_back(&self.name, root, &shared.clock, &shared.hostname).await?;
-            let rooms = Rooms::open(&self.name, &shared, &config, &table, &self.counters).await?;
+            let rooms =
+                Rooms::open(&self.name, &shared, &config, &domains.table, &self.counters).await?;
             roots.remember(&self.name, root).await;
             let rooms = Arc::new(rooms);
             self.rooms.store(Some(Arc::clone(&rooms)));
             rooms
         };
         let counting = (&self.counters, self.tally(&config));
-        Inlets::open(&self.name, &shared, &config, &table, &rooms, counting).await
+        Inlets::open(&self.name, &shared, &config, &domains, &rooms, counting).await
     }
 
     /// Counters of the lists of a configuration that is put in force.
@@ -235,11 +252,6 @@ impl VirtualServer {
         let tallies = rules::tallies(&self.tallies.load(), config);
         self.tallies.store(Arc::new(tallies.clone()));
         tallies
-    }
-
-    fn table(&self, config: &ServerConfig) -> Result<Arc<Table>, StartError> {
-        let default = rules::default_domain(config).ok_or(StartError::NoDefaultDomain)?;
-        Ok(Arc::new(rules::table(config, default)?))
     }
 
     /// Takes no new mail; delivery goes on, so that the queue empties.
@@ -305,13 +317,13 @@ impl VirtualServer {
             drop(inlets);
             return if config.enabled && was_in_trouble { self.start().await } else { Ok(()) };
         };
-        let table = self.table(&config)?;
-        rooms.queue.set_table(Arc::clone(&table));
+        let shared = self.shared.load_full();
+        let domains = self.routing(&shared, &config)?;
+        rooms.queue.set_table(Arc::clone(&domains.table));
         if let Some(open) = &mut *inlets {
-            let shared = self.shared.load_full();
             let done = {
                 let rooms = (&*rooms, self.tally(&config));
-                open.reconfigure(&self.name, &shared, &config, &table, rooms).await
+                open.reconfigure(&self.name, &shared, &config, &domains, rooms).await
             };
             if let Err(error) = done {
                 self.stand(self.state(), Some(error.to_string()), None);
@@ -416,6 +428,7 @@ impl VirtualServer {
             log: shared.log.clone(),
             counters: Arc::clone(&self.counters),
             trace: shared.trace.clone(),
+            aliases: shared.aliases.clone(),
             taken: Arc::default(),
         };
         Some(Pickup::new(settings, parts))

@@ -40,6 +40,7 @@ impl VirtualServer {
         checks.push(fqdn(&config, &shared).await);
         checks.extend(dane(&shared).await);
         checks.extend(self.smart_hosts(&config).await);
+        checks.extend(self.check_directory().await);
         checks.extend(self.check_dkim().await);
         checks.extend(self.check_certificates());
         checks.push(relay(&config));

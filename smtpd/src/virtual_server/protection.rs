@@ -95,13 +95,14 @@ async fn of_hosts(
     let mut lines = Vec::new();
     for host in hosts.iter().take(HOSTS_MAX) {
         let until = shared.recall.as_ref().and_then(|recall| recall.until(host));
-        if let Some(until) = until.filter(|_| policy == TlsPolicy::Optional) {
+        if let Some(until) = until.filter(|_| policy < TlsPolicy::Verify) {
             lines.push(format!("remembered: {host} must have a good certificate until {until}"));
         }
         if !found.is_secure || !shared.dane {
             continue;
         }
-        match shared.resolver.tlsa(host, config.delivery.connections.port).await.map(Demand::of) {
+        let found = shared.resolver.tlsa(host, config.delivery.connections.port).await;
+        match found.map(|found| Demand::of(found.records)) {
             Ok(None) => {}
             Ok(Some(Demand::Tls)) => {
                 lines.push(format!("DANE: {host}, no TLSA record can be used, TLS is required"));

@@ -13,6 +13,7 @@ use smtpd_core::route::table::Table;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::directory::Domains;
 use super::root::MailRoot;
 use super::windows::Windows;
 use super::{Shared, StartError, settings};
@@ -104,12 +105,12 @@ impl Inlets {
         name: &ServerName,
         shared: &Shared,
         config: &ServerConfig,
-        table: &Arc<Table>,
+        domains: &Domains,
         rooms: &Rooms,
         (counters, tallies): (&Arc<Counters>, Tallies),
     ) -> Result<Self, StartError> {
         let server: Arc<str> = name.as_str().into();
-        let settings = settings::receive(config, shared, table, tallies);
+        let settings = settings::receive(config, shared, domains, tallies);
         if lacks_certificate(config, &settings) {
             return Err(StartError::Certificate);
         }
@@ -126,6 +127,8 @@ impl Inlets {
                 dialogues: shared.dialogues.clone(),
                 trace: shared.trace.clone(),
                 users: shared.users.clone(),
+                inquiries: shared.inquiries.clone(),
+                aliases: shared.aliases.clone(),
             },
             settings,
         );
@@ -149,7 +152,7 @@ impl Inlets {
                 trace: shared.trace.clone(),
                 limits: shared.limits.clone(),
             },
-            settings::deliver(config, shared, table, receiver.addresses(), ends),
+            settings::deliver(config, shared, domains, receiver.addresses(), ends),
         );
         let parts = PickupParts {
             queue: rooms.queue.clone(),
@@ -182,6 +185,7 @@ impl Inlets {
                 log: parts.shared.log,
                 counters: parts.counters,
                 trace: parts.shared.trace,
+                aliases: parts.shared.aliases,
                 taken: parts.taken,
             };
             let pickup = Pickup::new(settings.clone(), parts);
@@ -212,11 +216,11 @@ impl Inlets {
         name: &ServerName,
         shared: &Shared,
         config: &ServerConfig,
-        table: &Arc<Table>,
+        domains: &Domains,
         (rooms, tallies): (&Rooms, Tallies),
     ) -> Result<(), StartError> {
         self.parts.shared = shared.clone();
-        let settings = settings::receive(config, shared, table, tallies);
+        let settings = settings::receive(config, shared, domains, tallies);
         let is_mute = lacks_certificate(config, &settings);
         self.receiver.set(settings);
         let wanted = settings::drop(name.as_str(), config, shared, &rooms.root);
@@ -228,7 +232,7 @@ impl Inlets {
         let listening = self.receiver.listen(&config.general.listen).await;
         let ends = (self.drop.clone(), rooms.badmail.clone());
         let addresses = self.receiver.addresses();
-        self.deliver.reconfigure(settings::deliver(config, shared, table, addresses, ends));
+        self.deliver.reconfigure(settings::deliver(config, shared, domains, addresses, ends));
         self.watch_pickup(name, config, &rooms.root).await;
         listening?;
         if is_mute { Err(StartError::Certificate) } else { Ok(()) }

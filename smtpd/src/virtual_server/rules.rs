@@ -8,7 +8,7 @@ use mailroot_common::config::access::{ListEntry, Policy, Who};
 use mailroot_common::config::domains::{Hold, Release};
 use mailroot_common::config::{
     DomainEntry, DomainKind, DomainName, DomainRoute, Hop, HostPort, Limit, Profile, ServerConfig,
-    delivery, sender_route,
+    delivery, sender_route, submission,
 };
 use mailroot_common::units::Span;
 use smtpd_core::policy::access::{Entry, Line, List, Mode};
@@ -16,6 +16,7 @@ use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::hits::Tally;
 use smtpd_core::policy::limit::ConnectionLimits;
 use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::policy::submission::SenderPolicy;
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
 use smtpd_core::route::domain::{Held, Limits, Pattern, RemoteDomain, RemoteRoute};
@@ -85,6 +86,16 @@ pub(super) fn default_domain(config: &ServerConfig) -> Option<&Domain> {
     })
 }
 
+/// The domains whose mail ends here, the default one first.
+pub(super) fn local_domains(config: &ServerConfig) -> Vec<Domain> {
+    let of_kind = |entry: &DomainEntry| match (&entry.kind, &entry.name) {
+        (DomainKind::Alias, DomainName::Exact(domain)) => Some(domain.clone()),
+        _ => None,
+    };
+    let aliases = config.domains.iter().filter_map(of_kind);
+    default_domain(config).cloned().into_iter().chain(aliases).collect()
+}
+
 fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
     let DomainKind::Remote { relay, helo_only, route, in_doubt, tls, hold, limits } = &entry.kind
     else {
@@ -118,6 +129,15 @@ fn held(hold: &Hold) -> Option<Held> {
         fetchers: hold.atrn_users.clone(),
         keep: hold.keep,
     })
+}
+
+/// Which senders users of this machine may give.
+pub(super) const fn sender_policy(written: submission::SenderPolicy) -> SenderPolicy {
+    match written {
+        submission::SenderPolicy::Any => SenderPolicy::Any,
+        submission::SenderPolicy::OwnDomain => SenderPolicy::OwnDomain,
+        submission::SenderPolicy::LoginName => SenderPolicy::LoginName,
+    }
 }
 
 /// What is done with recipients that may or may not have a message.

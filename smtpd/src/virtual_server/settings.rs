@@ -12,7 +12,9 @@ use mailroot_common::address::Domain;
 use mailroot_common::config::access::{LoginMechanism, TlsMode};
 use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
+use mailroot_common::config::ldap::UnknownRecipient;
 use mailroot_common::config::messages::Fix;
+use mailroot_common::config::submission::RecordUser;
 use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
 use mailroot_common::units::{ByteSize, Span};
 use smtpd_core::message::import::Rules;
@@ -27,12 +29,13 @@ use smtpd_core::smtp::command::Grammar;
 use smtpd_core::smtp::extension::{Extension, Offer};
 use smtpd_core::smtp::server;
 
+use super::directory::Domains;
 use super::root::MailRoot;
 use super::{Shared, rules};
 use crate::badmail::{self, Badmail};
 use crate::deliver::Signing;
 use crate::drop::{self, DropDirectory};
-use crate::receive::Tallies;
+use crate::receive::{LocalRules, Tallies};
 use crate::resolve::Family;
 use crate::tls::{ServerTls, Wish};
 use crate::{deliver, pickup, process, receive};
@@ -61,7 +64,7 @@ fn size(octets: ByteSize) -> usize {
 pub(super) fn receive(
     config: &ServerConfig,
     shared: &Shared,
-    table: &Arc<Table>,
+    Domains { table, directory }: &Domains,
     tallies: Tallies,
 ) -> receive::Settings {
     let (general, messages) = (&config.general, &config.messages);
@@ -73,6 +76,7 @@ pub(super) fn receive(
             offer: offer(config, table),
             default_domain: table.default_domain().clone(),
             auth: config.access.basic.enabled,
+            inquiries: false,
         },
         body: BodyLimits {
             size_max: rules::octets(messages.max_size),
@@ -81,6 +85,7 @@ pub(super) fn receive(
         },
         recipients_max: number(messages.max_recipients),
         release_max: messages.future_release,
+        deliver_by_min: messages.deliver_by_min,
         priority_max: Priority::MAX,
         session_octets_max: rules::octets(messages.max_session_size),
         errors_max: number(general.max_errors),
@@ -95,9 +100,15 @@ pub(super) fn receive(
     // They could fill the queue with mail that lies there, and push in front of everybody else.
     strangers.grammar.offer = strangers.grammar.offer.without(Extension::FutureRelease);
     strangers.priority_max = Priority::NORMAL;
+    let local = local(&session);
     receive::Settings {
         session: Arc::new(session),
         strangers: Arc::new(strangers),
+        local: Arc::new(local),
+        submission: LocalRules::new(
+            rules::sender_policy(shared.submission.sender_policy),
+            shared.submission.record_user == RecordUser::Header,
+        ),
         tls,
         logins: login_rules(config),
         connect: rules::connect_policy(config),
@@ -108,6 +119,7 @@ pub(super) fn receive(
             recipients: config.access.quota.recipients,
         },
         table: Arc::clone(table),
+        directory: directory.clone().filter(|it| it.unknown() == UnknownRecipient::Refuse),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,
         hops_max: config.delivery.max_hops,
@@ -115,6 +127,19 @@ pub(super) fn receive(
         add_message_id: messages.fix.contains(&Fix::MessageId),
         body_memory_max: config.limits.body_memory.as_u64(),
     }
+}
+
+/// What sessions of users of this machine go by: they need no TLS and no login, a program may write
+/// its mail as slowly as it likes, and nothing is held for them that they could ask for.
+fn local(session: &server::Settings) -> server::Settings {
+    let mut local = session.clone();
+    local.grammar.auth = false;
+    local.grammar.inquiries = true;
+    local.grammar.offer = local.grammar.offer.without(Extension::Etrn);
+    local.tls = server::Tls::Off;
+    local.logins = server::Logins::default();
+    local.rate_min = 0;
+    local
 }
 
 /// How clients may log in.
@@ -219,7 +244,7 @@ pub(super) fn addresses(config: &ServerConfig, listeners: Vec<SocketAddr>) -> Ad
 pub(super) fn deliver(
     config: &ServerConfig,
     shared: &Shared,
-    table: &Arc<Table>,
+    Domains { table, directory }: &Domains,
     listeners: Vec<SocketAddr>,
     ends: (DropDirectory, Badmail),
 ) -> deliver::Settings {
@@ -246,6 +271,7 @@ pub(super) fn deliver(
         secrets: shared.secrets.clone(),
         tokens: shared.tokens.clone(),
         recall: shared.recall.clone(),
+        tls_reports: shared.tls_reports.clone(),
         dane: shared.dane,
         mta_sts: shared.mta_sts.clone(),
         signing: Arc::new(Signing::new(
@@ -265,6 +291,7 @@ pub(super) fn deliver(
         connections_per_route: number(connections.per_domain) as usize,
         messages_per_connection: number(config.messages.max_per_connection),
         reuse: connections.reuse.value().map(|span| span.as_duration()),
+        directory: directory.clone(),
         drop,
         badmail,
         ndr_copy_to: config.messages.ndr_copy_to.clone(),
@@ -287,6 +314,7 @@ pub(super) fn pickup(
         poll: keys.poll,
         settle: keys.settle,
         rules: Rules::of(config),
+        local_domains: rules::local_domains(config),
     }
 }
 

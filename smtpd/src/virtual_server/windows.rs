@@ -3,10 +3,12 @@
 
 use mailroot_common::id::SessionId;
 use smtpd_core::route::table::RouteName;
+use tokio::net::UnixStream;
 
 use super::{Ending, VirtualServer};
 use crate::deliver::{Deliver, LaneView};
-use crate::receive::Receiver;
+use crate::local::Place;
+use crate::receive::{LocalUser, Receiver};
 
 /// The two sides of a server that lets mail in and out.
 pub(super) struct Windows {
@@ -29,6 +31,15 @@ impl VirtualServer {
     pub async fn end_sessions(&self, ending: Ending) {
         if let Some(open) = self.windows.load_full() {
             open.end_sessions(ending).await;
+        }
+    }
+
+    /// Attends to a user of this machine, who hands in mail or asks about his own, until he goes. The
+    /// connection is closed without a word while the server is stopped.
+    pub async fn attend(&self, stream: UnixStream, user: LocalUser, place: Place) {
+        let receiver = self.windows.load().as_ref().map(|open| open.receiver.clone());
+        if let Some(receiver) = receiver {
+            receiver.receive_local(stream, user, place).await;
         }
     }
 

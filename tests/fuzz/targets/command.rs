@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
             .collect(),
     };
     let default_domain = Domain::parse("d.test").expect("a domain");
-    let grammar = Grammar { offer, default_domain, auth: octets.len() % 2 == 1 };
+    let grammar = Grammar { offer, default_domain, auth: octets.len() % 2 == 1, inquiries: false };
     let expected = slow_lines(octets);
     assert_eq!(lines(octets, &mut choices), expected);
     for line in &expected {
@@ -162,6 +162,7 @@ fn print(command: &Command<'_>) -> String {
             None => format!("AUTH {}", auth.mechanism),
         },
         Command::Quit => "QUIT".into(),
+        Command::Query => "XQUERY".into(),
     }
 }
 

@@ -46,7 +46,8 @@ fn ours(text: &str) {
     let offer: Offer = text.split_ascii_whitespace().filter_map(Extension::named).collect();
     let size_max = u64::try_from(text.len()).ok().filter(|size| *size > 0).map(ByteSize::bytes);
     let (release_max, now) = (Span::days(60), Timestamp::from_millis(1_764_000_000_000));
-    let bounds = Bounds { size_max, recipients_max: 100, release_max, now };
+    let deliver_by_min = Span::seconds(30);
+    let bounds = Bounds { size_max, recipients_max: 100, release_max, deliver_by_min, now };
     let lines: Vec<String> = offer.lines(bounds).map(|line| line.to_string()).collect();
     let peer = PeerExtensions::parse(lines.iter().map(String::as_str));
     for extension in Extension::ALL {

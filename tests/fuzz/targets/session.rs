@@ -55,6 +55,7 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
             offer,
             default_domain: Domain::parse("d.test").expect("a domain"),
             auth: !logins.mechanisms.is_empty(),
+            inquiries: false,
         },
         body: BodyLimits {
             size_max: if tight & 128 != 0 { u64::MAX } else { of(1, 100, 1 << 20) },
@@ -63,6 +64,7 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
         },
         recipients_max: if tight & 4 != 0 { 2 } else { 100 },
         release_max: Span::days(60),
+        deliver_by_min: Span::ZERO,
         priority_max: if tight & 4 != 0 { Priority::NORMAL } else { Priority::MAX },
         session_octets_max: of(8, 300, 10 << 20),
         errors_max: if tight & 16 != 0 { 3 } else { u32::MAX },

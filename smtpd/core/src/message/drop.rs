@@ -81,6 +81,7 @@ mod tests {
                 session: None,
                 source: None,
                 user: None,
+                uid: None,
             },
             message_id: None,
             subject: None,

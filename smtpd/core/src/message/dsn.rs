@@ -216,6 +216,7 @@ fn envelope(
             session: None,
             source: Some(report.id.to_string()),
             user: None,
+            uid: None,
         },
         message_id: Some(message_id),
         subject: Some(subject),
@@ -290,7 +291,12 @@ fn is_message_id(text: &str) -> bool {
 impl Case<'_> {
     /// Whether the host that took the message reports nothing, so that its fate is unknown.
     fn is_relayed(&self) -> bool {
-        self.outcome.stage != Stage::Drop
+        !matches!(self.outcome.stage, Stage::Drop | Stage::Directory)
+    }
+
+    /// Whether it went on to several others (RFC 3461 section 5.2.7.3).
+    fn is_expanded(&self) -> bool {
+        self.outcome.stage == Stage::Directory
     }
 
     /// The remote's words as lines, control characters gone, within the share.

@@ -39,10 +39,10 @@ pub enum Entry<'a> {
     },
     /// As a file in the Pickup directory.
     Pickup,
-    /// Through the submit socket, by the user of this name or number.
+    /// Through the submit socket.
     Submit {
-        /// Who.
-        user: &'a str,
+        /// The name or number of the user, if everybody is to know.
+        user: Option<&'a str>,
     },
     /// Back from Badmail.
     Requeue,
@@ -143,7 +143,8 @@ impl Trace<'_> {
             }
             Entry::Pickup => self.write_by(&mut line, b"(Mailroot Pickup)"),
             Entry::Requeue => self.write_by(&mut line, b"(Mailroot Badmail)"),
-            Entry::Submit { user } => {
+            Entry::Submit { user: None } => self.write_by(&mut line, b"(Mailroot)"),
+            Entry::Submit { user: Some(user) } => {
                 self.write_by(&mut line, b"(Mailroot,");
                 line.clause(b"from user", |out| {
                     push_name(out, user);
@@ -376,7 +377,7 @@ mod tests {
             written(&trace(Entry::Pickup))
                 .starts_with("Received: by mail.example.net (Mailroot Pickup) id ")
         );
-        let submit = written(&trace(Entry::Submit { user: "erp) (evil" }));
+        let submit = written(&trace(Entry::Submit { user: Some("erp) (evil") }));
         assert!(submit.contains("(Mailroot, from user erp???evil)\r\n\tid "), "{submit}");
     }
 

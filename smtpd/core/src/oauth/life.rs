@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mailroot_common::units::Timestamp;
+use mailroot_common::units::{Span, Timestamp};
 
 /// What a token without a span is trusted for.
 const UNSAID: Duration = Duration::from_mins(5);
@@ -56,9 +56,52 @@ impl Life {
     }
 }
 
+/// How long a right to ask for tokens is good that nobody uses: the least that a large provider grants.
+pub const RIGHT_LAPSES: Span = Span::days(90);
+/// After which it is used without mail, and after which that has failed for so long that people are to know.
+const RIGHT_DUE: Span = Span::days(30);
+const RIGHT_LAPSING: Span = Span::days(45);
+
+/// How a right to ask for tokens stands that a person gave by signing in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RightStanding {
+    /// It was used lately.
+    Fresh,
+    /// It is to be used, so that it does not lapse.
+    Due,
+    /// The same, and nobody could use it for long.
+    Lapsing,
+}
+
+/// How it stands if it was last used then; it is not known of one that was kept by an older daemon.
+#[must_use]
+pub fn right_standing(used: Option<Timestamp>, now: Timestamp) -> RightStanding {
+    match used.map(|used| now.since(used)) {
+        Some(span) if span < RIGHT_DUE => RightStanding::Fresh,
+        Some(span) if span >= RIGHT_LAPSING => RightStanding::Lapsing,
+        Some(_) | None => RightStanding::Due,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_right_is_used_long_before_it_lapses() {
+        let at = |days: u64| Timestamp::from_millis(0).after(Span::days(days));
+        for (days, expected) in [
+            (0, RightStanding::Fresh),
+            (29, RightStanding::Fresh),
+            (30, RightStanding::Due),
+            (45, RightStanding::Lapsing),
+            (900, RightStanding::Lapsing),
+        ] {
+            assert_eq!(right_standing(Some(at(0)), at(days)), expected, "{days}");
+        }
+        assert_eq!(right_standing(None, at(0)), RightStanding::Due);
+        assert_eq!(right_standing(Some(at(9)), at(0)), RightStanding::Fresh);
+    }
 
     #[test]
     fn a_token_ages_in_the_last_sixth_of_its_life() {

@@ -21,6 +21,7 @@ pub mod hits;
 pub mod limit;
 pub mod quota;
 pub mod relay;
+pub mod submission;
 
 /// What is known of a client when it is judged.
 #[derive(Clone, Debug, PartialEq, Eq)]

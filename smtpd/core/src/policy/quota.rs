@@ -34,7 +34,7 @@ impl<K: Eq + Hash> Quotas<K> {
         if self.0.len() >= REMEMBERED_MAX && !self.0.contains_key(&who) {
             self.forget(now);
         }
-        let (pace, old) = self.0.entry(who).or_insert((Pace::default(), quota));
+        let (pace, old) = self.0.entry(who).or_insert_with(|| (Pace::default(), quota));
         if *old != quota {
             (*pace, *old) = (pace.at_rate(*old, quota, now), quota);
         }

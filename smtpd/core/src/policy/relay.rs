@@ -18,6 +18,7 @@ use mailroot_common::units::Timestamp;
 
 use super::access::{Entry, List, Listed, Mode};
 use super::{Admitted, Denial, Facts, Reason, Verdict};
+use crate::queue::envelope::Recipient;
 use crate::route::domain::{Pattern, RemoteDomain};
 use crate::route::table::Table;
 
@@ -147,17 +148,18 @@ impl RelayPolicy {
     }
 
     /// Whether mail from this address to this recipient is a stranger's, taken only because anybody
-    /// may send to the recipient's domain. Nobody vouches for what stands in it.
+    /// may send to the recipient's domain, or to an address of ours that the directory leads there.
+    /// Nobody vouches for what stands in it.
     #[must_use]
     pub fn is_strangers(
         &self,
         client: IpAddr,
-        recipient: &Mailbox,
+        recipient: &Recipient,
         table: &Table,
         now: Timestamp,
     ) -> bool {
-        let remote = recipient.domain().and_then(|domain| table.remote(domain));
-        if remote.is_none_or(|remote| !remote.relay) {
+        let remote = recipient.mailbox.domain().and_then(|domain| table.remote(domain));
+        if !recipient.resolved && remote.is_none_or(|remote| !remote.relay) {
             return false;
         }
         match (self.list.mode, self.list.find(&Facts::of_address(client), now)) {
@@ -340,9 +342,14 @@ mod tests {
             (&except, "10.1.2.3", "a@x.partner.example", true),
         ] {
             let (client, to) = (client.parse().unwrap(), Mailbox::parse(recipient).unwrap());
-            let found = policy.is_strangers(client, &to, &table(), NOW);
+            let found = policy.is_strangers(client, &Recipient::plain(to), &table(), NOW);
             assert_eq!(found, expected, "{client} {recipient}");
         }
+        let forward = Mailbox::parse("a@other.example").unwrap();
+        let forward = Recipient { resolved: true, ..Recipient::plain(forward) };
+        let is_strangers =
+            |client: &str| only.is_strangers(client.parse().unwrap(), &forward, &table(), NOW);
+        assert!(is_strangers("198.51.100.9") && !is_strangers("10.1.2.3"));
     }
 
     #[test]

@@ -66,6 +66,12 @@ impl Envelope {
         self.wishes.release_at.unwrap_or(self.accepted_at)
     }
 
+    /// Whether it carries a report about TLS (RFC 8460): of all our reports only they may go without.
+    #[must_use]
+    pub fn is_tls_report(&self) -> bool {
+        self.origin.via == Via::Report && self.tls_optional
+    }
+
     /// When something is to be done about recipients that still wait, by the clock as it was when the
     /// message was accepted. Of a time that was up before, a host before us has told.
     #[must_use]
@@ -87,13 +93,29 @@ pub struct Recipient {
     /// The original recipient, `type;address` in xtext as it came (RFC 3461 section 4.2).
     #[serde(rename = "or", default, skip_serializing_if = "Option::is_none")]
     pub orcpt: Option<String>,
+    /// Whether it is what a directory made of another address, and is looked up no more.
+    #[serde(rename = "x", default, skip_serializing_if = "is_default")]
+    pub resolved: bool,
 }
 
 impl Recipient {
     /// A recipient without wishes for reports.
     #[must_use]
     pub fn plain(mailbox: Mailbox) -> Self {
-        Self { mailbox, notify: None, orcpt: None }
+        Self { mailbox, notify: None, orcpt: None, resolved: false }
+    }
+
+    /// The original recipient, for mail that goes on to another address: what the sender said, else the
+    /// address itself, so that a report names whom the sender wrote to.
+    #[must_use]
+    pub fn original(&self) -> Option<String> {
+        let own = || {
+            let text = self.mailbox.to_string();
+            // Characters that xtext would have to encode (RFC 3461 section 4) are not worth it.
+            let is_plain = |o: u8| o.is_ascii_graphic() && o != b'+' && o != b'=';
+            text.bytes().all(is_plain).then(|| format!("rfc822;{text}"))
+        };
+        self.orcpt.clone().or_else(own)
     }
 }
 
@@ -162,9 +184,12 @@ pub struct Origin {
     /// The Pickup file's name, or the id a requeued message had before.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Who had logged in.
+    /// Who had logged in, or the user of the submit socket.
     #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The number of the user who handed the message in over the submit socket.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
 }
 
 /// The door a message came in by.

@@ -211,6 +211,8 @@ pub enum Stage {
     End,
     /// Writing into Drop.
     Drop,
+    /// Asking the directory who the recipient is.
+    Directory,
     /// No attempt: the message's time was up.
     Expiry,
     /// No attempt: the time that the sender named was up (RFC 2852).
@@ -243,6 +245,7 @@ impl Stage {
             Self::Data => "data",
             Self::End => "end",
             Self::Drop => "drop",
+            Self::Directory => "directory",
             Self::Expiry => "expiry",
             Self::Deadline => "deadline",
             Self::Operator => "operator",

@@ -157,9 +157,8 @@ pub(crate) mod tests {
     /// A message accepted at the first moment, to as many recipients as there are wishes.
     pub(crate) fn envelope(sender: &str, wishes: &[Option<Notify>]) -> Envelope {
         let recipient = |(place, notify): (usize, &Option<Notify>)| Recipient {
-            mailbox: Mailbox::parse(&format!("r{place}@there.example")).unwrap(),
             notify: *notify,
-            orcpt: None,
+            ..Recipient::plain(Mailbox::parse(&format!("r{place}@there.example")).unwrap())
         };
         Envelope {
             hold: None,
@@ -179,6 +178,7 @@ pub(crate) mod tests {
                 session: None,
                 source: None,
                 user: None,
+                uid: None,
             },
             message_id: None,
             subject: None,

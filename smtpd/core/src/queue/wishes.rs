@@ -110,6 +110,13 @@ impl By {
         makes_sense.then_some(Self { seconds, mode, trace })
     }
 
+    /// Whether the message would be returned sooner than after this span.
+    #[must_use]
+    pub fn is_shorter_than(self, least: Span) -> bool {
+        let span = Span::seconds(self.seconds.max(0).unsigned_abs().into());
+        self.mode == ByMode::Return && span < least
+    }
+
     /// The wish as it is kept, if its time begins to count at this moment.
     #[must_use]
     pub fn counted_from(self, begin: Timestamp) -> DeliverBy {

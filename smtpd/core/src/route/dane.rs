@@ -3,6 +3,8 @@
 //! In: records as DNS gave them; that they were validated is the caller's affair. Out: what is
 //! demanded. Which certificate a record speaks of is looked at where certificates are.
 
+use mailroot_common::address::Domain;
+
 /// Records looked at; nobody needs as many.
 const RECORDS_MAX: usize = 24;
 
@@ -48,6 +50,15 @@ pub enum Matching {
     Sha512,
 }
 
+/// The records of a host, and the name that they were found at (RFC 7672 section 2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tlsas {
+    /// The host's own name, or what that is an alias of: certificates are for it.
+    pub base: Domain,
+    /// The records.
+    pub records: Vec<Tlsa>,
+}
+
 /// A record that can be used for mail.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Association {
@@ -80,7 +91,41 @@ impl Demand {
         }
         let usable = records.into_iter().take(RECORDS_MAX).filter_map(Association::read);
         let usable: Vec<Association> = usable.collect();
+        let usable = strongest(&usable);
         Some(if usable.is_empty() { Self::Tls } else { Self::Proof(usable) })
+    }
+}
+
+/// Without digests beside which there are stronger ones: of the same usage and part of a certificate only
+/// the strongest count, so that a host can leave a weak one behind (RFC 7671 section 9). What stands
+/// there whole always counts.
+fn strongest(all: &[Association]) -> Vec<Association> {
+    let outdone = |weak: &Association| {
+        weak.matching == Matching::Sha256
+            && all.iter().any(|other| {
+                other.matching == Matching::Sha512
+                    && (other.usage, other.selector) == (weak.usage, weak.selector)
+            })
+    };
+    all.iter().filter(|it| !outdone(it)).cloned().collect()
+}
+
+impl From<&Association> for Tlsa {
+    fn from(association: &Association) -> Self {
+        let usage = match association.usage {
+            Usage::Authority => 2,
+            Usage::Host => 3,
+        };
+        let selector = match association.selector {
+            Selector::Certificate => 0,
+            Selector::Key => 1,
+        };
+        let matching = match association.matching {
+            Matching::Whole => 0,
+            Matching::Sha256 => 1,
+            Matching::Sha512 => 2,
+        };
+        Self { usage, selector, matching, data: association.data.clone() }
     }
 }
 
@@ -139,6 +184,22 @@ mod tests {
             let demand = Demand::of(vec![record.clone()]).unwrap();
             assert_eq!(demand != Demand::Tls, usable, "{record:?}");
         }
+    }
+
+    #[test]
+    fn of_digests_only_the_strongest_of_their_kind_count() {
+        let all = vec![
+            record(3, 1, 1, 32),
+            record(3, 1, 2, 64),
+            record(3, 1, 0, 90),
+            record(3, 0, 1, 32),
+            record(2, 1, 1, 32),
+            record(3, 1, 3, 96),
+        ];
+        let Some(Demand::Proof(usable)) = Demand::of(all) else { panic!("some can be used") };
+        let told: Vec<Tlsa> = usable.iter().map(Tlsa::from).collect();
+        let numbers: Vec<_> = told.iter().map(|it| (it.usage, it.selector, it.matching)).collect();
+        assert_eq!(numbers, [(3, 1, 2), (3, 1, 0), (3, 0, 1), (2, 1, 1)]);
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub enum Refused {
     /// An address of a link.
     #[error("it is a link-local address (delivery.allow_loopback permits it)")]
     LinkLocal,
+    /// An address of a network that is not the world's.
+    #[error("it is an address of a private network (delivery.allow_loopback permits it)")]
+    Private,
     /// 0.0.0.0/8 or `::`.
     #[error("it is the unspecified address")]
     Unspecified,
@@ -43,6 +46,9 @@ pub struct AddressRule {
 pub enum FoundBy {
     /// DNS, for a recipient's domain.
     Mx,
+    /// DNS, for a request to the web that a stranger wants us to make: what he could not ask himself we do
+    /// not ask in his stead.
+    Web,
     /// The configuration, as an address or a host to look up.
     Operator,
 }
@@ -79,6 +85,8 @@ impl AddressRule {
             Err(Refused::Loopback)
         } else if link_local {
             Err(Refused::LinkLocal)
+        } else if found_by == FoundBy::Web && is_private(address) {
+            Err(Refused::Private)
         } else {
             Ok(())
         }
@@ -100,9 +108,42 @@ impl AddressRule {
     }
 }
 
+/// RFC 1918, RFC 6598 and RFC 4193.
+const fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let octets = v4.octets();
+            v4.is_private() || (octets[0] == 100 && octets[1] & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strangers_have_us_ask_nobody_of_a_private_network() {
+        let rule = AddressRule::default();
+        for (address, expected) in [
+            ("10.1.2.3", Err(Refused::Private)),
+            ("192.168.0.1", Err(Refused::Private)),
+            ("172.31.0.1", Err(Refused::Private)),
+            ("172.32.0.1", Ok(())),
+            ("100.64.0.1", Err(Refused::Private)),
+            ("100.128.0.1", Ok(())),
+            ("fd00::1", Err(Refused::Private)),
+            ("::ffff:10.1.2.3", Err(Refused::Private)),
+            ("2001:db8::1", Ok(())),
+            ("127.0.0.1", Err(Refused::Loopback)),
+        ] {
+            assert_eq!(check(&rule, address, 443, FoundBy::Web), expected, "{address}");
+            if expected == Err(Refused::Private) {
+                assert_eq!(check(&rule, address, 25, FoundBy::Mx), Ok(()), "{address}");
+            }
+        }
+    }
 
     fn check(rule: &AddressRule, address: &str, port: u16, by: FoundBy) -> Result<(), Refused> {
         rule.check(address.parse().unwrap(), port, by)

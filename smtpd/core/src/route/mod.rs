@@ -1,5 +1,7 @@
 //! Where mail goes: recipient domain to next hop, next hop to hosts.
 
+pub mod alias;
+pub mod crowd;
 pub mod dane;
 pub mod domain;
 pub mod loopback;

@@ -192,11 +192,20 @@ pub struct Known {
     pub id: String,
     /// When it was fetched.
     pub at: Timestamp,
+    /// When the first of the domain was; absent if it is this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// The policy.
     pub policy: Policy,
 }
 
 impl Known {
+    /// When a policy of the domain was first known.
+    #[must_use]
+    pub fn first(&self) -> Timestamp {
+        self.since.unwrap_or(self.at)
+    }
+
     /// When it ends.
     #[must_use]
     pub fn until(&self) -> Timestamp {
@@ -326,7 +335,7 @@ mod tests {
         let at = Timestamp::from_millis(1_000_000);
         let known = |max_age| {
             let policy = Policy { mode: Mode::None, max_age, mx: vec![] };
-            Known { id: "1".to_owned(), at, policy }
+            Known { id: "1".to_owned(), at, since: None, policy }
         };
         for (max_age, after, due, over) in [
             (60, Span::seconds(29), false, false),

@@ -57,6 +57,8 @@ pub enum Command<'a> {
     Auth(Auth<'a>),
     /// QUIT.
     Quit,
+    /// XQUERY: the client wants to ask about its own mail, in another protocol.
+    Query,
 }
 
 /// AUTH with its arguments, not decoded.
@@ -146,6 +148,8 @@ pub struct Grammar {
     pub default_domain: Domain,
     /// Whether clients may log in: without that AUTH is not known.
     pub auth: bool,
+    /// Whether clients may ask about their own mail: without that XQUERY is not known.
+    pub inquiries: bool,
 }
 
 /// Octets of ORCPT (RFC 3461 section 4.2) as it came.
@@ -179,6 +183,7 @@ pub fn parse<'a>(line: &'a [u8], grammar: &Grammar) -> Result<Command<'a>, Compl
         b"BDAT" => chunk(argument).map(Command::Bdat),
         b"RSET" => alone(argument, Command::Rset),
         b"QUIT" => alone(argument, Command::Quit),
+        b"XQUERY" if grammar.inquiries => alone(argument, Command::Query),
         b"NOOP" => Ok(Command::Noop),
         b"EHLO" => hello(argument).map(Command::Ehlo),
         b"HELO" => hello(argument).map(Command::Helo),
@@ -445,6 +450,7 @@ mod tests {
             offer: Offer::all(),
             default_domain: Domain::parse("home.example").unwrap(),
             auth: false,
+            inquiries: false,
         }
     }
 

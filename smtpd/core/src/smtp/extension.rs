@@ -165,6 +165,8 @@ pub struct Bounds {
     pub recipients_max: u32,
     /// How long mail may be held back.
     pub release_max: Span,
+    /// The least time that mail must have that is to be returned when it is up (RFC 2852 section 2).
+    pub deliver_by_min: Span,
     /// The moment of the reply.
     pub now: Timestamp,
 }
@@ -185,6 +187,9 @@ impl fmt::Display for EhloLine {
                 let until = Timestamp::from_millis(until * 1000).to_string();
                 let seconds = bounds.release_max.as_millis() / 1000;
                 write!(f, " {seconds} {}", until.replace(".000Z", "Z"))
+            }
+            (Extension::DeliverBy, _) if bounds.deliver_by_min > Span::ZERO => {
+                write!(f, " {}", bounds.deliver_by_min.as_millis() / 1000)
             }
             _ => Ok(()),
         }
@@ -349,8 +354,9 @@ mod tests {
     fn everything_is_offered_unless_switched_off() {
         let said = |offer: Offer, size_max| -> Vec<String> {
             let now = Timestamp::parse("2026-11-24T09:30:00.999Z").unwrap();
-            let release_max = Span::days(60);
-            let bounds = Bounds { size_max, recipients_max: 1000, release_max, now };
+            let (release_max, deliver_by_min) = (Span::days(60), Span::ZERO);
+            let bounds =
+                Bounds { size_max, recipients_max: 1000, release_max, deliver_by_min, now };
             offer.lines(bounds).map(|line| line.to_string()).collect()
         };
         let lines = said(Offer::all(), Some(ByteSize::kib(1)));

@@ -109,6 +109,9 @@ refusals! {
     /// HOLDFOR or HOLDUNTIL with a moment that is past or too far away (RFC 4865).
     BadRelease: 501 permanent 5 4, Error, "bad-release",
         "that moment is past, or later than mail is held here";
+    /// BY that would have the message returned sooner than it may be (RFC 2852 section 4).
+    BadDeadline: 501 permanent 5 4, Error, "bad-deadline",
+        "mail that is to come back so soon is not taken; EHLO tells how many seconds it must have";
     /// BDAT whose size cannot be read: what follows cannot be told from commands.
     BadChunkSize: 501 permanent 5 4, Close, "bad-chunk-size",
         "BDAT needs a size in octets and may have LAST; closing";
@@ -177,6 +180,11 @@ refusals! {
         "authentication required";
     /// The client may not send to this domain.
     RelayDenied: 550 permanent 7 1, Error, "relay-denied", "relaying is not allowed";
+    /// The directory knows no such recipient in a domain of ours.
+    UnknownRecipient: 550 permanent 1 1, Error, "unknown-recipient", "no such recipient here";
+    /// No directory says whether there is such a recipient (RFC 3463 section 3.5, X.4.3).
+    DirectoryUnavailable: 451 transient 4 3, GoOn, "directory-unavailable",
+        "cannot look the recipient up now; try again later";
     /// ETRN for mail that is not held, or not for this client (RFC 1985 section 5.3).
     NodeNotAllowed: 459 transient 7 1, Error, "etrn-denied", "not allowed to ask for this mail";
     /// ATRN or TURN for mail that the user may not fetch (RFC 2645 section 5.2.1).

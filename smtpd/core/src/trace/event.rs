@@ -124,8 +124,10 @@ fields! {
         Tls tls = 149,
         /// What the sender wants of time and order.
         Wishes wishes = 150,
-        /// Who had logged in.
+        /// Who had logged in, or the user of the submit socket.
         User user = 151,
+        /// The number of the user of the submit socket.
+        Uid uid = 160,
     }
 }
 
@@ -309,6 +311,7 @@ mod tests {
         for (phase, result, stage, expected) in [
             (Phase::Delivered, AttemptResult::Delivered, Stage::End, Some("delivered")),
             (Phase::Delivered, AttemptResult::Delivered, Stage::Drop, Some("dropped")),
+            (Phase::Delivered, AttemptResult::Delivered, Stage::Directory, Some("resolved")),
             (Phase::Waiting, AttemptResult::Deferred, Stage::Rcpt, Some("deferred")),
             (Phase::InDoubt, AttemptResult::InDoubt, Stage::End, Some("in_doubt")),
             (Phase::Returned, AttemptResult::Failed, Stage::Rcpt, Some("bounced")),

@@ -74,7 +74,7 @@ pub fn explain(case: &Case<'_>) -> Option<Advice> {
                 .to_owned();
         return Some(Advice { why, steps: Vec::new() });
     }
-    if ["delivered", "removed", "requeued"].contains(&entry.state.as_str()) {
+    if ["delivered", "resolved", "removed", "requeued"].contains(&entry.state.as_str()) {
         return None;
     }
     let behind = case.lane.and_then(|lane| lane.last.as_ref()).filter(|_| waits);
@@ -113,7 +113,9 @@ fn deciding(entry: &TraceEntry) -> Option<&TraceEvent> {
         None => true,
         Some(to) => {
             let recipient = entry.recipients.iter().find(|recipient| recipient.address == *to);
-            recipient.is_none_or(|recipient| !["delivered", "removed"].contains(&&*recipient.state))
+            recipient.is_none_or(|recipient| {
+                !["delivered", "resolved", "removed"].contains(&&*recipient.state)
+            })
         }
     };
     entry.events.iter().rev().filter(is_bad).find(concerns)
@@ -457,6 +459,7 @@ mod tests {
             helo: None,
             session: None,
             user: None,
+            uid: None,
             rule: None,
             source: None,
             message_id: None,

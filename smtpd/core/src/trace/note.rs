@@ -103,6 +103,7 @@ impl Note {
             .maybe(Text::Session, origin.session)
             .maybe(Text::Tls, admitted.tls)
             .maybe(Text::User, origin.user.as_ref())
+            .maybe(Text::Uid, origin.uid)
             .maybe(Text::Rule, admitted.rule)
             .maybe(Text::Source, origin.source.as_ref())
             .maybe(Text::MessageId, envelope.message_id.as_ref())
@@ -183,6 +184,7 @@ pub struct Admission<'a> {
 fn word_of(status: &RecipientStatus, last: &Outcome) -> Option<&'static str> {
     Some(match status.phase {
         Phase::Delivered if last.stage == Stage::Drop => "dropped",
+        Phase::Delivered if last.stage == Stage::Directory => "resolved",
         Phase::Delivered => "delivered",
         _ if last.result == AttemptResult::InDoubt => "in_doubt",
         Phase::Waiting | Phase::InDoubt => "deferred",

@@ -34,6 +34,7 @@ struct Beginning {
     helo: Option<String>,
     session: Option<String>,
     user: Option<String>,
+    uid: Option<u32>,
     rule: Option<String>,
     source: Option<String>,
     message_id: Option<String>,
@@ -79,6 +80,7 @@ impl Story {
                 helo: owned(event.helo),
                 session: owned(event.session),
                 user: owned(event.user),
+                uid: event.uid.and_then(|uid| uid.parse().ok()),
                 rule: owned(event.rule),
                 source: owned(event.source),
                 message_id: owned(event.message_id),
@@ -120,6 +122,7 @@ impl Story {
             helo: of(|it| &it.helo),
             session: of(|it| &it.session),
             user: of(|it| &it.user),
+            uid: beginning.as_ref().and_then(|beginning| beginning.uid),
             rule: of(|it| &it.rule),
             source: of(|it| &it.source),
             message_id: of(|it| &it.message_id),
@@ -185,6 +188,7 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
     for event in events {
         let state = match event.event.as_str() {
             "delivered" | "dropped" => "delivered",
+            "resolved" => "resolved",
             "bounced" | "expired" => "returned",
             "badmail" => "badmail",
             "deferred" | "delayed" => "retry",
@@ -222,7 +226,7 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
 /// that never was a message has none; then what happened last counts.
 #[must_use]
 pub fn state(recipients: &[TraceRecipient], events: &[TraceEvent]) -> &'static str {
-    const ORDER: [&str; 10] = [
+    const ORDER: [&str; 11] = [
         "in_doubt",
         "retry",
         "queued",
@@ -232,6 +236,7 @@ pub fn state(recipients: &[TraceRecipient], events: &[TraceEvent]) -> &'static s
         "removed",
         "requeued",
         "active",
+        "resolved",
         "delivered",
     ];
     let has = |state: &&&str| recipients.iter().any(|recipient| recipient.state == **state);

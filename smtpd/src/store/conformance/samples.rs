@@ -49,6 +49,7 @@ pub(crate) fn envelope(recipients: &[&str], at: Timestamp) -> Envelope {
             session: None,
             source: None,
             user: None,
+            uid: None,
         },
         message_id: None,
         subject: None,

@@ -56,6 +56,6 @@ impl Index {
                 links.iter().any(|link| link.route == number && link.flags & TOLD != 0)
             })
         };
-        routes.aged(number, before, (max, &clock.past()), release, only_untold.then_some(told))
+        routes.aged(number, before, (max, &clock.past()), release, only_untold.then_some(&told))
     }
 }

@@ -194,7 +194,7 @@ impl Routes {
         before: Timestamp,
         (max, past): (usize, &Past),
         release: impl Fn(QueueId) -> Option<Timestamp>,
-        told: Option<impl Fn(QueueId) -> bool>,
+        told: Option<&impl Fn(QueueId) -> bool>,
     ) -> Vec<QueueId> {
         let route = self.route(number);
         // An id tells when its message was accepted. Where the wall clock went back, ids stood
@@ -205,7 +205,7 @@ impl Routes {
             return Vec::new();
         }
         let is_old = |id: QueueId| came_before(id) && release(id).is_none_or(is_before);
-        let is_told = |id: QueueId| told.as_ref().is_some_and(|told| told(id));
+        let is_told = |id: QueueId| told.is_some_and(|told| told(id));
         let aged = route.due.all();
         let found: Vec<QueueId> =
             aged.filter(|id| is_old(*id) && !is_told(*id)).take(max).collect();

@@ -141,6 +141,7 @@ fn action(kind: Kind, case: &Case<'_>) -> &'static str {
         Kind::Failure => "failed",
         Kind::Delay => "delayed",
         Kind::Success if case.is_relayed() => "relayed",
+        Kind::Success if case.is_expanded() => "expanded",
         Kind::Success => "delivered",
     }
 }

@@ -40,6 +40,7 @@ fn message(sender: &str, recipients: &[&str]) -> Envelope {
             session: None,
             source: None,
             user: None,
+            uid: None,
         },
         message_id: Some("<1@here.example>".to_owned()),
         subject: Some("Numbers".to_owned()),

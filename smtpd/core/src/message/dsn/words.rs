@@ -83,6 +83,10 @@ fn tell(text: &mut String, report: &Report<'_>, case: &Case<'_>) -> std::fmt::Re
                  You may or may not hear more.\r\n"
             )?;
         }
+        Kind::Success if case.is_expanded() => text.push_str(
+            "    It went on to everybody whom this address stands for.\r\n    \
+             You hear more only of those who cannot be reached.\r\n",
+        ),
         Kind::Success => text.push_str("    It was delivered.\r\n"),
         Kind::Failure | Kind::Delay => write!(text, "    {}\r\n", happened(outcome, host))?,
     }
@@ -126,6 +130,7 @@ fn happened(outcome: &Outcome, host: &str) -> String {
         Stage::Dns => "The recipient's domain could not be looked up:".to_owned(),
         Stage::Connect => format!("No connection was made to {host}:"),
         Stage::Drop => "It could not be written to the Drop directory:".to_owned(),
+        Stage::Directory => "The directory of this mail system says:".to_owned(),
         Stage::Tls => format!("The connection to {host} could not be protected:"),
         Stage::Login => format!("We could not log in at {host}:"),
         Stage::Greeting | Stage::Hello | Stage::Mail | Stage::Rcpt | Stage::Data | Stage::End
@@ -148,6 +153,7 @@ fn advice(status: EnhancedCode) -> &'static str {
         }
         (1, 2 | 10) => "Look for a typing error behind the @: that domain does not take mail.",
         (1, 7 | 8) => "The other side does not accept your own address: ask your administrator.",
+        (2, 4) => "The list cannot be used: show this report to whoever keeps it.",
         (2, 2) => "The recipient's mailbox is full: try again later, or another way.",
         (2, 3) | (3, 4) => "The message is too large: send it in parts, or another way.",
         (2, _) => "The recipient's mailbox takes no mail: reach the recipient another way.",

@@ -158,6 +158,9 @@ pub enum End {
     Reversed,
     /// We closed it.
     Refused(Refusal),
+    /// The client asks about its own mail from here on; what it says is no SMTP any more, and
+    /// octets that came behind the command are lost.
+    Inquiry,
 }
 
 /// Where a session stands.

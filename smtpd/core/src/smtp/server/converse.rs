@@ -43,6 +43,11 @@ impl Server {
                 say(&mut self.output, format_args!("221 2.0.0 {} closing", self.settings.host));
                 self.state = State::Closed(End::Quit);
             }
+            Command::Query => {
+                self.forget_transaction();
+                self.say(format_args!("220 2.0.0 ask"));
+                self.state = State::Closed(End::Inquiry);
+            }
             Command::Helo(_)
             | Command::Ehlo(_)
             | Command::Rset
@@ -106,6 +111,7 @@ impl Server {
             size_max,
             recipients_max: settings.recipients_max,
             release_max: settings.release_max,
+            deliver_by_min: settings.deliver_by_min,
             now: self.wall(now),
         });
         let mut lines = lines.peekable();
@@ -193,6 +199,8 @@ impl Server {
         let is_taken = |hold: HoldBack| hold.is_within(self.wall(now), self.settings.release_max);
         if !mail.hold.is_none_or(is_taken) {
             self.refuse_sender(Refusal::BadRelease);
+        } else if mail.by.is_some_and(|by| by.is_shorter_than(self.settings.deliver_by_min)) {
+            self.refuse_sender(Refusal::BadDeadline);
         } else if mail.size > self.settings.body.size_max {
             self.refuse_sender(Refusal::TooLarge);
         } else if self.octets.saturating_add(mail.size) > self.settings.session_octets_max {
@@ -245,8 +253,12 @@ impl Server {
             }
             Some(_) => None,
         };
-        self.candidate =
-            Some(Recipient { mailbox: rcpt.mailbox, notify: rcpt.notify, orcpt: rcpt.orcpt });
+        self.candidate = Some(Recipient {
+            mailbox: rcpt.mailbox,
+            notify: rcpt.notify,
+            orcpt: rcpt.orcpt,
+            resolved: false,
+        });
         match refusal {
             Some(refusal) => self.refuse_recipient(refusal),
             None => self.state = State::Asking(Question::Recipient),

@@ -24,6 +24,9 @@ pub struct Settings {
     pub recipients_max: u32,
     /// How far ahead a message may be released (`messages.future_release`).
     pub release_max: Span,
+    /// The least time that a message must have that is to be returned when it is up
+    /// (`messages.deliver_by_min`).
+    pub deliver_by_min: Span,
     /// The highest priority that a message may have; higher ones are lowered to it.
     pub priority_max: Priority,
     /// Octets of all messages of one session (`messages.max_session_size`).

@@ -33,6 +33,7 @@ const TRANSCRIPTS: &[(&str, &str)] = transcripts! {
     "bdat-too-large"
     "body-types"
     "deliver-by"
+    "deliver-by-least"
     "dots"
     "dsn"
     "errors"

@@ -35,10 +35,12 @@ pub(super) fn settings() -> Settings {
                 .without(Extension::Turn),
             default_domain: Domain::parse("example.com").unwrap(),
             auth: false,
+            inquiries: false,
         },
         body: BodyLimits { size_max: 1 << 20, line_max: 2000, header_max: 10_000 },
         recipients_max: 100,
         release_max: Span::days(60),
+        deliver_by_min: Span::ZERO,
         priority_max: Priority::MAX,
         session_octets_max: 10 << 20,
         errors_max: 20,
@@ -246,6 +248,7 @@ fn set(settings: &mut Settings, key: &str) -> bool {
                 settings.grammar.offer = offer.without(Extension::FutureRelease);
             }
         }
+        "messages.deliver_by_min" => settings.deliver_by_min = Span::parse(value).unwrap(),
         "messages.max_recipients" => settings.recipients_max = value.parse().unwrap(),
         "general.max_errors" => settings.errors_max = value.parse().unwrap(),
         "limits.idle_commands" => settings.idle_commands_max = value.parse().unwrap(),

@@ -1,0 +1,407 @@
+//! Handing a message in: SMTP over the submit socket.
+//!
+//! In: a message and its envelope. Out: that it is durable, or why not. While the daemon restarts, or
+//! has as many connections as it may, this waits for a moment and tries again: most callers never do.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::message::{Author, Message};
+use super::{DATA_ERROR, Failure, NOT_PERMITTED, TRY_LATER, UNAVAILABLE};
+use crate::smtp::{Dialogue, Reply, dotted};
+
+/// How long the daemon may take for a reply.
+const WAIT: Duration = Duration::from_mins(5);
+/// How long a daemon that is not there is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is handed in.
+#[derive(Clone, Debug)]
+pub(super) struct Submission {
+    /// The message as it was written.
+    pub(super) message: Message,
+    /// The sender that was given; absent is the user himself.
+    pub(super) sender: Option<String>,
+    /// The user's login name.
+    pub(super) login: String,
+    /// His name in people's words.
+    pub(super) name: String,
+    /// Who is to get it.
+    pub(super) recipients: Vec<String>,
+    /// BODY, if it was given.
+    pub(super) body: Option<String>,
+    /// NOTIFY, if it was given.
+    pub(super) notify: Option<String>,
+    /// RET, if it was given.
+    pub(super) returned: Option<String>,
+    /// ENVID, if it was given.
+    pub(super) envid: Option<String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// The last words of the daemon, for each transaction.
+    pub(super) replies: Vec<String>,
+    /// Recipients that were refused, with the words.
+    pub(super) refused: Vec<String>,
+}
+
+/// Why a try failed.
+enum Trouble {
+    /// The daemon is not there, or has no place: it may be in a moment.
+    Passing(String),
+    /// For good, or for longer than one waits.
+    Final(Failure),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Passing(format!("the connection broke: {error}"))
+    }
+}
+
+/// Hands a message in. `hear` is shown what is said.
+pub(super) fn submit(
+    socket: &Path,
+    submission: &Submission,
+    hear: &mut dyn FnMut(&str),
+) -> Result<Taken, Failure> {
+    let begun = Instant::now();
+    let mut taken = Taken::default();
+    let mut left: Vec<String> = submission.recipients.clone();
+    loop {
+        let why = match attempt(socket, submission, &mut left, &mut taken, hear) {
+            Ok(()) => return Ok(taken),
+            Err(Trouble::Final(failure)) => return Err(failure),
+            Err(Trouble::Passing(why)) => why,
+        };
+        if begun.elapsed() >= PATIENCE {
+            let queued =
+                if taken.replies.is_empty() { "" } else { "; some recipients were queued" };
+            return Err(Failure { code: TRY_LATER, words: format!("not queued: {why}{queued}") });
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Asks whether addresses would be taken, one after the other; the worst exit code.
+pub(super) fn verify(socket: &Path, recipients: &[String]) -> Result<Vec<Reply>, Failure> {
+    let asked = || -> Result<Vec<Reply>, Trouble> {
+        let mut silent = |_: &str| {};
+        let mut session = Session::open(socket, &mut silent)?;
+        session.expect("MAIL FROM:<>", 2)?;
+        let ask = |to: &String| session.ask(&format!("RCPT TO:<{to}>")).map_err(Trouble::from);
+        recipients.iter().map(ask).collect()
+    };
+    asked().map_err(|trouble| match trouble {
+        Trouble::Passing(why) => Failure { code: TRY_LATER, words: why },
+        Trouble::Final(failure) => failure,
+    })
+}
+
+/// One connection, over which recipients that are taken leave `left`.
+fn attempt(
+    socket: &Path,
+    submission: &Submission,
+    left: &mut Vec<String>,
+    taken: &mut Taken,
+    hear: &mut dyn FnMut(&str),
+) -> Result<(), Trouble> {
+    let mut session = Session::open(socket, hear)?;
+    let login = &submission.login;
+    let domain = session.domain_of(login)?;
+    let own = format!("{login}@{domain}");
+    let sender = match submission.sender.as_deref() {
+        None => own.as_str(),
+        Some("<>") => "",
+        Some(given) => given.strip_prefix('<').and_then(|it| it.strip_suffix('>')).unwrap_or(given),
+    };
+    let author = match sender {
+        "" => own.clone(),
+        bare if !bare.contains('@') => format!("{bare}@{domain}"),
+        whole => whole.to_owned(),
+    };
+    let mut message = submission.message.clone();
+    message.complete(Author { address: &author, name: &submission.name }, &domain);
+    while !left.is_empty() {
+        session.transaction(submission, &message, sender, left, taken)?;
+    }
+    // All of it is durable: what QUIT is answered no longer matters.
+    let _ = session.ask("QUIT");
+    Ok(())
+}
+
+/// A conversation with the daemon, and what it offers.
+struct Session<'a> {
+    dialogue: Dialogue,
+    offers: Vec<String>,
+    hear: &'a mut dyn FnMut(&str),
+}
+
+impl<'a> Session<'a> {
+    fn open(socket: &Path, hear: &'a mut dyn FnMut(&str)) -> Result<Self, Trouble> {
+        let stream = UnixStream::connect(socket).map_err(|error| not_there(socket, &error))?;
+        stream.set_read_timeout(Some(WAIT))?;
+        stream.set_write_timeout(Some(WAIT))?;
+        let mut session = Self { dialogue: Dialogue::over(stream), offers: Vec::new(), hear };
+        let greeting = session.dialogue.hear()?;
+        session.judge(greeting, 2, UNAVAILABLE)?;
+        let hello = session.expect("EHLO localhost", 2)?;
+        session.offers = hello.lines.into_iter().skip(1).collect();
+        Ok(session)
+    }
+
+    fn offers(&self, keyword: &str) -> bool {
+        let first = |line: &str| line.split(' ').next().is_some_and(|word| word == keyword);
+        self.offers.iter().any(|line| first(line))
+    }
+
+    fn ask(&mut self, line: &str) -> io::Result<Reply> {
+        (self.hear)(&format!(">>> {line}"));
+        let reply = self.dialogue.ask(line)?;
+        (self.hear)(&reply.to_string());
+        Ok(reply)
+    }
+
+    fn expect(&mut self, line: &str, digit: u16) -> Result<Reply, Trouble> {
+        let reply = self.ask(line)?;
+        self.judge(reply, digit, DATA_ERROR)
+    }
+
+    /// A reply with this digit; others end the try, in this code if for good.
+    fn judge(&self, reply: Reply, digit: u16, code: u8) -> Result<Reply, Trouble> {
+        if reply.is(digit) {
+            return Ok(reply);
+        }
+        if reply.code == 421 {
+            return Err(Trouble::Passing(reply.to_string()));
+        }
+        let code = match reply.code {
+            400..=499 => TRY_LATER,
+            // RFC 3463: 5.7.1, delivery not authorised.
+            _ if reply.lines.iter().any(|line| line.starts_with("5.7.1 "))
+                && code == DATA_ERROR =>
+            {
+                NOT_PERMITTED
+            }
+            _ => code,
+        };
+        Err(Trouble::Final(Failure { code, words: reply.to_string() }))
+    }
+
+    /// The domain of addresses without one: the daemon repeats a sender with the domain it gave him.
+    fn domain_of(&mut self, login: &str) -> Result<String, Trouble> {
+        let reply = self.expect(&format!("MAIL FROM:<{login}>"), 2)?;
+        self.expect("RSET", 2)?;
+        let said = reply.lines.first().and_then(|line| line.split_once('<'));
+        let said = said.and_then(|(_, rest)| rest.split_once('>')).map(|(address, _)| address);
+        let domain = said.and_then(|address| address.rsplit_once('@')).map(|(_, domain)| domain);
+        domain.map(str::to_owned).ok_or_else(|| {
+            let words = format!("the daemon does not tell its domain: {reply}");
+            Trouble::Final(Failure { code: UNAVAILABLE, words })
+        })
+    }
+
+    /// One message to as many of the recipients as the daemon takes at once.
+    fn transaction(
+        &mut self,
+        submission: &Submission,
+        message: &Message,
+        sender: &str,
+        left: &mut Vec<String>,
+        taken: &mut Taken,
+    ) -> Result<(), Trouble> {
+        let mail = self.mail(submission, message, sender);
+        self.expect(&mail, 2)?;
+        let notify = submission.notify.as_ref().filter(|_| self.offers("DSN"));
+        let notify = notify.map(|notify| format!(" NOTIFY={notify}")).unwrap_or_default();
+        let (mut rest, mut is_empty) = (Vec::new(), true);
+        for (place, to) in left.iter().enumerate() {
+            let reply = self.ask(&format!("RCPT TO:<{to}>{notify}"))?;
+            let is_full =
+                reply.code == 452 && reply.lines.iter().any(|it| it.starts_with("4.5.3 "));
+            match reply.code {
+                200..=299 => is_empty = false,
+                _ if is_full && !is_empty => {
+                    rest = left.get(place..).unwrap_or_default().to_vec();
+                    break;
+                }
+                500..=599 => taken.refused.push(reply.to_string()),
+                // Nobody gets it now, so that nobody gets it twice.
+                _ => return self.judge(reply, 2, DATA_ERROR).map(drop),
+            }
+        }
+        if !is_empty {
+            self.expect("DATA", 3)?;
+            self.dialogue.put(&dotted(message.octets()))?;
+            let reply = self.dialogue.hear()?;
+            (self.hear)(&reply.to_string());
+            taken.replies.push(self.judge(reply, 2, DATA_ERROR)?.to_string());
+        }
+        *left = rest;
+        Ok(())
+    }
+
+    /// MAIL with what is wished and offered.
+    fn mail(&self, submission: &Submission, message: &Message, sender: &str) -> String {
+        let mut line = format!("MAIL FROM:<{sender}>");
+        let octets = message.octets();
+        if self.offers("SIZE") {
+            line.push_str(&format!(" SIZE={}", octets.len()));
+        }
+        let body = match &submission.body {
+            Some(said) if said == "8BITMIME" || octets.is_ascii() => Some(said.as_str()),
+            // What is no 7BIT is not called so, whatever the caller says.
+            _ => (!octets.is_ascii()).then_some("8BITMIME"),
+        };
+        if let Some(body) = body.filter(|_| self.offers("8BITMIME")) {
+            line.push_str(&format!(" BODY={body}"));
+        }
+        let is_plain = sender.is_ascii() && submission.recipients.iter().all(|to| to.is_ascii());
+        if !is_plain && self.offers("SMTPUTF8") {
+            line.push_str(" SMTPUTF8");
+        }
+        if self.offers("DSN") {
+            for (keyword, value) in [("RET", &submission.returned), ("ENVID", &submission.envid)] {
+                if let Some(value) = value {
+                    line.push_str(&format!(" {keyword}={value}"));
+                }
+            }
+        }
+        line
+    }
+}
+
+fn not_there(socket: &Path, error: &io::Error) -> Trouble {
+    let words = format!("cannot reach the mail system at {}: {error}", socket.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Trouble::Final(Failure { code: NOT_PERMITTED, words }),
+        _ => Trouble::Passing(words),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn submission(to: &[&str]) -> Submission {
+        Submission {
+            message: Message::read(b"Subject: x\n\n.\n"),
+            sender: None,
+            login: "anna".to_owned(),
+            name: String::new(),
+            recipients: to.iter().map(|&to| to.to_owned()).collect(),
+            body: None,
+            notify: Some("NEVER".to_owned()),
+            returned: None,
+            envid: None,
+        }
+    }
+
+    /// Serves one client with these replies; what it heard, without bodies.
+    fn served(
+        replies: &'static [&'static str],
+        submission: &Submission,
+    ) -> (Result<Taken, Failure>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("submit.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            for reply in replies {
+                stream.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
+                let mut line = String::new();
+                while reader.read_line(&mut line).unwrap_or(0) > 0 {
+                    if !reply.starts_with('3') || line.ends_with("\r\n.\r\n") {
+                        break;
+                    }
+                }
+                heard.push_str(&line.replace("\r\n", "|"));
+            }
+            heard
+        });
+        let result = submit(&socket, submission, &mut |_| {});
+        (result, server.join().unwrap())
+    }
+
+    const HELLO: &str = "250-relay.test\r\n250-SIZE 1000\r\n250-DSN\r\n250 HELP";
+    const OWN: &str = "250 2.1.0 <anna@x.test> sender ok";
+
+    #[test]
+    fn a_message_is_handed_in_under_the_users_own_name() {
+        let (result, heard) = served(
+            &[
+                "220 hi",
+                HELLO,
+                OWN,
+                "250 ok",
+                OWN,
+                "250 ok",
+                "354 go",
+                "250 2.6.0 id queued",
+                "221 bye",
+            ],
+            &submission(&["root"]),
+        );
+        assert_eq!(result.unwrap().replies, ["250 2.6.0 id queued"]);
+        assert_eq!(
+            heard,
+            "EHLO localhost|MAIL FROM:<anna>|RSET|MAIL FROM:<anna@x.test> SIZE=36|\
+             RCPT TO:<root> NOTIFY=NEVER|DATA|From: anna@x.test|Subject: x||..|.|QUIT|"
+        );
+    }
+
+    #[test]
+    fn recipients_beyond_the_limit_go_in_another_transaction_and_refused_ones_are_told() {
+        let (result, heard) = served(
+            &[
+                "220 hi",
+                HELLO,
+                OWN,
+                "250 ok",
+                OWN,
+                "250 ok",
+                "452 4.5.3 too many",
+                "354 go",
+                "250 one",
+                OWN,
+                "550 5.1.1 no",
+                "250 ok",
+                "354 go",
+                "250 two",
+                "221 bye",
+            ],
+            &submission(&["a", "b", "c"]),
+        );
+        let taken = result.unwrap();
+        assert_eq!(
+            (taken.replies.join(" "), taken.refused.join(" ")),
+            ("250 one 250 two".to_owned(), "550 5.1.1 no".to_owned())
+        );
+        assert_eq!(heard.matches("RCPT TO:<b>").count(), 2, "{heard}");
+    }
+
+    #[test]
+    fn refusals_become_exit_codes() {
+        for (replies, code) in [
+            (&["554 5.7.1 access denied"][..], UNAVAILABLE),
+            (&["220 hi", HELLO, OWN, "250 ok", "553 5.7.1 not you"], NOT_PERMITTED),
+            (&["220 hi", HELLO, OWN, "250 ok", "552 5.3.4 too large"], DATA_ERROR),
+            (&["220 hi", HELLO, OWN, "250 ok", "452 4.3.1 full"], TRY_LATER),
+            (&["220 hi", HELLO, OWN, "250 ok", OWN, "451 4.3.0 later"], TRY_LATER),
+        ] {
+            let (result, heard) = served(replies, &submission(&["a"]));
+            assert_eq!(result.unwrap_err().code, code, "{heard}");
+        }
+    }
+}

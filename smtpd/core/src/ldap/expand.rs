@@ -1,0 +1,359 @@
+//! Following an address through the directory: who gets its mail in the end.
+//!
+//! Nobody is looked up twice for one address, so that loops end; members and depth are bounded. What
+//! is asked next is told one by one; the answers come from wherever they are known.
+
+use std::collections::{HashSet, VecDeque};
+
+use mailroot_common::address::{Domain, Mailbox};
+
+use super::schema::{Kind, Meaning, Target};
+
+/// Bounds of groups and forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most members, those of groups within included (`ldap.groups.members`).
+    pub members: u32,
+    /// How deep they may lead into each other (`ldap.groups.depth`).
+    pub depth: u32,
+}
+
+/// Why mail to an address has no recipient, though the directory knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// More members than may be.
+    #[error("its group has more than {0} members (ldap.groups.members)")]
+    TooMany(u32),
+    /// Too many groups or forwards within each other.
+    #[error("its groups or forwards are more than {0} deep (ldap.groups.depth)")]
+    TooDeep(u32),
+    /// It leads nowhere but to itself.
+    #[error("its groups or forwards lead in a circle and to nobody")]
+    Circle,
+    /// A group without members that have an address.
+    #[error("its group has no members with an address")]
+    Nobody,
+}
+
+/// Somebody who gets the mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The address.
+    pub mailbox: Mailbox,
+    /// Whether the directory was asked about it; one in a domain of ours that it does not know was,
+    /// in vain, and is asked about once more when its turn comes.
+    pub is_known: bool,
+}
+
+/// Who gets the mail of an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The directory does not know it.
+    Unknown,
+    /// The address itself.
+    Here,
+    /// Others, or the address under its other name.
+    To {
+        /// Whom; at least one, each once.
+        recipients: Vec<Recipient>,
+        /// The entry that says so.
+        dn: Box<str>,
+        /// Whether it is a group.
+        is_group: bool,
+    },
+    /// Nobody can.
+    Flawed(Flaw),
+}
+
+/// An address on its way through the directory.
+#[derive(Debug)]
+pub struct Expansion {
+    address: Mailbox,
+    bounds: Bounds,
+    waiting: VecDeque<(Target, u32)>,
+    asked: Option<(Target, u32)>,
+    seen: HashSet<Box<str>>,
+    count: u32,
+    found: Vec<Recipient>,
+    first: Option<(Box<str>, bool)>,
+    met_again: bool,
+    flaw: Option<Flaw>,
+}
+
+/// How addresses are compared: the directory does not tell large letters from small ones.
+#[must_use]
+pub fn key(address: &Mailbox) -> Box<str> {
+    address.to_string().to_lowercase().into()
+}
+
+impl Expansion {
+    /// Begins with an address of a domain of ours.
+    #[must_use]
+    pub fn new(address: &Mailbox, bounds: Bounds) -> Self {
+        Self {
+            address: address.clone(),
+            bounds,
+            waiting: VecDeque::from([(Target::Address(address.clone()), 0)]),
+            asked: None,
+            seen: HashSet::from([key(address)]),
+            count: 0,
+            found: Vec::new(),
+            first: None,
+            met_again: false,
+            flaw: None,
+        }
+    }
+
+    /// Whom to look up next; nothing at the end. [`Expansion::answer`] takes what was found.
+    pub fn ask(&mut self) -> Option<Target> {
+        if self.flaw.is_some() {
+            return None;
+        }
+        self.asked = self.waiting.pop_front();
+        self.asked.as_ref().map(|(target, _)| target.clone())
+    }
+
+    /// What the directory says of whom was asked about; `is_local` tells which domains are ours.
+    pub fn answer(&mut self, found: Option<&Meaning>, is_local: &dyn Fn(&Domain) -> bool) {
+        let Some((target, depth)) = self.asked.take() else { return };
+        let Some(found) = found else {
+            if let (Target::Address(mailbox), 1..) = (target, depth) {
+                self.found.push(Recipient { mailbox, is_known: false });
+            }
+            return;
+        };
+        let is_group = matches!(found.kind, Kind::Group(_));
+        self.first.get_or_insert_with(|| (found.dn.clone(), is_group));
+        // What was found by an address is found again by its name, and the other way round.
+        let is_again = !self.seen.insert(dn_key(&found.dn));
+        if is_again && matches!(target, Target::Address(_)) {
+            self.met_again = true;
+            return;
+        }
+        let own = match (&found.mail, target) {
+            (Some(mail), _) => Some(mail.clone()),
+            (None, Target::Address(address)) => Some(address),
+            (None, Target::Entry(_)) => None,
+        };
+        let (targets, keeps) = match &found.kind {
+            Kind::Mailbox => (&[][..], true),
+            Kind::Forward { to, keep } => (&to[..], *keep),
+            Kind::Group(members) => (&members[..], false),
+        };
+        if let (true, Some(own)) = (keeps, own) {
+            self.add(own);
+        }
+        for target in targets {
+            self.follow(target, depth + 1, is_local);
+        }
+    }
+
+    fn add(&mut self, mailbox: Mailbox) {
+        let name = key(&mailbox);
+        if !self.found.iter().any(|it| key(&it.mailbox) == name) {
+            self.found.push(Recipient { mailbox, is_known: true });
+        }
+    }
+
+    fn follow(&mut self, target: &Target, depth: u32, is_local: &dyn Fn(&Domain) -> bool) {
+        let name = match target {
+            Target::Address(address) => key(address),
+            Target::Entry(dn) => dn_key(dn),
+        };
+        if !self.seen.insert(name) {
+            self.met_again = true;
+            return;
+        }
+        self.count += 1;
+        if self.count > self.bounds.members {
+            self.flaw = Some(Flaw::TooMany(self.bounds.members));
+        } else if depth > self.bounds.depth {
+            self.flaw = Some(Flaw::TooDeep(self.bounds.depth));
+        }
+        match target {
+            Target::Address(address) if !address.domain().is_some_and(is_local) => {
+                self.add(address.clone());
+            }
+            _ if self.flaw.is_none() => self.waiting.push_back((target.clone(), depth)),
+            _ => {}
+        }
+    }
+
+    /// What came of it.
+    #[must_use]
+    pub fn end(self) -> Resolution {
+        let Some((dn, is_group)) = self.first else { return Resolution::Unknown };
+        if let Some(flaw) = self.flaw {
+            return Resolution::Flawed(flaw);
+        }
+        match &self.found[..] {
+            [] if self.met_again => Resolution::Flawed(Flaw::Circle),
+            [] => Resolution::Flawed(Flaw::Nobody),
+            [one] if one.is_known && key(&one.mailbox) == key(&self.address) => Resolution::Here,
+            _ => Resolution::To { recipients: self.found, dn, is_group },
+        }
+    }
+}
+
+/// How distinguished names are compared: good enough to see one again that is written as before. Two
+/// spellings of one name cost a further look-up, and no more.
+fn dn_key(dn: &str) -> Box<str> {
+    // No address has a NUL in it, so that no name is taken for one.
+    format!("\0{}", dn.to_lowercase()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use std::collections::HashMap;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { members: 10, depth: 3 };
+
+    fn mailbox(text: &str) -> Mailbox {
+        Mailbox::parse(text).unwrap()
+    }
+
+    /// A directory: names of entries, each with its address and where it leads, as `group`, `forward`
+    /// or `keep` and targets; one with an `@` is an address.
+    struct Book(HashMap<&'static str, Meaning>);
+
+    impl Book {
+        fn new(entries: &[(&'static str, &str, &str)]) -> Self {
+            let target = |word: &str| match word.contains('@') {
+                true => Target::Address(mailbox(word)),
+                false => Target::Entry(word.into()),
+            };
+            let meaning = |(dn, mail, leads): &(&'static str, &str, &str)| {
+                let (kind, rest) = leads.split_once(' ').unwrap_or((leads, ""));
+                let to: Vec<Target> = rest.split_whitespace().map(target).collect();
+                let kind = match kind {
+                    "group" => Kind::Group(to),
+                    "forward" => Kind::Forward { to, keep: false },
+                    "keep" => Kind::Forward { to, keep: true },
+                    _ => Kind::Mailbox,
+                };
+                let mail = (!mail.is_empty()).then(|| mailbox(mail));
+                (*dn, Meaning { dn: (*dn).into(), mail, kind })
+            };
+            Self(entries.iter().map(meaning).collect())
+        }
+
+        fn find(&self, target: &Target) -> Option<&Meaning> {
+            match target {
+                Target::Entry(dn) => self.0.get(&**dn),
+                Target::Address(address) => {
+                    // Every entry also has the address NAME@alias.example.
+                    let alias = |dn: &str| mailbox(&format!("{dn}@alias.example"));
+                    self.0.values().find(|it| {
+                        it.mail.as_ref().is_some_and(|mail| key(mail) == key(address))
+                            || key(&alias(&it.dn)) == key(address)
+                    })
+                }
+            }
+        }
+
+        fn resolve(&self, address: &str) -> (Resolution, usize) {
+            let mut expansion = Expansion::new(&mailbox(address), BOUNDS);
+            let mut asked = 0;
+            let is_local = |domain: &Domain| domain.as_str() != "far.example";
+            while let Some(target) = expansion.ask() {
+                asked += 1;
+                expansion.answer(self.find(&target), &is_local);
+            }
+            (expansion.end(), asked)
+        }
+
+        fn goes_to(&self, address: &str) -> String {
+            match self.resolve(address).0 {
+                Resolution::To { recipients, is_group, .. } => {
+                    let word = |it: &Recipient| {
+                        format!("{}{}", it.mailbox, if it.is_known { "" } else { "?" })
+                    };
+                    let all: Vec<String> = recipients.iter().map(word).collect();
+                    format!("{}{}", if is_group { "group " } else { "" }, all.join(" "))
+                }
+                Resolution::Here => "here".to_owned(),
+                Resolution::Unknown => "unknown".to_owned(),
+                Resolution::Flawed(flaw) => format!("{flaw:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_lead_to_mailboxes_forwards_and_members() {
+        let book = Book::new(&[
+            ("ada", "Ada@here.example", ""),
+            ("bob", "bob@here.example", "forward bob@far.example"),
+            ("eve", "eve@here.example", "keep bob ada@here.example"),
+            ("all", "all@here.example", "group ada bob nobody@here.example gone"),
+            ("nameless", "", ""),
+            ("more", "more@here.example", "group all all nameless far@far.example"),
+        ]);
+        for (address, to) in [
+            ("ada@here.example", "here"),
+            ("ADA@here.example", "here"),
+            ("ada@alias.example", "Ada@here.example"),
+            ("nameless@alias.example", "here"),
+            ("nobody@here.example", "unknown"),
+            ("bob@here.example", "bob@far.example"),
+            ("eve@here.example", "eve@here.example bob@far.example Ada@here.example"),
+            ("all@here.example", "group nobody@here.example? Ada@here.example bob@far.example"),
+            (
+                "more@here.example",
+                "group far@far.example nobody@here.example? Ada@here.example bob@far.example",
+            ),
+        ] {
+            let mut found: Vec<String> =
+                book.goes_to(address).split(' ').map(str::to_owned).collect();
+            let mut wanted: Vec<&str> = to.split(' ').collect();
+            found.sort();
+            wanted.sort_unstable();
+            assert_eq!(found, wanted, "{address}");
+        }
+    }
+
+    #[test]
+    fn circles_end() {
+        let book = Book::new(&[
+            ("a", "a@here.example", "forward b@here.example"),
+            ("b", "b@here.example", "forward a@alias.example"),
+            ("g", "g@here.example", "group h g"),
+            ("h", "h@here.example", "group g x"),
+            ("x", "x@here.example", ""),
+            ("self", "self@here.example", "forward self@here.example"),
+            ("void", "void@here.example", "group"),
+        ]);
+        for (address, to) in [
+            ("a@here.example", "Circle"),
+            ("g@here.example", "group x@here.example"),
+            ("self@here.example", "Circle"),
+            ("void@here.example", "Nobody"),
+        ] {
+            assert_eq!(book.goes_to(address), to, "{address}");
+            assert!(book.resolve(address).1 <= 4);
+        }
+    }
+
+    #[test]
+    fn groups_are_bounded() {
+        let many: Vec<String> = (0..11).map(|n| format!("m{n}@far.example")).collect();
+        let (most, over) =
+            (format!("group {}", many[..10].join(" ")), format!("group {}", many.join(" ")));
+        let book = Book::new(&[
+            ("most", "most@here.example", &most),
+            ("over", "over@here.example", &over),
+            ("d0", "d0@here.example", "forward d1"),
+            ("d1", "", "forward d2"),
+            ("d2", "", "forward d3"),
+            ("d3", "", "forward d4@far.example"),
+            ("e1", "e1@here.example", "forward d2"),
+        ]);
+        assert_eq!(book.goes_to("over@here.example"), "TooMany(10)");
+        assert!(book.goes_to("most@here.example").starts_with("group m0@far.example "));
+        assert_eq!(book.goes_to("d0@here.example"), "TooDeep(3)");
+        assert_eq!(book.goes_to("e1@here.example"), "d4@far.example");
+    }
+}

@@ -1,0 +1,204 @@
+//! The file of aliases, read anew whenever it has changed.
+//!
+//! In: its path. Out: what it says now. It is looked at, not watched: mail for a local domain asks, and a
+//! look is one system call for each file. A file that cannot be read leaves in force what it said last,
+//! and what is wrong in it is told to the log once for each state of it.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mailroot_common::aliases::{Aliases, FILE_OCTETS_MAX, INCLUDES_MAX};
+use mailroot_common::id::QueueId;
+use smtpd_core::queue::envelope::Recipient;
+use smtpd_core::route::alias::{Followed, Locals, expand};
+
+use crate::observe::{Level, Log};
+
+/// How many faults of one state of the file are told.
+const FAULTS_TOLD: usize = 20;
+
+/// The aliases of this machine. Cheap to clone; clones share what was read.
+#[derive(Clone, Debug)]
+pub struct AliasFile(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    log: Log,
+    read: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Where they are, if anybody has one.
+    path: Option<PathBuf>,
+    aliases: Arc<Aliases>,
+    /// The file and those it includes, as they were when they were read.
+    stamps: Vec<(PathBuf, Stamp)>,
+}
+
+/// What changes when a file does; nothing of one that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp(Option<(u64, u64, u64, i64, i64)>);
+
+impl Stamp {
+    fn of(path: &Path) -> Self {
+        let of = |it: Metadata| (it.dev(), it.ino(), it.len(), it.ctime(), it.ctime_nsec());
+        Self(std::fs::metadata(path).ok().map(of))
+    }
+}
+
+impl AliasFile {
+    /// Nobody has an alias, ever.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Nobody has an alias until a file is named.
+    #[must_use]
+    pub fn nowhere(log: Log) -> Self {
+        Self(Some(Arc::new(Inner { log, read: Mutex::default() })))
+    }
+
+    /// They are in this file, which need not be there, or nowhere; that holds for all clones.
+    pub fn set(&self, path: Option<&Path>) {
+        let Some(inner) = &self.0 else { return };
+        let mut state = inner.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.path.as_deref() != path {
+            *state = State { path: path.map(Path::to_owned), ..State::default() };
+        }
+    }
+
+    /// The recipients of a message with everybody behind their aliases, which the log is told.
+    #[must_use]
+    pub fn follow(
+        &self,
+        recipients: Vec<Recipient>,
+        locals: Locals<'_>,
+        (server, id): (&str, QueueId),
+    ) -> Vec<Recipient> {
+        let Some(inner) = &self.0 else { return recipients };
+        if !recipients.iter().any(|recipient| locals.cover(&recipient.mailbox)) {
+            return recipients;
+        }
+        let (recipients, followed) =
+            expand(recipients, locals, &self.current().unwrap_or_default());
+        for Followed { named, count, is_cut } in followed {
+            let is_odd = is_cut || count == 0;
+            let level = if is_odd { Level::Warn } else { Level::Info };
+            let line = inner.log.line(level, "alias").word("server", server).word("id", id);
+            let line = line.word("to", format_args!("<{named}>")).word("nrcpt", count);
+            line.maybe("cut", is_cut.then_some("yes")).send();
+        }
+        recipients
+    }
+
+    /// What they are now; nothing where there are none at all.
+    #[must_use]
+    pub fn current(&self) -> Option<Arc<Aliases>> {
+        let inner = self.0.as_ref()?;
+        let mut state = inner.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = state.path.clone()?;
+        let is_same = |(path, stamp): &(PathBuf, Stamp)| Stamp::of(path) == *stamp;
+        if state.stamps.is_empty() || !state.stamps.iter().all(is_same) {
+            inner.read_again(&path, &mut state);
+        }
+        Some(Arc::clone(&state.aliases))
+    }
+}
+
+impl Inner {
+    fn read_again(&self, path: &Path, state: &mut State) {
+        // The stamp comes first: what changes while it is read is read once more.
+        let mut stamps = vec![(path.to_owned(), Stamp::of(path))];
+        let text = match read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Ok(text) => text,
+            Err(error) => {
+                let line = self.log.line(Level::Error, "aliases-unread");
+                line.text("file", path.display()).text("reason", error).send();
+                state.stamps = stamps;
+                return;
+            }
+        };
+        let mut aliases = Aliases::parse(&text);
+        let included: Vec<(PathBuf, usize)> =
+            aliases.include_paths().map(|(path, line)| (path.to_owned(), line)).collect();
+        for (number, (path, line)) in included.into_iter().enumerate() {
+            let text = match number < INCLUDES_MAX {
+                true => {
+                    stamps.push((path.clone(), Stamp::of(&path)));
+                    read(&path).map_err(|error| error.to_string())
+                }
+                false => Err(format!("more than {INCLUDES_MAX} files of addresses")),
+            };
+            aliases.include(&path, line, text);
+        }
+        for fault in aliases.faults().iter().take(FAULTS_TOLD) {
+            let line = self.log.line(Level::Warn, "alias-fault");
+            let line = line.text("file", path.display()).word("line", fault.line);
+            line.text("reason", &fault.what).send();
+        }
+        state.aliases = Arc::new(aliases);
+        state.stamps = stamps;
+    }
+}
+
+/// Reads a file that is one and not too large.
+fn read(path: &Path) -> io::Result<String> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut octets = Vec::new();
+    File::open(path)?.take(FILE_OCTETS_MAX as u64 + 1).read_to_end(&mut octets)?;
+    if octets.len() > FILE_OCTETS_MAX {
+        return Err(io::Error::other(format!("it has more than {FILE_OCTETS_MAX} octets")));
+    }
+    // Names beyond ASCII are rare, and a comment in an old encoding is no reason to lose mail.
+    Ok(String::from_utf8_lossy(&octets).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use mailroot_common::address::LocalPart;
+    use mailroot_common::units::Timestamp;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::observe::Format;
+
+    #[test]
+    fn a_change_counts_at_once_and_a_file_that_cannot_be_read_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, list) = (dir.path().join("aliases"), dir.path().join("list"));
+        let clock = Clock::simulated(Timestamp::default(), 1);
+        let (log, lines) = Log::captured(Format::Logfmt, Level::Info, clock);
+        let file = AliasFile::nowhere(log);
+        assert!(file.current().is_none());
+        file.set(Some(&path));
+        let root = LocalPart::parse("root").unwrap();
+        let behind_root = || {
+            let found = file.current().unwrap().resolve(&root, |_| false);
+            found.map(|it| it.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(behind_root(), None);
+        std::fs::write(&path, "root: a@x.test\n").unwrap();
+        assert_eq!(behind_root().unwrap(), ["a@x.test"]);
+        std::fs::write(&path, format!("root: :include:{}, |cmd\n", list.display())).unwrap();
+        std::fs::write(&list, "b@x.test\n").unwrap();
+        assert_eq!(behind_root().unwrap(), ["b@x.test"]);
+        assert!(lines.text().contains("event=alias-fault"), "{}", lines.text());
+        std::fs::write(&list, "b@x.test\nc@x.test\n").unwrap();
+        assert_eq!(behind_root().unwrap(), ["b@x.test", "c@x.test"]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(behind_root().unwrap(), ["b@x.test", "c@x.test"]);
+        assert!(lines.text().contains("event=aliases-unread"), "{}", lines.text());
+        file.clone().set(None);
+        assert!(file.current().is_none() && AliasFile::off().current().is_none());
+    }
+}

@@ -1,0 +1,181 @@
+//! What DNS says of hosts: of those of a recipient's domain, and of a name of the operator's.
+
+use std::net::IpAddr;
+
+use mailroot_common::address::{Domain, Host};
+use mailroot_common::status::EnhancedCode;
+use smtpd_core::queue::outcome::Stage;
+use smtpd_core::route::mx::{self, MxHost};
+use smtpd_core::route::table::TlsPolicy;
+use smtpd_core::smtp::client::Ending;
+use smtpd_core::tls_report::FailureKind;
+
+use super::super::Settings;
+use super::super::strict::{TlsWish, strict_mx};
+use super::super::tls_report;
+use super::super::trust::{OfDomain, Rule};
+use super::{LOOKUPS_MAX, Named, Step, Targets};
+use crate::resolve::{Checked, Family, LookupError};
+
+impl Targets {
+    /// Counts a look-up; says whether it may be made.
+    fn may_look_up(&mut self) -> bool {
+        self.lookups += 1;
+        if self.lookups == LOOKUPS_MAX + 1 {
+            let text = format!("more than {LOOKUPS_MAX} DNS look-ups would be needed");
+            let status = EnhancedCode::transient(4, 3);
+            self.note(Ending::local(Stage::Dns, status, text), None);
+        }
+        self.lookups <= LOOKUPS_MAX
+    }
+
+    pub(super) async fn addresses(
+        &mut self,
+        host: &Domain,
+        settings: &Settings,
+    ) -> Option<Result<Vec<IpAddr>, LookupError>> {
+        // One for each kind of address.
+        let both = matches!(settings.family, Family::Any | Family::Prefer4);
+        if !self.may_look_up() || (both && !self.may_look_up()) {
+            return None;
+        }
+        Some(settings.resolver.addresses(host, settings.family).await)
+    }
+
+    pub(super) fn note_dns(&mut self, status: EnhancedCode, error: &LookupError) {
+        self.note(Ending::local(Stage::Dns, status, error.to_string()), None);
+    }
+
+    pub(super) async fn look_up_domain(
+        &mut self,
+        domain: Domain,
+        settings: &Settings,
+        random: u64,
+    ) {
+        if !self.may_look_up() {
+            return;
+        }
+        // Nobody is asked what does not count.
+        let heeded = self.wish.heeded(self.policy(settings));
+        let is_asked = settings.dane || self.wish == TlsWish::Strict;
+        let records = async {
+            match is_asked && heeded != TlsPolicy::Off {
+                true => settings.resolver.mx_checked(&domain).await,
+                false => settings.resolver.mx(&domain).await.map(Checked::by_nobody),
+            }
+        };
+        let (found, mut of_domain) =
+            tokio::join!(records, OfDomain::find(settings, &domain, heeded));
+        of_domain.is_signed = found.as_ref().is_ok_and(|found| found.is_secure);
+        self.of_domain = Some(of_domain);
+        let records = match found {
+            Ok(found) => found.value,
+            Err(error) if error.is_temporary() => {
+                return self.note_dns(EnhancedCode::transient(4, 3), &error);
+            }
+            Err(error) => return self.note_dns(EnhancedCode::permanent(1, 2), &error),
+        };
+        match mx::hosts(&domain, records, |name| settings.is_our_name(name), random) {
+            Ok(hosts) => {
+                self.site = self.sites.as_ref().map(|sites| sites.find(&hosts.all));
+                for host in hosts.to_try.into_iter().rev() {
+                    self.steps.push_front(Step::Found(host));
+                }
+            }
+            Err(error) => {
+                let ending = Ending::local(Stage::Route, error.status(), error.to_string());
+                self.note(ending, None);
+            }
+        }
+    }
+
+    pub(super) async fn look_up_host(&mut self, host: MxHost, settings: &Settings) {
+        let policy = self.wish.raised(self.policy(settings));
+        let usual = (policy.into(), Rule::Configured);
+        let called = match &self.of_domain {
+            None => Ok(usual),
+            Some(of_domain) => match of_domain.demand(settings, &host.name, policy).await {
+                Ok(demand) => {
+                    let called = of_domain.of_host(&host.name, policy, demand);
+                    called.and_then(|it| self.wish.vouched(of_domain, &host.name).map(|()| it))
+                }
+                Err(error) => {
+                    self.tell_ruled_out(settings, &host, FailureKind::DnssecInvalid, &error);
+                    self.obstacles.by_rule = true;
+                    return self.note_dns(EnhancedCode::transient(4, 3), &error);
+                }
+            },
+        };
+        let (tls, rule) = match called {
+            Ok(called) => called,
+            Err(ending) => {
+                self.tell_ruled_out(settings, &host, FailureKind::ValidationFailure, &ending.text);
+                self.obstacles.by_rule = true;
+                return self.note(ending, None);
+            }
+        };
+        let Some(found) = self.addresses(&host.name, settings).await else {
+            return;
+        };
+        match found {
+            Ok(found) => {
+                let before = self.ready.len();
+                let name = Host::Name(host.name.clone());
+                let by = Named::ByStranger(tls, rule);
+                let ours = self.add(settings, &name, &found, settings.port, by);
+                if ours {
+                    // Those preferred less would only send it back to us.
+                    self.ready.truncate(before);
+                    self.steps.retain(|step| match step {
+                        Step::Found(other) => other.preference < host.preference,
+                        _ => true,
+                    });
+                }
+            }
+            Err(error) if error.is_temporary() => {
+                self.note_dns(EnhancedCode::transient(4, 3), &error);
+            }
+            Err(error) => self.note_dns(EnhancedCode::permanent(4, 4), &error),
+        }
+    }
+
+    /// Tells that a rule keeps a host of the domain from being called.
+    fn tell_ruled_out(
+        &self,
+        settings: &Settings,
+        host: &MxHost,
+        kind: FailureKind,
+        why: &dyn std::fmt::Display,
+    ) {
+        if let Some(of_domain) = self.of_domain.as_ref().filter(|_| self.is_counted) {
+            tls_report::ruled_out(settings, of_domain, &host.name, kind, &why.to_string());
+        }
+    }
+
+    /// A name of the operator's without a port is looked up as mail domains are, and is a host if
+    /// DNS knows no MX for it, or nothing: the hosts file may know it.
+    pub(super) async fn look_up_chosen(&mut self, name: Domain, settings: &Settings, random: u64) {
+        let port = settings.port;
+        let records = match (self.may_look_up(), self.wish) {
+            (false, _) => Ok(Vec::new()),
+            (true, TlsWish::Usual | TlsWish::Relaxed) => settings.resolver.mx(&name).await,
+            (true, TlsWish::Strict) => match strict_mx(settings, &name).await {
+                Ok(records) => records,
+                Err(ending) => return self.note(ending, None),
+            },
+        };
+        let hosts = records
+            .ok()
+            .filter(|records| !records.is_empty())
+            .and_then(|records| mx::hosts(&name, records, |_| false, random).ok());
+        match hosts {
+            Some(hosts) => {
+                for host in hosts.to_try.into_iter().rev() {
+                    let name = host.name;
+                    self.steps.push_front(Step::ChosenName { name, port, security: None });
+                }
+            }
+            None => self.steps.push_front(Step::ChosenName { name, port, security: None }),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The directory that knows the recipients of a virtual server.
+//!
+//! In: addresses. Out: whether there is such a recipient, and who gets its mail. What is asked and what
+//! answers mean is decided by [`smtpd_core::ldap`]; this room has the connections, the time and the
+//! memory of what was said. That nobody answers is an [`Outage`], which never decides anything about
+//! mail but that it waits.
+
+mod connection;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod trial;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::config::ldap::{Ldap, UnknownRecipient};
+use smtpd_core::ldap::cache::{self, Cache};
+use smtpd_core::ldap::expand::{Bounds, Expansion, Resolution, key};
+use smtpd_core::ldap::message::{Entry, Search};
+use smtpd_core::ldap::schema::{Meaning, Schema, Target, next_range};
+
+pub use self::connection::DirectoryError;
+pub use self::pool::Outage;
+use self::pool::Pool;
+use crate::clock::Clock;
+use crate::config::Secrets;
+use crate::net::Net;
+use crate::observe::{Counters, Level, Log};
+use crate::resolve::Resolver;
+use crate::tls::ClientTls;
+
+/// How long all look-ups for one address may take.
+const EXPANSION: Duration = Duration::from_mins(1);
+
+/// What a directory is asked with.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// The virtual server's name, for the log.
+    pub server: Arc<str>,
+    /// Time.
+    pub clock: Clock,
+    /// The network.
+    pub net: Net,
+    /// Asks DNS.
+    pub resolver: Resolver,
+    /// What connections come under TLS with.
+    pub tls: ClientTls,
+    /// Where the password is kept.
+    pub secrets: Secrets,
+    /// The log.
+    pub log: Log,
+    /// The virtual server's counters.
+    pub counters: Arc<Counters>,
+}
+
+/// The directory of a virtual server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Directory(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    keys: Arc<Ldap>,
+    schema: Schema,
+    means: ArcSwap<Means>,
+    pool: Pool,
+    cache: Mutex<Cache<Asked>>,
+}
+
+/// What was asked, as it is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Asked {
+    Address(Box<str>),
+    Entry(Box<str>),
+}
+
+impl From<&Target> for Asked {
+    fn from(target: &Target) -> Self {
+        match target {
+            Target::Address(address) => Self::Address(key(address)),
+            Target::Entry(dn) => Self::Entry(dn.clone()),
+        }
+    }
+}
+
+impl Directory {
+    /// Goes by these keys; nothing is asked yet.
+    #[must_use]
+    pub fn new(keys: Ldap, means: Means) -> Self {
+        let keys = Arc::new(keys);
+        let rules = cache::Rules {
+            positive: keys.cache.positive.as_duration(),
+            negative: keys.cache.negative.as_duration(),
+            size: keys.cache.size as usize,
+        };
+        Self(Arc::new(Inner {
+            schema: Schema::of(&keys),
+            means: ArcSwap::from_pointee(means),
+            pool: Pool::new(Arc::clone(&keys)),
+            cache: Mutex::new(Cache::new(rules)),
+            keys,
+        }))
+    }
+
+    /// The keys that it goes by.
+    #[must_use]
+    pub fn keys(&self) -> &Ldap {
+        &self.0.keys
+    }
+
+    /// Asks with these means from now on; what is known stays known.
+    pub fn adopt(&self, means: Means) {
+        self.0.means.store(Arc::new(means));
+    }
+
+    /// What happens to mail for an address that it does not know.
+    #[must_use]
+    pub fn unknown(&self) -> UnknownRecipient {
+        self.0.keys.unknown
+    }
+
+    /// Whether there is such a recipient.
+    ///
+    /// # Errors
+    ///
+    /// [`Outage`] if no directory says.
+    pub async fn knows(&self, address: &Mailbox) -> Result<bool, Outage> {
+        if is_postmaster(address) {
+            return Ok(true);
+        }
+        self.find(&Target::Address(address.clone())).await.map(|found| found.is_some())
+    }
+
+    /// Who gets the mail of an address of ours; `is_local` tells which domains are.
+    ///
+    /// # Errors
+    ///
+    /// [`Outage`] if no directory says.
+    pub async fn resolve(
+        &self,
+        address: &Mailbox,
+        is_local: &(dyn Fn(&Domain) -> bool + Sync),
+    ) -> Result<Resolution, Outage> {
+        let keys = &self.0.keys.groups;
+        let bounds = Bounds { members: keys.members, depth: keys.depth };
+        let mut expansion = Expansion::new(address, bounds);
+        let following = async {
+            while let Some(target) = expansion.ask() {
+                let found = self.find(&target).await?;
+                expansion.answer(found.as_deref(), &|domain| is_local(domain));
+            }
+            Ok::<(), Outage>(())
+        };
+        match tokio::time::timeout(EXPANSION, following).await {
+            Ok(done) => done?,
+            Err(_) => {
+                let words = format!("it was not followed to its end in {} s", EXPANSION.as_secs());
+                return Err(Outage(words));
+            }
+        }
+        Ok(match expansion.end() {
+            Resolution::Unknown if is_postmaster(address) => Resolution::Here,
+            resolution => resolution,
+        })
+    }
+
+    /// What an address or an entry means, from memory or from a server.
+    async fn find(&self, target: &Target) -> Result<Option<Arc<Meaning>>, Outage> {
+        let means = self.0.means.load_full();
+        let asked = Asked::from(target);
+        let known = lock(&self.0.cache).get(&asked, means.clock.elapsed());
+        if let Some(known) = known {
+            means.counters.ldap_cached.add_one();
+            return Ok(known);
+        }
+        let found = self.ask(&means, target).await;
+        let (counter, word) = match &found {
+            Ok(Some(_)) => (&means.counters.ldap_found, "found"),
+            Ok(None) => (&means.counters.ldap_not_found, "not-found"),
+            Err(_) => (&means.counters.ldap_failed, "failed"),
+        };
+        counter.add_one();
+        let line = means.log.line(Level::Debug, "ldap").word("server", &means.server);
+        let line = line.word("result", word);
+        let line = match target {
+            Target::Address(address) => line.text("address", address),
+            Target::Entry(dn) => line.text("entry", dn),
+        };
+        match &found {
+            Ok(Some(meaning)) => line.text("dn", &meaning.dn).send(),
+            Ok(None) => line.send(),
+            Err(outage) => line.text("error", outage).send(),
+        }
+        let found = found?;
+        self.remember(target, found.clone(), means.clock.elapsed());
+        Ok(found)
+    }
+
+    fn remember(&self, target: &Target, found: Option<Arc<Meaning>>, now: Duration) {
+        lock(&self.0.cache).put(Asked::from(target), found, now);
+    }
+
+    async fn ask(&self, means: &Means, target: &Target) -> Result<Option<Arc<Meaning>>, Outage> {
+        let (keys, schema) = (&self.0.keys, &self.0.schema);
+        let filter = match target {
+            Target::Address(address) => Some(schema.filter(address)),
+            Target::Entry(_) => None,
+        };
+        let attributes = schema.attributes();
+        let seconds = u32::try_from(keys.timeout.as_duration().as_secs()).unwrap_or(1);
+        let wanted = Search {
+            base: match target {
+                Target::Address(_) => keys.base.as_deref().unwrap_or_default(),
+                Target::Entry(dn) => dn,
+            },
+            filter: filter.as_ref(),
+            attributes: &attributes,
+            // One more than there should be, so that two of one address are noticed.
+            entries: 2,
+            seconds: seconds.max(1),
+        };
+        let found = self.0.pool.search(means, &wanted).await?;
+        let mut entries = found.entries.into_iter();
+        let Some(mut entry) = entries.next() else { return Ok(None) };
+        if let (Target::Address(address), Some(other)) = (target, entries.next()) {
+            return Err(Outage(format!(
+                "the directory has several entries for {address}: {} and {}{}",
+                entry.dn,
+                other.dn,
+                if found.has_more { " and more" } else { "" }
+            )));
+        }
+        self.complete(means, &mut entry, wanted.seconds).await?;
+        Ok(Some(Arc::new(schema.meaning(&entry))))
+    }
+
+    /// Asks for the rest of an attribute that the directory gives in parts.
+    async fn complete(&self, means: &Means, entry: &mut Entry, seconds: u32) -> Result<(), Outage> {
+        let most = self.0.keys.groups.members as usize;
+        let mut next = next_range(entry);
+        let count =
+            |entry: &Entry| entry.attributes.iter().map(|(_, all)| all.len()).sum::<usize>();
+        while let Some(name) = next.take() {
+            // A group that is too large already is not read to its end.
+            if count(entry) > most {
+                break;
+            }
+            let attributes = [&*name];
+            let base = entry.dn.clone();
+            let wanted =
+                Search { base: &base, filter: None, attributes: &attributes, entries: 1, seconds };
+            let found = self.0.pool.search(means, &wanted).await?;
+            let Some(part) = found.entries.into_iter().next() else { break };
+            // A part without values would be asked for again and again.
+            if count(&part) > 0 {
+                next = next_range(&part);
+            }
+            entry.attributes.extend(part.attributes);
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is an address that every domain has (RFC 5321 section 4.5.1).
+fn is_postmaster(address: &Mailbox) -> bool {
+    address.local().as_str().eq_ignore_ascii_case("postmaster")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

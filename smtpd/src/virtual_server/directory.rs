@@ -1,0 +1,101 @@
+//! The domains of a server, and the directory that knows their recipients.
+
+use std::sync::Arc;
+
+use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::config::ServerConfig;
+use mailroot_common::control::{Check, Level};
+use smtpd_core::route::table::Table;
+
+use super::{Shared, StartError, VirtualServer, rules};
+use crate::ldap::{Directory, Means};
+
+/// Which domains are ours, and who knows their recipients.
+#[derive(Clone, Debug)]
+pub(super) struct Domains {
+    pub(super) table: Arc<Table>,
+    pub(super) directory: Option<Directory>,
+}
+
+impl VirtualServer {
+    pub(super) fn table(&self, config: &ServerConfig) -> Result<Arc<Table>, StartError> {
+        let default = rules::default_domain(config).ok_or(StartError::NoDefaultDomain)?;
+        Ok(Arc::new(rules::table(config, default)?))
+    }
+
+    /// The domains as they are put in force. A directory whose keys are as before goes on, with its
+    /// connections and what it has learned.
+    pub(super) fn routing(
+        &self,
+        shared: &Shared,
+        config: &ServerConfig,
+    ) -> Result<Domains, StartError> {
+        let table = self.table(config)?;
+        let directory = config.ldap.enabled.then(|| {
+            let means = self.means(shared);
+            match self.directory.load_full() {
+                Some(known) if *known.keys() == config.ldap => {
+                    known.adopt(means);
+                    (*known).clone()
+                }
+                _ => Directory::new(config.ldap.clone(), means),
+            }
+        });
+        self.directory.store(directory.clone().map(Arc::new));
+        Ok(Domains { table, directory })
+    }
+
+    fn means(&self, shared: &Shared) -> Means {
+        Means {
+            server: self.name.as_str().into(),
+            clock: shared.clock.clone(),
+            net: shared.net.clone(),
+            resolver: shared.resolver.clone(),
+            tls: shared.tls.clone(),
+            secrets: shared.secrets.clone(),
+            log: shared.log.clone(),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    /// Calls the directory servers, and resolves an address if one is given; also while the directory
+    /// is not enabled yet.
+    pub async fn test_directory(&self, address: Option<&Mailbox>) -> Vec<Check> {
+        let (config, shared) = (self.config(), self.shared.load_full());
+        if config.ldap.server.is_empty() {
+            let check = Check::new(Level::Warn, "ldap", "server", "no directory server is named");
+            let hint = "smtpctl ldap set server=ldaps://dc1.example.net base=DC=example,DC=net";
+            return vec![check.hint(hint)];
+        }
+        let known = self.directory.load_full().filter(|known| *known.keys() == config.ldap);
+        let directory = match known {
+            Some(known) => (*known).clone(),
+            None => Directory::new(config.ldap.clone(), self.means(&shared)),
+        };
+        let table = self.table(&config).ok();
+        let is_local =
+            move |domain: &Domain| table.as_ref().is_some_and(|table| table.is_local(domain));
+        let mut checks = directory.test(address, &is_local).await;
+        for check in &mut checks {
+            check.server = Some(self.name().to_string());
+        }
+        checks
+    }
+
+    /// What is found about the directory, if one is asked.
+    pub(super) async fn check_directory(&self) -> Vec<Check> {
+        match self.config().ldap.enabled {
+            true => self.test_directory(None).await,
+            false => Vec::new(),
+        }
+    }
+
+    /// What the directory says of a recipient, in words; nothing if it is not asked about it.
+    pub(super) async fn directory_says(&self, to: &Mailbox, table: &Table) -> Option<String> {
+        let directory = self.directory.load_full()?;
+        if !to.domain().is_some_and(|domain| table.is_local(domain)) {
+            return None;
+        }
+        Some(directory.describe(to, &|domain| table.is_local(domain)).await)
+    }
+}
