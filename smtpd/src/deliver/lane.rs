@@ -352,7 +352,9 @@ impl Lane {
         let mut state = self.state();
         state.used_at = now;
         let may = welcome && now >= state.not_before() && !state.site_rests(now);
-        if may && state.due {
+        // Small mail that comes while large mail waits is told to nobody, so one worker looks for it.
+        let looks = lingered && state.heavy_waits && state.idle == 0 && !state.may_be_heavy(now);
+        if may && (state.due || looks) {
             state.due = false;
             // After a failure one message asks.
             let max = if state.is_troubled() { 1 } else { BATCH };

@@ -39,6 +39,9 @@ impl Lane {
 
 impl State {
     pub(super) fn may_be_heavy(&self, now: Duration) -> bool {
-        self.heavy < (self.health.limit(self.most, now) / 2).max(1)
+        let of_lane = self.health.limit(self.most, now);
+        // A destination that asks for less asks it of its site.
+        let of_site = self.site.as_ref().map(|site| site.look(|it| it.limit(self.most, now)));
+        self.heavy < (of_lane.min(of_site.unwrap_or(of_lane)) / 2).max(1)
     }
 }
