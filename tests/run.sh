@@ -74,17 +74,21 @@ elif [ -n "$packages" ] && command -v apt-get >/dev/null; then
     [ -z "${made:-}" ] || rm -f $policy
 fi
 
-# Exim cannot be installed beside Postfix; it is unpacked instead.
-exim=target/exim
-if [ ! -x $exim/usr/sbin/exim4 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    mkdir -p $exim/deb
-    if (cd $exim/deb && { apt-get download -qq exim4-daemon-light libidn12 ||
-        { apt-get update -qq && apt-get download -qq exim4-daemon-light libidn12; }; } >log 2>&1); then
-        for package in "$exim"/deb/*.deb; do dpkg -x "$package" $exim; done
+# Exim and OpenSMTPD cannot be installed beside Postfix; they are unpacked instead.
+unpack() {
+    local place=target/$1 program=$2
+    shift 2
+    [ ! -x "$place/$program" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
+    mkdir -p "$place/deb"
+    if (cd "$place/deb" && { apt-get download -qq "$@" ||
+        { apt-get update -qq && apt-get download -qq "$@"; }; } >log 2>&1); then
+        for package in "$place"/deb/*.deb; do dpkg -x "$package" "$place"; done
     else
-        cat $exim/deb/log
+        cat "$place/deb/log"
     fi
-fi
+}
+unpack exim usr/sbin/exim4 exim4-daemon-light libidn12
+unpack opensmtpd usr/sbin/smtpd opensmtpd libevent-2.1-7
 
 if command -v npm >/dev/null && [ ! -d tests/node/node_modules ]; then
     (cd tests/node && npm ci --no-audit --no-fund --silent) || echo "npm could not install nodemailer"

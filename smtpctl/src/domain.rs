@@ -123,6 +123,9 @@ pub(crate) struct AddRemote {
     /// An address or network that may ask; several. From anywhere if not given.
     #[arg(long, value_name = "NETWORK", requires = "hold_for_etrn")]
     etrn_from: Vec<String>,
+    /// A user who may fetch its mail with ATRN; several. It is held for that.
+    #[arg(long, value_name = "USER")]
+    atrn_user: Vec<String>,
     /// Connections at the same time.
     #[arg(long, value_name = "N")]
     max_connections: Option<u32>,
@@ -171,6 +174,7 @@ pub(crate) async fn run(tool: &mut Tool, command: DomainCommand) -> Result<u8, P
                 tls: args.tls,
                 hold: args.hold_for_etrn,
                 etrn_from: args.etrn_from,
+                atrn_users: args.atrn_user,
                 connections: args.max_connections,
                 rate: args.rate,
             };
@@ -308,7 +312,7 @@ impl Row for Domain {
             let helo = it.helo_only.then(|| "HELO only".to_owned());
             let doubt = it.in_doubt.as_ref().map(|word| format!("in doubt: {word}"));
             let tls = it.tls.as_ref().map(|word| format!("TLS {word}"));
-            let held = it.held.then(|| "held for ETRN".to_owned());
+            let held = it.released_by.as_ref().map(|commands| format!("held for {commands}"));
             let options: Vec<String> = helo
                 .into_iter()
                 .chain(held)

@@ -269,6 +269,9 @@ pub(crate) fn for_people(message: &QueueMessage, shape: &Shape) -> String {
     if message.priority != 0 {
         line("priority", message.priority.to_string());
     }
+    if message.require_tls {
+        line("tls", "required all the way (REQUIRETLS)".to_owned());
+    }
     let utf8 = if message.smtputf8 { ", SMTPUTF8" } else { "" };
     line(
         "size",

@@ -26,6 +26,7 @@ pub mod kdc;
 pub mod load;
 pub mod mdoc;
 pub mod message;
+pub mod opensmtpd;
 pub mod peer;
 pub mod policy_host;
 pub mod ports;

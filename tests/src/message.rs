@@ -34,6 +34,23 @@ impl Stored {
             .collect()
     }
 
+    /// Every file in a folder of a maildir; none if it is not there yet.
+    ///
+    /// # Panics
+    ///
+    /// Never; a file that vanishes meanwhile is left out.
+    #[must_use]
+    pub fn in_maildir(folder: &Path) -> Vec<Self> {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        paths.sort();
+        paths
+            .into_iter()
+            .filter_map(|path| fs::read(&path).ok().map(|octets| Self { path, octets }))
+            .collect()
+    }
+
     /// The values of a header field, unfolded.
     #[must_use]
     pub fn fields(&self, name: &str) -> Vec<String> {

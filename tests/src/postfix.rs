@@ -143,15 +143,7 @@ impl Postfix {
     /// Never; a maildir that is not there yet is empty.
     #[must_use]
     pub fn delivered(&self) -> Vec<Stored> {
-        let folder = self.home.path().join("mail/inbox/new");
-        let mut paths: Vec<PathBuf> = fs::read_dir(folder)
-            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-            .unwrap_or_default();
-        paths.sort();
-        paths
-            .into_iter()
-            .filter_map(|path| fs::read(&path).ok().map(|octets| Stored { path, octets }))
-            .collect()
+        Stored::in_maildir(&self.home.path().join("mail/inbox/new"))
     }
 
     /// Waits until it delivered `count` messages.

@@ -202,6 +202,12 @@ impl Talk {
         self.stream.shutdown(Shutdown::Write)
     }
 
+    /// The connection, to go on with in another way.
+    #[must_use]
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Our own end of the connection.
     ///
     /// # Panics

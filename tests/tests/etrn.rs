@@ -123,6 +123,29 @@ fn mail_that_could_not_be_sent_waits_to_be_asked_for_again() {
 }
 
 #[test]
+fn mail_that_was_asked_for_is_sent_after_a_restart_without_being_asked_for_again() {
+    let peer = Peer::start(ports::local(), |event: &Event| match event.stage {
+        Stage::Hello => Answer::Silence,
+        _ => Answer::Accept,
+    });
+    let site = Site::start(holding(&peer));
+    send(&site, "a@branch.test", "one");
+    send(&site, "c@ship.test", "sea");
+    hello(&site).expect("ETRN branch.test", 253);
+    wait::until("the host to be called", || (peer.sessions() > 0).then_some(()));
+    site.kill();
+    peer.behave(|_| Answer::Accept);
+    site.launch_again();
+    assert_eq!(peer.await_received(1)[0].recipients(), ["a@branch.test"]);
+    site.logged(&["event=etrn-done", "node=branch.test"]);
+    wait::until("it to be held from then on", || {
+        send(&site, "b@branch.test", "later");
+        reasons(&site).iter().any(|it| it.starts_with("held until")).then_some(())
+    });
+    assert_eq!(peer.received().len(), 1, "the rest was not asked for");
+}
+
+#[test]
 fn holding_is_switched_by_commands_and_nothing_is_offered_where_nothing_is_held() {
     let peer = Peer::accepting(ports::local());
     let site = Site::start(Setup::new().smart_host(peer.address()));

@@ -71,6 +71,8 @@ super::codes! {
     "E0334": "The bind at a directory contradicts itself: a name or password without a bind, or the other way round."; "Complete it, or remove it.";
     "E0350": "A virtual server is named by what none can have for a name."; "Use at most 32 of a to z, digits, dots, hyphens and underscores, beginning with a letter or digit.";
     "E0351": "The virtual server that is to take mail of this machine's programs is not there."; "Name another in submission.server, or leave it out.";
+    "E0360": "A key about held mail speaks of a command that does not have it sent."; "Write  release: both  below hold, or remove the key.";
+    "E0361": "Mail of a domain is held for ATRN, and nobody may fetch it."; "Name who may below hold: atrn_users: NAME.";
     "E0370": "A smart host is to be logged in at by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or choose another method below auth.";
     "E0371": "A smart host is to be logged in at by Kerberos, and is written as an address."; "Write its name, as the realm knows it.";
     "E0373": "Reports about TLS are to leave by a virtual server that is not there."; "Name another in tls.reports.server, or remove the line.";
@@ -122,6 +124,7 @@ super::codes! {
     "W0441": "The authorities of tls.trust cannot be read, so that no certificate of another host is good."; "See that the file is there, in PEM, and that the service can read it.";
     "W0442": "The certificate that we show a smart host cannot be read or used."; "See that its file is in secrets.d with mode 0600 and holds the certificate and its key in PEM.";
     "W0450": "A directory is asked over the network in clear text, so that its answers could be forged."; "Write ldaps://, or  tls: starttls  below ldap.";
+    "W0460": "Users may fetch mail of a domain by ATRN, and the virtual server takes no logins."; "Write  enabled: true  below access.basic.";
     "W0470": "A certificate cannot be used."; "See that the files of the chain and the key are there, in PEM, belong together, and that the service alone can read the key.";
     "W0471": "A certificate has expired or soon will."; "Put a new one in the place of its files; it is shown without a restart.";
     "W0472": "Passwords of clients may come in clear text."; "Remove access.basic.require_tls unless a device cannot do otherwise.";

@@ -29,6 +29,7 @@ pub(super) fn check(config: &ServerConfig, server: &ServerName, node: &Node, rea
     schedules(config, reader);
     delivery(config, reader);
     general(config, reader);
+    fetchers(config, reader);
     ldap::check(&config.ldap, reader);
 }
 
@@ -362,6 +363,22 @@ fn general(config: &ServerConfig, reader: &mut Reader) {
         let diagnostic = Diagnostic::error("E0416", "BINARYMIME needs CHUNKING (RFC 3030)")
             .at(&reader.source, span, "CHUNKING is missing")
             .help("add CHUNKING, or remove BINARYMIME");
+        reader.report(diagnostic);
+    }
+}
+
+/// Whoever fetches mail logs in first.
+fn fetchers(config: &ServerConfig, reader: &mut Reader) {
+    if config.access.basic.enabled {
+        return;
+    }
+    for number in 0..config.domains.len() {
+        let key = format!("domains[{number}].hold.atrn_users");
+        let Some(span) = reader.origins.get(&key).cloned() else { continue };
+        let title = "mail is fetched by whoever has logged in, and this server takes no logins";
+        let diagnostic = Diagnostic::warning("W0460", title)
+            .at(&reader.source, span, "cannot log in")
+            .help("write  enabled: true  below access.basic");
         reader.report(diagnostic);
     }
 }

@@ -138,6 +138,8 @@ fields! {
     }
     "Remote domain, Advanced" {
         "Queue messages for remote triggered delivery", "domain set partner.example hold.release=etrn" => "" "hold.release";
+        "Accounts authorized to retrieve the messages using ATRN",
+            "domain set partner.example hold.release=both hold.atrn_users=branch" => "" "hold.atrn_users";
     }
     "Current sessions" {
         "Refresh", "session list" => "" "";

@@ -40,7 +40,7 @@ section! {
     sections {
         /// Default only: the Drop directory.
         drop: Drop;
-        /// Remote only: mail that waits until a host of the domain asks for it.
+        /// Remote only: mail that waits until a host of the domain asks for it, or fetches it.
         hold: Hold;
         /// Remote only: how much mail goes there at once, and how fast; over all domains that the entry
         /// means.
@@ -51,12 +51,16 @@ section! {
 section! {
     /// Mail of a domain that is held until it is asked for.
     pub struct Hold {
-        /// What opens the way: off is no holding, etrn the command of RFC 1985. Mail then goes where
-        /// route says.
+        /// What opens the way: off is no holding. With etrn (RFC 1985) mail goes where route says once it is
+        /// asked for; with atrn (RFC 2645) a host of the domain logs in and gets it over the connection it
+        /// has made, from wherever that is; both is either.
         release: Release = Release::Off, Release::Off;
-        /// From where it may be asked for; empty is from anywhere, since it goes by the route of the
+        /// From where it may be asked for by ETRN; empty is from anywhere, since it goes by the route of the
         /// domain whoever asks.
         etrn_from: Vec<Network> = Vec::new(), Vec::new();
+        /// The users who may fetch it by ATRN, or by TURN where general.extensions has that; see
+        /// access.basic for their logins.
+        atrn_users: Vec<String> = Vec::new(), Vec::new();
         /// A name that ETRN can ask by, as #NAME, for the mail of several domains at once.
         queue: Option<QueueName> = None, None;
         /// How long its mail is kept, instead of delivery.outbound.expire. Nobody is told of a delay.
@@ -71,6 +75,35 @@ choice! {
         Off = "off",
         /// The command ETRN (RFC 1985).
         Etrn = "etrn",
+        /// The commands ATRN (RFC 2645) and TURN (RFC 821).
+        Atrn = "atrn",
+        /// Either.
+        Both = "both",
+    }
+}
+
+impl Release {
+    /// Whether ETRN has mail sent.
+    #[must_use]
+    pub const fn by_etrn(self) -> bool {
+        matches!(self, Self::Etrn | Self::Both)
+    }
+
+    /// Whether ATRN has mail sent.
+    #[must_use]
+    pub const fn by_atrn(self) -> bool {
+        matches!(self, Self::Atrn | Self::Both)
+    }
+
+    /// What people read, such as `ETRN or ATRN`; nothing where mail is not held.
+    #[must_use]
+    pub const fn commands(self) -> Option<&'static str> {
+        match self {
+            Self::Off => None,
+            Self::Etrn => Some("ETRN"),
+            Self::Atrn => Some("ATRN"),
+            Self::Both => Some("ETRN or ATRN"),
+        }
     }
 }
 
@@ -301,19 +334,46 @@ fn check_tls(keys: &DomainKeys, path: &str, reader: &mut Reader) {
     }
 }
 
-/// Rules for mail that is not held.
+/// Rules for mail that is not held, or not for this command.
 fn check_hold(keys: &DomainKeys, path: &str, reader: &mut Reader) {
-    if keys.hold.release != Release::Off || keys.r#type != Some(DomainType::Remote) {
+    if keys.r#type != Some(DomainType::Remote) {
         return;
     }
-    for key in ["etrn_from", "queue", "keep"] {
-        if let Some(span) = reader.origins.get(&format!("{path}.hold.{key}")).cloned() {
-            let title = "mail of this domain is not held until it is asked for";
-            let diagnostic = Diagnostic::error("E0437", title)
-                .at(&reader.source, span, "is about held mail")
-                .help("write  release: etrn  beside it, or remove it");
-            reader.report(diagnostic);
-        }
+    let release = keys.hold.release;
+    let span =
+        |key: &str, reader: &Reader| reader.origins.get(&format!("{path}.hold.{key}")).cloned();
+    for (key, counts, wanted) in [
+        ("etrn_from", release.by_etrn(), "etrn"),
+        ("queue", release.by_etrn(), "etrn"),
+        ("atrn_users", release.by_atrn(), "atrn"),
+        ("keep", release != Release::Off, "etrn"),
+    ] {
+        let Some(span) = span(key, reader).filter(|_| !counts) else { continue };
+        let diagnostic = match release {
+            Release::Off => {
+                let title = "mail of this domain is not held until it is asked for";
+                let help = format!("write  release: {wanted}  beside it, or remove it");
+                Diagnostic::error("E0437", title)
+                    .at(&reader.source, span, "is about held mail")
+                    .help(help)
+            }
+            Release::Etrn | Release::Atrn | Release::Both => {
+                let title = format!("{wanted} does not have mail of this domain sent");
+                Diagnostic::error("E0360", title)
+                    .at(&reader.source, span, "is about that command")
+                    .help("write  release: both,  or remove it")
+            }
+        };
+        reader.report(diagnostic);
+    }
+    if let Some(span) = span("release", reader)
+        && release.by_atrn()
+        && keys.hold.atrn_users.is_empty()
+    {
+        let diagnostic = Diagnostic::error("E0361", "nobody may fetch mail of this domain")
+            .at(&reader.source, span, "needs a user")
+            .help("name who may: atrn_users: NAME; the user is made by smtpctl user add NAME");
+        reader.report(diagnostic);
     }
 }
 

@@ -37,7 +37,7 @@ section! {
         banner: String = "ESMTP".to_owned(), "ESMTP Mailroot".to_owned();
         /// Extensions offered in reply to EHLO. An extension that is left out is also refused when a
         /// client uses it.
-        extensions: Vec<Extension> = Extension::ALL.to_vec(), Extension::IIS6.to_vec();
+        extensions: Vec<Extension> = Extension::usual(), Extension::IIS6.to_vec();
     }
 }
 
@@ -64,12 +64,18 @@ choice! {
         Limits = "LIMITS",
         /// RFC 1985; offered only while mail of a domain is held for it.
         Etrn = "ETRN",
+        /// RFC 2645; offered only while somebody may fetch mail of a domain, and has logged in or can.
+        Atrn = "ATRN",
+        /// RFC 821; the same for clients that know no other. Has to be listed to be offered.
+        Turn = "TURN",
         /// RFC 2852.
         DeliverBy = "DELIVERBY",
         /// RFC 4865; offered only to clients that may relay, and unless messages.future_release is 0s.
         FutureRelease = "FUTURERELEASE",
         /// RFC 6710.
         MtPriority = "MT-PRIORITY",
+        /// RFC 8689; offered only under TLS.
+        RequireTls = "REQUIRETLS",
     }
 }
 
@@ -84,7 +90,15 @@ impl Extension {
         Self::Dsn,
         Self::EnhancedStatusCodes,
         Self::Etrn,
+        Self::Atrn,
+        Self::Turn,
     ];
+
+    /// What is offered unless the configuration says otherwise: all but TURN.
+    #[must_use]
+    pub fn usual() -> Vec<Self> {
+        Self::ALL.iter().copied().filter(|&it| it != Self::Turn).collect()
+    }
 }
 
 choice! {

@@ -52,9 +52,12 @@ pub struct Domain {
     /// Whether its mail goes under TLS (`off`, `optional`, `required`, `verify`), if that was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
-    /// Whether its mail waits until it is asked for with ETRN.
+    /// Whether its mail waits until it is asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// What has it sent, if it is held: `ETRN`, `ATRN`, `ETRN or ATRN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_by: Option<String>,
     /// How much mail goes there at once and how fast, in words, if that was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<String>,
@@ -109,6 +112,9 @@ pub enum NewDomain {
         /// Addresses or networks that may ask for it; from anywhere if empty.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         etrn_from: Vec<String>,
+        /// Users who may fetch it with ATRN; its mail is held for that as well.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        atrn_users: Vec<String>,
         /// Connections at the same time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         connections: Option<u32>,

@@ -116,6 +116,9 @@ pub struct QueueMessage {
     /// From -9 to 9: among the mail of one destination the higher goes first (RFC 6710).
     #[serde(default)]
     pub priority: i8,
+    /// Whether it goes under TLS all the way or not at all (RFC 8689).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_tls: bool,
     /// `7bit`, `8bitmime` or `binarymime`.
     pub body: String,
     /// Whether it needs SMTPUTF8.

@@ -190,6 +190,7 @@ fn sending() {
             smtputf8: false,
             by: None,
             priority: Priority::NORMAL,
+            require_tls: false,
         };
         assert!(session.begin(&transaction, Duration::ZERO).is_ok(), "the peer takes anything");
         session.output().clear();

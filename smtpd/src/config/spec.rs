@@ -2,6 +2,7 @@
 
 use mailroot_common::address::Domain;
 use mailroot_common::config::delivery::{InDoubt, TlsMode};
+use mailroot_common::config::domains::Release;
 use mailroot_common::config::{DomainName, Hop, Profile};
 use mailroot_common::net::Network;
 use mailroot_common::rate::Rate;
@@ -24,10 +25,12 @@ pub struct RemoteDomainSpec {
     pub in_doubt: Option<InDoubt>,
     /// Whether its mail goes under TLS, if not as to other domains.
     pub tls: Option<TlsMode>,
-    /// Whether its mail waits until it is asked for.
-    pub hold: bool,
-    /// From where it may be asked for.
+    /// What has its mail sent, if it waits to be asked for.
+    pub release: Release,
+    /// From where it may be asked for by ETRN.
     pub etrn_from: Vec<Network>,
+    /// Who may fetch it by ATRN.
+    pub atrn_users: Vec<String>,
     /// Connections at the same time.
     pub connections: Option<u32>,
     /// Messages in a time.
@@ -101,8 +104,11 @@ pub(super) fn remote_entry(spec: &RemoteDomainSpec) -> String {
     if let Some(tls) = spec.tls {
         out.push_str(&format!(", tls: {}", quoted(tls.word())));
     }
-    if spec.hold {
-        out.push_str(", hold: {release: etrn");
+    if spec.release != Release::Off {
+        out.push_str(&format!(", hold: {{release: {}", spec.release.word()));
+        if !spec.atrn_users.is_empty() {
+            out.push_str(&format!(", atrn_users: {}", flow_list(&spec.atrn_users)));
+        }
         if !spec.etrn_from.is_empty() {
             let from: Vec<String> = spec.etrn_from.iter().map(Network::to_string).collect();
             out.push_str(&format!(", etrn_from: {}", flow_list(&from)));

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mailroot_common::address::Domain;
 use mailroot_common::config::delivery::{InDoubt, TlsMode};
+use mailroot_common::config::domains::Release;
 use mailroot_common::config::general::Listen;
 use mailroot_common::config::{DomainName, Hop, Profile, ServerName};
 use mailroot_common::net::Network;
@@ -235,8 +236,9 @@ fn domains_are_added_and_removed_without_touching_other_lines() {
         route: vec![Hop::parse("hub.example:26").unwrap(), Hop::parse("[::1]").unwrap()],
         in_doubt: Some(InDoubt::Return),
         tls: Some(TlsMode::Off),
-        hold: true,
+        release: Release::Both,
         etrn_from: vec![Network::parse("192.0.2.0/24").unwrap()],
+        atrn_users: vec!["branch".to_owned()],
         connections: Some(3),
         rate: Some(Rate::per_minute(30)),
     };
@@ -245,7 +247,7 @@ fn domains_are_added_and_removed_without_touching_other_lines() {
     assert!(home.text("default").contains(
         "\n  - {name: \"*.corp.example\", type: remote, relay: true, helo_only: true, \
          route: [hub.example:26, \"[::1]\"], in_doubt: return, tls: \"off\", \
-         hold: {release: etrn, etrn_from: 192.0.2.0/24}, \
+         hold: {release: both, atrn_users: branch, etrn_from: 192.0.2.0/24}, \
          limits: {connections: 3, rate: 30/min}}\n"
     ));
     for gone in ["*.corp.example", "example.org", "partner.example"] {

@@ -346,6 +346,7 @@ pub(super) fn details(place: &Place, message: &Message, now: Timestamp) -> Queue
             ByMode::Notify => "tell".to_owned(),
         }),
         priority: envelope.wishes.priority.as_i8(),
+        require_tls: envelope.wishes.require_tls,
         body: match envelope.body {
             BodyKind::SevenBit => "7bit",
             BodyKind::EightBitMime => "8bitmime",

@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use mailroot_common::address;
 use mailroot_common::config::DomainName;
 use mailroot_common::config::delivery::{InDoubt, TlsMode};
+use mailroot_common::config::domains::Release;
 use mailroot_common::control::{Domain, DomainDetail, Edited, KeyEdits, NewDomain};
 use mailroot_common::net::Network;
 use mailroot_common::rate::Rate;
@@ -112,6 +113,7 @@ fn read_spec(wish: NewDomain) -> Result<DomainSpec, Refused> {
             tls,
             hold,
             etrn_from,
+            atrn_users,
             connections,
             rate,
         } => {
@@ -125,7 +127,13 @@ fn read_spec(wish: NewDomain) -> Result<DomainSpec, Refused> {
                 route: route.iter().map(|hop| read_hop(hop)).collect::<Result<_, _>>()?,
                 in_doubt: in_doubt.as_deref().map(read_in_doubt).transpose()?,
                 tls: tls.as_deref().map(read_tls).transpose()?,
-                hold,
+                release: match (hold, atrn_users.is_empty()) {
+                    (false, true) => Release::Off,
+                    (true, true) => Release::Etrn,
+                    (false, false) => Release::Atrn,
+                    (true, false) => Release::Both,
+                },
+                atrn_users,
                 connections,
                 rate: rate.as_deref().map(read_rate).transpose()?,
                 etrn_from: etrn_from.iter().map(|net| read_net(net)).collect::<Result<_, _>>()?,
@@ -157,7 +165,10 @@ mod tests {
         );
         assert_eq!(spec.tls, Some(TlsMode::Verify));
         assert_eq!((spec.connections, spec.rate), (Some(3), Some(Rate::per_minute(30))));
-        assert!(spec.hold && spec.etrn_from == [Network::parse("192.0.2.0/24").unwrap()]);
+        assert!(
+            spec.release == Release::Etrn
+                && spec.etrn_from == [Network::parse("192.0.2.0/24").unwrap()]
+        );
         for bad in [
             serde_json::json!({"kind": "remote", "name": "b.example", "tls": "yes"}),
             serde_json::json!({"kind": "remote", "name": "b.example", "etrn_from": ["192.0.2.1"]}),

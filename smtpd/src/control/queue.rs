@@ -179,7 +179,7 @@ pub(super) async fn verb(
         if let (QueueVerb::Flush | QueueVerb::Retry, Some(server)) = (verb, server) {
             if opens {
                 let held = chosen.routes.iter().filter(|route| route.held_domain().is_some());
-                place.queue.open_routes(held.cloned().collect(), app.service.log());
+                place.queue.open_routes(held.cloned().collect(), app.service.log()).await;
             }
             server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>());
             changed.notes.extend(resting(place, &chosen.routes, now));
@@ -209,7 +209,7 @@ fn resting(place: &Place, routes: &BTreeSet<RouteName>, now: Timestamp) -> Vec<S
         Rest::Paused(DestinationPause { destination: name, .. }) => Some(format!(
             "{name} stays paused; smtpctl queue resume --destination '{name}' ends that"
         )),
-        Rest::Held => route.held_domain().map(|name| {
+        Rest::Held | Rest::Fetched => route.held_domain().map(|name| {
             format!("mail for {name} is held until it is asked for; smtpctl queue retry --domain {name} sends it")
         }),
     }

@@ -112,6 +112,7 @@ fn envelope(
         let detail = format!("{name} has no recipients");
         return Err(Problem::new("badmail", Kind::Usage, detail).hint("name them with --to"));
     }
+    let require_tls = before.is_some_and(|before| before.wishes.require_tls);
     let is_ascii = sender.mailbox().is_none_or(Mailbox::is_ascii)
         && recipients.iter().all(|recipient| recipient.mailbox.is_ascii());
     Ok(Envelope {
@@ -139,12 +140,13 @@ fn envelope(
             user: None,
             uid: None,
         },
-        tls_optional: facts.tls_optional,
+        tls_optional: facts.tls_optional && !require_tls,
         message_id: facts.message_id.clone(),
         subject: facts.subject.clone(),
         // Their time is over; what the message was worth is not.
         wishes: Wishes {
             priority: before.map(|before| before.wishes.priority).unwrap_or_default(),
+            require_tls,
             ..Wishes::default()
         },
     })

@@ -17,6 +17,7 @@ use super::permits::NoRoom;
 use super::room::Room;
 use super::session::Connection;
 use super::site::{Site, SitePermit};
+use super::strict::TlsWish;
 use super::target::Targets;
 use super::tls_report;
 use super::trust::Rule;
@@ -42,9 +43,10 @@ pub(super) async fn attempt(
     jobs: &mut [Job],
     (kept, promise): (Option<Connection>, Option<SitePermit>),
     working: &Working<'_>,
+    wish: TlsWish,
 ) -> Report {
     let limited = settings.limited(&room.server, &route.name());
-    let targets = Targets::new(route, limited.clone(), Some(&room.sites));
+    let targets = Targets::new(route, limited.clone(), Some(&room.sites), wish);
     let mut targets = targets.counted(tls_report::are_counted(settings, jobs));
     let mut tried = Tried { connection: kept, held: promise, ..Tried::default() };
     try_hosts(room, settings, &mut targets, jobs, working, &mut tried).await;
@@ -56,20 +58,21 @@ pub(super) async fn attempt(
     if jobs.iter().any(Job::had_progress) {
         working.on_progress(site.as_ref(), settings);
     }
-    let wish = jobs.iter().find_map(Job::last_word).filter(|_| tried.slowed).cloned();
+    let asked = jobs.iter().find_map(Job::last_word).filter(|_| tried.slowed).cloned();
     let had_room = tried.no_room.is_none();
     let is_shut = !tried.talked && targets.obstacles().are_of_all();
     let left_out = is_shut && had_room && jobs.iter().any(Job::is_open);
     let crowded = left_out && working.is_crowded(site.as_ref());
-    let is_slowed = wish.is_some();
-    if let Some(outcome) = wish {
+    let is_slowed = asked.is_some();
+    if let Some(outcome) = asked {
         working.on_slowed(site.as_ref(), outcome);
     }
     if room.is_given_up() || crowded || !had_room || is_slowed {
         break_off(room, jobs).await;
     } else if jobs.iter().any(Job::is_open) {
         let verdict = targets.verdict(room.clock.now());
-        if !tried.talked {
+        // What only such mail asks for keeps no other mail waiting.
+        if !tried.talked && (wish != TlsWish::Strict || is_shut) {
             let site = site.filter(|_| is_shut);
             working.on_unreachable(site.as_ref(), &verdict, settings);
         }
@@ -181,7 +184,7 @@ async fn try_relaxed(
 }
 
 /// Gives back what was not decided, without counting it as tried.
-async fn break_off(room: &Arc<Room>, jobs: &mut [Job]) {
+pub(super) async fn break_off(room: &Arc<Room>, jobs: &mut [Job]) {
     for job in jobs.iter_mut().filter(|job| job.lease.is_some()) {
         job.break_off();
         if !job.ended.is_empty() {
@@ -202,6 +205,11 @@ async fn next_connection(
     while !room.is_given_up() {
         let target = targets.next(settings, room.clock.random()).await?;
         if let Some(connection) = room.reuse.take(&target).await {
+            if let Some(ending) = targets.wish.shortcoming(&connection) {
+                targets.note(ending, Some(connection.host.clone()));
+                room.reuse.keep(connection, settings, &room.settings);
+                continue;
+            }
             // Its leave comes with it.
             held.take_if(|held| !held.is_leave()).into_iter().for_each(SitePermit::give_up);
             return found(connection);
@@ -228,7 +236,11 @@ async fn next_connection(
                 connection.permits = permits;
                 tls_report::opened(settings, targets, &connection);
                 tell_trial(room, targets, &connection);
-                return found(connection);
+                let Some(ending) = targets.wish.shortcoming(&connection) else {
+                    return found(connection);
+                };
+                targets.note(ending, Some(connection.host.clone()));
+                room.reuse.keep(connection, settings, &room.settings);
             }
             Err(why) => {
                 *held = permits.into_site();

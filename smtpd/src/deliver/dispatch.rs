@@ -7,6 +7,7 @@ use mailroot_common::units::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::age::age;
+use super::fetch;
 use super::returning::settle_waiting;
 use super::room::Room;
 use crate::observe::Level;
@@ -27,6 +28,7 @@ pub(super) async fn run(room: Arc<Room>) {
         let due = room.queue.next_due(room.clock.now());
         due.routes.into_iter().for_each(|route| room.on_due(route));
         room.heed_openings();
+        fetch::begin_all(&room);
         room.feed_woken();
         let lanes_at = room.feed_waking();
         let wall = room.clock.now();

@@ -132,12 +132,18 @@ impl Job {
                 by.left(deadline(&past, &self.envelope).unwrap_or(by.at), past.now)
             }),
             priority: self.envelope.wishes.priority,
+            require_tls: self.envelope.wishes.require_tls,
         }
     }
 
     /// Whether it is rather sent without what a domain or a host demands than not at all.
     pub(super) fn is_tls_optional(&self) -> bool {
         self.envelope.tls_optional
+    }
+
+    /// Whether it goes under TLS all the way or not at all (RFC 8689).
+    pub(super) fn requires_tls(&self) -> bool {
+        self.envelope.wishes.require_tls
     }
 
     /// The sender as other hosts see it.

@@ -8,15 +8,17 @@
 //! site       what stands behind domains          health    how a destination fares
 //! worker     one batch after the other           attempt   hosts one after the other
 //! opening    from an address to a session           target     from a next hop to addresses        session   octets to and from one host
+//! aim        an address, and how it is called
 //! login      our name, or our token, there       reuse     idle connections
 //! prepare    another From, signatures               sign      keys, and what they sign
 //! front      what leaves before the message         limits    what lanes share
-//! permits    leave to have a connection
+//! permits    leave to have a connection          fetch     hosts that have come for their mail
 //! local      into the Drop directory              directory  who gets mail for our domains
 //! finish     outcomes to the queue, reports      age       mail that waits behind trouble
 //! remember   outcomes to the trace
 //! returning  mail an operator gives up           trial     a call without mail
 //! trust      what a host must prove               deadline  mail whose sender named a time
+//! strict     what senders want of TLS
 //! tls_report what others are told of that
 //! ```
 //!
@@ -25,10 +27,12 @@
 //! one message at a time, at growing intervals, however much mail waits for it.
 
 mod age;
+mod aim;
 mod attempt;
 mod deadline;
 mod directory;
 mod dispatch;
+mod fetch;
 mod finish;
 mod front;
 mod health;
@@ -47,6 +51,7 @@ mod room;
 mod session;
 mod sign;
 mod site;
+mod strict;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -75,11 +80,11 @@ pub use lane::{LaneState, LaneView};
 pub use limits::SharedLimits;
 pub use session::SessionView;
 pub use sign::Signing;
-pub use trial::Answered;
+pub use trial::{Answered, Reversed};
 
+use self::aim::Target;
 use self::opening::Mode;
 use self::room::Room;
-use self::target::Target;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::config::Secrets;

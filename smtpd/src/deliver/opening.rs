@@ -2,6 +2,7 @@
 //!
 //! A token that the host does not take is replaced once, over a new connection.
 
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,23 +10,25 @@ use std::time::Duration;
 use mailroot_common::address::Host;
 use mailroot_common::config::smart_hosts::SmartHostKeys;
 use mailroot_common::control::Direction;
+use mailroot_common::id::SessionId;
 use mailroot_common::status::{Class, EnhancedCode};
 use smtpd_core::oauth::sasl::Form;
-use smtpd_core::queue::outcome::{Stage, Verified};
+use smtpd_core::queue::outcome::{Protection, Stage, Verified};
 use smtpd_core::smtp::client::{Action, Client, Ending, LoginError};
 use smtpd_core::tls_report::FailureKind;
 use tokio::time::timeout;
 
 use super::Settings;
+use super::aim::Target;
 use super::login::{Exchange, Showing, can_show};
 use super::permits::Permits;
 use super::room::Room;
 use super::session::{Connection, SessionView, words_of};
-use super::target::Target;
 use super::tls_report::{Trouble, Unopened};
 use super::trust::{Rule, TlsUse};
 use crate::net::Stream;
 use crate::observe::{Level, Party};
+use crate::queue::Leashed;
 use crate::tls::{Flaw, Identity, Proof, Secured, TlsError};
 
 /// The longest a handshake may take.
@@ -53,6 +56,16 @@ impl From<Ending> for Failure {
     fn from(ending: Ending) -> Self {
         Self { ending, lesser: None, token_is_old: false, trouble: None }
     }
+}
+
+/// A connection that somebody else has made.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) stream: Stream,
+    pub(super) session: SessionId,
+    pub(super) peer: SocketAddr,
+    pub(super) tls: Option<Protection>,
+    pub(super) leashed: Leashed,
 }
 
 impl Connection {
@@ -96,10 +109,31 @@ impl Connection {
     ) -> Result<Self, Failure> {
         let stream = connect(room, settings, target).await?;
         room.counters.outbound_connections.add_one();
+        let id = room.new_session_id();
+        let mut connection = Self::over(room, settings, target, mode, (stream, id));
+        room.remember_session(&connection.view);
+        match connection.greet(settings, mode).await {
+            Ok(()) => Ok(connection),
+            Err(mut failure) => {
+                connection.flush().await;
+                failure.lesser = connection.lesser_mode(&failure.ending, mode);
+                failure.trouble = connection.trouble.take();
+                Err(failure)
+            }
+        }
+    }
+
+    fn over(
+        room: &Arc<Room>,
+        settings: &Settings,
+        target: &Target,
+        mode: Mode,
+        (stream, id): (Stream, SessionId),
+    ) -> Self {
         let from = settings.tls_reports.as_ref().and_then(|_| stream.local_ip());
         let host = target.host();
         let view = Arc::new(SessionView {
-            id: room.new_session_id(),
+            id,
             host: host.clone(),
             since: room.clock.now(),
             messages: AtomicU32::new(0),
@@ -107,7 +141,6 @@ impl Connection {
             user: OnceLock::new(),
             target: target.clone(),
         });
-        room.remember_session(&view);
         let party = Party {
             id: view.id,
             server: Arc::clone(&room.server),
@@ -115,7 +148,7 @@ impl Connection {
             peer: target.at,
         };
         let client = Client::new(settings.client(target, mode), room.clock.elapsed());
-        let mut connection = Self {
+        Self {
             client,
             stream,
             target: target.clone(),
@@ -132,24 +165,61 @@ impl Connection {
             flaw: None,
             trouble: None,
             from,
+            leashed: None,
+        }
+    }
+
+    /// Takes over a connection whose host is about to greet, and says hello.
+    ///
+    /// # Errors
+    ///
+    /// Why no mail can be sent by it.
+    pub(super) async fn take_over(
+        room: &Arc<Room>,
+        settings: &Settings,
+        handed: Handed,
+    ) -> Result<Self, Ending> {
+        let Handed { stream, session, peer, tls, leashed } = handed;
+        let name = Host::Address(peer.ip());
+        // What there is of TLS is there already.
+        let tls_use = if tls.is_some() { TlsUse::Implicit } else { TlsUse::Off };
+        let mode = Mode { helo_only: false, tls: tls_use };
+        let target = Target {
+            name,
+            at: peer,
+            helo_only: false,
+            tls: tls_use,
+            rule: Rule::Configured,
+            smart_host: None,
+            limited: None,
+            site: None,
         };
-        match connection.greet(settings, mode).await {
+        let mut connection = Self::over(room, settings, &target, mode, (stream, session));
+        if let Some(protection) = &tls {
+            let _first = connection.view.tls.set(protection.version.clone());
+        }
+        connection.host.tls = tls;
+        connection.leashed = Some(leashed);
+        match connection.reach_ready(settings, mode).await {
             Ok(()) => Ok(connection),
-            Err(mut failure) => {
+            Err(failure) => {
                 connection.flush().await;
-                failure.lesser = connection.lesser_mode(&failure.ending, mode);
-                failure.trouble = connection.trouble.take();
-                Err(failure)
+                Err(failure.ending)
             }
         }
     }
 
     /// Goes from the first octet to where mail can be sent.
     async fn greet(&mut self, settings: &Settings, mode: Mode) -> Result<(), Failure> {
-        let mut exchange: Option<Exchange> = None;
         if mode.tls == TlsUse::Implicit {
             self.secure(settings, mode).await;
         }
+        self.reach_ready(settings, mode).await
+    }
+
+    /// The same without a handshake at the beginning.
+    async fn reach_ready(&mut self, settings: &Settings, mode: Mode) -> Result<(), Failure> {
+        let mut exchange: Option<Exchange> = None;
         loop {
             match self.client.poll() {
                 Some(Action::Ready) => return Ok(()),

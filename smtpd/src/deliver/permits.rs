@@ -3,11 +3,11 @@
 use smtpd_core::route::domain::Limits;
 
 use super::Settings;
+use super::aim::Target;
 use super::limits::{Limited, Permit};
 use super::room::Room;
 use super::session::Connection;
 use super::site::{Refused, SitePermit};
-use super::target::Target;
 
 /// Leave to have a connection; given back when it is dropped.
 #[derive(Debug, Default)]

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::Settings;
+use super::aim::Target;
 use super::session::Connection;
 use super::site::Site;
-use super::target::Target;
 
 /// Idle connections of all lanes.
 #[derive(Debug, Default)]

@@ -159,8 +159,10 @@ impl Room {
             let _ = tokio::time::timeout(ABANDON_PATIENCE, self.until_quiet()).await;
         }
         self.halt.send_replace(Halt::Abandon);
-        // Hanging up is all the goodbye that idle connections get: stopping must not wait.
+        // Hanging up is all the goodbye that idle connections get: stopping must not wait. So it is for
+        // whoever came in the last moment.
         drop(self.reuse.drain());
+        drop(self.queue.take_fetches());
     }
 
     async fn until_quiet(&self) {
@@ -298,6 +300,19 @@ impl Room {
         }
     }
 
+    /// Somebody works who belongs to no lane.
+    pub(super) fn visitor_came(&self) {
+        self.workers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// He has ended.
+    pub(super) fn visitor_left(self: &Arc<Self>) {
+        if self.workers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.quiet.notify_waiters();
+        }
+        self.feed_starved();
+    }
+
     /// Whether an operator wants mail returned that nobody is trying.
     pub(super) fn has_ordered(&self) -> bool {
         !self.queue.ordered(1).is_empty()
@@ -368,8 +383,8 @@ impl Room {
                 };
                 Outcome::local(pause.since, Stage::Operator, PAUSED, words)
             }
-            Rest::Held => {
-                let words = "no host of the domain has asked for its mail (ETRN)";
+            Rest::Held | Rest::Fetched => {
+                let words = "no host of the domain has asked for its mail (ETRN, ATRN)";
                 lane.last().unwrap_or_else(|| Outcome::local(now, Stage::Route, PAUSED, words))
             }
         });

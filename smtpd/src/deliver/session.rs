@@ -22,15 +22,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Settings;
+use super::aim::Target;
 use super::finish::finish;
 use super::front::Outgoing;
 use super::job::{Content, Job};
 use super::permits::Permits;
 use super::room::Room;
-use super::target::Target;
 use super::tls_report::Trouble;
 use crate::net::Stream;
 use crate::observe::{Ear, Level};
+use crate::queue::Leashed;
 use crate::tls::Flaw;
 
 /// How much is read at once; replies are short.
@@ -83,6 +84,8 @@ pub(super) struct Connection {
     pub(super) trouble: Option<Trouble>,
     /// Our address, where somebody is told of it.
     pub(super) from: Option<IpAddr>,
+    /// Held by whoever handed it over, if somebody did.
+    pub(super) leashed: Option<Leashed>,
 }
 
 impl Drop for Connection {
@@ -319,6 +322,12 @@ impl Connection {
                 self.client.abandon(&Ending::local(Stage::Data, status, text));
                 return;
             }
+            () = cut(&mut self.leashed) => {
+                let status = EnhancedCode::transient(4, 2);
+                let text = "the session was ended here";
+                self.client.abandon(&Ending::local(Stage::Data, status, text));
+                return;
+            }
         };
         match read {
             Ok(Ok(0)) => self.client.on_close("the host closed the connection"),
@@ -373,6 +382,14 @@ impl Connection {
                 None => self.read().await,
             }
         }
+    }
+}
+
+/// Waits until whoever handed the connection over wants it ended.
+async fn cut(leashed: &mut Option<Leashed>) {
+    match leashed {
+        Some(leashed) => leashed.cut().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -21,8 +21,10 @@ use smtpd_core::route::table::{DirectFirst, NextHop, Route, TlsPolicy};
 use smtpd_core::smtp::client::Ending;
 
 use super::Settings;
+use super::aim::Target;
 use super::limits::Limited;
 use super::site::{Site, Sites};
+use super::strict::TlsWish;
 use super::tls_report::{self, Unopened};
 use super::trust::{Obstacles, OfDomain, Rule, TlsUse, explain_recalled, recalled};
 
@@ -30,39 +32,6 @@ use super::trust::{Obstacles, OfDomain, Rule, TlsUse, explain_recalled, recalled
 const LOOKUPS_MAX: u32 = 32;
 /// Addresses tried in one attempt.
 const ADDRESSES_MAX: usize = 20;
-
-/// A host's address to try.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Target {
-    /// The host's name, or its address in brackets.
-    pub(super) name: Host,
-    pub(super) at: SocketAddr,
-    pub(super) helo_only: bool,
-    pub(super) tls: TlsUse,
-    /// Which rule demands that.
-    pub(super) rule: Rule,
-    /// Whose security and login count, if it is a host of one that has a name.
-    pub(super) smart_host: Option<SmartHostName>,
-    /// The limits that hold there.
-    pub(super) limited: Option<Limited>,
-    /// The site it is one of, if DNS alone says where the mail goes.
-    pub(super) site: Option<Arc<Site>>,
-}
-
-impl Target {
-    /// Whether mail for it could as well take a connection to the other: the same limits, security and
-    /// login, at another address.
-    pub(super) fn is_akin(&self, other: &Self) -> bool {
-        let same = |it: &Self| (it.smart_host.clone(), it.helo_only, it.tls, it.rule.clone());
-        let limit = |it: &Self| it.limited.as_ref().map(|limited| Arc::clone(&limited.name));
-        self.smart_host.is_some() && same(self) == same(other) && limit(self) == limit(other)
-    }
-
-    pub(super) fn host(&self) -> RemoteHost {
-        let name = self.name.to_string();
-        RemoteHost { name, address: Some(self.at.ip()), port: self.at.port(), tls: None }
-    }
-}
 
 #[derive(Debug)]
 enum Step {
@@ -105,8 +74,8 @@ pub(super) struct Targets {
     fallback: Option<(Vec<SmartHost>, DirectFirst)>,
     helo_only: bool,
     tls: Option<TlsPolicy>,
-    /// Only what the configuration wants counts.
-    is_relaxed: bool,
+    /// What the senders of the mail want of its protection.
+    pub(super) wish: TlsWish,
     /// What sessions come to is counted for the domain.
     is_counted: bool,
     obstacles: Obstacles,
@@ -124,7 +93,12 @@ pub(super) struct Targets {
 
 impl Targets {
     /// `sites` is where the hosts of a domain share limits and troubles, if they do.
-    pub(super) fn new(route: &Route, limited: Option<Limited>, sites: Option<&Sites>) -> Self {
+    pub(super) fn new(
+        route: &Route,
+        limited: Option<Limited>,
+        sites: Option<&Sites>,
+        wish: TlsWish,
+    ) -> Self {
         // Mail that goes elsewhere when its hosts fail does not wait for them.
         let sites = sites.filter(|_| matches!(route.hop, NextHop::Mx(_))).cloned();
         let mut fallback = None;
@@ -144,7 +118,7 @@ impl Targets {
             fallback,
             helo_only: route.helo_only,
             tls: route.tls,
-            is_relaxed: false,
+            wish,
             is_counted: false,
             obstacles: Obstacles::default(),
             of_domain: None,
@@ -161,8 +135,8 @@ impl Targets {
     /// what their domain demands, their TLSA records and what they proved before do not count. Nothing
     /// where that makes no difference.
     pub(super) fn relaxed(&self, route: &Route, limited: Option<Limited>) -> Option<Self> {
-        let it = Self::new(route, limited, self.sites.as_ref());
-        self.obstacles.by_rule.then_some(Self { is_relaxed: true, ..it })
+        let may_relax = self.obstacles.by_rule && self.wish == TlsWish::Usual;
+        may_relax.then(|| Self::new(route, limited, self.sites.as_ref(), TlsWish::Relaxed))
     }
 
     /// The same, and whether what sessions come to is counted for the domain.
@@ -225,6 +199,7 @@ impl Targets {
             of_domain.explain(&mut ending, target);
         }
         explain_recalled(&mut ending, target);
+        self.wish.judge(&mut ending);
         self.note(ending, Some(target.host()));
     }
 
@@ -347,9 +322,10 @@ impl Targets {
                 (FoundBy::Operator, security, tls, Rule::Configured)
             }
         };
-        let (tls, rule) = match self.is_relaxed {
-            true => (tls, rule),
-            false => recalled(settings, name, (tls, rule), security.is_some()),
+        let (tls, rule) = match self.wish {
+            TlsWish::Usual => recalled(settings, name, (tls, rule), security.is_some()),
+            TlsWish::Relaxed => (tls, rule),
+            TlsWish::Strict => (tls.verified(), rule),
         };
         let mut ours = false;
         for &address in addresses {

@@ -483,7 +483,13 @@ async fn mail_of_a_paused_destination_is_not_tried_and_grows_too_old() {
 async fn held_mail_is_kept_for_its_own_time_and_tried_once_each_time_it_is_asked_for() {
     let house = House::new(|settings| {
         settings.schedules.outbound.expire = Span::hours(6);
-        let held = Held { asked_from: Vec::new(), queue: None, keep: Span::days(10) };
+        let held = Held {
+            by_etrn: true,
+            asked_from: Vec::new(),
+            queue: None,
+            fetchers: Vec::new(),
+            keep: Span::days(10),
+        };
         let domain = RemoteDomain {
             held: Some(held),
             route: RemoteRoute::Mx,
@@ -497,18 +503,18 @@ async fn held_mail_is_kept_for_its_own_time_and_tried_once_each_time_it_is_asked
     let sender = house.peer("src.test", 10, "192.0.2.9", Script::honest());
     house.accept("a@src.test", &["b@x.test"]).await;
     let etrn = Etrn::parse("x.test").unwrap();
-    let ask = || {
+    let ask = async || {
         let client = "192.0.2.1".parse().unwrap();
         let table = Arc::clone(&house.deliver.0.settings.load().table);
-        house.queue.ask_for(&etrn, client, &table, &Log::quiet())
+        house.queue.ask_for(&etrn, client, &table, &Log::quiet()).await
     };
     house.clock.sleep(Duration::from_hours(48)).await;
     assert!(peer.sessions() == 0 && sender.mail().is_empty(), "not tried, and nobody is told");
-    assert_eq!(ask(), Asked::Opened(1));
+    assert_eq!(ask().await, Asked::Opened(1));
     house.until("the refusal", async |house| house.log().contains("451")).await;
     house.clock.sleep(Duration::from_hours(48)).await;
     assert_eq!((peer.mail().len(), house.log().matches("event=deferred").count()), (0, 1));
-    assert_eq!(ask(), Asked::Opened(1));
+    assert_eq!(ask().await, Asked::Opened(1));
     house.until_empty().await;
     assert_eq!(peer.mail().len(), 1);
     house.accept("a@src.test", &["c@x.test"]).await;
@@ -518,7 +524,7 @@ async fn held_mail_is_kept_for_its_own_time_and_tried_once_each_time_it_is_asked
     house.until_empty().await;
     let mail = sender.mail();
     assert_eq!(mail.len(), 1, "no delay was told");
-    assert!(mail[0].body.contains("has asked for its mail (ETRN)"), "{}", mail[0].body);
+    assert!(mail[0].body.contains("has asked for its mail (ETRN, ATRN)"), "{}", mail[0].body);
 }
 
 #[tokio::test(start_paused = true)]

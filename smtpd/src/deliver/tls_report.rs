@@ -13,9 +13,10 @@ use smtpd_core::smtp::client::Ending;
 use smtpd_core::tls_report::{Failure, FailureKind, Policy};
 
 use super::Settings;
+use super::aim::Target;
 use super::job::Job;
 use super::session::Connection;
-use super::target::{Target, Targets};
+use super::target::Targets;
 use super::trust::{OfDomain, Rule, TlsUse};
 use crate::tls::Flaw;
 

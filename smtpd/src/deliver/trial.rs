@@ -1,20 +1,24 @@
 //! Calling a host as mail would, to see whether it answers and lets us in, or to ask it for mail of
-//! ours. No mail is sent.
+//! ours: to be sent to us by itself, or over the same connection. No mail is sent.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use mailroot_common::status::EnhancedCode;
+use mailroot_common::address::Domain;
+use mailroot_common::status::{Class, EnhancedCode};
 use smtpd_core::queue::outcome::{Outcome, RemoteHost, Stage};
 use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::Route;
-use smtpd_core::smtp::client::{Action, Ending};
+use smtpd_core::smtp::client::{Action, Client, Ending};
 use smtpd_core::smtp::etrn::Etrn;
 use smtpd_core::smtp::reply::Reply;
 use tokio::time::timeout;
 
 use super::Deliver;
 use super::session::Connection;
+use super::strict::TlsWish;
 use super::target::Targets;
+use crate::net::Stream;
 
 /// The most addresses that are called.
 const ADDRESSES_MAX: usize = 4;
@@ -30,6 +34,15 @@ pub struct Answered {
     pub offers: Vec<String>,
     /// Whether it knows us by a login.
     pub logged_in: bool,
+}
+
+/// A connection that we have made and on which the host is the client now.
+#[derive(Debug)]
+pub struct Reversed {
+    /// The connection, under TLS or not.
+    pub stream: Stream,
+    /// The host.
+    pub peer: SocketAddr,
 }
 
 impl Deliver {
@@ -77,10 +90,51 @@ impl Deliver {
         Ok((host, replies))
     }
 
+    /// Asks a host of the operator's choice for mail of domains, or of all that it holds for us, over the
+    /// same connection (RFC 2645); what it said, and the connection on which we are to greet next if that
+    /// was good.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be asked.
+    pub async fn fetch_mail(
+        &self,
+        host: SmartHost,
+        domains: &[Domain],
+    ) -> Result<(RemoteHost, Reply, Option<Reversed>), Outcome> {
+        let mut connection = self.call(host).await?;
+        let host = connection.host.clone();
+        let failed = |detail, why: &str| {
+            let ending = Ending::local(Stage::Login, EnhancedCode::permanent(5, detail), why);
+            ending.into_outcome(self.0.clock.now(), Some(host.clone()))
+        };
+        if !connection.client.is_logged_in() {
+            tokio::spawn(connection.close());
+            return Err(failed(
+                1,
+                "mail is fetched by whoever has logged in: set auth of the smart host",
+            ));
+        }
+        let now = self.0.clock.elapsed();
+        let asked = connection.ask(|client| client.ask_to_reverse(domains, now)).await;
+        let reply =
+            asked.ok_or_else(|| failed(0, "the host hung up, or did not answer in time"))?;
+        if reply.class() != Class::Success {
+            tokio::spawn(connection.close());
+            return Ok((host, reply, None));
+        }
+        if !connection.client.is_idle() {
+            return Err(failed(0, "the host went on where we are to greet"));
+        }
+        let stream = std::mem::replace(&mut connection.stream, Stream::Gone);
+        let reversed = Reversed { stream, peer: connection.target.at };
+        Ok((host, reply, Some(reversed)))
+    }
+
     async fn call(&self, host: SmartHost) -> Result<Connection, Outcome> {
         let room = &self.0;
         let settings = room.settings.load_full();
-        let mut targets = Targets::new(&Route::to_host(host), None, None);
+        let mut targets = Targets::new(&Route::to_host(host), None, None, TlsWish::Usual);
         let calls = async {
             for _ in 0..ADDRESSES_MAX {
                 let target = targets.next(&settings, room.clock.random()).await?;
@@ -99,10 +153,15 @@ impl Deliver {
 impl Connection {
     /// What the host says when it is asked for mail; nothing if it hangs up.
     async fn ask_for(&mut self, wish: &Etrn) -> Option<Reply> {
+        let now = self.room.clock.elapsed();
+        self.ask(|client| client.ask_for(wish, now)).await
+    }
+
+    async fn ask(&mut self, say: impl FnOnce(&mut Client)) -> Option<Reply> {
         if !self.client.is_idle() {
             return None;
         }
-        self.client.ask_for(wish, self.room.clock.elapsed());
+        say(&mut self.client);
         loop {
             self.flush().await;
             match self.client.poll() {

@@ -17,7 +17,7 @@ use smtpd_core::smtp::client::{Ending, Tls};
 use smtpd_core::tls_report::FailureKind;
 
 use super::Settings;
-use super::target::Target;
+use super::aim::Target;
 use crate::mta_sts::MtaSts;
 use crate::resolve::LookupError;
 use crate::tls::{Flaw, Proof, Recall};
@@ -44,6 +44,14 @@ impl TlsUse {
             Self::Optional => Tls::Optional,
             Self::Required | Self::Verify => Tls::Required,
             Self::Implicit => Tls::Implicit,
+        }
+    }
+
+    /// The same with a host that proves who it is.
+    pub(super) const fn verified(self) -> Self {
+        match self {
+            Self::Off | Self::Optional | Self::Required | Self::Verify => Self::Verify,
+            Self::Implicit => Self::Implicit,
         }
     }
 
@@ -275,6 +283,13 @@ impl OfDomain {
             }
             flaw => flaw.cloned(),
         }
+    }
+
+    /// Whether it is beyond doubt that a host is one of the domain's: DNS is signed, the domain's policy
+    /// names it, or it has the domain's own name.
+    pub(super) fn vouches_for(&self, host: &Domain) -> bool {
+        let is_named = |known: &Arc<Known>| known.policy.names(host);
+        self.is_signed || *host == self.domain || self.sts.as_ref().is_some_and(is_named)
     }
 
     /// The domain.

@@ -9,7 +9,7 @@ use smtpd_core::queue::outcome::{AttemptResult, Outcome, Stage};
 use smtpd_core::queue::turns::is_large;
 use smtpd_core::route::table::{NextHop, Route, RouteName};
 
-use super::attempt::{Report, attempt};
+use super::attempt::Report;
 use super::finish::{finish, finish_doubts, finish_late};
 use super::job::Job;
 use super::lane::{Lane, Next};
@@ -18,6 +18,7 @@ use super::prepare::prepare_all;
 use super::room::Room;
 use super::session::Connection;
 use super::site::{Site, SitePermit};
+use super::strict::attempt_all;
 use super::{Settings, local};
 use crate::observe::Level;
 use crate::queue::Lease;
@@ -214,12 +215,7 @@ async fn carry(
     };
     let local = route.hop == NextHop::Drop;
     let mut jobs = jobs_of(leases, &settings, &lane.route, local);
-    turn_back_loops(room, &settings, &mut jobs).await;
-    for job in &mut jobs {
-        finish_doubts(room, &settings, job).await;
-        finish_late(room, &settings, job).await;
-    }
-    jobs.retain(|job| job.lease.is_some());
+    sort_out(room, &settings, &mut jobs).await;
     if local {
         working.on_contact(None);
         local::deliver(room, &settings, &mut jobs).await;
@@ -243,7 +239,7 @@ async fn carry(
         kept => kept.map(|kept| kept.connection),
     };
     let Report { connection, no_room } =
-        attempt(room, &settings, &route, &mut jobs, (connection, promise), working).await;
+        attempt_all(room, &settings, &route, &mut jobs, (connection, promise), working).await;
     match no_room {
         Some(NoRoom::Limit) => lane.on_full(room.clock.elapsed()),
         // The others of the lane go on; if there are none, it stands in line.
@@ -257,7 +253,12 @@ async fn carry(
 }
 
 /// What is to be done for each of the leased messages.
-fn jobs_of(leases: Vec<Lease>, settings: &Settings, route: &RouteName, local: bool) -> Vec<Job> {
+pub(super) fn jobs_of(
+    leases: Vec<Lease>,
+    settings: &Settings,
+    route: &RouteName,
+    local: bool,
+) -> Vec<Job> {
     let job = |lease: Lease| {
         let sender = match local {
             true => lease.envelope.sender.clone(),
@@ -266,6 +267,17 @@ fn jobs_of(leases: Vec<Lease>, settings: &Settings, route: &RouteName, local: bo
         Job::new(lease, sender, route.clone())
     };
     leases.into_iter().map(job).collect()
+}
+
+/// Leaves those that may be tried: mail that goes in circles, and mail whose end was decided meanwhile,
+/// is seen to.
+pub(super) async fn sort_out(room: &Room, settings: &Settings, jobs: &mut Vec<Job>) {
+    turn_back_loops(room, settings, jobs).await;
+    for job in &mut *jobs {
+        finish_doubts(room, settings, job).await;
+        finish_late(room, settings, job).await;
+    }
+    jobs.retain(|job| job.lease.is_some());
 }
 
 /// No host was asked, and none is to be asked: the domain does not exist, or wants no mail.

@@ -1,11 +1,11 @@
 //! Mail that waits until a host asks for it (ETRN): which routes are open, and until when.
 //!
 //! A route is opened for the mail that waits on it; whoever delivers closes it when that has had its
-//! turn. Nothing of this is kept: after a restart the mail waits to be asked for again.
+//! turn. Which routes are open survives a restart.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use mailroot_common::address::Domain;
 use mailroot_common::control::DestinationPause;
@@ -13,13 +13,14 @@ use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::route::table::{RouteName, Table};
 use smtpd_core::smtp::etrn::Etrn;
-use tokio::sync::Notify;
 
 use super::{Filter, Message, Queue, ReadError};
 use crate::observe::{Level, Log};
 
 /// Messages that are hurried in one go.
 const BATCH: usize = 1_000;
+/// How often it is looked whether all mail is known.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why mail on a route is not tried.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub enum Rest {
     Paused(DestinationPause),
     /// It waits to be asked for.
     Held,
+    /// A host of its domain has come for it.
+    Fetched,
 }
 
 impl Rest {
@@ -36,7 +39,8 @@ impl Rest {
     pub fn words(&self) -> String {
         match self {
             Self::Paused(pause) => pause.words(),
-            Self::Held => "held until a host of the domain asks for it (ETRN)".to_owned(),
+            Self::Held => "held until a host of the domain asks for it (ETRN, ATRN)".to_owned(),
+            Self::Fetched => "a host of the domain is fetching its mail (ATRN)".to_owned(),
         }
     }
 }
@@ -50,61 +54,18 @@ pub enum Asked {
     Opened(u64),
 }
 
-/// Which routes are open.
-#[derive(Debug, Default)]
-pub(super) struct Openings {
-    routes: Mutex<HashMap<RouteName, Opening>>,
-    changed: Notify,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Opening {
-    /// How many still hurry its mail.
-    makers: u32,
-    /// Whoever delivers has not heard of it since something changed.
-    is_news: bool,
-}
-
-impl Openings {
-    fn lock(&self) -> MutexGuard<'_, HashMap<RouteName, Opening>> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_open(&self, route: &RouteName) -> bool {
-        self.lock().contains_key(route)
-    }
-
-    fn begin(&self, route: &RouteName) {
-        let mut routes = self.lock();
-        let opening = routes.entry(route.clone()).or_default();
-        opening.makers += 1;
-        opening.is_news = true;
-        drop(routes);
-        self.changed.notify_one();
-    }
-
-    fn end_making(&self, route: &RouteName) {
-        if let Some(opening) = self.lock().get_mut(route) {
-            opening.makers = opening.makers.saturating_sub(1);
-            opening.is_news = true;
-        }
-        self.changed.notify_one();
-    }
-}
-
 impl Queue {
     /// Why mail on a route is not tried now; nothing if it may be.
     #[must_use]
     pub fn rest_of(&self, route: &RouteName, now: Timestamp) -> Option<Rest> {
         let paused = self.orders().pause_of(route, now).map(Rest::Paused);
-        let held = || route.held_domain().is_some() && !self.0.openings.is_open(route);
-        paused.or_else(|| held().then_some(Rest::Held))
+        let held = || route.held_domain().and_then(|_| self.0.openings.rest_of(route));
+        paused.or_else(held)
     }
 
     /// Sends the held mail that a client asks for, if it may: what waits for a later attempt too.
-    /// Returns at once.
-    #[must_use]
-    pub fn ask_for(&self, etrn: &Etrn, client: IpAddr, table: &Table, log: &Log) -> Asked {
+    /// Returns when the wish will survive a restart.
+    pub async fn ask_for(&self, etrn: &Etrn, client: IpAddr, table: &Table, log: &Log) -> Asked {
         let known = table.settings().remote_domains.iter().any(|entry| {
             entry.held.as_ref().is_some_and(|held| held.may_ask(client))
                 && could_mean(etrn, entry, table)
@@ -121,23 +82,52 @@ impl Queue {
         counts.retain(|count| meant(&count.route).is_some());
         let messages = counts.iter().map(|count| count.messages).sum();
         let routes: Vec<RouteName> = counts.into_iter().map(|count| count.route).collect();
-        self.open_routes(routes, log);
+        self.open_routes(routes, log).await;
         Asked::Opened(messages)
     }
 
-    /// Opens routes of held mail until what waits on them has had its turn. Returns at once.
-    pub fn open_routes(&self, routes: Vec<RouteName>, log: &Log) {
+    /// Opens routes of held mail until what waits on them has had its turn. Returns when that will
+    /// survive a restart; if it cannot be written down the log is told, and it holds until then.
+    pub async fn open_routes(&self, routes: Vec<RouteName>, log: &Log) {
         routes.iter().for_each(|route| self.0.openings.begin(route));
+        self.0.openings.keep().await;
         let (queue, log) = (self.clone(), log.clone());
+        tokio::spawn(async move { queue.hurry_all(routes, &log).await });
+    }
+
+    /// Goes on with the openings that were written down before the restart, once all mail is known.
+    pub(super) fn reopen(&self, log: Log) {
+        let routes = self.0.openings.all();
+        if routes.is_empty() {
+            return;
+        }
+        let queue = Arc::downgrade(&self.0);
         tokio::spawn(async move {
-            for route in routes {
-                if let Err(error) = queue.hurry(&route).await {
-                    let line = log.line(Level::Error, "etrn-failed").word("route", &route);
-                    line.word("error", &error).send();
+            while let Some(inner) = queue.upgrade() {
+                if !inner.store.counts().recovering {
+                    return Self(inner).hurry_all(routes, &log).await;
                 }
-                queue.0.openings.end_making(&route);
+                let clock = inner.clock.clone();
+                drop(inner);
+                clock.sleep(LOOK_EVERY).await;
             }
         });
+    }
+
+    async fn hurry_all(&self, routes: Vec<RouteName>, log: &Log) {
+        for route in routes {
+            self.hurry_held(&route, log).await;
+            self.0.openings.end_making(&route);
+        }
+    }
+
+    /// Has held mail of a route tried now that waits for a later attempt; the log is told if that
+    /// cannot be.
+    pub async fn hurry_held(&self, route: &RouteName, log: &Log) {
+        if let Err(error) = self.hurry(route).await {
+            let line = log.line(Level::Error, "etrn-failed").word("route", route);
+            line.word("error", &error).send();
+        }
     }
 
     /// Has mail of a route tried now that waits for a later attempt.
@@ -162,26 +152,23 @@ impl Queue {
     /// Routes that were opened, or are ready to be emptied, since this was asked last.
     #[must_use]
     pub fn newly_open(&self) -> Vec<RouteName> {
-        let mut routes = self.0.openings.lock();
-        let news = routes.iter_mut().filter(|(_, opening)| opening.is_news);
-        news.map(|(route, opening)| {
-            opening.is_news = false;
-            route.clone()
-        })
-        .collect()
+        self.0.openings.take_news()
     }
 
     /// Closes the open routes whose mail has had its turn; returns them.
     pub fn close_if(&self, is_done: impl Fn(&RouteName) -> bool) -> Vec<RouteName> {
-        let mut routes = self.0.openings.lock();
-        let done = routes
-            .extract_if(|route, opening| !opening.is_news && opening.makers == 0 && is_done(route));
-        done.map(|(route, _)| route).collect()
+        let done = self.0.openings.close_if(is_done);
+        if !done.is_empty() {
+            // Until that is written the restart finds them open, which harms nobody.
+            let queue = self.clone();
+            tokio::spawn(async move { queue.0.openings.keep().await });
+        }
+        done
     }
 
-    /// Waits until routes may be newly open. For one caller at a time.
+    /// Waits until routes may be newly open, or connections were handed over. For one caller at a time.
     pub async fn opened(&self) {
-        self.0.openings.changed.notified().await;
+        self.0.openings.changed().await;
     }
 }
 
@@ -197,17 +184,23 @@ fn could_mean(etrn: &Etrn, entry: &smtpd_core::route::domain::RemoteDomain, tabl
 
 #[cfg(test)]
 mod tests {
+    use mailroot_common::units::ByteSize;
+
+    use super::super::Settings;
     use super::*;
     use crate::clock::Clock;
+    use crate::disk::{Disk, Modelled};
     use crate::store::conformance::{draft, start, table};
     use smtpd_core::route::domain::{Held, Pattern, RemoteDomain};
 
-    fn holding(patterns: &[(&str, &str, Option<&str>)]) -> std::sync::Arc<Table> {
+    fn holding(patterns: &[(&str, &str, Option<&str>)]) -> Arc<Table> {
         let mut settings = table(&[]).settings().clone();
         settings.remote_domains = patterns
             .iter()
             .map(|(pattern, from, queue)| RemoteDomain {
                 held: Some(Held {
+                    by_etrn: true,
+                    fetchers: Vec::new(),
                     asked_from: vec![mailroot_common::net::Network::parse(from).unwrap()],
                     queue: queue.map(ToOwned::to_owned),
                     keep: mailroot_common::units::Span::days(10),
@@ -215,7 +208,7 @@ mod tests {
                 ..RemoteDomain::plain(Pattern::parse(pattern).unwrap())
             })
             .collect();
-        std::sync::Arc::new(Table::new(settings).unwrap())
+        Arc::new(Table::new(settings).unwrap())
     }
 
     #[tokio::test]
@@ -224,13 +217,13 @@ mod tests {
             ("branch.example", "192.0.2.1", None),
             ("*.sea.example", "192.0.2.2", Some("ships")),
         ]);
-        let queue = Queue::in_memory(Clock::simulated(start(), 1), std::sync::Arc::clone(&table));
+        let queue = Queue::in_memory(Clock::simulated(start(), 1), Arc::clone(&table));
         for to in ["a@branch.example", "b@branch.example", "a@x.sea.example", "a@y.sea.example"] {
             queue.accept(draft(&[to], start(), b"x")).await.unwrap();
         }
-        let ask = |text: &str, client: &str| {
+        let ask = async |text: &str, client: &str| {
             let etrn = Etrn::parse(text).unwrap();
-            queue.ask_for(&etrn, client.parse().unwrap(), &table, &Log::quiet())
+            queue.ask_for(&etrn, client.parse().unwrap(), &table, &Log::quiet()).await
         };
         let rests = |route: &str| {
             queue.rest_of(&RouteName::from_text(route), start()).map(|rest| rest.words())
@@ -248,13 +241,13 @@ mod tests {
             ("#ships", "192.0.2.2", Asked::Opened(2)),
             ("branch.example", "192.0.2.1", Asked::Opened(2)),
         ] {
-            assert_eq!(ask(text, client), expected, "{text} {client}");
+            assert_eq!(ask(text, client).await, expected, "{text} {client}");
         }
         assert!(rests("etrn:branch.example").is_none() && rests("etrn:x.sea.example").is_none());
         assert_eq!(queue.newly_open().len(), 3);
         assert!(queue.close_if(|_| true).is_empty());
         assert!(rests("etrn:branch.example").is_none(), "its mail is still being hurried");
-        while queue.0.openings.lock().values().any(|opening| opening.makers > 0) {
+        while queue.0.openings.is_being_made() {
             queue.opened().await;
         }
         assert!(queue.close_if(|_| true).is_empty());
@@ -263,5 +256,46 @@ mod tests {
         assert_eq!(queue.close_if(|route| route.as_str() != "etrn:x.sea.example").len(), 2);
         assert!(rests("etrn:branch.example").is_some());
         assert!(rests("etrn:x.sea.example").is_none(), "it has not had its turn");
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_is_open_after_a_restart_until_it_had_its_turn() {
+        let table = holding(&[("branch.example", "192.0.2.1", None)]);
+        let disk = Disk::Modelled(Arc::new(Modelled::new(3)));
+        let open = async || {
+            let settings = Settings {
+                server: "test".into(),
+                directory: "/spool/Queue".into(),
+                segment_size: ByteSize::kib(64),
+                min_free: ByteSize::bytes(0),
+            };
+            let clock = Clock::simulated(start(), 1);
+            let (log, counters) = (Log::quiet(), Arc::default());
+            Queue::open_on(disk.clone(), settings, clock, log, counters, Arc::clone(&table))
+                .await
+                .unwrap()
+        };
+        let route = RouteName::from_text("etrn:branch.example");
+        let queue = open().await;
+        queue.accept(draft(&["a@branch.example"], start(), b"x")).await.unwrap();
+        let etrn = Etrn::parse("branch.example").unwrap();
+        let client = "192.0.2.1".parse().unwrap();
+        let asked = queue.ask_for(&etrn, client, &table, &Log::quiet()).await;
+        assert_eq!(asked, Asked::Opened(1));
+        queue.close().await;
+        drop(queue);
+
+        let queue = open().await;
+        assert!(queue.rest_of(&route, start()).is_none());
+        assert!(queue.close_if(|_| true).is_empty(), "its mail may not be known yet");
+        while queue.0.openings.is_being_made() {
+            queue.opened().await;
+        }
+        assert_eq!(queue.newly_open(), std::slice::from_ref(&route));
+        assert_eq!(queue.close_if(|_| true), std::slice::from_ref(&route));
+        queue.0.openings.keep().await;
+        queue.close().await;
+        drop(queue);
+        assert!(open().await.rest_of(&route, start()).is_some());
     }
 }

@@ -8,15 +8,17 @@
 //! unknown state; the supervisor starts it again and recovery sorts things out.
 
 mod body;
+mod fetch;
 mod held;
 mod ids;
+mod openings;
 mod orders;
 #[cfg(test)]
 mod stepper;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mailroot_common::id::QueueId;
@@ -27,9 +29,10 @@ use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
 pub use self::body::CopyError;
-use self::held::Openings;
+pub use self::fetch::{Claim, Fetch, Leash, Leashed, NoFetch, leash};
 pub use self::held::{Asked, Rest};
 use self::ids::Ids;
+use self::openings::Openings;
 pub use self::orders::{OrderError, Orders};
 #[cfg(test)]
 pub(crate) use self::stepper::Stepper;
@@ -73,6 +76,8 @@ struct Inner {
     ids: Ids,
     orders: Orders,
     openings: Openings,
+    /// Connections handed over to whoever delivers.
+    fetches: Mutex<Vec<Fetch>>,
     work: Arc<Notify>,
 }
 
@@ -89,7 +94,7 @@ impl Queue {
     pub fn in_memory(clock: Clock, table: Arc<Table>) -> Self {
         let work = Arc::new(Notify::new());
         let store = Store::Memory(Arc::new(Memory::new(table, clock.clone(), Arc::clone(&work))));
-        Self::over(store, clock, work, Orders::in_memory())
+        Self::over(store, clock, work, (Orders::in_memory(), Openings::default()))
     }
 
     /// Opens the queue in a directory and starts its threads. It takes new mail at once; mail
@@ -136,12 +141,19 @@ impl Queue {
         let opened = guard::blocking(move || Store::open(disk, settings, around));
         let store = opened.await.map_err(|source| OpenError::Disk { path, source })??;
         let (disk, directory, log, server) = kept;
-        let orders = guard::blocking(move || Orders::open(disk, directory, log, server));
-        let orders = orders.await.map_err(|source| OpenError::Disk { path: beside, source })?;
-        Ok(Self::over(store, clock, work, orders))
+        let journal = log.clone();
+        let read = guard::blocking(move || {
+            let openings = Openings::open(&disk, &directory, &log, &server);
+            (Orders::open(disk, directory, log, server), openings)
+        });
+        let kept = read.await.map_err(|source| OpenError::Disk { path: beside, source })?;
+        let queue = Self::over(store, clock, work, kept);
+        queue.reopen(journal);
+        Ok(queue)
     }
 
-    fn over(store: Store, clock: Clock, work: Arc<Notify>, orders: Orders) -> Self {
+    fn over(store: Store, clock: Clock, work: Arc<Notify>, kept: (Orders, Openings)) -> Self {
+        let (orders, openings) = kept;
         let ids = Ids::above(store.highest_id());
         let jumps = AtomicUsize::new(clock.jumps());
         Self(Arc::new(Inner {
@@ -150,7 +162,8 @@ impl Queue {
             jumps,
             ids,
             orders,
-            openings: Openings::default(),
+            openings,
+            fetches: Mutex::default(),
             work,
         }))
     }

@@ -6,7 +6,7 @@ use mailroot_common::units::ByteSize;
 use smtpd_core::route::table::Table;
 use tokio::sync::Notify;
 
-use super::{Orders, Queue};
+use super::{Openings, Orders, Queue};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::observe::Log;
@@ -36,7 +36,10 @@ impl Queue {
             counters: Arc::default(),
         };
         let (store, log) = Store::stepped(disk, settings, around)?;
-        Ok((Self::over(store, clock, work, Orders::in_memory()), Stepper(log)))
+        Ok((
+            Self::over(store, clock, work, (Orders::in_memory(), Openings::default())),
+            Stepper(log),
+        ))
     }
 
     /// The store in memory, to ask it for faults; nothing if the queue is on disk.

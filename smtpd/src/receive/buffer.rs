@@ -31,6 +31,7 @@ impl Buffer {
             | Standing::Idle
             | Standing::Envelope
             | Standing::Commit
+            | Standing::Reversed
             | Standing::Closing => SMALL_BUFFER,
         };
         if self.octets.capacity() < wanted {

@@ -30,6 +30,17 @@ const ERRORS_IN_A_ROW: u32 = 16;
 /// How long a client that is turned away may take to hear it.
 const TURN_AWAY: Duration = Duration::from_secs(1);
 
+/// How a session begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// A client has called; its session begins in clear text.
+    Clear,
+    /// A client has called, and TLS begins with the first octet.
+    Implicit,
+    /// We have called, and the host is the client now (RFC 2645 section 5.3).
+    Adopted,
+}
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{}", hint(.source, .address))]
@@ -182,7 +193,8 @@ async fn welcome(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr, imp
         Ok(seat) => {
             let id = inner.parts.session_ids.next();
             let live = Arc::new(Live::new(id, client, inner.parts.clock.now()));
-            let visit = Visit::begin(Arc::clone(inner), seat, Arc::clone(&live), implicit);
+            let entry = if implicit { Entry::Implicit } else { Entry::Clear };
+            let visit = Visit::begin(Arc::clone(inner), seat, live, entry);
             tokio::spawn(visit::attend(visit, stream, settings));
         }
         Err(refusal) => {
@@ -219,7 +231,11 @@ pub(super) async fn turn_away(
     }
 }
 
-fn seat(inner: &Inner, settings: &Settings, client: SocketAddr) -> Result<Seat, Refusal> {
+pub(super) fn seat(
+    inner: &Inner,
+    settings: &Settings,
+    client: SocketAddr,
+) -> Result<Seat, Refusal> {
     if inner.paused.load(Ordering::Relaxed) || inner.stopped.load(Ordering::Relaxed) {
         return Err(Refusal::Stopping);
     }

@@ -344,7 +344,8 @@ impl Client<'_> {
                 user: self.user_name().map(str::to_owned),
                 uid: self.uid(),
             },
-            tls_optional: facts.tls_optional,
+            // Whoever requires TLS has not meant it (RFC 8689 section 4.1).
+            tls_optional: facts.tls_optional && !transaction.require_tls,
             message_id: facts.message_id,
             subject: facts.subject,
             wishes: transaction.wishes(accepted_at),

@@ -11,6 +11,7 @@
 mod buffer;
 mod caught;
 mod count;
+mod fetch;
 mod judge;
 mod listener;
 mod local;

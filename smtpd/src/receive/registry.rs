@@ -62,12 +62,13 @@ pub(super) struct Live {
     told: Notify,
 }
 
-const STANDINGS: [Standing; 6] = [
+const STANDINGS: [Standing; 7] = [
     Standing::Greeting,
     Standing::Idle,
     Standing::Envelope,
     Standing::Body,
     Standing::Commit,
+    Standing::Reversed,
     Standing::Closing,
 ];
 

@@ -20,13 +20,14 @@ use zeroize::Zeroize;
 
 use super::buffer::Buffer;
 use super::judge::{Piece, charge, gather, may_begin, may_connect, may_send_to, unready};
+use super::listener::Entry;
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
 use super::visit::Visit;
 use super::{Settings, count, login, secure};
 use crate::net::Stream;
 use crate::observe::{Ear, Level, Party};
-use crate::queue::Asked;
+use crate::queue::Claim;
 
 /// A session that is silent for so long gives its buffers back.
 const RELEASE_AFTER: Duration = Duration::from_secs(5);
@@ -86,13 +87,16 @@ pub(super) async fn converse(
         helo_shown: false,
         ear: inner.parts.dialogues.ear(party, inner.parts.clock.clone()),
         heard: 0,
+        claim: None,
     };
-    if let (None, Err(refusal)) =
+    if visit.entry == Entry::Adopted {
+        session.adopt();
+    } else if let (None, Err(refusal)) =
         (&visit.local, may_connect(&settings, &session.client.facts, wall))
     {
         session.server = Server::refused(rules, refusal, now);
     }
-    let gone = session.run(visit.implicit).await;
+    let gone = session.run(visit.entry == Entry::Implicit).await;
     session.say_goodbye(gone);
     session.server.end()
 }
@@ -122,6 +126,8 @@ pub(super) struct Session<'a> {
     ear: Ear,
     /// Octets of the output that were handed to the ear.
     heard: usize,
+    /// The mail that is about to leave by this connection.
+    pub(super) claim: Option<Claim>,
 }
 
 impl Session<'_> {
@@ -141,7 +147,10 @@ impl Session<'_> {
                 return Gone::Broken;
             }
             if let Some(end) = self.server.end() {
-                self.linger(end).await;
+                match end {
+                    End::Reversed => self.hand_over().await,
+                    End::Quit | End::Inquiry | End::Refused(_) => self.linger(end).await,
+                }
                 return Gone::Said;
             }
             match self.read().await {
@@ -258,8 +267,13 @@ impl Session<'_> {
                 return;
             }
             Question::Etrn => {
-                let answer = self.ask_for_mail();
+                let answer = self.ask_for_mail().await;
                 self.server.turned(answer, inner.parts.clock.elapsed());
+                return;
+            }
+            Question::Reverse => {
+                let answer = self.claim_mail();
+                self.server.reversed(answer, inner.parts.clock.elapsed());
                 return;
             }
             Question::Commit => {
@@ -271,22 +285,6 @@ impl Session<'_> {
             }
         };
         self.server.admit(verdict, inner.parts.clock.elapsed());
-    }
-
-    /// A host asks for the mail that is held for it.
-    fn ask_for_mail(&self) -> Result<u64, Refusal> {
-        let Client { inner, session, settings, .. } = self.client;
-        let etrn = self.server.asked_for().ok_or(Refusal::NodeNotAllowed)?;
-        let (client, log) = (self.live.client.ip(), &inner.parts.log);
-        match inner.parts.queue.ask_for(etrn, client, &settings.table, log) {
-            Asked::Refused => Err(Refusal::NodeNotAllowed),
-            Asked::Opened(messages) => {
-                let line = log.line(Level::Info, "etrn").word("server", &inner.parts.name);
-                let line = line.word("client", client).word("sid", session);
-                line.word("node", etrn).word("messages", messages).send();
-                Ok(messages)
-            }
-        }
     }
 
     fn on_rejection(&self, rejection: &Rejection) {
@@ -408,7 +406,7 @@ impl Session<'_> {
     async fn linger(&mut self, end: End) {
         match end {
             // It waits for our end of the connection and has nothing to say.
-            End::Quit | End::Inquiry | End::Refused(Refusal::Stopping) => return,
+            End::Quit | End::Inquiry | End::Reversed | End::Refused(Refusal::Stopping) => return,
             End::Refused(_) => {}
         }
         let drain = async {
@@ -436,6 +434,7 @@ impl Session<'_> {
         let inner = self.client.inner;
         let reason = match (gone, self.server.end()) {
             (Gone::Said, Some(End::Quit)) => "quit",
+            (Gone::Said, Some(End::Reversed)) => "reversed",
             (Gone::Said, Some(End::Inquiry)) => "inquiry",
             (Gone::Said, Some(End::Refused(refusal))) => refusal.reason(),
             (Gone::Closed, _) => "client-closed",

@@ -9,6 +9,7 @@ use smtpd_core::smtp::server::End;
 use tokio::io::AsyncWriteExt;
 
 use super::caught::Caught;
+use super::listener::Entry;
 use super::registry::Live;
 use super::session::converse;
 use super::{Inner, Inquiry, LocalUser, Settings, count, lock};
@@ -27,14 +28,14 @@ pub(super) struct Visit {
     /// The user of this machine who came by the submit socket.
     pub(super) local: Option<Arc<LocalUser>>,
     _place: Option<Place>,
-    /// Whether TLS begins with the first octet.
-    pub(super) implicit: bool,
+    /// How the session begins.
+    pub(super) entry: Entry,
 }
 
 impl Visit {
-    pub(super) fn begin(inner: Arc<Inner>, seat: Seat, live: Arc<Live>, implicit: bool) -> Self {
+    pub(super) fn begin(inner: Arc<Inner>, seat: Seat, live: Arc<Live>, entry: Entry) -> Self {
         inner.registry.add(Arc::clone(&live));
-        Self { inner, live, seat: Some(seat), local: None, _place: None, implicit }
+        Self { inner, live, seat: Some(seat), local: None, _place: None, entry }
     }
 
     pub(super) fn of_local(
@@ -44,7 +45,8 @@ impl Visit {
         place: Place,
     ) -> Self {
         inner.registry.add(Arc::clone(&live));
-        Self { inner, live, seat: None, local: Some(user), _place: Some(place), implicit: false }
+        let entry = Entry::Clear;
+        Self { inner, live, seat: None, local: Some(user), _place: Some(place), entry }
     }
 
     /// The client speaks another protocol from here on; without a listener to it, its end is near.

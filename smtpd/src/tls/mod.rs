@@ -18,4 +18,4 @@ pub use certificates::{
 };
 pub use client::{ClientTls, Flaw, Identity, Proof, Secured, TlsError};
 pub use memory::{Memory, Recall, Seen};
-pub use server::{ServerTls, Wish};
+pub use server::{ServerTls, Wish, spoken};

@@ -93,15 +93,23 @@ impl ServerTls {
             Poll::Ready(done) => done?,
             Poll::Pending => accept.await?,
         };
-        let session = secured.get_ref().1;
-        let is_new = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        let suite = session.negotiated_cipher_suite().map(|suite| suite.suite());
-        let tls = Tls {
-            version: if is_new { "TLSv1.3" } else { "TLSv1.2" },
-            cipher: suite.and_then(registered).unwrap_or("unknown"),
-        };
-        Ok((Stream::Tls(Box::new(secured.into())), tls))
+        let stream = Stream::Tls(Box::new(secured.into()));
+        let tls = spoken(&stream).ok_or(io::ErrorKind::InvalidData)?;
+        Ok((stream, tls))
     }
+}
+
+/// What a connection is protected by, whichever side has called; nothing if it is in clear text.
+#[must_use]
+pub fn spoken(stream: &Stream) -> Option<Tls> {
+    let Stream::Tls(stream) = stream else { return None };
+    let session = stream.get_ref().1;
+    let is_new = session.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+    let suite = session.negotiated_cipher_suite().map(|suite| suite.suite());
+    Some(Tls {
+        version: if is_new { "TLSv1.3" } else { "TLSv1.2" },
+        cipher: suite.and_then(registered).unwrap_or("unknown"),
+    })
 }
 
 /// A suite as it is registered; those of TLS 1.3 are called otherwise in the library.

@@ -293,6 +293,14 @@ fn domain_of<'c>(
     found.max_by_key(|(length, ..)| *length).map(|(_, number, entry)| (number, entry))
 }
 
+/// What has mail of a domain sent, if it is held.
+fn held_for(kind: &DomainKind) -> Option<&'static str> {
+    match kind {
+        DomainKind::Remote { hold, .. } => hold.release.commands(),
+        DomainKind::Default(_) | DomainKind::Alias => None,
+    }
+}
+
 fn domain_origin(config: &ServerConfig, number: usize) -> String {
     config.origins.place(&format!("domains[{number}]")).unwrap_or_else(|| "default".to_owned())
 }
@@ -336,7 +344,10 @@ fn way(config: &ServerConfig, from: Option<&ReversePath>, to: &Mailbox, table: &
             },
         },
         route: name.to_string(),
-        hop: if route.held.is_some() { format!("held for ETRN, then {hop}") } else { hop },
+        hop: match found.and_then(|(_, entry)| held_for(&entry.kind)) {
+            Some(commands) => format!("held for {commands}, then {hop}"),
+            None => hop,
+        },
         hosts: Vec::new(),
         dns_error: None,
         tls: Vec::new(),

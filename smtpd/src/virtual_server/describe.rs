@@ -218,6 +218,7 @@ fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::D
         in_doubt: None,
         tls: None,
         held: false,
+        released_by: None,
         limits: None,
         queued,
     };
@@ -238,6 +239,7 @@ fn describe_domain(entry: &DomainEntry, server: &str, queued: u64) -> control::D
                 in_doubt: in_doubt.map(|it| it.word().to_owned()),
                 tls: tls.map(|it| it.word().to_owned()),
                 held: hold.release != Release::Off,
+                released_by: hold.release.commands().map(str::to_owned),
                 limits: limits_of(limits),
                 ..local(control::DomainKind::Remote)
             }

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use mailroot_common::address::Host;
+use mailroot_common::address::{Domain, Host};
 use mailroot_common::config::access::{Policy, Who};
 use mailroot_common::config::general::{Listen, ListenTls};
 use mailroot_common::config::{Hop, ServerConfig, SmartHostName};
@@ -19,8 +19,9 @@ use smtpd_core::smtp::etrn::Etrn;
 use smtpd_core::smtp::reply::Reply;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::rooms::Inlets;
 use super::{Shared, VirtualServer, rules, settings};
-use crate::deliver::Deliver;
+use crate::deliver::{Deliver, Reversed};
 use crate::resolve::Family;
 use crate::tls::Proof;
 
@@ -76,6 +77,32 @@ impl VirtualServer {
         let deliver = self.windows.load().as_ref().map(|open| open.deliver.clone())?;
         let host = rules::smart_hosts(std::slice::from_ref(hop)).pop()?;
         Some(deliver.ask_for_mail(host, wishes).await)
+    }
+
+    /// Has a host send us mail over a connection of ours, and takes it as from any client; nothing if this
+    /// server is not running.
+    pub async fn fetch_mail(
+        &self,
+        hop: &Hop,
+        domains: &[Domain],
+    ) -> Option<Result<(RemoteHost, Reply), Outcome>> {
+        let rooms = |open: &Inlets| (open.deliver.clone(), open.receiver.clone());
+        let (deliver, receiver) = self.inlets.lock().await.as_ref().map(rooms)?;
+        let host = rules::smart_hosts(std::slice::from_ref(hop)).pop()?;
+        Some(match deliver.fetch_mail(host, domains).await {
+            Ok((called, reply, None)) => Ok((called, reply)),
+            Ok((called, reply, Some(Reversed { stream, peer }))) => {
+                match receiver.adopt(stream, peer) {
+                    Ok(()) => Ok((called, reply)),
+                    Err(refusal) => {
+                        let now = self.shared.load().clock.now();
+                        let words = format!("it agreed, and we cannot: {}", refusal.words());
+                        Err(Outcome::local(now, Stage::Connect, refusal.enhanced(), words))
+                    }
+                }
+            }
+            Err(outcome) => Err(outcome),
+        })
     }
 
     async fn listeners(&self, shared: &Shared) -> Vec<Check> {

@@ -122,14 +122,13 @@ fn remote_domain(entry: &DomainEntry) -> Option<RemoteDomain> {
 
 /// How mail of a domain waits until it is asked for.
 fn held(hold: &Hold) -> Option<Held> {
-    match hold.release {
-        Release::Off => None,
-        Release::Etrn => Some(Held {
-            asked_from: hold.etrn_from.clone(),
-            queue: hold.queue.as_ref().map(|queue| queue.as_str().to_owned()),
-            keep: hold.keep,
-        }),
-    }
+    (hold.release != Release::Off).then(|| Held {
+        by_etrn: hold.release.by_etrn(),
+        asked_from: hold.etrn_from.clone(),
+        queue: hold.queue.as_ref().map(|queue| queue.as_str().to_owned()),
+        fetchers: hold.atrn_users.clone(),
+        keep: hold.keep,
+    })
 }
 
 /// Which senders users of this machine may give.

@@ -196,7 +196,11 @@ fn offer(config: &ServerConfig, table: &Table) -> Offer {
     let offer: Offer = config.general.extensions.iter().copied().map(extension).collect();
     let holds = config.messages.future_release > Span::ZERO;
     let offer = if holds { offer } else { offer.without(Extension::FutureRelease) };
-    if table.holds_any() { offer } else { offer.without(Extension::Etrn) }
+    let offer = if table.holds_any() { offer } else { offer.without(Extension::Etrn) };
+    match table.has_fetchers() && config.access.basic.enabled {
+        true => offer,
+        false => offer.without(Extension::Atrn).without(Extension::Turn),
+    }
 }
 
 fn extension(word: Word) -> Extension {
@@ -211,9 +215,12 @@ fn extension(word: Word) -> Extension {
         Word::EnhancedStatusCodes => Extension::EnhancedStatusCodes,
         Word::Limits => Extension::Limits,
         Word::Etrn => Extension::Etrn,
+        Word::Atrn => Extension::Atrn,
+        Word::Turn => Extension::Turn,
         Word::DeliverBy => Extension::DeliverBy,
         Word::FutureRelease => Extension::FutureRelease,
         Word::MtPriority => Extension::MtPriority,
+        Word::RequireTls => Extension::RequireTls,
     }
 }
 

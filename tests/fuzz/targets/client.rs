@@ -41,6 +41,7 @@ struct Mail {
     smtputf8: bool,
     by: Option<By>,
     priority: Priority,
+    require_tls: bool,
 }
 
 impl Plan {
@@ -108,7 +109,8 @@ impl Mail {
         let by = ["", "", "", "60;R", "240;RT", "-5;N", "60;NT"][choices.below(7)];
         let priority = Priority::parse(["0", "-9", "4"][choices.below(3)]).unwrap_or_default();
         let recipients = (0..recipients).map(recipient).collect();
-        Self { recipients, body, kind, smtputf8, by: By::parse(by), priority }
+        let require_tls = choices.below(8) == 0;
+        Self { recipients, body, kind, smtputf8, by: By::parse(by), priority, require_tls }
     }
 }
 
@@ -261,6 +263,7 @@ impl<'a> Run<'a> {
             smtputf8: mail.smtputf8,
             by: mail.by,
             priority: mail.priority,
+            require_tls: mail.require_tls,
         };
         match self.client.begin(&transaction, self.now) {
             Ok(()) => self.asked.push(self.begun),

@@ -151,6 +151,11 @@ fn print(command: &Command<'_>) -> String {
         Command::Help => "HELP".into(),
         Command::Vrfy => "VRFY x".into(),
         Command::Etrn(etrn) => format!("ETRN {etrn}"),
+        Command::Reverse(domains) if domains.is_empty() => "ATRN".to_owned(),
+        Command::Reverse(domains) => {
+            let names: Vec<String> = domains.iter().map(ToString::to_string).collect();
+            format!("ATRN {}", names.join(","))
+        }
         Command::StartTls => "STARTTLS".into(),
         Command::Auth(auth) => match auth.initial {
             Some(initial) => format!("AUTH {} {initial}", auth.mechanism),
@@ -177,6 +182,9 @@ fn print_mail(mail: &Mail) -> String {
     }
     if mail.smtputf8 {
         out.push_str(" SMTPUTF8");
+    }
+    if mail.require_tls {
+        out.push_str(" REQUIRETLS");
     }
     match mail.ret {
         None => {}

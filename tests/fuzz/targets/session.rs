@@ -176,6 +176,12 @@ impl Run {
                     assert!(self.server.transaction().is_none(), "ETRN within a transaction");
                     self.server.turned(verdict(choices).map(|()| 7), self.now);
                 }
+                Action::Answer(Question::Reverse) => {
+                    assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "ATRN");
+                    assert!(self.server.fetched().is_some() && self.server.user().is_some());
+                    assert!(self.server.transaction().is_none(), "ATRN within a transaction");
+                    self.server.reversed(verdict(choices), self.now);
+                }
                 Action::Answer(Question::Login) => self.judge_login(choices),
                 Action::Answer(Question::Secure) => {
                     assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "STARTTLS");
@@ -277,6 +283,7 @@ impl Run {
         match end {
             None => {}
             Some(End::Quit) => assert_eq!(replies.last().copied(), Some(221)),
+            Some(End::Reversed) => assert_eq!(replies.last().copied(), Some(250)),
             Some(End::Refused(refusal)) => {
                 assert_eq!(replies.last().copied(), Some(refusal.code().as_u16()));
                 assert_eq!(refusal.after(), After::Close);

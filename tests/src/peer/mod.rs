@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use crate::talk::Talk;
 use crate::wait;
 use session::Session;
 
@@ -190,6 +191,24 @@ impl Peer {
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || accept(&listener, &accepting));
         Self { address, shared }
+    }
+
+    /// Serves a connection that a test has made, and whose server has become a client (ATRN). Returns when
+    /// it is over.
+    ///
+    /// # Panics
+    ///
+    /// When a behaviour does.
+    pub fn serve(&self, reversed: Talk) {
+        let number = self.shared.sessions.fetch_add(1, Ordering::SeqCst);
+        // As below.
+        let _ended = Session::new(reversed.into_stream(), &self.shared, number)
+            .and_then(|mut session| session.run());
+    }
+
+    /// Ends every silence; the peer takes no more connections.
+    pub fn hush(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
     }
 
     /// Where it listens.

@@ -220,7 +220,8 @@ fn envelope(
         },
         message_id: Some(message_id),
         subject: Some(subject),
-        wishes: Wishes::default(),
+        // What it quotes is to be no less protected than it was (RFC 8689 section 5).
+        wishes: Wishes { require_tls: report.envelope.wishes.require_tls, ..Wishes::default() },
     }
 }
 

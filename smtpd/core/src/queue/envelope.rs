@@ -53,7 +53,7 @@ pub struct Envelope {
     /// The Subject field as it stands, for people; at most 250 octets.
     #[serde(rename = "subj", default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// What the sender wants of time and order; nothing in most mail.
+    /// What the sender wants of time, order and protection; nothing in most mail.
     #[serde(rename = "w", default, skip_serializing_if = "is_default")]
     pub wishes: Wishes,
 }

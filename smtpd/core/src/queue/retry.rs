@@ -246,7 +246,13 @@ pub(crate) mod tests {
         let on = |route: &str, held| both.on(&RouteName::from_text(route), held);
         assert_eq!(*on("drop", None), both.local);
         assert_eq!(*on("mx:drop", None), both.outbound);
-        let held = Held { asked_from: vec![], queue: None, keep: Span::days(10) };
+        let held = Held {
+            by_etrn: true,
+            asked_from: vec![],
+            queue: None,
+            fetchers: vec![],
+            keep: Span::days(10),
+        };
         let kept = on("etrn:x.test", Some(&held));
         assert_eq!((kept.expire, kept.delay_notice), (Span::days(10), None));
         assert_eq!(kept.retry, both.outbound.retry);

@@ -1,5 +1,5 @@
-//! What a sender wants of time and order besides the delivery itself: not before a moment, not after
-//! another, before or after other mail.
+//! What a sender wants besides the delivery itself: not before a moment, not after another, before or
+//! after other mail, under TLS all the way.
 //!
 //! In: what MAIL said. Out: moments by the wall clock, fixed when the message was accepted, and what
 //! is left of them for the next hop.
@@ -23,6 +23,9 @@ pub struct Wishes {
     /// Among the mail of one route it goes before that of lower priority (RFC 6710).
     #[serde(rename = "p", default, skip_serializing_if = "is_default")]
     pub priority: Priority,
+    /// Not to be sent but under TLS to hosts that prove who they are and will do the same (RFC 8689).
+    #[serde(rename = "tls", default, skip_serializing_if = "is_default")]
+    pub require_tls: bool,
 }
 
 impl Wishes {
@@ -47,6 +50,10 @@ impl fmt::Display for Wishes {
         }
         if self.priority != Priority::NORMAL {
             write!(f, "{gap}priority {}", self.priority)?;
+            gap = "; ";
+        }
+        if self.require_tls {
+            write!(f, "{gap}TLS all the way")?;
         }
         Ok(())
     }
@@ -380,7 +387,9 @@ mod tests {
             deliver_by: Some(By::parse("5;RT").unwrap().counted_from(NOW)),
             release_at: Some(NOW),
             priority: Priority::parse("-3").unwrap(),
+            require_tls: true,
         };
+        assert!(all.to_string().ends_with("; priority -3; TLS all the way"));
         let text = serde_json::to_string(&all).unwrap();
         assert_eq!(serde_json::from_str::<Wishes>(&text).unwrap(), all);
         assert!(serde_json::from_str::<Wishes>(r#"{"p":10}"#).is_err());

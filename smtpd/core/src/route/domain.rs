@@ -120,13 +120,17 @@ pub enum RemoteRoute {
     Hosts(Vec<SmartHost>),
 }
 
-/// Mail of a domain that waits until a host of the domain asks for it (RFC 1985).
+/// Mail of a domain that waits until a host of the domain asks for it (RFC 1985) or fetches it (RFC 2645).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Held {
-    /// From where it may be asked for; from anywhere if empty.
+    /// Whether ETRN has it sent.
+    pub by_etrn: bool,
+    /// From where it may be asked for by ETRN; from anywhere if empty.
     pub asked_from: Vec<Network>,
     /// The name of a queue that it can be asked for by, beside the domain's.
     pub queue: Option<String>,
+    /// Who may fetch it by ATRN or TURN.
+    pub fetchers: Vec<String>,
     /// How long its mail is kept.
     pub keep: Span,
 }
@@ -135,7 +139,15 @@ impl Held {
     /// Whether a client at this address may ask for the mail.
     #[must_use]
     pub fn may_ask(&self, client: IpAddr) -> bool {
-        self.asked_from.is_empty() || self.asked_from.iter().any(|net| net.contains(client))
+        let from = &self.asked_from;
+        self.by_etrn && (from.is_empty() || from.iter().any(|net| net.contains(client)))
+    }
+
+    /// Whether a user may fetch the mail. Names of users are the same in capitals or not.
+    #[must_use]
+    pub fn may_fetch(&self, user: &str) -> bool {
+        let user = user.to_lowercase();
+        self.fetchers.iter().any(|name| name.to_lowercase() == user)
     }
 }
 

@@ -315,10 +315,20 @@ impl Table {
         found.map(|entry| entry.domain.limits)
     }
 
-    /// Whether mail of any domain is held until it is asked for.
+    fn all_held(&self) -> impl Iterator<Item = &Held> {
+        self.settings.remote_domains.iter().filter_map(|domain| domain.held.as_ref())
+    }
+
+    /// Whether mail of any domain is held until it is asked for by ETRN.
     #[must_use]
     pub fn holds_any(&self) -> bool {
-        self.settings.remote_domains.iter().any(|domain| domain.held.is_some())
+        self.all_held().any(|held| held.by_etrn)
+    }
+
+    /// Whether anybody may fetch mail of a domain.
+    #[must_use]
+    pub fn has_fetchers(&self) -> bool {
+        self.all_held().any(|held| !held.fetchers.is_empty())
     }
 
     fn entry(&self, domain: &Domain) -> Option<&Entry> {
@@ -614,7 +624,13 @@ mod tests {
 
     #[test]
     fn mail_that_waits_to_be_asked_for_has_a_route_for_each_domain() {
-        let held = Held { asked_from: vec![], queue: None, keep: Span::days(10) };
+        let held = Held {
+            by_etrn: true,
+            asked_from: vec![],
+            queue: None,
+            fetchers: vec![],
+            keep: Span::days(10),
+        };
         let held = |domain| RemoteDomain { held: Some(held.clone()), ..domain };
         let hub = RemoteRoute::Hosts(hosts(&["hub.example"]));
         let mut settings = settings();

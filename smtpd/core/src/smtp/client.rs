@@ -25,7 +25,7 @@ use super::reply::Reply;
 pub use body::BareLineEnd;
 pub use ending::{Ending, Fate, Finished};
 pub use machine::Client;
-pub use transaction::Transaction;
+pub use transaction::{NO_REQUIRETLS, Transaction};
 
 /// What a session is opened with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ pub enum Action {
     SendBody,
     /// The oldest transaction is over.
     Done(Finished),
-    /// The answer to [`Client::ask_for`].
+    /// The answer to [`Client::ask_for`] or [`Client::ask_to_reverse`].
     Answered(Reply),
     /// No transaction is possible here: the greeting or the hello failed.
     Failed(Ending),

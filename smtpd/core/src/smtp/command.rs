@@ -18,7 +18,7 @@ use mailroot_common::address::{Domain, Host, LocalPart, Mailbox, ReversePath};
 
 use self::mail::MailParameter;
 use self::parameters::{Parameters, Seen};
-use super::etrn::Etrn;
+use super::etrn::{self, Etrn};
 use super::extension::{Extension, Offer};
 use super::refusal::Refusal;
 use crate::queue::envelope::{BodyKind, Notify, Ret};
@@ -49,6 +49,8 @@ pub enum Command<'a> {
     Vrfy,
     /// ETRN (RFC 1985).
     Etrn(Etrn),
+    /// ATRN (RFC 2645) with its domains, or TURN (RFC 821), which names none.
+    Reverse(Vec<Domain>),
     /// STARTTLS (RFC 3207).
     StartTls,
     /// AUTH (RFC 4954).
@@ -96,6 +98,8 @@ pub struct Mail {
     pub hold: Option<HoldBack>,
     /// MT-PRIORITY (RFC 6710).
     pub priority: Priority,
+    /// REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
 }
 
 /// RCPT with its parameters.
@@ -187,6 +191,10 @@ pub fn parse<'a>(line: &'a [u8], grammar: &Grammar) -> Result<Command<'a>, Compl
         b"VRFY" if argument.is_empty() => Err(Refusal::ArgumentMissing.into()),
         b"VRFY" => Ok(Command::Vrfy),
         b"ETRN" if grammar.offer.has(Extension::Etrn) => etrn(argument).map(Command::Etrn),
+        b"ATRN" if grammar.offer.has(Extension::Atrn) => atrn(argument),
+        b"TURN" if grammar.offer.has(Extension::Turn) => {
+            alone(argument, Command::Reverse(Vec::new()))
+        }
         b"STARTTLS" => alone(argument, Command::StartTls),
         b"AUTH" if grammar.auth => auth(argument),
         b"EXPN" | b"AUTH" | b"ETRN" | b"TURN" | b"ATRN" | b"SEND" | b"SOML" | b"SAML" => {
@@ -225,6 +233,10 @@ fn etrn(argument: &str) -> Result<Etrn, Complaint<'_>> {
         return Err(Refusal::ArgumentMissing.into());
     }
     Etrn::parse(argument).ok_or_else(|| Refusal::BadNode.into())
+}
+
+fn atrn(argument: &str) -> Result<Command<'_>, Complaint<'_>> {
+    etrn::atrn_domains(argument).map(Command::Reverse).ok_or_else(|| Refusal::BadDomains.into())
 }
 
 /// One word that can stand in a Received field. The grammar asks for a domain or an address
@@ -268,6 +280,7 @@ fn mail<'a>(argument: &'a str, grammar: &Grammar) -> Result<Mail, Complaint<'a>>
         by: None,
         hold: None,
         priority: Priority::NORMAL,
+        require_tls: false,
     };
     let mut seen = Seen::default();
     for parameter in Parameters(parameters) {
@@ -471,6 +484,8 @@ mod tests {
             ("Quit", Command::Quit),
             ("EHLO [192.0.2.1]", Command::Ehlo("[192.0.2.1]")),
             ("helo scanner_4", Command::Helo("scanner_4")),
+            ("atrn", Command::Reverse(Vec::new())),
+            ("TURN", Command::Reverse(Vec::new())),
             ("BDAT 86 last", Command::Bdat(Chunk { octets: 86, last: true })),
             ("BDAT 0", Command::Bdat(Chunk { octets: 0, last: false })),
         ] {
@@ -496,8 +511,9 @@ mod tests {
             ("EXPN list", Refusal::NotOffered),
             ("ETRN", Refusal::ArgumentMissing),
             ("ETRN a b", Refusal::BadNode),
-            ("ATRN", Refusal::NotOffered),
-            ("TURN", Refusal::NotOffered),
+            ("ATRN a b", Refusal::BadDomains),
+            ("ATRN ../etc", Refusal::BadDomains),
+            ("TURN a.example", Refusal::NoArgument),
             ("DATA foo", Refusal::NoArgument),
             ("RSET foo", Refusal::NoArgument),
             ("QUIT foo", Refusal::NoArgument),
@@ -618,6 +634,8 @@ mod tests {
             ("ENVID=a+2", Refusal::BadParameter),
             ("ENVID=a+2b", Refusal::BadParameter),
             ("ENVID=a=b", Refusal::BadParameter),
+            ("REQUIRETLS=YES", Refusal::BadParameter),
+            ("REQUIRETLS REQUIRETLS", Refusal::DuplicateParameter),
             ("AUTH=<>", Refusal::UnknownParameter),
             ("NOTIFY=NEVER", Refusal::UnknownParameter),
             ("X=1", Refusal::UnknownParameter),
@@ -681,6 +699,9 @@ mod tests {
             ("MAIL FROM:<a@b.example> SIZE=1", false),
             ("MAIL FROM:<a@b.example> RET=FULL", false),
             ("MAIL FROM:<a@b.example> SMTPUTF8", false),
+            ("MAIL FROM:<a@b.example> REQUIRETLS", false),
+            ("ATRN", false),
+            ("TURN", false),
             ("MAIL FROM:<a@b.example> BODY=8BITMIME", true),
             ("RCPT TO:<a@b.example> NOTIFY=NEVER", false),
         ] {

@@ -1,7 +1,7 @@
 //! ETRN: what a host asks for that comes to fetch mail (RFC 1985).
 //!
 //! In: the argument of the command, or the words of an operator who has us ask. Out: an [`Etrn`],
-//! which says whether it means the mail of a domain.
+//! which says whether it means the mail of a domain; of ATRN (RFC 2645) the domains.
 
 use std::fmt;
 
@@ -43,6 +43,23 @@ impl Etrn {
             Self::Queue(name) => queue.is_some_and(|queue| queue.eq_ignore_ascii_case(name)),
         }
     }
+}
+
+/// Domains that one ATRN may name.
+pub const ATRN_DOMAINS_MAX: usize = 100;
+
+/// Reads the argument of ATRN, domains with commas between (RFC 2645 section 5.2); none stands for all
+/// that the client may have.
+#[must_use]
+pub fn atrn_domains(argument: &str) -> Option<Vec<Domain>> {
+    if argument.is_empty() {
+        return Some(Vec::new());
+    }
+    let names = argument.split(',').map(|name| Domain::parse(name).ok());
+    names
+        .take(ATRN_DOMAINS_MAX + 1)
+        .collect::<Option<Vec<_>>>()
+        .filter(|it| it.len() <= ATRN_DOMAINS_MAX)
 }
 
 /// Whether a text can be the name of a queue: letters, digits, dots and dashes.
@@ -88,5 +105,22 @@ mod tests {
         for bad in ["", "@", "#", "a b", "@a b", "#a b", "#a\u{7f}", "-a.example", "[192.0.2.1]"] {
             assert_eq!(Etrn::parse(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn atrn_names_domains_with_commas_between() {
+        let read = |text: &str| {
+            atrn_domains(text).map(|all| all.iter().map(|it| it.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(read(""), Some(Vec::new()));
+        assert_eq!(read("A.example,b.example").unwrap(), ["a.example", "b.example"]);
+        for bad in
+            [",", "a.example,", "a.example, b.example", "@a.example", "#a", "a b", "../x", "\"a\""]
+        {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+        let many = vec!["a.example"; ATRN_DOMAINS_MAX].join(",");
+        assert_eq!(read(&many).unwrap().len(), ATRN_DOMAINS_MAX);
+        assert_eq!(read(&format!("{many},b.example")), None);
     }
 }

@@ -32,19 +32,25 @@ pub enum Extension {
     Limits,
     /// RFC 1985.
     Etrn,
+    /// RFC 2645; shown only to sessions that have logged in or may.
+    Atrn,
+    /// RFC 821 section 3.8; as [`Extension::Atrn`].
+    Turn,
     /// RFC 2852.
     DeliverBy,
     /// RFC 4865.
     FutureRelease,
     /// RFC 6710.
     MtPriority,
+    /// RFC 8689; shown only under TLS.
+    RequireTls,
     /// RFC 5321 section 4.1.1.8; cannot be switched off.
     Help,
 }
 
 impl Extension {
     /// All of them, in the order of our EHLO reply.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Pipelining,
         Self::Size,
         Self::EightBitMime,
@@ -55,9 +61,12 @@ impl Extension {
         Self::EnhancedStatusCodes,
         Self::Limits,
         Self::Etrn,
+        Self::Atrn,
+        Self::Turn,
         Self::DeliverBy,
         Self::FutureRelease,
         Self::MtPriority,
+        Self::RequireTls,
         Self::Help,
     ];
 
@@ -75,9 +84,12 @@ impl Extension {
             Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
             Self::Limits => "LIMITS",
             Self::Etrn => "ETRN",
+            Self::Atrn => "ATRN",
+            Self::Turn => "TURN",
             Self::DeliverBy => "DELIVERBY",
             Self::FutureRelease => "FUTURERELEASE",
             Self::MtPriority => "MT-PRIORITY",
+            Self::RequireTls => "REQUIRETLS",
             Self::Help => "HELP",
         }
     }
@@ -101,9 +113,12 @@ impl Extension {
             | Self::EnhancedStatusCodes
             | Self::Limits
             | Self::Etrn
+            | Self::Atrn
+            | Self::Turn
             | Self::DeliverBy
             | Self::FutureRelease
             | Self::MtPriority
+            | Self::RequireTls
             | Self::Help => None,
         }
     }
@@ -112,7 +127,7 @@ impl Extension {
 /// The set of extensions that a virtual server offers. An extension whose companion is switched
 /// off is off as well, so that nothing is offered that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer(u16);
+pub struct Offer(u32);
 
 impl Offer {
     /// Everything Mailroot can do.
@@ -124,13 +139,13 @@ impl Offer {
     /// The same without one extension.
     #[must_use]
     pub fn without(self, extension: Extension) -> Self {
-        Self(self.0 & !(1 << extension as u16))
+        Self(self.0 & !(1 << extension as u32))
     }
 
     /// Whether the extension is offered.
     #[must_use]
     pub fn has(self, extension: Extension) -> bool {
-        let allowed = |e: Extension| self.0 & (1 << e as u16) != 0;
+        let allowed = |e: Extension| self.0 & (1 << e as u32) != 0;
         allowed(extension) && extension.needs().is_none_or(allowed)
     }
 
@@ -183,8 +198,8 @@ impl fmt::Display for EhloLine {
 
 impl FromIterator<Extension> for Offer {
     fn from_iter<I: IntoIterator<Item = Extension>>(extensions: I) -> Self {
-        let always = 1 << Extension::Help as u16;
-        Self(extensions.into_iter().fold(always, |bits, extension| bits | 1 << extension as u16))
+        let always = 1 << Extension::Help as u32;
+        Self(extensions.into_iter().fold(always, |bits, extension| bits | 1 << extension as u32))
     }
 }
 
@@ -211,6 +226,10 @@ pub struct PeerExtensions {
     pub starttls: bool,
     /// ETRN (RFC 1985).
     pub etrn: bool,
+    /// ATRN (RFC 2645).
+    pub atrn: bool,
+    /// REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
     /// DELIVERBY (RFC 2852): the fewest seconds for which a message is taken that is to be returned
     /// when they have passed; zero where nothing is said.
     pub deliver_by: Option<u32>,
@@ -268,6 +287,8 @@ impl PeerExtensions {
             "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
             "STARTTLS" => self.starttls = true,
             "ETRN" => self.etrn = true,
+            "ATRN" => self.atrn = true,
+            "REQUIRETLS" => self.require_tls = true,
             "DELIVERBY" => self.deliver_by = Some(least_seconds(words.next())),
             "MT-PRIORITY" => self.mt_priority = true,
             "LIMITS" => words.for_each(|limit| self.read_limit(limit)),
@@ -352,9 +373,12 @@ mod tests {
                 "ENHANCEDSTATUSCODES",
                 "LIMITS RCPTMAX=1000",
                 "ETRN",
+                "ATRN",
+                "TURN",
                 "DELIVERBY",
                 "FUTURERELEASE 5184000 2027-01-23T09:30:00Z",
                 "MT-PRIORITY",
+                "REQUIRETLS",
                 "HELP"
             ]
         );
@@ -376,7 +400,7 @@ mod tests {
             let small = extension.keyword().to_ascii_lowercase();
             assert_eq!(Extension::named(&small), Some(extension));
         }
-        assert_eq!(Extension::named("TURN"), None);
+        assert_eq!(Extension::named("XTURN"), None);
     }
 
     #[test]
@@ -397,7 +421,10 @@ mod tests {
             "LIMITS MAILMAX=5 RCPTMAX=50 RCPTDOMAINMAX=1",
             "DELIVERBY 240,x",
             "MT-PRIORITY MIXER",
+            "ATRN",
+            "requiretls",
         ]);
+        assert!(peer.atrn && peer.require_tls && !peer.etrn);
         assert_eq!((peer.deliver_by, peer.mt_priority), (Some(240), true));
         assert!(peer.pipelining && peer.eight_bit_mime && peer.dsn && peer.starttls);
         assert!(peer.smtputf8 && peer.chunking && peer.binary_mime && peer.enhanced_status_codes);

@@ -90,6 +90,8 @@ refusals! {
     BadHello: 501 permanent 5 4, Error, "bad-hello", "give one host name or address literal";
     /// ETRN with neither a domain nor a queue.
     BadNode: 501 permanent 5 4, Error, "bad-node", "give a domain, @domain or #queue";
+    /// ATRN with something other than domains (RFC 2645 section 5.2).
+    BadDomains: 501 permanent 5 4, Error, "bad-node", "give domains with commas between, or none";
     /// MAIL FROM with a bad address.
     BadSender: 501 permanent 1 7, Error, "bad-sender-address", "sender address has bad syntax";
     /// RCPT TO with a bad address.
@@ -185,6 +187,19 @@ refusals! {
         "cannot look the recipient up now; try again later";
     /// ETRN for mail that is not held, or not for this client (RFC 1985 section 5.3).
     NodeNotAllowed: 459 transient 7 1, Error, "etrn-denied", "not allowed to ask for this mail";
+    /// ATRN or TURN for mail that the user may not fetch (RFC 2645 section 5.2.1).
+    FetchDenied: 450 transient 7 1, Error, "fetch-denied", "not allowed to fetch this mail";
+    /// Another session fetches the same mail.
+    FetchBusy: 450 transient 3 2, GoOn, "fetch-busy",
+        "this mail is being fetched already; try again later";
+    /// It is not known yet what waits.
+    FetchUnavailable: 451 transient 3 2, GoOn, "fetch-unavailable",
+        "cannot tell yet which mail waits; try again later";
+    /// There is none.
+    NoMailWaits: 453 transient 2 0, GoOn, "no-mail-waits", "no mail waits for you";
+    /// Octets came behind ATRN or TURN before the answer: by then the other side speaks.
+    OctetsBehindReversal: 503 permanent 5 1, Close, "octets-behind-reversal",
+        "wait for the answer before you go on; closing";
     /// What the decision needs could not be looked up.
     PolicyUnavailable: 451 transient 7 0, GoOn, "policy-unavailable",
         "cannot decide now; try again later";

@@ -13,8 +13,10 @@ mod action;
 mod body;
 mod converse;
 mod login;
+mod reverse;
 mod secure;
 mod settings;
+mod time;
 #[cfg(test)]
 mod transcript;
 
@@ -22,21 +24,20 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 
 pub use self::action::{Action, End, Hello, Question, Rejection, Stage, Standing, Transaction};
 use self::login::Login;
 pub use self::settings::{Logins, Settings, Tls};
+pub use self::time::RATE_WINDOW;
 use super::body::BodyDecoder;
 use super::command::Chunk;
 use super::etrn::Etrn;
 use super::line::{Line, LineReader};
 use super::refusal::{After, Refusal};
 use crate::queue::envelope::Recipient;
-
-/// The span over which the pace of a body is measured.
-pub const RATE_WINDOW: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -81,6 +82,8 @@ pub struct Server {
     is_lowered: bool,
     /// What ETRN asks for, while that is a question.
     asked_for: Option<Etrn>,
+    /// Whose mail the client is to be sent over this connection, while that is a question.
+    fetched: Option<Vec<Domain>>,
     /// Present from the beginning of a body to its end, also between chunks.
     decoder: Option<BodyDecoder>,
     chunk: Option<OpenChunk>,
@@ -127,6 +130,7 @@ impl Server {
             candidate: None,
             is_lowered: false,
             asked_for: None,
+            fetched: None,
             decoder: None,
             chunk: None,
             body: Vec::new(),
@@ -235,7 +239,9 @@ impl Server {
             State::Asking(Question::Recipient) => self.on_recipient_verdict(verdict),
             State::Asking(Question::Body) => self.on_body_verdict(verdict, now),
             State::Asking(Question::Secure) => self.on_secure_verdict(verdict),
-            State::Asking(Question::Commit | Question::Etrn | Question::Login)
+            State::Asking(
+                Question::Commit | Question::Etrn | Question::Reverse | Question::Login,
+            )
             | State::Commands
             | State::Login
             | State::Data
@@ -355,6 +361,7 @@ impl Server {
     #[must_use]
     pub fn standing(&self) -> Standing {
         match self.state {
+            State::Closed(End::Reversed) => Standing::Reversed,
             State::Closed(_) => Standing::Closing,
             State::Asking(Question::Commit) => Standing::Commit,
             State::Data | State::Chunk | State::Asking(Question::Body) => Standing::Body,
@@ -365,6 +372,7 @@ impl Server {
                 Question::Sender
                 | Question::Recipient
                 | Question::Etrn
+                | Question::Reverse
                 | Question::Login
                 | Question::Secure,
             ) => match (&self.transaction, &self.hello) {
@@ -372,38 +380,6 @@ impl Server {
                 (None, Some(_)) => Standing::Idle,
                 (None, None) => Standing::Greeting,
             },
-        }
-    }
-
-    /// When [`Server::on_time`] must be called at the latest.
-    #[must_use]
-    pub fn deadline(&self) -> Duration {
-        let settings = &self.settings;
-        let common = self
-            .quiet_since
-            .saturating_add(settings.idle)
-            .min(self.started.saturating_add(settings.session_time));
-        match self.state {
-            State::Commands | State::Login => common,
-            State::Data | State::Chunk => common.min(self.window_start + RATE_WINDOW),
-            State::Asking(_) | State::Handshake | State::Closed(_) => Duration::MAX,
-        }
-    }
-
-    /// Looks at the clock; closes a session that met a limit of time.
-    pub fn on_time(&mut self, now: Duration) {
-        if now < self.deadline() {
-            return;
-        }
-        let stage = if self.decoder.is_some() { Stage::End } else { Stage::Session };
-        if now >= self.started.saturating_add(self.settings.session_time) {
-            self.refuse(stage, Refusal::SessionTooLong, None);
-        } else if now >= self.quiet_since.saturating_add(self.settings.idle) {
-            self.refuse(stage, Refusal::Idle, None);
-        } else if self.window_octets < self.settings.rate_min * RATE_WINDOW.as_secs() {
-            self.refuse(stage, Refusal::TooSlow, None);
-        } else {
-            self.begin_window(now);
         }
     }
 
@@ -438,11 +414,6 @@ impl Server {
         }
     }
 
-    fn begin_window(&mut self, now: Duration) {
-        self.window_start = now;
-        self.window_octets = 0;
-    }
-
     fn say(&mut self, line: std::fmt::Arguments<'_>) {
         say(&mut self.output, line);
     }
@@ -474,6 +445,7 @@ impl Server {
             | Stage::Data
             | Stage::End
             | Stage::Etrn
+            | Stage::Reverse
             | Stage::Auth
             | Stage::Session => None,
         };

@@ -11,6 +11,7 @@ use smtpd_core::smtp::client::Ending;
 use smtpd_core::tls_report::FailureKind;
 
 use super::super::Settings;
+use super::super::strict::{TlsWish, strict_mx};
 use super::super::tls_report;
 use super::super::trust::{OfDomain, Rule};
 use super::{LOOKUPS_MAX, Named, Step, Targets};
@@ -55,9 +56,10 @@ impl Targets {
             return;
         }
         // Nobody is asked what does not count.
-        let heeded = if self.is_relaxed { TlsPolicy::Off } else { self.policy(settings) };
+        let heeded = self.wish.heeded(self.policy(settings));
+        let is_asked = settings.dane || self.wish == TlsWish::Strict;
         let records = async {
-            match settings.dane && heeded != TlsPolicy::Off {
+            match is_asked && heeded != TlsPolicy::Off {
                 true => settings.resolver.mx_checked(&domain).await,
                 false => settings.resolver.mx(&domain).await.map(Checked::by_nobody),
             }
@@ -88,12 +90,15 @@ impl Targets {
     }
 
     pub(super) async fn look_up_host(&mut self, host: MxHost, settings: &Settings) {
-        let policy = self.policy(settings);
+        let policy = self.wish.raised(self.policy(settings));
         let usual = (policy.into(), Rule::Configured);
         let called = match &self.of_domain {
             None => Ok(usual),
             Some(of_domain) => match of_domain.demand(settings, &host.name, policy).await {
-                Ok(demand) => of_domain.of_host(&host.name, policy, demand),
+                Ok(demand) => {
+                    let called = of_domain.of_host(&host.name, policy, demand);
+                    called.and_then(|it| self.wish.vouched(of_domain, &host.name).map(|()| it))
+                }
                 Err(error) => {
                     self.tell_ruled_out(settings, &host, FailureKind::DnssecInvalid, &error);
                     self.obstacles.by_rule = true;
@@ -151,8 +156,14 @@ impl Targets {
     /// DNS knows no MX for it, or nothing: the hosts file may know it.
     pub(super) async fn look_up_chosen(&mut self, name: Domain, settings: &Settings, random: u64) {
         let port = settings.port;
-        let records =
-            if self.may_look_up() { settings.resolver.mx(&name).await } else { Ok(Vec::new()) };
+        let records = match (self.may_look_up(), self.wish) {
+            (false, _) => Ok(Vec::new()),
+            (true, TlsWish::Usual | TlsWish::Relaxed) => settings.resolver.mx(&name).await,
+            (true, TlsWish::Strict) => match strict_mx(settings, &name).await {
+                Ok(records) => records,
+                Err(ending) => return self.note(ending, None),
+            },
+        };
         let hosts = records
             .ok()
             .filter(|records| !records.is_empty())

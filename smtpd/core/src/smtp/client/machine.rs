@@ -1,6 +1,7 @@
 //! The machine itself: what leaves when, and how everything ends. What each reply means is said
 //! in [`replies`]; how the session becomes a private one, and one with a name, in [`secure`].
 
+mod ask;
 mod expect;
 mod replies;
 mod secure;
@@ -11,13 +12,13 @@ use std::time::Duration;
 
 use mailroot_common::status::EnhancedCode;
 
-use super::super::etrn::Etrn;
 use super::super::extension::PeerExtensions;
 use super::super::reply::ReplyReader;
 use super::body::{BareLineEnd, Stuffer};
 use super::transaction::{Progress, Running, Transport};
 use super::{Action, BodyFlow, Ending, Finished, Settings, Tls, Transaction};
 use crate::queue::outcome::Stage;
+use ask::ATRN_PATIENCE;
 use expect::Expect;
 
 /// Replies awaited at once, so that neither side fills the other's window with both writing.
@@ -134,6 +135,7 @@ impl Client {
             | Expect::Mail
             | Expect::Etrn
             | Expect::Rcpt(_) => timeouts.command,
+            Expect::Atrn => timeouts.command.max(ATRN_PATIENCE),
         }
     }
 
@@ -204,7 +206,7 @@ impl Client {
     pub fn begin(&mut self, transaction: &Transaction<'_>, now: Duration) -> Result<(), Finished> {
         debug_assert!(self.can_begin(), "begun only when possible");
         let mut running = Running::new(transaction, &self.peer);
-        if let Some(ending) = transaction.obstacle(&self.peer) {
+        if let Some(ending) = transaction.obstacle(&self.peer, self.is_secured) {
             running.end_all(&ending);
             return Err(running.finish());
         }
@@ -230,15 +232,6 @@ impl Client {
         }
         self.running.push_back(running);
         Ok(())
-    }
-
-    /// Asks for mail that the peer holds (RFC 1985); only while [`Client::is_idle`]. The answer comes
-    /// as [`Action::Answered`].
-    pub fn ask_for(&mut self, mail: &Etrn, now: Duration) {
-        debug_assert!(self.is_idle(), "asked only when nothing is under way");
-        self.command(Expect::Etrn, now, |out| {
-            out.extend_from_slice(format!("ETRN {mail}\r\n").as_bytes());
-        });
     }
 
     /// Says goodbye: at once if nothing runs or the peer takes commands behind a body, else when

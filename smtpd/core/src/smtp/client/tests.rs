@@ -201,6 +201,7 @@ impl Mail {
             smtputf8: false,
             by: None,
             priority: Priority::NORMAL,
+            require_tls: false,
         }
     }
 }
@@ -495,11 +496,16 @@ fn message_the_peer_cannot_take_is_not_sent_at_all() {
     let large = Transaction { size: 1001, ..base.clone() };
     let eight = Transaction { body: BodyKind::EightBitMime, ..base.clone() };
     let binary = Transaction { body: BodyKind::BinaryMime, ..base.clone() };
+    let private = Transaction { require_tls: true, ..base.clone() };
     let utf8 = Transaction { smtputf8: true, ..base };
     let offers = &["PIPELINING", "SIZE 1000"];
-    for (transaction, status) in
-        [(large, "5.3.4"), (eight, "5.6.3"), (binary, "5.6.3"), (utf8, "5.6.7")]
-    {
+    for (transaction, status) in [
+        (large, "5.3.4"),
+        (eight, "5.6.3"),
+        (binary, "5.6.3"),
+        (utf8, "5.6.7"),
+        (private, "5.7.10"),
+    ] {
         let mut peer = FakePeer::new(offers);
         let run = play(&mut client(), &mut peer, [transaction].into());
         let ending = ending(&run.done[0].fates[0]);
@@ -511,6 +517,23 @@ fn message_the_peer_cannot_take_is_not_sent_at_all() {
     let run = play(&mut client(), &mut peer, [beyond.transaction()].into());
     assert_eq!(ending(&run.done[0].fates[0]).status.to_string(), "5.6.7");
     assert_eq!(ending(&run.done[0].fates[1]).result, AttemptResult::Delivered);
+}
+
+#[test]
+fn mail_for_tls_all_the_way_goes_where_that_is_offered_under_tls() {
+    let mail = mail(&["b@x.test"]);
+    let transaction = || Transaction { require_tls: true, ..mail.transaction() };
+    let secured = || {
+        let settings = Settings { tls: Tls::Implicit, ..Settings::clone(&settings()) };
+        Client::new(Arc::new(settings), Duration::ZERO)
+    };
+    let mut peer = FakePeer::new(&["PIPELINING"]);
+    let run = play(&mut secured(), &mut peer, [transaction()].into());
+    assert_eq!(ending(&run.done[0].fates[0]).status.to_string(), "5.7.30");
+    let mut peer = FakePeer::new(&["PIPELINING", "REQUIRETLS"]);
+    let run = play(&mut secured(), &mut peer, [transaction()].into());
+    assert_eq!(ending(&run.done[0].fates[0]).result, AttemptResult::Delivered);
+    assert_eq!(peer.seen[2], "MAIL FROM:<a@src.test> REQUIRETLS");
 }
 
 #[test]

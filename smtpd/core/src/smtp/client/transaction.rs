@@ -34,8 +34,13 @@ pub struct Transaction<'a> {
     pub by: Option<By>,
     /// Its priority (RFC 6710).
     pub priority: Priority,
+    /// Whether it goes under TLS all the way or not at all (RFC 8689).
+    pub require_tls: bool,
 }
 
+/// What is said of a host that could not be trusted to hand such a message on (RFC 8689).
+pub const NO_REQUIRETLS: &str =
+    "the message is to go under TLS all the way, which the host does not offer (REQUIRETLS)";
 /// Recipients given to one peer in one transaction when it names no limit: what every server
 /// must take (RFC 5321 section 4.5.3.1.8).
 const RECIPIENTS_UNSAID: usize = 100;
@@ -44,10 +49,16 @@ const RECIPIENTS_MAX: usize = 1000;
 
 impl Transaction<'_> {
     /// Why this peer cannot be given the message at all.
-    pub(super) fn obstacle(&self, peer: &PeerExtensions) -> Option<Ending> {
+    pub(super) fn obstacle(&self, peer: &PeerExtensions, is_secured: bool) -> Option<Ending> {
         let failed = |subject, detail, text: String| {
             Some(Ending::local(Stage::Mail, EnhancedCode::permanent(subject, detail), text))
         };
+        if self.require_tls && !is_secured {
+            return failed(7, 10, "the message is not to be sent without TLS (REQUIRETLS)".into());
+        }
+        if self.require_tls && !peer.require_tls {
+            return failed(7, 30, NO_REQUIRETLS.into());
+        }
         if let PeerSize::AtMost(limit) = peer.size
             && self.size > limit.as_u64()
         {
@@ -153,6 +164,9 @@ impl Transaction<'_> {
         }
         if peer.mt_priority && self.priority != Priority::NORMAL {
             put(out, format_args!(" MT-PRIORITY={}", self.priority));
+        }
+        if self.require_tls {
+            out.extend_from_slice(b" REQUIRETLS");
         }
         out.extend_from_slice(b"\r\n");
     }

@@ -21,6 +21,7 @@ pub(super) enum MailParameter {
     HoldUntil,
     Priority,
     Auth,
+    RequireTls,
 }
 
 impl MailParameter {
@@ -30,6 +31,7 @@ impl MailParameter {
             Self::HoldUntil => Self::HoldFor as u8,
             Self::Priority => Self::HoldFor as u8 + 1,
             Self::Auth => Self::HoldFor as u8 + 2,
+            Self::RequireTls => Self::HoldFor as u8 + 3,
             other => other as u8,
         }
     }
@@ -49,6 +51,7 @@ impl MailParameter {
             ("HOLDFOR", Self::HoldFor, Extension::FutureRelease),
             ("HOLDUNTIL", Self::HoldUntil, Extension::FutureRelease),
             ("MT-PRIORITY", Self::Priority, Extension::MtPriority),
+            ("REQUIRETLS", Self::RequireTls, Extension::RequireTls),
         ];
         let (_, known, extension) =
             table.into_iter().find(|(name, ..)| keyword.eq_ignore_ascii_case(name))?;
@@ -64,6 +67,10 @@ impl Mail {
             MailParameter::Body => self.body = value.and_then(body)?,
             MailParameter::SmtpUtf8 => {
                 self.smtputf8 = true;
+                return value.is_none().then_some(());
+            }
+            MailParameter::RequireTls => {
+                self.require_tls = true;
                 return value.is_none().then_some(());
             }
             MailParameter::Ret if value?.eq_ignore_ascii_case("FULL") => self.ret = Some(Ret::Full),

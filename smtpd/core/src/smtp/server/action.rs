@@ -37,6 +37,8 @@ pub struct Transaction {
     pub hold: Option<HoldBack>,
     /// MT-PRIORITY of MAIL, as far as the client may raise it.
     pub priority: Priority,
+    /// REQUIRETLS of MAIL.
+    pub require_tls: bool,
     /// Recipients let in so far.
     pub recipients: Vec<Recipient>,
     /// Whether a recipient was refused.
@@ -50,7 +52,7 @@ impl Transaction {
     pub fn wishes(&self, now: Timestamp) -> Wishes {
         let release_at = self.hold.map(|hold| hold.moment(now));
         let deliver_by = self.by.map(|by| by.counted_from(release_at.unwrap_or(now)));
-        Wishes { deliver_by, release_at, priority: self.priority }
+        Wishes { deliver_by, release_at, priority: self.priority, require_tls: self.require_tls }
     }
 }
 
@@ -66,6 +68,9 @@ pub enum Question {
     /// May the client ask for the mail of [`super::Server::asked_for`]? Send it, and answer with
     /// [`super::Server::turned`].
     Etrn,
+    /// May the client be sent the mail of [`super::Server::fetched`] over this connection? Answer with
+    /// [`super::Server::reversed`].
+    Reverse,
     /// Is the client who it says it is? See [`super::Server::claim`]; answer with
     /// [`super::Server::verifier`] or [`super::Server::judged`].
     Login,
@@ -117,6 +122,8 @@ pub enum Stage {
     End,
     /// ETRN.
     Etrn,
+    /// ATRN or TURN.
+    Reverse,
     /// AUTH.
     Auth,
     /// Between commands: a limit of the whole session.
@@ -135,6 +142,7 @@ impl Stage {
             Self::Data => "data",
             Self::End => "end",
             Self::Etrn => "etrn",
+            Self::Reverse => "atrn",
             Self::Auth => "auth",
             Self::Session => "session",
         }
@@ -146,6 +154,8 @@ impl Stage {
 pub enum End {
     /// The client said QUIT.
     Quit,
+    /// From now on the connection carries mail the other way: the client greets next.
+    Reversed,
     /// We closed it.
     Refused(Refusal),
     /// The client asks about its own mail from here on; what it says is no SMTP any more, and
@@ -166,6 +176,8 @@ pub enum Standing {
     Body,
     /// The message is being made durable.
     Commit,
+    /// Mail goes the other way.
+    Reversed,
     /// The last reply was said.
     Closing,
 }
@@ -180,6 +192,7 @@ impl Standing {
             Self::Envelope => "envelope",
             Self::Body => "body",
             Self::Commit => "commit",
+            Self::Reversed => "reversed",
             Self::Closing => "closing",
         }
     }

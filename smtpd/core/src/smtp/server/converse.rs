@@ -57,6 +57,7 @@ impl Server {
             | Command::StartTls
             | Command::Auth(_)
             | Command::Etrn(_)
+            | Command::Reverse(_)
                 if self.idle_commands >= self.settings.idle_commands_max =>
             {
                 self.refuse(Stage::Session, Refusal::TooManyCommands, None);
@@ -69,15 +70,20 @@ impl Server {
             }
             Command::Noop => self.answer_idly("250 2.0.0 ok"),
             Command::Help => {
-                let etrn = self.settings.grammar.offer.has(Extension::Etrn);
-                let etrn = if etrn { " ETRN" } else { "" };
+                let offer = self.offer_now();
+                let named =
+                    |it: Extension, word: &'static str| if offer.has(it) { word } else { "" };
+                let etrn = named(Extension::Etrn, " ETRN");
+                let atrn = named(Extension::Atrn, " ATRN");
+                let turn = named(Extension::Turn, " TURN");
                 let auth = if self.offered_logins().is_some() { " AUTH" } else { "" };
                 let tls = if self.offers_tls() { " STARTTLS" } else { "" };
                 self.answer_idly(&format!(
-                    "214 2.0.0 HELO EHLO{tls}{auth} MAIL RCPT DATA BDAT RSET NOOP VRFY{etrn} HELP QUIT (RFC 5321)"
+                    "214 2.0.0 HELO EHLO{tls}{auth} MAIL RCPT DATA BDAT RSET NOOP VRFY{etrn}{atrn}{turn} HELP QUIT (RFC 5321)"
                 ));
             }
             Command::Etrn(etrn) => self.on_etrn(etrn),
+            Command::Reverse(domains) => self.on_reverse(domains),
             Command::StartTls => self.on_starttls(),
             Command::Auth(auth) => self.on_auth(auth),
             // RFC 5321 section 7.3: who exists is nobody's business.
@@ -101,7 +107,7 @@ impl Server {
         }
         let size_max = Some(settings.body.size_max).filter(|&size| size != u64::MAX);
         let size_max = size_max.map(ByteSize::bytes);
-        let lines = settings.grammar.offer.lines(Bounds {
+        let lines = self.offer_now().lines(Bounds {
             size_max,
             recipients_max: settings.recipients_max,
             release_max: settings.release_max,
@@ -155,6 +161,11 @@ impl Server {
     }
 
     fn on_mail(&mut self, mail: Mail, now: Duration) {
+        if mail.require_tls && !self.is_secured() {
+            // Not offered here: what came in clear text was not kept from anybody (RFC 8689 section 2).
+            self.refuse(Stage::Mail, Refusal::UnknownParameter, Some("REQUIRETLS"));
+            return;
+        }
         let out_of_order = if self.hello.is_none() {
             Some(Refusal::HelloFirst)
         } else if self.wants_tls() {
@@ -181,6 +192,7 @@ impl Server {
             by: mail.by,
             hold: mail.hold,
             priority: mail.priority.min(self.settings.priority_max),
+            require_tls: mail.require_tls,
             recipients: Vec::new(),
             refused: false,
         });

@@ -29,7 +29,10 @@ pub(super) fn settings() -> Settings {
         host: "mx.test".to_owned(),
         banner: "ESMTP".to_owned(),
         grammar: Grammar {
-            offer: Offer::all().without(Extension::Etrn),
+            offer: Offer::all()
+                .without(Extension::Etrn)
+                .without(Extension::Atrn)
+                .without(Extension::Turn),
             default_domain: Domain::parse("example.com").unwrap(),
             auth: false,
             inquiries: false,
@@ -111,6 +114,15 @@ impl Player {
                     let asked = self.server.asked_for().unwrap().to_string();
                     let known = asked.strip_prefix("branch").is_some();
                     self.server.turned(known.then_some(2).ok_or(Refusal::NodeNotAllowed), self.now);
+                }
+                Action::Answer(Question::Reverse) => {
+                    let domain = self.server.fetched().unwrap().first().map(ToString::to_string);
+                    let verdict = match domain.as_deref() {
+                        Some("nobody.example") => Err(Refusal::FetchDenied),
+                        Some("empty.example") => Err(Refusal::NoMailWaits),
+                        _ => Ok(()),
+                    };
+                    self.server.reversed(verdict, self.now);
                 }
                 Action::Answer(Question::Login) => self.judge_login(),
                 Action::Handshake => {

@@ -19,6 +19,7 @@ pub(super) enum Expect {
     Chunk,
     End,
     Etrn,
+    Atrn,
     Quit,
 }
 
@@ -29,7 +30,7 @@ impl Expect {
             Self::Ehlo | Self::Helo => Stage::Hello,
             Self::StartTls => Stage::Tls,
             Self::Auth => Stage::Login,
-            Self::Reset | Self::Mail | Self::Etrn => Stage::Mail,
+            Self::Reset | Self::Mail | Self::Etrn | Self::Atrn => Stage::Mail,
             Self::Rcpt(_) => Stage::Rcpt,
             Self::Data | Self::Chunk => Stage::Data,
             Self::End | Self::Quit => Stage::End,
@@ -50,6 +51,7 @@ impl Expect {
             Self::Chunk => "the reply to BDAT",
             Self::End => "the reply to the end of the message",
             Self::Etrn => "the reply to ETRN",
+            Self::Atrn => "the reply to ATRN",
             Self::Quit => "the reply to QUIT",
         }
     }

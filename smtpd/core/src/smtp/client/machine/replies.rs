@@ -55,7 +55,7 @@ impl Client {
             Expect::Data => self.on_data(reply, now),
             Expect::Chunk => self.on_chunk(reply),
             Expect::End => self.on_end(reply),
-            Expect::Etrn => self.actions.push_back(Action::Answered(reply)),
+            Expect::Etrn | Expect::Atrn => self.actions.push_back(Action::Answered(reply)),
             Expect::Quit => {
                 self.phase = Phase::Closed;
                 self.actions.push_back(Action::Close);
