@@ -115,7 +115,9 @@ async fn try_hosts(
         let connection = match tried.connection.take() {
             Some(connection) => connection,
             None => {
-                match next_connection(room, settings, targets, &mut tried.held, working).await {
+                let next = next_connection(room, settings, targets, &mut tried.held, working);
+                // Boxed, so that connections that carry mail hold no room for it.
+                match Box::pin(next).await {
                     Some(Found::Connection(connection)) => *connection,
                     Some(Found::NoRoom(why)) => {
                         tried.no_room = Some(why);
@@ -229,7 +231,7 @@ async fn next_connection(
             }
             Err(NoRoom::Site) => return Some(Found::NoRoom(NoRoom::Site)),
         };
-        // Boxed, so that connections that carry mail hold no room for it; so it is below.
+        // Boxed for the same reason; so it is below.
         match Box::pin(Connection::open(room, settings, &target)).await {
             Ok(mut connection) => {
                 permits.note_connected();

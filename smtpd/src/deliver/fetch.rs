@@ -57,7 +57,11 @@ async fn serve(room: &Arc<Room>, fetch: Fetch) {
         Ok(mut connection) => {
             for route in claim.routes() {
                 room.queue.hurry_held(route, &room.log).await;
-                let is_over = || room.is_halted() || leashed.is_pulled();
+                let is_paused = || {
+                    let now = room.clock.now();
+                    room.queue.orders().pause_of(route, now).is_some()
+                };
+                let is_over = || room.is_halted() || leashed.is_pulled() || is_paused();
                 send_all(room, &settings, route, &mut connection, is_over).await;
             }
             let sent = connection.used;

@@ -123,7 +123,8 @@ pub(super) async fn attempt_all(
     working: &Working<'_>,
 ) -> Report {
     if !jobs.iter().any(Job::requires_tls) {
-        return attempt(room, settings, route, jobs, had, working, TlsWish::Usual).await;
+        // Boxed, so that a worker that waits holds no room for it.
+        return Box::pin(attempt(room, settings, route, jobs, had, working, TlsWish::Usual)).await;
     }
     // Boxed, because it is rare and as large as all else here.
     Box::pin(attempt_apart(room, settings, route, jobs, had, working)).await

@@ -155,7 +155,12 @@ impl Queue {
             domain.is_some_and(|it| named(&it) && may_have(&it))
         };
         let mut counts = self.routes();
-        counts.retain(|count| count.messages > 0 && is_meant(&count.route));
+        // What an operator has paused stays, whoever comes for it.
+        let now = self.0.clock.now();
+        let is_paused = |route: &RouteName| self.orders().pause_of(route, now).is_some();
+        counts.retain(|count| {
+            count.messages > 0 && is_meant(&count.route) && !is_paused(&count.route)
+        });
         let messages = counts.iter().map(|count| count.messages).sum();
         let routes: Vec<RouteName> = counts.into_iter().map(|count| count.route).collect();
         if routes.is_empty() {

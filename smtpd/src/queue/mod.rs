@@ -11,6 +11,7 @@ mod body;
 mod fetch;
 mod held;
 mod ids;
+mod lease;
 mod openings;
 mod orders;
 #[cfg(test)]
@@ -40,7 +41,7 @@ use crate::clock::{Clock, Jump};
 use crate::disk::Disk;
 use crate::observe::{Counters, Log};
 use crate::store::memory::Memory;
-use crate::store::{self, Change, Pick, Store, Surroundings, guard};
+use crate::store::{self, Change, Store, Surroundings, guard};
 
 pub use crate::store::{
     Body, BodyReader, Changes, CommitError, Counts, Draft, Filter, Glob, LargeBody,
@@ -253,75 +254,6 @@ impl Queue {
     /// Waits until [`Queue::next_due`] may have something new to say. For one caller at a time.
     pub async fn wait_for_work(&self) {
         self.0.work.notified().await;
-    }
-
-    /// Takes up to `max` messages of a route that are due at `now`, those of higher priority first,
-    /// among equals one sender's after the other's; a large one ends them.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError`] if the disk cannot be read.
-    pub async fn lease(
-        &self,
-        route: &RouteName,
-        now: Timestamp,
-        max: usize,
-    ) -> Result<Vec<Lease>, ReadError> {
-        guard::wait(self.0.store.lease(route, Pick::Due(now), max)).await
-    }
-
-    /// The same as [`Queue::lease`], but no large message; whoever leaves such waiting comes back for it.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn lease_small(
-        &self,
-        route: &RouteName,
-        now: Timestamp,
-        max: usize,
-    ) -> Result<Vec<Lease>, ReadError> {
-        guard::wait(self.0.store.lease(route, Pick::SmallDue(now), max)).await
-    }
-
-    /// Takes up to `max` messages of a route that were accepted before a moment, due or not: for
-    /// the end of their time while the route is backing off.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError`] if the disk cannot be read.
-    pub async fn lease_aged(
-        &self,
-        route: &RouteName,
-        accepted_before: Timestamp,
-        max: usize,
-    ) -> Result<Vec<Lease>, ReadError> {
-        guard::wait(self.0.store.lease(route, Pick::Aged(accepted_before), max)).await
-    }
-
-    /// The same as [`Queue::lease_aged`], but only recipients whose sender was not yet told of the
-    /// delay.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError`] if the disk cannot be read.
-    pub async fn lease_untold(
-        &self,
-        route: &RouteName,
-        accepted_before: Timestamp,
-        max: usize,
-    ) -> Result<Vec<Lease>, ReadError> {
-        guard::wait(self.0.store.lease(route, Pick::Untold(accepted_before), max)).await
-    }
-
-    /// Takes everybody of one message who waits and is not being tried, whatever their routes and
-    /// moments, held or not; nothing if there is nobody.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError`] if the message cannot be read.
-    pub async fn lease_message(&self, id: QueueId) -> Result<Option<Lease>, ReadError> {
-        guard::wait(self.0.store.lease_message(id)).await
     }
 
     /// Up to `max` messages that an operator wants returned and that have recipients nobody is
