@@ -39,7 +39,8 @@ fuzz_target!(|input: (Vec<(u16, u8)>, u64, Option<u8>, Addresses)| {
             let lowest = real.iter().map(|(preference, _)| *preference).min();
             assert!(if records.is_empty() { is_ours(&domain) } else { ours == lowest });
         }
-        Ok(list) => {
+        Ok(found) => {
+            let list = found.to_try;
             assert!(!list.is_empty() && list.len() <= HOSTS_MAX);
             assert!(list.is_sorted_by_key(|host| host.preference));
             for (place, host) in list.iter().enumerate() {

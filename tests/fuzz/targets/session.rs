@@ -284,6 +284,7 @@ impl Run {
             None => {}
             Some(End::Quit) => assert_eq!(replies.last().copied(), Some(221)),
             Some(End::Reversed) => assert_eq!(replies.last().copied(), Some(250)),
+            Some(End::Inquiry) => assert_eq!(replies.last().copied(), Some(220)),
             Some(End::Refused(refusal)) => {
                 assert_eq!(replies.last().copied(), Some(refusal.code().as_u16()));
                 assert_eq!(refusal.after(), After::Close);
