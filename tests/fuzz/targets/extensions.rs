@@ -56,7 +56,7 @@ fn ours(text: &str) {
     }
     assert_eq!(peer.binary_mime, offer.has(Extension::BinaryMime));
     assert_eq!(peer.smtputf8, offer.has(Extension::SmtpUtf8));
-    assert_eq!(peer.deliver_by, offer.has(Extension::DeliverBy).then_some(0));
+    assert_eq!(peer.deliver_by, offer.has(Extension::DeliverBy).then_some(30));
     assert_eq!(peer.mt_priority, offer.has(Extension::MtPriority));
     assert_eq!(peer.recipients_max, offer.has(Extension::Limits).then_some(100));
     let expected = match (offer.has(Extension::Size), size_max) {
