@@ -32,7 +32,7 @@ tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp
 c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
 mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace tmux:tmux
 less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
-dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd"
+dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd haproxy:haproxy"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do

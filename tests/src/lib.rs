@@ -21,6 +21,7 @@ pub mod dovecot;
 pub mod exim;
 pub mod faketime;
 pub mod gateway;
+pub mod haproxy;
 pub mod injection;
 pub mod kdc;
 pub mod load;

@@ -12,6 +12,7 @@ use mailroot_common::config::{ServerConfig, ServiceConfig};
 use mailroot_tests::program;
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
+use mailroot_tests::skip;
 
 fn table() -> String {
     let mut out = String::new();
@@ -77,6 +78,10 @@ fn every_field_of_every_dialog_is_set_and_seen() {
     for field in FIELDS {
         let words: Vec<&str> = field.command.split(' ').chain(["-o", "json"]).collect();
         let done = site.ctl(&words);
+        if format!("{}{}", done.out, done.err).contains("E0397") {
+            skip::note("the field of integrated authentication", "smtpd was built without gssapi");
+            continue;
+        }
         // A check that finds something is no failure of the command; a list that is empty matches nothing.
         assert!([0, 3, 10].contains(&done.code), "{field:?}: {done}");
         if field.key.is_empty() {

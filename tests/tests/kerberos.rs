@@ -1,5 +1,8 @@
-//! Logins by Kerberos at a Postfix whose Dovecot knows tickets of a real realm.
+//! Logins by Kerberos with tickets of a real realm: ours at a Postfix whose Dovecot knows them, and
+//! those of clients at our service.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::process::Command;
 
 use mailroot_tests::certificates::{Authority, Valid};
 use mailroot_tests::dns::Dns;
@@ -8,6 +11,7 @@ use mailroot_tests::kdc::{self, Kdc, REALM};
 use mailroot_tests::message::tagged;
 use mailroot_tests::ports;
 use mailroot_tests::postfix::{self, Postfix};
+use mailroot_tests::program::{self, Finished};
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
 use mailroot_tests::skip;
@@ -15,6 +19,7 @@ use mailroot_tests::wait;
 
 const NAME: &str = "smtp.isp.test";
 const WHAT: &str = "logins by Kerberos";
+const TAKING: &str = "logins of clients by Kerberos";
 const PASSWORD: &str = "a word of ours";
 
 /// The realm, the host in it, and a daemon that is to log in there; each part absent is a skip.
@@ -136,4 +141,120 @@ fn without_a_ticket_mail_waits_and_says_why() {
     });
     assert!(reason.contains("the login failed in GSSAPI"), "{reason}");
     assert!(world.postfix.delivered().is_empty());
+}
+
+/// A daemon that takes tickets of the realm, for whom the library finds a key of the user `ada`.
+fn ticket_taker(more: &[(&str, &str)]) -> Option<(Site, Kdc)> {
+    if !knows_kerberos() {
+        skip::note(TAKING, "smtpd was built without its feature gssapi");
+        return None;
+    }
+    let Some(kdc) = Kdc::start(&[("ada", PASSWORD)], &format!("smtp/{NAME}")) else {
+        skip::note(TAKING, kdc::ABSENT);
+        return None;
+    };
+    kdc.keep_key_of("ada");
+    let mut setup = Setup::new()
+        .key("access.anonymous", "false")
+        .key("access.integrated.enabled", "true")
+        .key("access.integrated.realms", &format!("[{REALM}]"))
+        .key("access.auth_failures.delay", "0s");
+    for (key, value) in more {
+        setup = setup.key(key, value);
+    }
+    let site = Site::prepare(setup);
+    let key = format!("KRB5_KTNAME=FILE:{}", kdc.service_key().display());
+    site.under(&["env", &kdc.environment(), &key]);
+    site.launch();
+    Some((site, kdc))
+}
+
+/// A client that knows tickets sends a message; how it ended.
+fn curl(site: &Site, kdc: &Kdc) -> Finished {
+    let (to, text) = (site.address(), site.home().join("message"));
+    std::fs::write(&text, tagged("by-ticket")).unwrap();
+    let (environment, port) = (kdc.environment(), to.port());
+    let (variable, value) = environment.split_once('=').unwrap();
+    let mut command = Command::new("curl");
+    command
+        .env(variable, value)
+        .args(["--silent", "--show-error", "--max-time", "60", "--ssl-reqd", "--insecure"])
+        .args(["--url", &format!("smtp://{NAME}:{port}/client.test")])
+        .args(["--connect-to", &format!("{NAME}:{port}:{}:{port}", to.ip())])
+        .args(["--login-options", "AUTH=GSSAPI", "--user", ":"])
+        .args(["--mail-from", "ada@client.test", "--mail-rcpt", "b@local.test"])
+        .arg("--upload-file")
+        .arg(&text);
+    program::run(&mut command, b"")
+}
+
+#[test]
+fn a_client_logs_in_with_a_ticket_as_the_user_whom_the_realm_names() {
+    let Some((site, kdc)) = ticket_taker(&[]) else { return };
+    curl(&site, &kdc).ok();
+    assert!(site.await_dropped(1)[0].text().contains("by-ticket"));
+    site.logged(&["event=login ", "mech=GSSAPI", "user=\"ada@mailroot.test\""]);
+
+    // What is said of the user here holds for him, too.
+    let ctl = site.control();
+    ctl.input("another word\n").run(&["user", "add", "ada@mailroot.test", "--password-stdin"]).ok();
+    let eve = ["user", "set", "ada@mailroot.test", "--send-as", "eve@client.test"];
+    site.ctl(&eve).ok();
+    assert_ne!(curl(&site, &kdc).code, 0);
+    site.logged(&["event=reject", "reason=sender-not-allowed"]);
+    site.ctl(&["user", "set", "ada@mailroot.test", "--disabled"]).ok();
+    assert_ne!(curl(&site, &kdc).code, 0);
+    site.logged(&["event=login-failed", "mech=GSSAPI", "reason=disabled"]);
+
+    site.ctl(&["user", "remove", "ada@mailroot.test"]).ok();
+    site.ctl(&["server", "set", "default", "access.integrated.realms=OTHER.TEST"]).ok();
+    assert_ne!(curl(&site, &kdc).code, 0);
+    site.logged(&["event=login-failed", "reason=bad-ticket", &format!("user=\"ada@{REALM}\"")]);
+    assert_eq!(site.dropped("default").len(), 1);
+}
+
+#[test]
+fn our_own_client_and_service_know_each_other_by_tickets() {
+    let Some((site, kdc)) = ticket_taker(&[("access.basic.domain", "mailroot.test")]) else {
+        return;
+    };
+    let address = site.address();
+    let Some(dns) = Dns::serve(&[&format!("{NAME}. 60 IN A {}", address.ip())]) else {
+        return skip::note(TAKING, "unbound is not installed");
+    };
+    let setup = Setup::new()
+        .dns(dns.address(), address.port())
+        .service("smart_hosts.hub.host", NAME)
+        .service("smart_hosts.hub.port", &address.port().to_string())
+        .service("smart_hosts.hub.tls", "required")
+        .service("smart_hosts.hub.auth.method", "integrated")
+        .service("smart_hosts.hub.auth.user", &format!("ada@{REALM}"))
+        .key("delivery.smart_host", "smarthost:hub")
+        .only_domains(&["{name: branch.test, type: default}"]);
+    let branch = Site::prepare(setup);
+    branch.under(&["env", &kdc.environment()]);
+    branch.launch();
+    let sent = branch.talk().message("ada@branch.test", &["b@local.test"], &tagged("between"));
+    assert_eq!(sent.unwrap().code, 250);
+    assert!(site.await_dropped(1)[0].text().contains("between"));
+    site.logged(&["event=login ", "mech=GSSAPI", "user=\"ada\""]);
+}
+
+#[test]
+fn what_is_no_ticket_is_refused_and_the_session_goes_on() {
+    let clear = [("access.basic.require_tls", "false"), ("access.auth_failures.max", "9")];
+    let Some((site, _kdc)) = ticket_taker(&clear) else { return };
+    let mut talk = site.talk();
+    assert!(talk.expect("EHLO client.test", 250).to_string().contains("AUTH GSSAPI"));
+    for token in ["eA==", "YIIGhgYJKoZIhvcSAQICAQBuggZ1MIIGcaADAgEFoQMCAQ6i"] {
+        talk.expect("AUTH GSSAPI", 334);
+        talk.expect(token, 535);
+    }
+    talk.expect("AUTH GSSAPI =", 501);
+    talk.expect("AUTH GSSAPI", 334);
+    talk.expect(&"x".repeat(20_000), 500);
+    talk.expect("AUTH GSSAPI", 334);
+    talk.expect("*", 501);
+    talk.expect("MAIL FROM:<a@client.test>", 530);
+    site.logged(&["event=ticket-refused"]);
 }

@@ -228,6 +228,18 @@ fn without_descriptors_the_daemon_rests_and_then_goes_on() {
 }
 
 #[test]
+fn a_client_connects_no_more_often_than_its_quota() {
+    let site = Site::start(Setup::new());
+    let _set = site.ctl(&["server", "set", "default", "access.quota.connections=2/d"]).ok();
+    for _ in 0..2 {
+        site.talk().expect("QUIT", 221);
+    }
+    let told = Talk::connect(site.address()).unwrap().reply().unwrap();
+    assert_eq!((told.code, told.enhanced()), (421, Some("4.7.0")), "{told}");
+    site.logged(&["event=reject", "stage=connect", "reason=connection-rate"]);
+}
+
+#[test]
 fn a_client_sends_no_more_than_its_quota_and_a_user_no_more_than_his() {
     let site = Site::start(
         Setup::new()

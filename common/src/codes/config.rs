@@ -76,13 +76,17 @@ super::codes! {
     "E0370": "A smart host is to be logged in at by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or choose another method below auth.";
     "E0371": "A smart host is to be logged in at by Kerberos, and is written as an address."; "Write its name, as the realm knows it.";
     "E0373": "Reports about TLS are to leave by a virtual server that is not there."; "Name another in tls.reports.server, or remove the line.";
+    "E0380": "Everybody would be taken for a balancer, and could name any address as the client's."; "Name the balancers' own addresses in access.proxy_from.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
     "E0391": "A virtual server shows a certificate that is not there."; "Add it with smtpctl cert install, or name another.";
     "E0392": "A listener speaks nothing but TLS, and its virtual server has no TLS."; "Write  mode: optional  below access.tls, or make the listener an ordinary one.";
     "E0393": "A virtual server is to show no certificate at all."; "Name at least one, or remove access.tls.certificate.";
     "E0394": "Logins are taken under TLS alone, and the virtual server has no TLS."; "Write  mode: optional  below access.tls.";
     "E0395": "Clients may log in by no mechanism at all."; "Name at least one in access.basic.mechanisms, or remove the line.";
-    "E0396": "Nobody could send mail: a login is asked for, and none is taken."; "Write  enabled: true  below access.basic, or remove access.anonymous.";
+    "E0396": "Nobody could send mail: a login is asked for, and none is taken."; "Write  enabled: true  below access.basic or access.integrated, or remove access.anonymous.";
+    "E0397": "Clients are to log in by Kerberos, which this build of smtpd cannot."; "Build it with its feature gssapi, or write  enabled: false  below access.integrated.";
+    "E0398": "Clients may log in by tickets of no realm."; "Write  realms: [CORP.EXAMPLE]  below access.integrated.";
+    "E0399": "A realm whose tickets are taken has a name that none can have."; "Write it as the realm does, such as CORP.EXAMPLE.";
     "E0401": "A domain is listed twice in one virtual server."; "Remove one of the two.";
     "E0402": "A virtual server has two default domains."; "Make all but one an alias.";
     "E0403": "A virtual server has no default domain."; "Add one:  - {name: example.net, type: default}.";

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::choice::choice;
+use super::diagnostic::Diagnostic;
 use super::node::{Kind, Node};
 use super::section::{Reader, Setting, section};
 use super::tls::{CertificateName, TlsVersion};
@@ -21,10 +22,16 @@ section! {
         /// Take mail from clients that have not logged in. Without it mail from the Internet stays
         /// out.
         anonymous: bool = true, true;
+        /// Balancers: addresses and networks that tell the client's address ahead of its words, by the
+        /// PROXY protocol (version 1 or 2). From these a connection without that is closed. None of
+        /// their own addresses counts for a client, nor does one that they do not tell.
+        proxy_from: Vec<Network> = Vec::new(), Vec::new();
     }
     sections {
         /// Logins with a name and a password.
         basic: Basic;
+        /// Logins with a ticket of Kerberos.
+        integrated: Integrated;
         /// What becomes of logins that are wrong.
         auth_failures: AuthFailures;
         /// How clients come under TLS.
@@ -44,6 +51,8 @@ section! {
     /// may be used at once, and comes back evenly over the span; what is over it hears that it should
     /// come again.
     pub struct Quota {
+        /// Connections, such as 30/m.
+        connections: Option<Rate> = None, None;
         /// Messages, such as 100/h.
         messages: Option<Rate> = None, None;
         /// Recipients, of all its messages together.
@@ -119,6 +128,76 @@ section! {
             vec![LoginMechanism::Login];
         /// A domain that users may write with their names, as NAME@domain or domain\NAME.
         domain: Option<String> = None, None;
+    }
+}
+
+section! {
+    /// Logins with a ticket of Kerberos (GSSAPI), which the original calls integrated Windows
+    /// authentication. The Kerberos library finds the service's key where its own configuration says,
+    /// or the variable KRB5_KTNAME. They are taken under TLS alone wherever basic.require_tls says so
+    /// of passwords. Needs a daemon built with its feature gssapi.
+    pub struct Integrated {
+        /// Whether tickets are taken.
+        enabled: bool = false, false;
+        /// Whose tickets: the realms, as they are written there, mostly in capitals. The user is
+        /// NAME@realm in small letters, or NAME where the realm is basic.domain. One whom smtpctl user
+        /// add made by that name may do what is said there; any other may send.
+        realms: Vec<String> = Vec::new(), Vec::new();
+    }
+}
+
+impl Access {
+    /// Whether clients may log in at all.
+    #[must_use]
+    pub fn takes_logins(&self) -> bool {
+        self.basic.enabled || self.integrated.enabled
+    }
+}
+
+/// Whether somebody could name any address as his own.
+pub(super) fn check_balancers(access: &Access, reader: &mut Reader) {
+    let Some(at) = access.proxy_from.iter().position(Network::is_everything) else { return };
+    let Some(span) = reader.origins.get(&format!("access.proxy_from[{at}]")).cloned() else {
+        return;
+    };
+    let title = "everybody would be taken for a balancer";
+    let diagnostic = Diagnostic::error("E0380", title)
+        .at(&reader.source, span, "whoever comes could name any address as the client's")
+        .help("name the balancers' own addresses");
+    reader.report(diagnostic);
+}
+
+/// Whether tickets can be judged, and whose.
+pub(super) fn check_tickets(keys: &Integrated, reader: &mut Reader) {
+    if let Some(span) = reader.origins.get("access.integrated.realms").cloned() {
+        let is_none = |realm: &&String| {
+            let is_odd = |c: char| "@/[],\"".contains(c) || c.is_whitespace() || c.is_control();
+            realm.is_empty() || realm.contains(is_odd)
+        };
+        if let Some(realm) = keys.realms.iter().find(is_none) {
+            let title = format!("{realm:?} is no realm");
+            let diagnostic = Diagnostic::error("E0399", title)
+                .at(&reader.source, span, "no realm is called so")
+                .help("write it as the realm does, such as CORP.EXAMPLE");
+            reader.report(diagnostic);
+        }
+    }
+    let Some(span) = reader.origins.get("access.integrated.enabled").cloned() else { return };
+    if !keys.enabled {
+        return;
+    }
+    if !cfg!(feature = "gssapi") {
+        let title = "clients are to log in by Kerberos, which this build cannot";
+        let diagnostic = Diagnostic::error("E0397", title)
+            .at(&reader.source, span.clone(), "needs the feature gssapi")
+            .help("build smtpd with  --features gssapi,  or write  enabled: false");
+        reader.report(diagnostic);
+    }
+    if keys.realms.is_empty() {
+        let diagnostic = Diagnostic::error("E0398", "tickets of no realm are good")
+            .at(&reader.source, span, "whose tickets are taken is not said")
+            .help("write  realms: [CORP.EXAMPLE]  below access.integrated");
+        reader.report(diagnostic);
     }
 }
 

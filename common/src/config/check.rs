@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::access::{ListEntry, Policy, TlsMode, Who};
+use super::access::{ListEntry, Policy, TlsMode, Who, check_balancers, check_tickets};
 use super::diagnostic::Diagnostic;
 use super::domains::{DomainEntry, DomainName};
 use super::general::{Extension, ListenTls};
@@ -369,7 +369,7 @@ fn general(config: &ServerConfig, reader: &mut Reader) {
 
 /// Whoever fetches mail logs in first.
 fn fetchers(config: &ServerConfig, reader: &mut Reader) {
-    if config.access.basic.enabled {
+    if config.access.takes_logins() {
         return;
     }
     for number in 0..config.domains.len() {
@@ -402,14 +402,14 @@ fn tls(config: &ServerConfig, reader: &mut Reader) {
         reader.report(diagnostic.help("write  mode: optional  below access.tls"));
     }
     let basic = &config.access.basic;
-    if basic.enabled && basic.require_tls && tls.mode == TlsMode::Off {
+    if config.access.takes_logins() && basic.require_tls && tls.mode == TlsMode::Off {
         let title = "logins are taken under TLS alone, and the server has no TLS";
         contradiction(
             reader,
             "E0394",
             title,
             "access.tls.mode",
-            "access.basic.enabled",
+            if basic.enabled { "access.basic.enabled" } else { "access.integrated.enabled" },
             "never under TLS",
             "write  mode: optional  below access.tls; to insist, require_tls: false below basic",
         );
@@ -423,6 +423,8 @@ fn tls(config: &ServerConfig, reader: &mut Reader) {
             .help("remove this line, unless a device cannot do otherwise and has a network of its own");
         reader.report(diagnostic);
     }
+    check_tickets(&config.access.integrated, reader);
+    check_balancers(&config.access, reader);
     if basic.mechanisms.is_empty()
         && let Some(span) = reader.origins.get("access.basic.mechanisms").cloned()
     {
@@ -432,7 +434,7 @@ fn tls(config: &ServerConfig, reader: &mut Reader) {
         reader.report(diagnostic);
     }
     if !config.access.anonymous
-        && !basic.enabled
+        && !config.access.takes_logins()
         && let Some(span) = reader.origins.get("access.anonymous").cloned()
     {
         let diagnostic = Diagnostic::error("E0396", "nobody could send mail to this server")

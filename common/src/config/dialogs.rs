@@ -53,6 +53,9 @@ fields! {
     }
     "Access, Authentication" {
         "Anonymous access", "server set default access.anonymous=true" => "access.anonymous" "true";
+        "Integrated Windows authentication",
+            "server set default access.integrated.enabled=true access.integrated.realms=CORP.EXAMPLE"
+            => "access.integrated.enabled" "true";
         "Basic authentication", "server set default access.basic.enabled=true" => "access.basic.enabled" "true";
         "Requires TLS encryption", "server set default access.basic.require_tls=true" => "access.basic.require_tls" "true";
         "Default domain", "server set default access.basic.domain=corp.example" => "access.basic.domain" "corp.example";

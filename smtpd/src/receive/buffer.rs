@@ -3,6 +3,7 @@
 use smtpd_core::smtp::server::Standing;
 
 /// What a session reads into while it waits for commands; holds the longest command.
+/// A ticket may fill it.
 const SMALL_BUFFER: usize = 4 << 10;
 /// What it reads into while a body comes; takes most messages in one piece.
 const BODY_BUFFER: usize = 16 << 10;
@@ -27,6 +28,7 @@ impl Buffer {
         let wanted = match standing {
             Standing::Body if full && self.octets.capacity() >= BODY_BUFFER => LARGE_BUFFER,
             Standing::Body => BODY_BUFFER,
+            _ if full && self.octets.capacity() >= SMALL_BUFFER => BODY_BUFFER,
             Standing::Greeting
             | Standing::Idle
             | Standing::Envelope

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mailroot_common::config::general::{Listen, ListenTls};
-use smtpd_core::policy::Verdict;
 use smtpd_core::policy::limit::Seat;
+use smtpd_core::policy::{self, Verdict};
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::Stage;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinHandle;
 
+use super::proxy;
 use super::registry::Live;
 use super::visit::{self, Visit};
 use super::{Inner, Receiver, Settings, count, lock};
@@ -184,10 +185,51 @@ fn is_exhausted(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
 }
 
-/// Lets a connection in as a session of its own, or turns it away.
+/// Lets a connection in as a session of its own, or turns it away. A balancer has to say first for whom it
+/// comes.
 async fn welcome(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr, implicit: bool) {
-    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    let client = canonical(client);
     inner.parts.counters.connections.add_one();
+    let settings = inner.settings.load();
+    if !settings.balancers.iter().any(|network| network.contains(client.ip())) {
+        return admit(inner, stream, client, implicit).await;
+    }
+    match Arc::clone(&inner.balancers).try_acquire_owned() {
+        Ok(place) => {
+            let inner = Arc::clone(inner);
+            tokio::spawn(async move {
+                let _place = place;
+                behind_balancer(&inner, stream, client, implicit).await;
+            });
+        }
+        Err(_) => {
+            let refusal = Refusal::TooManyConnections;
+            turn_away(inner, &mut stream, client, refusal, !implicit).await;
+        }
+    }
+}
+
+fn canonical(client: SocketAddr) -> SocketAddr {
+    SocketAddr::new(client.ip().to_canonical(), client.port())
+}
+
+async fn behind_balancer(
+    inner: &Arc<Inner>,
+    mut stream: Stream,
+    balancer: SocketAddr,
+    implicit: bool,
+) {
+    match proxy::client_behind(&mut stream).await {
+        Ok(client) => admit(inner, stream, canonical(client), implicit).await,
+        Err(error) => {
+            let line = inner.parts.log.line(Level::Warn, "balancer-refused");
+            let line = line.word("server", &inner.parts.name).word("client", balancer.ip());
+            line.word("port", balancer.port()).text("reason", error).send();
+        }
+    }
+}
+
+async fn admit(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr, implicit: bool) {
     let settings = inner.settings.load_full();
     match seat(inner, &settings, client) {
         Ok(seat) => {
@@ -238,6 +280,11 @@ pub(super) fn seat(
 ) -> Result<Seat, Refusal> {
     if inner.paused.load(Ordering::Relaxed) || inner.stopped.load(Ordering::Relaxed) {
         return Err(Refusal::Stopping);
+    }
+    if let Some(quota) = settings.quota.connections {
+        let (who, now) = (policy::client::Client::of(client.ip()), inner.parts.clock.elapsed());
+        let charged = lock(&inner.used).connections.charge(who, quota, now);
+        charged.map_err(|_| Refusal::ConnectsTooOften)?;
     }
     match lock(&inner.counts).enter(client.ip(), settings.connections) {
         Verdict::Admit(seat) => Ok(seat),

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+#[cfg(feature = "gssapi")]
+use std::sync::Mutex;
 use std::time::Duration;
 
 use smtpd_core::policy::guess::Limit;
@@ -10,6 +12,8 @@ use smtpd_core::smtp::refusal::Refusal;
 use zeroize::Zeroizing;
 
 use super::session::Session;
+#[cfg(feature = "gssapi")]
+use super::ticket::{Said, Ticket};
 use crate::observe::Level;
 use crate::users::{Denied, User, Users};
 
@@ -25,9 +29,18 @@ pub struct LoginRules {
     pub limit: Limit,
     /// What is taken off a name, as `@domain` behind it or `DOMAIN\` in front (`access.basic.domain`).
     pub domain: Option<String>,
+    /// Whose tickets are good (`access.integrated.realms`).
+    pub realms: Vec<String>,
 }
 
 impl LoginRules {
+    /// Whether a principal is of a realm whose tickets are good.
+    #[cfg(feature = "gssapi")]
+    fn is_listed(&self, principal: &str) -> bool {
+        let realm = principal.rsplit_once('@').map(|(_, realm)| realm);
+        realm.is_some_and(|realm| self.realms.iter().any(|listed| listed == realm))
+    }
+
     /// A name without the domain that need not be said.
     fn plain<'a>(&self, name: &'a str) -> &'a str {
         let Some(domain) = &self.domain else { return name };
@@ -50,8 +63,15 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         return;
     };
     let rules = &settings.logins;
-    let name = rules.plain(claim.user()).to_owned();
+    let mut name = rules.plain(claim.user()).to_owned();
     let found = match claim {
+        Claim::Token { token, first } => match by_ticket(session, token, first).await {
+            Some((said, found)) => {
+                name = said;
+                found
+            }
+            None => return,
+        },
         Claim::Verifier { .. } => return show_verifier(session, &users, &name).await,
         // What was judged when the proof came is only looked at again.
         Claim::Agreed { .. } => asked_for(session, users.proved(&name, true)),
@@ -90,6 +110,63 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         }
     };
     session.server.judged(verdict, elapsed(session));
+}
+
+/// What a ticket says: by which name the client is to be known, or why not. Nothing while more has to
+/// be said.
+#[cfg(feature = "gssapi")]
+async fn by_ticket(
+    session: &mut Session<'_>,
+    token: Vec<u8>,
+    first: bool,
+) -> Option<(String, Result<Arc<User>, Denied>)> {
+    let begun = match session.ticket.take().and_then(|it| it.into_inner().ok()) {
+        Some(ticket) if !first => Ok(ticket),
+        _ => Ticket::begin().await,
+    };
+    let ticket = match begun {
+        Ok(ticket) => ticket,
+        Err(why) => {
+            let parts = &session.client.inner.parts;
+            let line = parts.log.line(Level::Error, "tickets-unusable");
+            line.word("server", &parts.name).word("error", why).send();
+            session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
+            return None;
+        }
+    };
+    let principal = match ticket.take(token).await {
+        Ok((ticket, Said::Words(words))) => {
+            session.ticket = Some(Box::new(Mutex::new(ticket)));
+            session.server.challenged(words, elapsed(session));
+            return None;
+        }
+        Ok((_, Said::Principal(principal))) => principal,
+        Err(why) => {
+            let parts = &session.client.inner.parts;
+            let line = parts.log.line(Level::Info, "ticket-refused").word("server", &parts.name);
+            line.word("sid", session.live.id).word("error", why).send();
+            return Some((String::new(), Err(Denied::BadTicket)));
+        }
+    };
+    let rules = &session.client.settings.logins;
+    if !rules.is_listed(&principal) {
+        return Some((principal, Err(Denied::BadTicket)));
+    }
+    let name = rules.plain(&principal).to_lowercase();
+    let found = session.client.inner.parts.users.vouched(&name);
+    Some((name, found))
+}
+
+/// A build without Kerberos offers no logins by it.
+#[cfg(not(feature = "gssapi"))]
+#[expect(clippy::unused_async, reason = "with the feature it waits for the library")]
+async fn by_ticket(
+    session: &mut Session<'_>,
+    _token: Vec<u8>,
+    _first: bool,
+) -> Option<(String, Result<Arc<User>, Denied>)> {
+    session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
+    None
 }
 
 /// By what a proof is told; who it is must still be the same when the proof comes.
@@ -144,7 +221,7 @@ fn elapsed(session: &Session<'_>) -> Duration {
 fn still(session: &Session<'_>, user: Arc<User>) -> Result<Arc<User>, Denied> {
     session.live.show_user(Some(&user.name));
     let users = &session.client.inner.parts.users;
-    if users.find(&user.name).is_some_and(|now| Arc::ptr_eq(&now, &user)) {
+    if users.is_still(&user) {
         return Ok(user);
     }
     session.live.show_user(None);
@@ -193,6 +270,7 @@ mod tests {
             delay: Duration::ZERO,
             limit: Limit { failures: 5, ban: None },
             domain: domain.map(str::to_owned),
+            realms: Vec::new(),
         };
         let corp = rules(Some("corp.example"));
         for (said, name) in [

@@ -17,11 +17,14 @@ mod listener;
 mod local;
 mod login;
 mod message;
+mod proxy;
 mod registry;
 mod secure;
 mod session;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "gssapi")]
+mod ticket;
 mod visit;
 
 use std::net::SocketAddr;
@@ -32,6 +35,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mailroot_common::config::general::Listen;
 use mailroot_common::id::SessionId;
+use mailroot_common::net::Network;
 use mailroot_common::rate::Rate;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::connect::ConnectPolicy;
@@ -42,7 +46,7 @@ use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::policy::{self, Facts};
 use smtpd_core::route::table::Table;
 use smtpd_core::smtp::server as machine;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 pub use self::listener::ListenError;
 use self::listener::Listeners;
@@ -73,6 +77,8 @@ pub struct Tallies {
 /// How much one client may send in a span; as much as it likes where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientQuota {
+    /// Connections (`access.quota.connections`).
+    pub connections: Option<Rate>,
     /// Messages (`access.quota.messages`).
     pub messages: Option<Rate>,
     /// Recipients (`access.quota.recipients`).
@@ -82,6 +88,7 @@ pub struct ClientQuota {
 /// What clients have used of it.
 #[derive(Debug, Default)]
 struct Used {
+    connections: Quotas<policy::client::Client>,
     messages: Quotas<policy::client::Client>,
     recipients: Quotas<policy::client::Client>,
 }
@@ -113,6 +120,8 @@ pub struct Settings {
     pub directory: Option<Directory>,
     /// How much one client may send that has not logged in.
     pub quota: ClientQuota,
+    /// Who tells the client's address ahead of its words (`access.proxy_from`).
+    pub balancers: Vec<Network>,
     /// How many sessions there may be.
     pub connections: ConnectionLimits,
     /// Whether the name of each client is looked up and compared with what it said
@@ -178,6 +187,8 @@ struct Inner {
     registry: Registry,
     counts: Mutex<ConnectionCounts>,
     used: Mutex<Used>,
+    /// Places of balancers that have not told yet for whom they come.
+    balancers: Arc<Semaphore>,
     paused: AtomicBool,
     stopped: AtomicBool,
     /// Octets of bodies held in memory by all sessions.
@@ -195,6 +206,7 @@ impl Receiver {
             registry: Registry::default(),
             counts: Mutex::default(),
             used: Mutex::default(),
+            balancers: Arc::new(Semaphore::new(proxy::AT_ONCE_MAX)),
             paused: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             body_memory: AtomicU64::new(0),

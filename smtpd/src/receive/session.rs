@@ -6,6 +6,8 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "gssapi")]
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ use super::judge::{Piece, charge, gather, may_begin, may_connect, may_send_to, u
 use super::listener::Entry;
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
+#[cfg(feature = "gssapi")]
+use super::ticket::Ticket;
 use super::visit::Visit;
 use super::{Settings, count, login, secure};
 use crate::net::Stream;
@@ -88,6 +92,8 @@ pub(super) async fn converse(
         ear: inner.parts.dialogues.ear(party, inner.parts.clock.clone()),
         heard: 0,
         claim: None,
+        #[cfg(feature = "gssapi")]
+        ticket: None,
     };
     if visit.entry == Entry::Adopted {
         session.adopt();
@@ -128,6 +134,9 @@ pub(super) struct Session<'a> {
     heard: usize,
     /// The mail that is about to leave by this connection.
     pub(super) claim: Option<Claim>,
+    /// What the client's ticket has said so far. The library's contexts are for one thread at a time.
+    #[cfg(feature = "gssapi")]
+    pub(super) ticket: Option<Box<Mutex<Ticket>>>,
 }
 
 impl Session<'_> {

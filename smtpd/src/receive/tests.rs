@@ -78,6 +78,7 @@ fn settings() -> Settings {
     let local = machine::Settings { grammar, ..machine::Settings::clone(&session) };
     Settings {
         quota: ClientQuota::default(),
+        balancers: Vec::new(),
         strangers: Arc::clone(&session),
         local: Arc::new(local),
         submission: LocalRules::new(SenderPolicy::OwnDomain, true),
@@ -87,6 +88,7 @@ fn settings() -> Settings {
             delay: Duration::ZERO,
             limit: Limit { failures: 5, ban: None },
             domain: None,
+            realms: Vec::new(),
         },
         connect: ConnectPolicy::default(),
         relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },

@@ -68,7 +68,7 @@ pub(super) fn read(path: &Path) -> io::Result<All> {
                 .transpose()
                 .map_err(io::Error::other)?,
             password_since: entry.password_since,
-            kept: entry.password,
+            kept: Some(entry.password),
         };
         Ok((entry.name, Arc::new(user)))
     };
@@ -76,15 +76,17 @@ pub(super) fn read(path: &Path) -> io::Result<All> {
 }
 
 pub(super) fn write(path: &Path, all: &All) -> io::Result<()> {
-    let entry = |user: &Arc<User>| Entry {
-        name: user.name.clone(),
-        enabled: user.enabled,
-        send_as: user.send_as.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
-        quota: user.quota.map(|quota| quota.to_string()),
-        password_since: user.password_since,
-        password: user.kept.clone(),
+    let entry = |user: &Arc<User>| {
+        Some(Entry {
+            name: user.name.clone(),
+            enabled: user.enabled,
+            send_as: user.send_as.iter().map(|pattern| pattern.as_str().to_owned()).collect(),
+            quota: user.quota.map(|quota| quota.to_string()),
+            password_since: user.password_since,
+            password: user.kept.clone()?,
+        })
     };
-    let whole = Whole { version: 1, users: all.values().map(entry).collect() };
+    let whole = Whole { version: 1, users: all.values().filter_map(entry).collect() };
     let mut text = serde_json::to_string_pretty(&whole).map_err(io::Error::other)?;
     text.push('\n');
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -7,6 +7,7 @@ mod decoy_key;
 mod file;
 mod password;
 mod turns;
+mod user;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -17,10 +18,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use mailroot_common::address::ReversePath;
 use mailroot_common::control::selector::AddressPattern;
 use mailroot_common::rate::Rate;
-use mailroot_common::units::Timestamp;
 use smtpd_core::policy::guess::{Guesses, Limit};
 use smtpd_core::policy::quota::Quotas;
 use smtpd_core::smtp::auth::Verifier;
@@ -29,75 +28,11 @@ use zeroize::Zeroizing;
 pub use self::password::Unkeepable;
 use self::password::{Decoy, Kept, random};
 use self::turns::Turns;
+pub use self::user::{Denied, Logins, User};
 use crate::clock::Clock;
 
 /// The most users.
 pub const USERS_MAX: usize = 10_000;
-
-/// A user.
-#[derive(Clone, Debug)]
-pub struct User {
-    /// The name to log in with, in small letters.
-    pub name: String,
-    /// Whether a login is taken at all.
-    pub enabled: bool,
-    /// The addresses that mail may be sent as; all if there is none.
-    pub send_as: Vec<AddressPattern>,
-    /// How many recipients he may send to in a span; as many as he likes if there is none.
-    pub quota: Option<Rate>,
-    /// When the password was set.
-    pub password_since: Timestamp,
-    kept: Kept,
-}
-
-impl User {
-    /// Whether mail may be sent as this sender. Reports and receipts have none.
-    #[must_use]
-    pub fn may_send_as(&self, sender: &ReversePath) -> bool {
-        match sender.mailbox() {
-            None => true,
-            Some(mailbox) => {
-                let address = mailbox.to_string();
-                self.send_as.is_empty() || self.send_as.iter().any(|it| it.matches(&address))
-            }
-        }
-    }
-}
-
-/// What is known of a user's logins since the daemon started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Logins {
-    /// The last one that was good.
-    pub last: Option<(Timestamp, IpAddr)>,
-    /// How many were not.
-    pub failed: u64,
-}
-
-/// Why a login is not taken, for the log. The client hears the same of all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// Nobody has the name.
-    UnknownUser,
-    /// The password is wrong, or the proof.
-    BadPassword,
-    /// The user is disabled.
-    Disabled,
-    /// Too many were wrong of late.
-    Banned,
-}
-
-impl Denied {
-    /// The word of the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownUser => "unknown-user",
-            Self::BadPassword => "bad-password",
-            Self::Disabled => "disabled",
-            Self::Banned => "banned",
-        }
-    }
-}
 
 /// Why a change of users was not made.
 #[derive(Debug, thiserror::Error)]
@@ -222,13 +157,13 @@ impl Users {
         let (inner, looked_at) = (Arc::clone(&self.0), user.clone());
         let looking = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            match (looked_at, inner.decoy()) {
-                (Some(user), _) => user.kept.is(&password),
-                (None, Some(decoy)) => {
+            match (looked_at.as_deref(), inner.decoy()) {
+                (Some(User { kept: Some(kept), .. }), _) => kept.is(&password),
+                (_, Some(decoy)) => {
                     decoy.waste_time(&password);
                     false
                 }
-                (None, None) => false,
+                (_, None) => false,
             }
         });
         let is_right = looking.await.unwrap_or(false);
@@ -248,7 +183,7 @@ impl Users {
         // The first decoy takes its time to make.
         let made = tokio::task::spawn_blocking(move || Some(inner.decoy()?.verifier(&asked)));
         let fake = made.await.ok().flatten()?;
-        let known = self.find(name).and_then(|user| user.kept.verifier());
+        let known = self.find(name).and_then(|user| user.verifier());
         Some((known.unwrap_or(fake), nonce))
     }
 
@@ -263,6 +198,28 @@ impl Users {
             Some(_) if !good => Err(Denied::BadPassword),
             Some(user) if !user.enabled => Err(Denied::Disabled),
             Some(user) => Ok(user),
+        }
+    }
+
+    /// Who comes with a ticket by this name: the user who has it, or one of whom nothing is said here.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied::Disabled`].
+    pub fn vouched(&self, name: &str) -> Result<Arc<User>, Denied> {
+        match self.find(name) {
+            Some(user) if !user.enabled => Err(Denied::Disabled),
+            Some(user) => Ok(user),
+            None => Ok(Arc::new(User::guest(folded(name)))),
+        }
+    }
+
+    /// Whether a user who was judged is still who he was then.
+    #[must_use]
+    pub fn is_still(&self, user: &Arc<User>) -> bool {
+        match self.find(&user.name) {
+            Some(now) => Arc::ptr_eq(&now, user),
+            None => user.kept.is_none(),
         }
     }
 
@@ -328,6 +285,7 @@ impl Users {
                 return Err(UserError::TooMany);
             }
             let name = name.clone();
+            let kept = Some(kept);
             let user = User { name, enabled: true, send_as, quota, password_since, kept };
             let user = Arc::new(user);
             all.insert(user.name.clone(), Arc::clone(&user));
@@ -347,7 +305,7 @@ impl Users {
             let old = all.get(&name).ok_or_else(|| UserError::Unknown(name.clone()))?;
             let mut user = User::clone(old);
             if let Some(kept) = kept {
-                (user.kept, user.password_since) = (kept, now);
+                (user.kept, user.password_since) = (Some(kept), now);
             }
             user.enabled = wish.enabled.unwrap_or(user.enabled);
             user.send_as = wish.send_as.unwrap_or(user.send_as);
@@ -408,7 +366,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use mailroot_common::address::Mailbox;
+    use mailroot_common::address::{Mailbox, ReversePath};
+    use mailroot_common::units::Timestamp;
 
     use super::*;
 

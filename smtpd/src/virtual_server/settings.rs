@@ -75,7 +75,7 @@ pub(super) fn receive(
         grammar: Grammar {
             offer: offer(config, table),
             default_domain: table.default_domain().clone(),
-            auth: config.access.basic.enabled,
+            auth: config.access.takes_logins(),
             inquiries: false,
         },
         body: BodyLimits {
@@ -114,7 +114,9 @@ pub(super) fn receive(
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
         tallies,
+        balancers: config.access.proxy_from.clone(),
         quota: receive::ClientQuota {
+            connections: config.access.quota.connections,
             messages: config.access.quota.messages,
             recipients: config.access.quota.recipients,
         },
@@ -150,9 +152,10 @@ fn logins(config: &ServerConfig) -> server::Logins {
         LoginMechanism::Plain => Mechanism::Plain,
         LoginMechanism::Login => Mechanism::Login,
     };
+    let tickets = config.access.integrated.enabled.then_some(Mechanism::Gssapi);
     let wanted = basic.mechanisms.iter().filter(|_| basic.enabled);
     server::Logins {
-        mechanisms: wanted.map(mechanism).collect(),
+        mechanisms: tickets.into_iter().chain(wanted.map(mechanism)).collect(),
         only_under_tls: basic.require_tls,
         failures_max: config.access.auth_failures.max,
     }
@@ -165,6 +168,7 @@ fn login_rules(config: &ServerConfig) -> receive::LoginRules {
         delay: keys.delay.as_duration(),
         limit: guess::Limit { failures: keys.max, ban },
         domain: config.access.basic.domain.clone(),
+        realms: config.access.integrated.realms.clone(),
     }
 }
 
@@ -197,7 +201,7 @@ fn offer(config: &ServerConfig, table: &Table) -> Offer {
     let holds = config.messages.future_release > Span::ZERO;
     let offer = if holds { offer } else { offer.without(Extension::FutureRelease) };
     let offer = if table.holds_any() { offer } else { offer.without(Extension::Etrn) };
-    match table.has_fetchers() && config.access.basic.enabled {
+    match table.has_fetchers() && config.access.takes_logins() {
         true => offer,
         false => offer.without(Extension::Atrn).without(Extension::Turn),
     }

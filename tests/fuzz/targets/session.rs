@@ -232,6 +232,15 @@ impl Run {
                 self.server.judged(Err(Refusal::LoginFailed), self.now);
             }
             Claim::Agreed { .. } => unreachable!("nobody has a proof"),
+            Claim::Token { token, first } => {
+                assert!(!first || !token.is_empty());
+                match verdict(choices) {
+                    Ok(()) if first || token.is_empty() => {
+                        self.server.challenged(token, self.now);
+                    }
+                    verdict => self.server.judged(verdict.map(|()| "ada".to_owned()), self.now),
+                }
+            }
         }
     }
 

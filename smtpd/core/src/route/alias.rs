@@ -171,6 +171,29 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_that_leads_to_too_many_lets_nobody_be_left_out() {
+        let many: Vec<String> = (0..=EXPANDED_MAX).map(|n| format!("u{n}@far.test")).collect();
+        let aliases = Aliases::parse(&format!("all: {}\n", many.join(", ")));
+        let default = Domain::parse("ours.test").unwrap();
+        let locals = Locals { default: &default, is_local: &|_| true };
+        let told = expand(vec![recipient("all@ours.test")], locals, &aliases).unwrap_err();
+        assert_eq!(
+            told.to_string(),
+            "more than 1000 addresses are behind the alias <all@ours.test>"
+        );
+    }
+
+    #[test]
+    fn however_it_is_spelled_an_alias_is_followed_once_and_marked() {
+        let aliases = Aliases::parse("list: a@far.test, anna\n");
+        let named = ["list@ours.test", "LIST@also.test", "anna@ours.test"].map(recipient);
+        let (found, followed) = expanded(named.to_vec(), &aliases);
+        assert_eq!(followed.iter().map(|it| it.count).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|it| it.forwarded));
+    }
+
+    #[test]
     fn wishes_for_reports_go_with_everybody_and_name_whom_the_sender_named() {
         let aliases = Aliases::parse("\"a+b\": one@far.test, two@far.test\n");
         let said = Recipient { notify: Some(Notify::NEVER), ..recipient("a+b@ours.test") };

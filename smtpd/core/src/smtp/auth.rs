@@ -12,10 +12,13 @@ use zeroize::Zeroizing;
 
 use self::scram::Scram;
 pub use self::scram::Verifier;
+use super::line::LINE_OCTETS_MAX;
 
 /// How a client may log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mechanism {
+    /// A ticket of Kerberos (RFC 4752).
+    Gssapi,
     /// RFC 7677.
     ScramSha256,
     /// RFC 4616.
@@ -26,15 +29,26 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// All of them, the best one first.
-    pub const ALL: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
+    pub const ALL: [Self; 4] = [Self::Gssapi, Self::ScramSha256, Self::Plain, Self::Login];
 
     /// Its registered name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Gssapi => "GSSAPI",
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::Plain => "PLAIN",
             Self::Login => "LOGIN",
+        }
+    }
+
+    /// How long a response may be, with its CRLF. Tickets carry what a directory says of the user, and
+    /// RFC 4954 section 4 allows for them; a name or a password is no longer than a command.
+    #[must_use]
+    pub const fn response_octets_max(self) -> usize {
+        match self {
+            Self::Gssapi => 12_288,
+            Self::ScramSha256 | Self::Plain | Self::Login => LINE_OCTETS_MAX,
         }
     }
 
@@ -77,10 +91,18 @@ pub enum Claim {
         /// Who.
         user: String,
     },
+    /// What does this say of the client's ticket? To be answered with more words for the client, or
+    /// with who it is.
+    Token {
+        /// As the client's library made it; may be empty where ours has said the last word.
+        token: Vec<u8>,
+        /// Whether an exchange begins with it.
+        first: bool,
+    },
 }
 
 impl Claim {
-    /// Who the client says that it is.
+    /// Who the client says that it is; of a token only the house can tell.
     #[must_use]
     pub fn user(&self) -> &str {
         match self {
@@ -88,6 +110,7 @@ impl Claim {
             | Self::Verifier { user }
             | Self::Proof { user, .. }
             | Self::Agreed { user } => user,
+            Self::Token { .. } => "",
         }
     }
 }
@@ -126,6 +149,8 @@ enum State {
     /// The house judges a password.
     Judging,
     Scram(Box<Scram>),
+    /// GSSAPI: the first token was said.
+    Tokens,
 }
 
 /// Passwords and proofs are not for logs.
@@ -153,7 +178,7 @@ impl Exchange {
     pub fn prompt(&self) -> &'static [u8] {
         match self.mechanism {
             Mechanism::Login => b"Username:",
-            Mechanism::Plain | Mechanism::ScramSha256 => b"",
+            Mechanism::Plain | Mechanism::ScramSha256 | Mechanism::Gssapi => b"",
         }
     }
 
@@ -181,6 +206,13 @@ impl Exchange {
                 None => Step::Malformed,
             },
             (State::Scram(scram), _) => scram.on_response(said),
+            (State::Begun, Mechanism::Gssapi) if said.is_empty() => Step::Malformed,
+            (State::Begun | State::Tokens, Mechanism::Gssapi) => {
+                let first = matches!(self.state, State::Begun);
+                self.state = State::Tokens;
+                Step::Judge(Claim::Token { token: said.to_vec(), first })
+            }
+            (State::Tokens, _) => Step::Malformed,
             (State::Judging, _) => Step::Malformed,
         }
     }
@@ -189,7 +221,15 @@ impl Exchange {
     pub fn on_verifier(&mut self, verifier: Verifier, nonce: &str) -> Step {
         match &mut self.state {
             State::Scram(scram) => Step::Challenge(scram.on_verifier(verifier, nonce)),
-            State::Begun | State::Named(_) | State::Judging => Step::Malformed,
+            State::Begun | State::Named(_) | State::Judging | State::Tokens => Step::Malformed,
+        }
+    }
+
+    /// Answers [`Claim::Token`] with more words for the client.
+    pub fn on_words(&mut self, words: Vec<u8>) -> Step {
+        match &self.state {
+            State::Tokens => Step::Challenge(words),
+            State::Begun | State::Named(_) | State::Judging | State::Scram(_) => Step::Malformed,
         }
     }
 
@@ -198,7 +238,7 @@ impl Exchange {
     pub fn on_admission(&mut self) -> Step {
         match &mut self.state {
             State::Scram(scram) => scram.signature().map_or(Step::Done, Step::Challenge),
-            State::Begun | State::Named(_) | State::Judging => Step::Done,
+            State::Begun | State::Named(_) | State::Judging | State::Tokens => Step::Done,
         }
     }
 
@@ -278,6 +318,21 @@ mod tests {
         assert_eq!(exchange.on_response(b"again"), Step::Malformed);
         assert_eq!(exchange.on_admission(), Step::Done);
         assert_eq!(Exchange::new(Mechanism::Login).on_response(b""), Step::Malformed);
+    }
+
+    #[test]
+    fn tokens_go_to_the_house_until_it_knows_who_it_is() {
+        let token = |said: &[u8], first| Step::Judge(Claim::Token { token: said.to_vec(), first });
+        let mut exchange = Exchange::new(Mechanism::Gssapi);
+        assert_eq!(exchange.on_words(b"x".to_vec()), Step::Malformed);
+        assert_eq!(exchange.on_response(b"ticket"), token(b"ticket", true));
+        assert_eq!(exchange.on_words(b"name".to_vec()), Step::Challenge(b"name".to_vec()));
+        assert_eq!(exchange.on_response(b""), token(b"", false));
+        assert_eq!(exchange.on_response(b"layer"), token(b"layer", false));
+        assert_eq!(exchange.on_admission(), Step::Done);
+        assert_eq!(Exchange::new(Mechanism::Gssapi).on_response(b""), Step::Malformed);
+        let mut plain = Exchange::new(Mechanism::Plain);
+        assert_eq!(plain.on_words(b"x".to_vec()), Step::Malformed);
     }
 
     #[test]

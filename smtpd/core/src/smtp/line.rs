@@ -47,11 +47,16 @@ pub struct LineReader {
 }
 
 impl LineReader {
-    /// Looks at the octets that came after those used so far.
+    /// Looks at the octets that came after those used so far, for a command.
     pub fn take<'a>(&mut self, octets: &'a [u8]) -> Line<'a> {
+        self.take_up_to(LINE_OCTETS_MAX, octets)
+    }
+
+    /// The same, for a line that may have so many octets with its CRLF.
+    pub fn take_up_to<'a>(&mut self, max: usize, octets: &'a [u8]) -> Line<'a> {
         let end = memchr2(b'\r', b'\n', octets);
         let (text, rest) = octets.split_at(end.unwrap_or(octets.len()));
-        let too_long = self.skipping || text.len() > LINE_OCTETS_MAX - 2;
+        let too_long = self.skipping || text.len() > max - 2;
         match rest {
             // A CR at the end may be half of a line end: it stays until more has come.
             [] | [b'\r'] if too_long && !text.is_empty() => {

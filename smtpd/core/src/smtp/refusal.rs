@@ -231,6 +231,9 @@ refusals! {
     /// This client has as many connections as one may have.
     TooManyFromClient: 421 transient 7 0, Close, "connections-per-client",
         "too many connections from your address; try again later";
+    /// This client has connected as often as one may (`access.quota.connections`).
+    ConnectsTooOften: 421 transient 7 0, Close, "connection-rate",
+        "too many connections from your address of late; try again later";
 
     // The message itself.
     /// A CR or LF stood alone in the message (RFC 5321 section 2.3.8).

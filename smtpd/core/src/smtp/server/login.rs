@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{Question, Server, Settings, Stage, State, say};
 use crate::smtp::auth::{Claim, Exchange, Mechanism, Step, Verifier};
 use crate::smtp::command::Auth;
-use crate::smtp::line::Line;
+use crate::smtp::line::{LINE_OCTETS_MAX, Line};
 use crate::smtp::refusal::Refusal;
 
 /// A login on its way, or done.
@@ -68,6 +68,18 @@ impl Server {
         };
         let step = exchange.on_verifier(verifier, nonce);
         self.on_step(step);
+    }
+
+    /// Answers [`Question::Login`] about a token, of which the client is to hear more first.
+    pub fn challenged(&mut self, words: Vec<u8>, now: Duration) {
+        self.quiet_since = now;
+        let Some(exchange) = self.login.exchange.as_mut().filter(|_| asks(self.state)) else {
+            debug_assert!(false, "the question is not open");
+            return;
+        };
+        let step = exchange.on_words(words);
+        self.on_step(step);
+        self.stop_if_asked();
     }
 
     /// Answers [`Question::Login`]: by which name the client is known from now on, or why not.
@@ -145,7 +157,9 @@ impl Server {
 
     /// A line of the exchange.
     pub(super) fn take_response(&mut self, octets: &[u8], now: Duration) -> usize {
-        match self.lines.take(octets) {
+        let mechanism = self.login.exchange.as_ref().map(Exchange::mechanism);
+        let max = mechanism.map_or(LINE_OCTETS_MAX, Mechanism::response_octets_max);
+        match self.lines.take_up_to(max, octets) {
             Line::Partial => 0,
             Line::Skipped { octets } => octets,
             Line::TooLong { octets } => {
@@ -282,7 +296,7 @@ mod tests {
         let said = say_all(&mut player, &["EHLO a", &plain]);
         assert!(!said[0].contains("AUTH") && said[1].starts_with("538 5.7.11"), "{said:?}");
         let said = say_all(&mut player, &["STARTTLS", "EHLO a", &plain]);
-        assert!(said[1].contains("250-AUTH SCRAM-SHA-256 PLAIN LOGIN"), "{said:?}");
+        assert!(said[1].contains("250-AUTH GSSAPI SCRAM-SHA-256 PLAIN LOGIN"), "{said:?}");
         assert!(said[2].starts_with("235"), "{said:?}");
     }
 
@@ -308,7 +322,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_and_leaves_the_session() {
         let mut player = player(logins(false));
-        let long = "x".repeat(3000);
+        let (long, longer) = ("x".repeat(3000), "x".repeat(13_000));
         for (lines, code) in [
             (vec!["AUTH"], "501"),
             (vec!["AUTH NTLM"], "504 5.5.4"),
@@ -318,6 +332,8 @@ mod tests {
             (vec!["AUTH LOGIN", "*"], "501 5.7.0"),
             (vec!["AUTH LOGIN", "NOOP!"], "501 5.5.2"),
             (vec!["AUTH LOGIN", &long], "500 5.5.6"),
+            (vec!["AUTH GSSAPI", "*"], "501 5.7.0"),
+            (vec!["AUTH GSSAPI", &longer], "500 5.5.6"),
         ] {
             let said = say_all(&mut player, &lines);
             assert!(said.last().unwrap().starts_with(code), "{lines:?}: {said:?}");
@@ -326,6 +342,17 @@ mod tests {
         let said = say_all(&mut player, &["MAIL FROM:<a@x>", "AUTH LOGIN", "RSET", "NOOP"]);
         assert!(said[1].starts_with("503 5.5.1 not between"), "{said:?}");
         assert!(said[3].starts_with("250"), "{said:?}");
+    }
+
+    #[test]
+    fn tickets_are_long_and_take_several_words() {
+        let mut player = player(logins(false));
+        let ticket = "t".repeat(9_000);
+        let said = say_all(&mut player, &["AUTH GSSAPI", &encoded(&ticket)]);
+        assert_eq!(said, ["334 ", &format!("334 {}", encoded("9000"))]);
+        let said = say_all(&mut player, &["", &encoded("ada")]);
+        assert_eq!(said.last().unwrap(), "235 2.7.0 logged in", "{said:?}");
+        assert_eq!(player.server.user(), Some("ada"));
     }
 
     #[test]
