@@ -14,6 +14,7 @@ use mailroot_common::control::{
 };
 use mailroot_common::net::Network;
 
+use crate::alias;
 use crate::doctor;
 use crate::io_problem;
 use crate::output::escape;
@@ -59,6 +60,9 @@ pub(crate) struct Setup {
     /// An address or network that may send mail onward as well; may be given several times.
     #[arg(long, value_name = "CIDR", value_parser = network)]
     relay: Vec<String>,
+    /// Who gets mail for root of this machine.
+    #[arg(long, value_name = "ADDRESS", value_parser = mailbox)]
+    root_alias: Option<String>,
     /// Send a test message there when all is done.
     #[arg(long, value_name = "ADDRESS", value_parser = mailbox)]
     test_to: Option<String>,
@@ -74,6 +78,7 @@ struct Wishes {
     user: Option<String>,
     listen: Vec<String>,
     relay: Vec<String>,
+    root_alias: Option<String>,
     test_to: Option<String>,
 }
 
@@ -128,6 +133,7 @@ pub(crate) async fn run(tool: &mut Tool, args: &Setup) -> Result<u8, Problem> {
         user: args.user.clone(),
         listen: args.listen.clone(),
         relay: args.relay.clone(),
+        root_alias: args.root_alias.clone(),
         test_to: args.test_to.clone(),
     };
     if tool.can_ask() {
@@ -135,30 +141,33 @@ pub(crate) async fn run(tool: &mut Tool, args: &Setup) -> Result<u8, Problem> {
     } else if wishes == Wishes::default() {
         let detail = "nothing is wished, and nobody can be asked";
         return Err(Problem::new("setup", Kind::Usage, detail)
-            .hint("say --mailname, --smarthost, --listen, --relay or --test-to"));
+            .hint("say --mailname, --smarthost, --listen, --relay, --root-alias or --test-to"));
     }
     let login = login(tool, args, &wishes)?;
     if login.is_some() {
         wishes.smarthost = None;
     }
-    let body = KeyEdits { edits: edits(&wishes, &now) };
-    let edited: Edited = tool.daemon().await?.patch(&args.terms.on(&path)?, &body).await?;
-    let mut code = report(tool, &edited)?;
-    let mut changed = edited.changed;
-    let mut called = None;
-    if let Some((name, wish)) = login {
-        // A second change: the login belongs to the service, the rest to the virtual server.
-        let terms = TermOptions { expect_revision: None, ..args.terms.clone() };
-        let path = terms.on(&path::fill(path::SMARTHOST, &[&name]))?;
-        let edited: Edited = tool.daemon().await?.patch(&path, &wish).await?;
-        code = code.max(report(tool, &edited)?);
-        changed |= edited.changed;
-        called = Some(name);
-    }
+    let edits = edits(&wishes, &now);
+    let (edited, called): (Edited, _) = match login {
+        None => {
+            let path = args.terms.on(&path)?;
+            (tool.daemon().await?.patch(&path, &KeyEdits { edits }).await?, None)
+        }
+        Some((name, wish)) => {
+            let wish = SmartHostWish { server_edits: edits, ..wish };
+            let path = args.terms.on(&path::fill(path::SMARTHOST, &[&name]))?;
+            (tool.daemon().await?.patch(&path, &wish).await?, Some(name))
+        }
+    };
+    let code = report(tool, &edited)?;
     if args.terms.dry_run {
         return Ok(code);
     }
-    if changed {
+    if let Some(address) = &wishes.root_alias {
+        let file = alias::set(tool, "root", address).await?;
+        tool.note(&escape(&format!("mail for root goes to {address} ({})", file.display())));
+    }
+    if edited.changed {
         tool.note("undo with: smtpctl config rollback 0");
         tell_checks(tool, called.as_deref()).await?;
     }
@@ -297,6 +306,10 @@ fn ask_for_rest(wishes: &mut Wishes, now: &ServerDetail, ask: &mut Ask<'_>) -> R
     if wishes.relay.is_empty() {
         let question = "Networks that may send mail onward as well, or nothing";
         wishes.relay = question_of(ask, question, "", |it| several(it, network))?;
+    }
+    if wishes.root_alias.is_none() {
+        let question = "Deliver mail for root of this machine to, or nothing";
+        wishes.root_alias = question_of(ask, question, "", |it| one(it, mailbox))?.pop();
     }
     if wishes.test_to.is_none() {
         let question = "Send a test message to, or nothing";
