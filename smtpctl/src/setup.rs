@@ -397,7 +397,7 @@ mod tests {
             (LISTEN, "[127.0.0.1:25, \"[::1]:25\"]"),
             (RELAY, "[127.0.0.0/8]"),
         ]);
-        let (wishes, lines) = asked(&["", "", "", "", ""], &now);
+        let (wishes, lines) = asked(&[""; 6], &now);
         assert_eq!(edits(&wishes.unwrap(), &now), []);
         assert_eq!(lines[0], "Name of this host in mail [a.example]: ");
         assert_eq!(lines[2], "Addresses to listen on [127.0.0.1:25, [::1]:25]: ");
@@ -406,14 +406,14 @@ mod tests {
     #[test]
     fn a_new_smart_host_may_want_a_login() {
         let mut now = now(&[(NAME, "a.example"), (SMART_HOST, "[]"), (LISTEN, "[::1]:25")]);
-        let answers = ["", "isp.example:587", "relay@a.example", "", "", ""];
+        let answers = ["", "isp.example:587", "relay@a.example", "", "", "", ""];
         let (wishes, lines) = asked(&answers, &now);
         assert_eq!(wishes.unwrap().user.as_deref(), Some("relay@a.example"));
         assert_eq!(lines[2], "User name to log in there, or nothing: ");
         // One that is in force is not asked about again.
         now.settings[1].value = "smarthost:isp".to_owned();
-        let (wishes, lines) = asked(&[""; 5], &now);
-        assert_eq!(lines.len(), 5, "{lines:?}");
+        let (wishes, lines) = asked(&[""; 6], &now);
+        assert_eq!(lines.len(), 6, "{lines:?}");
         assert_eq!(edits(&wishes.unwrap(), &now), []);
     }
 
@@ -430,9 +430,18 @@ mod tests {
     #[test]
     fn answers_are_checked_and_asked_for_again() {
         let now = now(&[(NAME, "a.example"), (SMART_HOST, "b.example:25"), (LISTEN, "[::1]:25")]);
-        let answers = ["no name", "c.example", "none", "[::1]:25", "10.0.0.0/33", "10.0.0.0/8", ""];
+        let answers = [
+            "no name",
+            "c.example",
+            "none",
+            "[::1]:25",
+            "10.0.0.0/33",
+            "10.0.0.0/8",
+            "x@a.test",
+            "",
+        ];
         let (wishes, lines) = asked(&answers, &now);
-        assert!(lines.len() == 7 && !lines[1].starts_with("Name"), "{lines:?}");
+        assert!(lines.len() == 8 && !lines[1].starts_with("Name"), "{lines:?}");
         let set =
             |key: &str, value: &str| KeyEdit::Set { key: key.to_owned(), value: value.to_owned() };
         let item = "10.0.0.0/8".to_owned();
