@@ -41,6 +41,9 @@ pub(crate) struct Entries {
     /// What to remember about them.
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
+    /// Of relay: also where that makes an open relay.
+    #[arg(long)]
+    i_want_an_open_relay: bool,
     /// End them after a while, such as 12h or 7d.
     #[arg(long = "for", value_name = "SPAN")]
     span: Option<Span>,
@@ -61,14 +64,21 @@ pub(crate) struct Remove {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Meaning {
     /// Only the list below.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "all_except")]
     only: bool,
     /// All except the list below.
     #[arg(long)]
     all_except: bool,
+    /// Of relay: clients that have logged in may, whatever the list says.
+    #[arg(long, conflicts_with = "no_authenticated")]
+    authenticated: bool,
+    /// Of relay: they may only as the list says.
+    #[arg(long)]
+    no_authenticated: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +118,27 @@ impl Which {
 
     fn key(self, name: &str) -> String {
         format!("access.{}.{name}", self.word())
+    }
+}
+
+impl Meaning {
+    fn edits(&self, which: Which) -> Result<Vec<KeyEdit>, Problem> {
+        if which == Which::Connect && (self.authenticated || self.no_authenticated) {
+            let detail = "--authenticated and --no-authenticated are for relay policy";
+            return Err(Problem::new("access", Kind::Usage, detail)
+                .hint("nobody has logged in before he is connected"));
+        }
+        let wishes = [
+            (self.only, "policy", "only"),
+            (self.all_except, "policy", "all-except"),
+            (self.authenticated, "authenticated", "true"),
+            (self.no_authenticated, "authenticated", "false"),
+        ];
+        let set = |(_, key, value): (bool, &str, &str)| KeyEdit::Set {
+            key: which.key(key),
+            value: value.to_owned(),
+        };
+        Ok(wishes.into_iter().filter(|wish| wish.0).map(set).collect())
     }
 }
 
@@ -152,9 +183,7 @@ pub(crate) async fn run(
         AccessCommand::Deny(args) => turn(tool, which, &args, false).await,
         AccessCommand::Remove(args) => remove(tool, which, &args).await,
         AccessCommand::Policy(args) => {
-            let value = if args.meaning.only { "only" } else { "all-except" }.to_owned();
-            let edit = KeyEdit::Set { key: which.key("policy"), value };
-            edit_server(tool, vec![edit], &args.terms).await
+            edit_server(tool, args.meaning.edits(which)?, &args.terms).await
         }
         AccessCommand::Test(args) => test(tool, which, &args).await,
     }
@@ -187,6 +216,14 @@ async fn turn(tool: &mut Tool, which: Which, args: &Entries, allow: bool) -> Res
     }
     let until = args.span.map(|span| now().after(span));
     let mut edits = Vec::new();
+    if args.i_want_an_open_relay {
+        if which == Which::Connect || !allow {
+            let detail = "--i-want-an-open-relay is for relay allow";
+            return Err(Problem::new("access", Kind::Usage, detail));
+        }
+        let key = which.key("i_want_an_open_relay");
+        edits.push(KeyEdit::Set { key, value: "true".to_owned() });
+    }
     for entry in &args.entries {
         let there = list.entries.iter().find(|it| it.entry.eq_ignore_ascii_case(entry));
         if adds {

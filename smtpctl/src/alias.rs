@@ -195,6 +195,17 @@ pub(crate) async fn run(tool: &mut Tool, command: AliasCommand) -> Result<u8, Pr
     }
 }
 
+/// Has the mail of a name go to an address; the file that says so. Nothing is written where it does.
+pub(crate) async fn set(tool: &mut Tool, name: &str, address: &str) -> Result<PathBuf, Problem> {
+    let (file, text, _) = open(tool, &Where::default()).await?;
+    let line = line_of(name, &[address.to_owned()])?;
+    let new = replaced(&text, name, Some(&line));
+    if new != text {
+        write(&file, &new).map_err(|error| failed(&file, &error))?;
+    }
+    Ok(file)
+}
+
 fn resolve(aliases: &Aliases, name: &str) -> Result<Answer, Problem> {
     let local = LocalPart::parse(name)
         .map_err(|error| Problem::new("alias", Kind::Usage, format!("{name:?}: {error}")))?;
@@ -315,32 +326,34 @@ fn replaced(text: &str, name: &str, line: Option<&str>) -> String {
     out
 }
 
-/// Replaces the file whole; its owner and mode stay.
+/// Writes the file and says so.
 fn save(tool: &Tool, file: &Path, text: &str, words: &str) -> Result<u8, Problem> {
-    // What a link leads to is replaced, not the link.
-    let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let folder = file.parent().unwrap_or_else(|| Path::new("/"));
-    let write = || -> io::Result<()> {
-        let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
-        fresh.write_all(text.as_bytes())?;
-        let mode = match fs::metadata(file) {
-            Ok(found) => {
-                fchown(fresh.as_file(), Some(found.uid()), Some(found.gid()))?;
-                found.permissions()
-            }
-            Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
-        };
-        fresh.as_file().set_permissions(mode)?;
-        fresh.as_file().sync_all()?;
-        fresh.persist(file)?;
-        fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| failed(file, &error))?;
+    let file = &write(file, text).map_err(|error| failed(file, &error))?;
     tool.say_done(
         &serde_json::json!({ "file": file, "changed": true }),
         &format!("{}: {words}", file.display()),
     )?;
     Ok(0)
+}
+
+/// Replaces the file whole; its owner and mode stay. What a link leads to is replaced, not the link.
+fn write(file: &Path, text: &str) -> io::Result<PathBuf> {
+    let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let folder = file.parent().unwrap_or_else(|| Path::new("/"));
+    let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
+    fresh.write_all(text.as_bytes())?;
+    let mode = match fs::metadata(&file) {
+        Ok(found) => {
+            fchown(fresh.as_file(), Some(found.uid()), Some(found.gid()))?;
+            found.permissions()
+        }
+        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    };
+    fresh.as_file().set_permissions(mode)?;
+    fresh.as_file().sync_all()?;
+    fresh.persist(&file)?;
+    fs::File::open(folder)?.sync_all()?;
+    Ok(file)
 }
 
 fn failed(file: &Path, error: &io::Error) -> Problem {

@@ -19,7 +19,10 @@ use crate::domain::DomainCommand;
 use crate::drop::DropCommand;
 use crate::etrn::Etrn;
 use crate::explain::Explain;
+use crate::help::Help;
 use crate::ldap::LdapCommand;
+use crate::logs::Logs;
+use crate::metrics::MetricsArgs;
 use crate::operator::OperatorCommand;
 use crate::output::{Form, TimeForm, When};
 use crate::pickup::PickupCommand;
@@ -88,7 +91,8 @@ pub(crate) struct Global {
     )]
     pub(crate) server: Option<String>,
 
-    /// Form: table, wide, plain, json, jsonl, yaml, csv, name, or template=TEXT with {column}.
+    /// Form: table, wide, plain, json, jsonl, yaml, csv, name, or template=TEXT with {column}; of doctor
+    /// also nagios.
     #[arg(short, long, global = true, value_name = "FORM", default_value = "table")]
     #[arg(hide_default_value = true)]
     pub(crate) output: Form,
@@ -161,6 +165,10 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     /// Look at what mail depends on, and measure it.
     Doctor(Doctor),
+    /// What is counted and measured, in the text format of Prometheus.
+    Metrics(MetricsArgs),
+    /// What the daemon tells: the log, read where it is written.
+    Logs(Logs),
     /// All virtual servers at once: pause, resume, drain.
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -231,6 +239,8 @@ pub(crate) enum Command {
     Reload(Reload),
     /// Say what a code of an error or a warning means, and what to do.
     Explain(Explain),
+    /// Open the manual.
+    Help(Help),
     /// Print what a shell reads to complete command lines.
     Completion(Completion),
     /// The versions of tool and daemon.
@@ -245,7 +255,9 @@ impl Command {
             | Self::Stats(_)
             | Self::Route(_)
             | Self::Doctor(_)
+            | Self::Metrics(_)
             | Self::Trace(_) => true,
+            Self::Logs(logs) => logs.shows(),
             Self::Server(command) => {
                 matches!(command, ServerCommand::List | ServerCommand::Show(_))
             }
@@ -290,6 +302,7 @@ impl Command {
             | Self::Send(_)
             | Self::Reload(_)
             | Self::Explain(_)
+            | Self::Help(_)
             | Self::Completion(_)
             | Self::Version => false,
         }
@@ -325,7 +338,7 @@ mod tests {
         for verb in command.get_subcommands() {
             let path = format!("{path} {}", verb.get_name()).trim_start().to_owned();
             let options = verb.get_arguments().filter_map(|argument| argument.get_long());
-            if verb.get_subcommands().next().is_none() {
+            if !verb.is_subcommand_required_set() {
                 found.push((path.clone(), options.map(str::to_owned).collect()));
             }
             commands(verb, &path, found);
@@ -391,6 +404,14 @@ mod tests {
         "-H a@b.example status",
         "queue list --host=b.example",
         "top --interval 500ms -s lan --color always",
+        "metrics --grep queue_messages -o json",
+        "logs",
+        "logs 6FZK -f --to bob@* --level warn --last 5",
+        "logs --since 2h --client 10.0.0.0/8 -s lan -o jsonl",
+        "logs level",
+        "logs level debug --for 10m --client 10.0.0.0/8",
+        "logs level configured",
+        "logs reopen",
         "doctor",
         "doctor storage -s lan -o json",
         "server ls",
@@ -425,6 +446,15 @@ mod tests {
         "server show default --effective --defaults",
         "stats --iis-names -s lan",
         "doctor --offline --redact -o plain",
+        "doctor -o nagios",
+        "relay policy --all-except --authenticated",
+        "relay policy --no-authenticated",
+        "relay allow 0.0.0.0/0 --i-want-an-open-relay",
+        "queue retry 6FZK --in 10m",
+        "queue flush --wait=30s",
+        "queue retry --all --at 2026-12-01T08:00:00Z",
+        "smarthost set --preset google-relay --fqdn relay.example.net",
+        "setup --root-alias ops@a.example --no-input",
         "doctor local-mail --fix --dry-run",
         "setup --smarthost b.example:587 --user u@a.example --password-stdin --no-input",
         "send --to a@b.example --user u --password-stdin",
@@ -435,6 +465,8 @@ mod tests {
         "service pause --inbound --outbound --local --for 10m --reason x -s lan",
         "service resume --outbound",
         "service drain --wait=5s --reason x",
+        "service drain --to relay2.example.net",
+        "config export --redact",
         "session list --client 10.0.0.0/8",
         "session show 7QK2MF",
         "session show 7QK2MF --dialogue",
@@ -478,18 +510,29 @@ mod tests {
         "pickup list",
         "pickup check a.eml -",
         "send --to a@b.example --wait",
+        "send --to a@b.example --via submit --attach a.pdf --attach b",
+        "send --to a@b.example --via pickup --wait",
+        "trace 6FZK --dialogue",
         "send --to a@b.example --at 2h --by 1d --priority -4",
         "send --to a@b.example --at 2026-12-01T08:00:00Z",
         "send --to a@b.example --wait=5s --subject x --body -",
         "config check a.yaml -W",
         "reload --wait=5s",
         "completion zsh",
+        "help queue",
         "queue list --watch=500ms --no-pager",
         "version -q --utc --time iso",
     ];
 
     const REFUSED: &[&str] = &[
+        "send --to a@b.example --via air",
+        "send --to a@b.example --eml x --attach y",
+        "trace --refused --dialogue",
         "stats --by weather",
+        "logs level loud",
+        "logs level --for 10m",
+        "logs --level loud",
+        "logs --last 9999999",
         "setup --relay 10.0.0.0/33",
         "setup --smarthost a:b:c",
         "status --color blue",
@@ -521,6 +564,8 @@ mod tests {
         "trace --state held",
         "relay policy",
         "relay policy --only --all-except",
+        "relay policy --authenticated --no-authenticated",
+        "queue retry --all --in 1h --at 2026-12-01T08:00:00Z",
         "config rollback",
         "config show --effective --iis",
         "setup --user u --password secret",
@@ -532,7 +577,6 @@ mod tests {
         "smarthost login m365 --client-credentials --client-secret s",
         "send",
         "server pause",
-        "help",
     ];
 
     #[test]

@@ -108,7 +108,12 @@ pub(crate) async fn run(tool: &mut Tool, command: BadmailCommand) -> Result<u8, 
         BadmailCommand::Purge(purge) => {
             let deed = deed(path::BADMAIL_PURGE, "purge", "removed");
             let selector = purge.selection.selector(server.as_deref())?;
-            let body = |selector, if_exists| Change { selector, reason: None, if_exists };
+            let body = |selector, if_exists| Change {
+                selector,
+                reason: None,
+                if_exists,
+                ..Change::default()
+            };
             change::<BadmailEntry, _>(tool, &deed, &purge.options, selector, body).await
         }
     }
@@ -169,7 +174,8 @@ async fn export(tool: &mut Tool, args: Export, server: Option<&str>) -> Result<u
     let selector = args.selection.selector(server)?;
     if selector.is_empty() || args.options.dry_run {
         let deed = Deed { is_final: false, ..deed(path::BADMAIL, "export", "exported") };
-        let body = |selector, if_exists| Change { selector, reason: None, if_exists };
+        let body =
+            |selector, if_exists| Change { selector, reason: None, if_exists, ..Change::default() };
         return change::<BadmailEntry, _>(tool, &deed, &args.options, selector, body).await;
     }
     let found = chosen(tool, selector).await?;
@@ -212,7 +218,7 @@ async fn put_back(tool: &mut Tool, args: Requeue, server: Option<&str>) -> Resul
     let from = args.from.map(|from| if from == "<>" { String::new() } else { from });
     let to = args.to;
     let body = |selector, if_exists| Body {
-        change: Change { selector, reason: None, if_exists },
+        change: Change { selector, reason: None, if_exists, ..Change::default() },
         to: to.clone(),
         from: from.clone(),
     };

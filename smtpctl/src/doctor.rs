@@ -2,6 +2,7 @@
 
 mod fix;
 mod local_mail;
+mod nagios;
 mod offline;
 mod redact;
 mod service;
@@ -11,6 +12,7 @@ use std::io::Write;
 
 use mailroot_common::control::{Check, Kind, Level, Problem, Server, ServerState, path};
 
+pub(crate) use self::redact::Redactor;
 use crate::client::WAIT;
 use crate::io_problem;
 use crate::output::{Cell, Column, Form, Row, escape, painted, print_all};
@@ -103,16 +105,24 @@ const NETWORK: [Topic; 8] = [
 ];
 
 pub(crate) async fn run(tool: &mut Tool, args: &Doctor) -> Result<u8, Problem> {
+    if tool.shape.form == Form::Nagios {
+        let found = examine(tool, args).await;
+        return nagios::tell(&found);
+    }
+    let checks = examine(tool, args).await?;
+    conclude(tool, checks)
+}
+
+async fn examine(tool: &mut Tool, args: &Doctor) -> Result<Vec<Check>, Problem> {
     let mut checks = look(tool, args).await?;
     if args.fix && fix::fix(tool, &checks, args.dry_run).await? {
         checks = look(tool, args).await?;
     }
     if args.redact {
-        let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-        let mut redactor = redact::Redactor::new(machine.as_deref());
+        let mut redactor = Redactor::of_machine();
         checks = checks.into_iter().map(|check| redactor.check(check)).collect();
     }
-    conclude(tool, checks)
+    Ok(checks)
 }
 
 async fn look(tool: &mut Tool, args: &Doctor) -> Result<Vec<Check>, Problem> {

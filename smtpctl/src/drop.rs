@@ -68,7 +68,12 @@ pub(crate) async fn run(tool: &mut Tool, command: DropCommand) -> Result<u8, Pro
                 is_final: true,
             };
             let selector = purge.selection.selector(server.as_deref())?;
-            let body = |selector, if_exists| Change { selector, reason: None, if_exists };
+            let body = |selector, if_exists| Change {
+                selector,
+                reason: None,
+                if_exists,
+                ..Change::default()
+            };
             change::<DropEntry, _>(tool, &deed, &purge.options, selector, body).await
         }
     }

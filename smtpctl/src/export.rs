@@ -63,7 +63,8 @@ pub(crate) async fn run(tool: &mut Tool, args: Export) -> Result<u8, Problem> {
             noun: "message",
             is_final: false,
         };
-        let body = |selector, if_exists| Change { selector, reason: None, if_exists };
+        let body =
+            |selector, if_exists| Change { selector, reason: None, if_exists, ..Change::default() };
         return change::<QueueEntry, _>(tool, &deed, &args.options, selector, body).await;
     }
     let mut chosen: Vec<String> = Vec::new();
@@ -170,7 +171,7 @@ async fn remove(tool: &mut Tool, ids: &[String]) -> Result<(), Problem> {
         let selector =
             mailroot_common::control::Selector { ids: ids.to_vec(), ..Default::default() };
         let reason = Some("exported".to_owned());
-        let change = Change { selector, reason, if_exists: true };
+        let change = Change { selector, reason, if_exists: true, ..Change::default() };
         let _done: Changed = tool.daemon().await?.post(&path, &change, WAIT).await?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mailroot_common::config::logging::Logging;
 use mailroot_common::config::{
     Diagnostic, Profile, ServerConfig, ServerName, parse_server, parse_service,
 };
@@ -55,6 +56,13 @@ pub(crate) fn all(home: Option<&Path>) -> Result<Vec<Found>, String> {
         all.push(Found { name, diagnostics });
     }
     Ok(all)
+}
+
+/// How the daemon logs, as far as that can be read.
+pub(crate) fn logging(home: Option<&Path>) -> Option<Logging> {
+    let file = directory(home).join("mailroot.yaml");
+    let text = read(&file).ok()?;
+    parse_service(&text, &file.display().to_string()).ok().map(|(config, _)| config.logging)
 }
 
 /// The configuration of a virtual server and where it was read; the defaults where there is no file.

@@ -25,8 +25,12 @@ mod etrn;
 mod explain;
 mod export;
 mod files;
+mod flush;
+mod help;
 mod ldap;
 mod listing;
+mod logs;
+mod metrics;
 pub mod opensmtpd;
 mod operator;
 mod orders;
@@ -145,6 +149,8 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Top(top) => top::run(&mut tool, &top).await,
             Command::Stats(stats) => stats::run(&mut tool, &stats).await,
             Command::Doctor(doctor) => doctor::run(&mut tool, &doctor).await,
+            Command::Metrics(metrics) => metrics::run(&mut tool, &metrics).await,
+            Command::Logs(logs) => logs::run(&mut tool, &logs).await,
             Command::Service(service) => service::run(&mut tool, service).await,
             Command::Server(server) => server::run(&mut tool, server).await,
             Command::Access(it) => access::run(&mut tool, access::Which::Connect, it).await,
@@ -170,6 +176,7 @@ fn perform(args: Args) -> Result<u8, Problem> {
             Command::Config(config) => config::run(&mut tool, &config).await,
             Command::Reload(reload) => config::reload(&mut tool, &reload).await,
             Command::Explain(explain) => explain::run(&tool, &explain),
+            Command::Help(help) => help::run(&help),
             Command::Completion(completion) => complete::register(&completion),
             Command::Version => status::version(&mut tool).await,
         }

@@ -27,9 +27,18 @@ const TABLE: &[(&[&str], &[&str])] = &[
     (&["resume", "smtp"], &["service", "resume", "--inbound"]),
     (&["pause", "mda"], &["service", "pause", "--local"]),
     (&["resume", "mda"], &["service", "resume", "--local"]),
+    (&["log", "brief"], &["logs", "level", "info"]),
+    (&["log", "verbose"], &["logs", "level", "debug"]),
     (&["discover"], &["queue", "adopt"]),
     (&["pause", "envelope"], &["queue", "hold", "ID"]),
     (&["resume", "envelope"], &["queue", "release", "ID"]),
+];
+
+/// Their words for which there is none of ours, and what does the same.
+const POINTERS: &[(&str, &str)] = &[
+    ("untrace", "smtpctl logs level configured; more is told with logs level debug"),
+    ("encrypt", "smtpctl user add NAME --password-stdin keeps a password as it is to be kept"),
+    ("spf", "DNS tells: dig TXT DOMAIN"),
 ];
 
 /// Rewrites a command line, the program's name first, if it begins with OpenSMTPD's words.
@@ -40,6 +49,10 @@ const TABLE: &[(&[&str], &[&str])] = &[
 pub fn rewrite(line: Vec<OsString>) -> Result<Vec<OsString>, Problem> {
     let begin = options(&line);
     let words = line.get(begin..).unwrap_or_default();
+    if let Some((their, ours)) = POINTERS.iter().find(|(their, _)| begins(words, &[their])) {
+        let detail = format!("smtpctl {their} is a word of OpenSMTPD that is none here");
+        return Err(Problem::new("client", Kind::Usage, detail).hint(*ours));
+    }
     let Some((theirs, ours)) = TABLE.iter().find(|(theirs, _)| begins(words, theirs)) else {
         return Ok(line);
     };
@@ -104,6 +117,8 @@ mod tests {
             ("pause mta", "service pause --outbound"),
             ("resume smtp", "service resume --inbound"),
             ("pause mda", "service pause --local"),
+            ("log brief", "logs level info"),
+            ("log verbose", "logs level debug"),
             ("discover /x", "queue adopt /x"),
             ("pause envelope 6FZK3QB27N5C", "queue hold 6FZK3QB27N5C"),
             ("resume envelope all -q", "queue release --all -q"),
@@ -125,7 +140,9 @@ mod tests {
         {
             assert_eq!(rewritten(line), line);
         }
-        let problem = rewrite(vec!["smtpctl".into(), "remove".into()]).unwrap_err();
-        assert_eq!(problem.exit, 2);
+        for line in ["remove", "untrace smtp", "encrypt x", "spf walk"] {
+            let words = std::iter::once("smtpctl").chain(line.split(' ')).map(Into::into);
+            assert_eq!(rewrite(words.collect()).unwrap_err().exit, 2, "{line}");
+        }
     }
 }

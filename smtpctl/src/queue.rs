@@ -6,14 +6,17 @@ use std::io::Write as _;
 use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use mailroot_common::control::{
-    Attempt, Change, Problem, QueueEntry, QueueMessage, QueueRecipient, QueueVerb, RecipientState,
-    Selector, path,
+    Attempt, Change, Changed, Kind, Problem, QueueEntry, QueueMessage, QueueRecipient, QueueVerb,
+    RecipientState, Selector, path,
 };
+use mailroot_common::units::{Span, Timestamp};
 
 use crate::adopt::{self, Adopt};
 use crate::change::{ChangeOptions, Deed, change};
+use crate::client::WAIT;
 use crate::complete;
 use crate::export::{self, Export};
+use crate::flush;
 use crate::io_problem;
 use crate::listing::list_own;
 use crate::orders;
@@ -21,7 +24,7 @@ use crate::output::{Cell, Column, Row, Shape, escape, human_size};
 use crate::redirect::{self, Redirect};
 use crate::select::QueueSelection;
 use crate::summary::{self, Summary};
-use crate::tool::{Tool, stdout};
+use crate::tool::{Tool, now, stdout};
 
 /// The verbs of `queue`.
 #[derive(Debug, Subcommand)]
@@ -34,9 +37,9 @@ pub(crate) enum QueueCommand {
     /// Show one message: where each recipient stands, and the remote's words.
     Show(Show),
     /// Try everything that is chosen now, and all if nothing is.
-    Flush(Plain),
-    /// Try messages now, whatever back-off their destinations have.
-    Retry(Plain),
+    Flush(Flush),
+    /// Try messages now, whatever back-off their destinations have, or later.
+    Retry(Retry),
     /// Hold messages back until they are released; with --future, mail yet to come.
     Hold(Hold),
     /// End a hold; with --future, a rule that holds mail yet to come.
@@ -77,6 +80,28 @@ pub(crate) struct Plain {
     selection: QueueSelection,
     #[command(flatten)]
     options: ChangeOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Flush {
+    #[command(flatten)]
+    plain: Plain,
+    /// Wait until each was tried, at most 5m or SPAN, and tell what came of it.
+    #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "5m", help_heading = "Options", conflicts_with = "dry_run")]
+    wait: Option<Span>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Retry {
+    #[command(flatten)]
+    plain: Plain,
+    /// Not now but at this moment, such as 2026-12-01T08:00:00Z.
+    #[arg(long, value_name = "TIME", help_heading = "Options", conflicts_with = "span")]
+    at: Option<String>,
+    /// Not now but after this span.
+    #[arg(long = "in", value_name = "SPAN", help_heading = "Options")]
+    span: Option<Span>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -128,14 +153,26 @@ pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Pr
             tool.print_object(message, |message| for_people(message, shape))?;
             Ok(0)
         }
-        QueueCommand::Flush(plain) => {
+        QueueCommand::Flush(Flush { plain, wait }) => {
             let mut selector = plain.selection.selector(server.as_deref())?;
             selector.all |= selector.is_empty();
-            perform(tool, QueueVerb::Flush, &plain.options, selector, None).await
+            let Some(wait) = wait else {
+                return perform(tool, QueueVerb::Flush, &plain.options, selector, None).await;
+            };
+            let awaited = flush::chosen(tool, &selector).await?;
+            let change = Change { selector, ..Change::default() };
+            let path = path::fill(path::QUEUE_VERB, &[QueueVerb::Flush.as_str()]);
+            let _scheduled: Changed = tool.daemon().await?.post(&path, &change, WAIT).await?;
+            flush::wait(tool, &awaited, wait.as_duration()).await
         }
-        QueueCommand::Retry(plain) => {
+        QueueCommand::Retry(Retry { plain, at, span }) => {
             let selector = plain.selection.selector(server.as_deref())?;
-            perform(tool, QueueVerb::Retry, &plain.options, selector, None).await
+            let at =
+                at.as_deref().map(Timestamp::parse).transpose().map_err(|error| {
+                    Problem::new("queue", Kind::Usage, format!("--at: {error}"))
+                })?;
+            let at = at.or_else(|| span.map(|span| now().after(span)));
+            perform_at(tool, QueueVerb::Retry, &plain.options, selector, (None, at)).await
         }
         QueueCommand::Release(Release { plain, future }) => {
             let selector = plain.selection.selector(server.as_deref())?;
@@ -176,11 +213,23 @@ async fn perform(
     selector: Selector,
     reason: Option<String>,
 ) -> Result<u8, Problem> {
+    perform_at(tool, verb, options, selector, (reason, None)).await
+}
+
+/// The same with a moment at which it is to be done.
+async fn perform_at(
+    tool: &mut Tool,
+    verb: QueueVerb,
+    options: &ChangeOptions,
+    selector: Selector,
+    (reason, at): (Option<String>, Option<Timestamp>),
+) -> Result<u8, Problem> {
     let deed = Deed {
         list: path::QUEUE,
         path: path::fill(path::QUEUE_VERB, &[verb.as_str()]),
         verb: verb.as_str(),
         done: match verb {
+            QueueVerb::Retry if at.is_some() => "scheduled",
             QueueVerb::Flush | QueueVerb::Retry => "scheduled now",
             QueueVerb::Hold => "held",
             QueueVerb::Release => "released",
@@ -190,7 +239,7 @@ async fn perform(
         noun: "message",
         is_final: matches!(verb, QueueVerb::Remove | QueueVerb::Bounce),
     };
-    let body = |selector, if_exists| Change { selector, reason: reason.clone(), if_exists };
+    let body = |selector, if_exists| Change { selector, reason: reason.clone(), if_exists, at };
     change::<QueueEntry, _>(tool, &deed, options, selector, body).await
 }
 

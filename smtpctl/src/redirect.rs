@@ -50,7 +50,7 @@ pub(crate) async fn run(tool: &mut Tool, args: Redirect) -> Result<u8, Problem> 
     let named = aim.to_smarthost.map(|name| format!("{}{name}", SmartHostName::PREFIX));
     let to_host = aim.to_host.or(named);
     let body = |selector, if_exists| Body {
-        change: Change { selector, reason: None, if_exists },
+        change: Change { selector, reason: None, if_exists, ..Change::default() },
         to_host: to_host.clone(),
         to_address: aim.to_address.clone(),
         to_server: aim.to_server.clone(),

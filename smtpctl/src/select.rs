@@ -110,6 +110,47 @@ pub(crate) struct TraceSelection {
     newer_than: Option<String>,
 }
 
+/// Conditions that lines of the log are chosen by. All of them must hold.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Selector")]
+pub(crate) struct LogSelection {
+    /// Ids of messages or sessions, or beginnings of ids with 4 or more characters; - reads ids from
+    /// standard input.
+    #[arg(value_name = "ID", help_heading = "Arguments")]
+    ids: Vec<String>,
+    /// The sender: a pattern with * and ?, or /a regular expression/; '<>' for none.
+    #[arg(long, value_name = "PATTERN")]
+    from: Option<String>,
+    /// The recipient.
+    #[arg(long, value_name = "PATTERN")]
+    to: Option<String>,
+    /// The recipient's domain.
+    #[arg(long, value_name = "PATTERN")]
+    domain: Option<String>,
+    /// The client's address or network.
+    #[arg(long, value_name = "CIDR")]
+    client: Option<String>,
+    /// The words of the remote or the reason, or a part of them.
+    #[arg(long = "reason", value_name = "PATTERN")]
+    words: Option<String>,
+}
+
+impl LogSelection {
+    /// The selector meant, on one server or on all.
+    pub(crate) fn selector(&self, server: Option<&str>) -> Result<Selector, Problem> {
+        checked(Selector {
+            ids: read_ids(&self.ids)?,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            domain: self.domain.clone(),
+            client: self.client.clone(),
+            reason: self.words.clone(),
+            server: server.map(str::to_owned),
+            ..Selector::default()
+        })
+    }
+}
+
 impl TraceSelection {
     /// The selector meant, on one server or on all.
     pub(crate) fn selector(&self, server: Option<&str>) -> Result<Selector, Problem> {

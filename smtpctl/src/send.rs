@@ -1,5 +1,8 @@
 //! `send`: a test message, and what becomes of it.
 
+mod compose;
+mod pickup;
+
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::control::{
-    BadmailMessage, Kind, Problem, QueueMessage, Server, ServerState, path,
+    BadmailMessage, Kind, Problem, QueueMessage, Server, ServerDetail, ServerState, path,
 };
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
@@ -15,8 +18,9 @@ use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
 use crate::password::PasswordOptions;
+use crate::sendmail;
 use crate::smtp::{Login, Parcel, Wish, hand_over};
-use crate::tool::{Tool, now};
+use crate::tool::{Tool, now, submit_socket};
 
 /// How often a message that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -39,6 +43,14 @@ pub(crate) struct Send {
     /// A complete message with header, sent as it is; - reads it from standard input.
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["subject", "body"])]
     eml: Option<PathBuf>,
+    /// A file to attach; may be given several times.
+    #[arg(long, value_name = "FILE", conflicts_with = "eml")]
+    attach: Vec<PathBuf>,
+    /// The door that it is handed in by: smtp, a listener; submit, the socket of local programs; pickup, a
+    /// file.
+    #[arg(long, value_name = "DOOR", value_enum, default_value = "smtp")]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
+    via: Door,
     /// Have it sent at this moment, such as 2026-12-01T08:00:00Z, or after this span.
     #[arg(long, value_name = "TIME|SPAN")]
     at: Option<String>,
@@ -60,6 +72,14 @@ pub(crate) struct Send {
     wait: Option<String>,
 }
 
+/// By which door a message comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Door {
+    Smtp,
+    Submit,
+    Pickup,
+}
+
 impl Send {
     /// A test message to one recipient, followed until it has left the queue.
     pub(crate) fn test(to: String) -> Self {
@@ -71,6 +91,8 @@ impl Send {
             subject: None,
             body: None,
             eml: None,
+            attach: Vec::new(),
+            via: Door::Smtp,
             at: None,
             by: None,
             priority: None,
@@ -140,9 +162,16 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
         Mailbox::parse(to).map_err(|error| usage("to", error.to_string()))?;
     }
     let wishes = args.wishes()?;
+    if args.via != Door::Smtp
+        && (!wishes.is_empty() || args.user.is_some() || args.password.is_given())
+    {
+        let detail = "--at, --by, --priority and a login are for --via smtp";
+        return Err(Problem::new("send", Kind::Usage, detail));
+    }
     let name = tool.server().to_owned();
-    let server: Server = tool.daemon().await?.get(&path::fill(path::SERVER, &[&name])).await?;
-    let address = listener(&server)?;
+    let detail: ServerDetail =
+        tool.daemon().await?.get(&path::fill(path::SERVER, &[&name])).await?;
+    let server = &detail.server;
     let sender = match &args.from {
         Some(from) => {
             ReversePath::parse(from).map_err(|error| usage("from", error.to_string()))?.to_string()
@@ -153,13 +182,24 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
         Some(file) => read_file(file)?,
         None => compose(args, &sender)?,
     };
-    let login = login(tool, args)?;
     let parcel = Parcel { sender, recipients: args.to.clone(), message, wishes };
-    let handed = tokio::task::spawn_blocking(move || hand_over(address, &parcel, login.as_ref()));
-    let reply =
-        handed.await.map_err(|error| Problem::new("send", Kind::Failed, error.to_string()))??;
+    let accepted = "accepted".to_owned();
     let mut sent =
-        Sent { server: name, id: id_in(&reply), reply, state: "accepted".to_owned(), reason: None };
+        Sent { server: name, id: None, reply: String::new(), state: accepted, reason: None };
+    if args.via == Door::Pickup {
+        let file = pickup::put(&detail, &parcel)?;
+        sent.reply = format!("written into Pickup as {file}");
+        if let Some(wait) = wait {
+            sent.id = pickup::taken(tool, &file, wait.as_duration()).await?;
+            if sent.id.is_none() {
+                tool.note("it is not known that the file was taken: smtpctl pickup list");
+                return Ok(Kind::TimedOut.exit_code());
+            }
+        }
+    } else {
+        sent.reply = converse(tool, args, server, parcel).await?;
+        sent.id = id_in(&sent.reply);
+    }
     let code = match (wait, sent.id) {
         (Some(wait), Some(id)) => follow(tool, id, wait.as_duration(), &mut sent).await?,
         (Some(_), None) => {
@@ -171,9 +211,27 @@ pub(crate) async fn run(tool: &mut Tool, args: &Send) -> Result<u8, Problem> {
     tool.print_object(sent, |sent| {
         let id = sent.id.map(|id| id.to_string()).unwrap_or_default();
         let reason = sent.reason.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
-        escape(&format!("{id}  {}{reason}  ({})", sent.state, sent.reply)) + "\n"
+        escape(format!("{id}  {}{reason}  ({})", sent.state, sent.reply).trim_start()) + "\n"
     })?;
     Ok(code)
+}
+
+/// Hands a message in over SMTP; the last reply. The conversation is apart from what speaks with the
+/// daemon.
+async fn converse(
+    tool: &Tool,
+    args: &Send,
+    server: &Server,
+    parcel: Parcel,
+) -> Result<String, Problem> {
+    let handed = if args.via == Door::Submit {
+        let socket = submit_socket(tool.global.home.as_deref());
+        tokio::task::spawn_blocking(move || sendmail::hand_in(&socket, &parcel))
+    } else {
+        let (address, login) = (listener(server)?, login(tool, args)?);
+        tokio::task::spawn_blocking(move || hand_over(address, &parcel, login.as_ref()))
+    };
+    handed.await.map_err(|error| Problem::new("send", Kind::Failed, error.to_string()))?
 }
 
 /// Who we are to the server, if that was said.
@@ -293,31 +351,18 @@ fn read_stdin() -> std::io::Result<Vec<u8>> {
 
 fn compose(args: &Send, sender: &str) -> Result<Vec<u8>, Problem> {
     let text = match args.body.as_deref() {
-        Some("-") => read_file(std::path::Path::new("-"))?,
-        Some(text) => format!("{text}\n").into_bytes(),
-        None => b"This is a test message of smtpctl send.\n".to_vec(),
+        Some("-") => {
+            let octets = read_file(std::path::Path::new("-"))?;
+            String::from_utf8(octets).map_err(|error| {
+                Problem::new("send", Kind::Usage, format!("--body: the text is no UTF-8: {error}"))
+            })?
+        }
+        Some(text) => format!("{text}\n"),
+        None => "This is a test message of smtpctl send.\n".to_owned(),
     };
     let subject = args.subject.as_deref().unwrap_or("Test of mail delivery");
-    if subject.contains(|c: char| c.is_control()) {
-        let detail = "--subject: a subject is one line without control characters";
-        return Err(Problem::new("send", Kind::Usage, detail));
-    }
-    let mut message = header(sender, &args.to, subject, now()).into_bytes();
-    message.extend_from_slice(&text);
-    Ok(message)
-}
-
-fn header(sender: &str, to: &[String], subject: &str, now: Timestamp) -> String {
-    let from = if sender.is_empty() { "smtpctl <>" } else { sender };
-    format!(
-        "From: {from}\r\nTo: {}\r\nSubject: {subject}\r\nDate: {}\r\n\
-         Message-ID: <{}.{}@smtpctl.invalid>\r\nMIME-Version: 1.0\r\n\
-         Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",
-        to.join(",\r\n "),
-        now.to_rfc5322(),
-        now.as_millis(),
-        std::process::id(),
-    )
+    let wanted = compose::Wanted { sender, to: &args.to, subject, text, attach: &args.attach };
+    compose::compose(wanted, now())
 }
 
 #[cfg(test)]
@@ -350,15 +395,5 @@ mod tests {
         assert_eq!(id_in("250 2.0.0 queued as 6FZK5D3VYE2S"), id);
         assert_eq!(id_in("250 2.6.0 <6FZK5D3VYE2S> accepted"), id);
         assert_eq!(id_in("250 2.0.0 ok"), None);
-    }
-
-    #[test]
-    fn the_header_is_a_header() {
-        let now = Timestamp::parse("2026-11-24T09:30:00Z").unwrap();
-        let to = ["a@x.example".to_owned(), "b@x.example".to_owned()];
-        let header = header("c@x.example", &to, "Grüße", now);
-        assert!(header.starts_with("From: c@x.example\r\nTo: a@x.example,\r\n b@x.example\r\n"));
-        assert!(header.contains("\r\nDate: Tue, 24 Nov 2026 09:30:00 +0000\r\n"));
-        assert!(header.ends_with("\r\n\r\n"));
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use mailroot_common::control::server::VerbRequest;
 use mailroot_common::control::{
-    Change, Changed, DestinationPause, Kind, PauseRequest, Problem, QueueVerb, Selector, Server,
-    ServerState, Status, Verb, path,
+    Change, Changed, DestinationPause, Kind, PauseRequest, Problem, QueueVerb, Redirect, Selector,
+    Server, ServerState, Status, Verb, path,
 };
 use mailroot_common::units::Span;
 
@@ -18,6 +18,8 @@ use crate::tool::Tool;
 
 /// How often a queue that is to empty is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The states of mail that can go another way.
+const HANDED_OVER: &str = "queued,active,retry,in_doubt";
 /// How long all mail may take to be marked as due.
 const FLUSH_WAIT: Duration = Duration::from_secs(600);
 
@@ -59,6 +61,9 @@ pub(crate) struct Pause {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Drain {
+    /// Hand over what waits: by this host, whatever the routes say; name, name:port or [address]:port.
+    #[arg(long, value_name = "HOST")]
+    to: Option<String>,
     /// Wait until nothing waits but what is held; not longer than this [default: 5m].
     #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "5m")]
@@ -185,7 +190,15 @@ async fn drain(tool: &mut Tool, args: Drain) -> Result<u8, Problem> {
     turn_inbound(tool, Verb::Pause, None, Some(reason)).await?;
     let selector =
         Selector { all: true, server: tool.global.server.clone(), ..Selector::default() };
-    let change = Change { selector, reason: None, if_exists: true };
+    if let Some(host) = args.to {
+        let selector = Selector { state: Some(HANDED_OVER.to_owned()), ..selector.clone() };
+        let change = Change { selector, if_exists: true, ..Change::default() };
+        let aim = Redirect { change, to_host: Some(host), ..Redirect::default() };
+        let handed: Changed =
+            tool.daemon().await?.post(path::QUEUE_REDIRECT, &aim, FLUSH_WAIT).await?;
+        handed.notes.iter().for_each(|note| tool.note(note));
+    }
+    let change = Change { selector, reason: None, if_exists: true, ..Change::default() };
     let flush = path::fill(path::QUEUE_VERB, &[QueueVerb::Flush.as_str()]);
     let flushed: Changed = tool.daemon().await?.post(&flush, &change, FLUSH_WAIT).await?;
     flushed.notes.iter().for_each(|note| tool.note(note));

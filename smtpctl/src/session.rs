@@ -102,7 +102,12 @@ pub(crate) async fn run(tool: &mut Tool, command: SessionCommand) -> Result<u8, 
             };
             let selector = kill.selection.selector(server.as_deref())?;
             let reason = kill.reason;
-            let body = |selector, if_exists| Change { selector, reason: reason.clone(), if_exists };
+            let body = |selector, if_exists| Change {
+                selector,
+                reason: reason.clone(),
+                if_exists,
+                ..Change::default()
+            };
             change::<Session, _>(tool, &deed, &kill.options, selector, body).await
         }
     }

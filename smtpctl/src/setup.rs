@@ -14,6 +14,7 @@ use mailroot_common::control::{
 };
 use mailroot_common::net::Network;
 
+use crate::alias;
 use crate::doctor;
 use crate::io_problem;
 use crate::output::escape;
@@ -59,6 +60,9 @@ pub(crate) struct Setup {
     /// An address or network that may send mail onward as well; may be given several times.
     #[arg(long, value_name = "CIDR", value_parser = network)]
     relay: Vec<String>,
+    /// Who gets mail for root of this machine.
+    #[arg(long, value_name = "ADDRESS", value_parser = mailbox)]
+    root_alias: Option<String>,
     /// Send a test message there when all is done.
     #[arg(long, value_name = "ADDRESS", value_parser = mailbox)]
     test_to: Option<String>,
@@ -74,6 +78,7 @@ struct Wishes {
     user: Option<String>,
     listen: Vec<String>,
     relay: Vec<String>,
+    root_alias: Option<String>,
     test_to: Option<String>,
 }
 
@@ -128,6 +133,7 @@ pub(crate) async fn run(tool: &mut Tool, args: &Setup) -> Result<u8, Problem> {
         user: args.user.clone(),
         listen: args.listen.clone(),
         relay: args.relay.clone(),
+        root_alias: args.root_alias.clone(),
         test_to: args.test_to.clone(),
     };
     if tool.can_ask() {
@@ -135,30 +141,33 @@ pub(crate) async fn run(tool: &mut Tool, args: &Setup) -> Result<u8, Problem> {
     } else if wishes == Wishes::default() {
         let detail = "nothing is wished, and nobody can be asked";
         return Err(Problem::new("setup", Kind::Usage, detail)
-            .hint("say --mailname, --smarthost, --listen, --relay or --test-to"));
+            .hint("say --mailname, --smarthost, --listen, --relay, --root-alias or --test-to"));
     }
     let login = login(tool, args, &wishes)?;
     if login.is_some() {
         wishes.smarthost = None;
     }
-    let body = KeyEdits { edits: edits(&wishes, &now) };
-    let edited: Edited = tool.daemon().await?.patch(&args.terms.on(&path)?, &body).await?;
-    let mut code = report(tool, &edited)?;
-    let mut changed = edited.changed;
-    let mut called = None;
-    if let Some((name, wish)) = login {
-        // A second change: the login belongs to the service, the rest to the virtual server.
-        let terms = TermOptions { expect_revision: None, ..args.terms.clone() };
-        let path = terms.on(&path::fill(path::SMARTHOST, &[&name]))?;
-        let edited: Edited = tool.daemon().await?.patch(&path, &wish).await?;
-        code = code.max(report(tool, &edited)?);
-        changed |= edited.changed;
-        called = Some(name);
-    }
+    let edits = edits(&wishes, &now);
+    let (edited, called): (Edited, _) = match login {
+        None => {
+            let path = args.terms.on(&path)?;
+            (tool.daemon().await?.patch(&path, &KeyEdits { edits }).await?, None)
+        }
+        Some((name, wish)) => {
+            let wish = SmartHostWish { server_edits: edits, ..wish };
+            let path = args.terms.on(&path::fill(path::SMARTHOST, &[&name]))?;
+            (tool.daemon().await?.patch(&path, &wish).await?, Some(name))
+        }
+    };
+    let code = report(tool, &edited)?;
     if args.terms.dry_run {
         return Ok(code);
     }
-    if changed {
+    if let Some(address) = &wishes.root_alias {
+        let file = alias::set(tool, "root", address).await?;
+        tool.note(&escape(&format!("mail for root goes to {address} ({})", file.display())));
+    }
+    if edited.changed {
         tool.note("undo with: smtpctl config rollback 0");
         tell_checks(tool, called.as_deref()).await?;
     }
@@ -298,6 +307,10 @@ fn ask_for_rest(wishes: &mut Wishes, now: &ServerDetail, ask: &mut Ask<'_>) -> R
         let question = "Networks that may send mail onward as well, or nothing";
         wishes.relay = question_of(ask, question, "", |it| several(it, network))?;
     }
+    if wishes.root_alias.is_none() {
+        let question = "Deliver mail for root of this machine to, or nothing";
+        wishes.root_alias = question_of(ask, question, "", |it| one(it, mailbox))?.pop();
+    }
     if wishes.test_to.is_none() {
         let question = "Send a test message to, or nothing";
         wishes.test_to = question_of(ask, question, "", |it| one(it, mailbox))?.pop();
@@ -384,7 +397,7 @@ mod tests {
             (LISTEN, "[127.0.0.1:25, \"[::1]:25\"]"),
             (RELAY, "[127.0.0.0/8]"),
         ]);
-        let (wishes, lines) = asked(&["", "", "", "", ""], &now);
+        let (wishes, lines) = asked(&[""; 6], &now);
         assert_eq!(edits(&wishes.unwrap(), &now), []);
         assert_eq!(lines[0], "Name of this host in mail [a.example]: ");
         assert_eq!(lines[2], "Addresses to listen on [127.0.0.1:25, [::1]:25]: ");
@@ -393,14 +406,14 @@ mod tests {
     #[test]
     fn a_new_smart_host_may_want_a_login() {
         let mut now = now(&[(NAME, "a.example"), (SMART_HOST, "[]"), (LISTEN, "[::1]:25")]);
-        let answers = ["", "isp.example:587", "relay@a.example", "", "", ""];
+        let answers = ["", "isp.example:587", "relay@a.example", "", "", "", ""];
         let (wishes, lines) = asked(&answers, &now);
         assert_eq!(wishes.unwrap().user.as_deref(), Some("relay@a.example"));
         assert_eq!(lines[2], "User name to log in there, or nothing: ");
         // One that is in force is not asked about again.
         now.settings[1].value = "smarthost:isp".to_owned();
-        let (wishes, lines) = asked(&[""; 5], &now);
-        assert_eq!(lines.len(), 5, "{lines:?}");
+        let (wishes, lines) = asked(&[""; 6], &now);
+        assert_eq!(lines.len(), 6, "{lines:?}");
         assert_eq!(edits(&wishes.unwrap(), &now), []);
     }
 
@@ -417,9 +430,18 @@ mod tests {
     #[test]
     fn answers_are_checked_and_asked_for_again() {
         let now = now(&[(NAME, "a.example"), (SMART_HOST, "b.example:25"), (LISTEN, "[::1]:25")]);
-        let answers = ["no name", "c.example", "none", "[::1]:25", "10.0.0.0/33", "10.0.0.0/8", ""];
+        let answers = [
+            "no name",
+            "c.example",
+            "none",
+            "[::1]:25",
+            "10.0.0.0/33",
+            "10.0.0.0/8",
+            "x@a.test",
+            "",
+        ];
         let (wishes, lines) = asked(&answers, &now);
-        assert!(lines.len() == 7 && !lines[1].starts_with("Name"), "{lines:?}");
+        assert!(lines.len() == 8 && !lines[1].starts_with("Name"), "{lines:?}");
         let set =
             |key: &str, value: &str| KeyEdit::Set { key: key.to_owned(), value: value.to_owned() };
         let item = "10.0.0.0/8".to_owned();

@@ -96,8 +96,11 @@ pub(crate) struct Set {
     /// Try hosts of the recipient's domain first, and this one when that fails.
     #[arg(long, value_parser = ["never", "on_dns_failure", "on_any_temporary_failure"])]
     direct_first: Option<String>,
+    /// The name that the virtual server has in mail, which some providers go by.
+    #[arg(long, value_name = "DOMAIN")]
+    fqdn: Option<String>,
     /// Only make it known; no virtual server is changed.
-    #[arg(long, conflicts_with = "direct_first")]
+    #[arg(long, conflicts_with_all = ["direct_first", "fqdn"])]
     no_use: bool,
     #[command(flatten)]
     terms: TermOptions,
@@ -194,8 +197,15 @@ async fn set(tool: &mut Tool, args: Set) -> Result<u8, Problem> {
         edits.push(KeyEdit::Set { key: "auth.method".to_owned(), value: "basic".to_owned() });
     }
     let server = (!args.no_use).then(|| tool.server().to_owned());
-    let direct_first = args.direct_first;
-    let wish = SmartHostWish { edits, password, server, direct_first, ..SmartHostWish::default() };
+    let fqdn = args.fqdn.map(|value| KeyEdit::Set { key: "delivery.fqdn".to_owned(), value });
+    let wish = SmartHostWish {
+        edits,
+        password,
+        server,
+        server_edits: fqdn.into_iter().collect(),
+        direct_first: args.direct_first,
+        ..SmartHostWish::default()
+    };
     let path = args.terms.on(&path::fill(path::SMARTHOST, &[&name]))?;
     let edited: Edited = tool.daemon().await?.patch(&path, &wish).await?;
     report(tool, &edited)

@@ -9,7 +9,7 @@ use mailroot_common::units::Timestamp;
 use serde::Serialize;
 
 use crate::io_problem;
-use crate::output::{Cell, Column, Form, Row, escape, human_span, painted, print_all};
+use crate::output::{Cell, Column, Form, Row, escape, human_size, human_span, painted, print_all};
 use crate::tool::{Tool, stdout};
 
 /// The arguments of `status`.
@@ -58,7 +58,12 @@ fn print(tool: &Tool, status: Status) -> Result<(), Problem> {
         .iter()
         .flat_map(|server| server.pauses.iter().map(|pause| (server.name.clone(), pause.clone())))
         .collect();
+    let stores: Vec<String> = status.servers.iter().filter_map(store).collect();
     print_all(status.servers, &shape, out)?;
+    for (number, store) in stores.iter().enumerate() {
+        let begin = if number == 0 { "\nStore         " } else { "              " };
+        writeln!(out, "{begin}{}", escape(store)).map_err(io_problem)?;
+    }
     if !status.smart_hosts.is_empty() {
         let shown = |host| smart_host(host, status.now, shape.colour);
         let hosts: Vec<String> = status.smart_hosts.iter().map(shown).collect();
@@ -82,6 +87,12 @@ fn print(tool: &Tool, status: Status) -> Result<(), Problem> {
         written.map_err(io_problem)?;
     }
     out.flush().map_err(io_problem)
+}
+
+/// Where a server's mail lies, how much of it waits, and how much room there is.
+fn store(server: &Server) -> Option<String> {
+    let (waits, free) = (human_size(server.queue.bytes), human_size(server.free_bytes?));
+    Some(format!("{}  {waits} waiting, {free} free", server.mail_root))
 }
 
 /// A smart host in a few words.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use mailroot_common::control::{Advice, TraceEntry, TraceEvent};
+use mailroot_common::control::{Advice, Direction, TraceDialogue, TraceEntry, TraceEvent};
 use mailroot_common::units::Timestamp;
 
 use crate::output::{Cell, Shape, TimeForm, clock_time, escape, human_size, human_span};
@@ -53,6 +53,9 @@ pub(crate) fn story(entry: &TraceEntry, shape: &Shape) -> String {
     if entry.left_out > 0 {
         line(&mut text, &format!("  … {} more are not told", entry.left_out));
     }
+    for dialogue in &entry.dialogues {
+        text.push_str(&said(dialogue, shape));
+    }
     if let Some(now) = present(entry, shape) {
         line(&mut text, &now);
     }
@@ -93,6 +96,20 @@ fn head(entry: &TraceEntry) -> String {
     let size = entry.size.map(|size| format!("  {}", human_size(size))).unwrap_or_default();
     let subject = entry.subject.as_ref().map(|it| format!("  \"{it}\"")).unwrap_or_default();
     format!("{}  {from} -> {to}{more}{size}{subject}  server {}", entry.id, entry.server)
+}
+
+/// `  14:02:31  said       to mx1.partner.example[192.0.2.20]:25`, and the lines of it.
+fn said(dialogue: &TraceDialogue, shape: &Shape) -> String {
+    let way = match dialogue.direction {
+        Direction::In => "by",
+        Direction::Out => "to",
+    };
+    let mut text = String::new();
+    line(&mut text, &format!("  {}  said       {way} {}", time(dialogue.at, shape), dialogue.peer));
+    for words in &dialogue.lines {
+        line(&mut text, &format!("            {words}"));
+    }
+    text
 }
 
 fn word(event: &TraceEvent) -> &str {

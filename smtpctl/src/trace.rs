@@ -33,6 +33,9 @@ pub(crate) struct Trace {
     /// List who was turned away, instead of messages.
     #[arg(long, help_heading = "Options")]
     refused: bool,
+    /// Also tell what was said over SMTP, as far as trace.dialogues has it remembered.
+    #[arg(long, help_heading = "Options", conflicts_with = "refused")]
+    dialogue: bool,
 }
 
 pub(crate) async fn run(tool: &mut Tool, trace: &Trace) -> Result<u8, Problem> {
@@ -42,10 +45,14 @@ pub(crate) async fn run(tool: &mut Tool, trace: &Trace) -> Result<u8, Problem> {
         return list::<Refused>(tool, path::TRACE_REFUSED, selector, limit).await;
     }
     tool.daemon_of_all().await?;
+    let path = match trace.dialogue {
+        false => path::TRACE,
+        true => path::TRACE_DIALOGUES,
+    };
     if tool.shape.form != Form::Table {
-        return list::<TraceEntry>(tool, path::TRACE, selector, limit).await;
+        return list::<TraceEntry>(tool, path, selector, limit).await;
     }
-    let told = tell(tool, &selector, limit.unwrap_or(STORIES)).await?;
+    let told = tell(tool, path, &selector, limit.unwrap_or(STORIES)).await?;
     if tool.sees_own() {
         if told == 0 {
             let text = format!("No message of yours{} is in the trace.\n", chosen(&selector));
@@ -64,7 +71,7 @@ pub(crate) async fn run(tool: &mut Tool, trace: &Trace) -> Result<u8, Problem> {
 }
 
 /// Tells the newest stories; how many there were.
-async fn tell(tool: &mut Tool, selector: &Selector, most: u64) -> Result<u64, Problem> {
+async fn tell(tool: &mut Tool, path: &str, selector: &Selector, most: u64) -> Result<u64, Problem> {
     let shape = tool.shape.clone();
     let (mut out, mut told) = (stdout(), 0);
     for part in parts(selector.clone(), LISTED_MAX) {
@@ -77,7 +84,7 @@ async fn tell(tool: &mut Tool, selector: &Selector, most: u64) -> Result<u64, Pr
             Ok(true)
         };
         // One more shows whether there are more.
-        let path = limited(path::TRACE, &part, Some(most.saturating_add(1)));
+        let path = limited(path, &part, Some(most.saturating_add(1)));
         tool.daemon().await?.lines(&path, take).await?;
     }
     out.flush().map_err(io_problem)?;
@@ -203,6 +210,7 @@ impl Row for TraceEntry {
         Column::asked("rule", |it| Cell::maybe(it.rule.as_deref())),
         Column::asked("next", |it| it.next_attempt_at.map_or(Cell::Nothing, Cell::Until)),
         Column::asked("events", |it| Cell::Count(it.events.len() as u64)),
+        Column::asked("dialogues", |it| Cell::Count(it.dialogues.len() as u64)),
         Column::asked("why", |it| Cell::maybe(it.advice.as_ref().map(|advice| &*advice.why))),
     ];
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use mailroot_common::address::{Mailbox, ReversePath};
+use mailroot_common::config::trace::Dialogues;
 use mailroot_common::control::Selector;
 use mailroot_common::id::{QueueId, SessionId};
 use mailroot_common::status::{EnhancedCode, ReplyCode};
@@ -179,7 +180,12 @@ fn id(number: u64, at: Timestamp) -> QueueId {
 }
 
 fn settings() -> Settings {
-    Settings { keep: Span::days(40), max_size: ByteSize::mib(8 << 10), subjects: true }
+    Settings {
+        keep: Span::days(40),
+        max_size: ByteSize::mib(8 << 10),
+        subjects: true,
+        dialogues: Dialogues::Off,
+    }
 }
 
 fn open(path: &Path, at: Timestamp) -> Trace {

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use mailroot_common::config::{Auto, logging, render_all};
+use mailroot_common::config::{Auto, render_all};
 use smtpd::args::Args;
 use smtpd::clock::Clock;
 use smtpd::config::{self, FirstStart, Loaded, Paths, Started};
 use smtpd::control::Control;
 use smtpd::net::Net;
-use smtpd::observe::{Format, Level, Log, LogError, Sink};
+use smtpd::observe::{Level, Log, LogError, Style};
 use smtpd::process::{self, Request, Signals};
 use smtpd::service::{Service, SubmitSocket};
 
@@ -76,23 +76,8 @@ fn plural(count: usize, noun: &str) -> String {
 }
 
 fn open_log(args: &Args, loaded: &Loaded, clock: &Clock) -> Result<Log, LogError> {
-    let settings = &loaded.service.logging;
-    let sink = match (settings.target, &settings.file) {
-        (logging::Target::File, Some(file)) => Sink::File(file.clone()),
-        _ => Sink::Stdout { journal: process::stdout_is_journal() },
-    };
-    let format = match (args.log, settings.format) {
-        (Some(form), _) => form.into(),
-        (None, logging::Format::Logfmt) => Format::Logfmt,
-        (None, logging::Format::Json) => Format::Json,
-    };
-    let level = match settings.level {
-        logging::Level::Error => Level::Error,
-        logging::Level::Warn => Level::Warn,
-        logging::Level::Info => Level::Info,
-        logging::Level::Debug => Level::Debug,
-    };
-    Log::open(sink, format, level, clock.clone())
+    let style = Style::of(&loaded.service.logging, process::stdout_is_journal());
+    Log::open(style, args.log.map(Into::into), clock.clone())
 }
 
 fn runtime(loaded: &Loaded) -> std::io::Result<tokio::runtime::Runtime> {

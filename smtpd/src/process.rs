@@ -114,15 +114,37 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
-/// Whether standard output is connected to the journal.
+/// Whether standard output is connected to the journal: the variable names device and inode of what a
+/// service was started with, and is there as well where that was replaced.
 #[must_use]
 pub fn stdout_is_journal() -> bool {
-    std::env::var_os("JOURNAL_STREAM").is_some()
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    let stat = nix::sys::stat::fstat(io::stdout());
+    stat.is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// The unit of systemd that this process belongs to, if it is one.
+#[must_use]
+pub fn unit() -> Option<String> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    unit_in(&groups)
+}
+
+fn unit_in(groups: &str) -> Option<String> {
+    let names = groups.lines().flat_map(|line| line.rsplit('/'));
+    names.into_iter().find(|name| name.ends_with(".service")).map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_is_the_last_service_of_its_group() {
+        let group = "0::/system.slice/system-mail.slice/mailroot.service\n";
+        assert_eq!(unit_in(group).as_deref(), Some("mailroot.service"));
+        assert_eq!(unit_in("0::/user.slice/session-1.scope\n"), None);
+    }
 
     #[test]
     fn own_addresses_hold_no_wildcard() {

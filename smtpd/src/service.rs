@@ -11,6 +11,8 @@ mod describe;
 mod dkim;
 mod error;
 mod lifecycle;
+mod logging;
+mod record;
 mod relocate;
 mod replay;
 mod smart_hosts;
@@ -56,7 +58,7 @@ use crate::receive::Inquiry;
 use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
 use crate::tls_report::Ledger;
-use crate::trace::{self, Trace};
+use crate::trace::Trace;
 use crate::users::Users;
 use crate::virtual_server::{Roots, Shared, VirtualServer};
 
@@ -135,7 +137,7 @@ impl Service {
         let degraded = started.degraded.as_ref().map(ToString::to_string);
         let loaded = Arc::new(started.loaded);
         let session_ids = Arc::new(SessionIds::beginning_at(clock.random()));
-        let trace = open_trace(&paths, &loaded, &clock, &log);
+        let trace = record::open(&paths, &loaded, &clock, &log);
         let users = Users::open(paths.state.join("users.json"), clock.clone());
         if let Some(trouble) = users.trouble() {
             log.line(Level::Error, "users-unread").text("reason", trouble).send();
@@ -177,6 +179,7 @@ impl Service {
             strays: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         }));
+        service.set_record(&loaded);
         service.log_troubles(&loaded);
         match service.reach(&loaded) {
             Ok(reach) => {
@@ -235,8 +238,10 @@ impl Service {
         };
         for server in gone {
             server.close().await;
+            self.0.log.forget_server(server.name().as_str());
         }
         for (name, config) in &loaded.servers {
+            self.0.log.set_server(name.as_str(), config.general.logging);
             let shared = self.shared(loaded, reach, name, config);
             let known = self.server(name);
             let fresh = known.is_none();
@@ -270,7 +275,7 @@ impl Service {
         Shared {
             clock: self.0.clock.clone(),
             net: self.0.net.clone(),
-            log: self.0.log.clone(),
+            log: self.0.log.of_server(name.as_str()),
             resolver: reach.resolver.clone(),
             tls: reach.tls.clone(),
             certificates: self.0.certificates.clone(),
@@ -325,6 +330,7 @@ impl Service {
         match config::load(&self.0.paths) {
             Ok(mut loaded) => {
                 self.check_gone(&loaded)?;
+                self.try_log(&loaded)?;
                 let moves = self.check_moves(&loaded)?;
                 let closed = self.close_moving(&loaded).await?;
                 let (at, who) = (self.0.clock.now(), actor.to_owned());
@@ -361,9 +367,10 @@ impl Service {
         let changes = config::changes(&before, &loaded);
         let loaded = Arc::new(loaded);
         self.0.active.store(Arc::clone(&loaded));
-        self.0.trace.set(trace_settings(&loaded));
+        self.set_record(&loaded);
         *lock(&self.0.degraded) = None;
-        let troubles = self.align(&loaded, &reach).await;
+        let mut troubles = self.align(&loaded, &reach).await;
+        troubles.extend(self.set_log(&loaded));
         let line = self.0.log.line(Level::Info, "config").word("rev", loaded.revision);
         line.word("actor", actor).text("via", via).text("change", changes.join("; ")).send();
         Ok(Activated { changes, troubles })
@@ -474,21 +481,6 @@ struct Activated {
     changes: Vec<String>,
     /// What could not be put in force, a line each.
     troubles: Vec<String>,
-}
-
-/// Mail goes on without a record of it.
-fn open_trace(paths: &Paths, loaded: &Loaded, clock: &Clock, log: &Log) -> Trace {
-    let settings = trace_settings(loaded);
-    let opened = Trace::open(paths.state.join("trace"), settings, clock.clone(), log.clone());
-    opened.unwrap_or_else(|error| {
-        log.line(Level::Error, "trace-failed").word("error", error).send();
-        Trace::off()
-    })
-}
-
-fn trace_settings(loaded: &Loaded) -> trace::Settings {
-    let keys = &loaded.service.trace;
-    trace::Settings { keep: keys.keep, max_size: keys.max_size, subjects: keys.subjects }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

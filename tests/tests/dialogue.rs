@@ -145,3 +145,92 @@ fn people_read_a_dialogue_with_times_and_sessions() {
     let said = |words: &str| lines.iter().any(|line| line.contains(&peer) && line.contains(words));
     assert!(said("C: NOOP") && said("S: 250 2.0.0 ok"), "{lines:?}");
 }
+
+/// Hands a message in and gives its id.
+fn accepted(site: &Site, to: &str) -> String {
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    assert!(talk.say("AUTH PLAIN AGFsAHNlY3JldA==").code >= 500);
+    let sent = talk.message("a@client.test", &[to], &tagged("never-shown")).unwrap();
+    assert_eq!(sent.code, 250);
+    sent.to_string().split_whitespace().find(|word| word.len() == 12).unwrap().to_owned()
+}
+
+/// The dialogues that the trace tells of a message.
+fn remembered(site: &Site, id: &str) -> Vec<Value> {
+    let told = site.control().json(&["trace", id, "--dialogue"]);
+    told[0]["dialogues"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn the_trace_remembers_dialogues_as_far_as_it_is_told_to() {
+    let peer = Peer::start(ports::local(), |event: &Event| match event.stage {
+        Stage::Rcpt if event.line.contains("later") => Answer::say("451 4.7.1 come again"),
+        _ => Answer::Accept,
+    });
+    let setup = Setup::new().smart_host(peer.address()).key("delivery.outbound.retry", "[1h]");
+    let site = Site::start(setup);
+    let state = |id: &str, state: &str| {
+        wait::until(&format!("{id} {state}"), || {
+            let told = site.control().json(&["trace", id]);
+            (told[0]["state"] == *state).then_some(told)
+        })
+    };
+    let silent = accepted(&site, "b@far.test");
+    state(&silent, "delivered");
+    assert!(remembered(&site, &silent).is_empty(), "off by default");
+
+    site.ctl(&["config", "set", "trace.dialogues=failed"]).ok();
+    let (good, late) = (accepted(&site, "b@far.test"), accepted(&site, "later@far.test"));
+    state(&good, "delivered");
+    state(&late, "retry");
+    assert!(remembered(&site, &good).is_empty());
+    let failed = remembered(&site, &late);
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(
+        failed[0]["direction"] == "out" && failed[0]["peer"].as_str().unwrap().contains("127.")
+    );
+    let lines = |dialogue: &Value| {
+        let lines = dialogue["lines"].as_array().unwrap().iter();
+        lines.map(|line| line.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    must_hold_in_order(
+        &lines(&failed[0]),
+        &["C: MAIL FROM:<a@client.test>", "C: RCPT TO:<later@far.test>", "S: 451 4.7.1 come again"],
+    );
+
+    site.ctl(&["config", "set", "trace.dialogues=all"]).ok();
+    let whole = accepted(&site, "b@far.test");
+    state(&whole, "delivered");
+    let all = remembered(&site, &whole);
+    assert_eq!(all.len(), 2, "{all:?}");
+    must_hold_in_order(
+        &lines(&all[0]),
+        &["S: 220", "C: EHLO client.test", "C: AUTH PLAIN ***", "C: DATA", "   ", "S: 250 2.6.0"],
+    );
+    assert_eq!((&all[0]["direction"], &all[1]["direction"]), (&"in".into(), &"out".into()));
+    let text = format!("{all:?}");
+    assert!(!text.contains("AGFsAHNlY3JldA") && !text.contains("never-shown"), "{text}");
+    assert!(state(&whole, "delivered")[0]["dialogues"].is_null(), "told only when asked for");
+    let told = site.ctl(&["trace", &whole, "--dialogue"]).ok();
+    assert!(told.contains("said       by ") && told.contains("  C: EHLO client.test"), "{told}");
+}
+
+#[test]
+fn what_was_said_before_a_session_failed_is_remembered_too() {
+    let peer = Peer::start(ports::local(), |event: &Event| match event.stage {
+        Stage::Connect => Answer::say("421 4.3.2 full house"),
+        _ => Answer::Accept,
+    });
+    let setup = Setup::new().smart_host(peer.address()).key("delivery.outbound.retry", "[1h]");
+    let site = Site::start(setup.service("trace.dialogues", "failed"));
+    let id = accepted(&site, "b@far.test");
+    let said = wait::until("a dialogue", || {
+        let said = remembered(&site, &id);
+        (!said.is_empty()).then_some(said)
+    });
+    assert!(
+        said[0]["lines"][0].as_str().unwrap().starts_with("S: 421 4.3.2 full house"),
+        "{said:?}"
+    );
+}

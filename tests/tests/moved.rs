@@ -177,3 +177,24 @@ fn a_server_whose_file_is_gone_is_missed_while_it_has_mail() {
     let warnings = status["warnings"].as_array().unwrap();
     assert!(warnings.iter().all(|it| it["code"] != "queue.left_behind"), "{status}");
 }
+
+#[test]
+fn badmail_moves_and_keeps_out_of_other_directories() {
+    let site = Site::start(Setup::new());
+    for place in ["Queue", "Drop", "Pickup/x"] {
+        let word = format!("messages.badmail.dir={place}");
+        let refused = site.ctl(&["server", "set", "default", &word]);
+        assert!(refused.code == 6 && refused.err.contains("E0424"), "{refused}");
+    }
+    let set = site.control().json(&["server", "set", "default", "messages.badmail.dir=Dead"]);
+    assert_eq!(set["warnings"][0]["code"], "W0425", "{set}");
+    fs::write(site.spool("default", "Pickup").join("bad.eml"), "Subject: to nobody\n\nx\n")
+        .unwrap();
+    let dead = site.spool("default", "Dead");
+    wait::until("a message in Dead", || (fs::read_dir(&dead).unwrap().count() > 0).then_some(()));
+    wait::until("it in the list", || {
+        let listed = site.control().json(&["badmail", "list"]);
+        (listed.as_array().map(Vec::len) == Some(1)).then_some(())
+    });
+    assert_eq!(fs::read_dir(site.spool("default", "Badmail")).unwrap().count(), 0);
+}

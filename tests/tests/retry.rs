@@ -397,3 +397,56 @@ fn two_relays_that_point_at_each_other_end_the_loop() {
     one.await_empty_queue();
     two.await_empty_queue();
 }
+
+#[test]
+fn mail_is_tried_again_at_a_moment_that_an_operator_names() {
+    let peer = Peer::start(ports::local(), |event: &Event| match event.stage {
+        Stage::Rcpt => Answer::say("451 4.7.1 greylisted"),
+        _ => Answer::Accept,
+    });
+    let site = Site::start(relay(&peer).key("delivery.outbound.retry", "[1h]"));
+    send(&site, &sender(), &["b@far.test"], "x");
+    let listed = wait::until("a message that waits", || {
+        let listed = site.control().json(&["queue", "list", "--state", "retry"]);
+        listed[0]["id"].as_str().map(str::to_owned)
+    });
+    let id = listed.as_str();
+    let next = || site.control().json(&["queue", "show", id])["next_attempt_at"].clone();
+    let by_schedule = next();
+    let _sooner = site.ctl(&["queue", "retry", id, "--in", "30m"]).ok();
+    let sooner = next();
+    assert!(sooner.as_str() < by_schedule.as_str(), "{sooner} {by_schedule}");
+    let at = "2037-01-01T00:00:00.000Z";
+    let _named = site.ctl(&["queue", "retry", id, "--at", at]).ok();
+    assert_eq!(next(), at);
+    peer.behave(|_| Answer::Accept);
+    let _now = site.ctl(&["queue", "retry", id]).ok();
+    peer.await_received(1);
+    let _no_time = site.ctl(&["queue", "retry", id, "--at", "soon"]).exited(2);
+}
+
+#[test]
+fn whoever_waits_for_a_flush_is_told_what_came_of_it() {
+    let peer = Peer::start(ports::local(), |event: &Event| match event.stage {
+        Stage::Rcpt => Answer::say("451 4.7.1 greylisted"),
+        _ => Answer::Accept,
+    });
+    let site = Site::start(relay(&peer).key("delivery.outbound.retry", "[1h]"));
+    for to in ["b@far.test", "late@far.test", "held@far.test"] {
+        send(&site, &sender(), &[to], "x");
+    }
+    wait::until("messages that wait", || {
+        let listed = site.ctl(&["queue", "list", "--state", "retry", "-o", "name"]).ok();
+        (listed.lines().count() == 3).then_some(())
+    });
+    let _held = site.ctl(&["queue", "hold", "--to", "held@*"]).ok();
+    let none = site.ctl(&["queue", "flush", "--wait=30s", "-o", "json"]).exited(1);
+    let told: serde_json::Value = serde_json::from_str(&none.out).unwrap();
+    assert_eq!((&told["tried"], &told["deferred"]), (&2.into(), &2.into()), "{told}");
+    peer.behave(|event: &Event| match event.stage {
+        Stage::Rcpt if event.line.contains("late@") => Answer::say("451 4.7.1 greylisted"),
+        _ => Answer::Accept,
+    });
+    let some = site.ctl(&["queue", "flush", "--wait=30s"]).exited(8);
+    assert!(some.out.contains("1 left the queue, 1 deferred again (1x 451 4.7.1"), "{some}");
+}

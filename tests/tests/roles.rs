@@ -60,6 +60,11 @@ fn an_operator_of_one_server_sees_that_server_alone() {
     let id = hidden["id"].as_str().unwrap();
     let _hidden = stranger.run(&["queue", "show", id]).exited(3);
     let _hidden = stranger.run(&["queue", "show", id, "--content"]).exited(3);
+    let told = stranger.run(&["trace", "--dialogue", "-o", "json"]).ok();
+    assert!(told.contains("l@far.test") && !told.contains("d@far.test"), "{told}");
+    let _lowered = site.ctl(&["operator", "add", "nobody", "--role", "viewer", "-s", "lan"]).ok();
+    let _told = stranger.run(&["trace"]).ok();
+    let _denied = stranger.run(&["trace", "--dialogue"]).exited(4);
     for words in [
         &["queue", "list", "-s", "default"][..],
         &["server", "show", "default"],

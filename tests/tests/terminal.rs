@@ -44,7 +44,10 @@ fn top_shows_the_queue_and_tries_it_again() {
     screen.enter("smtpctl top --interval 100ms");
     let host = peer.address().port().to_string();
     let shown = screen.await_that("a destination", |text| {
-        text.contains("DESTINATION") && text.contains(&host) && text.contains("queue 3  retry 3")
+        text.contains("DESTINATION")
+            && text.contains("OLDEST")
+            && text.contains(&host)
+            && text.contains("queue 3  retry 3")
     });
     assert!(shown.contains("mailroot") && shown.contains("all servers"), "{shown}");
     screen.write("q");
@@ -198,6 +201,8 @@ fn the_wizard_asks_until_answers_are_good_and_changes_once() {
     screen.press(&["Enter"]);
     screen.await_text("may send mail onward as well");
     screen.enter("10.1.0.0/16");
+    screen.await_text("Deliver mail for root of this machine to");
+    screen.press(&["Enter"]);
     screen.await_text("Send a test message to");
     screen.enter("ops@far.test");
     let shown = screen.await_text("ended 0");
@@ -271,6 +276,8 @@ fn the_wizard_asks_for_the_login_at_the_smart_host_and_shows_no_password() {
     screen.press(&["Enter"]);
     screen.await_text("may send mail onward as well");
     screen.press(&["Enter"]);
+    screen.await_text("Deliver mail for root of this machine to");
+    screen.enter("ops@example.net");
     screen.await_text("Send a test message to");
     screen.press(&["Enter"]);
     screen.await_text("Password for relay@client.test:");
@@ -278,6 +285,8 @@ fn the_wizard_asks_for_the_login_at_the_smart_host_and_shows_no_password() {
     let shown = screen.await_text("ended 0");
     assert!(!shown.contains("sesame") && shown.contains("smarthost"), "{shown}");
     assert_eq!(key(&site, "delivery.smart_host"), "smarthost:smarthost");
+    let aliases = std::fs::read_to_string(site.home().join("etc/aliases")).unwrap();
+    assert_eq!(aliases, "root: ops@example.net\n");
     let user = site.ctl(&["config", "get", "smart_hosts.smarthost.auth.user"]).ok();
     assert_eq!(user.trim(), "relay@client.test");
 }
@@ -291,11 +300,21 @@ fn setup_takes_the_login_by_options_and_never_as_an_argument() {
     let missing = site.ctl(&line).exited(2);
     assert!(missing.err.contains("--password-stdin"), "{missing}");
     assert_eq!(key(&site, "delivery.smart_host"), "none", "nothing was changed");
-    let with = [&line[..], &["--password-stdin"]].concat();
+    let with = [&line[..], &["--mailname", "mail.test", "--password-stdin"]].concat();
+    let revisions = || {
+        let history = site.control().json(&["config", "history"]);
+        history.as_array().map_or(0, Vec::len)
+    };
+    let before = revisions();
     let done = site.control().input("open sesame\n").run(&with).exited(0);
     assert!(done.err.contains("config rollback 0"), "{done}");
+    assert_eq!(revisions(), before + 1, "name, host and login are one change");
+    assert_eq!(key(&site, "delivery.fqdn"), "mail.test");
     assert_eq!(key(&site, "delivery.smart_host"), "smarthost:smarthost");
     let files = site.ctl(&["config", "export"]).ok();
     assert!(!files.contains("sesame"), "{files}");
     let _alone = site.ctl(&["setup", "--user", "relay"]).exited(2);
+    let _undone = site.ctl(&["config", "rollback", "0"]).ok();
+    assert_eq!(key(&site, "delivery.fqdn"), "service.hostname");
+    assert_eq!(key(&site, "delivery.smart_host"), "none");
 }

@@ -105,7 +105,7 @@ super::codes! {
     "E0421": "A file in servers.d has a name that no virtual server can have."; "Rename it: a to z, digits, dots, hyphens and underscores, at most 32 of them, then .yaml.";
     "E0422": "There are more virtual servers than one service carries."; "Move files out of servers.d.";
     "E0423": "Two virtual servers would keep their mail in one directory, or one within the other's."; "Give each a store.root of its own, or leave it out.";
-    "E0424": "A Drop directory lies where another server keeps mail that is on its way."; "Name another directory in drop.dir, or leave it out.";
+    "E0424": "A Drop or Badmail directory lies where a server keeps other mail."; "Name another directory in drop.dir or messages.badmail.dir, or leave it out.";
     "E0431": "A smart host is named that smart_hosts does not have."; "Add it with smtpctl smarthost set, or correct the name.";
     "E0432": "A smart host has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter.";
     "E0433": "The login of a smart host contradicts itself: a name or password without a login, or one under TLS only without TLS."; "Complete it, or remove what is not used.";

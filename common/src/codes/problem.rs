@@ -36,6 +36,7 @@ super::codes! {
     "config.failed": "A configuration file could not be read or written."; "Look at its path, its mode and the disk.";
     "config.key": "The key or its value cannot be set that way."; "smtpctl config show lists the keys of the service, with -s NAME those of a server.";
     "config.locked": "Changes by tools are locked, for the reason in the message."; "Change it where the lock's reason says, or unlock with smtpctl config unlock.";
+    "config.log_file": "The file that the log is to go to cannot be opened."; "Make its directory, see that the daemon may write there, or name another; nothing was changed.";
     "config.no_item": "What is to be removed from a list is not in it."; "Look at the list; write the entry as it shows it.";
     "config.no_key": "There is no such key."; "smtpctl config show lists them.";
     "config.no_revision": "There is no such revision; perhaps it is too old to have been kept."; "smtpctl config history lists them.";
@@ -68,10 +69,15 @@ super::codes! {
     "file.not_found": "No file was named that is there."; "Look at the path.";
     "file.partly": "Some of the files were taken and others not."; "The message names each file that was not.";
     "file.usage": "A file is no message that can be sent: it has no recipient, or its header cannot be read."; "The message tells the line; correct it and hand it over again.";
+    "logs.failed": "The log could not be read, or journalctl could not do it."; "The message tells what the system said.";
+    "logs.not_found": "Nothing keeps the log that could be read, or its file is not there."; "Keep it in a file: smtpctl config set logging.target=file logging.file=/PATH; if it was moved away, smtpctl logs reopen.";
+    "logs.not_permitted": "You may not read the log."; "Use sudo, or have yourself added to the group that may.";
+    "logs.usage": "A condition or a moment of logs cannot be read."; "Write spans such as 2h, and moments such as 2026-12-01T08:00:00Z.";
     "message.failed": "None of the messages could be changed."; "The message tells why, for each of them.";
     "message.not_found": "No message matches."; "Look with the same words in smtpctl queue list or smtpctl trace.";
     "message.partly": "Some messages were changed and others not."; "Those that were not are named; the command can be repeated.";
     "message.usage": "A change of several messages was not confirmed."; "Answer the question, or say --yes.";
+    "metrics.usage": "The regular expression of metrics --grep cannot be read."; "The message says where it is wrong.";
     "output.failed": "The output could not be written."; "See that what reads it is still there and that there is space.";
     "output.usage": "A column or a form of output is not known."; "Look at the columns in the message.";
     "password.failed": "A file that a command was given, such as one with a password, could not be read."; "Look at the path and at its mode.";
@@ -96,6 +102,7 @@ super::codes! {
     "selector.not_found": "Standard input was to name ids and named none."; "See that what writes them found some.";
     "selector.usage": "What chooses messages is missing or cannot be read."; "Name ids, conditions such as --to, or --all.";
     "send.failed": "A message that smtpctl sent was refused, or could not be handed over."; "The message has the words of the server.";
+    "send.not_permitted": "You may not hand in a message by that door."; "Use sudo, or another door: --via smtp or submit.";
     "send.unavailable": "No server is there that takes the message, or none is running."; "Look at smtpctl server list.";
     "send.usage": "The message to be sent cannot be made from what was given."; "Look at --help of the command.";
     "server.exists": "There is a virtual server of that name."; "Choose another name, or say --if-not-exists.";

@@ -1,7 +1,7 @@
 //! The dialogs of the original's management console, field by field, and what stands for each here.
 //!
 //! The manual's table is made from this list, and a test does every command of it and looks for
-//! what it shows. Fields whose feature is not there yet are not in it.
+//! what it shows. Files that a command names below /var/log lie in the test's own directory.
 
 /// One field or button of a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,14 @@ fields! {
         "Limit number of connections to", "server set default general.max_connections=500" => "general.max_connections" "500";
         "Connection time-out", "server set default general.idle_timeout=10m" => "general.idle_timeout" "10m";
     }
+    "General, Logging" {
+        "Enable logging", "server set default general.logging=true" => "general.logging" "true";
+        "Active log format", "config set logging.format=json" => "logging.format" "json";
+        "Log file directory", "config set logging.target=file logging.file=/var/log/mailroot.log" => "logging.file" "mailroot.log";
+        "New log time period", "logs reopen" => "" "mailroot.log";
+        "Extended properties", "logs level debug --for 10m" => "" "debug";
+        "The log file (new here)", "logs --since 1h --level warn" => "" "";
+    }
     "Access, Authentication" {
         "Anonymous access", "server set default access.anonymous=true" => "access.anonymous" "true";
         "Integrated Windows authentication",
@@ -62,6 +70,8 @@ fields! {
     }
     "Access, Secure communication" {
         "Certificate", "server set default access.tls.certificate=auto" => "access.tls.certificate" "auto";
+        "Certificate, with a new one", "cert self-signed relay --for relay.example.net" => "" "relay";
+        "Require 128-bit encryption", "server set default access.tls.min_version=1.2" => "access.tls.min_version" "1.2";
         "Require secure channel", "server set default access.tls.mode=required" => "access.tls.mode" "required";
     }
     "Access, Connection" {
@@ -83,6 +93,7 @@ fields! {
         "Limit session size to", "server set default messages.max_session_size=10MiB" => "messages.max_session_size" "10MiB";
         "Limit number of messages per connection to", "server set default messages.max_per_connection=20" => "messages.max_per_connection" "20";
         "Limit number of recipients per message to", "server set default messages.max_recipients=100" => "messages.max_recipients" "100";
+        "Badmail directory", "server set default messages.badmail.dir=Dead" => "messages.badmail.dir" "Dead";
         "Send copy of Non-Delivery Report to", "server set default messages.ndr_copy_to=postmaster@example.net" => "messages.ndr_copy_to" "postmaster@example.net";
     }
     "Delivery, Outbound" {
@@ -93,6 +104,12 @@ fields! {
     "Delivery, Local" {
         "Delay notification", "server set default delivery.local.delay_notice=12h" => "delivery.local.delay_notice" "12h";
         "Expiration time-out", "server set default delivery.local.expire=2d" => "delivery.local.expire" "2d";
+    }
+    "Delivery, Outbound security" {
+        "Anonymous access", "smarthost set [192.0.2.26]:2525 --name isp --tls required --no-use" => "" "smart_hosts.isp.host";
+        "Basic authentication, User name, Password",
+            "config set smart_hosts.isp.auth.method=basic smart_hosts.isp.auth.user=relay smart_hosts.isp.auth.password={\"credential\":isp}" => "" "auth.method";
+        "TLS encryption", "server set default delivery.security.tls=required" => "delivery.security.tls" "required";
     }
     "Delivery, Outbound connections" {
         "Limit number of connections to", "server set default delivery.connections.max=1000" => "delivery.connections.max" "1000";
@@ -132,11 +149,14 @@ fields! {
         "Delete", "domain remove local.test" => "" "local.test";
     }
     "Default domain" {
+        "Drop directory", "domain set example.com drop.dir=Letters" => "" "Letters";
         "Enable Drop directory quota", "domain set example.com drop.quota=1GiB" => "" "1GiB";
     }
     "Remote domain" {
         "Allow incoming mail to be relayed to this domain", "domain set partner.example relay=yes" => "" "relay";
         "Send HELO instead of EHLO", "domain set partner.example helo_only=yes" => "" "helo_only";
+        "Outbound Security, TLS encryption", "domain set partner.example helo_only= tls=required" => "" "tls";
+        "Outbound Security, with a login", "domain set partner.example tls= route=smarthost:isp" => "" "smarthost:isp";
         "Use DNS, Forward all mail to smart host", "domain set partner.example route=hub.partner.example" => "" "hub.partner.example";
     }
     "Remote domain, Advanced" {
@@ -146,6 +166,17 @@ fields! {
     }
     "Current sessions" {
         "Refresh", "session list" => "" "";
+        "Terminate", "session kill --client 192.0.2.1 --yes" => "" "";
         "Terminate all", "session kill --all --yes" => "" "";
+    }
+    "Mail root" {
+        "Queue", "queue list" => "" "";
+        "Badmail", "badmail list" => "" "";
+        "Drop", "drop list" => "" "";
+        "Pickup", "pickup list" => "" "";
+    }
+    "Performance Monitor" {
+        "Counters", "stats --iis-names" => "" "Messages Received Total";
+        "Counters, for other programs (new here)", "metrics --grep messages_received" => "" "mailroot_messages_received_total";
     }
 }

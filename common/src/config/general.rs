@@ -33,6 +33,9 @@ section! {
             in Span::seconds(1)..=Span::days(30);
         /// Commands refused as wrong before the session is closed with 421.
         max_errors: Limit<u32> = Limit::At(20), Limit::Unlimited, in 1..=1_000_000;
+        /// Whether the log tells of sessions and mail of this server. What is wrong it tells in any case,
+        /// and smtpctl trace knows of its mail. In the original logging had to be turned on.
+        logging: bool = true, false;
         /// What the greeting says after the host name. The original also told its version.
         banner: String = "ESMTP".to_owned(), "ESMTP Mailroot".to_owned();
         /// Extensions offered in reply to EHLO. An extension that is left out is also refused when a

@@ -10,11 +10,11 @@ section! {
     pub struct Logging {
         /// Where lines go. Under systemd standard output is the journal.
         target: Target = Target::Stdout, Target::Stdout;
-        /// How a line is written.
+        /// How a line is written. In a file each begins with its moment.
         format: Format = Format::Logfmt, Format::Logfmt;
         /// The least important lines that are written.
         level: Level = Level::Info, Level::Info;
-        /// The file, where target is file. It is opened anew on reload.
+        /// The file, where target is file. It is opened anew on reload, and by smtpctl logs reopen.
         file: Option<PathBuf> = None, None;
     }
 }

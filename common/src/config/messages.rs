@@ -1,5 +1,7 @@
 //! `messages:` - how large mail may be, and what happens to mail that cannot be delivered.
 
+use std::path::PathBuf;
+
 use super::choice::choice;
 use super::section::section;
 use super::value::Limit;
@@ -50,6 +52,8 @@ section! {
 section! {
     /// How long undeliverable mail is kept. The oldest goes first.
     pub struct Badmail {
+        /// Where it lies: a path, or a directory in the mail root.
+        dir: PathBuf = PathBuf::from("Badmail"), PathBuf::from("Badmail");
         /// How long a message stays in Badmail.
         keep: Limit<Span> = Limit::At(Span::days(30)), Limit::Unlimited,
             in Span::minutes(1)..=Span::days(9999);

@@ -19,6 +19,8 @@ pub mod edit;
 pub mod etrn;
 pub mod files;
 pub mod ldap;
+pub mod log;
+pub mod metrics;
 pub mod orders;
 pub mod path;
 pub mod problem;
@@ -37,6 +39,8 @@ pub mod user;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::units::Timestamp;
+
 pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
 pub use certificate::{Certificate, NewCertificate};
@@ -54,6 +58,8 @@ pub use edit::{
 pub use etrn::{EtrnAnswer, EtrnRequest};
 pub use files::{DropEntry, PickupCheck, PickupEntry, PickupRecipient};
 pub use ldap::LdapTest;
+pub use log::{LogRaised, LogState, LogTarget, LogWish};
+pub use metrics::{Metric, MetricKind, Sample};
 pub use orders::{
     DestinationPause, FutureHold, FutureHoldRequest, FutureReleaseRequest, Orders, PauseRequest,
 };
@@ -72,7 +78,9 @@ pub use smarthost::{
 pub use stats::{Destination, DestinationState, LimitBy, OutboundLimit, Stats, StatsBy};
 pub use status::{OperatorEntry, Status, Version, Warning};
 pub use tls::{TlsHost, TlsReport, TlsReportState, TlsReportWish, TlsReportsBegun};
-pub use trace::{Advice, Refused, Step, TraceEntry, TraceEvent, TraceRecipient, TraceRecord};
+pub use trace::{
+    Advice, Refused, Step, TraceDialogue, TraceEntry, TraceEvent, TraceRecipient, TraceRecord,
+};
 pub use user::{NewUser, PasswordAnswer, PasswordQuestion, User, UserChanged, UserWish};
 
 /// The version of the interface; it stands in every path.
@@ -105,6 +113,9 @@ pub struct Change {
     /// messages of the queue.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub if_exists: bool,
+    /// When messages are to be tried, for the verb retry; now if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// What became of a change to several objects.

@@ -139,6 +139,8 @@ pub const BADMAIL_REQUEUE: &str = "/v1/badmail/do/requeue";
 pub const BADMAIL_PURGE: &str = "/v1/badmail/do/purge";
 /// What became of messages, one JSON object per line.
 pub const TRACE: &str = "/v1/trace";
+/// The same with what was said over SMTP, one JSON object per line.
+pub const TRACE_DIALOGUES: &str = "/v1/trace/dialogues";
 /// Who was turned away, one JSON object per line.
 pub const TRACE_REFUSED: &str = "/v1/trace/refused";
 /// What the trace holds.
@@ -147,7 +149,14 @@ pub const TRACE_RECORD: &str = "/v1/trace/record";
 pub const STATS: &str = "/v1/stats";
 /// The ways that mail takes out, one JSON object per line.
 pub const DESTINATIONS: &str = "/v1/destinations";
-
+/// What is counted and measured, for Prometheus.
+pub const METRICS: &str = "/v1/metrics";
+/// Where the log goes, and how much is told.
+pub const LOG: &str = "/v1/log";
+/// Tell more for a while.
+pub const LOG_LEVEL: &str = "/v1/log/level";
+/// Open the file of the log anew.
+pub const LOG_REOPEN: &str = "/v1/log/do/reopen";
 /// Drop of all servers, one JSON object per line.
 pub const DROP: &str = "/v1/drop";
 /// One message in Drop (router's pattern).

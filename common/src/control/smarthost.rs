@@ -97,6 +97,9 @@ pub struct SmartHostWish {
     /// The virtual server that is to send all its mail for other domains by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// What else is changed in that server's file, at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_edits: Vec<KeyEdit>,
     /// When that server tries the recipient's own hosts first, as `delivery.direct_first` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct_first: Option<String>,

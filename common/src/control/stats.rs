@@ -211,6 +211,9 @@ pub struct Destination {
     /// When the next of them is tried; absent if all are held or being tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
+    /// When the oldest message that waits was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_at: Option<Timestamp>,
     /// How often in a row it could not be reached.
     #[serde(default)]
     pub failures: u64,

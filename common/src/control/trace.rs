@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::session::Direction;
 use crate::id::QueueId;
 use crate::units::Timestamp;
 
@@ -71,6 +72,9 @@ pub struct TraceEntry {
     /// Events that are not in the list, because there are too many.
     #[serde(default)]
     pub left_out: u64,
+    /// What was said over SMTP about the message, where that is remembered and was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dialogues: Vec<TraceDialogue>,
     /// When it is tried next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
@@ -86,6 +90,20 @@ pub struct TraceEntry {
     /// Why it stands where it does, for people; absent where there is nothing to explain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<Advice>,
+}
+
+/// What was said about a message in one session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TraceDialogue {
+    /// When that ended.
+    pub at: Timestamp,
+    /// Who connected.
+    pub direction: Direction,
+    /// The other side.
+    pub peer: String,
+    /// The lines, with `C: ` in front of what the client said and `S: ` of what the server said; without
+    /// what nobody may see.
+    pub lines: Vec<String>,
 }
 
 /// One recipient of a message.

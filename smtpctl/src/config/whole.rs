@@ -7,6 +7,7 @@ use std::process::Command;
 
 use mailroot_common::control::{ConfigFiles, Edited, FileText, Kind, Problem, path};
 
+use crate::doctor::Redactor;
 use crate::io_problem;
 use crate::output::Form;
 use crate::server::change::read_text;
@@ -19,6 +20,9 @@ pub(crate) struct Export {
     /// Write the files as a tar archive into this new file; - for standard output.
     #[arg(long, value_name = "FILE")]
     tar: Option<PathBuf>,
+    /// Replace addresses, host names and secrets, the same by the same, so that strangers may read it.
+    #[arg(long)]
+    redact: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +46,13 @@ pub(crate) struct Edit {
 /// Prints all files as YAML, each as one block of text, so that comments survive; or writes them as
 /// they are into an archive.
 pub(crate) async fn export(tool: &mut Tool, args: &Export) -> Result<u8, Problem> {
-    let files: ConfigFiles = tool.daemon().await?.get(path::CONFIG_FILES).await?;
+    let mut files: ConfigFiles = tool.daemon().await?.get(path::CONFIG_FILES).await?;
+    if args.redact {
+        let mut redactor = Redactor::of_machine();
+        for text in files.servers.values_mut().chain([&mut files.service]) {
+            *text = redactor.yaml(text);
+        }
+    }
     if let Some(file) = &args.tar {
         let mut out: Box<dyn Write> = match file.to_str() {
             Some("-") => Box::new(stdout()),

@@ -26,7 +26,7 @@ const PLAIN: [&str; 8] =
     ["localhost", "mail", "mailroot", "relay", "smtp", "host", "server", "queue"];
 
 /// What has been replaced so far.
-pub(super) struct Redactor {
+pub(crate) struct Redactor {
     /// What stood there, and what stands there now.
     words: HashMap<String, String>,
     users: usize,
@@ -54,6 +54,27 @@ impl Redactor {
             sections: keys.map(|documented| section(&documented.key)).collect(),
             machine: short.filter(|name| name.len() > 1 && !PLAIN.contains(&name.as_str())),
         }
+    }
+
+    /// Knows the name of the machine that it runs on.
+    pub(crate) fn of_machine() -> Self {
+        let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        Self::new(machine.as_deref())
+    }
+
+    /// A file of the configuration in other words: its brackets and braces stand apart from what they hold.
+    pub(crate) fn yaml(&mut self, text: &str) -> String {
+        let is_apart = |c: char| matches!(c, '[' | ']' | '{' | '}');
+        let mut out = String::with_capacity(text.len());
+        for piece in text.split_inclusive(is_apart) {
+            let (words, sign) = match piece.strip_suffix(is_apart) {
+                Some(words) => (words, &piece[words.len()..]),
+                None => (piece, ""),
+            };
+            out.push_str(&self.text(words));
+            out.push_str(sign);
+        }
+        out
     }
 
     /// A check without what tells whose it is.
@@ -251,6 +272,21 @@ mod tests {
             ("/var/spool/mailroot/default/Queue", "/var/spool/mailroot/default/Queue"),
         ] {
             assert_eq!(redactor.text(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_file_tells_no_more_than_a_report() {
+        let text = "general: {listen: [10.1.0.5:25, \"[2001:db8::1]:25\"]}\n\
+            access:\n  relay:\n    list: [10.1.0.0/16, {net: 10.2.0.0/16, comment: us}]\n\
+            domains:\n  - {name: corp.example.net, type: default}\n  - name: \"*.corp.example.net\"\n\
+            \x20   route: hub.corp.example.net:25 # ask ann@corp.example.net\n";
+        let told = Redactor::new(None).yaml(text);
+        for secret in ["10.1", "10.2", "2001", "corp", "ann@", "hub."] {
+            assert!(!told.contains(secret), "{secret} in {told}");
+        }
+        for kept in ["listen: [", "list: [", "{net: ", "type: default}", "\"*.", ":25 # ask "] {
+            assert!(told.contains(kept), "{kept} in {told}");
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Form {
     Name,
     /// A text with `{column}` in it.
     Template(String),
+    /// The line of a plug-in of Nagios; `doctor` alone has it.
+    Nagios,
 }
 
 /// Wishes that cannot be met.
@@ -64,6 +66,7 @@ impl FromStr for Form {
             "yaml" => Self::Yaml,
             "csv" => Self::Csv,
             "name" => Self::Name,
+            "nagios" => Self::Nagios,
             _ => match text.strip_prefix("template=") {
                 Some(template) => Self::Template(template.to_owned()),
                 None => return Err(FormError::Unknown(text.to_owned())),

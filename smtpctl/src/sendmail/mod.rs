@@ -27,6 +27,7 @@ use self::submit::{Submission, Taken};
 use crate::alias;
 use crate::args::Args;
 use crate::output::escape;
+use crate::smtp::Parcel;
 use crate::tool::submit_socket;
 
 /// The command line cannot be meant.
@@ -136,6 +137,43 @@ fn warn_of(unknown: &[String]) {
     if let Ok(socket) = UnixDatagram::unbound() {
         // A machine without a log has nobody to be told.
         let _ = socket.send_to(words.as_bytes(), "/dev/log");
+    }
+}
+
+/// Hands a message in over the submit socket, under the sender that it names; the daemon's reply.
+pub(crate) fn hand_in(socket: &Path, parcel: &Parcel) -> Result<String, Problem> {
+    let (login, name) = whoami();
+    let sender = match parcel.sender.as_str() {
+        "" => "<>",
+        sender => sender,
+    };
+    let submission = Submission {
+        message: Message::read(&parcel.message),
+        sender: Some(sender.to_owned()),
+        login,
+        name,
+        recipients: parcel.recipients.clone(),
+        body: None,
+        notify: None,
+        returned: None,
+        envid: None,
+    };
+    let problem = |kind, words: String| Problem::new("send", kind, words);
+    let taken = submit::submit(socket, &submission, &mut |_| {}).map_err(|failure| {
+        let kind = match failure.code {
+            TRY_LATER | UNAVAILABLE => Kind::Unavailable,
+            NOT_PERMITTED => Kind::NotPermitted,
+            _ => Kind::Failed,
+        };
+        problem(kind, failure.words)
+    })?;
+    match (taken.refused.is_empty(), taken.replies.is_empty()) {
+        (true, _) => Ok(taken.replies.join(" ")),
+        (false, true) => Err(problem(Kind::Failed, "refused".to_owned()).items(taken.refused)),
+        (false, false) => {
+            let detail = format!("some recipients were refused ({})", taken.replies.join(" "));
+            Err(problem(Kind::Partly, detail).items(taken.refused))
+        }
     }
 }
 

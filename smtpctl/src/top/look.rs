@@ -97,9 +97,7 @@ impl Row for Way {
         Column::always("sent/m", |it| Cell::Count(it.sent)),
         Column::always("defer/m", |it| Cell::Count(it.deferred)),
         Column::always("queued", |it| Cell::Count(it.destination.messages)),
-        Column::always("next", |it| {
-            it.destination.next_attempt_at.map_or(Cell::Nothing, Cell::Until)
-        }),
+        Column::always("oldest", |it| it.destination.oldest_at.map_or(Cell::Nothing, Cell::Ago)),
         Column::always("last failure", |it| match &it.destination.last {
             Some(last) => Cell::text(format!("{} {}", last.status, last.text.replace('\n', " / "))),
             None => Cell::Nothing,
@@ -340,7 +338,7 @@ impl Observer {
                 Ok(Some(told(&changed, "session", "closed")))
             }
             Deed::Flush(selector) => {
-                let change = Change { selector: *selector, reason: None, if_exists: true };
+                let change = Change { selector: *selector, if_exists: true, ..Change::default() };
                 let path = path::fill(path::QUEUE_VERB, &["flush"]);
                 let changed: Changed = self.client().await?.post(&path, &change, WAIT).await?;
                 Ok(Some(told(&changed, "message", "scheduled now")))

@@ -22,7 +22,7 @@ pub(super) fn check_together(
     let mut out = Vec::new();
     addresses(servers, &mut out);
     roots(paths, service, servers, &mut out);
-    drops(paths, service, servers, &mut out);
+    ends(paths, service, servers, &mut out);
     smart_hosts(service, servers, &mut out);
     certificates(service, servers, &mut out);
     tls_reports(service, servers, &mut out);
@@ -129,33 +129,43 @@ fn roots(
     }
 }
 
-/// Drop must not be where mail comes in or waits: it would be sent again and again.
-fn drops(
+/// Drop and Badmail must not be where mail comes in or waits, nor where each other is: it would be sent
+/// again and again, or be purged.
+fn ends(
     paths: &Paths,
     service: &ServiceConfig,
     servers: &BTreeMap<ServerName, Arc<ServerConfig>>,
     out: &mut Vec<Diagnostic>,
 ) {
-    let inner: Vec<(PathBuf, &ServerName)> = servers
+    let inner: Vec<(PathBuf, &ServerName, &str)> = servers
         .iter()
         .flat_map(|(name, config)| {
             let root = paths.mail_root(service, name, config);
-            ["Pickup", "Queue", "Badmail"].map(|part| (plain(&root.join(part)), name))
+            let badmail = (plain(&root.join(&config.messages.badmail.dir)), name, BADMAIL_DIR);
+            let on_its_way = ["Pickup", "Queue"].map(|part| (plain(&root.join(part)), name, ""));
+            on_its_way.into_iter().chain([badmail])
         })
         .collect();
     for (name, config) in servers {
         let root = paths.mail_root(service, name, config);
-        for (number, entry) in config.domains.iter().enumerate() {
-            let DomainKind::Default(drop) = &entry.kind else { continue };
-            let dir = plain(&root.join(&drop.dir));
-            let clash =
-                inner.iter().find(|(other, _)| dir.starts_with(other) || other.starts_with(&dir));
-            let Some((other, owner)) = clash else { continue };
-            let title = format!("Drop may not be {}", other.display());
+        let drops = config.domains.iter().enumerate().filter_map(|(number, entry)| {
+            let DomainKind::Default(drop) = &entry.kind else { return None };
+            Some(("Drop", format!("domains[{number}].drop.dir"), &drop.dir))
+        });
+        let badmail = ("Badmail", BADMAIL_DIR.to_owned(), &config.messages.badmail.dir);
+        for (what, key, dir) in drops.chain([badmail]) {
+            let dir = plain(&root.join(dir));
+            let clash = inner.iter().find(|(other, owner, owns)| {
+                (dir.starts_with(other) || other.starts_with(&dir))
+                    && !(*owner == name && *owns == key)
+            });
+            let Some((other, owner, _)) = clash else { continue };
+            let title = format!("{what} may not be {}", other.display());
+            let short = key.rsplit('.').take(2).collect::<Vec<_>>();
+            let short = format!("{}.{}", short[1], short[0]);
             let mut diagnostic = Diagnostic::error("E0424", title)
-                .help("name another directory, or leave drop.dir out")
-                .note(format!("server \"{owner}\" keeps mail there that is still on its way"));
-            let key = format!("domains[{number}].drop.dir");
+                .help(format!("name another directory, or leave {short} out"))
+                .note(format!("server \"{owner}\" keeps mail there"));
             if let Some(source) = config.origins.source() {
                 diagnostic = diagnostic.at(source, config.origins.span(&key), "in use");
             }
@@ -163,6 +173,8 @@ fn drops(
         }
     }
 }
+
+const BADMAIL_DIR: &str = "messages.badmail.dir";
 
 /// A smart host that is named must be there.
 fn smart_hosts(

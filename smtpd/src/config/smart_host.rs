@@ -98,6 +98,7 @@ impl Editor {
                     .clone()
                     .map(|value| KeyEdit::Set { key: "delivery.direct_first".to_owned(), value }),
             );
+            edits.extend(wish.server_edits.iter().cloned());
             let (path, text) = files.servers[server].clone();
             let new = self.edit_file(&path, &text, |text| assign(text, "", &keys, &edits))?;
             files.servers.insert(server.clone(), (path, new));

@@ -96,6 +96,9 @@ impl From<ServiceError> for Refused {
             ServiceError::Address { .. } => Problem::new("config", Kind::ConfigInvalid, text)
                 .word("address")
                 .hint("nothing was changed; choose another address, or free this one"),
+            ServiceError::Log(_) => Problem::new("config", Kind::ConfigInvalid, text)
+                .word("log_file")
+                .hint("nothing was changed; make its directory, or name another file"),
             ServiceError::QueueLeft { .. } => Problem::new("server", Kind::Conflict, text)
                 .word("queue_left")
                 .hint("let it empty, or say --discard-queue (discard_queue=true)"),

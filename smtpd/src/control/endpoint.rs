@@ -15,20 +15,20 @@ use mailroot_common::control::{
     AccessList, Adopted, Certificate, Change, Changed, Check, ConfigReport, Decision, Destination,
     DestinationPause, DeviceCode, DeviceState, DialogueLine, DkimKey, DkimRecord, Domain,
     DomainDetail, DropEntry, EtrnAnswer, EtrnRequest, FutureHold, FutureHoldRequest,
-    FutureReleaseRequest, LdapTest, NewCertificate, NewDkimKey, NewDomain, NewServer, NewUser,
-    OperatorEntry, Orders, PasswordAnswer, PasswordQuestion, PauseRequest, PickupCheck,
-    PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused, Reloaded, Requeue, Server,
-    ServerDetail, Session, Setting, SmartHost, SmartHostCall, SmartHostWish, Stats, Status,
-    TlsHost, TlsReport, TlsReportWish, TlsReportsBegun, TraceEntry, TraceRecord, User, UserChanged,
-    UserWish, Version, path,
+    FutureReleaseRequest, LdapTest, LogState, LogWish, Metric, NewCertificate, NewDkimKey,
+    NewDomain, NewServer, NewUser, OperatorEntry, Orders, PasswordAnswer, PasswordQuestion,
+    PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused,
+    Reloaded, Requeue, Server, ServerDetail, Session, Setting, SmartHost, SmartHostCall,
+    SmartHostWish, Stats, Status, TlsHost, TlsReport, TlsReportWish, TlsReportsBegun, TraceEntry,
+    TraceRecord, User, UserChanged, UserWish, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    App, adopt, badmail, certificate, config, decide, dkim, doctor, domain, drop, etrn, ldap,
-    openapi, operators, orders, pickup, queue, redirect, server, session, smarthost, stats, status,
-    tls, trace, user,
+    App, adopt, badmail, certificate, config, decide, dkim, doctor, domain, drop, etrn, ldap, log,
+    metrics, openapi, operators, orders, pickup, queue, redirect, server, session, smarthost,
+    stats, status, tls, trace, user,
 };
 
 /// Describes a type to other people's tools.
@@ -257,6 +257,8 @@ endpoints! {
         "Delete messages from Badmail";
     get TRACE Viewer Chosen Selector => Lines(TraceEntry), trace::list,
         "What became of messages, the newest first";
+    get TRACE_DIALOGUES Operator Chosen Selector => Lines(TraceEntry), trace::with_dialogues,
+        "What became of messages, and what was said about them over SMTP";
     get TRACE_REFUSED Viewer Chosen Selector => Lines(Refused), trace::refused,
         "Who was turned away, the newest first";
     get TRACE_RECORD Viewer Service Nothing => Json(TraceRecord), trace::record, "What the trace holds";
@@ -264,6 +266,14 @@ endpoints! {
         "What was sent, counted from the trace";
     get DESTINATIONS Viewer Chosen Nothing => Lines(Destination), stats::destinations,
         "The ways that mail takes out, the most mail first";
+    get METRICS Viewer Chosen Nothing => Json(Vec<Metric>), metrics::list,
+        "What is counted and measured, in the words of Prometheus";
+    get LOG Viewer Service Nothing => Json(LogState), log::show,
+        "Where the log goes, and how much it tells";
+    put LOG_LEVEL Operator Service Body(LogWish) => Json(LogState), log::raise,
+        "Have the log tell more for a while";
+    post LOG_REOPEN Operator Service Nothing => Json(LogState), log::reopen,
+        "Open the file of the log anew, after it was moved away";
     get DROP Viewer Chosen Selector => Lines(DropEntry), drop::list, "Messages in Drop";
     get DROP_MESSAGE Viewer Chosen Nothing => Json(DropEntry), drop::show, "One message in Drop";
     get DROP_CONTENT Operator Chosen Nothing => Octets, drop::content, "The octets of a message in Drop";
@@ -317,6 +327,7 @@ mod tests {
                  GET /v1/badmail, \
                  GET /v1/badmail/{id}, GET /v1/trace, GET /v1/trace/refused, \
                  GET /v1/trace/record, GET /v1/stats, GET /v1/destinations, \
+                 GET /v1/metrics, GET /v1/log, \
                  GET /v1/drop, GET /v1/drop/{id}, GET /v1/pickup, \
                  POST /v1/pickup/check",
             ),
@@ -335,7 +346,9 @@ mod tests {
                  GET /v1/queue/{id}/content, POST /v1/queue/do/{verb}, \
                  POST /v1/queue/do/redirect, \
                  GET /v1/badmail/{id}/content, POST /v1/badmail/do/requeue, \
-                 POST /v1/badmail/do/purge, GET /v1/drop/{id}/content, POST /v1/drop/do/purge",
+                 POST /v1/badmail/do/purge, GET /v1/trace/dialogues, \
+                 PUT /v1/log/level, POST /v1/log/do/reopen, \
+                 GET /v1/drop/{id}/content, POST /v1/drop/do/purge",
             ),
             (
                 "admin",

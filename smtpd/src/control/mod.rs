@@ -27,6 +27,8 @@ mod gate;
 mod ldap;
 mod lines;
 mod listen;
+mod log;
+mod metrics;
 mod openapi;
 mod operators;
 mod orders;

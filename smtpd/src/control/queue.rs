@@ -158,7 +158,10 @@ pub(super) async fn verb(
     body: Bytes,
 ) -> Answer<Changed> {
     let verb: QueueVerb = verb.parse().map_err(|error| usage(format!("{error}")))?;
-    let Change { selector, reason, if_exists } = read(&body)?;
+    let Change { selector, reason, if_exists, at } = read(&body)?;
+    if at.is_some() && verb != QueueVerb::Retry {
+        return Err(usage("at is a moment to retry at"));
+    }
     let reason = reason.map(read_reason).transpose()?;
     // Whoever names the domain means its mail, also where that waits to be asked for.
     let opens = selector.domain.is_some();
@@ -168,7 +171,7 @@ pub(super) async fn verb(
     let servers = servers(&app, matcher.server())?;
     let mut search = Search::begin(queues(&servers), matcher, now).await?;
     let chosen = gather(&mut search).await?;
-    let deed = Deed { verb, by: caller.name.clone(), reason, now, by_name };
+    let deed = Deed { verb, by: caller.name.clone(), reason, now, at: at.unwrap_or(now), by_name };
     let mut changed = Changed::default();
     for (place, chosen) in search.places().iter().zip(&chosen) {
         if chosen.messages.is_empty() {
@@ -176,7 +179,7 @@ pub(super) async fn verb(
         }
         let done = perform(&place.queue, &deed, &chosen.messages, &mut changed).await?;
         let server = servers.iter().find(|server| server.name().as_str() == place.server);
-        if let (QueueVerb::Flush | QueueVerb::Retry, Some(server)) = (verb, server) {
+        if let (QueueVerb::Flush | QueueVerb::Retry, Some(server), None) = (verb, server, at) {
             if opens {
                 let held = chosen.routes.iter().filter(|route| route.held_domain().is_some());
                 place.queue.open_routes(held.cloned().collect(), app.service.log()).await;
@@ -225,6 +228,8 @@ struct Deed {
     by: String,
     reason: Option<String>,
     now: Timestamp,
+    /// When they are to be tried.
+    at: Timestamp,
     /// Whether the messages were named by their ids: then one that is not there is an error. One
     /// that a condition chose and that went out meanwhile has only done what it was to do.
     by_name: bool,
@@ -274,7 +279,7 @@ async fn perform(
     for part in messages.chunks(CHANGED_AT_ONCE) {
         let ids: Vec<_> = part.iter().map(|(id, _)| *id).collect();
         let mut done = match deed.verb {
-            QueueVerb::Flush | QueueVerb::Retry => queue.retry(&ids, deed.now).await?,
+            QueueVerb::Flush | QueueVerb::Retry => queue.retry(&ids, deed.at).await?,
             QueueVerb::Release => queue.release(&ids).await?,
             QueueVerb::Remove => queue.remove(&ids).await?,
             QueueVerb::Bounce => {
@@ -367,7 +372,7 @@ mod tests {
                 }
                 queue.remove(&[chosen[1].0]).await.unwrap();
                 let by = "somebody".to_owned();
-                let deed = Deed { verb, by, reason: None, now: start(), by_name };
+                let deed = Deed { verb, by, reason: None, now: start(), at: start(), by_name };
                 let mut changed = Changed::default();
                 perform(&queue, &deed, &chosen, &mut changed).await.unwrap();
                 assert_eq!((changed.matched, changed.changed), (3, 2), "{verb:?}");

@@ -31,8 +31,8 @@ pub(super) async fn set(
     let name = read_smart_host(&name)?;
     let wish: SmartHostWish = read(&body)?;
     let server = wish.server.as_deref().map(read_name).transpose()?;
-    if server.is_none() && wish.direct_first.is_some() {
-        return Err(usage("direct_first is said of a server, and none is named"));
+    if server.is_none() && (wish.direct_first.is_some() || !wish.server_edits.is_empty()) {
+        return Err(usage("direct_first and server_edits are said of a server, and none is named"));
     }
     object(app.service.set_smart_host(&name, &wish, server.as_ref(), &asked).await?)
 }

@@ -73,7 +73,8 @@ pub(super) async fn destinations(
     let now = app.service.clock().now();
     let mut all = Vec::new();
     for server in servers(&app, server.as_deref())? {
-        all.extend(of_server(&server, now));
+        let counting = tokio::task::spawn_blocking(move || of_server(&server, now));
+        all.extend(counting.await.map_err(|_| stopping())?);
     }
     all.sort_by_key(|it| std::cmp::Reverse((it.messages, it.connections)));
     all.truncate(page.most(DESTINATIONS_MAX));
@@ -96,6 +97,11 @@ fn of_server(server: &VirtualServer, now: Timestamp) -> Vec<Destination> {
         destination.messages = count.messages;
         destination.next_attempt_at = count.next_due;
         found.insert(count.route, destination);
+    }
+    for (route, id) in queue.oldest_by_route() {
+        if let Some(destination) = found.get_mut(&route) {
+            destination.oldest_at = Some(Timestamp::from_millis(id.as_millis()));
+        }
     }
     for lane in server.lanes() {
         let route = lane.route.clone();
@@ -120,6 +126,7 @@ fn nothing(server: &VirtualServer, route: &RouteName) -> Destination {
         limit: None,
         messages: 0,
         next_attempt_at: None,
+        oldest_at: None,
         failures: 0,
         last: None,
     }

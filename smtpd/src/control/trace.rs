@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::response::Response;
 use mailroot_common::config::ServerName;
 use mailroot_common::control::{
@@ -25,9 +26,10 @@ use tokio::task::JoinHandle;
 
 use super::App;
 use super::answer::{Answer, Refused, object};
-use super::caller::Reach;
+use super::caller::{Caller, Reach};
 use super::choose::{ambiguous, recipient_state, refuse_beginnings};
 use super::extract::Query;
+use super::gate::tell;
 use super::lines::{End, Lines, json_lines};
 use super::queue::Page;
 use crate::deliver::{LaneState, LaneView};
@@ -57,6 +59,28 @@ pub(super) async fn list(
     Query(selector): Query<Selector>,
     Query(page): Query<Page>,
 ) -> Result<Response, Refused> {
+    stories(app, selector, page, false).await
+}
+
+/// The same with what was said about each message over SMTP; the log keeps who asked.
+pub(super) async fn with_dialogues(
+    app: App,
+    Extension(caller): Extension<Caller>,
+    Query(selector): Query<Selector>,
+    Query(page): Query<Page>,
+) -> Result<Response, Refused> {
+    let ids = Some(selector.ids.join(",")).filter(|ids| !ids.is_empty());
+    let server = selector.server.as_deref().unwrap_or("all");
+    tell(&app, "dialogues-read", server, ids.as_deref(), &caller).send();
+    stories(app, selector, page, true).await
+}
+
+async fn stories(
+    app: App,
+    selector: Selector,
+    page: Page,
+    dialogue: bool,
+) -> Result<Response, Refused> {
     let (matcher, now) = (selector.compile()?, app.service.clock().now());
     refuse_beginnings(&app.reach, &matcher)?;
     let named = matcher.ids().to_vec();
@@ -82,7 +106,10 @@ pub(super) async fn list(
         found.first = present.in_queue(named.first()).await;
     }
     Ok(json_lines(move |mut lines| async move {
-        while let Some(entry) = found.next().await {
+        while let Some(mut entry) = found.next().await {
+            if !dialogue {
+                entry.dialogues.clear();
+            }
             let told = present.complete(entry).await;
             if let Err(end) = found.send(&mut lines, &told).await {
                 return Err((lines, end));

@@ -14,6 +14,7 @@ use super::Settings;
 use super::finish::finish;
 use super::job::Job;
 use super::permits::NoRoom;
+use super::remember;
 use super::room::Room;
 use super::session::Connection;
 use super::site::{Site, SitePermit};
@@ -78,6 +79,9 @@ pub(super) async fn attempt(
         }
         drop(tried.held);
         for job in jobs.iter_mut().filter(|job| job.is_open()) {
+            for (host, said) in targets.said() {
+                remember::dialogue(room, job.id, host, said, true);
+            }
             job.give_up(&verdict);
             finish(room, job).await;
         }

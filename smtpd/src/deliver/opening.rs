@@ -50,11 +50,13 @@ struct Failure {
     token_is_old: bool,
     /// What TLS failed with, if it did.
     trouble: Option<Trouble>,
+    /// What was said before it failed, where that is kept.
+    said: Option<String>,
 }
 
 impl From<Ending> for Failure {
     fn from(ending: Ending) -> Self {
-        Self { ending, lesser: None, token_is_old: false, trouble: None }
+        Self { ending, lesser: None, token_is_old: false, trouble: None, said: None }
     }
 }
 
@@ -94,8 +96,8 @@ impl Connection {
                 Err(Failure { lesser: Some(lesser), trouble: met, .. }) => {
                     (mode, trouble) = (lesser, met.or(trouble));
                 }
-                Err(Failure { ending, trouble: met, .. }) => {
-                    return Err(Unopened { ending, trouble: met.or(trouble) });
+                Err(Failure { ending, trouble: met, said, .. }) => {
+                    return Err(Unopened { ending, trouble: met.or(trouble), said });
                 }
             }
         }
@@ -118,6 +120,7 @@ impl Connection {
                 connection.flush().await;
                 failure.lesser = connection.lesser_mode(&failure.ending, mode);
                 failure.trouble = connection.trouble.take();
+                failure.said = connection.ear.take_tape();
                 Err(failure)
             }
         }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use mailroot_common::config::trace::Dialogues;
 use mailroot_common::id::QueueId;
 use smtpd_core::queue::envelope::Envelope;
+use smtpd_core::queue::outcome::RemoteHost;
 use smtpd_core::queue::recipient::RecipientStatus;
 use smtpd_core::trace::event::{Number, Text};
 use smtpd_core::trace::note::{Admission, Cause, Note};
@@ -33,6 +35,19 @@ pub(super) fn status(
         // What is counted over many messages must not have to look for the beginning of each.
         let note = note.number(Number::Size, lease.size);
         room.trace.record(note.text(Text::From, &lease.envelope.sender));
+    }
+}
+
+/// Remembers what was said to a host about a message, where that is to be remembered.
+pub(super) fn dialogue(room: &Room, id: QueueId, host: &RemoteHost, said: &str, failed: bool) {
+    let is_wanted = match room.trace.wants_dialogues() {
+        Dialogues::Off => false,
+        Dialogues::Failed => failed,
+        Dialogues::All => true,
+    };
+    if is_wanted {
+        let at = room.clock.now();
+        room.trace.record(Note::dialogue(&room.server, id, at, "out", host, said));
     }
 }
 

@@ -27,6 +27,7 @@ use super::finish::finish;
 use super::front::Outgoing;
 use super::job::{Content, Job};
 use super::permits::Permits;
+use super::remember;
 use super::room::Room;
 use super::tls_report::Trouble;
 use crate::net::Stream;
@@ -126,6 +127,16 @@ impl Connection {
                     if let Some(place) = running.pop_front() {
                         self.is_slowed |= finished.asks_for_less(self.has_carried);
                         self.has_carried |= finished.has_progress();
+                        if let Some(said) = self.ear.take_tape() {
+                            let failed = !finished.is_success();
+                            remember::dialogue(
+                                &self.room,
+                                jobs[place].id,
+                                &self.host,
+                                &said,
+                                failed,
+                            );
+                        }
                         jobs[place].apply(finished, self.room.clock.now(), &self.host);
                         self.conclude(&mut jobs[place], place, &mut waiting).await;
                     }

@@ -66,6 +66,9 @@ struct Security {
     tls: TlsUse,
 }
 
+/// Of how many hosts what was said is kept for one attempt.
+const SAID_MAX: usize = 5;
+
 /// The hosts of one next hop. Also keeps why none could be used.
 #[derive(Debug)]
 pub(super) struct Targets {
@@ -89,6 +92,8 @@ pub(super) struct Targets {
     lookups: u32,
     given: HashSet<SocketAddr>,
     trouble: Vec<(Ending, Option<RemoteHost>)>,
+    /// What was said to hosts with which no session came about, where that is kept.
+    said: Vec<(RemoteHost, String)>,
 }
 
 impl Targets {
@@ -128,6 +133,7 @@ impl Targets {
             lookups: 0,
             given: HashSet::new(),
             trouble: Vec::new(),
+            said: Vec::new(),
         }
     }
 
@@ -193,6 +199,9 @@ impl Targets {
     /// Notes why a target could not be used, and which rule demanded what it lacks.
     pub(super) fn note_failure(&mut self, settings: &Settings, why: Unopened, target: &Target) {
         tls_report::failed(settings, self, target, &why);
+        if let Some(said) = why.said.filter(|_| self.said.len() < SAID_MAX) {
+            self.said.push((target.host(), said));
+        }
         let mut ending = why.ending;
         self.obstacles.note(ending.stage, &target.rule);
         if let Some(of_domain) = &self.of_domain {
@@ -201,6 +210,11 @@ impl Targets {
         explain_recalled(&mut ending, target);
         self.wish.judge(&mut ending);
         self.note(ending, Some(target.host()));
+    }
+
+    /// What was said to hosts with which no session came about, as far as it is kept.
+    pub(super) fn said(&self) -> impl Iterator<Item = (&RemoteHost, &str)> {
+        self.said.iter().map(|(host, said)| (host, said.as_str()))
     }
 
     /// What the recipient's domain demands of its hosts, once they were looked up.

@@ -200,6 +200,7 @@ impl House {
             keep: Span::days(14),
             max_size: ByteSize::mib(1),
             subjects: true,
+            dialogues: mailroot_common::config::trace::Dialogues::Off,
         };
         let trace = Trace::open(path, keys, clock.clone(), log.clone()).unwrap();
         let parts = Parts {

@@ -34,11 +34,13 @@ pub(super) struct Unopened {
     pub(super) ending: Ending,
     /// What TLS failed with, if it did.
     pub(super) trouble: Option<Trouble>,
+    /// What was said before it failed, where that is kept.
+    pub(super) said: Option<String>,
 }
 
 impl From<Ending> for Unopened {
     fn from(ending: Ending) -> Self {
-        Self { ending, trouble: None }
+        Self { ending, trouble: None, said: None }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use mailroot_common::control::{DialogueLine, Direction, Spoken};
@@ -15,6 +15,7 @@ use mailroot_common::units::Timestamp;
 use smtpd_core::smtp::dialogue::{Dialogue, Said, Side};
 use tokio::sync::mpsc;
 
+use super::tape::Tape;
 use crate::clock::Clock;
 
 /// Lines that wait for a slow listener; more are lost to it.
@@ -27,6 +28,8 @@ pub struct Dialogues(Arc<Hub>);
 #[derive(Default)]
 struct Hub {
     count: AtomicUsize,
+    /// Whether sessions keep what was said in them lately.
+    keeps: AtomicBool,
     /// Moves whenever somebody comes or goes.
     changes: AtomicUsize,
     listeners: Mutex<Vec<Arc<Listener>>>,
@@ -113,10 +116,15 @@ impl Dialogues {
         self.0.count.store(0, Ordering::Relaxed);
     }
 
+    /// Whether sessions are to keep what was said in them until somebody asks: see [`Ear::take_tape`].
+    pub fn keep(&self, keeps: bool) {
+        self.0.keeps.store(keeps, Ordering::Relaxed);
+    }
+
     /// The ear at a session.
     #[must_use]
     pub fn ear(&self, party: Party, clock: Clock) -> Ear {
-        Ear { hub: Arc::clone(&self.0), clock, party, heard: None }
+        Ear { hub: Arc::clone(&self.0), clock, party, heard: None, tape: None }
     }
 }
 
@@ -126,6 +134,7 @@ pub struct Ear {
     clock: Clock,
     party: Party,
     heard: Option<Box<Heard>>,
+    tape: Option<Box<Tape>>,
 }
 
 /// A session that was listened to when it last said something.
@@ -144,15 +153,40 @@ impl fmt::Debug for Ear {
 }
 
 impl Ear {
-    /// Whether anybody listens to any session. If not, nothing need be handed in.
+    /// Whether anybody listens to any session, or what is said is kept. If not, nothing need be handed in.
     #[must_use]
     pub fn is_open(&self) -> bool {
+        self.has_listeners() || self.hub.keeps.load(Ordering::Relaxed)
+    }
+
+    fn has_listeners(&self) -> bool {
         self.hub.count.load(Ordering::Relaxed) > 0
+    }
+
+    /// What is kept, where it is to be.
+    fn tape(&mut self) -> Option<&mut Tape> {
+        if !self.hub.keeps.load(Ordering::Relaxed) {
+            self.tape = None;
+            return None;
+        }
+        Some(self.tape.get_or_insert_default())
+    }
+
+    /// What was said since the last time this was asked, each line with `C: ` or `S: ` in front; nothing
+    /// where it is not kept.
+    pub fn take_tape(&mut self) -> Option<String> {
+        self.tape()?.take()
     }
 
     /// Takes commands or replies.
     pub fn hear(&mut self, side: Side, octets: &[u8]) {
-        if octets.is_empty() || !self.attend() {
+        if octets.is_empty() {
+            return;
+        }
+        if let Some(tape) = self.tape() {
+            tape.hear(side, octets);
+        }
+        if !self.attend() {
             return;
         }
         let Self { clock, party, heard, .. } = self;
@@ -163,6 +197,9 @@ impl Ear {
 
     /// Takes how many octets of a message went by.
     pub fn pass_body(&mut self, octets: usize) {
+        if let Some(tape) = self.tape().filter(|_| octets > 0) {
+            tape.pass_body(octets);
+        }
         if octets > 0
             && self.attend()
             && let Some(heard) = &mut self.heard
@@ -173,7 +210,7 @@ impl Ear {
 
     /// Whether anybody listens to this session.
     fn attend(&mut self) -> bool {
-        if !self.is_open() {
+        if !self.has_listeners() {
             self.heard = None;
             return false;
         }

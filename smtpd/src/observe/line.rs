@@ -5,7 +5,9 @@
 //! *JSON* writes one object. In both, text chosen by a peer can forge neither a field nor a line.
 
 use std::fmt::{self, Write};
+use std::net::IpAddr;
 
+use mailroot_common::net::Network;
 use mailroot_common::units::Timestamp;
 
 use super::Log;
@@ -64,29 +66,38 @@ pub struct Line<'log> {
     /// Absent when the line is below the log's level: then every call is free.
     text: Option<String>,
     format: Format,
+    /// It is only wanted if it names a client of this network, and did not yet.
+    client: Option<Network>,
+}
+
+/// How a line that is wanted begins.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) format: Format,
+    pub(super) now: Timestamp,
+    /// Whether the line carries the moment in every form.
+    pub(super) dates: bool,
+    /// It is only wanted if it names a client of this network.
+    pub(super) client: Option<Network>,
 }
 
 impl<'log> Line<'log> {
-    pub(super) fn begin(
-        log: &'log Log,
-        level: Level,
-        event: &str,
-        head: Option<(Format, Timestamp)>,
-    ) -> Self {
-        let Some((format, now)) = head else {
-            return Self { log, level, text: None, format: Format::Logfmt };
+    pub(super) fn begin(log: &'log Log, level: Level, event: &str, head: Option<Head>) -> Self {
+        let Some(Head { format, now, dates, client }) = head else {
+            return Self { log, level, text: None, format: Format::Logfmt, client: None };
         };
         let mut text = String::with_capacity(256);
         let done = match format {
+            Format::Logfmt if dates => write!(text, "time={now}"),
             Format::Logfmt => Ok(()),
             Format::Json => {
                 write!(text, "{{\"time\":\"{now}\",\"level\":\"{}\"", level.as_str())
             }
         };
         debug_assert!(done.is_ok(), "writing into a String cannot fail");
-        let line = Self { log, level, text: Some(text), format };
+        let line = Self { log, level, text: Some(text), format, client };
         let line = line.word("event", event);
-        if format == Format::Logfmt && level <= Level::Warn {
+        if format == Format::Logfmt && level != Level::Info {
             return line.word("level", level.as_str());
         }
         line
@@ -95,6 +106,12 @@ impl<'log> Line<'log> {
     /// Adds a field. Use it for our own words, numbers, ids and addresses as well as for text of
     /// strangers: every value is checked and escaped.
     pub fn word(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        if let Some(network) = &self.client
+            && key == "client"
+            && value.to_string().parse::<IpAddr>().is_ok_and(|client| network.contains(client))
+        {
+            self.client = None;
+        }
         if let Some(text) = &mut self.text {
             let done = match self.format {
                 Format::Logfmt => write_logfmt(text, key, &value),
@@ -134,7 +151,7 @@ impl<'log> Line<'log> {
 
     /// Hands the line to the log.
     pub fn send(self) {
-        if let Some(mut text) = self.text {
+        if let Some(mut text) = self.text.filter(|_| self.client.is_none()) {
             if self.format == Format::Json {
                 text.push('}');
             }

@@ -1,15 +1,20 @@
 //! Where log lines go. Rooms never wait for the log: lines gather in memory, one thread writes them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::line::{Format, Level, Line};
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::line::{Format, Head, Level, Line};
+use super::style::{Raised, Sink, Style};
 use crate::clock::Clock;
 
 /// What may wait to be written; beyond it lines are counted and dropped, mail goes on.
@@ -36,39 +41,20 @@ pub enum LogError {
     Thread(#[source] io::Error),
 }
 
-/// Where lines are written.
-#[derive(Clone, Debug)]
-pub enum Sink {
-    /// Standard output; under systemd each line begins with its severity, as the journal wants it.
-    Stdout {
-        /// Whether standard output is the journal.
-        journal: bool,
-    },
-    /// A file, appended to; opened again by [`Log::reopen`].
-    File(PathBuf),
-    /// Memory, for tests.
-    Memory(Arc<Mutex<String>>),
-}
-
-impl Sink {
-    /// What a memory sink holds; empty for the others.
-    #[must_use]
-    pub fn text(&self) -> String {
-        match self {
-            Self::Memory(text) => lock(text).clone(),
-            Self::Stdout { .. } | Self::File(_) => String::new(),
-        }
-    }
-}
-
-/// The handle to the log. Cheap to clone.
+/// The handle to the log, or to the part of it that is about one virtual server. Cheap to clone.
 #[derive(Clone)]
-pub struct Log(Arc<Inner>);
+pub struct Log {
+    inner: Arc<Inner>,
+    /// Whether what happens there is told at all; warnings and errors always are.
+    speaks: Option<Arc<AtomicBool>>,
+}
 
 struct Inner {
-    format: Format,
-    level: Level,
-    sink: Sink,
+    style: ArcSwap<Style>,
+    /// A form that was asked for on the command line; it goes before the style's.
+    form: Option<Format>,
+    raised: ArcSwapOption<Raised>,
+    servers: Mutex<BTreeMap<String, Arc<AtomicBool>>>,
     clock: Clock,
     waiting: Mutex<Waiting>,
     wake: Condvar,
@@ -79,6 +65,8 @@ struct Inner {
 struct Waiting {
     text: Vec<u8>,
     dropped: u64,
+    /// What was to be written before the log went elsewhere, and where it goes from then on.
+    moved: Vec<(Vec<u8>, Target)>,
     /// What waits is to be written now.
     urgent: bool,
     reopen: bool,
@@ -88,31 +76,32 @@ struct Waiting {
 impl Waiting {
     /// Whether the writer is to wait no longer.
     const fn is_pressed(&self) -> bool {
-        self.urgent || self.reopen || self.closing
+        self.urgent || self.reopen || self.closing || !self.moved.is_empty()
     }
 }
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("sink", &self.0.sink).finish_non_exhaustive()
+        f.debug_struct("Log").field("style", &self.inner.style.load()).finish_non_exhaustive()
     }
 }
 
 impl Log {
-    /// Opens the sink and starts the thread that writes to it.
+    /// Opens the sink and starts the thread that writes to it. `form` goes before the style's, also
+    /// before that of later ones.
     ///
     /// # Errors
     ///
     /// [`LogError`], naming the file.
-    pub fn open(sink: Sink, format: Format, level: Level, clock: Clock) -> Result<Self, LogError> {
-        let target = Target::open(&sink)?;
-        let log = Self::inner(sink, format, level, clock);
-        let inner = Arc::clone(&log.0);
+    pub fn open(style: Style, form: Option<Format>, clock: Clock) -> Result<Self, LogError> {
+        let target = Target::open(&style.sink)?;
+        let log = Self::with(style, form, clock);
+        let inner = Arc::clone(&log.inner);
         let writer = std::thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || inner.write_until_closed(target))
             .map_err(LogError::Thread)?;
-        *lock(&log.0.writer) = Some(writer);
+        *lock(&log.inner.writer) = Some(writer);
         Ok(log)
     }
 
@@ -120,7 +109,7 @@ impl Log {
     #[must_use]
     pub fn captured(format: Format, level: Level, clock: Clock) -> (Self, Sink) {
         let sink = Sink::Memory(Arc::default());
-        (Self::inner(sink.clone(), format, level, clock), sink)
+        (Self::with(Style { sink: sink.clone(), format, level }, None, clock), sink)
     }
 
     /// A log for tests that do not read it.
@@ -129,36 +118,138 @@ impl Log {
         Self::captured(Format::Logfmt, Level::Error, Clock::real()).0
     }
 
-    fn inner(sink: Sink, format: Format, level: Level, clock: Clock) -> Self {
-        Self(Arc::new(Inner {
-            format,
-            level,
-            sink,
+    fn with(style: Style, form: Option<Format>, clock: Clock) -> Self {
+        let inner = Inner {
+            style: ArcSwap::from_pointee(style),
+            form,
+            raised: ArcSwapOption::empty(),
+            servers: Mutex::default(),
             clock,
             waiting: Mutex::default(),
             wake: Condvar::new(),
             writer: Mutex::default(),
-        }))
+        };
+        Self { inner: Arc::new(inner), speaks: None }
+    }
+
+    /// Goes by another style from now on. What was logged before goes where it was to go.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`], naming the file; nothing is changed then.
+    pub fn set(&self, style: Style) -> Result<(), LogError> {
+        let now = self.inner.style.load_full();
+        // What tests read is read by them to the end.
+        let style = match &now.sink {
+            Sink::Memory(_) => Style { sink: now.sink.clone(), ..style },
+            Sink::Stdout { .. } | Sink::File(_) => style,
+        };
+        let elsewhere = !now.sink.is_same(&style.sink);
+        let target = elsewhere.then(|| Target::open(&style.sink)).transpose()?;
+        let mut waiting = lock(&self.inner.waiting);
+        if let Some(target) = target {
+            let before = std::mem::take(&mut waiting.text);
+            waiting.moved.push((before, target));
+        }
+        self.inner.style.store(Arc::new(style));
+        drop(waiting);
+        self.inner.wake.notify_one();
+        Ok(())
+    }
+
+    /// Whether the log could go by another style.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`], naming the file that cannot be opened.
+    pub fn check(&self, style: &Style) -> Result<(), LogError> {
+        let Sink::File(path) = &style.sink else { return Ok(()) };
+        if self.inner.style.load().sink.is_same(&style.sink) {
+            return Ok(());
+        }
+        let is_new = !path.exists();
+        Target::open(&style.sink)?;
+        if is_new {
+            // What was only tried leaves nothing behind; an empty file harms nobody.
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    }
+
+    /// How lines are written now, with the form that counts.
+    #[must_use]
+    pub fn style(&self) -> Style {
+        let style = Style::clone(&self.inner.style.load());
+        Style { format: self.inner.form.unwrap_or(style.format), ..style }
+    }
+
+    /// Lets more through for a while, or no longer.
+    pub fn raise(&self, raised: Option<Raised>) {
+        self.inner.raised.store(raised.map(Arc::new));
+    }
+
+    /// What is let through besides, while it is.
+    #[must_use]
+    pub fn raised(&self) -> Option<Arc<Raised>> {
+        let now = self.inner.clock.now();
+        self.inner.raised.load_full().filter(|raised| raised.until > now)
+    }
+
+    /// The log of a virtual server.
+    #[must_use]
+    pub fn of_server(&self, name: &str) -> Self {
+        let mut servers = lock(&self.inner.servers);
+        let speaks = servers.entry(name.to_owned());
+        let speaks = speaks.or_insert_with(|| Arc::new(AtomicBool::new(true)));
+        Self { inner: Arc::clone(&self.inner), speaks: Some(Arc::clone(speaks)) }
+    }
+
+    /// Whether a virtual server's log tells what happens; it tells what is wrong in any case.
+    pub fn set_server(&self, name: &str, speaks: bool) {
+        let log = self.of_server(name);
+        if let Some(flag) = &log.speaks {
+            flag.store(speaks, Ordering::Relaxed);
+        }
+    }
+
+    /// A virtual server is no more.
+    pub fn forget_server(&self, name: &str) {
+        lock(&self.inner.servers).remove(name);
     }
 
     /// Begins a line; see [`Line`].
     pub fn line(&self, level: Level, event: &str) -> Line<'_> {
-        let head = (level <= self.0.level).then(|| (self.0.format, self.0.clock.now()));
+        let style = self.inner.style.load();
+        let is_mute = |speaks: &Arc<AtomicBool>| !speaks.load(Ordering::Relaxed);
+        let (mut wanted, mut client) = (level <= style.level, None);
+        if !wanted && let Some(raised) = self.raised().filter(|raised| level <= raised.level) {
+            (wanted, client) = (true, raised.client);
+        }
+        if level > Level::Warn && self.speaks.as_ref().is_some_and(is_mute) {
+            wanted = false;
+        }
+        let head = wanted.then(|| Head {
+            format: self.inner.form.unwrap_or(style.format),
+            now: self.inner.clock.now(),
+            dates: style.sink.wants_dates(),
+            client,
+        });
         Line::begin(self, level, event, head)
     }
 
     pub(super) fn write(&self, level: Level, line: &str) {
-        if let Sink::Memory(text) = &self.0.sink {
+        let mut waiting = lock(&self.inner.waiting);
+        let style = self.inner.style.load();
+        if let Sink::Memory(text) = &style.sink {
             lock(text).push_str(line);
             return;
         }
-        let mut waiting = lock(&self.0.waiting);
         if waiting.text.len() + line.len() > WAITING_OCTETS_MAX {
             waiting.dropped += 1;
             return;
         }
         let was_empty = waiting.text.is_empty();
-        if let Sink::Stdout { journal: true } = self.0.sink {
+        if let Sink::Stdout { journal: true } = style.sink {
             waiting.text.extend_from_slice(&[b'<', level.severity() as u8, b'>']);
         }
         waiting.text.extend_from_slice(line.as_bytes());
@@ -166,21 +257,21 @@ impl Log {
         let newly_urgent = urgent && !std::mem::replace(&mut waiting.urgent, true);
         drop(waiting);
         if was_empty || newly_urgent {
-            self.0.wake.notify_one();
+            self.inner.wake.notify_one();
         }
     }
 
     /// Opens the log file again, after it was moved away.
     pub fn reopen(&self) {
-        lock(&self.0.waiting).reopen = true;
-        self.0.wake.notify_one();
+        lock(&self.inner.waiting).reopen = true;
+        self.inner.wake.notify_one();
     }
 
     /// Writes what waits and ends the thread. Lines sent later are lost.
     pub fn close(&self) {
-        lock(&self.0.waiting).closing = true;
-        self.0.wake.notify_one();
-        if let Some(writer) = lock(&self.0.writer).take() {
+        lock(&self.inner.waiting).closing = true;
+        self.inner.wake.notify_one();
+        if let Some(writer) = lock(&self.inner.writer).take() {
             // A writer that panicked has nothing left to write.
             let _ = writer.join();
         }
@@ -191,7 +282,7 @@ impl Inner {
     fn write_until_closed(&self, mut target: Target) {
         let mut text = Vec::new();
         loop {
-            let (dropped, reopen, closing) = {
+            let (moved, dropped, reopen, closing) = {
                 let mut waiting = lock(&self.waiting);
                 while waiting.text.is_empty() && !waiting.is_pressed() {
                     waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -202,16 +293,22 @@ impl Inner {
                 waiting.urgent = false;
                 text.clear();
                 std::mem::swap(&mut text, &mut waiting.text);
+                let moved = std::mem::take(&mut waiting.moved);
                 let dropped = std::mem::take(&mut waiting.dropped);
-                (dropped, std::mem::take(&mut waiting.reopen), waiting.closing)
+                (moved, dropped, std::mem::take(&mut waiting.reopen), waiting.closing)
             };
+            for (before, next) in moved {
+                // A log that cannot be written must not stop mail; there is nobody left to tell.
+                let _ = target.write(&before);
+                target = next;
+            }
             if dropped > 0 {
                 let note = format!("event=log-dropped level=warn lines={dropped}\n");
                 text.extend_from_slice(note.as_bytes());
             }
-            // A log that cannot be written must not stop mail; there is nobody left to tell.
+            // As above.
             let _ = target.write(&text);
-            if reopen && let Ok(fresh) = Target::open(&self.sink) {
+            if reopen && let Ok(fresh) = Target::open(&self.style.load().sink) {
                 target = fresh;
             }
             if closing {
@@ -260,19 +357,68 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use mailroot_common::net::Network;
+    use mailroot_common::units::Timestamp;
+
     use super::*;
 
+    fn style(path: &std::path::Path) -> Style {
+        let sink = Sink::File(path.to_owned());
+        Style { sink, format: Format::Logfmt, level: Level::Info }
+    }
+
     #[test]
-    fn lines_reach_the_file_and_a_moved_file_is_followed() {
+    fn lines_reach_the_file_with_their_moment_and_another_file_is_gone_to() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let log = Log::open(Sink::File(path.clone()), Format::Logfmt, Level::Info, Clock::real());
-        let log = log.unwrap();
+        let (path, other) = (dir.path().join("log"), dir.path().join("other"));
+        let log = Log::open(style(&path), None, Clock::real()).unwrap();
         log.line(Level::Info, "one").send();
+        log.set(Style { format: Format::Json, ..style(&other) }).unwrap();
+        log.line(Level::Info, "two").send();
+        assert!(log.set(style(&dir.path().join("none/log"))).is_err());
+        log.line(Level::Debug, "hidden").send();
         log.close();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "event=one\n");
-        let missing = Sink::File(dir.path().join("none/log"));
-        let error = Log::open(missing, Format::Logfmt, Level::Info, Clock::real()).unwrap_err();
-        assert!(error.to_string().contains("none/log"));
+        let (first, second) =
+            (std::fs::read_to_string(&path).unwrap(), std::fs::read_to_string(&other).unwrap());
+        assert!(first.starts_with("time=2") && first.ends_with("Z event=one\n"), "{first}");
+        assert!(second.starts_with("{\"time\":") && second.contains("\"two\""), "{second}");
+        assert_eq!((first.lines().count(), second.lines().count()), (1, 1));
+        let missing = Log::open(style(&dir.path().join("none/log")), None, Clock::real());
+        assert!(missing.unwrap_err().to_string().contains("none/log"));
+    }
+
+    #[test]
+    fn a_server_that_is_not_logged_still_tells_what_is_wrong() {
+        let (log, sink) = Log::captured(Format::Logfmt, Level::Debug, Clock::real());
+        let lan = log.of_server("lan");
+        log.set_server("lan", false);
+        lan.line(Level::Info, "hidden").send();
+        lan.line(Level::Warn, "told").send();
+        log.of_server("other").line(Level::Info, "other").send();
+        log.set_server("lan", true);
+        lan.line(Level::Info, "again").send();
+        assert_eq!(sink.text(), "event=told level=warn\nevent=other\nevent=again\n");
+    }
+
+    #[test]
+    fn more_is_told_for_a_while_of_one_client() {
+        let clock = Clock::real();
+        let (log, sink) = Log::captured(Format::Logfmt, Level::Info, clock.clone());
+        let until = |millis| Timestamp::from_millis(clock.now().as_millis() + millis);
+        let client = Network::parse("10.1.0.0/16").ok();
+        log.raise(Some(Raised { level: Level::Debug, until: until(60_000), client }));
+        for address in ["10.1.2.3", "10.2.2.3"] {
+            log.line(Level::Debug, "step").word("client", address).send();
+            log.line(Level::Info, "usual").word("client", address).send();
+        }
+        log.line(Level::Debug, "nobody").send();
+        log.raise(Some(Raised { level: Level::Debug, until: until(0), client: None }));
+        assert!(log.raised().is_none());
+        log.line(Level::Debug, "late").send();
+        assert_eq!(
+            sink.text(),
+            "event=step level=debug client=10.1.2.3\nevent=usual client=10.1.2.3\n\
+             event=usual client=10.2.2.3\n"
+        );
     }
 }

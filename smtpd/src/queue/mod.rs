@@ -416,6 +416,12 @@ impl Queue {
         self.0.store.routes()
     }
 
+    /// The oldest message of each route that any waits for. It passes by the queue.
+    #[must_use]
+    pub fn oldest_by_route(&self) -> Vec<(RouteName, QueueId)> {
+        self.0.store.oldest_by_route()
+    }
+
     /// Octets free on the queue's disk, where that is known.
     #[must_use]
     pub fn free(&self) -> Option<ByteSize> {

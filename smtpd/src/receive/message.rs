@@ -364,6 +364,11 @@ impl Client<'_> {
         size: u64,
     ) -> crate::observe::Line<'_> {
         let log = &self.inner.parts.log;
+        // Where there are several, what becomes of each names it.
+        let only = match &*envelope.recipients {
+            [only] => Some(only),
+            _ => None,
+        };
         let line = log
             .line(Level::Info, "received")
             .word("server", &self.inner.parts.name)
@@ -377,6 +382,7 @@ impl Client<'_> {
             .word("user", self.user_name().unwrap_or("-"))
             .maybe("uid", self.uid())
             .word("from", format_args!("<{}>", envelope.sender))
+            .maybe("to", only.map(|only| format!("<{}>", only.mailbox)))
             .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
             .text("subject", envelope.subject.as_deref().unwrap_or_default());
         match envelope.wishes {

@@ -11,11 +11,14 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mailroot_common::config::trace::Dialogues;
 use mailroot_common::control::Direction;
+use mailroot_common::id::QueueId;
 use smtpd_core::smtp::dialogue::Side;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Taken};
 use smtpd_core::trace::event::Text;
+use smtpd_core::trace::note::Note;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
 use zeroize::Zeroize;
@@ -289,11 +292,26 @@ impl Session<'_> {
                 self.show();
                 let kept = self.incoming.keep(&self.client, &mut self.server).await;
                 self.incoming.forget();
+                let id = kept.as_ref().ok().copied();
                 self.server.committed(kept, inner.parts.clock.elapsed());
+                if let Some(id) = id.filter(|_| self.ear.is_open()) {
+                    self.remember_dialogue(id);
+                }
                 return;
             }
         };
         self.server.admit(verdict, inner.parts.clock.elapsed());
+    }
+
+    /// Has the trace remember what was said about a message that was accepted, where it is to.
+    fn remember_dialogue(&mut self, id: QueueId) {
+        self.hear_output();
+        let said = self.ear.take_tape();
+        let parts = &self.client.inner.parts;
+        if let (Some(said), Dialogues::All) = (said, parts.trace.wants_dialogues()) {
+            let (at, peer) = (parts.clock.now(), self.live.client);
+            parts.trace.record(Note::dialogue(&parts.name, id, at, "in", &peer, &said));
+        }
     }
 
     fn on_rejection(&self, rejection: &Rejection) {

@@ -90,6 +90,7 @@ impl Service {
             troubles: Vec::new(),
         };
         self.try_listeners(&change.loaded)?;
+        self.try_log(&change.loaded)?;
         let moves = self.check_moves(&change.loaded)?;
         edited.warnings.extend(moves.iter().map(ConfigTrouble::from));
         if asked.terms.dry_run {

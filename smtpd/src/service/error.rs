@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use mailroot_common::config::{ServerName, SmartHostName};
 
 use crate::config::{EditError, Failed};
+use crate::observe::LogError;
 use crate::users::UserError;
 use crate::virtual_server::StartError;
 use crate::{oauth, resolve};
@@ -42,6 +43,9 @@ pub enum ServiceError {
         /// The system's error.
         source: io::Error,
     },
+    /// The log cannot go where the change wants it; nothing was changed.
+    #[error("{0}")]
+    Log(String),
     /// Mail waits in the queue of a server that is to go.
     #[error("{server} still holds {messages} queued messages")]
     QueueLeft {
@@ -91,4 +95,12 @@ pub enum ServiceError {
     /// Name servers of `dns.resolvers` cannot be used.
     #[error("cannot set up name resolution: {0}")]
     Resolver(resolve::SetupError),
+}
+
+impl From<LogError> for ServiceError {
+    fn from(error: LogError) -> Self {
+        let source = std::error::Error::source(&error);
+        let words = source.map(|source| format!(": {source}")).unwrap_or_default();
+        Self::Log(format!("{error}{words}"))
+    }
 }

@@ -33,7 +33,7 @@ impl Moving {
     /// An error if mail would be left behind.
     fn check(&self) -> Result<(), ServiceError> {
         let left = match (self.what, self.server.left_behind()) {
-            (Moved::Drop, _) | (_, LeftBehind::Messages(0)) => return Ok(()),
+            (Moved::Drop | Moved::Badmail, _) | (_, LeftBehind::Messages(0)) => return Ok(()),
             (_, LeftBehind::Messages(messages)) => format!("{messages} queued messages"),
             (_, LeftBehind::Unknown) => "a queue that was not opened yet".to_owned(),
         };
@@ -51,6 +51,10 @@ impl Moving {
             ),
             Moved::Drop => (
                 format!("the Drop directory of {name} moves"),
+                "messages in the old one stay there; move them by hand",
+            ),
+            Moved::Badmail => (
+                format!("the Badmail directory of {name} moves"),
                 "messages in the old one stay there; move them by hand",
             ),
         };

@@ -255,6 +255,21 @@ async fn whoever_is_tried_when_a_return_is_ordered_follows_after_the_attempt(sto
     assert_eq!(lease.due[0].1.attempts, 1, "what it came to is known");
 }
 
+async fn the_oldest_message_of_each_route_is_known(store: Store) {
+    for (number, to) in [(1, &["a@x.example"][..]), (2, &["a@y.example", "b@x.example"])] {
+        store.commit(id(number), draft(to, start(), b"x")).await.unwrap();
+    }
+    let oldest = || {
+        let mut oldest = store.oldest_by_route();
+        oldest.sort();
+        oldest
+    };
+    let (x, y) = (route("mx:x.example"), route("mx:y.example"));
+    assert_eq!(oldest(), [(x.clone(), id(1)), (y.clone(), id(2))]);
+    store.change(&[id(1)], &Change::Remove).await.unwrap();
+    assert_eq!(oldest(), [(x, id(2)), (y, id(2))]);
+}
+
 async fn a_redirected_message_waits_for_the_chosen_host_at_once(store: Store) {
     let to = ["a@x.example", "b@here.example"];
     store.commit(id(1), draft(&to, start(), b"x")).await.unwrap();
@@ -414,6 +429,7 @@ macro_rules! arms {
             a_removed_message_is_gone_even_while_it_is_tried,
             a_message_to_be_returned_is_tried_by_nobody_and_leased_whole,
             whoever_is_tried_when_a_return_is_ordered_follows_after_the_attempt,
+            the_oldest_message_of_each_route_is_known,
             a_redirected_message_waits_for_the_chosen_host_at_once,
             lists_are_by_id_filtered_and_paged,
             another_table_moves_waiting_mail,

@@ -474,6 +474,14 @@ impl Memory {
         routes
     }
 
+    pub(super) fn oldest_by_route(&self) -> Vec<(RouteName, QueueId)> {
+        let mut oldest = BTreeMap::new();
+        for (route, id) in self.lock().links().into_keys() {
+            oldest.entry(route).or_insert(id);
+        }
+        oldest.into_iter().collect()
+    }
+
     pub(super) fn highest_id(&self) -> QueueId {
         self.lock().highest
     }

@@ -402,6 +402,15 @@ impl Store {
         }
     }
 
+    /// The oldest message of each route that any waits for.
+    #[must_use]
+    pub fn oldest_by_route(&self) -> Vec<(RouteName, QueueId)> {
+        match self {
+            Self::Log(log) => log.oldest_by_route(),
+            Self::Memory(memory) => memory.oldest_by_route(),
+        }
+    }
+
     /// An id as high as any that was ever given.
     #[must_use]
     pub fn highest_id(&self) -> QueueId {

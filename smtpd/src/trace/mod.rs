@@ -25,6 +25,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
+use mailroot_common::config::trace::Dialogues;
 use mailroot_common::units::{ByteSize, Span};
 use smtpd_core::trace::note::Note;
 use tokio::sync::oneshot;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub max_size: ByteSize,
     /// Whether subjects are recorded.
     pub subjects: bool,
+    /// Which dialogues are recorded.
+    pub dialogues: Dialogues,
 }
 
 /// Why there is no record.
@@ -179,6 +182,12 @@ impl Trace {
     #[must_use]
     pub fn wants_subjects(&self) -> bool {
         self.0.as_ref().is_some_and(|inner| inner.subjects.load(Ordering::Relaxed))
+    }
+
+    /// Which dialogues are recorded.
+    #[must_use]
+    pub fn wants_dialogues(&self) -> Dialogues {
+        self.0.as_ref().map_or(Dialogues::Off, |inner| inner.settings.load().dialogues)
     }
 
     /// Whether anything is recorded; then a note need not be written.

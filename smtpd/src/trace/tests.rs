@@ -17,7 +17,12 @@ use crate::observe::{Format, Level};
 const NOW: Timestamp = Timestamp::from_millis(1_763_003_600_000);
 
 fn settings() -> Settings {
-    Settings { keep: Span::days(14), max_size: ByteSize::mib(64), subjects: true }
+    Settings {
+        keep: Span::days(14),
+        max_size: ByteSize::mib(64),
+        subjects: true,
+        dialogues: Dialogues::Off,
+    }
 }
 
 fn open(path: &std::path::Path) -> Trace {

@@ -12,8 +12,10 @@ use super::{MailRoot, VirtualServer, settings};
 pub enum Moved {
     /// The mail root, and with it the queue.
     Root,
-    /// The Drop directory alone.
+    /// The Drop directory, and not the mail root.
     Drop,
+    /// The Badmail directory alone.
+    Badmail,
 }
 
 /// Mail in the queue of a mail root that a server is to leave.
@@ -30,11 +32,13 @@ impl VirtualServer {
     #[must_use]
     pub fn moved_by(&self, root: &Path, config: &ServerConfig) -> Option<Moved> {
         let now = self.places();
-        let wanted = MailRoot::at(root, settings::drop_place(config));
+        let wanted = settings::places(root, config);
         if wanted.root != now.root {
             Some(Moved::Root)
+        } else if wanted.drop != now.drop {
+            Some(Moved::Drop)
         } else {
-            (wanted.drop != now.drop).then_some(Moved::Drop)
+            (wanted.badmail != now.badmail).then_some(Moved::Badmail)
         }
     }
 
@@ -54,8 +58,6 @@ impl VirtualServer {
     /// Its directories: those that are open, else those of its configuration.
     fn places(&self) -> MailRoot {
         let open = self.rooms.load().as_ref().map(|rooms| rooms.root.clone());
-        open.unwrap_or_else(|| {
-            MailRoot::at(&self.mail_root(), settings::drop_place(&self.config()))
-        })
+        open.unwrap_or_else(|| settings::places(&self.mail_root(), &self.config()))
     }
 }

@@ -43,7 +43,7 @@ impl Rooms {
         table: &Arc<Table>,
         counters: &Arc<Counters>,
     ) -> Result<Self, StartError> {
-        let root = MailRoot::at(&shared.mail_root, settings::drop_place(config));
+        let root = settings::places(&shared.mail_root, config);
         root.prepare()?;
         let queue = Queue::open(
             queue::Settings {

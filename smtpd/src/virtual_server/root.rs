@@ -70,14 +70,14 @@ enum Writers {
 }
 
 impl MailRoot {
-    /// The places below `root`; `drop` is taken as it is if absolute.
+    /// The places below `root`; `drop` and `badmail` are taken as they are if absolute.
     #[must_use]
-    pub fn at(root: &Path, drop: &Path) -> Self {
+    pub fn at(root: &Path, drop: &Path, badmail: &Path) -> Self {
         Self {
             pickup: root.join("Pickup"),
             queue: root.join("Queue"),
             drop: root.join(drop),
-            badmail: root.join("Badmail"),
+            badmail: root.join(badmail),
             root: root.to_owned(),
         }
     }
@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn missing_directories_are_made_with_their_modes() {
         let dir = tempfile::tempdir().unwrap();
-        let root = MailRoot::at(&dir.path().join("default"), Path::new("Drop"));
+        let root =
+            MailRoot::at(&dir.path().join("default"), Path::new("Drop"), Path::new("Badmail"));
         root.prepare().unwrap();
         root.prepare().unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o077;
@@ -153,7 +154,8 @@ mod tests {
     #[test]
     fn links_and_directories_others_may_write_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let root = MailRoot::at(&dir.path().join("default"), Path::new("Drop"));
+        let root =
+            MailRoot::at(&dir.path().join("default"), Path::new("Drop"), Path::new("Badmail"));
         root.prepare().unwrap();
         std::fs::set_permissions(&root.queue, std::fs::Permissions::from_mode(0o770)).unwrap();
         let error = root.prepare().unwrap_err();

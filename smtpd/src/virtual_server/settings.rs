@@ -322,9 +322,10 @@ pub(super) fn pickup(
     }
 }
 
-/// Where Drop is, as the configuration has it.
-pub(super) fn drop_place(config: &ServerConfig) -> &Path {
-    drop_keys(config).map_or_else(|| Path::new("Drop"), |keys| &keys.dir)
+/// The directories of a mail root, as the configuration has them.
+pub(super) fn places(root: &Path, config: &ServerConfig) -> MailRoot {
+    let drop = drop_keys(config).map_or_else(|| Path::new("Drop"), |keys| &keys.dir);
+    MailRoot::at(root, drop, &config.messages.badmail.dir)
 }
 
 /// The keys of the default domain's Drop directory.

@@ -133,6 +133,8 @@ fields! {
 
 /// The word of the beginning of a message's story.
 pub const RECEIVED: &str = "received";
+/// The word of what was said about a message.
+pub const DIALOGUE: &str = "dialogue";
 /// The word of a client that was turned away.
 pub const REFUSED: &str = "refused";
 

@@ -466,6 +466,7 @@ mod tests {
             subject: None,
             wishes: None,
             events: vec![event],
+            dialogues: Vec::new(),
             left_out: 0,
             next_attempt_at: None,
             release_at: None,

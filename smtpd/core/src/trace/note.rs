@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 
-use super::event::{Number, Text};
+use super::event::{DIALOGUE, Number, Text};
 use crate::queue::envelope::Envelope;
 use crate::queue::outcome::{AttemptResult, Outcome, Stage};
 use crate::queue::recipient::{Phase, RecipientStatus};
@@ -113,6 +113,23 @@ impl Note {
             note = note.maybe(Text::Subject, envelope.subject.as_ref());
         }
         envelope.recipients.iter().fold(note, |note, to| note.text(Text::To, &to.mailbox))
+    }
+
+    /// What was said about a message, in a session with a peer: `in` or `out`.
+    #[must_use]
+    pub fn dialogue(
+        server: &str,
+        id: QueueId,
+        at: Timestamp,
+        way: &str,
+        peer: &dyn fmt::Display,
+        said: &str,
+    ) -> Self {
+        Self::new(DIALOGUE, server, at)
+            .id(id)
+            .text(Text::Via, way)
+            .text(Text::Host, peer)
+            .text(Text::Words, said)
     }
 
     /// What an attempt, or its age, came to for one recipient; nothing if that is no news.

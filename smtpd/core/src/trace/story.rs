@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use mailroot_common::control::{Refused, TraceEntry, TraceEvent, TraceRecipient};
+use mailroot_common::control::{
+    Direction, Refused, TraceDialogue, TraceEntry, TraceEvent, TraceRecipient,
+};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 
-use super::event::Event;
+use super::event::{DIALOGUE, Event};
 
 /// How many events of one message are told.
 pub const EVENTS_MAX: usize = 5_000;
+/// How many of its dialogues are.
+pub const DIALOGUES_MAX: usize = 100;
 
 /// Events of one message, gathered in any order.
 #[derive(Clone, Debug)]
@@ -18,6 +22,7 @@ pub struct Story {
     beginning: Option<Beginning>,
     server: String,
     events: Vec<TraceEvent>,
+    dialogues: Vec<TraceDialogue>,
     left_out: u64,
 }
 
@@ -50,7 +55,14 @@ impl Story {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(id: QueueId) -> Self {
-        Self { id, beginning: None, server: String::new(), events: Vec::new(), left_out: 0 }
+        Self {
+            id,
+            beginning: None,
+            server: String::new(),
+            events: Vec::new(),
+            dialogues: Vec::new(),
+            left_out: 0,
+        }
     }
 
     /// Whether nothing is known.
@@ -68,6 +80,12 @@ impl Story {
 
     /// Takes an event of the message.
     pub fn add(&mut self, event: &Event<'_>) {
+        if event.word == DIALOGUE {
+            if self.dialogues.len() < DIALOGUES_MAX {
+                self.dialogues.push(dialogue(event));
+            }
+            return;
+        }
         if event.is_beginning() {
             self.beginning = Some(Beginning {
                 at: event.at,
@@ -103,6 +121,7 @@ impl Story {
     pub fn finish(mut self) -> TraceEntry {
         // Delivery may begin before whoever accepted the message has said so.
         self.events.sort_by_key(|event| (event.event != "received", event.at));
+        self.dialogues.sort_by_key(|dialogue| dialogue.at);
         let beginning = self.beginning;
         let named = beginning.as_ref().map(|beginning| beginning.to.clone()).unwrap_or_default();
         let recipients = recipients(named, &self.events);
@@ -130,6 +149,7 @@ impl Story {
             wishes: of(|it| &it.wishes),
             recipients,
             events: self.events,
+            dialogues: self.dialogues,
             left_out: self.left_out,
             next_attempt_at: None,
             release_at: None,
@@ -137,6 +157,15 @@ impl Story {
             expires_at: None,
             advice: None,
         }
+    }
+}
+
+fn dialogue(event: &Event<'_>) -> TraceDialogue {
+    TraceDialogue {
+        at: event.at,
+        direction: if event.via == Some("in") { Direction::In } else { Direction::Out },
+        peer: event.host.unwrap_or_default().to_owned(),
+        lines: event.words.unwrap_or_default().lines().map(str::to_owned).collect(),
     }
 }
 

@@ -109,7 +109,7 @@ pub(super) struct Index {
 
 pub(super) const CHUNK: usize = 1024;
 /// How many messages one look passes by at most.
-const LOOKED_AT_MAX: usize = 8192;
+pub(super) const LOOKED_AT_MAX: usize = 8192;
 
 /// What one look at the messages came to.
 #[derive(Debug, Default)]

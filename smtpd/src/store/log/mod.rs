@@ -29,6 +29,7 @@ mod lease;
 mod link;
 #[cfg(test)]
 mod liveness;
+mod oldest;
 mod open;
 mod pick;
 mod plan;

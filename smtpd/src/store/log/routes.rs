@@ -90,6 +90,17 @@ impl Routes {
         self.slots[number as usize].as_mut().expect("a route lives while a message is counted in")
     }
 
+    /// How many routes mail waits on.
+    pub(super) fn in_use(&self) -> usize {
+        let waits = |route: &&Option<Route>| route.as_ref().is_some_and(|route| route.links > 0);
+        self.slots.iter().filter(waits).count()
+    }
+
+    /// Whether there is still a route of that number.
+    pub(super) fn has(&self, number: u32) -> bool {
+        self.slots.get(number as usize).is_some_and(Option::is_some)
+    }
+
     pub(super) fn name(&self, number: u32) -> &RouteName {
         let route = self.slots[number as usize].as_ref();
         &route.expect("a route lives while a message is counted in").name

@@ -110,6 +110,16 @@ impl Finished {
         self.endings().any(|ending| ending.result == AttemptResult::Delivered)
     }
 
+    /// Whether the peer took the message for everybody.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        let is_taken = |fate: &Fate| match fate {
+            Fate::Ended(ending) => ending.result == AttemptResult::Delivered,
+            Fate::Unsent | Fate::Untried => false,
+        };
+        self.fates.iter().all(is_taken)
+    }
+
     fn endings(&self) -> impl Iterator<Item = &Ending> {
         self.fates.iter().filter_map(|fate| match fate {
             Fate::Ended(ending) => Some(ending),

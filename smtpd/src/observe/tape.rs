@@ -1,0 +1,104 @@
+//! What was said in a session, kept for a while within a bound: the beginning, and the end.
+
+use std::collections::VecDeque;
+
+use smtpd_core::smtp::dialogue::{Dialogue, Said, Side};
+
+/// How much is kept of the beginning, and of the end.
+const OCTETS_MAX: usize = 8 << 10;
+
+/// What was said since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Tape {
+    /// Knows what nobody may see.
+    dialogue: Dialogue,
+    lines: Lines,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    first: Vec<String>,
+    first_octets: usize,
+    last: VecDeque<String>,
+    last_octets: usize,
+    left_out: u64,
+}
+
+impl Tape {
+    pub(super) fn hear(&mut self, side: Side, octets: &[u8]) {
+        let lines = &mut self.lines;
+        self.dialogue.take(side, octets, |said| lines.put(said));
+    }
+
+    pub(super) fn pass_body(&mut self, octets: usize) {
+        self.dialogue.pass_body(octets as u64);
+    }
+
+    /// The lines so far, joined by LF; nothing if nothing was said. Later ones are for the next look.
+    pub(super) fn take(&mut self) -> Option<String> {
+        let Lines { mut first, last, left_out, .. } = std::mem::take(&mut self.lines);
+        if left_out > 0 {
+            first.push(format!("… {left_out} lines are left out"));
+        }
+        first.extend(last);
+        (!first.is_empty()).then(|| first.join("\n"))
+    }
+}
+
+impl Lines {
+    fn put(&mut self, said: Said) {
+        let line = match said {
+            Said::Line(Side::Client, text) => format!("C: {text}"),
+            Said::Line(Side::Server, text) => format!("S: {text}"),
+            Said::Body(octets) => format!("   {octets} octets of a message"),
+        };
+        if self.first_octets + line.len() <= OCTETS_MAX && self.last.is_empty() {
+            self.first_octets += line.len();
+            self.first.push(line);
+            return;
+        }
+        self.last_octets += line.len();
+        self.last.push_back(line);
+        while self.last_octets > OCTETS_MAX
+            && let Some(oldest) = self.last.pop_front()
+        {
+            self.last_octets -= oldest.len();
+            self.left_out += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tape_has_both_sides_and_no_secret_and_is_taken_once() {
+        let mut tape = Tape::default();
+        tape.hear(Side::Server, b"220 mx\r\n");
+        tape.hear(Side::Client, b"AUTH PLAIN c2VjcmV0\r\n");
+        tape.hear(Side::Server, b"235 ok\r\n");
+        tape.hear(Side::Client, b"DATA\r\n");
+        tape.pass_body(12);
+        tape.hear(Side::Server, b"250 ok\r\n");
+        assert_eq!(
+            tape.take().unwrap(),
+            "S: 220 mx\nC: AUTH PLAIN ***\nS: 235 ok\nC: DATA\n   12 octets of a message\nS: 250 ok"
+        );
+        assert_eq!(tape.take(), None);
+        tape.hear(Side::Client, b"c2VjcmV0\r\n");
+        assert_eq!(tape.take().unwrap(), "C: ***");
+    }
+
+    #[test]
+    fn a_long_tape_keeps_its_beginning_and_its_end() {
+        let mut tape = Tape::default();
+        for number in 0..10_000 {
+            tape.hear(Side::Server, format!("250-{number}\r\n").as_bytes());
+        }
+        let text = tape.take().unwrap();
+        assert!(text.len() < 2 * OCTETS_MAX + 4_000, "{}", text.len());
+        assert!(text.starts_with("S: 250-0\n") && text.ends_with("S: 250-9999"));
+        assert!(text.contains(" lines are left out\n"));
+    }
+}

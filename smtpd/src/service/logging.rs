@@ -1,0 +1,63 @@
+//! The log as the configuration has it, and as operators want it for a while.
+
+use std::time::Duration;
+
+use mailroot_common::control::{LogRaised, LogState, LogTarget};
+use mailroot_common::net::Network;
+use mailroot_common::units::Timestamp;
+
+use super::{Service, ServiceError};
+use crate::config::Loaded;
+use crate::observe::{Format, Level, Raised, Sink, Style};
+use crate::process;
+
+fn style_of(loaded: &Loaded) -> Style {
+    Style::of(&loaded.service.logging, process::stdout_is_journal())
+}
+
+impl Service {
+    /// Whether the log can go where a configuration wants it.
+    pub(super) fn try_log(&self, loaded: &Loaded) -> Result<(), ServiceError> {
+        Ok(self.0.log.check(&style_of(loaded))?)
+    }
+
+    /// Has the log go by a configuration that is in force; what is wrong with that, if anything.
+    pub(super) fn set_log(&self, loaded: &Loaded) -> Option<String> {
+        let set = self.0.log.set(style_of(loaded));
+        let trouble = set.map_err(ServiceError::from).err().map(|error| error.to_string())?;
+        self.0.log.line(Level::Error, "log-failed").text("reason", &trouble).send();
+        Some(trouble)
+    }
+
+    /// The log as it is now.
+    #[must_use]
+    pub fn log_state(&self) -> LogState {
+        let style = self.0.log.style();
+        let (target, file) = match &style.sink {
+            Sink::Stdout { journal: true } => (LogTarget::Journal, None),
+            Sink::Stdout { journal: false } | Sink::Memory(_) => (LogTarget::Stdout, None),
+            Sink::File(path) => (LogTarget::File, Some(path.display().to_string())),
+        };
+        let unit = (target == LogTarget::Journal).then(process::unit).flatten();
+        let format = match style.format {
+            Format::Logfmt => "logfmt",
+            Format::Json => "json",
+        };
+        let raised = self.0.log.raised().map(|raised| LogRaised {
+            level: raised.level.as_str().to_owned(),
+            until: raised.until,
+            client: raised.client.map(|client| client.to_string()),
+        });
+        let level = style.level.as_str().to_owned();
+        LogState { target, file, unit, format: format.to_owned(), level, raised }
+    }
+
+    /// Has more be told for a while, or of one client; nothing ends that.
+    pub fn raise_log(&self, wish: Option<(Level, Duration, Option<Network>)>) {
+        let now = self.0.clock.now().as_millis();
+        self.0.log.raise(wish.map(|(level, span, client)| {
+            let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            Raised { level, until: Timestamp::from_millis(now.saturating_add(millis)), client }
+        }));
+    }
+}
