@@ -436,13 +436,12 @@ fn a_session_is_ended_whose_host_reads_nothing() {
         commands.read_line(&mut String::new()).unwrap();
         stream.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
     }
-    let session = wait::until("the session to send", || {
-        let rows = site.control().json(&["session", "list"]);
-        let all = rows.as_array().unwrap().clone();
-        let sends = all.iter().any(|row| row["direction"] == "out" && row["messages"] == 1);
-        let row = all.iter().find(|row| row["state"] == "reversed").filter(|_| sends)?;
-        Some(row["id"].as_str().unwrap().to_owned())
+    wait::until("the message to be on its way", || {
+        (stream.peek(&mut [0; 16 * 1024]).unwrap() == 16 * 1024).then_some(())
     });
+    let rows = site.control().json(&["session", "list"]);
+    let row = rows.as_array().unwrap().iter().find(|row| row["state"] == "reversed").unwrap();
+    let session = row["id"].as_str().unwrap().to_owned();
     site.ctl(&["session", "kill", &session, "--yes"]).ok();
     site.logged(&["event=atrn-done", "messages=1"]);
     await_free(&site);
