@@ -284,7 +284,7 @@ fn a_report_goes_where_the_domain_said_at_first() {
     site.configure(site.setup().dns(bare.address(), address.port()));
     site.launch_again();
     site.ctl(&["tls", "report", "send"]).ok();
-    site.logged(&["event=tls-report", "domain=told.test", "https://web.told.test/x"]);
+    site.logged(&["event=tls-report", "domain=told.test", "to=\"https://web.told.test/x\""]);
     assert_eq!(web.posted().len(), 2);
     assert_eq!(reports(&site), json!([]));
 }
