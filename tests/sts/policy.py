@@ -2,9 +2,9 @@
 
     policy.py ADDRESS PORT CHAIN STATE LOG
 
-STATE is read for each request: {"status", "type", "body", "location", "silent"}; "silent" means that no answer
-ever comes. LOG gets a line for each request: its host and its path. What is posted is answered with 201 and lies
-beside LOG, in 0.posted and so on.
+STATE is read for each request: {"status", "type", "body", "location", "silent", "post"}; "silent" means that no
+answer ever comes. LOG gets a line for each request: its host and its path. What is posted is answered with 201, or
+what "post" says, and lies beside LOG, in 0.posted and so on.
 """
 
 import json
@@ -37,6 +37,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length")))
+        with open(STATE, encoding="utf-8") as file:
+            state = json.load(file)
+        if state.get("silent"):
+            threading.Event().wait()
         with LOCK:
             with open(LOG, "a", encoding="utf-8") as log:
                 log.write(f"{self.headers.get('Host')} {self.path} {self.headers.get('Content-Type')}\n")
@@ -45,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
             with open(name + ".new", "wb") as file:
                 file.write(body)
             os.rename(name + ".new", name)
-        self.send_response(201)
+        self.send_response(state.get("post", 201))
         self.send_header("Content-Length", "0")
         self.end_headers()
 

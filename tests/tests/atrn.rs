@@ -2,6 +2,7 @@
 //! that the host has made, and no other way.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Command;
 
 use mailroot_tests::message::tagged;
@@ -347,6 +348,108 @@ fn a_branch_of_ours_fetches_its_mail_from_a_hub_of_ours_under_tls() {
     branch.await_dropped(4);
     branch.logged(&["event=received", "TLS all the way"]);
     hub.logged(&["event=bounced", "to=<e@y.sea.test>", "relaying is not allowed"]);
+}
+
+/// Asks for mail under TLS, as `branch`; the codes of these commands.
+fn asked_under_tls(site: &Site, lines: &[&str]) -> String {
+    let asked: String =
+        lines.iter().map(|line| format!("print(client.docmd('{line}')[0])\n")).collect();
+    let script = format!(
+        "import smtplib, ssl\n\
+         client = smtplib.SMTP('127.0.0.1', {})\n\
+         client.starttls(context=ssl._create_unverified_context())\n\
+         client.login('branch', '{PASSWORD}')\n\
+         {asked}",
+        site.address().port()
+    );
+    program::run(Command::new("/usr/bin/python3").arg("-c").arg(script), b"").ok()
+}
+
+#[test]
+fn what_a_domain_demands_of_tls_binds_whoever_fetches_its_mail() {
+    let (elsewhere, branch) = (Peer::accepting(ports::local()), Peer::accepting(ports::local()));
+    let safe = "{name: safe.test, type: remote, relay: true, tls: required, \
+                hold: {release: atrn, atrn_users: [branch]}}";
+    let site = start(setup(&elsewhere).domain(safe));
+    send(&site, "a@safe.test", "safe");
+    send(&site, "a@branch.test", "one");
+    hello(&site, "eve").expect("ATRN safe.test", 450);
+    let mut talk = hello(&site, "branch");
+    for line in ["ATRN safe.test", "ATRN branch.test,safe.test", "ATRN"] {
+        let refused = talk.expect(line, 530);
+        assert_eq!(refused.enhanced(), Some("5.7.0"), "{line}: {refused}");
+        assert!(refused.to_string().contains("STARTTLS"), "{line}: {refused}");
+    }
+    talk.expect("ATRN branch.test", 250);
+    branch.serve(talk);
+    assert_eq!(branch.received().len(), 1);
+    await_free(&site);
+    wait::until("one message left", || (waiting(&site) == 1).then_some(()));
+    assert_eq!(asked_under_tls(&site, &["ATRN safe.test"]), "250\n");
+}
+
+#[test]
+fn mail_that_goes_under_tls_or_not_at_all_waits_for_a_connection_that_keeps_to_it() {
+    let (elsewhere, branch) = (Peer::accepting(ports::local()), Peer::accepting(ports::local()));
+    let site = start(setup(&elsewhere));
+    let script = format!(
+        "import smtplib, ssl\n\
+         client = smtplib.SMTP('127.0.0.1', {})\n\
+         client.starttls(context=ssl._create_unverified_context())\n\
+         client.sendmail('a@client.test', ['strict@branch.test'], 'Subject: x\\r\\n\\r\\nx\\r\\n',\n\
+         \x20               mail_options=['REQUIRETLS'])\n",
+        site.address().port()
+    );
+    program::run(Command::new("/usr/bin/python3").arg("-c").arg(script), b"").ok();
+    send(&site, "usual@branch.test", "usual");
+    for _ in 0..2 {
+        fetch(&site, &branch);
+        await_free(&site);
+        let received = branch.received();
+        assert_eq!(received.len(), 1, "{received:?}");
+        assert_eq!(received[0].recipients(), ["usual@branch.test"]);
+        wait::until("one message left", || (waiting(&site) == 1).then_some(()));
+    }
+    assert!(!site.log().contains("event=bounced"), "{}", site.log());
+    let rows = site.control().json(&["queue", "list"]);
+    let reason = rows[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("REQUIRETLS"), "{reason}");
+}
+
+#[test]
+fn a_session_is_ended_whose_host_reads_nothing() {
+    let elsewhere = Peer::accepting(ports::local());
+    let site = start(setup(&elsewhere).key("messages.max_size", "64MiB"));
+    let large =
+        [&tagged("large")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(400_000)]
+            .concat();
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    assert_eq!(talk.message("a@client.test", &["a@branch.test"], &large).unwrap().code, 250);
+    let mut talk = hello(&site, "branch");
+    talk.expect("ATRN", 250);
+    // It answers commands, and then takes no octet of the message.
+    let mut stream = talk.into_stream();
+    let mut commands = BufReader::new(stream.try_clone().unwrap());
+    stream.write_all(b"220 x\r\n").unwrap();
+    for reply in ["250-x\r\n250 8BITMIME", "250 ok", "250 ok", "354 go on"] {
+        commands.read_line(&mut String::new()).unwrap();
+        stream.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
+    }
+    wait::until("the message to be on its way", || {
+        (stream.peek(&mut [0; 16 * 1024]).unwrap() == 16 * 1024).then_some(())
+    });
+    let rows = site.control().json(&["session", "list"]);
+    let row = rows.as_array().unwrap().iter().find(|row| row["state"] == "reversed").unwrap();
+    let session = row["id"].as_str().unwrap().to_owned();
+    site.ctl(&["session", "kill", &session, "--yes"]).ok();
+    site.logged(&["event=atrn-done", "messages=1"]);
+    await_free(&site);
+    assert_eq!(waiting(&site), 1);
+    let branch = Peer::accepting(ports::local());
+    fetch(&site, &branch);
+    assert_eq!(branch.received().len(), 1);
+    drop(stream);
 }
 
 #[test]

@@ -105,6 +105,42 @@ const PEOPLE: &[Entry<'_>] = &[
 ];
 
 #[test]
+fn a_member_in_another_directory_keeps_nobody_else_from_the_mail() {
+    let entries: &[Entry<'_>] = &[
+        ("ada", &["mail: ada@local.test"]),
+        ("away", &["objectClass: referral", "ref: ldap://192.0.2.1/cn=away,dc=far,dc=test"]),
+        (
+            "both",
+            &[
+                "objectClass: groupOfNames",
+                "mail: both@local.test",
+                "member: cn=away,dc=local,dc=test",
+                "member: cn=ada,dc=local,dc=test",
+            ],
+        ),
+        (
+            "none",
+            &[
+                "objectClass: groupOfNames",
+                "mail: none@local.test",
+                "member: cn=away,dc=local,dc=test",
+            ],
+        ),
+    ];
+    let Some(directory) = directory(entries) else { return };
+    let site = Site::start(setup("openldap", &[directory.address()]));
+    send(&site, &["none@local.test"]);
+    send(&site, &["both@local.test"]);
+    assert_eq!(dropped_for(&site, 1), ["ada@local.test"]);
+    let words = "not to cn=away,dc=local,dc=test, which lies in another directory";
+    site.logged(&["event=bounced", "to=<both@local.test>", words]);
+    site.logged(&["event=ldap-elsewhere", "cn=away,dc=local,dc=test"]);
+    site.logged(&["event=deferred", "to=<none@local.test>", "in another directory"]);
+    let told = site.ctl(&["ldap", "test", "--address", "both@local.test"]);
+    assert!(told.to_string().contains("ada@local.test, a group; not cn=away"), "{told}");
+}
+
+#[test]
 fn clients_hear_which_recipients_there_are() {
     let Some(directory) = directory(PEOPLE) else { return };
     let site = Site::start(setup("openldap", &[directory.address()]));

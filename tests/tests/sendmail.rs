@@ -135,6 +135,39 @@ fn what_cannot_be_meant_or_taken_has_its_exit_code() {
 }
 
 #[test]
+fn all_recipients_get_a_message_in_one_step_or_nobody_does() {
+    // An envelope is one record of the store.
+    let setup = Setup::new().key("store.segment_size", "4MiB");
+    let setup = setup.key("messages.max_recipients", "100");
+    let site = Site::start(setup);
+    let caller = Caller::of(&site);
+    let names =
+        |count: usize| -> Vec<String> { (0..count).map(|n| format!("r{n}@local.test")).collect() };
+    let all = names(1_500);
+    let words: Vec<&str> = all.iter().map(String::as_str).collect();
+    let _queued = caller.run("sendmail", &words, "Subject: to many\n\n").ok();
+    assert_eq!(found(&site, "to many").fields("X-Receiver").len(), 1_500);
+    assert_eq!(site.log().matches("event=received").count(), 1, "one message");
+
+    // One too many, by the header: nobody gets it, and whoever repeats it does no harm.
+    let input = format!("To: {}\nSubject: too many\n\n", names(10_001).join(",\n "));
+    for _ in 0..2 {
+        let done = caller.run("sendmail", &["-t"], &input).exited(65);
+        assert!(done.err.contains("more than 10000 recipients"), "{done}");
+        assert!(done.err.contains("nobody gets it"), "{done}");
+    }
+    assert_eq!(site.log().matches("event=received").count(), 1, "{}", site.log());
+    // Neither does anybody if one of them cannot be taken now.
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect("MAIL FROM:<a@local.test>", 250);
+    for to in names(100) {
+        talk.expect(&format!("RCPT TO:<{to}>"), 250);
+    }
+    talk.expect("RCPT TO:<more@local.test>", 452);
+}
+
+#[test]
 fn line_ends_and_odd_octets_come_through() {
     let site = Site::start(Setup::new());
     let caller = Caller::of(&site);

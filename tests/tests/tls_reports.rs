@@ -2,8 +2,10 @@
 //! the web.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use mailroot_tests::certificates::{Authority, Valid};
 use mailroot_tests::dns::Dns;
@@ -210,6 +212,133 @@ fn what_would_fail_under_a_policy_is_told_to_the_web_with_its_kind() {
     );
     site.logged(&["tls-report", "domain=sts.test", "https://mta-sts.sts.test/told"]);
     assert_eq!(reports(&site), json!([]));
+}
+
+#[test]
+fn a_destination_that_says_nothing_holds_up_no_other_report() {
+    let authority = Authority::new();
+    let identity = authority.sign("web.slow.test", Valid::Now);
+    let Some(web) = PolicyHost::start(205, identity.path(), "") else {
+        return skip::note("reports about TLS", policy_host::ABSENT);
+    };
+    let address = ports::host(206, ports::free());
+    let peer = Peer::accepting(address);
+    let ways: Vec<String> = (1..=4).map(|n| format!("https://web.slow.test/{n}")).collect();
+    let records = [
+        "a-slow.test. 60 IN MX 10 mx.told.test.".to_owned(),
+        format!("_smtp._tls.a-slow.test. 60 IN TXT \"v=TLSRPTv1; rua={}\"", ways.join(",")),
+        "told.test. 60 IN MX 10 mx.told.test.".to_owned(),
+        "_smtp._tls.told.test. 60 IN TXT \"v=TLSRPTv1; rua=mailto:tls@told.test\"".to_owned(),
+        format!("mx.told.test. 60 IN A {}", address.ip()),
+        format!("web.slow.test. 60 IN A {}", web.address().ip()),
+    ];
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    let Some(dns) = Dns::serve(&records) else {
+        return skip::note("reports about TLS", "unbound is not installed");
+    };
+    let setup = Setup::new().dns(dns.address(), address.port());
+    let setup = setup.service("tls.trust", &authority.file().display().to_string());
+    let site = Site::start(reporting(setup));
+    web.answer(&json!({"silent": true, "body": ""}));
+    send(&site, "b@a-slow.test");
+    send(&site, "b@told.test");
+    peer.await_received(2);
+    site.await_empty_queue();
+    site.ctl(&["tls", "report", "send"]).ok();
+    let received = peer.await_received(3);
+    assert_eq!(of_reports(&received)[0].recipients(), ["tls@told.test"]);
+    await_reports(&site, &json!([["a-slow.test", "due", 0, 1]]));
+}
+
+#[test]
+fn a_report_goes_where_the_domain_said_at_first() {
+    let authority = Authority::new();
+    let identity = authority.sign("web.told.test", Valid::Now);
+    let Some(web) = PolicyHost::start(208, identity.path(), "") else {
+        return skip::note("reports about TLS", policy_host::ABSENT);
+    };
+    let address = ports::host(209, ports::free());
+    let peer = Peer::accepting(address);
+    let records = [
+        "told.test. 60 IN MX 10 mx.told.test.".to_owned(),
+        format!("mx.told.test. 60 IN A {}", address.ip()),
+        format!("web.told.test. 60 IN A {}", web.address().ip()),
+        "_smtp._tls.told.test. 60 IN TXT \"v=TLSRPTv1; rua=https://web.told.test/x\"".to_owned(),
+    ];
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    let (Some(dns), Some(bare)) = (Dns::serve(&records), Dns::serve(&records[..3])) else {
+        return skip::note("reports about TLS", "unbound is not installed");
+    };
+    let setup = Setup::new().dns(dns.address(), address.port());
+    let setup = setup.service("tls.trust", &authority.file().display().to_string());
+    let site = Site::start(reporting(setup));
+    web.answer(&json!({"post": 500, "body": ""}));
+    send(&site, "b@told.test");
+    peer.await_received(1);
+    site.await_empty_queue();
+    site.ctl(&["tls", "report", "send"]).ok();
+    site.logged(&["tls-report-failed", "domain=told.test", "then=later", "answers 500"]);
+    site.stop();
+    // What it says meanwhile, and that it says nothing, counts for the next report.
+    web.answer(&json!({"body": ""}));
+    site.configure(site.setup().dns(bare.address(), address.port()));
+    site.launch_again();
+    site.ctl(&["tls", "report", "send"]).ok();
+    site.logged(&["event=tls-report", "domain=told.test", "to=\"https://web.told.test/x\""]);
+    assert_eq!(web.posted().len(), 2);
+    assert_eq!(reports(&site), json!([]));
+}
+
+#[test]
+fn a_handshake_that_ends_with_the_server_is_no_failure_and_no_reason_to_send_in_clear_text() {
+    let address = ports::host(207, ports::free());
+    let records = [
+        "told.test. 60 IN MX 10 mx.told.test.".to_owned(),
+        format!("mx.told.test. 60 IN A {}", address.ip()),
+    ];
+    let Some(dns) = Dns::serve(&[&records[0], &records[1]]) else {
+        return skip::note("reports about TLS", "unbound is not installed");
+    };
+    let heard = stuck_in_tls(address);
+    let site = Site::start(reporting(Setup::new().dns(dns.address(), address.port())));
+    send(&site, "b@told.test");
+    wait::until("STARTTLS", || {
+        heard.lock().unwrap().iter().any(|line| line.starts_with("STARTTLS")).then_some(())
+    });
+    site.stop();
+    let lines = heard.lock().unwrap().clone();
+    assert_eq!(lines.iter().filter(|line| *line == "connected").count(), 1, "{lines:?}");
+    site.launch_again();
+    assert_eq!(reports(&site), json!([]));
+    assert!(!site.log().contains("event=tls-failed"), "{}", site.log());
+}
+
+/// A host that offers STARTTLS and never ends a handshake; what it hears.
+fn stuck_in_tls(address: SocketAddr) -> Arc<Mutex<Vec<String>>> {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (listener, hearing) = (TcpListener::bind(address).unwrap(), Arc::clone(&heard));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, heard) = (stream.unwrap(), Arc::clone(&hearing));
+            std::thread::spawn(move || {
+                heard.lock().unwrap().push("connected".to_owned());
+                // A client that vanishes is what this is about.
+                let _gone = stream.write_all(b"220 stuck.test\r\n");
+                for line in BufReader::new(stream.try_clone().unwrap()).split(b'\n') {
+                    let Ok(line) = line else { return };
+                    let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                    heard.lock().unwrap().push(line.clone());
+                    let reply = match line.split(' ').next() {
+                        Some("EHLO") => "250-stuck.test\r\n250 STARTTLS\r\n",
+                        Some("STARTTLS") => "220 go on\r\n",
+                        _ => continue,
+                    };
+                    let _gone = stream.write_all(reply.as_bytes());
+                }
+            });
+        }
+    });
+    heard
 }
 
 #[test]

@@ -34,7 +34,7 @@ section! {
         /// other domains.
         in_doubt: Option<InDoubt> = None, None, shown "delivery.outbound.in_doubt";
         /// Remote only: whether its mail goes under TLS, if not as to other domains. Smart hosts that are
-        /// named have their own.
+        /// named have their own. Whoever fetches it by ATRN hears 530 without TLS where that is required.
         tls: Option<TlsMode> = None, None, shown "delivery.security.tls";
     }
     sections {

@@ -23,7 +23,8 @@ section! {
         /// opened.
         max_per_connection: Limit<u32> = Limit::At(20), Limit::At(20), in 1..=2_000_000_000;
         /// Recipients of one message. Further ones hear 452 and are sent again by the client;
-        /// outbound, the rest goes in another transaction.
+        /// outbound, the rest goes in another transaction. Users of this machine may name 10,000 in
+        /// any case.
         max_recipients: Limit<u32> = Limit::At(1000), Limit::At(100), in 1..=2_000_000_000;
         /// The sender of messages in Pickup that name none: without X-Sender, From and Sender. Where
         /// it is not set, they end in Badmail.

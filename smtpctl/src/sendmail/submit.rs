@@ -1,7 +1,9 @@
 //! Handing a message in: SMTP over the submit socket.
 //!
-//! In: a message and its envelope. Out: that it is durable, or why not. While the daemon restarts, or
-//! has as many connections as it may, this waits for a moment and tries again: most callers never do.
+//! In: a message and its envelope. Out: that it is durable, or why not. All recipients go in one
+//! transaction, so that a caller who hears of a failure and tries again sends nothing twice. While the
+//! daemon restarts, or has as many connections as it may, this waits for a moment and tries again: most
+//! callers never do.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -45,8 +47,8 @@ pub(super) struct Submission {
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// The last words of the daemon, for each transaction.
-    pub(super) replies: Vec<String>,
+    /// The last words of the daemon; none if nobody gets it.
+    pub(super) reply: Option<String>,
     /// Recipients that were refused, with the words.
     pub(super) refused: Vec<String>,
 }
@@ -72,18 +74,14 @@ pub(super) fn submit(
     hear: &mut dyn FnMut(&str),
 ) -> Result<Taken, Failure> {
     let begun = Instant::now();
-    let mut taken = Taken::default();
-    let mut left: Vec<String> = submission.recipients.clone();
     loop {
-        let why = match attempt(socket, submission, &mut left, &mut taken, hear) {
-            Ok(()) => return Ok(taken),
+        let why = match attempt(socket, submission, hear) {
+            Ok(taken) => return Ok(taken),
             Err(Trouble::Final(failure)) => return Err(failure),
             Err(Trouble::Passing(why)) => why,
         };
         if begun.elapsed() >= PATIENCE {
-            let queued =
-                if taken.replies.is_empty() { "" } else { "; some recipients were queued" };
-            return Err(Failure { code: TRY_LATER, words: format!("not queued: {why}{queued}") });
+            return Err(Failure { code: TRY_LATER, words: format!("not queued: {why}") });
         }
         std::thread::sleep(PAUSE);
     }
@@ -104,14 +102,12 @@ pub(super) fn verify(socket: &Path, recipients: &[String]) -> Result<Vec<Reply>,
     })
 }
 
-/// One connection, over which recipients that are taken leave `left`.
+/// One connection.
 fn attempt(
     socket: &Path,
     submission: &Submission,
-    left: &mut Vec<String>,
-    taken: &mut Taken,
     hear: &mut dyn FnMut(&str),
-) -> Result<(), Trouble> {
+) -> Result<Taken, Trouble> {
     let mut session = Session::open(socket, hear)?;
     let login = &submission.login;
     let domain = session.domain_of(login)?;
@@ -128,12 +124,10 @@ fn attempt(
     };
     let mut message = submission.message.clone();
     message.complete(Author { address: &author, name: &submission.name }, &domain);
-    while !left.is_empty() {
-        session.transaction(submission, &message, sender, left, taken)?;
-    }
+    let taken = session.transaction(submission, &message, sender)?;
     // All of it is durable: what QUIT is answered no longer matters.
     let _ = session.ask("QUIT");
-    Ok(())
+    Ok(taken)
 }
 
 /// A conversation with the daemon, and what it offers.
@@ -207,44 +201,38 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// One message to as many of the recipients as the daemon takes at once.
+    /// One message to all recipients, but for those who are refused for good.
     fn transaction(
         &mut self,
         submission: &Submission,
         message: &Message,
         sender: &str,
-        left: &mut Vec<String>,
-        taken: &mut Taken,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Taken, Trouble> {
         let mail = self.mail(submission, message, sender);
         self.expect(&mail, 2)?;
         let notify = submission.notify.as_ref().filter(|_| self.offers("DSN"));
         let notify = notify.map(|notify| format!(" NOTIFY={notify}")).unwrap_or_default();
-        let (mut rest, mut is_empty) = (Vec::new(), true);
-        for (place, to) in left.iter().enumerate() {
+        let (mut taken, mut count) = (Taken::default(), 0);
+        for to in &submission.recipients {
             let reply = self.ask(&format!("RCPT TO:<{to}>{notify}"))?;
             let is_full =
                 reply.code == 452 && reply.lines.iter().any(|it| it.starts_with("4.5.3 "));
             match reply.code {
-                200..=299 => is_empty = false,
-                _ if is_full && !is_empty => {
-                    rest = left.get(place..).unwrap_or_default().to_vec();
-                    break;
-                }
+                200..=299 => count += 1,
+                _ if is_full && count > 0 => return Err(too_many(count)),
                 500..=599 => taken.refused.push(reply.to_string()),
                 // Nobody gets it now, so that nobody gets it twice.
-                _ => return self.judge(reply, 2, DATA_ERROR).map(drop),
+                _ => return self.judge(reply, 2, DATA_ERROR).map(|_| taken),
             }
         }
-        if !is_empty {
+        if count > 0 {
             self.expect("DATA", 3)?;
             self.dialogue.put(&dotted(message.octets()))?;
             let reply = self.dialogue.hear()?;
             (self.hear)(&reply.to_string());
-            taken.replies.push(self.judge(reply, 2, DATA_ERROR)?.to_string());
+            taken.reply = Some(self.judge(reply, 2, DATA_ERROR)?.to_string());
         }
-        *left = rest;
-        Ok(())
+        Ok(taken)
     }
 
     /// MAIL with what is wished and offered.
@@ -275,6 +263,15 @@ impl<'a> Session<'a> {
         }
         line
     }
+}
+
+/// Several transactions would leave some with the message and others without it.
+fn too_many(count: usize) -> Trouble {
+    let words = format!(
+        "more than {count} recipients, which is as many as one message may have here: nobody gets it; hand \
+         it in several times, each for some of them"
+    );
+    Trouble::Final(Failure { code: DATA_ERROR, words })
 }
 
 fn not_there(socket: &Path, error: &io::Error) -> Trouble {
@@ -353,7 +350,7 @@ mod tests {
             ],
             &submission(&["root"]),
         );
-        assert_eq!(result.unwrap().replies, ["250 2.6.0 id queued"]);
+        assert_eq!(result.unwrap().reply.as_deref(), Some("250 2.6.0 id queued"));
         assert_eq!(
             heard,
             "EHLO localhost|MAIL FROM:<anna>|RSET|MAIL FROM:<anna@x.test> SIZE=36|\
@@ -362,33 +359,33 @@ mod tests {
     }
 
     #[test]
-    fn recipients_beyond_the_limit_go_in_another_transaction_and_refused_ones_are_told() {
+    fn beyond_the_limit_nobody_gets_it_and_else_refused_ones_are_told() {
         let (result, heard) = served(
+            &["220 hi", HELLO, OWN, "250 ok", OWN, "250 ok", "452 4.5.3 too many"],
+            &submission(&["a", "b", "c"]),
+        );
+        let failure = result.unwrap_err();
+        assert_eq!(failure.code, DATA_ERROR);
+        assert!(failure.words.contains("more than 1 recipients"), "{}", failure.words);
+        assert!(!heard.contains("DATA"), "{heard}");
+        let (result, _) = served(
             &[
                 "220 hi",
                 HELLO,
                 OWN,
                 "250 ok",
                 OWN,
-                "250 ok",
-                "452 4.5.3 too many",
-                "354 go",
-                "250 one",
-                OWN,
                 "550 5.1.1 no",
                 "250 ok",
                 "354 go",
-                "250 two",
+                "250 one",
                 "221 bye",
             ],
-            &submission(&["a", "b", "c"]),
+            &submission(&["b", "c"]),
         );
         let taken = result.unwrap();
-        assert_eq!(
-            (taken.replies.join(" "), taken.refused.join(" ")),
-            ("250 one 250 two".to_owned(), "550 5.1.1 no".to_owned())
-        );
-        assert_eq!(heard.matches("RCPT TO:<b>").count(), 2, "{heard}");
+        assert_eq!(taken.reply.as_deref(), Some("250 one"));
+        assert_eq!(taken.refused, ["550 5.1.1 no"]);
     }
 
     #[test]

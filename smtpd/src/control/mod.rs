@@ -37,6 +37,7 @@ mod queue;
 mod redirect;
 mod requeue;
 mod resubmit;
+mod scans;
 mod server;
 mod session;
 mod smarthost;
@@ -104,6 +105,7 @@ struct App {
     service: Service,
     judge: caller::Judge,
     turn: doctor::Turn,
+    scans: scans::Scans,
     reach: Reach,
 }
 
@@ -132,6 +134,7 @@ fn router(service: Service) -> Router {
         service,
         judge: caller::Judge::default(),
         turn: doctor::Turn::default(),
+        scans: scans::Scans::default(),
         reach: Reach::default(),
     };
     endpoint::ENDPOINTS

@@ -87,10 +87,18 @@ async fn stories(
     let mut left = page.most(STORIES_MAX);
     let sees_all = app.reach == Reach::All;
     let most = if sees_all { left } else { STORIES_MAX };
+    let scan = match app.reach {
+        Reach::Own(uid) => Some(app.scans.enter(uid).await?),
+        Reach::All | Reach::Nothing | Reach::Servers(_) => None,
+    };
     let mut search = app.service.trace().search().await;
     let (sender, found) = mpsc::channel(AHEAD);
     let reach = app.reach.clone();
     let searching = tokio::task::spawn_blocking(move || {
+        // It counts until it has ended, whether or not anybody is left to hear of it.
+        let _scan = scan;
+        let hearer = sender.clone();
+        search.while_wanted(move || !hearer.is_closed());
         search.stories(&matcher, now, most, |entry| {
             if !sees(&reach, &entry.server) || !reach.sees_mail_of(entry.uid) {
                 // Nobody may be left to hear of what he may see.
@@ -131,6 +139,8 @@ pub(super) async fn refused(
     let (sender, found) = mpsc::channel(AHEAD);
     let reach = app.reach.clone();
     let searching = tokio::task::spawn_blocking(move || {
+        let hearer = sender.clone();
+        search.while_wanted(move || !hearer.is_closed());
         search.refusals(&matcher, now, |refused: TurnedAway| {
             if !sees(&reach, &refused.server) {
                 return true;

@@ -17,7 +17,7 @@ use smtpd_core::queue::outcome::{Outcome, Stage};
 use super::Settings;
 use super::job::Job;
 use super::room::Room;
-use crate::ldap::Directory;
+use crate::ldap::{Directory, ELSEWHERE};
 use crate::queue::{Draft, Lease};
 
 /// The most addresses that the log and the trace name.
@@ -41,12 +41,14 @@ struct Onward {
     place: usize,
     to: Vec<expand::Recipient>,
     is_group: bool,
+    /// Entries that should get it too and cannot.
+    missing: Vec<Box<str>>,
 }
 
 impl Onward {
     /// Whether the address only stands for another one.
     fn is_alias(&self) -> bool {
-        !self.is_group && self.to.len() == 1
+        !self.is_group && self.to.len() == 1 && self.missing.is_empty()
     }
 
     fn words(&self) -> String {
@@ -58,6 +60,20 @@ impl Onward {
         };
         let what = if self.is_group { "a group, sent on to" } else { "sent on to" };
         format!("{what} {told}{more}")
+    }
+
+    /// How it ends: a success, unless somebody does not get it, of which the sender is to hear.
+    fn end(&self) -> (EnhancedCode, String) {
+        if self.missing.is_empty() {
+            return (SENT_ON, self.words());
+        }
+        let missing = self.missing.iter().take(TOLD).map(|dn| &**dn).collect::<Vec<_>>().join("; ");
+        let more = match self.missing.len().saturating_sub(TOLD) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let words = format!("{}, but not to {missing}{more}, {ELSEWHERE}", self.words());
+        (NO_LIST, words)
     }
 }
 
@@ -80,8 +96,8 @@ pub(super) async fn resolve(
             continue;
         }
         let (status, text) = match directory.resolve(&to, &is_local).await {
-            Ok(Resolution::To { recipients, is_group, .. }) => {
-                onward.push(Onward { place, to: recipients, is_group });
+            Ok(Resolution::To { recipients, is_group, missing, .. }) => {
+                onward.push(Onward { place, to: recipients, is_group, missing });
                 continue;
             }
             Ok(Resolution::Unknown) if directory.unknown() != UnknownRecipient::Deliver => {
@@ -120,7 +136,8 @@ async fn send_on(
     for one in onward {
         match &made {
             Ok(made) => {
-                let outcome = Outcome::local(now, Stage::Directory, SENT_ON, one.words());
+                let (status, words) = one.end();
+                let outcome = Outcome::local(now, Stage::Directory, status, words);
                 job.end(one.place, outcome, made.relieved.contains(&one.place));
             }
             Err(why) => {

@@ -6,10 +6,15 @@
 
 use std::sync::Arc;
 
+use mailroot_common::status::EnhancedCode;
+use smtpd_core::queue::outcome::Stage;
 use smtpd_core::route::table::RouteName;
+use smtpd_core::smtp::client::Ending;
 
 use super::Settings;
 use super::attempt::break_off;
+use super::finish::finish;
+use super::job::Job;
 use super::opening::Handed;
 use super::prepare::prepare_all;
 use super::room::Room;
@@ -20,6 +25,10 @@ use crate::queue::Fetch;
 
 /// Messages leased at once.
 const BATCH: usize = 10;
+/// As RFC 8689 section 4.2.1 has it, but for now only.
+const NEEDS_REQUIRETLS: EnhancedCode = EnhancedCode::transient(7, 30);
+const CANNOT_KEEP: &str = "the host came for it without TLS, or does not offer REQUIRETLS there, which this \
+                           message needs";
 
 /// Sees to the connections that were handed over since this was done last.
 pub(super) fn begin_all(room: &Arc<Room>) {
@@ -83,6 +92,21 @@ async fn serve(room: &Arc<Room>, fetch: Fetch) {
     let _ = done.send(sent);
 }
 
+/// Mail that goes under TLS all the way or not at all waits for a connection that keeps to that: its host
+/// can come again by one.
+async fn put_off_strict(room: &Room, connection: &Connection, jobs: &mut Vec<Job>) {
+    if connection.host.tls.is_some() && connection.client.peer().require_tls {
+        return;
+    }
+    for job in jobs.iter_mut().filter(|job| job.requires_tls()) {
+        let ending = Ending::local(Stage::Hello, NEEDS_REQUIRETLS, CANNOT_KEEP);
+        let outcome = ending.into_outcome(room.clock.now(), Some(connection.host.clone()));
+        job.end_all(&outcome);
+        finish(room, job).await;
+    }
+    jobs.retain(|job| job.lease.is_some());
+}
+
 async fn send_all(
     room: &Arc<Room>,
     settings: &Settings,
@@ -104,6 +128,7 @@ async fn send_all(
         }
         let mut jobs = jobs_of(leases, settings, route, false);
         sort_out(room, settings, &mut jobs).await;
+        put_off_strict(room, connection, &mut jobs).await;
         prepare_all(room, settings, &mut jobs).await;
         connection.send(settings, &mut jobs).await;
         // What was said of recipients counts; those that the connection did not come to are not tried.

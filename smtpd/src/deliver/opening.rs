@@ -23,7 +23,7 @@ use super::aim::Target;
 use super::login::{Exchange, Showing, can_show};
 use super::permits::Permits;
 use super::room::Room;
-use super::session::{Connection, SessionView, words_of};
+use super::session::{Connection, SessionView, given_up, words_of};
 use super::tls_report::{Trouble, Unopened};
 use super::trust::{Rule, TlsUse};
 use crate::net::Stream;
@@ -286,8 +286,11 @@ impl Connection {
         failure
     }
 
-    /// How else the host may be called after this ending.
+    /// How else the host may be called after this ending; not at all where it was ours.
     fn lesser_mode(&self, ending: &Ending, mode: Mode) -> Option<Mode> {
+        if self.room.is_given_up() {
+            return None;
+        }
         if self.client.ehlo_was_dropped() && !mode.helo_only {
             return Some(Mode { helo_only: true, ..mode });
         }
@@ -328,7 +331,7 @@ impl Connection {
         };
         let identity = match self.identity(settings) {
             Ok(identity) => identity,
-            Err(error) => return self.client.not_secured(&error.to_string()),
+            Err(error) => return self.insecure(error.flaw()),
         };
         self.flush().await;
         // While the handshake has the connection, this one stands in its place.
@@ -343,10 +346,8 @@ impl Connection {
         let handshake = settings.tls.secure(stream, name, proof, identity);
         let done = tokio::select! {
             done = timeout(patience, handshake) => done,
-            () = self.room.given_up() => {
-                self.client.not_secured("this server is stopping");
-                return;
-            }
+            // It says nothing of the host.
+            ending = given_up(&self.room, &mut self.leashed) => return self.client.abandon(&ending),
         };
         match done {
             Ok(Ok(Secured { stream, mut protection, flaw })) => {

@@ -261,12 +261,18 @@ impl Connection {
         self.hear_output();
         self.heard = 0;
         let mut octets = std::mem::take(self.client.output());
+        let (stream, patience) = (&mut self.stream, self.client.block_timeout());
         let writing = async {
-            self.stream.write_all(&octets).await?;
+            stream.write_all(&octets).await?;
             // Under TLS octets may wait to be sent.
-            self.stream.flush().await
+            stream.flush().await
         };
-        let written = timeout(self.client.block_timeout(), writing).await;
+        let written = tokio::select! {
+            // Whoever takes octets at once waits for nothing else.
+            biased;
+            written = timeout(patience, writing) => written,
+            ending = given_up(&self.room, &mut self.leashed) => return self.client.abandon(&ending),
+        };
         octets.clear();
         match written {
             Ok(Ok(())) => {
@@ -327,18 +333,7 @@ impl Connection {
         let reading = timeout(patience, self.stream.read_buf(&mut self.input));
         let read = tokio::select! {
             read = reading => read,
-            () = self.room.given_up() => {
-                let status = EnhancedCode::transient(3, 2);
-                let text = "this server is stopping";
-                self.client.abandon(&Ending::local(Stage::Data, status, text));
-                return;
-            }
-            () = cut(&mut self.leashed) => {
-                let status = EnhancedCode::transient(4, 2);
-                let text = "the session was ended here";
-                self.client.abandon(&Ending::local(Stage::Data, status, text));
-                return;
-            }
+            ending = given_up(&self.room, &mut self.leashed) => return self.client.abandon(&ending),
         };
         match read {
             Ok(Ok(0)) => self.client.on_close("the host closed the connection"),
@@ -394,6 +389,15 @@ impl Connection {
             }
         }
     }
+}
+
+/// Waits until what is under way on a connection is to be given up; why.
+pub(super) async fn given_up(room: &Room, leashed: &mut Option<Leashed>) -> Ending {
+    let (status, text) = tokio::select! {
+        () = room.given_up() => (EnhancedCode::transient(3, 2), "this server is stopping"),
+        () = cut(leashed) => (EnhancedCode::transient(4, 2), "the session was ended here"),
+    };
+    Ending::local(Stage::Data, status, text)
 }
 
 /// Waits until whoever handed the connection over wants it ended.

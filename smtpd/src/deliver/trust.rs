@@ -24,6 +24,8 @@ use crate::tls::{Flaw, Proof, Recall};
 
 /// The host may not have the mail (RFC 3463 section 3.8).
 const NOT_NAMED: EnhancedCode = EnhancedCode::transient(7, 1);
+/// What keeps it safe cannot be had (RFC 3463 section 3.8).
+const NO_POLICY: EnhancedCode = EnhancedCode::transient(7, 5);
 
 /// What a connection does about TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -188,10 +190,19 @@ pub(super) struct OfDomain {
 
 impl OfDomain {
     /// What is known for mail by MX to the domain. The first mail waits for what it publishes.
-    pub(super) async fn find(settings: &Settings, domain: &Domain, policy: TlsPolicy) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// Why mail is not to go on without it.
+    pub(super) async fn find(
+        settings: &Settings,
+        domain: &Domain,
+        policy: TlsPolicy,
+    ) -> Result<Self, Ending> {
         let sts = match &settings.mta_sts {
             Some(policies) if policy != TlsPolicy::Off => {
-                policies.policy(domain, &settings.addresses).await
+                let found = policies.policy(domain, &settings.addresses).await;
+                found.map_err(|why| Ending::local(Stage::Tls, NO_POLICY, why.to_string()))?
             }
             _ => None,
         };
@@ -199,7 +210,7 @@ impl OfDomain {
         let is_told = settings.tls_reports.is_some() && sts.is_none() && policy != TlsPolicy::Off;
         let policies = settings.mta_sts.as_ref().filter(|_| is_told);
         let sts_trouble = policies.and_then(|policies| policies.trouble(domain));
-        Self { domain: domain.clone(), sts, sts_trouble, is_signed: false }
+        Ok(Self { domain: domain.clone(), sts, sts_trouble, is_signed: false })
     }
 
     /// What the TLSA records of a host of the domain demand, and the name that they were found at.

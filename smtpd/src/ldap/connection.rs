@@ -93,6 +93,8 @@ pub(super) struct Found {
     pub(super) entries: Vec<Entry>,
     /// There are more than were asked for.
     pub(super) has_more: bool,
+    /// The entry that was asked for by its name lies in another directory.
+    pub(super) is_elsewhere: bool,
 }
 
 /// A connection that is bound.
@@ -207,6 +209,10 @@ impl Connection {
                     }
                     // A member that is gone is no trouble; a base that is gone is.
                     (code::NO_SUCH_OBJECT | code::INVALID_DN, None) => return Ok(found),
+                    (code::REFERRAL, None) => {
+                        found.is_elsewhere = true;
+                        return Ok(found);
+                    }
                     _ => return Err(DirectoryError::Search(ended)),
                 },
                 _ => return Err(DirectoryError::Unexpected),

@@ -11,6 +11,7 @@ mod pool;
 mod tests;
 mod trial;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,8 +33,14 @@ use crate::observe::{Counters, Level, Log};
 use crate::resolve::Resolver;
 use crate::tls::ClientTls;
 
-/// How long all look-ups for one address may take.
+/// How long all look-ups for one address may take at once. What was found is kept for the next attempt.
 const EXPANSION: Duration = Duration::from_mins(1);
+/// Addresses that were not followed to their end, and how long that is kept.
+const UNFINISHED_MAX: usize = 8;
+const UNFINISHED: Duration = Duration::from_hours(6);
+
+/// What is said of an entry for which a server names another one.
+pub const ELSEWHERE: &str = "which lies in another directory, and referrals are not followed";
 
 /// What a directory is asked with.
 #[derive(Clone, Debug)]
@@ -67,6 +74,15 @@ struct Inner {
     means: ArcSwap<Means>,
     pool: Pool,
     cache: Mutex<Cache<Asked>>,
+    unfinished: Mutex<VecDeque<Unfinished>>,
+}
+
+/// An address that was not followed to its end.
+#[derive(Debug)]
+struct Unfinished {
+    address: Box<str>,
+    since: Duration,
+    expansion: Expansion,
 }
 
 /// What was asked, as it is remembered.
@@ -100,6 +116,7 @@ impl Directory {
             means: ArcSwap::from_pointee(means),
             pool: Pool::new(Arc::clone(&keys)),
             cache: Mutex::new(Cache::new(rules)),
+            unfinished: Mutex::default(),
             keys,
         }))
     }
@@ -143,9 +160,7 @@ impl Directory {
         address: &Mailbox,
         is_local: &(dyn Fn(&Domain) -> bool + Sync),
     ) -> Result<Resolution, Outage> {
-        let keys = &self.0.keys.groups;
-        let bounds = Bounds { members: keys.members, depth: keys.depth };
-        let mut expansion = Expansion::new(address, bounds);
+        let (since, mut expansion) = self.begin(address);
         let following = async {
             while let Some(target) = expansion.ask() {
                 let found = self.find(&target).await?;
@@ -153,17 +168,45 @@ impl Directory {
             }
             Ok::<(), Outage>(())
         };
-        match tokio::time::timeout(EXPANSION, following).await {
-            Ok(done) => done?,
-            Err(_) => {
-                let words = format!("it was not followed to its end in {} s", EXPANSION.as_secs());
-                return Err(Outage(words));
-            }
+        let followed = tokio::time::timeout(EXPANSION, following).await;
+        let followed = followed.unwrap_or_else(|_| {
+            let seconds = EXPANSION.as_secs();
+            Err(Outage(format!(
+                "it was not followed to its end in {seconds} s; the next attempt goes on"
+            )))
+        });
+        if let Err(outage) = followed {
+            self.put_aside(Unfinished { address: key(address), since, expansion });
+            return Err(outage);
+        }
+        if let Some(dn) = expansion.only_elsewhere() {
+            return Err(Outage(format!("it leads to {dn}, {ELSEWHERE}")));
         }
         Ok(match expansion.end() {
             Resolution::Unknown if is_postmaster(address) => Resolution::Here,
             resolution => resolution,
         })
+    }
+
+    /// Where the last attempt has left off, or the beginning.
+    fn begin(&self, address: &Mailbox) -> (Duration, Expansion) {
+        let (name, now) = (key(address), self.0.means.load().clock.elapsed());
+        let mut unfinished = lock(&self.0.unfinished);
+        unfinished.retain(|it| now.saturating_sub(it.since) < UNFINISHED);
+        let place = unfinished.iter().position(|it| it.address == name);
+        if let Some(kept) = place.and_then(|place| unfinished.remove(place)) {
+            return (kept.since, kept.expansion);
+        }
+        let keys = &self.0.keys.groups;
+        let bounds = Bounds { members: keys.members, depth: keys.depth };
+        (now, Expansion::new(address, bounds))
+    }
+
+    fn put_aside(&self, left_off: Unfinished) {
+        let mut unfinished = lock(&self.0.unfinished);
+        unfinished.retain(|it| it.address != left_off.address);
+        unfinished.truncate(UNFINISHED_MAX - 1);
+        unfinished.push_front(left_off);
     }
 
     /// What an address or an entry means, from memory or from a server.
@@ -222,6 +265,11 @@ impl Directory {
             seconds: seconds.max(1),
         };
         let found = self.0.pool.search(means, &wanted).await?;
+        if let (true, Target::Entry(dn)) = (found.is_elsewhere, target) {
+            let line = means.log.line(Level::Warn, "ldap-elsewhere").word("server", &means.server);
+            line.text("entry", dn).send();
+            return Ok(Some(Arc::new(Meaning::elsewhere(dn))));
+        }
         let mut entries = found.entries.into_iter();
         let Some(mut entry) = entries.next() else { return Ok(None) };
         if let (Target::Address(address), Some(other)) = (target, entries.next()) {

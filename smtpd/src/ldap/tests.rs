@@ -7,7 +7,7 @@ use mailroot_common::config::Profile;
 use mailroot_common::config::ldap::{LdapSchema, LdapServer, LdapTls};
 use mailroot_common::config::section::Section as _;
 use mailroot_common::config::tls::Tls;
-use mailroot_common::units::Timestamp;
+use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::ldap::ber::{Writer, tag};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -192,6 +192,67 @@ async fn a_refused_starttls_sends_nothing_in_clear_text() {
     let outage = directory.knows(&ada()).await.unwrap_err();
     assert!(outage.to_string().contains("refuses StartTLS: protocol error (2)"), "{outage}");
     assert_eq!(heard.await.unwrap(), b"", "no bind after that");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_in_another_directory_is_named_and_the_others_get_their_mail() {
+    let members: &[(&str, &[&str])] = &[("member", &["cn=far,dc=y", "cn=a"])];
+    let net = Net::Simulated(SimulatedNet::default());
+    let person = [entry(4, "cn=a", &[("mail", &["a@far.example"])]), ended(4, 0x65, 0)];
+    let group = [entry(2, "cn=g", members), ended(2, 0x65, 0)];
+    serve(&net, vec![group.concat(), ended(3, 0x65, 10), person.concat()]);
+    let found = directory(&net, |_| {}).resolve(&ada(), &|_| true).await.unwrap();
+    let Resolution::To { recipients, missing, .. } = found else { panic!("{found:?}") };
+    assert_eq!(recipients.len(), 1);
+    assert_eq!(missing, ["cn=far,dc=y".into()]);
+
+    // Nobody else is there: the mail waits.
+    let net = Net::Simulated(SimulatedNet::default());
+    let alone: &[(&str, &[&str])] = &[("member", &["cn=far,dc=y"])];
+    let group = [entry(2, "cn=g", alone), ended(2, 0x65, 0)];
+    serve(&net, vec![group.concat(), ended(3, 0x65, 10)]);
+    let outage = directory(&net, |_| {}).resolve(&ada(), &|_| true).await.unwrap_err();
+    assert!(outage.to_string().contains("cn=far,dc=y, which lies in another"), "{outage}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_takes_long_is_followed_on_by_the_next_attempt() {
+    const MEMBERS: u32 = 25;
+    let names: Vec<String> = (0..MEMBERS).map(|number| format!("cn=m{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let group = [entry(2, "cn=g", &[("member", &names)]), ended(2, 0x65, 0)].concat();
+    let net = Net::Simulated(SimulatedNet::default());
+    let listener = net.listen(AT.parse().unwrap()).unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            request(&mut stream).await;
+            stream.write_all(&ended(1, 0x61, 0)).await.unwrap();
+            for id in 2.. {
+                let heard = String::from_utf8_lossy(&request(&mut stream).await).into_owned();
+                let member = heard.split("cn=m").nth(1);
+                let digits = member.map(|it| it.chars().take_while(char::is_ascii_digit));
+                let Some(number) = digits.map(Iterator::collect::<String>) else {
+                    stream.write_all(&group).await.unwrap();
+                    continue;
+                };
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                let mail = format!("m{number}@far.example");
+                let found = entry(id, &format!("cn=m{number}"), &[("mail", &[&*mail])]);
+                // Whoever has waited long enough hangs up.
+                if stream.write_all(&[found, ended(id, 0x65, 0)].concat()).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    // Nothing of it is in the cache when the next attempt is made.
+    let directory = directory(&net, |keys| keys.cache.positive = Span::ZERO);
+    let outage = directory.resolve(&ada(), &|_| true).await.unwrap_err();
+    assert!(outage.to_string().contains("the next attempt goes on"), "{outage}");
+    let found = directory.resolve(&ada(), &|_| true).await;
+    let Ok(Resolution::To { recipients, .. }) = found else { panic!("{found:?}") };
+    assert_eq!(recipients.len(), MEMBERS as usize);
 }
 
 #[tokio::test(start_paused = true)]

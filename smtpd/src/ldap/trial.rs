@@ -10,7 +10,7 @@ use smtpd_core::ldap::message::Search;
 use smtpd_core::ldap::schema::Target;
 
 use super::connection::{Connection, DirectoryError};
-use super::{Directory, Means, is_postmaster};
+use super::{Directory, ELSEWHERE, Means, is_postmaster};
 
 /// The most recipients that are told.
 const TOLD: usize = 10;
@@ -93,7 +93,7 @@ impl Directory {
                     "unknown: into Drop all the same (ldap.unknown)".to_owned()
                 }
             },
-            Ok(Resolution::To { recipients, is_group, .. }) => {
+            Ok(Resolution::To { recipients, is_group, missing, .. }) => {
                 let told = recipients.iter().take(TOLD).map(|it| it.mailbox.to_string());
                 let told = told.collect::<Vec<_>>().join(", ");
                 let more = match recipients.len().saturating_sub(TOLD) {
@@ -101,7 +101,8 @@ impl Directory {
                     more => format!(" and {more} more"),
                 };
                 let group = if is_group { ", a group" } else { "" };
-                format!("{told}{more}{group}")
+                let missing = missing.iter().map(|dn| format!("; not {dn}, {ELSEWHERE}"));
+                format!("{told}{more}{group}{}", missing.take(TOLD).collect::<String>())
             }
         }
     }
@@ -132,6 +133,10 @@ async fn call(means: &Means, keys: &Ldap, server: &LdapServer) -> Vec<Check> {
     checks.push(match found {
         Ok(found) if !found.entries.is_empty() => {
             check(Level::Ok, "base", format!("{server} has {base}"))
+        }
+        Ok(found) if found.is_elsewhere => {
+            let text = format!("{server}: {base} lies in another directory (referral)");
+            check(Level::Fail, "base", text).hint("is ldap.base right?")
         }
         Ok(_) => check(Level::Fail, "base", format!("{server} shows us no entry {base}"))
             .hint("is ldap.base right, and may this bind read it?"),

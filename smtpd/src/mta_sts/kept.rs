@@ -1,23 +1,29 @@
 //! What is kept of policies over a restart: one file for each domain, one line of JSON, replaced whole.
 //!
 //! A policy that is known protects the domain while somebody keeps us from asking for it again, so it
-//! must outlive us. Their number is bounded: the files are read at the start, and those that are over,
-//! or beyond the bound, are removed.
+//! must outlive us. One that was enforced is remembered for a while beyond its end: mail is careful where
+//! the next one cannot be had. Their number is bounded: the files are read at the start, and those that
+//! say nothing any more, or are beyond the bound, are removed.
 
+use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
 
 use mailroot_common::address::Domain;
-use mailroot_common::units::Timestamp;
+use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::route::sts::Known;
 
 use crate::disk::Disk;
 
 /// Policies that are kept.
 pub(super) const KEPT_MAX: usize = 2_000;
+/// Files that are looked at to choose those from: more are there only if somebody has put them there.
+const FOUND_MAX: usize = 2 * KEPT_MAX;
 /// The largest file that is read: a policy of so many hosts with the longest names.
 const FILE_OCTETS_MAX: u64 = 64 * 1024;
+/// How long one that was enforced is remembered when it is over.
+const REMEMBERED: Span = Span::days(30);
 
 /// The directory of the files. It is made when it is needed.
 #[derive(Clone, Debug)]
@@ -31,16 +37,21 @@ impl Files {
         Self { disk, directory }
     }
 
-    /// What holds still. What cannot be read counts as not known.
+    /// What holds still, and what was enforced lately. What cannot be read counts as not known.
     pub(super) fn read(&self, now: Timestamp) -> Vec<(Domain, Known)> {
         let names = self.disk.list(&self.directory).unwrap_or_default();
         let mut found = Vec::new();
         for name in &names {
             match self.read_one(name, now) {
-                Some(known) if found.len() < KEPT_MAX => found.push(known),
+                Some(known) if found.len() < FOUND_MAX => found.push(known),
                 // Left behind by a death, over, damaged, or too many: none of them is of use.
                 _ => self.disk.unlink(&self.directory.join(name)).unwrap_or_default(),
             }
+        }
+        found.sort_by_key(|(_, known)| (known.is_over(now), Reverse(known.at)));
+        for (domain, _) in found.split_off(found.len().min(KEPT_MAX)) {
+            // As above.
+            self.forget(&domain).unwrap_or_default();
         }
         found
     }
@@ -49,7 +60,11 @@ impl Files {
         let domain = Domain::parse(name.to_str()?).ok()?;
         let octets = self.disk.read(&self.directory.join(name), FILE_OCTETS_MAX).ok()?;
         let known: Known = serde_json::from_slice(&octets).ok()?;
-        (!known.is_over(now)).then_some((domain, known))
+        let counts_until = match known.is_enforced() {
+            true => known.until().after(REMEMBERED),
+            false => known.until(),
+        };
+        (now < counts_until).then_some((domain, known))
     }
 
     /// Keeps a policy durably. A domain whose name is too long for a file is refused by the system, and

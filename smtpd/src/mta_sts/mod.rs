@@ -5,9 +5,11 @@
 //! lanes and connections ask, one look is on its way for each domain, and it runs to its end whoever
 //! waits for it. Where no policy is known the first mail waits for the look; where one is known it
 //! holds, and a look that is due happens meanwhile. What cannot be had now changes nothing that is
-//! known, and is not tried again for a few minutes.
+//! known, and is not tried again for a few minutes. One for which there is no room among those that are
+//! kept holds for some minutes.
 
 mod kept;
+mod passing;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,7 @@ use smtpd_core::route::sts::{self, Known, Policy};
 use smtpd_core::tls_report::FailureKind;
 
 use self::kept::{Files, KEPT_MAX};
+use self::passing::Passing;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::https::{Bounds, Https, HttpsError};
@@ -57,6 +60,7 @@ struct Shared {
     log: Log,
     entries: Mutex<HashMap<Domain, Arc<Entry>>>,
     door: Mutex<Door>,
+    passing: Mutex<Passing>,
     /// How often another policy was found.
     changes: AtomicU64,
 }
@@ -78,13 +82,30 @@ struct State {
     fresh_until: Duration,
     /// Why the last look came to nothing, although the domain speaks of a policy.
     trouble: Option<Flaw>,
+    /// Whether the last one that was not kept was to be enforced.
+    has_passed: bool,
 }
 
 impl State {
     fn holding(&self, now: Timestamp) -> Option<Arc<Known>> {
         self.known.clone().filter(|known| !known.is_over(now))
     }
+
+    /// Whether the last policy that was known was to be enforced, however long ago it ended.
+    fn was_enforced(&self) -> bool {
+        self.known.as_ref().map_or(self.has_passed, |known| known.is_enforced())
+    }
 }
+
+/// Whether a domain has a policy is being looked at still, and the last one that is known of was to be
+/// enforced: mail must not overtake the next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the MTA-STS policy of {0} was not there within {wait} s; mail waits for it, since the last one was to \
+     be enforced",
+    wait = PATIENCE.as_secs()
+)]
+pub struct Undecided(Domain);
 
 impl Cache {
     /// What lies in this directory, which is made when it is needed.
@@ -99,8 +120,8 @@ impl Cache {
         let known = files.read(clock.now()).into_iter();
         let entries = known.map(|(domain, known)| (domain, entry(known))).collect();
         let (entries, changes) = (Mutex::new(entries), AtomicU64::default());
-        let door = Mutex::default();
-        Self(Arc::new(Shared { files, clock, log, entries, door, changes }))
+        let (door, passing) = Default::default();
+        Self(Arc::new(Shared { files, clock, log, entries, door, passing, changes }))
     }
 
     fn entry(&self, domain: &Domain) -> Arc<Entry> {
@@ -113,6 +134,13 @@ impl Cache {
             entries.retain(|_, entry| lock(&entry.state).known.is_some());
         }
         Arc::clone(entries.entry(domain.clone()).or_default())
+    }
+
+    /// When a look is due that has found this. A policy that holds for a moment only is not asked for
+    /// all the time.
+    fn due_in(&self, known: Option<&Known>) -> Duration {
+        let now = self.0.clock.now();
+        known.map_or(FRESH, |known| known.due_in(now).clamp(FRESH_MIN, FRESH))
     }
 
     /// Makes room for one more, if there is none: who makes way. Nothing if too many did in this hour.
@@ -141,12 +169,34 @@ impl Cache {
         (push == Push::Allowed).then(|| Some(domain.clone()))
     }
 
-    /// Keeps what was fetched; it counts from now on, whether or not it can be written. False if there
-    /// is no room for it: then it is for whoever asked, and nobody else.
+    /// The policy that holds for a domain by its entry, and whether nobody needs to look.
+    fn holding(&self, domain: &Domain, state: &State) -> (Option<Arc<Known>>, bool) {
+        let now = self.0.clock.elapsed();
+        let kept = state.holding(self.0.clock.now());
+        match kept.is_none().then(|| lock(&self.0.passing).get(domain, now)).flatten() {
+            Some(passing) => (Some(passing), true),
+            None => (kept, now < state.fresh_until),
+        }
+    }
+
+    /// Has a policy that there is no room for hold for a while; that long it counts as any other.
+    fn pass(&self, domain: &Domain, entry: &Entry, known: &Known, span: Duration) {
+        lock(&entry.state).has_passed = known.is_enforced();
+        let until = self.0.clock.elapsed() + span;
+        if lock(&self.0.passing).put(domain, Arc::new(known.clone()), until) {
+            self.0.changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps what was fetched; it counts from now on, whether or not it can be written. Where there is
+    /// no room for it, it holds for a while: then false.
     async fn keep(&self, domain: &Domain, entry: &Entry, known: Known) -> bool {
         let is_new = lock(&entry.state).known.is_none();
         let old = if is_new { self.make_room() } else { Some(None) };
-        let Some(old) = old else { return false };
+        let Some(old) = old else {
+            self.pass(domain, entry, &known, self.due_in(Some(&known)));
+            return false;
+        };
         if let Some(old) = &old {
             lock(&self.0.entries).remove(old);
         }
@@ -155,7 +205,8 @@ impl Cache {
             .word("policy", &known.id)
             .word("until", known.until())
             .send();
-        let before = lock(&entry.state).known.replace(Arc::new(known.clone()));
+        let passed = lock(&self.0.passing).remove(domain);
+        let before = lock(&entry.state).known.replace(Arc::new(known.clone())).or(passed);
         if before.is_none_or(|before| before.policy != known.policy) {
             self.0.changes.fetch_add(1, Ordering::Relaxed);
         }
@@ -205,16 +256,23 @@ impl MtaSts {
 
     /// The policy that holds for a domain; looked for where that is due. The policy host is one that a
     /// stranger names, so that the rule says which addresses may be called.
-    pub async fn policy(&self, domain: &Domain, rule: &AddressRule) -> Option<Arc<Known>> {
-        let clock = &self.cache.0.clock;
+    ///
+    /// # Errors
+    ///
+    /// [`Undecided`], after [`PATIENCE`].
+    pub async fn policy(
+        &self,
+        domain: &Domain,
+        rule: &AddressRule,
+    ) -> Result<Option<Arc<Known>>, Undecided> {
         let entry = self.cache.entry(domain);
         let (known, is_fresh) = {
             let mut state = lock(&entry.state);
-            state.used = clock.now();
-            (state.holding(state.used), clock.elapsed() < state.fresh_until)
+            state.used = self.cache.0.clock.now();
+            self.cache.holding(domain, &state)
         };
         if is_fresh {
-            return known;
+            return Ok(known);
         }
         let looking = {
             let (it, domain, entry, rule) =
@@ -222,15 +280,20 @@ impl MtaSts {
             tokio::spawn(async move { it.look(&domain, &entry, &rule).await })
         };
         if known.is_some() {
-            return known;
+            return Ok(known);
         }
-        // Whoever waited in vain goes on without: so would mail if the host said nothing at all.
-        let looked = tokio::time::timeout(PATIENCE, looking).await;
-        if let Ok(Ok(Some(passing))) = looked {
-            return Some(passing);
-        }
+        let has_looked = match tokio::time::timeout(PATIENCE, looking).await {
+            // It may have made way already; it is for whoever waited for it all the same.
+            Ok(Ok(Some(passing))) => return Ok(Some(passing)),
+            looked => looked.is_ok(),
+        };
         let state = lock(&entry.state);
-        state.holding(clock.now())
+        let (known, _) = self.cache.holding(domain, &state);
+        // Whoever never had a policy goes on without: so would mail if the host said nothing at all.
+        match known.is_none() && !has_looked && state.was_enforced() {
+            true => Err(Undecided(domain.clone())),
+            false => Ok(known),
+        }
     }
 
     /// How often another policy than before was found, of whatever domain, as long as the daemon runs.
@@ -244,7 +307,7 @@ impl MtaSts {
     pub fn known(&self, domain: &Domain) -> Option<Arc<Known>> {
         let entry = lock(&self.cache.0.entries).get(domain).cloned()?;
         let state = lock(&entry.state);
-        state.holding(self.cache.0.clock.now())
+        self.cache.holding(domain, &state).0
     }
 
     /// Why there is no policy that a domain speaks of, by the last look.
@@ -258,24 +321,20 @@ impl MtaSts {
     /// Looks, unless somebody has just done so; the policy that was found, if there is no room to keep it.
     async fn look(&self, domain: &Domain, entry: &Entry, rule: &AddressRule) -> Option<Arc<Known>> {
         let _turn = entry.turn.lock().await;
-        let clock = &self.cache.0.clock;
         let known = {
             let state = lock(&entry.state);
-            if clock.elapsed() < state.fresh_until {
-                return None;
+            let (known, is_fresh) = self.cache.holding(domain, &state);
+            if is_fresh {
+                return known;
             }
-            state.holding(clock.now())
+            known
         };
         let found = self.find(domain, known.as_deref(), rule).await;
-        let due_in = |known: Option<&Known>| {
-            // A policy that holds for a moment only is not asked for all the time.
-            known.map_or(FRESH, |known| known.due_in(clock.now()).clamp(FRESH_MIN, FRESH))
-        };
         lock(&entry.state).trouble = found.as_ref().err().cloned();
         let span = match found {
-            Ok(Look::NoNews) => due_in(known.as_deref()),
+            Ok(Look::NoNews) => self.cache.due_in(known.as_deref()),
             Ok(Look::News(news)) => {
-                let span = due_in(Some(&news));
+                let span = self.cache.due_in(Some(&news));
                 if !self.cache.keep(domain, entry, news.clone()).await {
                     return Some(Arc::new(news));
                 }
@@ -288,7 +347,7 @@ impl MtaSts {
                 FAILED
             }
         };
-        lock(&entry.state).fresh_until = clock.elapsed() + span;
+        lock(&entry.state).fresh_until = self.cache.0.clock.elapsed() + span;
         None
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use mailroot_common::config::Profile;
 use mailroot_common::config::section::Section as _;
 use mailroot_common::config::tls::Tls;
+use mailroot_common::units::Span;
 use smtpd_core::route::sts::Mode;
 
 use super::*;
@@ -53,10 +54,10 @@ async fn a_policy_holds_over_a_restart_and_until_it_ends() {
     assert_eq!(std::fs::read_dir(place.path().join("mta-sts")).unwrap().count(), 2);
     let rule = AddressRule::default();
     // DNS knows of no record: what is known holds all the same.
-    assert_eq!(policies(&again).policy(&long, &rule).await.unwrap().id, "1");
+    assert_eq!(policies(&again).policy(&long, &rule).await.unwrap().unwrap().id, "1");
     assert!(policies(&again).known(&short).is_some());
     tokio::time::advance(Duration::from_secs(61)).await;
-    assert!(policies(&again).policy(&short, &rule).await.is_none());
+    assert_eq!(policies(&again).policy(&short, &rule).await, Ok(None));
     assert!(policies(&again).known(&long).is_some());
     assert!(policies(&again).known(&domain("none.test")).is_none());
 }
@@ -88,10 +89,54 @@ async fn their_number_is_bounded_and_a_flood_pushes_out_only_newcomers() {
     let policies = policies(&cache);
     assert!(policies.known(&domain("friend.test")).is_some());
     assert!(policies.known(&domain("flood0.test")).is_some());
+    // It holds for a while all the same, and connections in hand hear of it.
+    assert!(policies.known(&domain("flood99.test")).is_some());
+    assert_eq!(policies.changes(), 100);
+    // That long nobody looks: there is no record in DNS, and it would have been found.
+    let passing = policies.policy(&domain("flood99.test"), &AddressRule::default()).await;
+    assert_eq!(passing.unwrap().unwrap().id, "1");
+    tokio::time::advance(FRESH).await;
     assert!(policies.known(&domain("flood99.test")).is_none());
     tokio::time::advance(Duration::from_hours(1)).await;
     let new = domain("later.test");
     assert!(cache.keep(&new, &cache.entry(&new), known("1", 9_000)).await);
     let with = lock(&cache.0.entries).values().filter(|it| lock(&it.state).known.is_some()).count();
     assert_eq!(with, KEPT_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_does_not_overtake_a_policy_where_the_last_one_was_to_be_enforced() {
+    let place = tempfile::tempdir().unwrap();
+    let clock = Clock::simulated(START, 1);
+    let cache = open(place.path(), &clock);
+    let testing = || Known {
+        policy: Policy { mode: Mode::Testing, ..known("1", 60).policy },
+        ..known("1", 60)
+    };
+    for (name, known) in [("enforced.test", known("1", 60)), ("testing.test", testing())] {
+        let of = domain(name);
+        assert!(cache.keep(&of, &cache.entry(&of), known).await);
+    }
+    let of = domain("passing.test");
+    cache.pass(&of, &cache.entry(&of), &known("1", 60), Duration::from_secs(60));
+    tokio::time::advance(Duration::from_secs(61)).await;
+    let rule = AddressRule::default();
+    let again = open(place.path(), &Clock::simulated(START.after(Span::seconds(61)), 1));
+    for (cache, name, waits) in [
+        (&cache, "enforced.test", true),
+        (&again, "enforced.test", true),
+        (&cache, "passing.test", true),
+        (&cache, "testing.test", false),
+        (&cache, "never.test", false),
+    ] {
+        let entry = cache.entry(&domain(name));
+        // Somebody looks for it, and does not come to an end.
+        let _turn = entry.turn.lock().await;
+        let found = policies(cache).policy(&domain(name), &rule).await;
+        assert_eq!(found.is_err(), waits, "{name}: {found:?}");
+    }
+    // A look that has come to an end says that there is none.
+    assert_eq!(policies(&cache).policy(&domain("enforced.test"), &rule).await, Ok(None));
+    let late = Clock::simulated(START.after(Span::days(31)), 1);
+    assert!(lock(&open(place.path(), &late).0.entries).is_empty(), "it is long over");
 }

@@ -11,7 +11,8 @@ use std::sync::PoisonError;
 use mailroot_common::address::Domain;
 use mailroot_common::id::SessionId;
 use smtpd_core::queue::outcome::Protection;
-use smtpd_core::route::table::{RouteName, Table};
+use smtpd_core::route::domain::RemoteDomain;
+use smtpd_core::route::table::{RouteName, Table, TlsPolicy};
 use tokio::sync::{oneshot, watch};
 
 use super::Queue;
@@ -22,12 +23,37 @@ use crate::net::Stream;
 pub enum NoFetch {
     /// The user may not have it, or not all of it.
     Denied,
+    /// Some of it leaves under TLS only, and the connection is not.
+    NeedsTls,
     /// Somebody is fetching it.
     Busy,
     /// None waits.
     Nothing,
     /// Not all mail is known yet: the queue is being read.
     Unknown,
+}
+
+/// Who comes for mail, and by what.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetcher<'a> {
+    /// Who has logged in.
+    pub user: &'a str,
+    /// Whether the connection is under TLS.
+    pub is_secured: bool,
+    /// What is done about TLS where the entry of a domain says nothing.
+    pub usual_tls: TlsPolicy,
+}
+
+impl Fetcher<'_> {
+    fn may_have(&self, entry: &RemoteDomain) -> bool {
+        entry.held.as_ref().is_some_and(|held| held.may_fetch(self.user))
+    }
+
+    /// Whether the connection is good enough for the mail of an entry. Who it is was proved by the
+    /// login, so that no certificate is asked for.
+    fn is_safe_for(&self, entry: &RemoteDomain) -> bool {
+        self.is_secured || entry.tls.unwrap_or(self.usual_tls) < TlsPolicy::Required
+    }
 }
 
 /// Routes whose mail one session fetches. Given back when it is dropped.
@@ -136,15 +162,28 @@ impl Queue {
     /// # Errors
     ///
     /// [`NoFetch`]; nothing is claimed then.
-    pub fn claim(&self, user: &str, domains: &[Domain], table: &Table) -> Result<Claim, NoFetch> {
-        let held = table.settings().remote_domains.iter().filter_map(|entry| entry.held.as_ref());
-        let knows_user = held.into_iter().any(|held| held.may_fetch(user));
-        let may_have = |domain: &Domain| {
-            let held = table.remote(domain).and_then(|entry| entry.held.as_ref());
-            held.is_some_and(|held| held.may_fetch(user))
-        };
-        if !knows_user || !domains.iter().all(may_have) {
+    pub fn claim(
+        &self,
+        fetcher: Fetcher<'_>,
+        domains: &[Domain],
+        table: &Table,
+    ) -> Result<Claim, NoFetch> {
+        let all = &table.settings().remote_domains;
+        let his: Vec<&RemoteDomain> = all.iter().filter(|entry| fetcher.may_have(entry)).collect();
+        let may_have =
+            |domain: &Domain| table.remote(domain).is_some_and(|it| fetcher.may_have(it));
+        if his.is_empty() || !domains.iter().all(may_have) {
             return Err(NoFetch::Denied);
+        }
+        let is_safe = match domains {
+            // What he gets must not depend on what happens to wait.
+            [] => his.iter().all(|entry| fetcher.is_safe_for(entry)),
+            named => {
+                named.iter().filter_map(|it| table.remote(it)).all(|it| fetcher.is_safe_for(it))
+            }
+        };
+        if !is_safe {
+            return Err(NoFetch::NeedsTls);
         }
         if self.counts().recovering {
             return Err(NoFetch::Unknown);
@@ -198,7 +237,7 @@ mod tests {
     use std::sync::Arc;
 
     use mailroot_common::units::Span;
-    use smtpd_core::route::domain::{Held, Pattern, RemoteDomain};
+    use smtpd_core::route::domain::{Held, Pattern};
 
     use super::super::Rest;
     use super::*;
@@ -211,6 +250,11 @@ mod tests {
         let (asked_from, queue, keep) = (Vec::new(), None, Span::days(10));
         let held = Held { by_etrn: true, asked_from, queue, keep, fetchers };
         RemoteDomain { held: Some(held), ..RemoteDomain::plain(Pattern::parse(pattern).unwrap()) }
+    }
+
+    /// In clear text, where TLS is optional.
+    fn user(name: &str) -> Fetcher<'_> {
+        Fetcher { user: name, is_secured: false, usual_tls: TlsPolicy::Optional }
     }
 
     async fn holding() -> (Queue, Arc<Table>) {
@@ -248,7 +292,8 @@ mod tests {
         ] {
             let names = domains.split(',').filter(|name| !name.is_empty());
             let names: Vec<Domain> = names.map(|name| Domain::parse(name).unwrap()).collect();
-            let claimed = queue.claim(user, &names, &table).map(|claim| claim.messages());
+            let claimed = queue.claim(self::user(user), &names, &table);
+            let claimed = claimed.map(|claim| claim.messages());
             assert_eq!(claimed, expected, "{user} {domains}");
         }
     }
@@ -258,13 +303,47 @@ mod tests {
         let (queue, table) = holding().await;
         let route = RouteName::from_text("etrn:branch.example");
         let rest = || queue.rest_of(&route, start());
-        let claim = queue.claim("ada", &[], &table).unwrap();
-        assert_eq!(queue.claim("bob", &[], &table).err(), Some(NoFetch::Busy));
+        let claim = queue.claim(user("ada"), &[], &table).unwrap();
+        assert_eq!(queue.claim(user("bob"), &[], &table).err(), Some(NoFetch::Busy));
         queue.open_routes(vec![route.clone()], &Log::quiet()).await;
         assert!(matches!(rest(), Some(Rest::Fetched)));
         drop(claim);
         assert!(rest().is_none(), "it was asked for by ETRN meanwhile");
-        assert!(queue.claim("bob", &[], &table).is_ok());
+        assert!(queue.claim(user("bob"), &[], &table).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_leaves_under_tls_only_is_not_claimed_by_a_connection_without() {
+        let (queue, table) = holding().await;
+        let with = |tls: Option<TlsPolicy>| {
+            let mut settings = table.settings().clone();
+            settings.remote_domains[0].tls = tls;
+            Table::new(settings).unwrap()
+        };
+        let domain = |name: &str| Domain::parse(name).unwrap();
+        let (branch, sea) = ([domain("branch.example")], [domain("x.sea.example")]);
+        let both = [domain("branch.example"), domain("x.sea.example")];
+        let (optional, required) = (TlsPolicy::Optional, TlsPolicy::Required);
+        for (of_entry, usual_tls, domains, is_needed) in [
+            (Some(required), optional, &branch[..], true),
+            (Some(TlsPolicy::Verify), optional, &branch, true),
+            (Some(required), optional, &both, true),
+            (Some(required), optional, &[], true),
+            (Some(required), optional, &sea, false),
+            (None, required, &sea, true),
+            (Some(optional), required, &branch, false),
+            (None, optional, &[], false),
+        ] {
+            let table = with(of_entry);
+            let ada = Fetcher { usual_tls, ..user("ada") };
+            let refused = queue.claim(ada, domains, &table).err();
+            let expected = is_needed.then_some(NoFetch::NeedsTls);
+            assert_eq!(refused, expected, "{of_entry:?} {usual_tls:?} {domains:?}");
+            let secured = Fetcher { is_secured: true, ..ada };
+            assert!(queue.claim(secured, domains, &table).is_ok(), "{of_entry:?} {domains:?}");
+            let eve = Fetcher { user: "eve", ..ada };
+            assert_eq!(queue.claim(eve, domains, &table).err(), Some(NoFetch::Denied));
+        }
     }
 
     #[tokio::test]

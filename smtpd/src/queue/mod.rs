@@ -30,7 +30,7 @@ use smtpd_core::route::table::{RouteName, Table};
 use tokio::sync::Notify;
 
 pub use self::body::CopyError;
-pub use self::fetch::{Claim, Fetch, Leash, Leashed, NoFetch, leash};
+pub use self::fetch::{Claim, Fetch, Fetcher, Leash, Leashed, NoFetch, leash};
 pub use self::held::{Asked, Rest};
 use self::ids::Ids;
 use self::openings::Openings;

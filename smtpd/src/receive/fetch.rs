@@ -18,7 +18,7 @@ use super::session::Session;
 use super::visit::{self, Visit};
 use crate::net::Stream;
 use crate::observe::Level;
-use crate::queue::{Asked, Fetch, Leash, NoFetch, leash};
+use crate::queue::{Asked, Fetch, Fetcher, Leash, NoFetch, leash};
 use crate::tls::spoken;
 
 impl Receiver {
@@ -67,12 +67,15 @@ impl Session<'_> {
 
     /// A user wants to have mail over this connection.
     pub(super) fn claim_mail(&mut self) -> Result<(), Refusal> {
-        let Client { inner, settings, ref user, .. } = self.client;
+        let Client { inner, settings, ref user, tls, .. } = self.client;
         let user = user.as_ref().ok_or(Refusal::AuthenticationRequired)?;
         let domains = self.server.fetched().unwrap_or_default();
-        let claim = inner.parts.queue.claim(&user.name, domains, &settings.table);
+        let (is_secured, usual_tls) = (tls.is_some(), settings.outbound_tls);
+        let fetcher = Fetcher { user: &user.name, is_secured, usual_tls };
+        let claim = inner.parts.queue.claim(fetcher, domains, &settings.table);
         self.claim = Some(claim.map_err(|why| match why {
             NoFetch::Denied => Refusal::FetchDenied,
+            NoFetch::NeedsTls => Refusal::TlsRequired,
             NoFetch::Busy => Refusal::FetchBusy,
             NoFetch::Nothing => Refusal::NoMailWaits,
             NoFetch::Unknown => Refusal::FetchUnavailable,

@@ -44,7 +44,7 @@ use smtpd_core::policy::limit::{ConnectionCounts, ConnectionLimits};
 use smtpd_core::policy::quota::Quotas;
 use smtpd_core::policy::relay::RelayPolicy;
 use smtpd_core::policy::{self, Facts};
-use smtpd_core::route::table::Table;
+use smtpd_core::route::table::{Table, TlsPolicy};
 use smtpd_core::smtp::server as machine;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -127,6 +127,9 @@ pub struct Settings {
     /// Whether the name of each client is looked up and compared with what it said
     /// (`access.reverse_dns`).
     pub reverse_dns: bool,
+    /// What is done about TLS for mail that leaves, where the entry of its domain says nothing
+    /// (`delivery.security.tls`): it binds whoever fetches mail as well.
+    pub outbound_tls: TlsPolicy,
     /// Received fields a message may have, ours included (`delivery.max_hops`).
     pub hops_max: u32,
     /// Whether a missing Date is added (`messages.fix`).

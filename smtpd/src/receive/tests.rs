@@ -97,6 +97,7 @@ fn settings() -> Settings {
         table: table(),
         connections: ConnectionLimits { total: Some(4), per_client: Some(2) },
         reverse_dns: false,
+        outbound_tls: TlsPolicy::Optional,
         hops_max: 3,
         add_date: true,
         add_message_id: true,

@@ -1,7 +1,8 @@
 //! Reports to other domains about the TLS that mail to them met: where each goes, and its way there.
 //!
 //! A report is mail of our own, accepted into the queue of a virtual server as any other, or octets for
-//! the web. One that a destination has got is not sent there again; the others are tried for a day.
+//! the web. One that a destination has got is not sent there again; the others are tried for a day. Some
+//! are sent at once, and none waits long for the web, so that no domain holds up the reports of others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +16,21 @@ use smtpd_core::tls_report::form::{self, About};
 use smtpd_core::tls_report::mail;
 use smtpd_core::tls_report::record::{self, Destination};
 use smtpd_core::trace::note::{Admission, Note};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::{Service, ServiceError};
 use crate::https::{Bounds, Https};
 use crate::observe::{Level, Line};
 use crate::queue::{Body, Draft};
+use crate::resolve::LookupError;
 use crate::tls_report::{Due, pack};
 use crate::virtual_server::VirtualServer;
 
+/// Reports that are sent at once.
+const AT_ONCE: usize = 16;
+/// How long one report may take to learn where it goes, and once more to be taken on the web.
+const WAIT: Duration = Duration::from_secs(45);
 /// What a destination on the web may take.
 const BOUNDS: Bounds = Bounds { wait: Duration::from_secs(30), octets: 16 * 1024 };
 /// What the packed report is called (RFC 8460 section 6.5).
@@ -46,19 +54,19 @@ impl Sender {
 
 /// What became of a report.
 enum Told {
-    /// It is where it is wanted; by which ways.
-    Sent(Vec<String>),
+    /// It is where it is wanted.
+    Sent,
     /// The domain wants none.
     Unwanted,
-    /// Some destinations have it, one does not, and why.
-    Partly(Vec<String>, String),
+    /// Some destinations may have it, one does not, and why.
+    Partly(String),
 }
 
 impl Service {
-    /// Sends what is due, in the background and one at a time, if reports are wanted.
+    /// Ends a period whose day is over, and sends what is due, in the background, if reports are wanted.
     pub fn begin_tls_reports(&self) {
         let is_wanted = self.active().service.tls.reports.enabled;
-        if is_wanted && !self.0.ledger.ripe().is_empty() {
+        if self.0.ledger.has_ripe() && is_wanted {
             let service = self.clone();
             tokio::spawn(async move { service.send_tls_reports().await });
         }
@@ -162,25 +170,44 @@ impl Service {
                 return line.text("reason", error).send();
             }
         };
-        for due in self.0.ledger.ripe() {
-            let line = |level, event| self.about_report(level, event, &due);
-            match self.tell(&sender, &due).await {
-                Told::Sent(ways) => {
-                    line(Level::Info, "tls-report").text("to", ways.join(" ")).send();
-                    self.0.ledger.settle(&due);
-                }
-                Told::Unwanted => self.0.ledger.settle(&due),
-                Told::Partly(done, trouble) => {
-                    let waits = self.0.ledger.postpone(&due, done, trouble.clone());
-                    let then = if waits { "later" } else { "given-up" };
-                    line(Level::Warn, "tls-report-failed")
-                        .word("then", then)
-                        .text("reason", trouble)
-                        .send();
-                }
+        let sender = Arc::new(sender);
+        loop {
+            let ripe = self.0.ledger.ripe(AT_ONCE);
+            if ripe.is_empty() {
+                break;
+            }
+            let mut under_way = JoinSet::new();
+            for due in ripe {
+                let (service, sender) = (self.clone(), Arc::clone(&sender));
+                under_way.spawn(async move { service.send_tls_report(&sender, due).await });
+            }
+            let mut has_broken = false;
+            while let Some(ended) = under_way.join_next().await {
+                has_broken |= ended.is_err();
+            }
+            // Each was settled or has a later moment, but for one that broke down.
+            if has_broken {
+                break;
             }
         }
         self.0.ledger.keep().await;
+    }
+
+    async fn send_tls_report(&self, sender: &Arc<Sender>, mut due: Due) {
+        match self.tell(sender, &mut due).await {
+            Told::Sent => {
+                let line = self.about_report(Level::Info, "tls-report", &due);
+                line.text("to", due.done.join(" ")).send();
+                self.0.ledger.settle(&due);
+            }
+            Told::Unwanted => self.0.ledger.settle(&due),
+            Told::Partly(trouble) => {
+                let line = self.about_report(Level::Warn, "tls-report-failed", &due);
+                let waits = self.0.ledger.postpone(due, &trouble);
+                let then = if waits { "later" } else { "given-up" };
+                line.word("then", then).text("reason", trouble).send();
+            }
+        }
     }
 
     fn about_report(&self, level: Level, event: &str, due: &Due) -> Line<'_> {
@@ -193,49 +220,52 @@ impl Service {
             .word("failures", due.counted.failures())
     }
 
-    async fn tell(&self, sender: &Sender, due: &Due) -> Told {
-        let name = format!("_smtp._tls.{}", due.domain);
-        let texts = match sender.https.resolver.texts(&name).await {
-            Ok(texts) => texts,
-            Err(error) if error.is_temporary() => {
-                return Told::Partly(due.done.clone(), error.to_string());
+    /// Sends a report wherever it is wanted and not yet, and notes where that is.
+    async fn tell(&self, sender: &Arc<Sender>, due: &mut Due) -> Told {
+        if due.destinations.is_empty() {
+            match timeout(WAIT, destinations(sender, &due.domain)).await {
+                Ok(Ok(found)) => due.destinations = found,
+                Ok(Err(error)) => return Told::Partly(error.to_string()),
+                Err(_) => return Told::Partly("DNS does not answer".to_owned()),
             }
-            Err(_) => return Told::Unwanted,
-        };
-        let destinations = record::destinations(texts.iter().map(String::as_str));
-        if destinations.is_empty() {
+        }
+        if due.destinations.is_empty() {
             return Told::Unwanted;
         }
         let about = sender.about(&due.domain, due.begins, due.ends);
         let packed = match pack(&form::json(&about, &due.counted)) {
             Ok(packed) => packed,
-            Err(error) => return Told::Partly(due.done.clone(), error.to_string()),
+            Err(error) => return Told::Partly(error.to_string()),
         };
-        let (mut done, mut trouble) = (due.done.clone(), None);
-        let is_new = |to: &Destination| !due.done.contains(&to.to_string());
-        let (mut mailboxes, mut ways) = (Vec::new(), Vec::new());
-        for to in destinations.into_iter().filter(is_new) {
-            let way = to.to_string();
-            match to {
+        let (mut mailboxes, mut ways, mut posts) = (Vec::new(), Vec::new(), JoinSet::new());
+        for to in due.destinations.iter().filter(|to| !due.done.contains(&to.to_string())) {
+            match to.clone() {
                 Destination::Mail(mailbox) => {
                     mailboxes.push(mailbox);
-                    ways.push(way);
+                    ways.push(to.to_string());
                 }
-                Destination::Web(at) => match post(sender, &at, packed.clone()).await {
-                    Ok(()) => done.push(way),
-                    Err(why) => trouble = Some(format!("{way}: {why}")),
-                },
+                Destination::Web(at) => {
+                    let (sender, packed) = (Arc::clone(sender), packed.clone());
+                    posts.spawn(async move { post(&sender, at, packed).await });
+                }
             }
         }
+        let mut trouble = None;
         if !mailboxes.is_empty() {
             match self.mail_report(sender, &about, &mailboxes, &packed).await {
-                Ok(()) => done.extend(ways),
+                Ok(()) => due.done.extend(ways),
+                Err(why) => trouble = Some(why),
+            }
+        }
+        while let Some(posted) = posts.join_next().await {
+            match posted.map_err(|error| error.to_string()).flatten() {
+                Ok(way) => due.done.push(way),
                 Err(why) => trouble = Some(why),
             }
         }
         match trouble {
-            Some(trouble) => Told::Partly(done, trouble),
-            None => Told::Sent(done),
+            Some(trouble) => Told::Partly(trouble),
+            None => Told::Sent,
         }
     }
 
@@ -266,12 +296,23 @@ impl Service {
     }
 }
 
-/// Hands a report to the web; the error is for people.
-async fn post(sender: &Sender, at: &Endpoint, packed: Vec<u8>) -> Result<(), String> {
+/// Where a domain wants its reports.
+async fn destinations(sender: &Sender, domain: &Domain) -> Result<Vec<Destination>, LookupError> {
+    match sender.https.resolver.texts(&format!("_smtp._tls.{domain}")).await {
+        Ok(texts) => Ok(record::destinations(texts.iter().map(String::as_str))),
+        Err(error) if error.is_temporary() => Err(error),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+/// Hands a report to the web: its way, or an error for people.
+async fn post(sender: &Sender, at: Endpoint, packed: Vec<u8>) -> Result<String, String> {
     let rule = sender.server.address_rule();
-    let posted = sender.https.post(at, (CONTENT_TYPE, packed), BOUNDS, &rule).await;
-    match posted.map_err(|error| error.to_string())?.status {
-        200..=299 => Ok(()),
-        status => Err(format!("it answers {status}")),
+    let posting = sender.https.post(&at, (CONTENT_TYPE, packed), BOUNDS, &rule);
+    match timeout(WAIT, posting).await {
+        Ok(Ok(answer)) if (200..300).contains(&answer.status) => Ok(at.to_string()),
+        Ok(Ok(answer)) => Err(format!("{at}: it answers {}", answer.status)),
+        Ok(Err(error)) => Err(format!("{at}: {error}")),
+        Err(_) => Err(format!("{at}: no answer within {} s", WAIT.as_secs())),
     }
 }

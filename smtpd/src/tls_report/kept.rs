@@ -11,14 +11,15 @@ use mailroot_common::address::Domain;
 use mailroot_common::units::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use smtpd_core::tls_report::count::octets_of_domain;
 use smtpd_core::tls_report::{Counted, Period};
 
 use super::Due;
 use crate::disk::Disk;
 use crate::observe::{Level, Log};
 
-/// The largest file that is read: as many domains as are counted, each with much to tell.
-const FILE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
+/// The largest file that is read: all that there is room for, each octet of it written as two.
+const FILE_OCTETS_MAX: u64 = 2 * super::OCTETS_MAX as u64;
 
 #[derive(Clone, Debug)]
 pub(super) struct Files {
@@ -51,17 +52,27 @@ impl Files {
         self.directory.join("due")
     }
 
-    /// What was counted, and what is due.
+    /// What was counted, and what is due; what there is no room for is left out.
     pub(super) fn read(&self, log: &Log) -> (Option<Period>, Vec<Due>) {
+        let mut room = super::OCTETS_MAX;
+        let due: Vec<Due> = self.lines(&self.due(), log, &mut room, Due::octets);
         let mut current: Option<Period> = None;
-        for Line { begins, domain, counted } in self.lines(&self.current(), log) {
+        let octets = |line: &Line| octets_of_domain(&line.domain) + line.counted.octets();
+        for Line { begins, domain, counted } in self.lines(&self.current(), log, &mut room, octets)
+        {
             let period = current.get_or_insert_with(|| Period::beginning(begins));
             period.domains.insert(domain, counted);
         }
-        (current, self.lines(&self.due(), log))
+        (current, due)
     }
 
-    fn lines<T: DeserializeOwned>(&self, file: &Path, log: &Log) -> Vec<T> {
+    fn lines<T: DeserializeOwned>(
+        &self,
+        file: &Path,
+        log: &Log,
+        room: &mut usize,
+        octets_of: impl Fn(&T) -> usize,
+    ) -> Vec<T> {
         let octets = match self.disk.read(file, FILE_OCTETS_MAX) {
             Ok(octets) => octets,
             Err(error) => {
@@ -72,8 +83,13 @@ impl Files {
                 return Vec::new();
             }
         };
+        let mut fits = |found: &T| {
+            let left = room.checked_sub(octets_of(found));
+            *room = left.unwrap_or(*room);
+            left.is_some()
+        };
         let lines = octets.split(|octet| *octet == b'\n');
-        lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).filter(|it| fits(it)).collect()
     }
 
     pub(super) fn write(&self, current: Option<&Period>, due: &[Due]) -> io::Result<()> {

@@ -3,12 +3,13 @@
 //!
 //! In: what sessions came to. Out: reports that are due. Who sends them, and by what, is decided above.
 //! A session costs a look at a map; what was counted is written in the background, so that the last
-//! half minute before a crash may be missing. Numbers and times are bounded.
+//! half minute before a crash may be missing. Numbers, times and the octets of all of it are bounded.
 
 mod kept;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -20,7 +21,8 @@ use flate2::write::GzEncoder;
 use mailroot_common::address::Domain;
 use mailroot_common::units::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
-use smtpd_core::tls_report::count::DOMAINS_MAX;
+use smtpd_core::tls_report::count::{DOMAINS_MAX, octets_of_domain};
+use smtpd_core::tls_report::record::Destination;
 use smtpd_core::tls_report::{Counted, Failure, Period, Policy};
 
 use self::kept::Files;
@@ -30,6 +32,10 @@ use crate::observe::{Level, Log};
 
 /// How long sessions gather before their counts are written.
 const GATHER: Duration = Duration::from_secs(30);
+/// The octets of what is counted and of what waits, as [`Period::octets`] has them.
+const OCTETS_MAX: usize = 16 * 1024 * 1024;
+/// What is quoted of a failure.
+const TROUBLE_CHARACTERS_MAX: usize = 300;
 /// Reports that wait; of more, the newest.
 const DUE_MAX: usize = 2 * DOMAINS_MAX;
 /// Reports of all senders must not arrive with the stroke of midnight (RFC 8460 section 5.5).
@@ -53,6 +59,9 @@ pub struct Due {
     pub next: Timestamp,
     /// When it is given up.
     pub until: Timestamp,
+    /// Where it goes, as the domain said when it was asked first; empty before that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<Destination>,
     /// Destinations that have it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done: Vec<String>,
@@ -64,6 +73,22 @@ pub struct Due {
 impl Due {
     fn is_same(&self, other: &Self) -> bool {
         (&self.domain, self.begins) == (&other.domain, other.begins)
+    }
+
+    /// About how many octets of memory it takes.
+    fn octets(&self) -> usize {
+        let destinations = self.destinations.iter().map(|it| it.to_string().len());
+        let texts = destinations.chain(self.done.iter().map(String::len));
+        let trouble = self.trouble.as_ref().map_or(0, String::len);
+        let own = octets_of_domain(&self.domain) + self.counted.octets();
+        own + texts.map(|octets| octets + size_of::<String>()).sum::<usize>() + trouble
+    }
+
+    /// Brings moments nearer that a clock has named which was ahead.
+    fn set_right(&mut self, now: Timestamp) {
+        let latest = now.after(SPREAD);
+        self.next = self.next.min(latest);
+        self.until = self.until.min(latest.after(TRIED_FOR));
     }
 }
 
@@ -84,8 +109,32 @@ struct Shared {
 struct State {
     current: Option<Period>,
     due: Vec<Due>,
+    /// What both take.
+    octets: usize,
     /// Somebody writes it soon.
     is_written_soon: bool,
+}
+
+impl State {
+    fn room(&self) -> usize {
+        OCTETS_MAX.saturating_sub(self.octets)
+    }
+
+    fn count_octets(&mut self) {
+        let current = self.current.as_ref().map_or(0, Period::octets);
+        self.octets = current + self.due.iter().map(Due::octets).sum::<usize>();
+    }
+
+    fn find(&self, report: &Due) -> Option<usize> {
+        self.due.iter().position(|it| it.is_same(report))
+    }
+
+    fn remove(&mut self, report: &Due) {
+        if let Some(place) = self.find(report) {
+            let gone = self.due.remove(place);
+            self.octets = self.octets.saturating_sub(gone.octets());
+        }
+    }
 }
 
 impl fmt::Debug for Ledger {
@@ -102,8 +151,11 @@ impl Ledger {
         let files = Files::new(disk, directory);
         let (current, mut due) = files.read(&log);
         due.retain(|due| due.until > clock.now());
-        let state = Mutex::new(State { current, due, is_written_soon: false });
-        Self(Arc::new(Shared { files, clock, log, state, writing: Default::default() }))
+        due.iter_mut().for_each(|due| due.set_right(clock.now()));
+        let mut state = State { current, due, ..State::default() };
+        state.count_octets();
+        let (state, writing) = (Mutex::new(state), Default::default());
+        Self(Arc::new(Shared { files, clock, log, state, writing }))
     }
 
     /// Counts a session with a host of a domain.
@@ -111,16 +163,23 @@ impl Ledger {
         let now = self.0.clock.now();
         let mut state = lock(&self.0.state);
         self.close_over(&mut state, now);
+        let room = state.room();
         let period = state.current.get_or_insert_with(|| Period::beginning(now));
-        if !period.count(domain, policy, failure) && period.left_out == 1 {
+        let took = period.count(domain, policy, failure, room);
+        if took.is_none() && period.left_out == 1 {
             let line = self.0.log.line(Level::Warn, "tls-report-full");
-            line.word("domains", DOMAINS_MAX).word("domain", domain).send();
+            line.word("domains", period.domains.len()).word("domain", domain).send();
         }
+        state.octets += took.unwrap_or_default();
         self.write_soon(&mut state);
     }
 
     /// Has the reports of a period that is over become due, each at a moment of its own.
     fn close_over(&self, state: &mut State, now: Timestamp) {
+        if let Some(period) = &mut state.current {
+            // It may have begun by a clock that was ahead.
+            period.begins = period.begins.min(now);
+        }
         let Some(period) = state.current.take_if(|period| period.ends() <= now) else { return };
         let ends = period.ends();
         self.close(state, period, ends, |random| {
@@ -136,18 +195,23 @@ impl Ledger {
         next: impl Fn(u64) -> Timestamp,
     ) {
         let begins = period.begins;
+        // Some may have been written down before a death, and the period not yet anew.
+        let same = state.due.iter().filter(|it| it.begins == begins);
+        let known: HashSet<Domain> = same.map(|it| it.domain.clone()).collect();
         for (domain, counted) in period.domains {
+            if known.contains(&domain) {
+                continue;
+            }
             let next = next(self.0.clock.random());
             let until = next.after(TRIED_FOR);
-            let (done, trouble) = (Vec::new(), None);
-            let due = Due { domain, begins, ends, counted, next, until, done, trouble };
-            // It may have been written down before a death, and the period not yet anew.
-            if !state.due.iter().any(|it| it.is_same(&due)) {
-                state.due.push(due);
-            }
+            let (destinations, done, trouble) = Default::default();
+            let due =
+                Due { domain, begins, ends, counted, next, until, destinations, done, trouble };
+            state.due.push(due);
         }
         let too_many = state.due.len().saturating_sub(DUE_MAX);
         state.due.drain(..too_many);
+        state.count_octets();
         self.write_soon(state);
     }
 
@@ -165,35 +229,51 @@ impl Ledger {
         meant.map(|due| due.next = now).count()
     }
 
-    /// Reports whose moment has come.
+    /// Ends the period if its day is over; whether there are reports whose moment has come.
     #[must_use]
-    pub fn ripe(&self) -> Vec<Due> {
+    pub fn has_ripe(&self) -> bool {
         let now = self.0.clock.now();
         let mut state = lock(&self.0.state);
         self.close_over(&mut state, now);
-        state.due.iter().filter(|due| due.next <= now).cloned().collect()
+        state.due.iter_mut().for_each(|due| due.set_right(now));
+        state.due.iter().any(|due| due.next <= now)
+    }
+
+    /// Reports whose moment has come, so many at most.
+    #[must_use]
+    pub fn ripe(&self, most: usize) -> Vec<Due> {
+        let now = self.0.clock.now();
+        let mut state = lock(&self.0.state);
+        self.close_over(&mut state, now);
+        state.due.iter().filter(|due| due.next <= now).take(most).cloned().collect()
     }
 
     /// Notes that a report needs nothing more, because every destination has it or there is none.
     pub fn settle(&self, report: &Due) {
         let mut state = lock(&self.0.state);
-        state.due.retain(|it| !it.is_same(report));
+        state.remove(report);
         self.write_soon(&mut state);
     }
 
-    /// Notes which destinations have a report, and why others do not; it is tried again, or, if it was
-    /// long enough, given up: then false.
-    pub fn postpone(&self, report: &Due, done: Vec<String>, trouble: String) -> bool {
-        let next = self.0.clock.now().after(TRIED_EVERY);
+    /// Notes where a report goes, which destinations have it, and why others do not; it is tried again,
+    /// or, if it was long enough or there is no room for it any more, given up: then false.
+    pub fn postpone(&self, mut report: Due, trouble: &str) -> bool {
+        report.next = self.0.clock.now().after(TRIED_EVERY);
+        report.trouble = Some(trouble.chars().take(TROUBLE_CHARACTERS_MAX).collect());
         let mut state = lock(&self.0.state);
-        let goes_on = next < report.until;
-        if goes_on && let Some(known) = state.due.iter_mut().find(|it| it.is_same(report)) {
-            (known.done, known.trouble, known.next) = (done, Some(trouble), next);
-        } else {
-            state.due.retain(|it| !it.is_same(report));
+        let place = state.find(&report).filter(|_| report.next < report.until);
+        state.remove(&report);
+        if report.octets() > state.room() {
+            // The domain is asked anew then.
+            (report.destinations, report.trouble) = Default::default();
+        }
+        let place = place.filter(|_| report.octets() <= state.room());
+        if let Some(place) = place {
+            state.octets += report.octets();
+            state.due.insert(place, report);
         }
         self.write_soon(&mut state);
-        goes_on
+        place.is_some()
     }
 
     /// The period that runs, and the reports that wait.

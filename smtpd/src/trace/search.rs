@@ -7,6 +7,7 @@
 //! last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +53,15 @@ pub enum SearchError {
     },
 }
 
+/// Whether somebody waits for what a search finds.
+struct Wanted(Box<dyn Fn() -> bool + Send>);
+
+impl fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Wanted").finish_non_exhaustive()
+    }
+}
+
 /// A search in one snapshot. It waits for the disk.
 #[derive(Debug)]
 pub struct Search {
@@ -62,6 +72,7 @@ pub struct Search {
     plain: Vec<u8>,
     tally: Arc<Tally>,
     counts: Counts,
+    wanted: Option<Wanted>,
 }
 
 impl Drop for Search {
@@ -74,11 +85,20 @@ impl Drop for Search {
 impl Search {
     pub(super) fn new(snapshot: Snapshot, tally: Arc<Tally>) -> Self {
         let Snapshot { files, plain } = snapshot;
-        Self { files, reader: None, plain, tally, counts: Counts::default() }
+        Self { files, reader: None, plain, tally, counts: Counts::default(), wanted: None }
     }
 
-    /// Has a part read, if it is a file; one that was removed meanwhile has nothing to tell.
+    /// Reads no more files once this says that nobody waits for what is found.
+    pub fn while_wanted(&mut self, is_wanted: impl Fn() -> bool + Send + 'static) {
+        self.wanted = Some(Wanted(Box::new(is_wanted)));
+    }
+
+    /// Has a part read, if it is a file and somebody waits for it; one that was removed meanwhile has
+    /// nothing to tell.
     fn reading<T>(&mut self, part: usize, read: impl FnOnce(&mut Reader) -> T) -> Option<T> {
+        if self.wanted.as_ref().is_some_and(|wanted| !wanted.0()) {
+            return None;
+        }
         let (path, length) = self.files.get(part)?;
         if self.reader.as_ref().is_none_or(|(open, _)| *open != part) {
             self.reader = Some((part, Reader::new(File::open(path).ok()?, *length)));
@@ -285,10 +305,8 @@ impl Search {
     fn events(&mut self, part: usize, place: Option<Place>) -> Vec<u8> {
         let Some(place) = place else { return self.plain.clone() };
         let read = self.reading(part, |reader| reader.events(&place));
-        read.flatten().unwrap_or_else(|| {
-            self.counts.damaged += 1;
-            Vec::new()
-        })
+        self.counts.damaged += u64::from(read == Some(None));
+        read.flatten().unwrap_or_default()
     }
 
     /// When the record begins.

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mailroot_common::control::{Selector, TraceEntry};
 use mailroot_common::id::QueueId;
@@ -154,6 +155,29 @@ async fn a_query_reads_the_blocks_that_may_answer_it_and_passes_over_the_others(
     assert_eq!(entries.len(), 200);
     assert!(entries.is_sorted_by(|a, b| a.id > b.id), "the newest first");
     assert!(entries.iter().all(|entry| entry.events.len() == 2));
+    trace.close();
+}
+
+#[tokio::test]
+async fn a_search_reads_no_more_once_nobody_waits_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = fill(dir.path(), 20_000);
+    let trace = open(dir.path());
+    let nobody = of(|it| it.to = Some("nobody@nowhere.example".to_owned())).compile().unwrap();
+    for wanted_for in [0, 2, usize::MAX] {
+        let mut search = trace.search().await;
+        let looks = AtomicUsize::new(0);
+        search.while_wanted(move || looks.fetch_add(1, Ordering::Relaxed) < wanted_for);
+        search.stories(&nobody, NOW, 10, |_| true).unwrap();
+        let counts = search.counts();
+        assert_eq!(counts.damaged, 0, "{counts:?}");
+        assert_eq!(
+            counts.looked_at >= blocks,
+            wanted_for == usize::MAX,
+            "{wanted_for}: {counts:?}"
+        );
+        assert_eq!(counts.looked_at == 0, wanted_for == 0, "{wanted_for}: {counts:?}");
+    }
     trace.close();
 }
 

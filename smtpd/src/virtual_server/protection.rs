@@ -56,7 +56,8 @@ pub(super) async fn protection(
             true => {
                 let rule = settings::addresses(config, Vec::new());
                 let asked = tokio::time::timeout(PATIENCE, policies.policy(domain, &rule)).await;
-                asked.unwrap_or_default()
+                // What is not known in time is not told.
+                asked.ok().and_then(Result::ok).flatten()
             }
             false => policies.known(domain),
         };

@@ -42,6 +42,8 @@ use crate::{deliver, pickup, process, receive};
 
 /// A span that stands for "no limit": no session and no wait lasts that long.
 const FOR_EVER: Duration = Duration::from_hours(24 * 366);
+/// Recipients that a message of users of this machine may have, if `messages.max_recipients` is less.
+const LOCAL_RECIPIENTS: u32 = 10_000;
 /// What a session of ours may wait for the answer to DATA and for the network to take a piece,
 /// where RFC 5321 section 4.5.3.2 wants less than `delivery.connections.timeout`.
 const DATA_WAIT_MAX: Duration = Duration::from_mins(2);
@@ -124,6 +126,7 @@ pub(super) fn receive(
         directory: directory.clone().filter(|it| it.unknown() == UnknownRecipient::Refuse),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,
+        outbound_tls: rules::tls_policy(config.delivery.security.tls),
         hops_max: config.delivery.max_hops,
         add_date: messages.fix.contains(&Fix::Date),
         add_message_id: messages.fix.contains(&Fix::MessageId),
@@ -132,9 +135,11 @@ pub(super) fn receive(
 }
 
 /// What sessions of users of this machine go by: they need no TLS and no login, a program may write
-/// its mail as slowly as it likes, and nothing is held for them that they could ask for.
+/// its mail as slowly as it likes, and nothing is held for them that they could ask for. `sendmail` has no
+/// second transaction for recipients that the first had no room for, so that it takes many.
 fn local(session: &server::Settings) -> server::Settings {
     let mut local = session.clone();
+    local.recipients_max = local.recipients_max.max(LOCAL_RECIPIENTS);
     local.grammar.auth = false;
     local.grammar.inquiries = true;
     local.grammar.offer = local.grammar.offer.without(Extension::Etrn);

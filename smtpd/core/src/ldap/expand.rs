@@ -1,7 +1,8 @@
 //! Following an address through the directory: who gets its mail in the end.
 //!
 //! Nobody is looked up twice for one address, so that loops end; members and depth are bounded. What
-//! is asked next is told one by one; the answers come from wherever they are known.
+//! is asked next is told one by one; the answers come from wherever they are known. Who lies in another
+//! directory keeps nobody else from getting the mail.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -60,6 +61,8 @@ pub enum Resolution {
         dn: Box<str>,
         /// Whether it is a group.
         is_group: bool,
+        /// Entries that would get it as well and lie in another directory.
+        missing: Vec<Box<str>>,
     },
     /// Nobody can.
     Flawed(Flaw),
@@ -75,6 +78,9 @@ pub struct Expansion {
     seen: HashSet<Box<str>>,
     count: u32,
     found: Vec<Recipient>,
+    /// The addresses of those.
+    names: HashSet<Box<str>>,
+    missing: Vec<Box<str>>,
     first: Option<(Box<str>, bool)>,
     met_again: bool,
     flaw: Option<Flaw>,
@@ -98,18 +104,21 @@ impl Expansion {
             seen: HashSet::from([key(address)]),
             count: 0,
             found: Vec::new(),
+            names: HashSet::new(),
+            missing: Vec::new(),
             first: None,
             met_again: false,
             flaw: None,
         }
     }
 
-    /// Whom to look up next; nothing at the end. [`Expansion::answer`] takes what was found.
+    /// Whom to look up next; nothing at the end. [`Expansion::answer`] takes what was found; as long as
+    /// it was not told, the same is asked again.
     pub fn ask(&mut self) -> Option<Target> {
         if self.flaw.is_some() {
             return None;
         }
-        self.asked = self.waiting.pop_front();
+        self.asked = self.asked.take().or_else(|| self.waiting.pop_front());
         self.asked.as_ref().map(|(target, _)| target.clone())
     }
 
@@ -118,10 +127,14 @@ impl Expansion {
         let Some((target, depth)) = self.asked.take() else { return };
         let Some(found) = found else {
             if let (Target::Address(mailbox), 1..) = (target, depth) {
-                self.found.push(Recipient { mailbox, is_known: false });
+                self.add(mailbox, false);
             }
             return;
         };
+        if found.kind == Kind::Elsewhere {
+            self.missing.push(found.dn.clone());
+            return;
+        }
         let is_group = matches!(found.kind, Kind::Group(_));
         self.first.get_or_insert_with(|| (found.dn.clone(), is_group));
         // What was found by an address is found again by its name, and the other way round.
@@ -136,22 +149,21 @@ impl Expansion {
             (None, Target::Entry(_)) => None,
         };
         let (targets, keeps) = match &found.kind {
-            Kind::Mailbox => (&[][..], true),
+            Kind::Mailbox | Kind::Elsewhere => (&[][..], true),
             Kind::Forward { to, keep } => (&to[..], *keep),
             Kind::Group(members) => (&members[..], false),
         };
         if let (true, Some(own)) = (keeps, own) {
-            self.add(own);
+            self.add(own, true);
         }
         for target in targets {
             self.follow(target, depth + 1, is_local);
         }
     }
 
-    fn add(&mut self, mailbox: Mailbox) {
-        let name = key(&mailbox);
-        if !self.found.iter().any(|it| key(&it.mailbox) == name) {
-            self.found.push(Recipient { mailbox, is_known: true });
+    fn add(&mut self, mailbox: Mailbox, is_known: bool) {
+        if self.names.insert(key(&mailbox)) {
+            self.found.push(Recipient { mailbox, is_known });
         }
     }
 
@@ -172,11 +184,20 @@ impl Expansion {
         }
         match target {
             Target::Address(address) if !address.domain().is_some_and(is_local) => {
-                self.add(address.clone());
+                self.add(address.clone(), true);
             }
             _ if self.flaw.is_none() => self.waiting.push_back((target.clone(), depth)),
             _ => {}
         }
+    }
+
+    /// An entry that the mail depends on and that lies in another directory, if nobody else gets it.
+    #[must_use]
+    pub fn only_elsewhere(&self) -> Option<&str> {
+        self.missing
+            .first()
+            .filter(|_| self.found.is_empty() && self.flaw.is_none())
+            .map(|dn| &**dn)
     }
 
     /// What came of it.
@@ -189,8 +210,17 @@ impl Expansion {
         match &self.found[..] {
             [] if self.met_again => Resolution::Flawed(Flaw::Circle),
             [] => Resolution::Flawed(Flaw::Nobody),
-            [one] if one.is_known && key(&one.mailbox) == key(&self.address) => Resolution::Here,
-            _ => Resolution::To { recipients: self.found, dn, is_group },
+            [one]
+                if one.is_known
+                    && key(&one.mailbox) == key(&self.address)
+                    && self.missing.is_empty() =>
+            {
+                Resolution::Here
+            }
+            _ => {
+                let (recipients, missing) = (self.found, self.missing);
+                Resolution::To { recipients, dn, is_group, missing }
+            }
         }
     }
 }
@@ -233,6 +263,7 @@ mod tests {
                     "group" => Kind::Group(to),
                     "forward" => Kind::Forward { to, keep: false },
                     "keep" => Kind::Forward { to, keep: true },
+                    "elsewhere" => Kind::Elsewhere,
                     _ => Kind::Mailbox,
                 };
                 let mail = (!mail.is_empty()).then(|| mailbox(mail));
@@ -268,11 +299,12 @@ mod tests {
 
         fn goes_to(&self, address: &str) -> String {
             match self.resolve(address).0 {
-                Resolution::To { recipients, is_group, .. } => {
+                Resolution::To { recipients, is_group, missing, .. } => {
                     let word = |it: &Recipient| {
                         format!("{}{}", it.mailbox, if it.is_known { "" } else { "?" })
                     };
-                    let all: Vec<String> = recipients.iter().map(word).collect();
+                    let mut all: Vec<String> = recipients.iter().map(word).collect();
+                    all.extend(missing.iter().map(|dn| format!("!{dn}")));
                     format!("{}{}", if is_group { "group " } else { "" }, all.join(" "))
                 }
                 Resolution::Here => "here".to_owned(),
@@ -335,6 +367,27 @@ mod tests {
             assert_eq!(book.goes_to(address), to, "{address}");
             assert!(book.resolve(address).1 <= 4);
         }
+    }
+
+    #[test]
+    fn who_lies_in_another_directory_keeps_nobody_else_from_the_mail() {
+        let book = Book::new(&[
+            ("ada", "ada@here.example", ""),
+            ("far", "", "elsewhere"),
+            ("off", "", "elsewhere"),
+            ("all", "all@here.example", "group far ada off"),
+            ("none", "none@here.example", "group far off"),
+            ("bob", "bob@here.example", "keep far"),
+        ]);
+        assert_eq!(book.goes_to("all@here.example"), "group ada@here.example !far !off");
+        assert_eq!(book.goes_to("bob@here.example"), "bob@here.example !far");
+        let mut expansion = Expansion::new(&mailbox("none@here.example"), BOUNDS);
+        while let Some(target) = expansion.ask() {
+            // An answer that did not come is asked for again.
+            assert_eq!(expansion.ask(), Some(target.clone()));
+            expansion.answer(book.find(&target), &|_| true);
+        }
+        assert_eq!(expansion.only_elsewhere(), Some("far"));
     }
 
     #[test]

@@ -67,14 +67,22 @@ pub enum Kind {
     },
     /// Its members get it.
     Group(Vec<Target>),
+    /// Nobody knows: the entry lies in another directory, which is not asked.
+    Elsewhere,
 }
 
 impl Meaning {
+    /// An entry for which the directory names another one (a referral).
+    #[must_use]
+    pub fn elsewhere(dn: &str) -> Self {
+        Self { dn: dn.into(), mail: None, kind: Kind::Elsewhere }
+    }
+
     /// Whom it leads to.
     #[must_use]
     pub fn targets(&self) -> &[Target] {
         match &self.kind {
-            Kind::Mailbox => &[],
+            Kind::Mailbox | Kind::Elsewhere => &[],
             Kind::Forward { to, .. } | Kind::Group(to) => to,
         }
     }

@@ -20,6 +20,8 @@ pub const AGE_MAX_SECONDS: u32 = 31_557_600;
 const ID_OCTETS_MAX: usize = 32;
 /// Patterns of hosts in one policy. The largest mail systems name some dozen.
 const PATTERNS_MAX: usize = 200;
+/// What a host takes besides its name, and a policy besides its hosts: a cautious guess.
+const ENTRY_OCTETS: usize = 64;
 /// The longest a policy is used without having been asked for again.
 const REFRESH_MAX: Span = Span::days(1);
 
@@ -216,6 +218,19 @@ impl Known {
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.until()
+    }
+
+    /// Whether no host of the domain gets mail that does not keep to it.
+    #[must_use]
+    pub fn is_enforced(&self) -> bool {
+        self.policy.mode == Mode::Enforce
+    }
+
+    /// About how many octets of memory it takes.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        let hosts = self.policy.mx.iter().map(|host| host.to_string().len());
+        hosts.map(|octets| octets + ENTRY_OCTETS).sum::<usize>() + ENTRY_OCTETS + self.id.len()
     }
 
     /// How long it need not be fetched again unless its id changes: each day it is, and before it ends.

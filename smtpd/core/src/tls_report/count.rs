@@ -1,7 +1,8 @@
 //! Counts sessions of a span of time, by domain, policy and failure (RFC 8460 section 4.3).
 //!
-//! In: what a session came to. Out: what a report is made of. What goes beyond a bound is counted with
-//! less detail, or, where it is of one domain too many, not at all; how many were not is known.
+//! In: what a session came to, and how many octets there is room for. Out: what a report is made of, and
+//! what that took. What goes beyond a bound is counted with less detail, or, where it is of one domain too
+//! many, not at all; how many were not is known.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,7 +25,13 @@ const LINES_MAX: usize = 30;
 const LINE_OCTETS_MAX: usize = 300;
 /// Octets of a reason.
 const REASON_OCTETS_MAX: usize = 200;
+/// What a domain, a policy or a failure takes besides its texts, in memory or as JSON: a cautious guess.
+const ENTRY_OCTETS: usize = 256;
 const DAY: Span = Span::days(1);
+
+fn octets_of(texts: &[String]) -> usize {
+    texts.iter().map(|text| text.len() + size_of::<String>()).sum()
+}
 
 /// What kind of policy a session went by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,6 +78,10 @@ impl Policy {
         let mx = hosts.iter().map(|host| format!("mx: {host}"));
         let lines = head.into_iter().chain(mx).chain([life]).collect();
         Self { kind: PolicyKind::Sts, lines, hosts }
+    }
+
+    fn octets(&self) -> usize {
+        ENTRY_OCTETS + octets_of(&self.lines) + octets_of(&self.hosts)
     }
 
     /// TLSA records of a host.
@@ -140,6 +151,11 @@ impl Failure {
         Self { kind, sending_ip: None, host: None, receiving_ip: None, reason: None }
     }
 
+    fn octets(&self) -> usize {
+        let texts = [&self.host, &self.reason].into_iter().flatten();
+        ENTRY_OCTETS + texts.map(String::len).sum::<usize>()
+    }
+
     /// The same for a reason, cut to what a report quotes.
     #[must_use]
     pub fn because(self, reason: &str) -> Self {
@@ -179,22 +195,39 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, failure: Option<Failure>) {
+    const fn of(policy: Policy) -> Self {
+        Self { policy, successes: 0, failures: 0, failed: Vec::new() }
+    }
+
+    fn octets(&self) -> usize {
+        self.policy.octets() + self.failed.iter().map(|it| it.failure.octets()).sum::<usize>()
+    }
+
+    /// Counts a session; what that took of the room. Where there is none a failure has no details, and
+    /// counts among those of its kind or among all.
+    fn add(&mut self, failure: Option<Failure>, room: usize) -> usize {
         let Some(failure) = failure else {
             self.successes += 1;
-            return;
+            return 0;
         };
         self.failures += 1;
         if let Some(known) = self.failed.iter_mut().find(|it| it.failure == failure) {
             known.count += 1;
-            return;
+            return 0;
         }
         let rest = Failure::of(failure.kind);
-        let failure = if self.failed.len() < DETAILS_MAX { failure } else { rest };
-        match self.failed.iter_mut().find(|it| it.failure == failure) {
-            Some(known) => known.count += 1,
-            None => self.failed.push(Failed { failure, count: 1 }),
+        let has_room = self.failed.len() < DETAILS_MAX && failure.octets() <= room;
+        let failure = if has_room { failure } else { rest };
+        if let Some(known) = self.failed.iter_mut().find(|it| it.failure == failure) {
+            known.count += 1;
+            return 0;
         }
+        let octets = failure.octets();
+        if octets > room {
+            return 0;
+        }
+        self.failed.push(Failed { failure, count: 1 });
+        octets
     }
 }
 
@@ -206,9 +239,16 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// Adds a session.
-    pub fn add(&mut self, policy: Policy, failure: Option<Failure>) {
-        let has_room = self.tallies.len() < POLICIES_MAX;
+    /// About how many octets of memory it takes.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.tallies.iter().map(Tally::octets).sum()
+    }
+
+    /// Adds a session; what that took of the room. The first one is added whether there is room or not.
+    pub fn add(&mut self, policy: Policy, failure: Option<Failure>, room: usize) -> usize {
+        let is_small = policy.octets() <= room || self.tallies.is_empty();
+        let has_room = self.tallies.len() < POLICIES_MAX && is_small;
         let same = self.tallies.iter().position(|it| it.policy == policy);
         // Without room for one more it is counted with the last of its kind, else with the last.
         let alike = || self.tallies.iter().rposition(|it| it.policy.kind == policy.kind);
@@ -218,11 +258,13 @@ impl Counted {
             None => alike().or(Some(self.tallies.len() - 1)),
         };
         match place.and_then(|place| self.tallies.get_mut(place)) {
-            Some(tally) => tally.add(failure),
+            Some(tally) => tally.add(failure, room),
             None => {
-                let mut tally = Tally { policy, successes: 0, failures: 0, failed: Vec::new() };
-                tally.add(failure);
+                let mut tally = Tally::of(policy);
+                let octets = tally.policy.octets();
+                let more = tally.add(failure, room.saturating_sub(octets));
                 self.tallies.push(tally);
+                octets + more
             }
         }
     }
@@ -266,15 +308,39 @@ impl Period {
         Timestamp::from_millis((self.begins.as_millis() / day + 1).saturating_mul(day))
     }
 
-    /// Counts a session; false if its domain is one too many.
-    pub fn count(&mut self, domain: &Domain, policy: Policy, failure: Option<Failure>) -> bool {
-        if self.domains.len() >= DOMAINS_MAX && !self.domains.contains_key(domain) {
-            self.left_out += 1;
-            return false;
+    /// Counts a session; what that took of the room, or nothing if its domain is one too many.
+    pub fn count(
+        &mut self,
+        domain: &Domain,
+        policy: Policy,
+        failure: Option<Failure>,
+        room: usize,
+    ) -> Option<usize> {
+        if let Some(counted) = self.domains.get_mut(domain) {
+            return Some(counted.add(policy, failure, room));
         }
-        self.domains.entry(domain.clone()).or_default().add(policy, failure);
-        true
+        let own = octets_of_domain(domain);
+        if self.domains.len() >= DOMAINS_MAX || own + policy.octets() > room {
+            self.left_out += 1;
+            return None;
+        }
+        let mut counted = Counted::default();
+        let octets = own + counted.add(policy, failure, room - own);
+        self.domains.insert(domain.clone(), counted);
+        Some(octets)
     }
+
+    /// About how many octets of memory it takes.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.domains.iter().map(|(domain, it)| octets_of_domain(domain) + it.octets()).sum()
+    }
+}
+
+/// What a domain takes, besides what is counted of it.
+#[must_use]
+pub fn octets_of_domain(domain: &Domain) -> usize {
+    ENTRY_OCTETS + domain.as_str().len()
 }
 
 #[cfg(test)]
@@ -282,6 +348,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
     use super::*;
+
+    const ROOM: usize = usize::MAX;
 
     fn domain(text: &str) -> Domain {
         Domain::parse(text).unwrap()
@@ -304,9 +372,9 @@ mod tests {
         let mut counted = Counted::default();
         let expired = Failure::of(FailureKind::CertificateExpired).because("it has\nexpired");
         for failure in [None, None, Some(expired.clone()), Some(expired.clone())] {
-            counted.add(Policy::none(), failure);
+            counted.add(Policy::none(), failure, ROOM);
         }
-        counted.add(Policy::sts(None), Some(Failure::of(FailureKind::StsPolicyFetchError)));
+        counted.add(Policy::sts(None), Some(Failure::of(FailureKind::StsPolicyFetchError)), ROOM);
         assert_eq!((counted.successes(), counted.failures()), (2, 3));
         let tally = &counted.tallies[0];
         assert_eq!(tally.failed, [Failed { failure: expired, count: 2 }]);
@@ -338,8 +406,8 @@ mod tests {
         };
         for number in 0..500 {
             let policy = Policy { lines: vec![number.to_string()], ..Policy::none() };
-            counted.add(policy, Some(at(number, FailureKind::ValidationFailure)));
-            counted.add(Policy::none(), Some(at(number, FailureKind::CertificateExpired)));
+            counted.add(policy, Some(at(number, FailureKind::ValidationFailure)), ROOM);
+            counted.add(Policy::none(), Some(at(number, FailureKind::CertificateExpired)), ROOM);
         }
         assert_eq!(counted.tallies.len(), POLICIES_MAX);
         assert_eq!(counted.failures(), 1_000);
@@ -350,9 +418,34 @@ mod tests {
         let mut period = Period::beginning(Timestamp::from_millis(0));
         for number in 0..=DOMAINS_MAX {
             let of = domain(&format!("d{number}.test"));
-            assert_eq!(period.count(&of, Policy::none(), None), number < DOMAINS_MAX);
+            let counted = period.count(&of, Policy::none(), None, ROOM);
+            assert_eq!(counted.is_some(), number < DOMAINS_MAX);
         }
-        assert!(period.count(&domain("d0.test"), Policy::none(), None));
+        assert!(period.count(&domain("d0.test"), Policy::none(), None, ROOM).is_some());
         assert_eq!((period.domains.len(), period.left_out), (DOMAINS_MAX, 1));
+    }
+
+    #[test]
+    fn without_room_known_domains_are_counted_without_details_and_others_are_not() {
+        let mut period = Period::beginning(Timestamp::from_millis(0));
+        let mut left: usize = 10_000;
+        let (mut counted, of) = (0, domain("d.test"));
+        for number in 0..1_000 {
+            let lines = vec![number.to_string().repeat(40)];
+            let policy = Policy { lines, ..Policy::none() };
+            let why = "x".repeat(number % 190);
+            let failure = Failure::of(FailureKind::ValidationFailure).because(&why);
+            let took = period.count(&of, policy.clone(), Some(failure.clone()), left).unwrap();
+            left = left.checked_sub(took).unwrap();
+            let other = domain(&format!("d{number}.test"));
+            if let Some(took) = period.count(&other, policy, Some(failure), left) {
+                counted += 1;
+                left = left.checked_sub(took).unwrap();
+            }
+        }
+        assert_eq!(period.octets(), 10_000 - left);
+        assert_eq!(period.domains[&of].failures(), 1_000);
+        assert_eq!((period.domains.len(), period.left_out), (counted + 1, 1_000 - counted as u64));
+        assert!((2..50).contains(&counted), "{counted}");
     }
 }

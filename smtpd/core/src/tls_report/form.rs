@@ -170,14 +170,14 @@ mod tests {
         let policy = b"version: STSv1\nmode: enforce\nmx: *.mail.a.test\nmax_age: 604800";
         let policy = Policy::sts(Some(&sts::Policy::parse(policy).unwrap()));
         let mut counted = Counted::default();
-        counted.add(policy.clone(), None);
+        counted.add(policy.clone(), None, usize::MAX);
         let failure = Failure {
             sending_ip: Some("2001:db8::1".parse().unwrap()),
             host: Some("mx1.mail.a.test".to_owned()),
             receiving_ip: Some("203.0.113.56".parse().unwrap()),
             ..Failure::of(FailureKind::StartTlsNotSupported)
         };
-        counted.add(policy, Some(failure.because("no STARTTLS")));
+        counted.add(policy, Some(failure.because("no STARTTLS")), usize::MAX);
         let about = About {
             organization: "Company-X",
             contact: &Mailbox::parse("tls@x.test").unwrap(),

@@ -5,6 +5,7 @@
 
 use mailroot_common::address::Mailbox;
 use mailroot_common::config::oauth::Endpoint;
+use serde::{Deserialize, Serialize};
 
 /// Destinations heeded.
 const DESTINATIONS_MAX: usize = 4;
@@ -13,7 +14,8 @@ const DESTINATIONS_MAX: usize = 4;
 const PORT: u16 = 443;
 
 /// Where a report goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Destination {
     /// By mail.
     Mail(Mailbox),
@@ -27,6 +29,25 @@ impl std::fmt::Display for Destination {
             Self::Mail(mailbox) => write!(f, "mailto:{mailbox}"),
             Self::Web(at) => at.fmt(f),
         }
+    }
+}
+
+impl From<Destination> for String {
+    fn from(destination: Destination) -> Self {
+        destination.to_string()
+    }
+}
+
+impl TryFrom<String> for Destination {
+    type Error = &'static str;
+
+    /// Reads what [`Destination`] is shown as; unlike in a record nothing stands in code there.
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let found = match text.strip_prefix("mailto:") {
+            Some(address) => Mailbox::parse(address).ok().map(Self::Mail),
+            None => on_the_web(&text).map(Self::Web),
+        };
+        found.ok_or("not a destination of reports")
     }
 }
 
@@ -56,11 +77,15 @@ fn destination(uri: &str) -> Option<Destination> {
         "https" => {
             // A comma and an exclamation mark are written in code; nothing else is touched.
             let uri = format!("https:{rest}").replace("%2C", ",").replace("%21", "!");
-            let at = Endpoint::parse(&uri).filter(Endpoint::is_secure);
-            at.filter(|at| at.port() == PORT).map(Destination::Web)
+            on_the_web(&uri).map(Destination::Web)
         }
         _ => None,
     }
+}
+
+fn on_the_web(uri: &str) -> Option<Endpoint> {
+    let at = Endpoint::parse(uri).filter(Endpoint::is_secure);
+    at.filter(|at| at.port() == PORT)
 }
 
 /// A text without percent codes (RFC 3986 section 2.1); nothing if one is broken.
@@ -112,6 +137,10 @@ mod tests {
             let found = destinations(texts.iter().copied());
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             assert_eq!(found.join(" "), expected, "{texts:?}");
+            for kept in destinations(texts.iter().copied()) {
+                let text = serde_json::to_string(&kept).unwrap();
+                assert_eq!(serde_json::from_str::<Destination>(&text).unwrap(), kept);
+            }
         }
         let many = format!("v=TLSRPTv1; rua={}", "mailto:a@b.test,".repeat(50));
         assert_eq!(destinations([many.as_str()]).len(), DESTINATIONS_MAX);
@@ -121,7 +150,11 @@ mod tests {
         #[test]
         fn strangers_may_write_anything(rest in "\\PC{0,200}") {
             let text = format!("v=TLSRPTv1;rua={rest}");
-            prop_assert!(destinations([text.as_str()]).len() <= DESTINATIONS_MAX);
+            let found = destinations([text.as_str()]);
+            prop_assert!(found.len() <= DESTINATIONS_MAX);
+            for kept in found {
+                prop_assert_eq!(Destination::try_from(kept.to_string()), Ok(kept));
+            }
         }
     }
 }

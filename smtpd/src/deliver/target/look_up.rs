@@ -64,8 +64,14 @@ impl Targets {
                 false => settings.resolver.mx(&domain).await.map(Checked::by_nobody),
             }
         };
-        let (found, mut of_domain) =
-            tokio::join!(records, OfDomain::find(settings, &domain, heeded));
+        let (found, of_domain) = tokio::join!(records, OfDomain::find(settings, &domain, heeded));
+        let mut of_domain = match of_domain {
+            Ok(of_domain) => of_domain,
+            Err(ending) => {
+                self.obstacles.by_rule = true;
+                return self.note(ending, None);
+            }
+        };
         of_domain.is_signed = found.as_ref().is_ok_and(|found| found.is_secure);
         self.of_domain = Some(of_domain);
         let records = match found {
