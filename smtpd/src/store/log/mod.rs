@@ -35,6 +35,7 @@ mod plan;
 mod read;
 mod record;
 mod recover;
+mod relink;
 mod routes;
 mod scan;
 mod segment;
@@ -42,6 +43,7 @@ mod segments;
 mod sending;
 #[cfg(test)]
 mod simulation;
+mod sizes;
 mod standing;
 mod times;
 
