@@ -170,7 +170,7 @@ impl Lane {
         let is_stuck = state.heavy == state.workers;
         if state.workers > 0 && !is_called && state.is_site_wanted() {
             if is_stuck {
-                self.line_up(state);
+                self.await_room(state, of_site, now);
             }
             return Turn::Done;
         }
@@ -183,11 +183,7 @@ impl Lane {
                     state.put_off = refused.until(now);
                 }
                 if is_stuck || is_called {
-                    self.line_up(state);
-                    // Room that came meanwhile was told to nobody.
-                    if state.site.as_ref().is_some_and(|site| site.has_room(of_site, now)) {
-                        state.let_next_go();
-                    }
+                    self.await_room(state, of_site, now);
                 }
                 return Turn::Done;
             }

@@ -42,8 +42,17 @@ impl Lane {
         self.line_up(&mut state);
     }
 
+    /// Has itself woken when its site has room.
+    pub(super) fn await_room(self: &Arc<Self>, state: &mut State, of_site: usize, now: Duration) {
+        self.line_up(state);
+        // Room that came meanwhile was told to nobody.
+        if state.site.as_ref().is_some_and(|site| site.has_room(of_site, now)) {
+            state.let_next_go();
+        }
+    }
+
     /// Has itself woken by its site.
-    pub(super) fn line_up(self: &Arc<Self>, state: &mut State) {
+    fn line_up(self: &Arc<Self>, state: &mut State) {
         if let Some(site) = &state.site
             && !std::mem::replace(&mut state.is_in_line, true)
         {

@@ -280,7 +280,11 @@ mod tests {
     fn one_look_gets_no_more_ready_than_its_bound() {
         let mut routes = Routes::default();
         let number = routes.join(&RouteName::from_text("mx:a.example"));
-        let priority = |n: u64| -> u32 { [5, 0, 251][(n % 3) as usize] << 24 };
+        let priority = |n: u64| match n % 3 {
+            0 => 5 << 24,
+            1 => 0,
+            _ => 251 << 24,
+        };
         for n in 0..15_000 {
             let link = Link { route: number, flags: priority(n), due: at(1) };
             arm(&mut routes, &link, n);
