@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use mailroot_common::address::Host;
+use smtpd_core::queue::turns::is_large;
 use smtpd_core::route::table::Route;
 use smtpd_core::tls_report::FailureKind;
 
@@ -135,6 +136,13 @@ async fn try_hosts(
         tried.talked = true;
         tried.site.clone_from(&connection.target.site);
         working.on_contact(tried.site.as_ref());
+        if !working.may_carry_heavy(tried.site.as_ref()) {
+            give_back_large(room, jobs).await;
+            if !jobs.iter().any(Job::is_open) {
+                tried.connection = Some(connection);
+                break;
+            }
+        }
         jobs.iter_mut().for_each(Job::turn_to_next_host);
         let (left, asked) =
             send_all(room, settings, targets, jobs, connection, &mut tried.held).await;
@@ -189,6 +197,14 @@ async fn try_relaxed(
     }
 }
 
+/// Gives large messages back, untried.
+async fn give_back_large(room: &Arc<Room>, jobs: &mut [Job]) {
+    for job in jobs.iter_mut().filter(|job| job.is_open() && is_large(job.size)) {
+        break_off(room, std::slice::from_mut(job)).await;
+        job.lease = None;
+    }
+}
+
 /// Gives back what was not decided, without counting it as tried.
 pub(super) async fn break_off(room: &Arc<Room>, jobs: &mut [Job]) {
     for job in jobs.iter_mut().filter(|job| job.lease.is_some()) {
@@ -210,6 +226,9 @@ async fn next_connection(
     let found = |connection| Some(Found::Connection(Box::new(connection)));
     while !room.is_given_up() {
         let target = targets.next(settings, room.clock.random()).await?;
+        if let Some(site) = &target.site {
+            working.join(site);
+        }
         if let Some(connection) = room.reuse.take(&target).await {
             if let Some(ending) = targets.wish.shortcoming(&connection) {
                 targets.note(ending, Some(connection.host.clone()));
@@ -221,9 +240,6 @@ async fn next_connection(
             return found(connection);
         }
         room.make_way(settings).await;
-        if let Some(site) = &target.site {
-            working.join(site);
-        }
         let mut permits = match room.enter(settings, &target, held).await {
             Ok(permits) => permits,
             // Idle ones to another of its hosts are among those that are counted.

@@ -225,8 +225,8 @@ impl Room {
 
     /// Feeds the lanes whose site has room again, or is well again.
     pub(super) fn feed_woken(self: &Arc<Self>) {
-        for lane in self.sites.take_woken() {
-            lane.leave_line();
+        for woken in self.sites.take_woken() {
+            let lane = woken.tell();
             self.feed(&lane);
             self.remember_waking(&lane);
         }

@@ -6,9 +6,13 @@
 //!
 //! Locks: a lane's may be held while a site's is taken, never the other way round.
 
-use std::collections::{HashMap, VecDeque};
+mod heavy;
+mod line;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,6 +21,9 @@ use smtpd_core::queue::outcome::Outcome;
 use smtpd_core::queue::retry::Schedule;
 use tokio::sync::Notify;
 
+use self::heavy::Heavy;
+pub(super) use self::heavy::HeavyPermit;
+use self::line::{Line, Woken};
 use super::health::Health;
 use super::lane::Lane;
 
@@ -31,7 +38,7 @@ pub(super) struct Sites(Arc<Shared>);
 struct Shared {
     known: Mutex<HashMap<Arc<str>, Arc<Site>>>,
     /// Lanes that may look again.
-    woken: Mutex<Vec<Weak<Lane>>>,
+    woken: Mutex<Vec<Woken>>,
     /// Told when there are such.
     bell: Notify,
 }
@@ -59,8 +66,9 @@ struct State {
     probe: Option<u64>,
     /// How many have asked.
     probes: u64,
-    /// Lanes that wait for room or for good news, first come first served.
-    waiting: VecDeque<Weak<Lane>>,
+    /// Lanes that wait for room or for good news.
+    waiting: Line,
+    heavy: Heavy,
 }
 
 /// Why a site gets no connection now.
@@ -119,10 +127,8 @@ impl Sites {
     }
 
     /// The lanes that may look again.
-    pub(super) fn take_woken(&self) -> Vec<Arc<Lane>> {
-        let woken =
-            std::mem::take(&mut *self.0.woken.lock().unwrap_or_else(PoisonError::into_inner));
-        woken.iter().filter_map(Weak::upgrade).collect()
+    pub(super) fn take_woken(&self) -> Vec<Woken> {
+        std::mem::take(&mut *self.0.woken.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until there are such.
@@ -198,11 +204,16 @@ impl Site {
 
     /// Has a lane woken when it may look again.
     pub(super) fn line_up(&self, lane: Weak<Lane>) {
-        self.state().waiting.push_back(lane);
+        self.state().waiting.join(lane);
+    }
+
+    /// The lane has no use for it any more.
+    pub(super) fn leave_line(&self, lane: &Lane) {
+        self.state().waiting.leave(lane);
     }
 
     /// The one that was woken has no use for it.
-    pub(super) fn let_next_go(&self) {
+    pub(super) fn let_next_go(self: &Arc<Self>) {
         let mut state = self.state();
         self.wake_next(&mut state);
     }
@@ -213,13 +224,14 @@ impl Site {
     }
 
     /// One of its hosts answers.
-    pub(super) fn on_contact(&self) {
-        self.change(Health::on_contact);
+    pub(super) fn on_contact(self: &Arc<Self>) {
+        drop(self.change(Health::on_contact));
     }
 
     /// A batch has gone well.
-    pub(super) fn on_progress(&self, limit: usize) {
-        self.change(|health| health.on_progress(limit));
+    pub(super) fn on_progress(self: &Arc<Self>, limit: usize, now: Duration) {
+        let mut state = self.change(|health| health.on_progress(limit));
+        self.grow_heavy(&mut state, limit, now);
     }
 
     /// It asks for less.
@@ -251,10 +263,10 @@ impl Site {
     }
 
     /// It may be asked at once.
-    pub(super) fn forgive(&self) {
+    pub(super) fn forgive(self: &Arc<Self>) {
         let mut state = self.state();
         state.health.forgive();
-        self.wake(state.waiting.drain(..));
+        self.wake_all(&mut state);
     }
 
     /// Looks at how it fares.
@@ -263,17 +275,19 @@ impl Site {
     }
 
     /// What may end its trouble; then everybody hears of it.
-    fn change(&self, change: impl FnOnce(&mut Health)) {
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut Health)) -> MutexGuard<'_, State> {
         let mut state = self.state();
         let was_troubled = state.health.is_troubled();
         change(&mut state.health);
         if was_troubled && !state.health.is_troubled() {
             state.probe = None;
-            self.wake(state.waiting.drain(..));
+            self.wake_all(&mut state);
         }
+        state
     }
 
-    fn wake(&self, lanes: impl Iterator<Item = Weak<Lane>>) {
+    /// Wakes lanes; where there is nobody to tell them, none is taken.
+    fn wake(&self, lanes: impl Iterator<Item = Woken>) {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut woken = shared.woken.lock().unwrap_or_else(PoisonError::into_inner);
         let before = woken.len();
@@ -283,8 +297,14 @@ impl Site {
         }
     }
 
-    fn wake_next(&self, state: &mut State) {
-        self.wake(state.waiting.pop_front().into_iter());
+    fn wake_all(self: &Arc<Self>, state: &mut State) {
+        let next = || state.waiting.next();
+        self.wake(iter::from_fn(next).map(|lane| Woken::Turn(lane, Arc::clone(self))));
+    }
+
+    fn wake_next(self: &Arc<Self>, state: &mut State) {
+        let next = || state.waiting.next();
+        self.wake(iter::from_fn(next).take(1).map(|lane| Woken::Turn(lane, Arc::clone(self))));
     }
 }
 

@@ -24,6 +24,7 @@ use smtpd_core::queue::envelope::{BodyKind, Envelope, Notify, Origin, Recipient,
 use smtpd_core::queue::outcome::AttemptResult;
 use smtpd_core::queue::recipient::Phase;
 use smtpd_core::queue::retry::{Schedule, Schedules};
+use smtpd_core::queue::turns::LARGE_OCTETS;
 use smtpd_core::route::domain::{Held, Pattern, RemoteDomain, RemoteRoute};
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::smart_host::SmartHost;
@@ -245,6 +246,14 @@ impl House {
         };
         let draft = Draft { envelope, body: Body::Memory(body.to_vec()) };
         self.queue.accept(draft).await.unwrap()
+    }
+
+    /// The same with a body of so many octets.
+    async fn accept_octets(&self, sender: &str, recipient: &str, octets: u64) {
+        let envelope = envelope(sender, &[recipient], self.clock.now());
+        let body = vec![b'x'; usize::try_from(octets).unwrap()];
+        let draft = Draft { envelope, body: Body::Memory(body) };
+        self.queue.accept(draft).await.unwrap();
     }
 
     /// Waits, in made-up time, until the condition holds.

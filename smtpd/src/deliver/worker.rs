@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mailroot_common::status::EnhancedCode;
@@ -12,12 +13,12 @@ use smtpd_core::route::table::{NextHop, Route, RouteName};
 use super::attempt::Report;
 use super::finish::{finish, finish_doubts, finish_late};
 use super::job::Job;
-use super::lane::{Lane, Next};
+use super::lane::{HeavyLoad, Lane, Next};
 use super::permits::NoRoom;
 use super::prepare::prepare_all;
 use super::room::Room;
 use super::session::Connection;
-use super::site::{Site, SitePermit};
+use super::site::{HeavyPermit, Site, SitePermit};
 use super::strict::attempt_all;
 use super::{Settings, local};
 use crate::observe::Level;
@@ -38,8 +39,9 @@ pub(super) struct Working<'a> {
     in_contact: AtomicBool,
     /// The destination, or its site, let it not in, though others are.
     left_out: AtomicBool,
-    /// Whether it carries a large message.
+    /// Whether it carries a large message, which is what the lock below is for.
     is_heavy: AtomicBool,
+    heavy: Mutex<Option<HeavyLoad>>,
 }
 
 impl<'a> Working<'a> {
@@ -99,22 +101,42 @@ impl<'a> Working<'a> {
     }
 
     fn new(room: &'a Arc<Room>, lane: &'a Arc<Lane>) -> Self {
-        let (in_contact, left_out, is_heavy) = Default::default();
-        Self { room, lane, counted: true, in_contact, left_out, is_heavy }
+        let (in_contact, left_out, is_heavy, heavy) = Default::default();
+        Self { room, lane, counted: true, in_contact, left_out, is_heavy, heavy }
     }
 
-    /// Takes note of a large message in a lease, or gives it back where others carry enough of them.
-    fn begin_heavy(&self, leases: &mut Vec<Lease>) {
+    /// Takes note of a large message in a lease, or gives it back where others carry enough of them. If
+    /// it is the lane's turn and nothing large is in the lease, that is the next one's.
+    fn begin_heavy(&self, leases: &mut Vec<Lease>, turn: Option<HeavyPermit>) {
         let Some(large) = leases.pop_if(|last| is_large(last.size)) else { return };
-        if self.lane.begin_heavy(self.room.clock.elapsed()) {
+        if let Some(load) = self.lane.begin_heavy(turn, self.room.clock.elapsed()) {
+            *self.heavy.lock().unwrap_or_else(PoisonError::into_inner) = Some(load);
             self.is_heavy.store(true, Ordering::Relaxed);
             leases.push(large);
         }
     }
 
+    /// Mail is about to leave for a site; says whether what is large may be among it. If it may not, none
+    /// is to leave, and the lane hears when it may.
+    pub(super) fn may_carry_heavy(&self, site: Option<&Arc<Site>>) -> bool {
+        let Some(site) = site.filter(|_| self.is_heavy.load(Ordering::Relaxed)) else {
+            return true;
+        };
+        let now = self.room.clock.elapsed();
+        let mut heavy = self.heavy.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = heavy.as_mut().is_none_or(|load| load.move_to(site, now));
+        drop(heavy);
+        if !may {
+            self.end_heavy();
+            self.lane.leave_heavy(now);
+        }
+        may
+    }
+
     fn end_heavy(&self) {
         if self.is_heavy.swap(false, Ordering::Relaxed) {
-            self.lane.end_heavy();
+            let load = self.heavy.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(load);
         }
     }
 
@@ -157,11 +179,11 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>, promise: Option<SiteP
             && !working.left_out.load(Ordering::Relaxed)
             && !makes_way;
         match lane.next(room.clock.elapsed(), welcome, lingered) {
-            Next::Lease { max, may_be_large } => {
+            Next::Lease { max, may_be_large, turn } => {
                 lingered = false;
                 batches += 1;
                 let means = (connection, promise.take());
-                connection = carry(&working, (max, may_be_large), means).await;
+                connection = carry(&working, (max, may_be_large, turn), means).await;
                 working.end_heavy();
             }
             Next::Linger => lingered = !lane.linger().await,
@@ -189,7 +211,7 @@ struct Kept {
 /// Leases one batch and sees it through.
 async fn carry(
     working: &Working<'_>,
-    wanted: (usize, bool),
+    wanted: (usize, bool, Option<HeavyPermit>),
     (kept, promise): (Option<Kept>, Option<SitePermit>),
 ) -> Option<Kept> {
     let (room, lane) = (working.room, working.lane);
@@ -287,7 +309,10 @@ fn is_nowhere(outcome: &Outcome) -> bool {
 }
 
 /// The next batch of the lane; more workers are called if there may be more mail.
-async fn lease(working: &Working<'_>, (max, may_be_large): (usize, bool)) -> Vec<Lease> {
+async fn lease(
+    working: &Working<'_>,
+    (max, may_be_large, turn): (usize, bool, Option<HeavyPermit>),
+) -> Vec<Lease> {
     let (room, lane) = (working.room, working.lane);
     let pause = room.pause_left();
     if !pause.is_zero() {
@@ -324,7 +349,7 @@ async fn lease(working: &Working<'_>, (max, may_be_large): (usize, bool)) -> Vec
     match leased {
         Ok(mut leases) => {
             let are_all = Lease::are_all(&leases, size);
-            working.begin_heavy(&mut leases);
+            working.begin_heavy(&mut leases, turn);
             if !are_all {
                 lane.name_due();
                 room.feed(lane);

@@ -23,7 +23,8 @@ impl Queue {
         guard::wait(self.0.store.lease(route, Pick::Due(now), max)).await
     }
 
-    /// The same as [`Queue::lease`], but no large message; whoever leaves such waiting comes back for it.
+    /// The same as [`Queue::lease`], but no large message. The route is named again for small mail then, as
+    /// soon as a lease came back with all there was; whoever leaves large mail waiting comes back for it.
     ///
     /// # Errors
     ///

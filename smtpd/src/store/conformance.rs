@@ -20,7 +20,9 @@ use smtpd_core::route::smart_host::SmartHost;
 use smtpd_core::route::table::RouteName;
 
 use self::fairness::{
-    large_mail_comes_last_in_a_lease_and_may_be_left_out, one_sender_does_not_hold_up_another,
+    large_mail_comes_last_in_a_lease_and_may_be_left_out, mail_that_was_not_tried_keeps_its_place,
+    one_sender_does_not_hold_up_another, small_mail_is_named_while_large_mail_waits,
+    what_becomes_of_a_message_elsewhere_costs_it_no_place,
 };
 pub(crate) use self::samples::{draft, envelope, start, table};
 use self::wishes::{
@@ -439,6 +441,9 @@ macro_rules! arms {
             priority_is_leased_first,
             one_sender_does_not_hold_up_another,
             large_mail_comes_last_in_a_lease_and_may_be_left_out,
+            small_mail_is_named_while_large_mail_waits,
+            mail_that_was_not_tried_keeps_its_place,
+            what_becomes_of_a_message_elsewhere_costs_it_no_place,
             mail_waits_for_its_release,
             mail_for_later_is_not_in_the_way_of_aged_mail,
             overdue_mail_is_named,

@@ -7,7 +7,7 @@
 mod pick;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,9 +24,7 @@ use self::pick::{Candidate, by_turns};
 use super::body::{Body, BodyReader};
 use super::lease::{Holder, Lease};
 use super::list::{Filter, Message};
-use super::{
-    Change, Changes, CommitError, Counts, Draft, NextDue, Pick, RouteCount, Unready, due_at,
-};
+use super::{Change, Changes, CommitError, Counts, Draft, Pick, RouteCount, Unready, due_at};
 use crate::clock::{Clock, Past};
 
 /// Mail in memory.
@@ -41,8 +39,9 @@ struct Inner {
     messages: BTreeMap<QueueId, Stored>,
     table: Arc<Table>,
     clock: Clock,
-    /// Routes that [`Memory::next_due`] has named and whose lease did not come back short since.
-    named: HashSet<RouteName>,
+    /// Routes that [`Memory::next_due`] has named and whose lease did not come back short since; whether
+    /// only their large mail is known, because one of small mail did.
+    named: HashMap<RouteName, bool>,
     highest: QueueId,
     refusals: Vec<io::ErrorKind>,
     closed: bool,
@@ -88,6 +87,10 @@ impl Stored {
         let status = &self.state.recipients[place];
         let free = self.state.is_free() && !self.leased[place] && !status.phase.is_end();
         free.then(|| due_at(past, status))
+    }
+
+    fn is_large(&self) -> bool {
+        is_large(self.body.len() as u64)
     }
 
     /// Everybody who waits and is not being tried.
@@ -175,7 +178,7 @@ impl Memory {
             messages: BTreeMap::new(),
             table,
             clock,
-            named: HashSet::new(),
+            named: HashMap::new(),
             highest: QueueId::from_u64(0),
             refusals: Vec::new(),
             closed: false,
@@ -221,30 +224,6 @@ impl Memory {
         Ok(())
     }
 
-    pub(super) fn next_due(&self, now: Timestamp) -> NextDue {
-        let mut inner = self.lock();
-        let mut first: BTreeMap<RouteName, Timestamp> = BTreeMap::new();
-        for ((route, _), due) in inner.links() {
-            if let Some(due) = due
-                && !inner.named.contains(&route)
-            {
-                first.entry(route).and_modify(|before| *before = due.min(*before)).or_insert(due);
-            }
-        }
-        let mut found = NextDue::default();
-        for (route, due) in first {
-            if due <= now {
-                inner.named.insert(route.clone());
-                found.routes.push(route);
-            } else {
-                found.wake_at = Some(found.wake_at.map_or(due, |before| before.min(due)));
-            }
-        }
-        let free = inner.messages.values().filter(|stored| stored.state.hold.is_none());
-        found.deadline_at = free.filter_map(|stored| stored.deadline).min();
-        found
-    }
-
     pub(super) fn name_again(&self, route: &RouteName) {
         self.lock().named.remove(route);
         self.work.notify_one();
@@ -281,8 +260,16 @@ impl Memory {
                 leases.push(self.lease_of(id, stored, due));
             }
         }
-        if matches!(pick, Pick::Due(_)) && Lease::are_all(&leases, max) {
-            named.remove(route);
+        if Lease::are_all(&leases, max) {
+            match pick {
+                Pick::Due(_) => {
+                    named.remove(route);
+                }
+                Pick::SmallDue(_) => {
+                    named.insert(route.clone(), true);
+                }
+                Pick::Aged(_) | Pick::Untold(_) => {}
+            }
         }
         leases
     }

@@ -199,7 +199,9 @@ impl Store {
     }
 
     /// Routes with due mail. A route is named once; it is named again after a lease of [`Pick::Due`] came
-    /// back with all there was ([`Lease::are_all`]), or after [`Store::name_again`].
+    /// back with all there was ([`Lease::are_all`]), or after [`Store::name_again`]. After a lease of
+    /// [`Pick::SmallDue`] came back so, it is named for small mail alone: whoever left large mail there
+    /// comes back for it.
     #[must_use]
     pub fn next_due(&self, now: Timestamp) -> NextDue {
         match self {

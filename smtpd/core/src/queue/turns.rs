@@ -32,18 +32,42 @@ pub struct Turns {
 }
 
 impl Turns {
+    /// Nobody's mail waits, and this turn is on.
+    #[must_use]
+    pub fn beginning_at(now: u64) -> Self {
+        Self { now, ..Self::default() }
+    }
+
+    /// The turn that is on.
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.now
+    }
+
     /// Gives a sender's next message, of so many octets, its turn.
     pub fn give(&mut self, sender: u16, octets: u64) -> u64 {
         let next = self.next.entry(sender).or_default();
         let turn = self.now.max(*next);
-        *next = turn + 1 + octets / OCTETS_OF_A_TURN;
+        *next = turn + cost(octets);
         turn
+    }
+
+    /// A message is back that had this turn and made no use of it: it has it still. The sender is
+    /// charged for it if that was forgotten, and never twice.
+    pub fn keep(&mut self, sender: u16, octets: u64, turn: u64) {
+        let next = self.next.entry(sender).or_default();
+        *next = (turn + cost(octets)).max(*next);
     }
 
     /// A message that had this turn is taken.
     pub fn take(&mut self, turn: u64) {
         self.now = self.now.max(turn);
     }
+}
+
+/// How many turns a message of so many octets costs.
+const fn cost(octets: u64) -> u64 {
+    1 + octets / OCTETS_OF_A_TURN
 }
 
 /// Hashes what tells one sender from another. A sender that names each message's recipient or number
@@ -95,6 +119,18 @@ mod tests {
         assert_eq!((first, second), (0, 201));
         let small: Vec<u64> = (0..3).map(|_| turns.give(2, SMALL)).collect();
         assert_eq!(small, [0, 1, 2]);
+    }
+
+    #[test]
+    fn message_that_comes_back_keeps_its_turn_and_is_charged_once() {
+        let mut turns = Turns::default();
+        let large = turns.give(1, 50 << 20);
+        turns.take(large);
+        turns.keep(1, 50 << 20, large);
+        assert_eq!(turns.give(1, SMALL), 201);
+        let mut later = Turns::beginning_at(turns.now() + 7);
+        later.keep(1, 50 << 20, large);
+        assert_eq!((later.give(1, SMALL), later.give(2, SMALL)), (201, 7));
     }
 
     #[test]

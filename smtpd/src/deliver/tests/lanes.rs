@@ -97,3 +97,22 @@ async fn lanes_of_one_entry_share_its_connections() {
     assert!(peers.iter().all(|peer| peer.mail().len() == 40));
     assert!(!house.log().contains("event=deferred"), "waiting for a turn is no delay");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_looks_again_and_again_for_mail_while_large_mail_waits() {
+    let house = House::new(|settings| settings.connections_per_route = 4);
+    let script = Script::with("MAIL FROM:<large@ silence");
+    let peer = house.peer("x.test", 10, "192.0.2.1", script);
+    for _ in 0..6 {
+        house.accept_octets("large@src.test", "b@x.test", LARGE_OCTETS).await;
+    }
+    for round in 1..=30 {
+        house.accept("a@src.test", &["b@x.test"]).await;
+        let before = house.clock.now();
+        house.until("small mail goes", async |_| peer.mail().len() == round).await;
+        assert!(house.clock.now().since(before) < Span::seconds(1));
+        house.clock.sleep(Duration::from_secs(1)).await;
+        let lanes = house.deliver.lanes();
+        assert_eq!(lanes[0].workers, 2, "those that carry large mail: {lanes:?}");
+    }
+}

@@ -168,3 +168,29 @@ async fn limit_of_one_domain_is_no_limit_of_its_site() {
     assert!(peer.most_open() > 2, "{}", peer.most_open());
     assert!(house.clock.now().since(START) < Span::seconds(60));
 }
+
+#[tokio::test(start_paused = true)]
+async fn large_mail_leaves_half_of_a_site_to_other_mail_whatever_lanes_it_is_on() {
+    let house = House::new(|settings| settings.connections_per_route = 4);
+    house.hosted(8);
+    // Large mail takes as long as the host wants.
+    let script = Script::with("MAIL FROM:<large@ silence");
+    let peer = Peer::start(&house.net, "192.0.2.1:25", script);
+    for n in 0..6 {
+        house.accept_octets("large@src.test", &format!("l@d{n}.test"), LARGE_OCTETS).await;
+    }
+    house.clock.sleep(Duration::from_secs(1)).await;
+    for _ in 0..5 {
+        house.write_to_all(8).await;
+    }
+    house.until("the small mail is there", async |_| peer.mail().len() == 40).await;
+    let passed = house.clock.now().since(START);
+    assert!(passed < Span::seconds(30), "nothing waits for large mail: {passed} {}", house.log());
+    // When one is given up, another is tried: nobody is forgotten.
+    let tried = |house: &House| {
+        let log = house.log();
+        (0..6).filter(|n| log.contains(&format!("to=<l@d{n}.test>"))).count()
+    };
+    house.until("all were tried", async |house| tried(house) == 6).await;
+    assert!(house.clock.now().since(START) < Span::minutes(30));
+}

@@ -19,6 +19,32 @@ const ENVELOPE_COST: usize = 600;
 
 type Map<T> = HashMap<QueueId, T, foldhash::fast::RandomState>;
 
+/// Who has a recipient of an open message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// Nobody.
+    #[default]
+    Free,
+    /// Whoever leased it. The turn that the message had is its own as long as the recipient is not tried.
+    Leased(Option<u64>),
+    /// Nobody any more: it comes back untried, and the message to this turn.
+    Back(u64),
+}
+
+impl Seat {
+    pub(super) const fn is_leased(self) -> bool {
+        matches!(self, Self::Leased(_))
+    }
+
+    /// The turn of a message that comes back.
+    pub(super) const fn turn_back(self) -> Option<u64> {
+        match self {
+            Self::Back(turn) => Some(turn),
+            Self::Free | Self::Leased(_) => None,
+        }
+    }
+}
+
 /// A message in memory.
 #[derive(Debug)]
 pub(super) struct Active {
@@ -27,7 +53,7 @@ pub(super) struct Active {
     /// The content, if it is small and was at hand.
     pub(super) body: Option<Arc<Vec<u8>>>,
     /// One for each recipient.
-    pub(super) leased: Vec<bool>,
+    pub(super) seats: Vec<Seat>,
     /// Operators' wishes under way.
     pub(super) pins: u32,
 }
@@ -38,25 +64,47 @@ impl Active {
         state: MessageState,
         body: Option<Arc<Vec<u8>>>,
     ) -> Self {
-        let leased = vec![false; state.recipients.len()];
-        Self { envelope, state, body, leased, pins: 0 }
+        let seats = vec![Seat::Free; state.recipients.len()];
+        Self { envelope, state, body, seats, pins: 0 }
     }
 
     pub(super) fn is_leased(&self) -> bool {
-        self.leased.contains(&true)
+        self.seats.iter().any(|seat| seat.is_leased())
     }
 
     /// Whether somebody waits and is not being tried.
     pub(super) fn has_idle(&self) -> bool {
-        let mut all = self.state.recipients.iter().zip(&self.leased);
-        all.any(|(status, leased)| !leased && !status.phase.is_end())
+        let mut all = self.state.recipients.iter().zip(&self.seats);
+        all.any(|(status, seat)| !seat.is_leased() && !status.phase.is_end())
+    }
+
+    /// Takes a new state. Whoever was tried has made use of the message's turn.
+    pub(super) fn change_state(&mut self, state: MessageState) {
+        let pairs = self.state.recipients.iter().zip(&state.recipients);
+        for (seat, (old, new)) in self.seats.iter_mut().zip(pairs) {
+            let is_untried = old.attempts == new.attempts && old.next_attempt == new.next_attempt;
+            if seat.is_leased() && !is_untried {
+                *seat = Seat::Leased(None);
+            }
+        }
+        self.state = state;
     }
 
     pub(super) fn give_back(&mut self, places: impl IntoIterator<Item = usize>) {
         for place in places {
-            if let Some(leased) = self.leased.get_mut(place) {
-                *leased = false;
+            if let Some(seat) = self.seats.get_mut(place) {
+                *seat = match *seat {
+                    Seat::Leased(Some(turn)) => Seat::Back(turn),
+                    Seat::Free | Seat::Leased(None) | Seat::Back(_) => Seat::Free,
+                };
             }
+        }
+    }
+
+    /// Whoever came back is there.
+    pub(super) fn end_return(&mut self) {
+        for seat in self.seats.iter_mut().filter(|seat| seat.turn_back().is_some()) {
+            *seat = Seat::Free;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mailroot_common::id::QueueId;
 use smtpd_core::queue::recipient::MessageState;
 
-use super::active::Actives;
+use super::active::Seat;
 use super::commit::{Copied, NewBody, NewMessage, Task};
 use super::committer::Record;
 use super::index::{Index, Place};
@@ -92,7 +92,7 @@ impl Index {
             self.relink(id, &plans, true);
         } else {
             let state = MessageState::fresh(&envelope);
-            let plans = plan(&self.clock.past(), &self.table, &envelope, &state, |_| false);
+            let plans = plan(&self.clock.past(), &self.table, &envelope, &state, |_| Seat::Free);
             self.relink(id, &plans, true);
         }
         self.actives.keep_fresh(id, envelope, body);
@@ -103,7 +103,7 @@ impl Index {
             Record::State(state, version) => {
                 self.set_state(id, place, version, Standing::of(&state));
                 if let Some(active) = self.actives.get_mut(id) {
-                    active.state = state;
+                    active.change_state(state);
                 }
             }
             Record::Removed(_) => {
@@ -117,13 +117,10 @@ impl Index {
     /// Makes the links of an open message what its state says.
     pub(super) fn relink_active(&mut self, id: QueueId) {
         let Self { actives, table, clock, .. } = self;
-        let Some(plans) = Actives::get(actives, id).map(|active| {
-            plan(&clock.past(), table, &active.envelope, &active.state, |place| {
-                active.leased[place]
-            })
-        }) else {
-            return;
-        };
+        let Some(active) = actives.get_mut(id) else { return };
+        let seat = |place: usize| active.seats[place];
+        let plans = plan(&clock.past(), table, &active.envelope, &active.state, seat);
+        active.end_return();
         self.relink(id, &plans, true);
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::super::{Body, Change, Changes, CommitError, Draft};
 use super::LargeFile;
+use super::active::Seat;
 use super::index::Place;
 use super::plan::{Plan, plan};
 use super::record::{Kind, frame_len};
@@ -64,7 +65,7 @@ impl NewMessage {
         };
         let envelope = Arc::new(draft.envelope);
         let state = MessageState::fresh(&envelope);
-        let plans = plan(past, &table, &envelope, &state, |_| false);
+        let plans = plan(past, &table, &envelope, &state, |_| Seat::Free);
         let meta_crc = crc32c::crc32c(&meta);
         Some(Self { id, envelope, meta, meta_crc, body, size, plans, table })
     }

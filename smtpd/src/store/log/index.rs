@@ -13,20 +13,17 @@ use std::sync::Arc;
 
 use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
-use mailroot_common::units::{Span, Timestamp};
-use smtpd_core::queue::recipient::RecipientStatus;
-use smtpd_core::queue::turns::is_large;
+use mailroot_common::units::Timestamp;
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::{RouteName, Table};
 
 use super::active::{Active, Actives};
 use super::deadlines::Deadlines;
-use super::link::{LARGE, Link, Links, NEVER, READY, WANTED};
-use super::plan::Plan;
+use super::link::Links;
 use super::routes::Routes;
 use super::segments::Segments;
 use super::standing::Standing;
-use crate::clock::{Clock, Jump};
+use crate::clock::Clock;
 
 /// A frame: segment, place and length, both in units of 8 octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +157,7 @@ impl Index {
         self.slots[number / CHUNK][number % CHUNK].as_ref()
     }
 
-    fn get_mut(&mut self, id: QueueId) -> Option<&mut Slot> {
+    pub(super) fn get_mut(&mut self, id: QueueId) -> Option<&mut Slot> {
         let number = *self.by_id.get(&id)? as usize;
         self.slots[number / CHUNK][number % CHUNK].as_mut()
     }
@@ -239,119 +236,6 @@ impl Index {
         self.octets += size;
         self.highest = self.highest.max(id);
         self.segments.add_live(record);
-    }
-
-    /// Replaces a message's links. A wish of an operator for an early attempt is kept on routes
-    /// that stay; one that came while a recipient was being tried counts when that is over.
-    pub(super) fn relink(&mut self, id: QueueId, plans: &[Plan], armed: bool) {
-        let Some(number) = self.by_id.get(&id).copied() else { return };
-        let slot = &mut self.slots[number as usize / CHUNK][number as usize % CHUNK];
-        let slot = slot.as_mut().expect("the map of ids names only slots in use");
-        let (now, size) = (self.clock.now(), slot.size);
-        let mut link = |plan: &Plan| {
-            let route = self.routes.join(&plan.route);
-            let old = slot.links.all().iter().find(|link| link.route == route);
-            let wanted = old.filter(|link| link.flags & WANTED != 0);
-            let flags = Link::flags(plan) | if is_large(size) { LARGE } else { 0 };
-            let (flags, due) = match (plan.due, wanted) {
-                // What was ready, or came while a recipient was being tried, counts from now on.
-                (Some(_), Some(old)) if old.flags & READY != 0 || old.due == NEVER => {
-                    (flags | WANTED, Some(now))
-                }
-                (Some(_), Some(old)) => (flags | WANTED, Some(old.due)),
-                (None, Some(Link { due: NEVER, .. })) => (flags | WANTED, None),
-                (due, _) => (flags, due),
-            };
-            Link { route, flags, due: due.unwrap_or(NEVER) }
-        };
-        let new = match plans {
-            [plan] => Links::One(link(plan)),
-            plans => Links::Many(plans.iter().map(link).collect()),
-        };
-        let old = std::mem::replace(&mut slot.links, new);
-        for link in old.all() {
-            if link.due != NEVER {
-                self.routes.disarm(link, id);
-            }
-        }
-        if armed {
-            for link in slot.links.all().iter().filter(|link| link.due != NEVER) {
-                self.routes.arm(link, id);
-            }
-        }
-        // Last, so that a route the message stays on is not forgotten in between.
-        old.all().iter().for_each(|link| self.routes.leave(link.route));
-    }
-
-    /// Puts the links of a message that was found during recovery into their due sets.
-    pub(super) fn arm(&mut self, id: QueueId) {
-        let Some(number) = self.by_id.get(&id).copied() else { return };
-        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_ref();
-        let slot = slot.expect("the map of ids names only slots in use");
-        for link in slot.links.all().iter().filter(|link| link.due != NEVER) {
-            self.routes.arm(link, id);
-        }
-    }
-
-    /// Has every link that is due some time due at `at`, because an operator wants it; one of which a
-    /// recipient is being tried, or that is held, as soon as that is over.
-    pub(super) fn want(&mut self, id: QueueId, at: Timestamp) {
-        self.make_due(id, at, WANTED);
-        let Some(slot) = self.get_mut(id) else { return };
-        let links = slot.links.all_mut().iter_mut();
-        links.filter(|link| link.due == NEVER).for_each(|link| link.flags |= WANTED);
-    }
-
-    /// The same because the message could not be read before.
-    pub(super) fn postpone(&mut self, id: QueueId, at: Timestamp) {
-        self.make_due(id, at, 0);
-    }
-
-    fn make_due(&mut self, id: QueueId, at: Timestamp, flag: u32) {
-        let Some(number) = self.by_id.get(&id).copied() else { return };
-        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
-        let slot = slot.expect("the map of ids names only slots in use");
-        for link in slot.links.all_mut().iter_mut().filter(|link| link.due != NEVER) {
-            self.routes.disarm(link, id);
-            link.wait_until(at);
-            link.flags = (link.flags & !WANTED) | flag;
-            self.routes.arm(link, id);
-        }
-    }
-
-    /// Has a message that waits for a moment of the time before a jump back of the wall clock wait
-    /// for the same moment after it. What was decided on after the jump may so come up too early:
-    /// then its state says better.
-    pub(super) fn follow(&mut self, id: QueueId, jump: Jump) {
-        let Some(number) = self.by_id.get(&id).copied() else { return };
-        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
-        let slot = slot.expect("the map of ids names only slots in use");
-        let waits = jump.after.after(Span::millis(1))..RecipientStatus::AT_OPERATORS_WORD;
-        let is_waiting = |link: &Link| link.flags & READY == 0 && waits.contains(&link.due);
-        for link in slot.links.all_mut().iter_mut().filter(|link| is_waiting(link)) {
-            self.routes.disarm(link, id);
-            link.due = jump.after.after(link.due.since(jump.before));
-            self.routes.arm(link, id);
-        }
-    }
-
-    /// Keeps a message that cannot be read from ever being due.
-    pub(super) fn disarm(&mut self, id: QueueId) {
-        let Some(number) = self.by_id.get(&id).copied() else { return };
-        let slot = self.slots[number as usize / CHUNK][number as usize % CHUNK].as_mut();
-        let slot = slot.expect("the map of ids names only slots in use");
-        for link in slot.links.all_mut().iter_mut().filter(|link| link.due != NEVER) {
-            self.routes.disarm(link, id);
-            link.wait_until(NEVER);
-        }
-    }
-
-    /// When an operator wants the message tried on a route, if that was asked for.
-    pub(super) fn wanted(&self, id: QueueId, route: &RouteName) -> Option<Timestamp> {
-        let number = self.routes.number(route)?;
-        let links = self.get(id)?.links.all();
-        let link = links.iter().find(|link| link.route == number)?;
-        link.due().filter(|_| link.flags & WANTED != 0)
     }
 
     /// The number of routes the message waits on, and the first of them.
@@ -479,6 +363,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::super::super::conformance::{id, table};
+    use super::super::link::Link;
     use super::*;
 
     #[test]

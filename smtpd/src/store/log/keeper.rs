@@ -13,6 +13,7 @@ use mailroot_common::id::QueueId;
 
 use super::super::CommitError;
 use super::Log;
+use super::active::Seat;
 use super::compact::Compaction;
 use super::large;
 use super::plan::plan;
@@ -241,7 +242,9 @@ impl Log {
         } else if index.get(id).is_some_and(|slot| slot.version == loaded.version) {
             let active = &loaded.active;
             let plans =
-                plan(&index.clock.past(), &index.table, &active.envelope, &active.state, |_| false);
+                plan(&index.clock.past(), &index.table, &active.envelope, &active.state, |_| {
+                    Seat::Free
+                });
             index.relink(id, &plans, true);
         }
         // A message that changed in between was linked by the new table already.

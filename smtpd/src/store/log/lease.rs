@@ -17,9 +17,11 @@ use tokio::task::spawn_blocking;
 use super::super::lease::{Holder, Lease};
 use super::super::{Changes, CommitError, Draft, NextDue, Pick, ReadError, RouteCount, due_at};
 use super::Log;
+use super::active::Seat;
 use super::commit::Task;
 use super::index::Index;
 use super::read::{Loaded, Location};
+use super::routes::Known;
 use crate::observe::Level;
 
 /// How long mail waits that the disk would not give.
@@ -46,7 +48,11 @@ impl Log {
     }
 
     pub(in super::super) fn name_again(&self, route: &RouteName) {
-        if self.index().routes.name_again(route) {
+        self.forget_known(route, Known::Nothing);
+    }
+
+    fn forget_known(&self, route: &RouteName, known: Known) {
+        if self.index().routes.name_again(route, known) {
             self.work.notify_one();
         }
     }
@@ -70,8 +76,12 @@ impl Log {
         };
         let leases = self.hand_out(route, pick, &ids, loaded);
         // Also if candidates came to nothing: whoever asked goes by what it was given.
-        if matches!(pick, Pick::Due(_)) && Lease::are_all(&leases, max) {
-            self.name_again(route);
+        if Lease::are_all(&leases, max) {
+            match pick {
+                Pick::Due(_) => self.forget_known(route, Known::Nothing),
+                Pick::SmallDue(_) => self.forget_known(route, Known::Large),
+                Pick::Aged(_) | Pick::Untold(_) => {}
+            }
         }
         Ok(leases)
     }
@@ -144,7 +154,7 @@ impl Log {
         let mut due = Vec::new();
         let held = !active.state.is_free();
         for (place, status) in active.state.recipients.iter().enumerate() {
-            let free = !held && !status.phase.is_end() && !active.leased[place];
+            let free = !held && !status.phase.is_end() && !active.seats[place].is_leased();
             let picked = match pick {
                 Pick::Due(now) | Pick::SmallDue(now) => {
                     wanted.unwrap_or_else(|| due_at(&past, status)) <= now
@@ -165,20 +175,25 @@ impl Log {
                 due.push((place, status.clone()));
             }
         }
-        self.lease_places(index, id, due, size)
+        // What turns out not to be due waits for its moment: else it would come up for ever.
+        let is_due = matches!(pick, Pick::Due(_) | Pick::SmallDue(_));
+        let takes_turn = is_due || !due.is_empty();
+        let number = index.routes.number(route).filter(|_| takes_turn);
+        let turn = number.and_then(|number| index.take_turn(id, number, is_due));
+        self.lease_places(index, id, (due, turn), size)
     }
 
-    /// Takes these recipients of an open message.
+    /// Takes these recipients of an open message, which has this turn.
     fn lease_places(
         self: &Arc<Self>,
         index: &mut Index,
         id: QueueId,
-        due: Vec<(usize, RecipientStatus)>,
+        (due, turn): (Vec<(usize, RecipientStatus)>, Option<u64>),
         size: u64,
     ) -> Option<Lease> {
         let active = index.actives.get_mut(id)?;
         for (place, _) in &due {
-            active.leased[*place] = true;
+            active.seats[*place] = Seat::Leased(turn);
         }
         let (envelope, body) = (Arc::clone(&active.envelope), active.body.clone());
         let (via, returning) = (active.state.via.clone(), active.state.returning.clone());
@@ -203,10 +218,12 @@ impl Log {
                 if let Some(active) = index.actives.open_fresh(id) {
                     let recipients = active.state.recipients.iter().enumerate();
                     let due = recipients
-                        .filter(|(place, status)| !active.leased[*place] && !status.phase.is_end())
+                        .filter(|(place, status)| {
+                            !active.seats[*place].is_leased() && !status.phase.is_end()
+                        })
                         .map(|(place, status)| (place, status.clone()))
                         .collect();
-                    return Ok(self.lease_places(&mut index, id, due, size));
+                    return Ok(self.lease_places(&mut index, id, (due, None), size));
                 }
                 Location::of(&index, id)
             };

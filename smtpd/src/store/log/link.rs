@@ -71,6 +71,11 @@ impl Link {
         }
     }
 
+    /// Its turn, if it is ready.
+    pub(super) fn turn(&self) -> Option<u64> {
+        (self.flags & READY != 0).then_some(self.due.as_millis())
+    }
+
     /// Has it wait for a moment.
     pub(super) fn wait_until(&mut self, due: Timestamp) {
         self.flags &= !READY;
@@ -97,7 +102,7 @@ mod tests {
             let priority = Priority::try_from(number).unwrap();
             for told in [false, true] {
                 let route = RouteName::from_text("mx:a.example");
-                let plan = Plan { route, due: None, told, priority, sender: 0xbeef };
+                let plan = Plan { route, due: None, told, priority, sender: 0xbeef, turn: None };
                 let flags = Link::flags(&plan) | WANTED | READY | LARGE;
                 let link = Link { route: 0, flags, due: NEVER };
                 let read = (link.priority(), flags & TOLD != 0, link.sender());

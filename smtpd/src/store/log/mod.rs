@@ -36,6 +36,7 @@ mod plan;
 mod read;
 mod record;
 mod recover;
+mod relink;
 mod routes;
 mod scan;
 mod segment;
@@ -43,6 +44,7 @@ mod segments;
 mod sending;
 #[cfg(test)]
 mod simulation;
+mod sizes;
 mod standing;
 mod times;
 

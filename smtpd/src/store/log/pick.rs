@@ -8,6 +8,7 @@ use smtpd_core::route::table::RouteName;
 use super::super::Pick;
 use super::index::{CHUNK, Index};
 use super::link::TOLD;
+use super::sizes::Sizes;
 
 impl Index {
     /// Up to `max` messages of a route that may be picked. What is due ends with a large one, so that no
@@ -15,14 +16,14 @@ impl Index {
     pub(super) fn candidates(&mut self, route: &RouteName, pick: Pick, max: usize) -> Vec<QueueId> {
         let Some(number) = self.routes.number(route) else { return Vec::new() };
         match pick {
-            Pick::Due(now) => self.due(number, now, (max, true)),
-            Pick::SmallDue(now) => self.due(number, now, (max, false)),
+            Pick::Due(now) => self.due(number, now, (max, Sizes::All)),
+            Pick::SmallDue(now) => self.due(number, now, (max, Sizes::Small)),
             Pick::Aged(before) => self.aged(number, before, max, false),
             Pick::Untold(before) => self.aged(number, before, max, true),
         }
     }
 
-    fn due(&mut self, number: u32, now: Timestamp, wanted: (usize, bool)) -> Vec<QueueId> {
+    fn due(&mut self, number: u32, now: Timestamp, wanted: (usize, Sizes)) -> Vec<QueueId> {
         let Self { routes, by_id, slots, .. } = self;
         let mut found = routes.due(number, now, wanted, |id, give| {
             let Some(place) = by_id.get(&id).map(|place| *place as usize) else { return };

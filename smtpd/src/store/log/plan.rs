@@ -13,6 +13,7 @@ use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::table::{RouteName, Table};
 
 use super::super::due_at;
+use super::active::Seat;
 use crate::clock::Past;
 
 /// What a link is to be.
@@ -23,6 +24,8 @@ pub(super) struct Plan {
     pub(super) told: bool,
     pub(super) priority: Priority,
     pub(super) sender: u16,
+    /// The turn it had before it was taken, if it comes back now.
+    pub(super) turn: Option<u64>,
 }
 
 /// Strangers choose senders, and are not to choose with whom they share a number.
@@ -42,7 +45,7 @@ pub(super) fn plan(
     table: &Table,
     envelope: &Envelope,
     state: &MessageState,
-    leased: impl Fn(usize) -> bool,
+    seat: impl Fn(usize) -> Seat,
 ) -> Vec<Plan> {
     let mut plans: Vec<Plan> = Vec::with_capacity(1);
     // Messages to thousands have few routes or few hits per route; a map pays only from here on.
@@ -52,7 +55,9 @@ pub(super) fn plan(
         if status.phase.is_end() {
             continue;
         }
-        let due = (state.is_free() && !leased(place)).then(|| due_at(past, status));
+        let seat = seat(place);
+        let due = (state.is_free() && !seat.is_leased()).then(|| due_at(past, status));
+        let turn = seat.turn_back().filter(|_| due.is_some());
         let route = state.route_name(table, &envelope.sender, to);
         let known = if plans.len() < 8 {
             plans.iter().position(|plan| plan.route == route)
@@ -66,13 +71,14 @@ pub(super) fn plan(
             let plan = &mut plans[known];
             plan.due = [plan.due, due].into_iter().flatten().min();
             plan.told &= status.delay_told;
+            plan.turn = [plan.turn, turn].into_iter().flatten().min();
         } else {
             if !places.is_empty() {
                 places.insert(route.clone(), plans.len());
             }
             let (told, priority) = (status.delay_told, envelope.wishes.priority);
             let sender = plans.first().map_or_else(|| number(&envelope.sender), |it| it.sender);
-            plans.push(Plan { route, due, told, priority, sender });
+            plans.push(Plan { route, due, told, priority, sender, turn });
         }
     }
     plans

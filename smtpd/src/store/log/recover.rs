@@ -15,6 +15,7 @@ use smtpd_core::queue::recipient::MessageState;
 
 use super::super::due_at;
 use super::Log;
+use super::active::Seat;
 use super::commit::Task;
 use super::index::{Index, Place};
 use super::large;
@@ -152,7 +153,7 @@ impl Log {
                 };
                 let fresh = MessageState::fresh(&envelope);
                 let plans =
-                    plan(&self.clock.past(), &self.table.load(), &envelope, &fresh, |_| false);
+                    plan(&self.clock.past(), &self.table.load(), &envelope, &fresh, |_| Seat::Free);
                 let large = if header.flags & IN_FILE == 0 {
                     None
                 } else {
@@ -233,7 +234,7 @@ impl Log {
                     &index.table,
                     &active.envelope,
                     &active.state,
-                    |_| false,
+                    |_| Seat::Free,
                 );
                 index.relink(id, &plans, false);
             }
@@ -321,7 +322,8 @@ impl Recovery {
         match route.cloned() {
             Some(route) => {
                 let (priority, sender) = index.rank(id);
-                let plan = Plan { route, due: state.due, told: state.told, priority, sender };
+                let plan =
+                    Plan { route, due: state.due, told: state.told, priority, sender, turn: None };
                 index.relink(id, &[plan], false);
             }
             None => {

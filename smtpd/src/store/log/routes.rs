@@ -11,8 +11,9 @@ use mailroot_common::units::Timestamp;
 use smtpd_core::route::table::RouteName;
 
 use super::super::{NextDue, RouteCount};
-use super::due::{Due, READIED_MAX};
+use super::due::Due;
 use super::link::Link;
+use super::sizes::Sizes;
 use crate::clock::Past;
 
 /// All routes that mail waits on. Numbers stand for routes and are used again.
@@ -22,8 +23,19 @@ pub(super) struct Routes {
     numbers: HashMap<RouteName, u32>,
     slots: Vec<Option<Route>>,
     vacant: Vec<u32>,
-    /// The first due moment of each route that is not named.
+    /// The first due moment of each route, of the mail that nobody knows of.
     heads: BTreeSet<(Timestamp, u32)>,
+}
+
+/// Which due mail of a route whoever delivers it knows of, so that the route is not named for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// None.
+    Nothing,
+    /// What is large.
+    Large,
+    /// All.
+    All,
 }
 
 #[derive(Debug)]
@@ -32,7 +44,7 @@ struct Route {
     due: Due,
     /// Messages that wait on the route, in `due` or not.
     links: u64,
-    named: bool,
+    known: Known,
     /// No message in `due` has a lower id, so a look for aged mail need not look below.
     oldest: QueueId,
 }
@@ -53,7 +65,7 @@ impl Routes {
             name: name.clone(),
             due: Due::default(),
             links: 0,
-            named: false,
+            known: Known::Nothing,
             oldest: QueueId::MAX,
         };
         let number = match self.vacant.pop() {
@@ -78,7 +90,7 @@ impl Routes {
 
     fn forget_if_unused(&mut self, number: u32) {
         let route = self.route(number);
-        if route.links == 0 && route.due.is_empty() && !route.named {
+        if route.links == 0 && route.due.is_empty() && route.known != Known::All {
             let name = route.name.clone();
             self.numbers.remove(&name);
             self.slots[number as usize] = None;
@@ -106,10 +118,11 @@ impl Routes {
         &route.expect("a route lives while a message is counted in").name
     }
 
-    /// Makes a message due when its link says.
-    pub(super) fn arm(&mut self, link: &Link, id: QueueId) {
+    /// Makes a message of so many octets due when its link says; if that says that it is ready, it has been
+    /// due since a moment.
+    pub(super) fn arm(&mut self, link: &Link, id: QueueId, size_and_since: (u64, Timestamp)) {
         self.keep_head(link.route, |route| {
-            route.due.insert(link, id);
+            route.due.insert(link, id, size_and_since);
             route.oldest = route.oldest.min(id);
         });
     }
@@ -123,10 +136,10 @@ impl Routes {
     fn keep_head(&mut self, number: u32, change: impl FnOnce(&mut Route)) {
         let route = self.slots[number as usize].as_mut();
         let route = route.expect("a route lives while a message is counted in");
-        let before = route.due.first();
+        let before = route.head();
         change(route);
-        let after = route.due.first();
-        if !route.named && before != after {
+        let after = route.head();
+        if before != after {
             if let Some(due) = before {
                 self.heads.remove(&(due, number));
             }
@@ -145,56 +158,43 @@ impl Routes {
             }
             self.heads.pop_first();
             let route = self.route(number);
-            route.named = true;
+            route.known = Known::All;
             found.routes.push(route.name.clone());
         }
         found
     }
 
-    /// Lets a route be named again; returns whether it has mail to be named for.
-    pub(super) fn name_again(&mut self, name: &RouteName) -> bool {
+    /// Lets a route be named again for what is not known; returns whether it has such mail that it was not
+    /// to be named for before.
+    pub(super) fn name_again(&mut self, name: &RouteName, known: Known) -> bool {
         let Some(number) = self.numbers.get(name).copied() else { return false };
-        let route = self.route(number);
-        if !std::mem::replace(&mut route.named, false) {
-            return false;
-        }
-        let head = route.due.first();
-        match head {
-            Some(due) => {
-                self.heads.insert((due, number));
-            }
-            None => self.forget_if_unused(number),
-        }
-        head.is_some()
+        let before = self.route(number).head();
+        self.keep_head(number, |route| route.known = known);
+        let after = self.route(number).head();
+        self.forget_if_unused(number);
+        after.is_some() && after != before
     }
 
     pub(super) fn number(&self, name: &RouteName) -> Option<u32> {
         self.numbers.get(name).copied()
     }
 
-    /// Up to `max` messages of a route that are due, those of higher priority first, among equals by
-    /// their senders' turns and the longest due; large ones only if they may be among them. `find` finds
-    /// the link of a message, and its octets.
+    /// Messages of a route that are due, by [`Due::pick`].
     pub(super) fn due(
         &mut self,
         number: u32,
         now: Timestamp,
-        (max, may_be_large): (usize, bool),
-        mut find: impl FnMut(QueueId, &mut dyn FnMut(&mut Link, u64)),
+        wanted: (usize, Sizes),
+        find: impl FnMut(QueueId, &mut dyn FnMut(&mut Link, u64)),
     ) -> Vec<QueueId> {
         let mut found = Vec::new();
-        self.keep_head(number, |route| {
-            for priority in route.due.priorities() {
-                let (class, left) = (route.due.class(priority), max - found.len());
-                let few = if may_be_large { class.few(now, left) } else { None };
-                found.extend(few.unwrap_or_else(|| {
-                    let _readied =
-                        (0..READIED_MAX).take_while(|_| class.get_ready(now, &mut find)).count();
-                    class.take(left, may_be_large)
-                }));
-            }
-        });
+        self.keep_head(number, |route| found = route.due.pick(now, wanted, find));
         found
+    }
+
+    /// The turn that is on among messages on the link's route.
+    pub(super) fn turn(&mut self, link: &Link) -> u64 {
+        self.route(link.route).due.turn(link)
     }
 
     /// Up to `max` messages of a route that are older than a moment, due or not. `release` says before when
@@ -241,9 +241,26 @@ impl Routes {
     }
 }
 
+impl Route {
+    /// When the first of those is due that nobody knows of.
+    fn head(&self) -> Option<Timestamp> {
+        match self.known {
+            Known::Nothing => self.due.first(Sizes::All),
+            Known::Large => self.due.first(Sizes::Small),
+            Known::All => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::due::READIED_MAX;
+    use super::super::link::LARGE;
     use super::*;
+
+    fn arm(routes: &mut Routes, link: &Link, id: u64) {
+        routes.arm(link, QueueId::from_u64(id), (1, at(0)));
+    }
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -258,15 +275,57 @@ mod tests {
         let mut routes = Routes::default();
         let name = RouteName::from_text("mx:a.example");
         let number = routes.join(&name);
-        routes.arm(&link(number, 10), QueueId::from_u64(1));
+        arm(&mut routes, &link(number, 10), 1);
         assert_eq!(routes.next_due(at(9)).wake_at, Some(at(10)));
         assert_eq!(routes.next_due(at(10)).routes, std::slice::from_ref(&name));
         routes.join(&name);
-        routes.arm(&link(number, 5), QueueId::from_u64(2));
+        arm(&mut routes, &link(number, 5), 2);
         assert_eq!(routes.next_due(at(10)), NextDue::default());
-        let both = routes.due(number, at(10), (9, true), |_, _| {});
+        let both = routes.due(number, at(10), (9, Sizes::All), |_, _| {});
         assert_eq!(both, [QueueId::from_u64(2), QueueId::from_u64(1)]);
-        assert!(routes.name_again(&name));
+        assert!(routes.name_again(&name, Known::Nothing));
+        assert_eq!(routes.next_due(at(10)).routes, [name]);
+    }
+
+    #[test]
+    fn one_look_gets_no_more_ready_than_its_bound() {
+        let mut routes = Routes::default();
+        let number = routes.join(&RouteName::from_text("mx:a.example"));
+        let priority = |n: u64| match n % 3 {
+            0 => 5 << 24,
+            1 => 0,
+            _ => 251 << 24,
+        };
+        for n in 0..15_000 {
+            let link = Link { route: number, flags: priority(n), due: at(1) };
+            arm(&mut routes, &link, n);
+        }
+        let mut readied = 0;
+        let found = routes.due(number, at(10), (10, Sizes::All), |id, give| {
+            let n = id.as_u64();
+            give(&mut Link { route: number, flags: priority(n), due: at(1) }, 1);
+            readied += 1;
+        });
+        assert_eq!((found.len(), readied), (10, READIED_MAX));
+    }
+
+    #[test]
+    fn large_mail_that_is_known_keeps_nobody_from_hearing_of_small_mail() {
+        let mut routes = Routes::default();
+        let name = RouteName::from_text("mx:a.example");
+        let number = routes.join(&name);
+        let large = Link { flags: LARGE, ..link(number, 1) };
+        (0..100).for_each(|id| arm(&mut routes, &large, id));
+        assert_eq!(routes.next_due(at(10)).routes, std::slice::from_ref(&name));
+        assert!(!routes.name_again(&name, Known::Large), "there is nothing else");
+        assert_eq!(routes.next_due(at(10)), NextDue::default());
+        arm(&mut routes, &large, 100);
+        assert_eq!(routes.next_due(at(10)), NextDue::default());
+        arm(&mut routes, &link(number, 20), 101);
+        assert_eq!(routes.next_due(at(10)).wake_at, Some(at(20)));
+        assert_eq!(routes.next_due(at(20)).routes, std::slice::from_ref(&name));
+        assert!(routes.name_again(&name, Known::Large));
+        assert!(routes.name_again(&name, Known::Nothing), "for the large ones");
         assert_eq!(routes.next_due(at(10)).routes, [name]);
     }
 
@@ -275,7 +334,7 @@ mod tests {
         let mut routes = Routes::default();
         for round in 0..1000 {
             let number = routes.join(&RouteName::from_text(&format!("mx:d{round}.example")));
-            routes.arm(&link(number, 1), QueueId::from_u64(round));
+            arm(&mut routes, &link(number, 1), round);
             routes.disarm(&link(number, 1), QueueId::from_u64(round));
             routes.leave(number);
         }
