@@ -167,13 +167,13 @@ pub(crate) fn hand_in(socket: &Path, parcel: &Parcel) -> Result<String, Problem>
         };
         problem(kind, failure.words)
     })?;
-    match (taken.refused.is_empty(), taken.replies.is_empty()) {
-        (true, _) => Ok(taken.replies.join(" ")),
-        (false, true) => Err(problem(Kind::Failed, "refused".to_owned()).items(taken.refused)),
-        (false, false) => {
-            let detail = format!("some recipients were refused ({})", taken.replies.join(" "));
-            Err(problem(Kind::Partly, detail).items(taken.refused))
+    match (taken.reply, taken.refused) {
+        (Some(reply), refused) if refused.is_empty() => Ok(reply),
+        (Some(reply), refused) => {
+            let detail = format!("some recipients were refused ({reply})");
+            Err(problem(Kind::Partly, detail).items(refused))
         }
+        (None, refused) => Err(problem(Kind::Failed, "refused".to_owned()).items(refused)),
     }
 }
 
