@@ -14,7 +14,9 @@ use mailroot_common::aliases::{Aliases, FILE_OCTETS_MAX, INCLUDES_MAX};
 use mailroot_common::id::QueueId;
 use nix::fcntl::OFlag;
 use smtpd_core::queue::envelope::Recipient;
-use smtpd_core::route::alias::{Followed, Locals, expand};
+use smtpd_core::route::alias::{Followed, Locals, TooMany, expand};
+
+use tokio::task::spawn_blocking;
 
 use crate::observe::{Level, Log};
 
@@ -78,45 +80,51 @@ impl AliasFile {
     }
 
     /// The recipients of a message with everybody behind their aliases, which the log is told.
-    #[must_use]
-    pub fn follow(
+    ///
+    /// # Errors
+    ///
+    /// An alias leads to too many, which the log is told too.
+    pub async fn follow(
         &self,
         recipients: Vec<Recipient>,
         locals: Locals<'_>,
         (server, id): (&str, QueueId),
-    ) -> Vec<Recipient> {
-        let Some(inner) = &self.0 else { return recipients };
+    ) -> Result<Vec<Recipient>, TooMany> {
+        let Some(inner) = &self.0 else { return Ok(recipients) };
         if !recipients.iter().any(|recipient| locals.cover(&recipient.mailbox)) {
-            return recipients;
+            return Ok(recipients);
         }
-        let (recipients, followed) =
-            expand(recipients, locals, &self.current().unwrap_or_default());
-        for Followed { named, count, is_cut } in followed {
-            let is_odd = is_cut || count == 0;
-            let level = if is_odd { Level::Warn } else { Level::Info };
-            let line = inner.log.line(level, "alias").word("server", server).word("id", id);
-            let line = line.word("to", format_args!("<{named}>")).word("nrcpt", count);
-            line.maybe("cut", is_cut.then_some("yes")).send();
+        let Some(aliases) = self.current().await else { return Ok(recipients) };
+        let line = |level| inner.log.line(level, "alias").word("server", server).word("id", id);
+        let told = |error: &TooMany| line(Level::Error).word("error", error).send();
+        let (recipients, followed) = expand(recipients, locals, &aliases).inspect_err(told)?;
+        for Followed { named, count } in followed {
+            let level = if count == 0 { Level::Warn } else { Level::Info };
+            line(level).word("to", format_args!("<{named}>")).word("nrcpt", count).send();
         }
-        recipients
+        Ok(recipients)
     }
 
     /// What they are now; nothing where there are none at all.
-    #[must_use]
-    pub fn current(&self) -> Option<Arc<Aliases>> {
-        let inner = self.0.as_ref()?;
-        let mut state = inner.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = state.path.clone()?;
-        let is_same = |(path, stamp): &(PathBuf, Stamp)| Stamp::of(path) == *stamp;
-        let is_good = state.unread.is_empty() && !state.stamps.is_empty();
-        if !is_good || !state.stamps.iter().all(is_same) {
-            inner.read_again(&path, &mut state);
-        }
-        Some(Arc::clone(&state.aliases))
+    pub async fn current(&self) -> Option<Arc<Aliases>> {
+        let inner = self.0.clone()?;
+        // The file may lie on a disk that is slow to answer.
+        spawn_blocking(move || inner.current()).await.ok()?
     }
 }
 
 impl Inner {
+    fn current(&self) -> Option<Arc<Aliases>> {
+        let mut state = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = state.path.clone()?;
+        let is_same = |(path, stamp): &(PathBuf, Stamp)| Stamp::of(path) == *stamp;
+        let is_good = state.unread.is_empty() && !state.stamps.is_empty();
+        if !is_good || !state.stamps.iter().all(is_same) {
+            self.read_again(&path, &mut state);
+        }
+        Some(Arc::clone(&state.aliases))
+    }
+
     fn read_again(&self, path: &Path, state: &mut State) {
         // The stamp comes first: what changes while it is read is read once more.
         let mut stamps = vec![(path.to_owned(), Stamp::of(path))];
@@ -193,34 +201,34 @@ mod tests {
     use crate::clock::Clock;
     use crate::observe::Format;
 
-    #[test]
-    fn a_change_counts_at_once_and_a_file_that_cannot_be_read_changes_nothing() {
+    #[tokio::test]
+    async fn a_change_counts_at_once_and_a_file_that_cannot_be_read_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let (path, list) = (dir.path().join("aliases"), dir.path().join("list"));
         let clock = Clock::simulated(Timestamp::default(), 1);
         let (log, lines) = Log::captured(Format::Logfmt, Level::Info, clock);
         let file = AliasFile::nowhere(log);
-        assert!(file.current().is_none());
+        assert!(file.current().await.is_none());
         file.set(Some(&path));
         let root = LocalPart::parse("root").unwrap();
-        let behind_root = || {
-            let found = file.current().unwrap().resolve(&root, |_| false);
+        let behind_root = async || {
+            let found = file.current().await.unwrap().resolve(&root, |_| false);
             found.map(|it| it.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
-        assert_eq!(behind_root(), None);
+        assert_eq!(behind_root().await, None);
         std::fs::write(&path, "root: a@x.test\n").unwrap();
-        assert_eq!(behind_root().unwrap(), ["a@x.test"]);
+        assert_eq!(behind_root().await.unwrap(), ["a@x.test"]);
         std::fs::write(&path, format!("root: :include:{}, |cmd\n", list.display())).unwrap();
         std::fs::write(&list, "b@x.test\n").unwrap();
-        assert_eq!(behind_root().unwrap(), ["b@x.test"]);
+        assert_eq!(behind_root().await.unwrap(), ["b@x.test"]);
         assert!(lines.text().contains("event=alias-fault"), "{}", lines.text());
         std::fs::write(&list, "b@x.test\nc@x.test\n").unwrap();
-        assert_eq!(behind_root().unwrap(), ["b@x.test", "c@x.test"]);
+        assert_eq!(behind_root().await.unwrap(), ["b@x.test", "c@x.test"]);
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        assert_eq!(behind_root().unwrap(), ["b@x.test", "c@x.test"]);
+        assert_eq!(behind_root().await.unwrap(), ["b@x.test", "c@x.test"]);
         assert!(lines.text().contains("event=aliases-unread"), "{}", lines.text());
         file.clone().set(None);
-        assert!(file.current().is_none() && AliasFile::off().current().is_none());
+        assert!(file.current().await.is_none() && AliasFile::off().current().await.is_none());
     }
 }

@@ -115,6 +115,7 @@ fn replaced(waiting: &[Recipient], mailbox: &Mailbox) -> Recipient {
         notify: one.notify,
         orcpt: one.original(),
         resolved: false,
+        forwarded: false,
     }
 }
 

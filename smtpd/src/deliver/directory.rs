@@ -165,6 +165,7 @@ async fn make(
                 notify: if one.is_alias() { old.notify } else { old.notify.map(of_member) },
                 orcpt: old.original(),
                 resolved: stays_so,
+                forwarded: old.forwarded,
             });
         }
     }

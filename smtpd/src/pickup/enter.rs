@@ -15,7 +15,7 @@ use smtpd_core::message::pickup::Parsed;
 use smtpd_core::message::received::{self, Entry, Trace};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::queue::wishes::Wishes;
-use smtpd_core::route::alias::Locals;
+use smtpd_core::route::alias::{Locals, TooMany};
 use smtpd_core::trace::event::Text;
 use smtpd_core::trace::note::{Admission, Note};
 
@@ -38,6 +38,8 @@ pub(super) enum Stuck {
     Badmail(#[from] BadmailError),
     #[error("cannot read the file: {0}")]
     Read(#[from] io::Error),
+    #[error("{0}; mend the file of aliases")]
+    Alias(#[from] TooMany),
 }
 
 /// What became of a file that was not stuck.
@@ -146,7 +148,7 @@ async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(Queu
         let is_local = |domain: &Domain| inner.settings.local_domains.contains(domain);
         let locals = Locals { default, is_local: &is_local };
         let about = (inner.settings.server.as_str(), id);
-        envelope.recipients = inner.aliases.follow(envelope.recipients, locals, about);
+        envelope.recipients = inner.aliases.follow(envelope.recipients, locals, about).await?;
     }
     let line = received_line(&envelope);
     let note = note(inner, id, &envelope, size);

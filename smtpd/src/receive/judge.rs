@@ -130,7 +130,7 @@ async fn exists(client: &Client<'_>, to: &Mailbox) -> Result<(), Refusal> {
     if !to.domain().is_some_and(is_local) {
         return Ok(());
     }
-    let aliases = client.inner.parts.aliases.current();
+    let aliases = client.inner.parts.aliases.current().await;
     if aliases.is_some_and(|aliases| aliases.find(to.local()).is_some()) {
         return Ok(());
     }

@@ -196,7 +196,7 @@ impl<'a> Incoming<'a> {
             return Err(Refusal::TooManyHops);
         }
         let size = body.size();
-        let recipients = client.follow_aliases(id, server.take_recipients());
+        let recipients = client.follow_aliases(id, server.take_recipients()).await?;
         let mut envelope =
             client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
         if eight_bit && envelope.body == BodyKind::SevenBit {
@@ -257,11 +257,16 @@ impl Client<'_> {
     }
 
     /// The recipients with everybody behind their aliases.
-    fn follow_aliases(&self, id: QueueId, recipients: Vec<Recipient>) -> Vec<Recipient> {
+    async fn follow_aliases(
+        &self,
+        id: QueueId,
+        recipients: Vec<Recipient>,
+    ) -> Result<Vec<Recipient>, Refusal> {
         let (parts, table) = (&self.inner.parts, &self.settings.table);
         let is_local = |domain: &Domain| table.is_local(domain);
         let locals = Locals { default: table.default_domain(), is_local: &is_local };
-        parts.aliases.follow(recipients, locals, (&parts.name, id))
+        let followed = parts.aliases.follow(recipients, locals, (&parts.name, id)).await;
+        followed.map_err(|_| Refusal::AliasTooLarge)
     }
 
     fn write_front(&self, server: &Server, id: QueueId, facts: &HeaderFacts, out: &mut Vec<u8>) {

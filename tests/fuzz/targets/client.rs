@@ -85,7 +85,7 @@ impl Mail {
                 3 => Some(Notify { success: true, failure: true, delay: true }),
                 _ => None,
             };
-            Recipient { mailbox: mailbox.expect("an address"), notify, orcpt, resolved: false }
+            Recipient { notify, orcpt, ..Recipient::plain(mailbox.expect("an address")) }
         };
         let body: &[u8] = match choices.below(8) {
             0 | 1 => b"Subject: x\r\n\r\n.dot\r\n",

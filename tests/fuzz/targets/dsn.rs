@@ -132,7 +132,7 @@ fuzz_target!(|input: Input<'_>| {
 fn build(case: &Case<'_>, now: Timestamp) -> Option<(Recipient, RecipientStatus)> {
     let mailbox = Mailbox::parse(case.address).ok()?;
     let orcpt = case.orcpt.map(str::to_owned);
-    let recipient = Recipient { mailbox, notify: None, orcpt, resolved: false };
+    let recipient = Recipient { orcpt, ..Recipient::plain(mailbox) };
     let (class, subject, detail) = case.status;
     let (subject, detail) = (subject % 1000, detail % 1000);
     let (status, result) = match class % 3 {

@@ -148,7 +148,8 @@ impl RelayPolicy {
     }
 
     /// Whether mail from this address to this recipient is a stranger's, taken only because anybody
-    /// may send to the recipient's domain, or to an address of ours that the directory leads there.
+    /// may send to the recipient's domain, or to an address of ours that the directory or an alias
+    /// leads there.
     /// Nobody vouches for what stands in it.
     #[must_use]
     pub fn is_strangers(
@@ -159,7 +160,8 @@ impl RelayPolicy {
         now: Timestamp,
     ) -> bool {
         let remote = recipient.mailbox.domain().and_then(|domain| table.remote(domain));
-        if !recipient.resolved && remote.is_none_or(|remote| !remote.relay) {
+        let is_led_here = recipient.resolved || recipient.forwarded;
+        if !is_led_here && remote.is_none_or(|remote| !remote.relay) {
             return false;
         }
         match (self.list.mode, self.list.find(&Facts::of_address(client), now)) {
@@ -346,10 +348,15 @@ mod tests {
             assert_eq!(found, expected, "{client} {recipient}");
         }
         let forward = Mailbox::parse("a@other.example").unwrap();
-        let forward = Recipient { resolved: true, ..Recipient::plain(forward) };
-        let is_strangers =
-            |client: &str| only.is_strangers(client.parse().unwrap(), &forward, &table(), NOW);
-        assert!(is_strangers("198.51.100.9") && !is_strangers("10.1.2.3"));
+        let plain = Recipient::plain(forward);
+        let resolved = Recipient { resolved: true, ..plain.clone() };
+        let forwarded = Recipient { forwarded: true, ..plain };
+        for recipient in [resolved, forwarded] {
+            let is_strangers = |client: &str| {
+                only.is_strangers(client.parse().unwrap(), &recipient, &table(), NOW)
+            };
+            assert!(is_strangers("198.51.100.9") && !is_strangers("10.1.2.3"));
+        }
     }
 
     #[test]

@@ -96,13 +96,16 @@ pub struct Recipient {
     /// Whether it is what a directory made of another address, and is looked up no more.
     #[serde(rename = "x", default, skip_serializing_if = "is_default")]
     pub resolved: bool,
+    /// Whether an alias of this machine led here, and the sender named another address.
+    #[serde(rename = "fw", default, skip_serializing_if = "is_default")]
+    pub forwarded: bool,
 }
 
 impl Recipient {
     /// A recipient without wishes for reports.
     #[must_use]
     pub fn plain(mailbox: Mailbox) -> Self {
-        Self { mailbox, notify: None, orcpt: None, resolved: false }
+        Self { mailbox, notify: None, orcpt: None, resolved: false, forwarded: false }
     }
 
     /// The original recipient, for mail that goes on to another address: what the sender said, else the

@@ -4,10 +4,11 @@
 //! so that each has a life of its own from its first moment and none can be lost between two records.
 //! Whoever is behind an alias that cannot be followed keeps his mail under the name that was written.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use mailroot_common::address::{Domain, Host, Mailbox};
-use mailroot_common::aliases::Aliases;
+use mailroot_common::aliases::{Aliases, EXPANDED_MAX, Resolved};
 
 use crate::queue::envelope::Recipient;
 
@@ -18,8 +19,14 @@ pub struct Followed {
     pub named: Mailbox,
     /// How many get the mail; none if the alias leads nowhere, and then the name itself gets it.
     pub count: usize,
-    /// There would have been more than one alias may stand for.
-    pub is_cut: bool,
+}
+
+/// More addresses are behind a name than one alias may stand for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {EXPANDED_MAX} addresses are behind the alias <{named}>")]
+pub struct TooMany {
+    /// Whom the sender named.
+    pub named: Mailbox,
 }
 
 /// The domains whose names may have aliases.
@@ -28,7 +35,7 @@ pub struct Locals<'a> {
     /// The one that names without a domain get.
     pub default: &'a Domain,
     /// Whether a domain is one of them.
-    pub is_local: &'a dyn Fn(&Domain) -> bool,
+    pub is_local: &'a (dyn Fn(&Domain) -> bool + Sync),
 }
 
 impl Locals<'_> {
@@ -41,53 +48,70 @@ impl Locals<'_> {
 
 /// The recipients with everybody behind their aliases, each address once, and which aliases were
 /// followed. What the sender wants of reports holds for each, and each report names whom he named
-/// (RFC 3461 sections 4.2 and 5.2.7).
-#[must_use]
+/// (RFC 3461 sections 4.2 and 5.2.7). However often an alias is named, it is followed once.
+///
+/// # Errors
+///
+/// One of them leads to too many: nobody is left out, so nobody gets the message.
 pub fn expand(
     recipients: Vec<Recipient>,
     locals: Locals<'_>,
     aliases: &Aliases,
-) -> (Vec<Recipient>, Vec<Followed>) {
+) -> Result<(Vec<Recipient>, Vec<Followed>), TooMany> {
     let own = |mailbox: &Mailbox| locals.cover(mailbox);
-    let (mut out, mut followed) = (Vec::with_capacity(recipients.len()), Vec::new());
+    let (mut found, mut followed) = (Found::default(), Vec::new());
+    // How many are behind an alias, by its name in the file.
+    let mut known: HashMap<&str, usize> = HashMap::new();
     for recipient in recipients {
-        let found = match locals.cover(&recipient.mailbox) {
-            true => aliases.resolve(recipient.mailbox.local(), own),
+        let alias = match locals.cover(&recipient.mailbox) {
+            true => aliases.find(recipient.mailbox.local()),
             false => None,
         };
-        let Some(found) = found else {
-            add(&mut out, recipient);
+        let Some(alias) = alias else {
+            found.add(recipient);
             continue;
         };
-        let host = || Host::Name(locals.default.clone());
-        let names = found.names.into_iter().map(|name| Mailbox::new(name, host()));
-        let mailboxes: Vec<Mailbox> = names.chain(found.addresses).collect();
         let named = recipient.mailbox.clone();
-        followed.push(Followed { named, count: mailboxes.len(), is_cut: found.is_cut });
-        if mailboxes.is_empty() {
-            add(&mut out, recipient);
+        if let Some(&count) = known.get(alias.name.as_str()) {
+            followed.push(Followed { named, count });
+            continue;
+        }
+        let Resolved { names, addresses, is_cut } =
+            aliases.resolve(recipient.mailbox.local(), own).unwrap_or_default();
+        if is_cut {
+            return Err(TooMany { named });
+        }
+        let count = names.len() + addresses.len();
+        known.insert(&alias.name, count);
+        followed.push(Followed { named, count });
+        if count == 0 {
+            found.add(recipient);
             continue;
         }
         let orcpt = recipient.orcpt.clone().or_else(|| original(&recipient.mailbox));
-        for mailbox in mailboxes {
-            add(
-                &mut out,
-                Recipient {
-                    mailbox,
-                    notify: recipient.notify,
-                    orcpt: orcpt.clone(),
-                    resolved: false,
-                },
-            );
+        let host = || Host::Name(locals.default.clone());
+        let names = names.into_iter().map(|name| Mailbox::new(name, host()));
+        for mailbox in names.chain(addresses) {
+            let (notify, orcpt) = (recipient.notify, orcpt.clone());
+            let plain = Recipient::plain(mailbox);
+            found.add(Recipient { notify, orcpt, forwarded: true, ..plain });
         }
     }
-    (out, followed)
+    Ok((found.recipients, followed))
 }
 
-/// Two ways to one address are one recipient.
-fn add(out: &mut Vec<Recipient>, recipient: Recipient) {
-    if !out.iter().any(|known| known.mailbox == recipient.mailbox) {
-        out.push(recipient);
+/// Recipients: two ways to one address are one.
+#[derive(Default)]
+struct Found {
+    recipients: Vec<Recipient>,
+    known: HashSet<Mailbox>,
+}
+
+impl Found {
+    fn add(&mut self, recipient: Recipient) {
+        if self.known.insert(recipient.mailbox.clone()) {
+            self.recipients.push(recipient);
+        }
     }
 }
 
@@ -118,7 +142,7 @@ mod tests {
     fn expanded(recipients: Vec<Recipient>, aliases: &Aliases) -> (Vec<Recipient>, Vec<Followed>) {
         let default = Domain::parse("ours.test").unwrap();
         let is_local = |domain: &Domain| ["ours.test", "also.test"].contains(&domain.as_str());
-        expand(recipients, Locals { default: &default, is_local: &is_local }, aliases)
+        expand(recipients, Locals { default: &default, is_local: &is_local }, aliases).unwrap()
     }
 
     fn recipient(address: &str) -> Recipient {
@@ -154,7 +178,7 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert!(found.iter().all(|it| it.notify == Some(Notify::NEVER)));
         assert!(found.iter().all(|it| it.orcpt.as_deref() == Some("rfc822;a+2Bb@ours.test")));
-        assert_eq!(followed, [Followed { named: said.mailbox.clone(), count: 2, is_cut: false }]);
+        assert_eq!(followed, [Followed { named: said.mailbox.clone(), count: 2 }]);
         let said = Recipient { orcpt: Some("rfc822;first@far.test".to_owned()), ..said };
         let (found, _) = expanded(vec![said], &aliases);
         assert_eq!(found[0].orcpt.as_deref(), Some("rfc822;first@far.test"));

@@ -1,5 +1,7 @@
 //! What senders want of time and order, as every store must heed it.
 
+use std::time::Duration;
+
 use mailroot_common::units::Span;
 use smtpd_core::queue::recipient::{Hold, Phase};
 use smtpd_core::queue::wishes::{ByMode, DeliverBy, Priority};
@@ -79,6 +81,9 @@ pub(super) async fn overdue_mail_is_named(store: Store) {
         store.commit(id(number), draft).await.unwrap();
     }
     store.commit(id(9), draft(&["a@x.example"], start(), b"x")).await.unwrap();
+    while store.counts().recovering {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     assert_eq!(store.next_due(start()).deadline_at, Some(later(1)));
     assert_eq!(store.overdue(start(), 9), []);
     let hold = Hold { by: "anna".into(), reason: None, since: start() };

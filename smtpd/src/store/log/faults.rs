@@ -118,6 +118,15 @@ fn a_second_daemon_is_refused_and_told_who_has_the_queue() {
     assert!(error.to_string().contains(&holder), "{error}");
 }
 
+#[tokio::test]
+async fn a_closed_queue_opens_again_though_somebody_still_holds_it() {
+    let machine = Machine::new();
+    let held = machine.open();
+    held.close().await;
+    assert!(Log::open(machine.disk.clone(), machine.settings.clone(), surroundings()).is_ok());
+    drop(held);
+}
+
 #[test]
 fn a_damaged_record_is_set_aside_and_the_rest_is_read() {
     let machine = Machine::new();

@@ -121,8 +121,8 @@ pub struct Log {
     trouble: Mutex<Option<Unready>>,
     bell: Bell,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    /// Held open for its lock.
-    _lock: File,
+    /// Held open for its lock, until the store is closed.
+    lock: Mutex<Option<File>>,
 }
 
 /// Wakes the keeper.
@@ -367,6 +367,8 @@ impl Log {
             }
         });
         joined.await.unwrap_or_default();
+        // Nobody writes any more, though somebody may still hold the store.
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

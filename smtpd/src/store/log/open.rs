@@ -171,7 +171,7 @@ impl Log {
             trouble: Mutex::default(),
             bell: super::Bell::default(),
             threads: Mutex::new(Vec::new()),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 }

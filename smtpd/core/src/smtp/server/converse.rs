@@ -258,6 +258,7 @@ impl Server {
             notify: rcpt.notify,
             orcpt: rcpt.orcpt,
             resolved: false,
+            forwarded: false,
         });
         match refusal {
             Some(refusal) => self.refuse_recipient(refusal),
