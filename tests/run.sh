@@ -3,8 +3,8 @@
 #
 #   tests/run.sh           what every change must pass
 #   tests/run.sh --full    the long suites as well: 200 kills, 280 power cuts, every crash point, half an hour of soak,
-#                          beside them fuzzing for ten minutes each, then the faults of tests/planted.sh;
-#                          some two hours
+#                          beside them fuzzing for ten minutes each, then the faults of tests/planted.sh and the
+#                          packages on a fresh Debian; some three hours
 #
 # As root it installs the Debian packages it needs, and starts none of them as a service. As another user it
 # prints the line to run as root, runs what it can, and lists what it skipped and why.
@@ -15,7 +15,7 @@ full=
 case "${1:-}" in
     --full) full=1 ;;
     "") ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
 
 missing() {
@@ -32,7 +32,8 @@ tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp
 c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
 mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace tmux:tmux
 less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
-dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd haproxy:haproxy"
+dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd
+shellcheck:shellcheck apparmor_parser:apparmor fail2ban-regex:fail2ban haproxy:haproxy"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do
@@ -43,6 +44,10 @@ for tool in $tools; do
 done
 if [ -n "$full" ]; then
     for tool in krb5kdc:krb5-kdc kadmin.local:krb5-admin-server krb5-config.mit:libkrb5-dev; do
+        command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
+    done
+    for tool in debootstrap:debootstrap dh:debhelper dh_apparmor:dh-apparmor po2debconf:po-debconf lintian:lintian \
+        fakeroot:fakeroot; do
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
     for package in libclang-dev dovecot-gssapi; do
@@ -131,6 +136,12 @@ if [ -n "$full" ]; then
     wait "$fuzzing" || { cat target/fuzz.log; exit 1; }
     tail -n 20 target/fuzz.log
     tests/planted.sh
+    echo "== packages"
+    if [ "$(id -u)" = 0 ]; then
+        tests/packages/run.sh
+    else
+        echo "packages: not root, so no fresh Debian can be made" | tee -a "$skips"
+    fi
 else
     tests/fuzz/run.sh -j 2 -n 20000
 fi

@@ -9,8 +9,10 @@
 
 mod secure;
 mod simulated;
+mod system;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +23,6 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use hickory_resolver::system_conf::read_system_conf;
 use mailroot_common::address::Domain;
 use smtpd_core::route::dane::Tlsas;
 use smtpd_core::route::mx::MxRecord;
@@ -276,7 +277,7 @@ impl Dns {
     fn new(settings: &Settings) -> Result<Self, SetupError> {
         let failed = |error: NetError| SetupError(error.to_string());
         let (config, mut options) = if settings.name_servers.is_empty() {
-            read_system_conf().map_err(failed)?
+            system::read(Path::new(system::FILE))?
         } else {
             let servers = settings.name_servers.iter().map(|at| name_server(*at)).collect();
             (ResolverConfig::from_name_servers(servers), ResolverOpts::default())

@@ -1,0 +1,273 @@
+//! What packages are made of: scripts, units, the profile, the filter and the first configuration, each looked at by
+//! the program that will read it. A whole life of the packages is `tests/packages/run.sh`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mailroot_tests::program::{self, Finished};
+use mailroot_tests::setup::Setup;
+use mailroot_tests::site::Site;
+use mailroot_tests::skip;
+
+fn packaging() -> PathBuf {
+    program::repository().join("packaging")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A program of the system, or a note that it is missing.
+fn tool(name: &str, subject: &str) -> Option<Command> {
+    let found = program::find(name);
+    if found.is_none() {
+        skip::note(subject, &format!("{name} is not installed"));
+    }
+    found.map(Command::new)
+}
+
+/// All files below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Scripts that a shell runs, and whether they are for bash.
+fn shell_scripts() -> Vec<(PathBuf, bool)> {
+    let folders = [packaging(), program::repository().join("tests/packages")];
+    let mut found = Vec::new();
+    for path in folders.iter().flat_map(|folder| files_below(folder)) {
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        match text.lines().next() {
+            Some("#!/bin/sh") => found.push((path, false)),
+            Some("#!/bin/bash") => found.push((path, true)),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn scripts_of_packages_can_be_read_and_are_clean() {
+    let scripts = shell_scripts();
+    assert!(scripts.len() >= 10, "{scripts:?}");
+    for (script, is_bash) in &scripts {
+        let shell = if *is_bash { "bash" } else { "sh" };
+        program::run(Command::new(shell).arg("-n").arg(script), b"").ok();
+    }
+    let Some(mut shellcheck) = tool("shellcheck", "scripts of packages") else { return };
+    // SC1091: debconf's library is not here. SC2016: text for another shell.
+    shellcheck.args(["-e", "SC1091,SC2016"]).args(scripts.iter().map(|(script, _)| script));
+    program::run(&mut shellcheck, b"").ok();
+}
+
+#[test]
+fn the_units_are_understood() {
+    let Some(mut analyze) = tool("systemd-analyze", "units") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut units = Vec::new();
+    for name in ["mailroot.service", "mailroot-submit.socket"] {
+        // The programs are where the tests built them; nothing else is changed.
+        let text = read(&packaging().join("systemd").join(name));
+        let daemon = program::ours("smtpd").display().to_string();
+        let text = text.replace("/usr/sbin/smtpd", &daemon);
+        let text =
+            text.replace("/usr/sbin/smtpctl", &program::ours("smtpctl").display().to_string());
+        let place = folder.path().join(name);
+        fs::write(&place, text).unwrap();
+        units.push(place);
+    }
+    let verified = program::run(analyze.args(["verify", "--man=no"]).args(&units), b"");
+    let complaints: Vec<&str> =
+        verified.err.lines().filter(|line| line.contains("mailroot")).collect();
+    assert!(complaints.is_empty() && verified.code == 0, "{verified}");
+}
+
+#[test]
+fn the_profile_can_be_read() {
+    let Some(mut parser) = tool("apparmor_parser", "the AppArmor profile") else { return };
+    let profile = packaging().join("apparmor/usr.sbin.smtpd");
+    parser.args(["-Q", "-K", "-I", "/etc/apparmor.d"]);
+    program::run(parser.arg(profile), b"").ok();
+}
+
+#[test]
+fn fail2ban_sees_who_guesses_and_who_wants_to_relay_and_nobody_else() {
+    let Some(mut fail2ban) = tool("fail2ban-regex", "the filter for Fail2Ban") else { return };
+    let setup = Setup::new()
+        .key("access.relay.list", "[]")
+        .key("access.basic.enabled", "true")
+        .key("access.tls.mode", "optional")
+        .key("access.basic.require_tls", "false")
+        .key("access.auth_failures.delay", "0s");
+    let site = Site::start(setup);
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    talk.expect("MAIL FROM:<a@client.test>", 250);
+    talk.expect("RCPT TO:<b@far.test>", 550);
+    talk.expect("RCPT TO:<nobody.client=192.0.2.2@local.test>", 250);
+    talk.expect("RSET", 250);
+    talk.expect("AUTH PLAIN AGV2ZW50PWxvZ2luLWZhaWxlZAB4", 535);
+    let lines = [
+        site.logged(&["event=reject", "reason=relay-denied"]),
+        site.logged(&["event=login-failed"]),
+        site.logged(&["event=connect"]),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let filters = folder.path().join("filter.d");
+    fs::create_dir(&filters).unwrap();
+    let filter = filters.join("mailroot.conf");
+    fs::copy(packaging().join("fail2ban/mailroot.conf"), &filter).unwrap();
+    fs::copy("/etc/fail2ban/filter.d/common.conf", filters.join("common.conf")).unwrap();
+    let log = folder.path().join("log");
+    let stamped = lines.map(|line| format!("Nov 30 06:00:00 relay1 smtpd[1]: {line}\n")).concat();
+    fs::write(&log, &stamped).unwrap();
+    let found =
+        program::run(fail2ban.args(["--print-all-matched", "--raw"]).arg(&log).arg(&filter), b"");
+    assert!(found.out.contains("2 matched, 1 missed"), "{stamped}{found}");
+    let addresses = program::run(
+        Command::new(program::find("fail2ban-regex").unwrap())
+            .args(["--raw", "-o", "id"])
+            .arg(&log)
+            .arg(&filter),
+        b"",
+    )
+    .ok();
+    assert!(addresses.lines().all(|line| line == "127.0.0.1"), "{addresses}");
+}
+
+/// A home whose configuration the packages' script writes.
+struct First {
+    home: tempfile::TempDir,
+}
+
+impl First {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        for directory in ["etc/servers.d", "share", "state"] {
+            fs::create_dir_all(home.path().join(directory)).unwrap();
+        }
+        for file in ["mailroot.yaml", "default.yaml"] {
+            fs::copy(packaging().join(file), home.path().join("share").join(file)).unwrap();
+        }
+        Self { home }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Finished {
+        let mut command = Command::new(packaging().join("first-configuration"));
+        for (variable, place) in
+            [("MAILROOT_ETC", "etc"), ("MAILROOT_SHARE", "share"), ("MAILROOT_STATE", "state")]
+        {
+            command.env(variable, self.home.path().join(place));
+        }
+        command.env("MAILROOT_GROUP", "root").env("MAILROOT_SOCKET", self.home.path().join("none"));
+        program::run(command.args(arguments), b"")
+    }
+
+    fn server(&self) -> PathBuf {
+        self.home.path().join("etc/servers.d/default.yaml")
+    }
+
+    fn check(&self) -> String {
+        let mut smtpd = Command::new(program::ours("smtpd"));
+        program::run(smtpd.arg("--home").arg(self.home.path()).arg("--check"), b"").ok();
+        read(&self.server())
+    }
+}
+
+#[test]
+fn the_first_configuration_is_good_whatever_was_answered() {
+    for (answers, words) in [
+        (&[][..], ["name: localhost, type: default", "# smart_host:"]),
+        (
+            &["--mail-name", "host1.example.net"],
+            ["name: host1.example.net, type: default", "name: localhost, type: alias"],
+        ),
+        (
+            &["--mail-name", "localhost", "--smart-host", "mail.example.net:587"],
+            ["name: localhost, type: default", "  smart_host: \"mail.example.net:587\""],
+        ),
+        (
+            &["--mail-name", "a.example", "--smart-host", "[2001:db8::1]:25"],
+            ["name: a.example, type: default", "  smart_host: \"[2001:db8::1]:25\""],
+        ),
+    ] {
+        let first = First::new();
+        first.run(answers).ok();
+        let text = first.check();
+        for word in words {
+            assert!(text.contains(word), "{answers:?}: {word} in {text}");
+        }
+        assert_eq!(
+            read(&first.home.path().join("etc/mailroot.yaml")),
+            read(&packaging().join("mailroot.yaml"))
+        );
+    }
+}
+
+#[test]
+fn a_first_configuration_that_somebody_changed_stays() {
+    let first = First::new();
+    first.run(&[]).ok();
+    first.run(&["--mail-name", "host1.example.net"]).ok();
+    first.run(&["--smart-host", "mail.example.net"]).ok();
+    let text = first.check();
+    assert!(
+        text.contains("mail.example.net") && !text.contains("host1"),
+        "the last answers: {text}"
+    );
+    let changed = format!("{text}# ours\n");
+    fs::write(first.server(), &changed).unwrap();
+    first.run(&[]).ok();
+    assert_eq!(first.run(&["--smart-host", "other.example.net"]).code, 3);
+    assert_eq!(read(&first.server()), changed);
+    fs::rename(first.server(), first.home.path().join("etc/servers.d/lan.yaml")).unwrap();
+    first.run(&[]).ok();
+    assert!(!first.server().exists(), "whoever has another server wants no second one");
+    for bad in ["a b", "x\"", "a,b", "a/b", "-x", "a}"] {
+        let refused = First::new().run(&["--smart-host", bad]);
+        assert_eq!(refused.code, 2, "{bad}: {refused}");
+    }
+}
+
+#[test]
+fn every_manual_page_is_in_a_package_and_versions_agree() {
+    let folder = program::repository();
+    let listed = ["deb/mailroot.manpages", "deb/mailroot-mta.manpages"]
+        .map(|list| read(&packaging().join(list)))
+        .concat();
+    let (spec, arch) =
+        (read(&packaging().join("rpm/mailroot.spec")), read(&packaging().join("arch/PKGBUILD")));
+    for page in files_below(&folder.join("man")) {
+        let name = page.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(
+            listed.lines().any(|line| line == format!("man/{name}")),
+            "{name} is in no package"
+        );
+        for (place, text) in [("mailroot.spec", &spec), ("PKGBUILD", &arch)] {
+            assert!(text.contains(&name), "{name} is not in {place}");
+        }
+    }
+    for line in read(&packaging().join("deb/mailroot.install")).lines() {
+        let source = line.split_whitespace().next().unwrap();
+        assert!(source.starts_with("debian/stage/") || folder.join(source).exists(), "{source}");
+    }
+    let manifest = read(&folder.join("Cargo.toml"));
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = ")).unwrap();
+    let version = version.trim_matches('"');
+    let changelog = read(&packaging().join("deb/changelog"));
+    assert!(changelog.starts_with(&format!("mailroot ({version}-")), "{changelog}");
+    assert!(arch.contains(&format!("pkgver={version}\n")), "{arch}");
+    assert!(spec.contains(&format!("global upstream {version}}}")), "{spec}");
+}
+
+#[test]
+fn a_hook_says_nothing_where_no_daemon_runs() {
+    let hook = packaging().join("hooks/link-up");
+    for arguments in [&["eth0", "up"][..], &["ppp0"], &["eth0", "down"], &[]] {
+        let ran = program::run(Command::new(&hook).args(arguments), b"");
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""), "{ran}");
+    }
+}
