@@ -71,7 +71,7 @@ pub struct Line<'log> {
 }
 
 /// How a line that is wanted begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) format: Format,
     pub(super) now: Timestamp,
