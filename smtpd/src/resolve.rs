@@ -230,7 +230,11 @@ impl Resolver {
     pub async fn texts(&self, name: &str) -> Result<Vec<String>, LookupError> {
         match self {
             Self::Dns(dns) => dns.texts(name).await,
-            Self::Simulated(_) => Err(LookupError::NoSuchName(name.to_owned())),
+            Self::Simulated(dns) => {
+                let unknown = |_| LookupError::NoSuchName(name.to_owned());
+                let name = Domain::parse(name).map_err(unknown)?;
+                dns.answer(&name, |host| host.texts.clone())
+            }
         }
     }
 

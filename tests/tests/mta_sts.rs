@@ -245,6 +245,29 @@ fn a_policy_host_that_says_nothing_holds_up_its_own_domain_only() {
 }
 
 #[test]
+fn mail_waits_for_the_next_policy_where_the_last_one_was_to_be_enforced() {
+    // It is over as soon as it is there.
+    let Some(world) = World::new(187, &ENFORCE.replace("86400", "0"), None) else { return };
+    let other = Peer::accepting(other(world.address));
+    world.send("b@sts.test");
+    other.await_received(1);
+    world.site.stop();
+    world.policy.answer(&json!({"status": 500, "body": ""}));
+    world.site.launch_again();
+    world.send("b@sts.test");
+    world.await_reason(&["answers 500", "mail waits for it until"]);
+    let _flushed = world.site.ctl(&["queue", "flush"]);
+    world.await_reason(&["answers 500", "mail waits for it until"]);
+    world.site.logged(&["sts-failed", "then=mail-waits", "answers 500"]);
+    assert_eq!(other.received().len(), 1);
+
+    world.site.stop();
+    world.policy.answer(&json!({"body": ENFORCE.replace("enforce", "none")}));
+    world.site.launch_again();
+    other.await_received(2);
+}
+
+#[test]
 fn a_new_id_brings_a_new_policy() {
     let Some(world) = World::new(76, ENFORCE, None) else { return };
     let other = Peer::accepting(other(world.address));

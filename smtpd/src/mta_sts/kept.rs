@@ -11,7 +11,7 @@ use std::io;
 use std::path::PathBuf;
 
 use mailroot_common::address::Domain;
-use mailroot_common::units::{Span, Timestamp};
+use mailroot_common::units::Timestamp;
 use smtpd_core::route::sts::Known;
 
 use crate::disk::Disk;
@@ -22,8 +22,6 @@ pub(super) const KEPT_MAX: usize = 2_000;
 const FOUND_MAX: usize = 2 * KEPT_MAX;
 /// The largest file that is read: a policy of so many hosts with the longest names.
 const FILE_OCTETS_MAX: u64 = 64 * 1024;
-/// How long one that was enforced is remembered when it is over.
-const REMEMBERED: Span = Span::days(30);
 
 /// The directory of the files. It is made when it is needed.
 #[derive(Clone, Debug)]
@@ -60,11 +58,7 @@ impl Files {
         let domain = Domain::parse(name.to_str()?).ok()?;
         let octets = self.disk.read(&self.directory.join(name), FILE_OCTETS_MAX).ok()?;
         let known: Known = serde_json::from_slice(&octets).ok()?;
-        let counts_until = match known.is_enforced() {
-            true => known.until().after(REMEMBERED),
-            false => known.until(),
-        };
-        (now < counts_until).then_some((domain, known))
+        (now < known.missed_until()).then_some((domain, known))
     }
 
     /// Keeps a policy durably. A domain whose name is too long for a file is refused by the system, and

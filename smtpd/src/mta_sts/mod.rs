@@ -5,7 +5,8 @@
 //! lanes and connections ask, one look is on its way for each domain, and it runs to its end whoever
 //! waits for it. Where no policy is known the first mail waits for the look; where one is known it
 //! holds, and a look that is due happens meanwhile. What cannot be had now changes nothing that is
-//! known, and is not tried again for a few minutes. One for which there is no room among those that are
+//! known, and is not tried again for a few minutes; where the last policy was to be enforced, mail waits
+//! that long, also when it is over, but not for ever. One for which there is no room among those that are
 //! kept holds for some minutes.
 
 mod kept;
@@ -82,8 +83,8 @@ struct State {
     fresh_until: Duration,
     /// Why the last look came to nothing, although the domain speaks of a policy.
     trouble: Option<Flaw>,
-    /// Whether the last one that was not kept was to be enforced.
-    has_passed: bool,
+    /// What [`Known::missed_until`] says of the last one that was not kept.
+    passed_until: Timestamp,
 }
 
 impl State {
@@ -91,21 +92,25 @@ impl State {
         self.known.clone().filter(|known| !known.is_over(now))
     }
 
-    /// Whether the last policy that was known was to be enforced, however long ago it ended.
-    fn was_enforced(&self) -> bool {
-        self.known.as_ref().map_or(self.has_passed, |known| known.is_enforced())
+    /// Until when mail waits for the next policy, if the last that was known was to be enforced.
+    fn missed_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.known.as_ref().map_or(self.passed_until, |known| known.missed_until());
+        (now < until).then_some(until)
     }
 }
 
-/// Whether a domain has a policy is being looked at still, and the last one that is known of was to be
-/// enforced: mail must not overtake the next.
+/// Whether a domain has a policy cannot be told now, and the last one that is known of was to be enforced:
+/// mail must not overtake the next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the MTA-STS policy of {0} was not there within {wait} s; mail waits for it, since the last one was to \
-     be enforced",
-    wait = PATIENCE.as_secs()
+    "the MTA-STS policy of {domain} cannot be had now ({why}); mail waits for it until {until} at most, since \
+     the last one was to be enforced"
 )]
-pub struct Undecided(Domain);
+pub struct Undecided {
+    domain: Domain,
+    why: String,
+    until: Timestamp,
+}
 
 impl Cache {
     /// What lies in this directory, which is made when it is needed.
@@ -181,7 +186,7 @@ impl Cache {
 
     /// Has a policy that there is no room for hold for a while; that long it counts as any other.
     fn pass(&self, domain: &Domain, entry: &Entry, known: &Known, span: Duration) {
-        lock(&entry.state).has_passed = known.is_enforced();
+        lock(&entry.state).passed_until = known.missed_until();
         let until = self.0.clock.elapsed() + span;
         if lock(&self.0.passing).put(domain, Arc::new(known.clone()), until) {
             self.0.changes.fetch_add(1, Ordering::Relaxed);
@@ -259,7 +264,7 @@ impl MtaSts {
     ///
     /// # Errors
     ///
-    /// [`Undecided`], after [`PATIENCE`].
+    /// [`Undecided`], after [`PATIENCE`] at the latest.
     pub async fn policy(
         &self,
         domain: &Domain,
@@ -272,7 +277,7 @@ impl MtaSts {
             self.cache.holding(domain, &state)
         };
         if is_fresh {
-            return Ok(known);
+            return self.unless_missed(domain, &entry, None);
         }
         let looking = {
             let (it, domain, entry, rule) =
@@ -282,17 +287,33 @@ impl MtaSts {
         if known.is_some() {
             return Ok(known);
         }
-        let has_looked = match tokio::time::timeout(PATIENCE, looking).await {
+        let slow = match tokio::time::timeout(PATIENCE, looking).await {
             // It may have made way already; it is for whoever waited for it all the same.
             Ok(Ok(Some(passing))) => return Ok(Some(passing)),
-            looked => looked.is_ok(),
+            Ok(Ok(None)) => None,
+            Ok(Err(_)) => Some("the look for it broke off".to_owned()),
+            Err(_) => Some(format!("it was not there within {} s", PATIENCE.as_secs())),
         };
+        self.unless_missed(domain, &entry, slow)
+    }
+
+    /// The policy that holds, unless mail waits for the next: because of this, or because the last look
+    /// came to nothing. Whoever never had a policy goes on without: so would mail if the host said
+    /// nothing at all.
+    fn unless_missed(
+        &self,
+        domain: &Domain,
+        entry: &Entry,
+        why: Option<String>,
+    ) -> Result<Option<Arc<Known>>, Undecided> {
         let state = lock(&entry.state);
-        let (known, _) = self.cache.holding(domain, &state);
-        // Whoever never had a policy goes on without: so would mail if the host said nothing at all.
-        match known.is_none() && !has_looked && state.was_enforced() {
-            true => Err(Undecided(domain.clone())),
-            false => Ok(known),
+        if let (Some(known), _) = self.cache.holding(domain, &state) {
+            return Ok(Some(known));
+        }
+        let why = why.or_else(|| state.trouble.as_ref().map(|flaw| flaw.text.clone()));
+        match (why, state.missed_until(self.cache.0.clock.now())) {
+            (Some(why), Some(until)) => Err(Undecided { domain: domain.clone(), why, until }),
+            _ => Ok(None),
         }
     }
 
@@ -321,15 +342,15 @@ impl MtaSts {
     /// Looks, unless somebody has just done so; the policy that was found, if there is no room to keep it.
     async fn look(&self, domain: &Domain, entry: &Entry, rule: &AddressRule) -> Option<Arc<Known>> {
         let _turn = entry.turn.lock().await;
-        let known = {
+        let (known, is_missed) = {
             let state = lock(&entry.state);
             let (known, is_fresh) = self.cache.holding(domain, &state);
             if is_fresh {
                 return known;
             }
-            known
+            (known, state.missed_until(self.cache.0.clock.now()).is_some())
         };
-        let found = self.find(domain, known.as_deref(), rule).await;
+        let found = self.find(domain, (known.as_deref(), is_missed), rule).await;
         lock(&entry.state).trouble = found.as_ref().err().cloned();
         let span = match found {
             Ok(Look::NoNews) => self.cache.due_in(known.as_deref()),
@@ -342,7 +363,11 @@ impl MtaSts {
             }
             Err(why) => {
                 let line = self.cache.0.log.line(Level::Warn, "sts-failed").word("domain", domain);
-                let holds = if known.is_some() { "policy-known" } else { "no-policy" };
+                let holds = match known {
+                    Some(_) => "policy-known",
+                    None if is_missed => "mail-waits",
+                    None => "no-policy",
+                };
                 line.word("then", holds).text("reason", why.text).send();
                 FAILED
             }
@@ -354,16 +379,16 @@ impl MtaSts {
     async fn find(
         &self,
         domain: &Domain,
-        known: Option<&Known>,
+        (known, is_missed): (Option<&Known>, bool),
         rule: &AddressRule,
     ) -> Result<Look, Flaw> {
         let texts = match self.https.resolver.texts(&format!("_mta-sts.{domain}")).await {
             Ok(texts) => texts,
-            Err(error) if error.is_temporary() && known.is_some() => {
+            Err(error) if error.is_temporary() && (known.is_some() || is_missed) => {
                 let kind = FailureKind::StsPolicyFetchError;
                 return Err(Flaw { kind, text: error.to_string() });
             }
-            // Without a policy nothing changes, and it is not known that there is one.
+            // Where none was ever known nothing changes, and it is not known that there is one.
             Err(LookupError::Temporary { .. }) => return Ok(Look::NoNews),
             Err(LookupError::NoData(_) | LookupError::NoSuchName(_)) => return Ok(Look::NoNews),
         };

@@ -1,6 +1,7 @@
 //! Policies that outlive the daemon, and looks without a network.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use mailroot_common::config::Profile;
@@ -10,7 +11,7 @@ use mailroot_common::units::Span;
 use smtpd_core::route::sts::Mode;
 
 use super::*;
-use crate::net::{Net, SimulatedNet};
+use crate::net::{Listener, Net, SimulatedNet};
 use crate::resolve::{Resolver, SimulatedDns};
 use crate::tls::ClientTls;
 
@@ -30,9 +31,13 @@ fn open(place: &Path, clock: &Clock) -> Cache {
 }
 
 fn policies(cache: &Cache) -> MtaSts {
+    policies_in(cache, &SimulatedNet::default(), &SimulatedDns::default())
+}
+
+fn policies_in(cache: &Cache, net: &SimulatedNet, dns: &SimulatedDns) -> MtaSts {
     let https = Https {
-        net: Net::Simulated(SimulatedNet::default()),
-        resolver: Resolver::Simulated(SimulatedDns::default()),
+        net: Net::Simulated(net.clone()),
+        resolver: Resolver::Simulated(dns.clone()),
         tls: ClientTls::new(&Tls::defaults(Profile::Modern)),
     };
     MtaSts::new(cache.clone(), https)
@@ -135,8 +140,92 @@ async fn mail_does_not_overtake_a_policy_where_the_last_one_was_to_be_enforced()
         let found = policies(cache).policy(&domain(name), &rule).await;
         assert_eq!(found.is_err(), waits, "{name}: {found:?}");
     }
-    // A look that has come to an end says that there is none.
+    // A look that has found no record says that there is none.
     assert_eq!(policies(&cache).policy(&domain("enforced.test"), &rule).await, Ok(None));
     let late = Clock::simulated(START.after(Span::days(31)), 1);
     assert!(lock(&open(place.path(), &late).0.entries).is_empty(), "it is long over");
+}
+
+/// Domains whose policies ended a second ago, and one that never had any. Of each the record is there; the
+/// policy hosts take calls and say nothing.
+async fn ended(cache: &Cache) -> (Listener, SimulatedNet, SimulatedDns) {
+    let (net, dns) = (SimulatedNet::default(), SimulatedDns::default());
+    let at: SocketAddr = "203.0.113.9:443".parse().unwrap();
+    let silent = Net::Simulated(net.clone()).listen(at).unwrap();
+    for (name, mode) in ALL {
+        let of = domain(name);
+        dns.add_text(&domain(&format!("_mta-sts.{name}")), "v=STSv1; id=2;");
+        dns.add_address(&domain(&format!("mta-sts.{name}")), at.ip());
+        if let Some(mode) = mode {
+            let policy = Policy { mode, ..known("1", 60).policy };
+            let known = Known { policy, ..known("1", 60) };
+            assert!(cache.keep(&of, &cache.entry(&of), known).await);
+        }
+    }
+    let of = domain("passing.test");
+    cache.pass(&of, &cache.entry(&of), &known("1", 60), Duration::from_secs(60));
+    tokio::time::advance(Duration::from_secs(61)).await;
+    (silent, net, dns)
+}
+
+const ALL: [(&str, Option<Mode>); 4] = [
+    ("enforced.test", Some(Mode::Enforce)),
+    ("testing.test", Some(Mode::Testing)),
+    ("passing.test", None),
+    ("never.test", None),
+];
+const CAREFUL: [&str; 2] = ["enforced.test", "passing.test"];
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_came_to_nothing_says_nothing_of_the_next_policy() {
+    let rule = AddressRule::default();
+    for is_dns_out in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let clock = Clock::simulated(START, 1);
+        let cache = open(place.path(), &clock);
+        let (_silent, net, dns) = ended(&cache).await;
+        let policies = policies_in(&cache, &net, &dns);
+        let record = |name: &str| domain(&format!("_mta-sts.{name}"));
+        ALL.iter().for_each(|(name, _)| dns.set_out_of_order(&record(name), is_dns_out));
+        for (name, _) in ALL {
+            let waits = CAREFUL.contains(&name);
+            // Whoever looks, whoever asks after that, and whoever has the next look made.
+            for pause in [0, 60, 600] {
+                tokio::time::advance(Duration::from_secs(pause)).await;
+                let found = policies.policy(&domain(name), &rule).await;
+                assert_eq!(found.is_err(), waits, "{name}: {found:?}");
+                assert_eq!(found.unwrap_or_default(), None);
+            }
+        }
+        let of = domain("enforced.test");
+        let why = policies.policy(&of, &rule).await.unwrap_err().to_string();
+        let words = if is_dns_out { "out of order" } else { "no answer within 60 s" };
+        assert!(why.contains(words) && why.contains("until 2025-12-13"), "{why}");
+        // The domain has taken its record away: that is an answer.
+        let gone = policies_in(&cache, &net, &SimulatedDns::default());
+        tokio::time::advance(FAILED).await;
+        assert_eq!(gone.policy(&of, &rule).await, Ok(None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_ends_after_a_look_came_to_nothing_is_waited_for_as_long_as_it_is_remembered()
+{
+    let place = tempfile::tempdir().unwrap();
+    let clock = Clock::simulated(START, 1);
+    let cache = open(place.path(), &clock);
+    let (_silent, net, dns) = ended(&cache).await;
+    let (policies, rule) = (policies_in(&cache, &net, &dns), AddressRule::default());
+    let of = domain("enforced.test");
+    let lasting = Known { at: clock.now(), ..known("1", 200) };
+    assert!(cache.keep(&of, &cache.entry(&of), lasting).await);
+    tokio::time::advance(Duration::from_secs(110)).await;
+    assert!(policies.policy(&of, &rule).await.unwrap().is_some(), "it holds meanwhile");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(policies.trouble(&of).is_some() && policies.known(&of).is_none());
+    assert!(policies.policy(&of, &rule).await.is_err());
+    tokio::time::advance(Duration::from_hours(30 * 24) - FAILED).await;
+    assert!(policies.policy(&of, &rule).await.is_err());
+    tokio::time::advance(FAILED).await;
+    assert_eq!(policies.policy(&of, &rule).await, Ok(None));
 }

@@ -14,6 +14,7 @@ use super::LookupError;
 pub(super) struct SimulatedHost {
     pub(super) mx: Vec<MxRecord>,
     pub(super) addresses: Vec<IpAddr>,
+    pub(super) texts: Vec<String>,
     out_of_order: bool,
 }
 
@@ -42,6 +43,11 @@ impl SimulatedDns {
     /// Adds an address.
     pub fn add_address(&self, name: &Domain, address: IpAddr) {
         self.change(name, |host| host.addresses.push(address));
+    }
+
+    /// Adds a text.
+    pub fn add_text(&self, name: &Domain, text: &str) {
+        self.change(name, |host| host.texts.push(text.to_owned()));
     }
 
     /// From now on nobody can tell anything about the name, or can again.

@@ -24,6 +24,8 @@ const PATTERNS_MAX: usize = 200;
 const ENTRY_OCTETS: usize = 64;
 /// The longest a policy is used without having been asked for again.
 const REFRESH_MAX: Span = Span::days(1);
+/// How long mail is careful when a policy that was to be enforced is over.
+const MISSED: Span = Span::days(30);
 
 /// What is done about hosts that do not keep to a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -224,6 +226,16 @@ impl Known {
     #[must_use]
     pub fn is_enforced(&self) -> bool {
         self.policy.mode == Mode::Enforce
+    }
+
+    /// Until when it is missed where the next one cannot be had: for a month beyond its end if it was to
+    /// be enforced, else no longer than it holds.
+    #[must_use]
+    pub fn missed_until(&self) -> Timestamp {
+        match self.is_enforced() {
+            true => self.until().after(MISSED),
+            false => self.until(),
+        }
     }
 
     /// About how many octets of memory it takes.
