@@ -202,9 +202,14 @@ impl Directory {
         (now, Expansion::new(address, bounds))
     }
 
+    /// Keeps what an attempt has come to, unless another that began earlier has come further.
     fn put_aside(&self, left_off: Unfinished) {
         let mut unfinished = lock(&self.0.unfinished);
-        unfinished.retain(|it| it.address != left_off.address);
+        let of_it = |it: &Unfinished| it.address == left_off.address;
+        if unfinished.iter().any(|it| of_it(it) && it.since < left_off.since) {
+            return;
+        }
+        unfinished.retain(|it| !of_it(it));
         unfinished.truncate(UNFINISHED_MAX - 1);
         unfinished.push_front(left_off);
     }

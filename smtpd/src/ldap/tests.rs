@@ -256,6 +256,24 @@ async fn a_group_that_takes_long_is_followed_on_by_the_next_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_began_later_does_not_throw_an_earlier_one_back() {
+    let directory = directory(&Net::Simulated(SimulatedNet::default()), |_| {});
+    for is_late_first in [false, true] {
+        let early = directory.begin(&ada());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let late = directory.begin(&ada());
+        let began = early.0;
+        assert!(began < late.0);
+        let both = if is_late_first { [late, early] } else { [early, late] };
+        for (since, expansion) in both {
+            directory.put_aside(Unfinished { address: key(&ada()), since, expansion });
+        }
+        assert_eq!(directory.begin(&ada()).0, began);
+        assert!(directory.begin(&ada()).0 > began, "it was kept once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn members_in_parts_are_put_together() {
     let first: &[(&str, &[&str])] = &[("member", &[]), ("member;range=0-1", &["cn=a", "cn=b"])];
     let last: &[(&str, &[&str])] = &[("member;range=2-*", &["cn=c"])];
