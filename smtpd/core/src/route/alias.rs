@@ -74,6 +74,9 @@ pub fn expand(
         let named = recipient.mailbox.clone();
         if let Some(&count) = known.get(alias.name.as_str()) {
             followed.push(Followed { named, count });
+            if count == 0 {
+                found.add(recipient);
+            }
             continue;
         }
         let Resolved { names, addresses, is_cut } =
@@ -161,6 +164,7 @@ mod tests {
             (vec!["list@ours.test"], "anna@ours.test a@far.test c@far.test ops@far.test"),
             (vec!["ops@far.test", "root@ours.test"], "ops@far.test anna@ours.test"),
             (vec!["x@ours.test"], "x@ours.test"),
+            (vec!["x@ours.test", "X@also.test"], "x@ours.test X@also.test"),
             (vec!["other@ours.test"], "other@ours.test"),
         ] {
             let recipients = named.iter().map(|address| recipient(address)).collect();
@@ -172,6 +176,10 @@ mod tests {
 
     #[test]
     fn an_alias_that_leads_to_too_many_lets_nobody_be_left_out() {
+        let most: Vec<String> = (0..EXPANDED_MAX).map(|n| format!("u{n}@far.test")).collect();
+        let full = Aliases::parse(&format!("all: {}, u7@far.test\n", most.join(", ")));
+        let (found, _) = expanded(vec![recipient("all@ours.test")], &full);
+        assert_eq!(found.len(), EXPANDED_MAX);
         let many: Vec<String> = (0..=EXPANDED_MAX).map(|n| format!("u{n}@far.test")).collect();
         let aliases = Aliases::parse(&format!("all: {}\n", many.join(", ")));
         let default = Domain::parse("ours.test").unwrap();
