@@ -234,3 +234,26 @@ fn what_was_said_before_a_session_failed_is_remembered_too() {
         "{said:?}"
     );
 }
+
+#[test]
+fn a_dialogue_has_nothing_of_the_message_behind_it_on_the_same_connection() {
+    let peer = Peer::start(ports::local(), |_: &Event| Answer::Accept);
+    let setup = Setup::new().smart_host(peer.address()).service("trace.dialogues", "all");
+    let site = Site::start(setup.key("delivery.connections.per_domain", "1"));
+    site.ctl(&["queue", "pause", "--destination", "*"]).ok();
+    let ids: Vec<String> =
+        (0..3).map(|number| accepted(&site, &format!("b{number}@far.test"))).collect();
+    site.ctl(&["queue", "resume", "--destination", "*"]).ok();
+    site.await_empty_queue();
+    for (number, id) in ids.iter().enumerate() {
+        let told = wait::until("a dialogue", || {
+            let mut told = remembered(&site, id);
+            told.retain(|dialogue| dialogue["direction"] == "out");
+            told.pop()
+        });
+        let text = told["lines"].to_string();
+        assert!(text.contains(&format!("b{number}@far.test")), "{text}");
+        assert_eq!(text.matches("RCPT TO").count(), 1, "{text}");
+        assert_eq!(text.matches("MAIL FROM").count(), 1, "{text}");
+    }
+}

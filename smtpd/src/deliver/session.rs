@@ -179,6 +179,10 @@ impl Connection {
             // Without the message at hand nothing can be said of it: the declared kind counts.
             job.content = look_at(job).await.ok();
         }
+        if self.client.awaited() > 0 {
+            self.hear_output();
+            self.ear.split_tape(self.client.awaited());
+        }
         let now = self.room.clock.elapsed();
         match self.client.begin(&job.begin(&self.room.clock), now) {
             Ok(()) => {

@@ -178,6 +178,14 @@ impl Ear {
         self.tape()?.take()
     }
 
+    /// Another message is begun before all replies that concern the last have come: so many have not.
+    /// What is kept is told apart, and that of the last is what is asked for next.
+    pub fn split_tape(&mut self, replies: usize) {
+        if let Some(tape) = self.tape() {
+            tape.split(replies);
+        }
+    }
+
     /// Takes commands or replies.
     pub fn hear(&mut self, side: Side, octets: &[u8]) {
         if octets.is_empty() {

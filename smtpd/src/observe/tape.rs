@@ -13,6 +13,16 @@ pub(super) struct Tape {
     /// Knows what nobody may see.
     dialogue: Dialogue,
     lines: Lines,
+    /// What is for the look after the next.
+    behind: Option<Behind>,
+}
+
+/// Something else is being talked about, before all replies to what went before have come.
+#[derive(Debug)]
+struct Behind {
+    /// How many of those have not.
+    replies: usize,
+    lines: Lines,
 }
 
 #[derive(Debug, Default)]
@@ -26,8 +36,17 @@ struct Lines {
 
 impl Tape {
     pub(super) fn hear(&mut self, side: Side, octets: &[u8]) {
-        let lines = &mut self.lines;
-        self.dialogue.take(side, octets, |said| lines.put(said));
+        let Self { dialogue, lines, behind } = self;
+        dialogue.take(side, octets, |said| {
+            let behind = behind.as_mut().and_then(|it| it.is_of_it(&said).then_some(it));
+            behind.map_or(&mut *lines, |it| &mut it.lines).put(said);
+        });
+    }
+
+    /// What the client says from now on is for the look after the next, and so is what the server says
+    /// after so many replies.
+    pub(super) fn split(&mut self, replies: usize) {
+        self.behind.get_or_insert_with(|| Behind { replies, lines: Lines::default() });
     }
 
     pub(super) fn pass_body(&mut self, octets: usize) {
@@ -36,12 +55,31 @@ impl Tape {
 
     /// The lines so far, joined by LF; nothing if nothing was said. Later ones are for the next look.
     pub(super) fn take(&mut self) -> Option<String> {
-        let Lines { mut first, last, left_out, .. } = std::mem::take(&mut self.lines);
+        let behind = self.behind.take().map(|behind| behind.lines).unwrap_or_default();
+        let Lines { mut first, last, left_out, .. } = std::mem::replace(&mut self.lines, behind);
         if left_out > 0 {
             first.push(format!("… {left_out} lines are left out"));
         }
         first.extend(last);
         (!first.is_empty()).then(|| first.join("\n"))
+    }
+}
+
+impl Behind {
+    /// Whether a line belongs here. Octets of a message do not: the last one's end is told when the next
+    /// line is.
+    fn is_of_it(&mut self, said: &Said) -> bool {
+        match said {
+            Said::Body(_) => false,
+            Said::Line(Side::Client, _) => true,
+            Said::Line(Side::Server, text) => {
+                let is_of_it = self.replies == 0;
+                if text.as_bytes().get(3) != Some(&b'-') {
+                    self.replies = self.replies.saturating_sub(1);
+                }
+                is_of_it
+            }
+        }
     }
 }
 
@@ -88,6 +126,22 @@ mod tests {
         assert_eq!(tape.take(), None);
         tape.hear(Side::Client, b"c2VjcmV0\r\n");
         assert_eq!(tape.take().unwrap(), "C: ***");
+    }
+
+    #[test]
+    fn what_is_said_of_the_next_message_is_not_in_the_tape_of_the_last() {
+        let mut tape = Tape::default();
+        tape.hear(Side::Server, b"354 go\r\n");
+        tape.pass_body(12);
+        tape.split(1);
+        tape.hear(Side::Client, b"MAIL FROM:<b@x>\r\nRCPT TO:<c@y>\r\n");
+        tape.hear(Side::Server, b"250-taken\r\n250 ok\r\n250 sender ok\r\n550");
+        let first = "S: 354 go\n   12 octets of a message\nS: 250-taken\nS: 250 ok";
+        assert_eq!(tape.take().unwrap(), first);
+        tape.hear(Side::Server, b" no\r\n");
+        let next = "C: MAIL FROM:<b@x>\nC: RCPT TO:<c@y>\nS: 250 sender ok\nS: 550 no";
+        assert_eq!(tape.take().unwrap(), next);
+        assert_eq!(tape.take(), None);
     }
 
     #[test]

@@ -190,6 +190,12 @@ impl Client {
         self.phase == Phase::Open && !self.quits && room && left
     }
 
+    /// How many replies to what was said so far have not come yet.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        self.expected.len()
+    }
+
     /// Whether no further transaction will be possible here.
     #[must_use]
     pub fn is_spent(&self) -> bool {
