@@ -220,7 +220,7 @@ impl Aliases {
             first.targets.iter().rev().map(|target| (target, first)).collect();
         let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
         while let Some((target, within)) = left.pop() {
-            if found.names.len() + found.addresses.len() >= EXPANDED_MAX {
+            if found.names.len() + found.addresses.len() > EXPANDED_MAX {
                 found.is_cut = true;
                 break;
             }

@@ -141,7 +141,8 @@ section! {
         enabled: bool = false, false;
         /// Whose tickets: the realms, as they are written there, mostly in capitals. The user is
         /// NAME@realm in small letters, or NAME where the realm is basic.domain. One whom smtpctl user
-        /// add made by that name may do what is said there; any other may send.
+        /// add made by that name may do what is said there; any other may send, as whom he likes.
+        /// Principals that could be no user, such as those of machines and services, are refused.
         realms: Vec<String> = Vec::new(), Vec::new();
     }
 }

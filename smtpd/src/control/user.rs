@@ -14,9 +14,7 @@ use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
 use super::extract::Path;
 use super::gate::tell;
-
-/// The longest name of a user.
-const NAME_OCTETS_MAX: usize = 64;
+use crate::users::is_name;
 
 /// All of them.
 pub(super) async fn list(app: App) -> Answer<Vec<User>> {
@@ -87,8 +85,7 @@ pub(super) async fn verify(
 }
 
 fn check_name(name: &str) -> Result<(), Refused> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
-    if name.is_empty() || name.len() > NAME_OCTETS_MAX || !name.chars().all(plain) {
+    if !is_name(name) {
         return Err(usage(format!(
             "{name:?} cannot be the name of a user: use at most 64 of a-z, 0-9 and ._@+-"
         )));

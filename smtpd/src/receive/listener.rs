@@ -231,7 +231,8 @@ async fn behind_balancer(
 
 async fn admit(inner: &Arc<Inner>, mut stream: Stream, client: SocketAddr, implicit: bool) {
     let settings = inner.settings.load_full();
-    match seat(inner, &settings, client) {
+    let seated = charge(inner, &settings, client).and_then(|()| seat(inner, &settings, client));
+    match seated {
         Ok(seat) => {
             let id = inner.parts.session_ids.next();
             let live = Arc::new(Live::new(id, client, inner.parts.clock.now()));
@@ -273,6 +274,14 @@ pub(super) async fn turn_away(
     }
 }
 
+/// Uses one connection of the client's quota.
+fn charge(inner: &Inner, settings: &Settings, client: SocketAddr) -> Result<(), Refusal> {
+    let Some(quota) = settings.quota.connections else { return Ok(()) };
+    let (who, now) = (policy::client::Client::of(client.ip()), inner.parts.clock.elapsed());
+    let charged = lock(&inner.used).connections.charge(who, quota, now);
+    charged.map_err(|_| Refusal::ConnectsTooOften)
+}
+
 pub(super) fn seat(
     inner: &Inner,
     settings: &Settings,
@@ -280,11 +289,6 @@ pub(super) fn seat(
 ) -> Result<Seat, Refusal> {
     if inner.paused.load(Ordering::Relaxed) || inner.stopped.load(Ordering::Relaxed) {
         return Err(Refusal::Stopping);
-    }
-    if let Some(quota) = settings.quota.connections {
-        let (who, now) = (policy::client::Client::of(client.ip()), inner.parts.clock.elapsed());
-        let charged = lock(&inner.used).connections.charge(who, quota, now);
-        charged.map_err(|_| Refusal::ConnectsTooOften)?;
     }
     match lock(&inner.counts).enter(client.ip(), settings.connections) {
         Verdict::Admit(seat) => Ok(seat),

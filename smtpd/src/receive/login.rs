@@ -34,11 +34,16 @@ pub struct LoginRules {
 }
 
 impl LoginRules {
-    /// Whether a principal is of a realm whose tickets are good.
-    #[cfg(feature = "gssapi")]
-    fn is_listed(&self, principal: &str) -> bool {
-        let realm = principal.rsplit_once('@').map(|(_, realm)| realm);
-        realm.is_some_and(|realm| self.realms.iter().any(|listed| listed == realm))
+    /// By which name a principal is known here: only of a realm whose tickets are good, and only one that
+    /// a user could have, so that he can be kept out. Machines and services have none.
+    #[cfg(any(feature = "gssapi", test))]
+    fn name_of(&self, principal: &str) -> Option<String> {
+        let (name, realm) = principal.rsplit_once('@')?;
+        let is_listed = self.realms.iter().any(|listed| listed == realm);
+        let is_usual = self.domain.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(realm));
+        let known = if is_usual { name } else { principal };
+        let is_good = is_listed && !name.contains('@') && crate::users::is_name(known);
+        is_good.then(|| known.to_lowercase())
     }
 
     /// A name without the domain that need not be said.
@@ -64,6 +69,7 @@ pub(super) async fn judge(session: &mut Session<'_>) {
     };
     let rules = &settings.logins;
     let mut name = rules.plain(claim.user()).to_owned();
+    let is_guess = !matches!(claim, Claim::Token { .. });
     let found = match claim {
         Claim::Token { token, first } => match by_ticket(session, token, first).await {
             Some((said, found)) => {
@@ -96,8 +102,11 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         },
     };
     let found = found.and_then(|user| still(session, user));
-    if !matches!(found, Err(Denied::Banned)) {
-        users.note(&name, client, found.is_ok());
+    match found {
+        Err(Denied::Banned) => {}
+        // A ticket is none, and one that is good makes up for no wrong password.
+        _ if !is_guess => users.count(&name, client, found.is_ok()),
+        _ => users.note(&name, client, found.is_ok()),
     }
     let verdict = match found {
         Ok(user) => {
@@ -148,11 +157,9 @@ async fn by_ticket(
             return Some((String::new(), Err(Denied::BadTicket)));
         }
     };
-    let rules = &session.client.settings.logins;
-    if !rules.is_listed(&principal) {
+    let Some(name) = session.client.settings.logins.name_of(&principal) else {
         return Some((principal, Err(Denied::BadTicket)));
-    }
-    let name = rules.plain(&principal).to_lowercase();
+    };
     let found = session.client.inner.parts.users.vouched(&name);
     Some((name, found))
 }
@@ -263,6 +270,32 @@ async fn deny(session: &Session<'_>, name: &str, why: Denied) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn principals_are_known_by_names_that_users_could_have() {
+        let rules = LoginRules {
+            delay: Duration::ZERO,
+            limit: Limit { failures: 5, ban: None },
+            domain: Some("corp.example".to_owned()),
+            realms: vec!["CORP.EXAMPLE".to_owned(), "OTHER.EXAMPLE".to_owned()],
+        };
+        for (principal, name) in [
+            ("Ada@CORP.EXAMPLE", Some("ada")),
+            ("ada@OTHER.EXAMPLE", Some("ada@other.example")),
+            ("ada@corp.example", None),
+            ("ada@FOREIGN.EXAMPLE", None),
+            ("CORP.EXAMPLE\\tom@OTHER.EXAMPLE", None),
+            ("ada\\@x@CORP.EXAMPLE", None),
+            ("eve@x@CORP.EXAMPLE", None),
+            ("host/pc@CORP.EXAMPLE", None),
+            ("PC01$@CORP.EXAMPLE", None),
+            ("WELLKNOWN/ANONYMOUS@CORP.EXAMPLE", None),
+            ("@CORP.EXAMPLE", None),
+            ("ada", None),
+        ] {
+            assert_eq!(rules.name_of(principal).as_deref(), name, "{principal}");
+        }
+    }
 
     #[test]
     fn the_usual_domain_need_not_be_said() {

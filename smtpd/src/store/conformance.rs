@@ -13,7 +13,7 @@ use std::time::Duration;
 use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::status::EnhancedCode;
-use mailroot_common::units::{ByteSize, Span, Timestamp};
+use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::queue::outcome::{Outcome, Stage};
 use smtpd_core::queue::recipient::{Hold, Phase, RecipientStatus, ReturnOrder};
 use smtpd_core::route::smart_host::SmartHost;
@@ -24,16 +24,15 @@ use self::fairness::{
     one_sender_does_not_hold_up_another, small_mail_is_named_while_large_mail_waits,
     what_becomes_of_a_message_elsewhere_costs_it_no_place,
 };
-pub(crate) use self::samples::{draft, envelope, start, table};
+pub(crate) use self::samples::{draft, envelope, settings, start, surroundings, table};
 use self::wishes::{
     a_retry_for_later_of_what_is_being_tried_is_not_made_sooner,
     mail_for_later_is_not_in_the_way_of_aged_mail, mail_waits_for_its_release,
     overdue_mail_is_named, priority_is_leased_first,
 };
-use super::{Body, Change, Draft, Filter, Lease, Pick, Settings, Store, Surroundings};
+use super::{Body, Change, Draft, Filter, Lease, Pick, Store};
 use crate::clock::Clock;
 use crate::disk::{Disk, Modelled};
-use crate::observe::Log as Journal;
 
 pub(crate) fn id(number: u64) -> QueueId {
     QueueId::from_u64(QueueId::at_millis(start().as_millis()).as_u64() + number)
@@ -463,26 +462,6 @@ fn in_memory() -> (Store, ()) {
         ))),
         (),
     )
-}
-
-pub(crate) fn settings(directory: &Path) -> Settings {
-    Settings {
-        directory: directory.to_owned(),
-        segment_size: Settings::SEGMENT_SIZE_MIN,
-        min_free: ByteSize::bytes(0),
-        holder: "a test".into(),
-    }
-}
-
-pub(crate) fn surroundings() -> Surroundings {
-    let (clock, journal) = (Clock::real(), Journal::quiet());
-    Surroundings {
-        table: table(&[]),
-        work: Arc::default(),
-        clock,
-        journal,
-        counters: Arc::default(),
-    }
 }
 
 fn on(disk: Disk, directory: &Path) -> Store {

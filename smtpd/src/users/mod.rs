@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 pub use self::password::Unkeepable;
 use self::password::{Decoy, Kept, random};
 use self::turns::Turns;
-pub use self::user::{Denied, Logins, User};
+pub use self::user::{Denied, Logins, User, is_name};
 use crate::clock::Clock;
 
 /// The most users.
@@ -236,12 +236,17 @@ impl Users {
         true
     }
 
-    /// Notes how a login ended.
+    /// Notes how a login ended that [`Users::may_guess`] was asked about.
     pub fn note(&self, name: &str, client: IpAddr, good: bool) {
-        let name = folded(name);
         if good {
-            lock(&self.0.guesses).succeeded(&name, client);
+            lock(&self.0.guesses).succeeded(&folded(name), client);
         }
+        self.count(name, client, good);
+    }
+
+    /// Counts a login of a user, for people.
+    pub fn count(&self, name: &str, client: IpAddr, good: bool) {
+        let name = folded(name);
         // A count is kept of users only: of other names there is no end.
         if self.0.all.load().contains_key(&name) {
             let mut logins = lock(&self.0.logins);

@@ -51,6 +51,16 @@ impl User {
     }
 }
 
+/// The longest name of a user, in octets.
+const NAME_OCTETS_MAX: usize = 64;
+
+/// Whether somebody can have this name.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
+    !name.is_empty() && name.len() <= NAME_OCTETS_MAX && name.chars().all(plain)
+}
+
 /// What is known of a user's logins since the daemon started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Logins {

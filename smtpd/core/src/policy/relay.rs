@@ -99,6 +99,14 @@ impl RelayPolicy {
         }
     }
 
+    /// What the list says of a client. One that a balancer does not tell is on neither of its sides.
+    fn look_up(&self, facts: &Facts, now: Timestamp) -> (Mode, Listed<'_>) {
+        match facts.client.is_unspecified() {
+            true => (Mode::Only, Listed::No),
+            false => (self.list.mode, self.list.find(facts, now)),
+        }
+    }
+
     /// Judges one recipient.
     pub fn judge(
         &self,
@@ -123,7 +131,7 @@ impl RelayPolicy {
             return admit(RelayRule::Authenticated);
         }
         let denied = |entry| Denial { reason: Reason::RelayDenied, entry };
-        match (self.list.mode, self.list.find(facts, now)) {
+        match self.look_up(facts, now) {
             (Mode::Only, Listed::By(entry)) => admit(RelayRule::List(entry.clone())),
             (Mode::AllExcept, Listed::No) => admit(RelayRule::NotExcepted),
             (Mode::Only, Listed::No) => Verdict::Refuse(denied(None)),
@@ -138,7 +146,7 @@ impl RelayPolicy {
         if facts.authenticated.is_some() && self.authenticated {
             return true;
         }
-        let is_listed = match (self.list.mode, self.list.find(facts, now)) {
+        let is_listed = match self.look_up(facts, now) {
             (Mode::Only, Listed::By(_)) | (Mode::AllExcept, Listed::No) => true,
             (Mode::Only, Listed::No) | (Mode::AllExcept, Listed::By(_)) | (_, Listed::Unknown) => {
                 false
@@ -164,7 +172,7 @@ impl RelayPolicy {
         if !is_led_here && remote.is_none_or(|remote| !remote.relay) {
             return false;
         }
-        match (self.list.mode, self.list.find(&Facts::of_address(client), now)) {
+        match self.look_up(&Facts::of_address(client), now) {
             (Mode::Only, Listed::By(_)) | (Mode::AllExcept, Listed::No) => false,
             (Mode::Only, Listed::No) | (Mode::AllExcept, Listed::By(_)) | (_, Listed::Unknown) => {
                 true
@@ -342,6 +350,7 @@ mod tests {
             (&only, "198.51.100.9", "a@other.example", false),
             (&except, "198.51.100.9", "a@x.partner.example", false),
             (&except, "10.1.2.3", "a@x.partner.example", true),
+            (&except, "0.0.0.0", "a@x.partner.example", true),
         ] {
             let (client, to) = (client.parse().unwrap(), Mailbox::parse(recipient).unwrap());
             let found = policy.is_strangers(client, &Recipient::plain(to), &table(), NOW);

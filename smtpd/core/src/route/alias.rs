@@ -74,6 +74,9 @@ pub fn expand(
         let named = recipient.mailbox.clone();
         if let Some(&count) = known.get(alias.name.as_str()) {
             followed.push(Followed { named, count });
+            if count == 0 {
+                found.add(recipient);
+            }
             continue;
         }
         let Resolved { names, addresses, is_cut } =
@@ -161,6 +164,7 @@ mod tests {
             (vec!["list@ours.test"], "anna@ours.test a@far.test c@far.test ops@far.test"),
             (vec!["ops@far.test", "root@ours.test"], "ops@far.test anna@ours.test"),
             (vec!["x@ours.test"], "x@ours.test"),
+            (vec!["x@ours.test", "X@also.test"], "x@ours.test X@also.test"),
             (vec!["other@ours.test"], "other@ours.test"),
         ] {
             let recipients = named.iter().map(|address| recipient(address)).collect();

@@ -1,13 +1,16 @@
 //! What the stories are told about.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
-use mailroot_common::units::Timestamp;
+use mailroot_common::units::{ByteSize, Timestamp};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::route::table::{DirectFirst, Settings as TableSettings, Table};
 
-use crate::store::{Body, Draft};
+use crate::clock::Clock;
+use crate::observe::Log as Journal;
+use crate::store::{Body, Draft, Settings, Surroundings};
 
 /// The moment all stories begin.
 pub(crate) fn start() -> Timestamp {
@@ -59,4 +62,24 @@ pub(crate) fn envelope(recipients: &[&str], at: Timestamp) -> Envelope {
 
 pub(crate) fn draft(recipients: &[&str], at: Timestamp, body: &[u8]) -> Draft {
     Draft { envelope: envelope(recipients, at), body: Body::Memory(body.to_vec()) }
+}
+
+pub(crate) fn settings(directory: &Path) -> Settings {
+    Settings {
+        directory: directory.to_owned(),
+        segment_size: Settings::SEGMENT_SIZE_MIN,
+        min_free: ByteSize::bytes(0),
+        holder: "a test".into(),
+    }
+}
+
+pub(crate) fn surroundings() -> Surroundings {
+    let (clock, journal) = (Clock::real(), Journal::quiet());
+    Surroundings {
+        table: table(&[]),
+        work: Arc::default(),
+        clock,
+        journal,
+        counters: Arc::default(),
+    }
 }
