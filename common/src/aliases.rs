@@ -221,7 +221,6 @@ impl Aliases {
         let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
         while let Some((target, within)) = left.pop() {
             if found.names.len() + found.addresses.len() > EXPANDED_MAX {
-                found.is_cut = true;
                 break;
             }
             let mut add_name = |found: &mut Resolved, name: &LocalPart| {
@@ -259,6 +258,9 @@ impl Aliases {
                 None => add_name(&mut found, name),
             }
         }
+        found.is_cut = found.names.len() + found.addresses.len() > EXPANDED_MAX;
+        found.names.truncate(EXPANDED_MAX);
+        found.addresses.truncate(EXPANDED_MAX - found.names.len());
         Some(found)
     }
 

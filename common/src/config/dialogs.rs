@@ -109,6 +109,9 @@ fields! {
         "Anonymous access", "smarthost set [192.0.2.26]:2525 --name isp --tls required --no-use" => "" "smart_hosts.isp.host";
         "Basic authentication, User name, Password",
             "config set smart_hosts.isp.auth.method=basic smart_hosts.isp.auth.user=relay smart_hosts.isp.auth.password={\"credential\":isp}" => "" "auth.method";
+        "Integrated Windows authentication",
+            "config set smart_hosts.isp.host=mail.example.net smart_hosts.isp.auth.method=integrated smart_hosts.isp.auth.user=relay@CORP.EXAMPLE"
+            => "" "auth.method";
         "TLS encryption", "server set default delivery.security.tls=required" => "delivery.security.tls" "required";
     }
     "Delivery, Outbound connections" {

@@ -136,10 +136,15 @@ async fn try_hosts(
         tried.talked = true;
         tried.site.clone_from(&connection.target.site);
         working.on_contact(tried.site.as_ref());
-        if !working.may_carry_heavy(tried.site.as_ref()) {
+        let has_large = jobs.iter().any(|job| job.is_open() && is_large(job.size));
+        if has_large && !working.may_carry_heavy(tried.site.as_ref()) {
             give_back_large(room, jobs).await;
             if !jobs.iter().any(Job::is_open) {
-                tried.connection = Some(connection);
+                // At another site than the lane's it would be refused again and again.
+                match working.is_at(tried.site.as_ref()) {
+                    true => tried.connection = Some(connection),
+                    false => room.reuse.keep(connection, settings, &room.settings),
+                }
                 break;
             }
         }

@@ -140,7 +140,13 @@ impl Lane {
         if is_called && !starts && !state.is_in_line {
             state.let_next_go();
         }
-        let comes = starts || state.wakes_idle(now) || state.is_in_line || state.starving;
+        // A worker that carries no large mail takes the turn when its batch is done.
+        let has_free_worker = state.workers > state.heavy;
+        let comes = starts
+            || state.wakes_idle(now)
+            || state.is_in_line
+            || state.starving
+            || has_free_worker;
         if std::mem::take(&mut state.is_heavy_turn_new) && !comes {
             // Its mail is due, and is looked at when that can be.
             state.heavy_turn = None;
@@ -309,6 +315,8 @@ impl Lane {
         state.workers -= 1;
         state.contact = false;
         state.due = true;
+        // The lane waits now, and others may carry large mail meanwhile.
+        state.heavy_turn = None;
         state.health.on_breakdown(outcome, now);
     }
 

@@ -133,6 +133,11 @@ impl<'a> Working<'a> {
         may
     }
 
+    /// Whether a site is the lane's own.
+    pub(super) fn is_at(&self, site: Option<&Arc<Site>>) -> bool {
+        self.lane.is_at(site)
+    }
+
     fn end_heavy(&self) {
         if self.is_heavy.swap(false, Ordering::Relaxed) {
             let load = self.heavy.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -353,7 +358,9 @@ async fn lease(
             if !are_all {
                 lane.name_due();
                 room.feed(lane);
-            } else if !may_be_large {
+            }
+            // Else its large mail would never have a turn while small mail comes.
+            if !may_be_large {
                 lane.leave_heavy(room.clock.elapsed());
             }
             leases

@@ -176,6 +176,10 @@ mod tests {
 
     #[test]
     fn an_alias_that_leads_to_too_many_lets_nobody_be_left_out() {
+        let most: Vec<String> = (0..EXPANDED_MAX).map(|n| format!("u{n}@far.test")).collect();
+        let full = Aliases::parse(&format!("all: {}, u7@far.test\n", most.join(", ")));
+        let (found, _) = expanded(vec![recipient("all@ours.test")], &full);
+        assert_eq!(found.len(), EXPANDED_MAX);
         let many: Vec<String> = (0..=EXPANDED_MAX).map(|n| format!("u{n}@far.test")).collect();
         let aliases = Aliases::parse(&format!("all: {}\n", many.join(", ")));
         let default = Domain::parse("ours.test").unwrap();

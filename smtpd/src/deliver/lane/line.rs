@@ -24,6 +24,12 @@ impl Lane {
         state.site = Some(Arc::clone(site));
     }
 
+    /// Whether this is its site.
+    pub(in super::super) fn is_at(&self, site: Option<&Arc<Site>>) -> bool {
+        let state = self.state();
+        site.map_or(state.site.is_none(), |site| state.is_at(site))
+    }
+
     /// Whether others wait for its site, so that whoever has had a fair share makes way.
     pub(in super::super) fn is_site_wanted(&self) -> bool {
         self.state().is_site_wanted()

@@ -101,6 +101,13 @@ impl Active {
         }
     }
 
+    /// Whoever comes back later has no turn.
+    pub(super) fn forget_turns(&mut self) {
+        for seat in self.seats.iter_mut().filter(|seat| seat.is_leased()) {
+            *seat = Seat::Leased(None);
+        }
+    }
+
     /// Whoever came back is there.
     pub(super) fn end_return(&mut self) {
         for seat in self.seats.iter_mut().filter(|seat| seat.turn_back().is_some()) {

@@ -114,6 +114,14 @@ impl Index {
         }
     }
 
+    /// Links an open message anew by another table. A turn that it had was one of another route.
+    pub(super) fn relink_elsewhere(&mut self, id: QueueId) {
+        if let Some(active) = self.actives.get_mut(id) {
+            active.forget_turns();
+        }
+        self.relink_active(id);
+    }
+
     /// Makes the links of an open message what its state says.
     pub(super) fn relink_active(&mut self, id: QueueId) {
         let Self { actives, table, clock, .. } = self;

@@ -223,7 +223,7 @@ impl Log {
         let mut index = self.index();
         index.actives.open_fresh(id);
         if index.actives.get(id).is_some() {
-            index.relink_active(id);
+            index.relink_elsewhere(id);
             index.actives.close_if_idle(id);
             return;
         }
@@ -238,7 +238,7 @@ impl Log {
         };
         let mut index = self.index();
         if index.actives.get(id).is_some() {
-            index.relink_active(id);
+            index.relink_elsewhere(id);
         } else if index.get(id).is_some_and(|slot| slot.version == loaded.version) {
             let active = &loaded.active;
             let plans =
