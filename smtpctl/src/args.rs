@@ -150,6 +150,11 @@ impl Global {
     pub(crate) fn is_json(&self) -> bool {
         matches!(self.output, Form::Json | Form::Jsonl)
     }
+
+    /// Whether the line of a plug-in of Nagios is wanted, which only `doctor` has.
+    pub(crate) const fn is_nagios(&self) -> bool {
+        matches!(self.output, Form::Nagios)
+    }
 }
 
 /// The nouns.

@@ -78,17 +78,27 @@ where
         selector = confirm::<T>(tool, deed, selector).await?;
     }
     let if_exists = !by_name && !selector.ids.is_empty();
+    let changed = ask_for(tool, &deed.path, selector, |part| body(part, if_exists)).await?;
+    report(tool, deed, &changed)
+}
+
+/// Asks for a change, in parts where many are named.
+pub(crate) async fn ask_for<B: Serialize>(
+    tool: &mut Tool,
+    path: &str,
+    selector: Selector,
+    body: impl Fn(Selector) -> B,
+) -> Result<Changed, Problem> {
     let mut changed = Changed::default();
     for part in parts(selector, IDS_MAX) {
-        changed.merge(tool.daemon().await?.post(&deed.path, &body(part, if_exists), WAIT).await?);
+        changed.merge(tool.daemon().await?.post(path, &body(part), WAIT).await?);
     }
-    report(tool, deed, &changed)
+    Ok(changed)
 }
 
 fn report(tool: &Tool, deed: &Deed, changed: &Changed) -> Result<u8, Problem> {
     if changed.matched == 0 {
-        let detail = format!("no {} matched, nothing was {}", deed.noun, deed.done);
-        return Err(Problem::new(deed.noun, Kind::NotFound, detail));
+        return verdict(deed, changed).map(|()| 0);
     }
     let size = match changed.bytes {
         0 => String::new(),
@@ -101,8 +111,17 @@ fn report(tool: &Tool, deed: &Deed, changed: &Changed) -> Result<u8, Problem> {
     let words = format!("{} {}{size}{gone}", counted(changed.changed, deed.noun), deed.done);
     tool.say_done(changed, &words)?;
     changed.notes.iter().for_each(|note| tool.note(note));
+    verdict(deed, changed).map(|()| 0)
+}
+
+/// What is wrong with a change: that it concerned nothing, or not all that was named.
+pub(crate) fn verdict(deed: &Deed, changed: &Changed) -> Result<(), Problem> {
+    if changed.matched == 0 {
+        let detail = format!("no {} matched, nothing was {}", deed.noun, deed.done);
+        return Err(Problem::new(deed.noun, Kind::NotFound, detail));
+    }
     if changed.failures() == 0 {
-        return Ok(0);
+        return Ok(());
     }
     let left = counted(changed.failures(), deed.noun);
     let items = changed.failed.iter().map(|failure| format!("{}: {}", failure.id, failure.detail));

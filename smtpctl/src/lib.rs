@@ -139,6 +139,9 @@ fn perform(args: Args) -> Result<u8, Problem> {
         .enable_all()
         .build()
         .map_err(|error| Problem::new("client", Kind::Failed, format!("cannot start: {error}")))?;
+    if args.global.is_nagios() && !matches!(args.command, Command::Doctor(_)) {
+        return Err(Problem::new("output", Kind::Usage, "the form nagios is that of doctor"));
+    }
     let pages = args.command.shows() && !args.global.no_pager && args.global.watch.is_none();
     let mut tool = Tool::new(args.global);
     let _pager = if pages { Pager::start() } else { None };

@@ -6,14 +6,13 @@ use std::io::Write as _;
 use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use mailroot_common::control::{
-    Attempt, Change, Changed, Kind, Problem, QueueEntry, QueueMessage, QueueRecipient, QueueVerb,
+    Attempt, Change, Kind, Problem, QueueEntry, QueueMessage, QueueRecipient, QueueVerb,
     RecipientState, Selector, path,
 };
 use mailroot_common::units::{Span, Timestamp};
 
 use crate::adopt::{self, Adopt};
 use crate::change::{ChangeOptions, Deed, change};
-use crate::client::WAIT;
 use crate::complete;
 use crate::export::{self, Export};
 use crate::flush;
@@ -159,11 +158,7 @@ pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Pr
             let Some(wait) = wait else {
                 return perform(tool, QueueVerb::Flush, &plain.options, selector, None).await;
             };
-            let awaited = flush::chosen(tool, &selector).await?;
-            let change = Change { selector, ..Change::default() };
-            let path = path::fill(path::QUEUE_VERB, &[QueueVerb::Flush.as_str()]);
-            let _scheduled: Changed = tool.daemon().await?.post(&path, &change, WAIT).await?;
-            flush::wait(tool, &awaited, wait.as_duration()).await
+            flush::run(tool, &deed(QueueVerb::Flush, None), selector, wait.as_duration()).await
         }
         QueueCommand::Retry(Retry { plain, at, span }) => {
             let selector = plain.selection.selector(server.as_deref())?;
@@ -224,7 +219,12 @@ async fn perform_at(
     selector: Selector,
     (reason, at): (Option<String>, Option<Timestamp>),
 ) -> Result<u8, Problem> {
-    let deed = Deed {
+    let body = |selector, if_exists| Change { selector, reason: reason.clone(), if_exists, at };
+    change::<QueueEntry, _>(tool, &deed(verb, at), options, selector, body).await
+}
+
+fn deed(verb: QueueVerb, at: Option<Timestamp>) -> Deed {
+    Deed {
         list: path::QUEUE,
         path: path::fill(path::QUEUE_VERB, &[verb.as_str()]),
         verb: verb.as_str(),
@@ -238,9 +238,7 @@ async fn perform_at(
         },
         noun: "message",
         is_final: matches!(verb, QueueVerb::Remove | QueueVerb::Bounce),
-    };
-    let body = |selector, if_exists| Change { selector, reason: reason.clone(), if_exists, at };
-    change::<QueueEntry, _>(tool, &deed, options, selector, body).await
+    }
 }
 
 async fn content(tool: &mut Tool, show: &Show) -> Result<u8, Problem> {

@@ -124,7 +124,7 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
         }
     };
     process::tell_ready(&service.summary());
-    serve(&service, &log, &mut signals).await;
+    serve(&service, &mut signals).await;
     process::tell_stopping();
     service.dialogues().close();
     if let Ok(submit) = submit {
@@ -137,7 +137,7 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
 }
 
 /// Heeds signals and reports to the supervisor until the service is asked to stop.
-async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
+async fn serve(service: &Service, signals: &mut Signals) {
     let watchdog = process::watchdog_interval();
     let mut beat = tokio::time::interval(watchdog.unwrap_or(Duration::from_hours(24)));
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -147,12 +147,9 @@ async fn serve(service: &Service, log: &Log, signals: &mut Signals) {
         tokio::select! {
             request = signals.next() => match request {
                 Request::Stop => return,
-                Request::ReopenLog => log.reopen(),
-                Request::Reload => {
-                    log.reopen();
-                    // What is wrong is in the log; the configuration in force stays.
-                    let _ = service.reload("signal").await;
-                }
+                // What is wrong is in the log; what was in force stays.
+                Request::ReopenLog => drop(service.reopen_log().await),
+                Request::Reload => drop(service.reload("signal").await),
             },
             _ = sweep.tick() => {
                 service.sweep_lists().await;

@@ -320,12 +320,21 @@ impl Service {
         self.0.trace.close();
     }
 
-    /// Reads the files again and makes them the configuration in force, or changes nothing.
+    /// Reads the files again and makes them the configuration in force, or changes nothing. The file of
+    /// the log is opened anew in either case.
     ///
     /// # Errors
     ///
     /// [`ServiceError::Config`] with everything that is wrong.
     pub async fn reload(&self, actor: &str) -> Result<control::Reloaded, ServiceError> {
+        let reloaded = self.read_again(actor).await;
+        let unopened = self.reopen_log().await.err().map(|error| error.to_string());
+        let mut reloaded = reloaded?;
+        reloaded.troubles.extend(unopened);
+        Ok(reloaded)
+    }
+
+    async fn read_again(&self, actor: &str) -> Result<control::Reloaded, ServiceError> {
         let _one_at_a_time = self.0.changing.lock().await;
         match config::load(&self.0.paths) {
             Ok(mut loaded) => {

@@ -97,6 +97,8 @@ fn mail_waits_until_it_is_asked_for_by_whoever_may() {
     let noted = site.ctl(&["queue", "flush"]);
     assert!(noted.err.contains("ship.test is held until it is asked for"), "{noted}");
     assert_eq!(peer.received().len(), 3);
+    let later = site.ctl(&["queue", "retry", "--domain", "ship.test", "--in", "1s"]);
+    assert!(later.err.contains("ship.test is held until it is asked for"), "{later}");
     let _sent = site.ctl(&["queue", "retry", "--domain", "ship.test"]).ok();
     peer.await_received(4);
     site.await_empty_queue();

@@ -96,6 +96,14 @@ fn the_log_is_followed_also_into_a_file_that_takes_its_place() {
     assert_eq!(reopened["file"], file.display().to_string());
     wait::until("a file anew", || file.exists().then_some(()));
     heard(&send(&site, "eve@local.test"));
+    fs::rename(&file, site.home().join("mail.log.2")).unwrap();
+    let _read = site.ctl(&["reload"]).ok();
+    heard(&send(&site, "bob@local.test"));
+    assert!(file.exists(), "opened anew on reload");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let refused = site.ctl(&["logs", "reopen"]).exited(6);
+    assert!(refused.err.contains("mail.log"), "{refused}");
 }
 
 #[test]
@@ -170,6 +178,8 @@ fn a_server_may_be_left_out_of_the_log_and_more_be_told_for_a_while() {
     lines(&site, &[&id], 2);
     let after = lines(&site, &["-s", "default", "--reason", "unknown-command"], 1);
     assert_eq!(after.len(), count, "{after:?}");
+    let less = site.ctl(&["logs", "level", "error"]).exited(2);
+    assert!(less.err.contains("tells no more than logging.level, which is info"), "{less}");
     for words in [&["level", "debug", "--for", "2d"], &["level", "debug", "--client", "10.0.0.1/8"]]
     {
         assert_eq!(site.ctl(&[&["logs"][..], words].concat()).code, 2, "{words:?}");

@@ -443,6 +443,12 @@ fn whoever_waits_for_a_flush_is_told_what_came_of_it() {
     let none = site.ctl(&["queue", "flush", "--wait=30s", "-o", "json"]).exited(1);
     let told: serde_json::Value = serde_json::from_str(&none.out).unwrap();
     assert_eq!((&told["tried"], &told["deferred"]), (&2.into(), &2.into()), "{told}");
+    let unknown = site.ctl(&["queue", "flush", "6FZK5D3VYE2S", "--wait=30s"]).exited(3);
+    assert!(unknown.err.contains("6FZK5D3VYE2S"), "{unknown}");
+    let _paused = site.ctl(&["queue", "pause", "--destination", "*"]).ok();
+    let paused = site.ctl(&["queue", "flush", "--to", "late@*", "--wait=1s"]).exited(9);
+    assert!(paused.err.contains("stays paused"), "{paused}");
+    let _resumed = site.ctl(&["queue", "resume", "--destination", "*"]).ok();
     peer.behave(|event: &Event| match event.stage {
         Stage::Rcpt if event.line.contains("late@") => Answer::say("451 4.7.1 greylisted"),
         _ => Answer::Accept,

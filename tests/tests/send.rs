@@ -27,6 +27,9 @@ fn a_message_comes_in_by_each_door_and_is_followed() {
     }
     let refused = site.ctl(&["send", "--to", &to(), "--via", "pickup", "--at", "2h"]);
     assert!(refused.code == 2 && refused.err.contains("--via smtp"), "{refused}");
+    let shaped = site.ctl(&["send", "--to", &to(), "-o", "nagios"]);
+    assert!(shaped.code == 2 && shaped.err.contains("that of doctor"), "{shaped}");
+    assert_eq!(site.await_dropped(3).len(), 3, "refused before anything is sent");
     let strange =
         site.ctl(&["send", "--to", "x@far.test", "--from", "bad sender", "--via", "submit"]);
     assert_eq!(strange.code, 2, "{strange}");

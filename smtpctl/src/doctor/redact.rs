@@ -3,7 +3,7 @@
 //! Addresses, host names, networks and what looks like a secret are replaced by words that say what
 //! stood there: `user1@host2.example`, `host3.example`, `ip1`. The same thing has the same word
 //! everywhere in a report, so that it still can be followed. Names of keys and files, loopback
-//! addresses and ports stay.
+//! addresses and ports stay; of a file that is named after a host, its ending.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -13,11 +13,13 @@ use mailroot_common::control::Check;
 
 /// Shorter words are no secrets.
 const SECRET_CHARS_MIN: usize = 24;
-/// What files are called; a word that ends so is no host.
-const FILES: [&str; 14] = [
+/// What files are called; such an ending is that of no host.
+const FILES: [&str; 20] = [
     "yaml", "yml", "json", "jsonl", "eml", "pem", "sock", "log", "conf", "service", "socket", "d",
-    "draft", "trace",
+    "draft", "trace", "crt", "cer", "key", "keytab", "txt", "gz",
 ];
+/// What parts of names of a directory service begin with (RFC 4514 section 3), and tell whose it is.
+const NAMED: [&str; 8] = ["dc", "cn", "ou", "o", "uid", "l", "st", "samaccountname"];
 /// Names that are the same everywhere.
 const KNOWN: [&str; 3] = ["localhost", "localhost.localdomain", "smtpctl.invalid"];
 
@@ -33,8 +35,9 @@ pub(crate) struct Redactor {
     hosts: usize,
     addresses: usize,
     secrets: usize,
-    /// What keys of the configuration begin with.
-    sections: BTreeSet<String>,
+    names: usize,
+    /// The keys of the configuration, and what they begin with.
+    keys: BTreeSet<String>,
     /// The name of this machine without its domain.
     machine: Option<String>,
 }
@@ -43,7 +46,6 @@ impl Redactor {
     /// Knows the name of this machine, which may stand alone.
     pub(super) fn new(machine: Option<&str>) -> Self {
         let keys = ServerConfig::keys().into_iter().chain(ServiceConfig::keys());
-        let section = |key: &str| key.split(['.', '[']).next().unwrap_or_default().to_owned();
         let short = machine.and_then(|name| name.split('.').next()).map(str::to_lowercase);
         Self {
             words: HashMap::new(),
@@ -51,7 +53,8 @@ impl Redactor {
             hosts: 0,
             addresses: 0,
             secrets: 0,
-            sections: keys.map(|documented| section(&documented.key)).collect(),
+            names: 0,
+            keys: keys.flat_map(|documented| beginnings(&documented.key)).collect(),
             machine: short.filter(|name| name.len() > 1 && !PLAIN.contains(&name.as_str())),
         }
     }
@@ -94,6 +97,7 @@ impl Redactor {
         let mut rest = text;
         while !rest.is_empty() {
             let end = rest.find(is_gap).unwrap_or(rest.len());
+            let end = end_of_name(rest).unwrap_or(end);
             out.push_str(&self.word(&rest[..end]));
             rest = &rest[end..];
             let gap = rest.find(|c| !is_gap(c)).unwrap_or(rest.len());
@@ -115,11 +119,13 @@ impl Redactor {
             return word.to_owned();
         }
         if let Some((key, value)) = word.split_once('=').filter(|(key, _)| is_name(key)) {
+            if is_named(key) && !value.is_empty() && !value.starts_with(['%', '*']) {
+                return format!("{key}={}", self.name(value));
+            }
             return format!("{key}={}", self.core(value));
         }
         if let Some((scheme, rest)) = word.split_once("://") {
-            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            return format!("{scheme}://{}{path}", self.core(host));
+            return format!("{scheme}://{}", self.path(rest));
         }
         if let Some(masked) = self.address(word) {
             return masked;
@@ -141,12 +147,23 @@ impl Redactor {
             return format!("{front}[{}]", self.core(inner));
         }
         if word.contains('/') {
-            return word.to_owned();
+            return self.path(word);
+        }
+        if let Some((stem, ending)) = word.rsplit_once('.').filter(|(_, it)| FILES.contains(it)) {
+            return format!(
+                "{}.{ending}",
+                if stem.contains('.') { self.core(stem) } else { stem.to_owned() }
+            );
         }
         if self.is_host(word) {
             return self.host(word);
         }
         if is_secret(word) { self.secret(word) } else { word.to_owned() }
+    }
+
+    /// Each part for itself: directories and files are named after hosts too.
+    fn path(&mut self, path: &str) -> String {
+        path.split('/').map(|part| self.core(part)).collect::<Vec<_>>().join("/")
     }
 
     /// An IP address or a network.
@@ -177,7 +194,7 @@ impl Redactor {
             return true;
         }
         let labels: Vec<&str> = small.trim_start_matches("*.").split('.').collect();
-        let [first, .., last] = labels.as_slice() else { return false };
+        let [_, .., last] = labels.as_slice() else { return false };
         let is_label = |label: &&str| {
             let is_good = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
             !label.is_empty() && label.chars().all(is_good)
@@ -186,7 +203,7 @@ impl Redactor {
         is_top
             && labels.iter().all(is_label)
             && !FILES.contains(last)
-            && !self.sections.contains(*first)
+            && !self.keys.iter().any(|key| is_key(key, &small))
     }
 
     fn host(&mut self, word: &str) -> String {
@@ -209,6 +226,15 @@ impl Redactor {
         masked.clone()
     }
 
+    fn name(&mut self, word: &str) -> String {
+        let count = &mut self.names;
+        let masked = self.words.entry(format!("={}", word.to_lowercase())).or_insert_with(|| {
+            *count += 1;
+            format!("name{count}")
+        });
+        masked.clone()
+    }
+
     fn secret(&mut self, word: &str) -> String {
         let count = &mut self.secrets;
         let masked = self.words.entry(word.to_owned()).or_insert_with(|| {
@@ -217,6 +243,36 @@ impl Redactor {
         });
         masked.clone()
     }
+}
+
+/// A key and all that it begins with, without the signs of lists.
+fn beginnings(key: &str) -> Vec<String> {
+    let key = key.replace("[]", "");
+    let dots = key.match_indices('.').map(|(at, _)| key[..at].to_owned());
+    dots.chain([key.clone()]).collect()
+}
+
+/// Whether a word is a key; what may be called anything stands in capitals there.
+fn is_key(key: &str, word: &str) -> bool {
+    let is_free = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_uppercase());
+    let same = |(one, other): (&str, &str)| one == other || is_free(one);
+    key.matches('.').count() == word.matches('.').count()
+        && key.split('.').zip(word.split('.')).all(same)
+}
+
+fn is_named(key: &str) -> bool {
+    NAMED.iter().any(|named| key.eq_ignore_ascii_case(named))
+}
+
+/// Where a part of a name of a directory service ends that a text begins with: blanks are part of it
+/// if it is ended by a sign or a line.
+fn end_of_name(text: &str) -> Option<usize> {
+    let (key, _) = text.split_once('=')?;
+    is_named(key).then_some(())?;
+    let ends =
+        |c: char| matches!(c, ',' | ';' | '"' | '\'' | '`' | '<' | '>' | '(' | ')' | '#' | '\n');
+    let end = text.find(ends)?;
+    Some(text[..end].trim_end().len())
 }
 
 fn is_name(text: &str) -> bool {
@@ -270,6 +326,9 @@ mod tests {
                 "*.host5.example goes to host6.example:2525",
             ),
             ("/var/spool/mailroot/default/Queue", "/var/spool/mailroot/default/Queue"),
+            ("ldap.corp.example serves, ldap.server is", "host7.example serves, ldap.server is"),
+            ("smart_hosts.hub.port in smart_hosts.hub", "smart_hosts.hub.port in smart_hosts.hub"),
+            ("bound as cn=relay,dc=corp", "bound as cn=name1,dc=name2"),
         ] {
             assert_eq!(redactor.text(text), expected);
         }
@@ -280,12 +339,28 @@ mod tests {
         let text = "general: {listen: [10.1.0.5:25, \"[2001:db8::1]:25\"]}\n\
             access:\n  relay:\n    list: [10.1.0.0/16, {net: 10.2.0.0/16, comment: us}]\n\
             domains:\n  - {name: corp.example.net, type: default}\n  - name: \"*.corp.example.net\"\n\
-            \x20   route: hub.corp.example.net:25 # ask ann@corp.example.net\n";
+            \x20   route: hub.corp.example.net:25 # ask ann@corp.example.net\n\
+            ldap:\n  url: ldaps://ldap.corp.example.net/x\n  resolvers: [dns.corp.example.net]\n\
+            \x20 base: \"ou=Our People,dc=Acme,dc=example\"\n  filter: (&(uid=%u)(o=acme ltd))\n\
+            \x20 group: CN=Senders of Acme,DC=acme\n\
+            tls:\n  certificate: /etc/ssl/corp.example.net/fullchain.pem\n\
+            \x20 key: /etc/ssl/hub.corp.example.net.key\n";
         let told = Redactor::new(None).yaml(text);
-        for secret in ["10.1", "10.2", "2001", "corp", "ann@", "hub."] {
-            assert!(!told.contains(secret), "{secret} in {told}");
+        for secret in ["10.1", "10.2", "2001", "corp", "ann@", "hub.", "acme", "people"] {
+            assert!(!told.to_lowercase().contains(secret), "{secret} in {told}");
         }
-        for kept in ["listen: [", "list: [", "{net: ", "type: default}", "\"*.", ":25 # ask "] {
+        for kept in [
+            "(uid=%u)",
+            "/fullchain.pem\n",
+            ".example.key\n",
+            "ldaps://host",
+            "listen: [",
+            "list: [",
+            "{net: ",
+            "type: default}",
+            "\"*.",
+            ":25 # ask ",
+        ] {
             assert!(told.contains(kept), "{kept} in {told}");
         }
     }

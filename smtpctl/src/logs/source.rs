@@ -140,7 +140,7 @@ fn follow_file(
     let failed = |error: io::Error| unread(path, &error);
     let mut reader = BufReader::new(file);
     reader.seek(SeekFrom::Start(at)).map_err(failed)?;
-    let mut line = Vec::new();
+    let (mut line, mut next) = (Vec::new(), None);
     loop {
         let room = (LINE_OCTETS_MAX + 1).saturating_sub(line.len()) as u64;
         let read = reader.by_ref().take(room).read_until(b'\n', &mut line).map_err(failed)?;
@@ -151,12 +151,19 @@ fn follow_file(
             }
             line.clear();
         } else if read == 0 {
-            if let Some(next) = successor(path, reader.get_ref()).map_err(failed)? {
-                reader = BufReader::new(next);
-                line.clear();
-                continue;
+            match next.take() {
+                // Nobody writes into the old one any more: what is there now is all of it.
+                Some(next) => {
+                    reader = BufReader::new(next);
+                    line.clear();
+                }
+                None => {
+                    next = successor(path, reader.get_ref()).map_err(failed)?;
+                    if next.is_none() {
+                        std::thread::sleep(LOOK_EVERY);
+                    }
+                }
             }
-            std::thread::sleep(LOOK_EVERY);
         }
     }
 }
@@ -171,7 +178,8 @@ fn successor(path: &Path, file: &File) -> io::Result<Option<File>> {
         Err(error) => return Err(error),
     };
     let mut own_handle = file;
-    let is_other = (there.dev(), there.ino()) != (own.dev(), own.ino());
+    // Where whoever moves it makes the next one, the old one is written to until that is opened.
+    let is_other = (there.dev(), there.ino()) != (own.dev(), own.ino()) && there.len() > 0;
     if is_other || own.len() < own_handle.stream_position()? {
         return File::open(path).map(Some);
     }
@@ -236,31 +244,48 @@ fn journal(
 ) -> Result<(), Problem> {
     let failed = |detail: String| Problem::new("logs", Kind::Failed, detail);
     let mut command = Command::new("journalctl");
-    command.args(["--output=json", "--all", "--quiet", "--no-pager"]).args(options);
+    command.args(["--output=json", "--all", "--no-pager"]).args(options);
     command.arg(format!("--unit={unit}")).stdin(Stdio::null());
     let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = spawned.map_err(|error| failed(format!("cannot start journalctl: {error}")))?;
     let mut running = Running(child);
     let Some(out) = running.0.stdout.take() else { return Ok(()) };
-    if !records(out, each)? {
+    let mut told = 0_u64;
+    let mut count = |record| {
+        told += 1;
+        each(record)
+    };
+    if !records(out, &mut count)? {
         return Ok(());
     }
     let ended = running.0.wait().map_err(|error| failed(format!("journalctl: {error}")))?;
-    if ended.success() {
-        return Ok(());
-    }
     let mut words = String::new();
     if let Some(errors) = &mut running.0.stderr {
         // Without its words its exit code has to do.
         let _ = errors.take(PIECE_OCTETS).read_to_string(&mut words);
     }
-    let first = words.lines().next().unwrap_or_default();
-    let detail = format!("journalctl ended with {ended}: {first}");
-    if words.contains("permission") {
-        return Err(Problem::new("logs", Kind::NotPermitted, detail)
-            .hint("use sudo, or have yourself added to the group systemd-journal"));
+    judge(ended.success(), told, &words).map_err(|kind| {
+        let first = words.lines().next().unwrap_or_default();
+        let problem = Problem::new("logs", kind, format!("journalctl ended with {ended}: {first}"));
+        match kind {
+            Kind::NotPermitted => {
+                problem.hint("use sudo, or have yourself added to the group systemd-journal")
+            }
+            _ => problem,
+        }
+    })
+}
+
+/// What is wrong, by what `journalctl` said. It succeeds with nothing to tell and a hint where one may
+/// not read what the system's services wrote.
+fn judge(has_succeeded: bool, told: u64, words: &str) -> Result<(), Kind> {
+    let is_barred = words.contains("permission") || words.contains("not seeing messages from");
+    match (has_succeeded, is_barred) {
+        (true, true) if told == 0 => Err(Kind::NotPermitted),
+        (true, _) => Ok(()),
+        (false, true) => Err(Kind::NotPermitted),
+        (false, false) => Err(Kind::Failed),
     }
-    Err(failed(detail))
 }
 
 /// Whether it was read to its end.
@@ -335,6 +360,37 @@ mod tests {
         let problem = Source::File(dir.path().join("none"))
             .newest_first(Timestamp::from_millis(0), &mut |_| true);
         assert_eq!(problem.err().unwrap().exit, 3);
+    }
+
+    #[test]
+    fn the_next_file_is_gone_to_when_it_is_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "event=old\n").unwrap();
+        let old = File::open(&path).unwrap();
+        assert!(successor(&path, &old).unwrap().is_none());
+        std::fs::rename(&path, dir.path().join("log.1")).unwrap();
+        assert!(successor(&path, &old).unwrap().is_none());
+        std::fs::write(&path, "").unwrap();
+        assert!(successor(&path, &old).unwrap().is_none());
+        std::fs::write(&path, "event=new\n").unwrap();
+        assert!(successor(&path, &old).unwrap().is_some());
+    }
+
+    #[test]
+    fn whoever_may_not_read_the_journal_is_told() {
+        let hint = "Hint: You are currently not seeing messages from other users and the system.\n";
+        let none = "No journal files were opened due to insufficient permissions.\n";
+        for (has_succeeded, told, words, expected) in [
+            (true, 0, "", Ok(())),
+            (true, 0, hint, Err(Kind::NotPermitted)),
+            (true, 0, none, Err(Kind::NotPermitted)),
+            (true, 2, hint, Ok(())),
+            (false, 0, none, Err(Kind::NotPermitted)),
+            (false, 0, "Failed to add match\n", Err(Kind::Failed)),
+        ] {
+            assert_eq!(judge(has_succeeded, told, words), expected, "{words}");
+        }
     }
 
     #[test]

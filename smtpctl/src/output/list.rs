@@ -39,9 +39,6 @@ impl<'out, T: Row> List<'out, T> {
     /// A problem of kind usage when a wish names a column that does not exist.
     pub(crate) fn begin(shape: &'out Shape, out: &'out mut dyn Write) -> Result<Self, Problem> {
         let wish = |error: FormError| Problem::new("output", Kind::Usage, error.to_string());
-        if shape.form == Form::Nagios {
-            return Err(Problem::new("output", Kind::Usage, "the form nagios is that of doctor"));
-        }
         let template = match &shape.form {
             Form::Template(text) => read_template(text).map_err(wish)?,
             _ => Vec::new(),
@@ -140,7 +137,7 @@ impl<'out, T: Row> List<'out, T> {
             Form::Jsonl => writeln!(self.out, "{}", json(row))?,
             Form::Yaml => self.out.write_all(yaml(&[row]).as_bytes())?,
             Form::Name => writeln!(self.out, "{}", escape(&row.id()))?,
-            // No list is begun in it.
+            // Only doctor is let have it, and that makes no list of it.
             Form::Nagios => {}
             Form::Template(_) => {
                 for piece in &self.template {

@@ -1,6 +1,8 @@
 //! `send --via pickup`: the message as an application would put it into Pickup.
 
+use std::fs::Permissions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,8 @@ use crate::tool::{Tool, now};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Among how many of the newest messages it is looked for.
 const LOOKED_AT: u64 = 1_000;
+/// The directory's group, which the file gets, is the service's too; the service is another user.
+const FILE_MODE: u32 = 0o660;
 
 /// Puts the file there; its name.
 pub(super) fn put(server: &ServerDetail, parcel: &Parcel) -> Result<String, Problem> {
@@ -45,6 +49,7 @@ pub(super) fn put(server: &ServerDetail, parcel: &Parcel) -> Result<String, Prob
 fn write(directory: &Path, name: &str, octets: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new().prefix(".smtpctl-").tempfile_in(directory)?;
     file.write_all(octets)?;
+    file.as_file().set_permissions(Permissions::from_mode(FILE_MODE))?;
     file.as_file().sync_all()?;
     let to: PathBuf = directory.join(name);
     file.persist_noclobber(to).map_err(|error| error.error)?;
@@ -95,6 +100,15 @@ pub(super) async fn taken(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_service_may_read_the_file_by_its_group() {
+        let pickup = tempfile::tempdir().unwrap();
+        write(pickup.path(), "a.eml", b"x").unwrap();
+        let mode = std::fs::metadata(pickup.path().join("a.eml")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        assert_eq!(std::fs::read_dir(pickup.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn the_envelope_stands_in_front_and_dots_are_doubled_where_that_is_wanted() {

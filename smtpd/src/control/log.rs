@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Bytes;
-use mailroot_common::control::{LogState, LogWish};
+use mailroot_common::control::{Kind, LogState, LogWish, Problem};
 use mailroot_common::net::Network;
 
 use super::App;
@@ -36,6 +36,13 @@ pub(super) async fn raise(
     if level.is_none() && (client.is_some() || wish.seconds.is_some()) {
         return Err(usage("level is missing".to_owned()));
     }
+    let configured = app.service.log().style().level;
+    if let Some(level) = level.filter(|level| *level <= configured) {
+        let (level, told) = (level.as_str(), configured.as_str());
+        let detail = format!("level: {level} tells no more than logging.level, which is {told}");
+        let hint = format!("smtpctl config set logging.level={level} has less told");
+        return Err(Problem::new("log", Kind::Usage, detail).hint(hint).into());
+    }
     app.service.raise_log(level.map(|level| (level, Duration::from_secs(span), client)));
     let line = tell(&app, "log-level", "", None, &caller);
     line.word("level", level.map_or("configured", Level::as_str))
@@ -47,7 +54,7 @@ pub(super) async fn raise(
 
 /// Opens its file anew, after it was moved away.
 pub(super) async fn reopen(app: App, Extension(caller): Extension<Caller>) -> Answer<LogState> {
-    app.service.log().reopen();
+    app.service.reopen_log().await?;
     tell(&app, "log-reopened", "", None, &caller).send();
     object(app.service.log_state())
 }

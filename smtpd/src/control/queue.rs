@@ -179,13 +179,15 @@ pub(super) async fn verb(
         }
         let done = perform(&place.queue, &deed, &chosen.messages, &mut changed).await?;
         let server = servers.iter().find(|server| server.name().as_str() == place.server);
-        if let (QueueVerb::Flush | QueueVerb::Retry, Some(server), None) = (verb, server, at) {
-            if opens {
+        if let (QueueVerb::Flush | QueueVerb::Retry, Some(server)) = (verb, server) {
+            if opens && at.is_none() {
                 let held = chosen.routes.iter().filter(|route| route.held_domain().is_some());
                 place.queue.open_routes(held.cloned().collect(), app.service.log()).await;
             }
-            server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>());
-            changed.notes.extend(resting(place, &chosen.routes, now));
+            if at.is_none() {
+                server.flush(&chosen.routes.iter().cloned().collect::<Vec<_>>());
+            }
+            changed.notes.extend(resting(place, &chosen.routes, deed.at));
         }
         tell_of(&app, &caller, &deed, &place.server, &done);
         remember(&app, &deed, &place.server, &done);
@@ -205,15 +207,15 @@ pub(super) fn read_reason(text: String) -> Result<String, Refused> {
     Ok(text)
 }
 
-/// The destinations that stay paused all the same.
-fn resting(place: &Place, routes: &BTreeSet<RouteName>, now: Timestamp) -> Vec<String> {
+/// The destinations that rest all the same at the moment of the attempt.
+fn resting(place: &Place, routes: &BTreeSet<RouteName>, at: Timestamp) -> Vec<String> {
     let note = |route: &RouteName| {
-        match place.queue.rest_of(route, now)? {
+        match place.queue.rest_of(route, at)? {
         Rest::Paused(DestinationPause { destination: name, .. }) => Some(format!(
             "{name} stays paused; smtpctl queue resume --destination '{name}' ends that"
         )),
         Rest::Held | Rest::Fetched => route.held_domain().map(|name| {
-            format!("mail for {name} is held until it is asked for; smtpctl queue retry --domain {name} sends it")
+            format!("mail for {name} is held until it is asked for; smtpctl queue retry --domain {name} sends it now")
         }),
     }
     };

@@ -28,11 +28,22 @@ pub struct Dialogues(Arc<Hub>);
 #[derive(Default)]
 struct Hub {
     count: AtomicUsize,
-    /// Whether sessions keep what was said in them lately.
-    keeps: AtomicBool,
+    /// Whether sessions that others began keep what was said in them lately.
+    keeps_inbound: AtomicBool,
+    /// The same of those that we began.
+    keeps_outbound: AtomicBool,
     /// Moves whenever somebody comes or goes.
     changes: AtomicUsize,
     listeners: Mutex<Vec<Arc<Listener>>>,
+}
+
+impl Hub {
+    const fn keeps(&self, direction: Direction) -> &AtomicBool {
+        match direction {
+            Direction::In => &self.keeps_inbound,
+            Direction::Out => &self.keeps_outbound,
+        }
+    }
 }
 
 struct Listener {
@@ -116,9 +127,10 @@ impl Dialogues {
         self.0.count.store(0, Ordering::Relaxed);
     }
 
-    /// Whether sessions are to keep what was said in them until somebody asks: see [`Ear::take_tape`].
-    pub fn keep(&self, keeps: bool) {
-        self.0.keeps.store(keeps, Ordering::Relaxed);
+    /// Whether sessions of a direction are to keep what was said in them until somebody asks: see
+    /// [`Ear::take_tape`].
+    pub fn keep(&self, direction: Direction, keeps: bool) {
+        self.0.keeps(direction).store(keeps, Ordering::Relaxed);
     }
 
     /// The ear at a session.
@@ -153,10 +165,14 @@ impl fmt::Debug for Ear {
 }
 
 impl Ear {
-    /// Whether anybody listens to any session, or what is said is kept. If not, nothing need be handed in.
+    /// Whether anybody listens to any session, or what is said in this one is kept. If not, nothing need be handed in.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.has_listeners() || self.hub.keeps.load(Ordering::Relaxed)
+        self.has_listeners() || self.is_kept()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.hub.keeps(self.party.direction).load(Ordering::Relaxed)
     }
 
     fn has_listeners(&self) -> bool {
@@ -165,7 +181,7 @@ impl Ear {
 
     /// What is kept, where it is to be.
     fn tape(&mut self) -> Option<&mut Tape> {
-        if !self.hub.keeps.load(Ordering::Relaxed) {
+        if !self.is_kept() {
             self.tape = None;
             return None;
         }
@@ -308,6 +324,18 @@ mod tests {
             peer: "192.0.2.1:4000".parse().unwrap(),
         };
         dialogues.ear(party, Clock::real())
+    }
+
+    #[test]
+    fn what_is_kept_of_one_direction_costs_the_other_nothing() {
+        let dialogues = Dialogues::default();
+        let mut client = ear(&dialogues, 1);
+        dialogues.keep(Direction::Out, true);
+        client.hear(Side::Client, b"NOOP\r\n");
+        assert!(!client.is_open() && client.take_tape().is_none() && client.tape.is_none());
+        dialogues.keep(Direction::In, true);
+        client.hear(Side::Client, b"NOOP\r\n");
+        assert!(client.is_open() && client.take_tape().is_some_and(|said| said.contains("NOOP")));
     }
 
     #[tokio::test]

@@ -5,13 +5,15 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use super::line::{Format, Head, Level, Line};
 use super::style::{Raised, Sink, Style};
@@ -36,6 +38,9 @@ pub enum LogError {
         /// The system's error.
         source: io::Error,
     },
+    /// What has the name of `logging.file` is a directory, a pipe or a device.
+    #[error("the log file {} is no plain file: name one that is, or none that is there", .0.display())]
+    NoFile(PathBuf),
     /// No thread could be started.
     #[error("cannot start the thread that writes the log")]
     Thread(#[source] io::Error),
@@ -69,14 +74,19 @@ struct Waiting {
     moved: Vec<(Vec<u8>, Target)>,
     /// What waits is to be written now.
     urgent: bool,
-    reopen: bool,
     closing: bool,
 }
 
 impl Waiting {
+    /// What waits goes where it was to go, all that comes to this one.
+    fn go_to(&mut self, target: Target) {
+        let before = std::mem::take(&mut self.text);
+        self.moved.push((before, target));
+    }
+
     /// Whether the writer is to wait no longer.
     const fn is_pressed(&self) -> bool {
-        self.urgent || self.reopen || self.closing || !self.moved.is_empty()
+        self.urgent || self.closing || !self.moved.is_empty()
     }
 }
 
@@ -148,12 +158,26 @@ impl Log {
         let target = elsewhere.then(|| Target::open(&style.sink)).transpose()?;
         let mut waiting = lock(&self.inner.waiting);
         if let Some(target) = target {
-            let before = std::mem::take(&mut waiting.text);
-            waiting.moved.push((before, target));
+            waiting.go_to(target);
         }
         self.inner.style.store(Arc::new(style));
         drop(waiting);
         self.inner.wake.notify_one();
+        Ok(())
+    }
+
+    /// Opens the log file again, after it was moved away. What was logged before goes where it was to go.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`], naming the file; the one that was moved away is written to then.
+    pub fn reopen(&self) -> Result<(), LogError> {
+        let sink = self.inner.style.load().sink.clone();
+        if matches!(sink, Sink::File(_)) {
+            let target = Target::open(&sink)?;
+            lock(&self.inner.waiting).go_to(target);
+            self.inner.wake.notify_one();
+        }
         Ok(())
     }
 
@@ -167,7 +191,8 @@ impl Log {
         if self.inner.style.load().sink.is_same(&style.sink) {
             return Ok(());
         }
-        let is_new = !path.exists();
+        // A link that leads nowhere yet is somebody's, and stays.
+        let is_new = path.symlink_metadata().is_err();
         Target::open(&style.sink)?;
         if is_new {
             // What was only tried leaves nothing behind; an empty file harms nobody.
@@ -261,12 +286,6 @@ impl Log {
         }
     }
 
-    /// Opens the log file again, after it was moved away.
-    pub fn reopen(&self) {
-        lock(&self.inner.waiting).reopen = true;
-        self.inner.wake.notify_one();
-    }
-
     /// Writes what waits and ends the thread. Lines sent later are lost.
     pub fn close(&self) {
         lock(&self.inner.waiting).closing = true;
@@ -282,7 +301,7 @@ impl Inner {
     fn write_until_closed(&self, mut target: Target) {
         let mut text = Vec::new();
         loop {
-            let (moved, dropped, reopen, closing) = {
+            let (moved, dropped, closing) = {
                 let mut waiting = lock(&self.waiting);
                 while waiting.text.is_empty() && !waiting.is_pressed() {
                     waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -295,7 +314,7 @@ impl Inner {
                 std::mem::swap(&mut text, &mut waiting.text);
                 let moved = std::mem::take(&mut waiting.moved);
                 let dropped = std::mem::take(&mut waiting.dropped);
-                (moved, dropped, std::mem::take(&mut waiting.reopen), waiting.closing)
+                (moved, dropped, waiting.closing)
             };
             for (before, next) in moved {
                 // A log that cannot be written must not stop mail; there is nobody left to tell.
@@ -308,9 +327,6 @@ impl Inner {
             }
             // As above.
             let _ = target.write(&text);
-            if reopen && let Ok(fresh) = Target::open(&self.style.load().sink) {
-                target = fresh;
-            }
             if closing {
                 return;
             }
@@ -329,13 +345,7 @@ impl Target {
         match sink {
             Sink::Stdout { .. } => Ok(Self::Stdout(io::stdout())),
             Sink::Memory(_) => Ok(Self::None),
-            Sink::File(path) => OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o640)
-                .open(path)
-                .map(Self::File)
-                .map_err(|source| LogError::Open { path: path.clone(), source }),
+            Sink::File(path) => open_file(path).map(Self::File),
         }
     }
 
@@ -351,6 +361,23 @@ impl Target {
     }
 }
 
+/// Opens a plain file without ever waiting for who reads it, as a pipe would have it.
+fn open_file(path: &Path) -> Result<File, LogError> {
+    let unopened = |source| LogError::Open { path: path.to_owned(), source };
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o640);
+    let nowhere = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    match options.custom_flags(nowhere.bits()).open(path) {
+        Ok(file) if file.metadata().map_err(unopened)?.is_file() => Ok(file),
+        Ok(_) => Err(LogError::NoFile(path.to_owned())),
+        // Of a pipe that nobody reads, or a socket.
+        Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => {
+            Err(LogError::NoFile(path.to_owned()))
+        }
+        Err(error) => Err(unopened(error)),
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -362,7 +389,7 @@ mod tests {
 
     use super::*;
 
-    fn style(path: &std::path::Path) -> Style {
+    fn style(path: &Path) -> Style {
         let sink = Sink::File(path.to_owned());
         Style { sink, format: Format::Logfmt, level: Level::Info }
     }
@@ -385,6 +412,43 @@ mod tests {
         assert_eq!((first.lines().count(), second.lines().count()), (1, 1));
         let missing = Log::open(style(&dir.path().join("none/log")), None, Clock::real());
         assert!(missing.unwrap_err().to_string().contains("none/log"));
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew_or_it_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
+        let log = Log::open(style(&path), None, Clock::real()).unwrap();
+        log.line(Level::Info, "one").send();
+        std::fs::rename(&path, &moved).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(log.reopen().unwrap_err().to_string().contains("/log:"));
+        log.line(Level::Info, "two").send();
+        std::fs::remove_dir(&path).unwrap();
+        log.reopen().unwrap();
+        log.line(Level::Info, "three").send();
+        log.close();
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        assert!(read(&moved).contains("two") && !read(&moved).contains("three"));
+        assert!(read(&path).contains("three") && !read(&path).contains("two"));
+    }
+
+    #[test]
+    fn to_try_a_file_harms_nothing_and_waits_for_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, pipe) = (dir.path().join("link"), dir.path().join("pipe"));
+        let log = Log::quiet();
+        std::os::unix::fs::symlink(dir.path().join("later"), &link).unwrap();
+        log.check(&style(&link)).unwrap();
+        assert!(link.symlink_metadata().is_ok());
+        log.check(&style(&dir.path().join("new"))).unwrap();
+        assert!(!dir.path().join("new").exists());
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(log.check(&style(&pipe)), Err(LogError::NoFile(_))));
+        let _reader =
+            OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&pipe);
+        assert!(matches!(log.check(&style(&pipe)), Err(LogError::NoFile(_))));
+        assert!(pipe.symlink_metadata().is_ok());
     }
 
     #[test]

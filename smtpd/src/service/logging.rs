@@ -29,6 +29,26 @@ impl Service {
         Some(trouble)
     }
 
+    /// Opens the file of the log anew, after it was moved away.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::Log`], which is told in the log too.
+    pub async fn reopen_log(&self) -> Result<(), ServiceError> {
+        let log = self.0.log.clone();
+        let opened = tokio::task::spawn_blocking(move || log.reopen()).await;
+        match opened {
+            Ok(opened) => opened.map_err(|error| {
+                let error = ServiceError::from(error);
+                self.0.log.line(Level::Error, "log-failed").text("reason", &error).send();
+                error
+            }),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The service ends, and nothing is moved away any more.
+            Err(_) => Ok(()),
+        }
+    }
+
     /// The log as it is now.
     #[must_use]
     pub fn log_state(&self) -> LogState {

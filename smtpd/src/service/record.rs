@@ -1,6 +1,7 @@
 //! The record of what became of mail, as the configuration has it.
 
 use mailroot_common::config::trace::Dialogues;
+use mailroot_common::control::Direction;
 
 use super::Service;
 use crate::clock::Clock;
@@ -21,7 +22,10 @@ impl Service {
     /// Has it go by a configuration that is in force.
     pub(super) fn set_record(&self, loaded: &Loaded) {
         let settings = settings(loaded);
-        self.0.dialogues.keep(settings.dialogues != Dialogues::Off);
+        let (wanted, dialogues) = (settings.dialogues, &self.0.dialogues);
+        dialogues.keep(Direction::Out, wanted != Dialogues::Off);
+        // Only a message that was accepted has a story, and nothing failed in it.
+        dialogues.keep(Direction::In, wanted == Dialogues::All);
         self.0.trace.set(settings);
     }
 }

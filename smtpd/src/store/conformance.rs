@@ -26,6 +26,7 @@ use self::fairness::{
 };
 pub(crate) use self::samples::{draft, envelope, settings, start, surroundings, table};
 use self::wishes::{
+    a_retry_for_later_of_what_is_being_tried_is_not_made_sooner,
     mail_for_later_is_not_in_the_way_of_aged_mail, mail_waits_for_its_release,
     overdue_mail_is_named, priority_is_leased_first,
 };
@@ -427,6 +428,7 @@ macro_rules! arms {
             a_message_may_be_held_from_its_first_moment,
             a_retry_now_beats_the_schedule,
             a_retry_of_what_is_being_tried_follows_when_that_is_over,
+            a_retry_for_later_of_what_is_being_tried_is_not_made_sooner,
             a_removed_message_is_gone_even_while_it_is_tried,
             a_message_to_be_returned_is_tried_by_nobody_and_leased_whole,
             whoever_is_tried_when_a_return_is_ordered_follows_after_the_attempt,

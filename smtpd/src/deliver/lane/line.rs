@@ -27,7 +27,7 @@ impl Lane {
     /// Whether this is its site.
     pub(in super::super) fn is_at(&self, site: Option<&Arc<Site>>) -> bool {
         let state = self.state();
-        site.map_or(state.site.is_none(), |site| state.is_at(site))
+        site.map_or_else(|| state.site.is_none(), |site| state.is_at(site))
     }
 
     /// Whether others wait for its site, so that whoever has had a fair share makes way.

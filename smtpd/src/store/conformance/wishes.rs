@@ -32,6 +32,23 @@ pub(super) async fn priority_is_leased_first(store: Store) {
     assert_eq!(due.iter().map(|lease| lease.id).collect::<Vec<_>>(), [id(1), id(5), id(3)]);
 }
 
+pub(super) async fn a_retry_for_later_of_what_is_being_tried_is_not_made_sooner(store: Store) {
+    let now = Clock::real().now();
+    store.commit(id(1), draft(&["a@x.example"], now, b"x")).await.unwrap();
+    let lease = lease_one(&store, "mx:x.example", now).await;
+    let at = now.after(Span::hours(2));
+    assert_eq!(store.change(&[id(1)], &Change::Retry(at)).await.unwrap(), [id(1)]);
+    let changes = all(&lease, |status| deferred(now.after(Span::hours(9)), status));
+    store.settle(lease, changes, Vec::new()).await.unwrap();
+    nothing_due(&store, "mx:x.example", now.after(Span::minutes(119))).await;
+    let lease = lease_one(&store, "mx:x.example", at).await;
+    store.change(&[id(1)], &Change::Retry(at.after(Span::hours(1)))).await.unwrap();
+    store.change(&[id(1)], &Change::Retry(now)).await.unwrap();
+    let changes = all(&lease, |status| deferred(now.after(Span::hours(9)), status));
+    store.settle(lease, changes, Vec::new()).await.unwrap();
+    drop(lease_one(&store, "mx:x.example", now.after(Span::minutes(5))).await);
+}
+
 pub(super) async fn mail_waits_for_its_release(store: Store) {
     let now = Clock::real().now();
     let release = now.after(Span::hours(1));

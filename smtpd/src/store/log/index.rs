@@ -90,6 +90,8 @@ pub(super) struct Index {
     pub(super) deadlines: Deadlines,
     /// Before when messages are not tried whose senders named such a moment.
     pub(super) releases: HashMap<QueueId, Timestamp, foldhash::fast::RandomState>,
+    /// When operators want messages tried again that are being tried, if that is later than at once.
+    pub(super) wanted_at: HashMap<QueueId, Timestamp, foldhash::fast::RandomState>,
     /// Files of large bodies whose message's removal is durable.
     pub(super) unlinks: Vec<u64>,
     pub(super) octets: u64,
@@ -133,6 +135,7 @@ impl Index {
             returning: BTreeSet::new(),
             deadlines: Deadlines::default(),
             releases: HashMap::default(),
+            wanted_at: HashMap::default(),
             unlinks: Vec::new(),
             octets: 0,
             held: 0,
@@ -316,6 +319,7 @@ impl Index {
         self.returning.remove(&id);
         self.deadlines.remove(id);
         self.releases.remove(&id);
+        self.wanted_at.remove(&id);
         self.octets -= slot.size;
         self.held -= u64::from(slot.standing.is_held());
         self.tried -= u64::from(slot.state.is_somewhere());

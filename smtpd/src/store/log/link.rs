@@ -76,6 +76,11 @@ impl Link {
         (self.flags & READY != 0).then_some(self.due.as_millis())
     }
 
+    /// Whether an operator wants an attempt once the one that is being made, or a hold, is over.
+    pub(super) fn is_wanted_after_this(&self) -> bool {
+        self.due == NEVER && self.flags & WANTED != 0
+    }
+
     /// Has it wait for a moment.
     pub(super) fn wait_until(&mut self, due: Timestamp) {
         self.flags &= !READY;

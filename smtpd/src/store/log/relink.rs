@@ -15,20 +15,22 @@ use crate::clock::Jump;
 
 impl Index {
     /// Replaces a message's links. What is ready on a route that stays, or comes back untried, keeps its
-    /// turn. So does a wish of an operator for an early attempt its moment; one that came while a recipient
-    /// was being tried counts when that is over.
+    /// turn. So does a wish of an operator for an attempt its moment; one that came while a recipient was
+    /// being tried counts when that is over, not before its moment.
     pub(super) fn relink(&mut self, id: QueueId, plans: &[Plan], armed: bool) {
         let Some(number) = self.by_id.get(&id).copied() else { return };
         let slot = &mut self.slots[number as usize / CHUNK][number as usize % CHUNK];
         let slot = slot.as_mut().expect("the map of ids names only slots in use");
         let (now, size, mut since) = (self.clock.now(), slot.size, None);
+        let wanted_at = self.wanted_at.get(&id).copied();
         let mut link = |plan: &Plan| {
             let route = self.routes.join(&plan.route);
             let old = slot.links.all().iter().find(|link| link.route == route);
             let wanted = old.filter(|link| link.flags & WANTED != 0);
             let turn = [plan.turn, old.and_then(Link::turn)].into_iter().flatten().min();
             let flags = Link::flags(plan) | if is_large(size) { LARGE } else { 0 };
-            if let (Some(turn), Some(due)) = (turn, plan.due) {
+            let later = wanted.filter(|old| old.due == NEVER).and(wanted_at);
+            if let (Some(turn), Some(due), None) = (turn, plan.due, later) {
                 since = [since, Some(due)].into_iter().flatten().min();
                 let wanted = wanted.map_or(0, |_| WANTED);
                 let due = Timestamp::from_millis(turn);
@@ -36,7 +38,9 @@ impl Index {
             }
             let (flags, due) = match (plan.due, wanted) {
                 // What came while a recipient was being tried counts from now on.
-                (Some(_), Some(old)) if old.due == NEVER => (flags | WANTED, Some(now)),
+                (Some(_), Some(old)) if old.due == NEVER => {
+                    (flags | WANTED, Some(later.unwrap_or(now)))
+                }
                 (Some(_), Some(old)) => (flags | WANTED, Some(old.due)),
                 (None, Some(Link { due: NEVER, .. })) => (flags | WANTED, None),
                 (due, _) => (flags, due),
@@ -48,6 +52,9 @@ impl Index {
             plans => Links::Many(plans.iter().map(link).collect()),
         };
         let old = std::mem::replace(&mut slot.links, new);
+        if wanted_at.is_some() && !slot.links.all().iter().any(Link::is_wanted_after_this) {
+            self.wanted_at.remove(&id);
+        }
         for link in old.all() {
             if link.due != NEVER {
                 self.routes.disarm(link, id);
@@ -86,12 +93,18 @@ impl Index {
     }
 
     /// Has every link that is due some time due at `at`, because an operator wants it; one of which a
-    /// recipient is being tried, or that is held, as soon as that is over.
+    /// recipient is being tried, or that is held, as soon as that is over, not before `at`.
     pub(super) fn want(&mut self, id: QueueId, at: Timestamp) {
         self.make_due(id, at, WANTED);
+        let is_later = at > self.clock.now();
         let Some(slot) = self.get_mut(id) else { return };
         let links = slot.links.all_mut().iter_mut();
         links.filter(|link| link.due == NEVER).for_each(|link| link.flags |= WANTED);
+        if is_later && slot.links.all().iter().any(Link::is_wanted_after_this) {
+            self.wanted_at.insert(id, at);
+        } else {
+            self.wanted_at.remove(&id);
+        }
     }
 
     /// The same because the message could not be read before.
