@@ -234,8 +234,10 @@ fn our_own_client_and_service_know_each_other_by_tickets() {
     let branch = Site::prepare(setup);
     branch.under(&["env", &kdc.environment()]);
     branch.launch();
-    let sent = branch.talk().message("ada@branch.test", &["b@local.test"], &tagged("between"));
-    assert_eq!(sent.unwrap().code, 250);
+    let mut talk = branch.talk();
+    talk.expect("EHLO client.test", 250);
+    let sent = talk.message("ada@branch.test", &["b@local.test"], &tagged("between")).unwrap();
+    assert_eq!(sent.code, 250);
     assert!(site.await_dropped(1)[0].text().contains("between"));
     site.logged(&["event=login ", "mech=GSSAPI", "user=\"ada\""]);
 }
