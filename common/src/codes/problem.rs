@@ -72,7 +72,7 @@ super::codes! {
     "logs.failed": "The log could not be read, or journalctl could not do it."; "The message tells what the system said.";
     "logs.not_found": "Nothing keeps the log that could be read, or its file is not there."; "Keep it in a file: smtpctl config set logging.target=file logging.file=/PATH; if it was moved away, smtpctl logs reopen.";
     "logs.not_permitted": "You may not read the log."; "Use sudo, or have yourself added to the group that may.";
-    "logs.usage": "A condition or a moment of logs cannot be read."; "Write spans such as 2h, and moments such as 2026-12-01T08:00:00Z.";
+    "logs.usage": "A condition, a moment or a level of logs makes no sense."; "Write spans such as 2h, moments such as 2026-12-01T08:00:00Z, and a level that tells more than the configured one.";
     "message.failed": "None of the messages could be changed."; "The message tells why, for each of them.";
     "message.not_found": "No message matches."; "Look with the same words in smtpctl queue list or smtpctl trace.";
     "message.partly": "Some messages were changed and others not."; "Those that were not are named; the command can be repeated.";

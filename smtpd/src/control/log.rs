@@ -41,7 +41,7 @@ pub(super) async fn raise(
         let (level, told) = (level.as_str(), configured.as_str());
         let detail = format!("level: {level} tells no more than logging.level, which is {told}");
         let hint = format!("smtpctl config set logging.level={level} has less told");
-        return Err(Problem::new("log", Kind::Usage, detail).hint(hint).into());
+        return Err(Problem::new("logs", Kind::Usage, detail).hint(hint).into());
     }
     app.service.raise_log(level.map(|level| (level, Duration::from_secs(span), client)));
     let line = tell(&app, "log-level", "", None, &caller);
