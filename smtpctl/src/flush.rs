@@ -102,7 +102,8 @@ async fn wait(tool: &mut Tool, mut awaited: Awaited, patience: Duration) -> Resu
         if awaited.is_empty() || begun.elapsed() >= patience {
             break;
         }
-        tokio::time::sleep(LOOK_EVERY.max(looked.elapsed() * RESTS)).await;
+        let rest = LOOK_EVERY.max(looked.elapsed() * RESTS);
+        tokio::time::sleep(rest.min(patience.saturating_sub(begun.elapsed()))).await;
     }
     outcome.waiting = awaited.len();
     let code = match &outcome {

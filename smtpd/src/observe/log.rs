@@ -175,7 +175,12 @@ impl Log {
         let sink = self.inner.style.load().sink.clone();
         if matches!(sink, Sink::File(_)) {
             let target = Target::open(&sink)?;
-            lock(&self.inner.waiting).go_to(target);
+            let mut waiting = lock(&self.inner.waiting);
+            // Whoever has changed it meanwhile has opened another.
+            if self.inner.style.load().sink.is_same(&sink) {
+                waiting.go_to(target);
+            }
+            drop(waiting);
             self.inner.wake.notify_one();
         }
         Ok(())
