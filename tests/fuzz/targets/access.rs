@@ -169,6 +169,8 @@ fn judge_connection(list: &List, facts: &Facts, found: Option<bool>) -> Option<b
 
 fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: &str) {
     let lets_in = judge_connection(list, facts, found);
+    // Nobody may relay whom a balancer does not tell, whichever side of the list he would be on.
+    let lets_in = if facts.client.is_unspecified() { Some(false) } else { lets_in };
     let domain = |text: &str| Domain::parse(text).expect("a domain");
     let remote = |text: &str, relay| RemoteDomain {
         relay,
