@@ -41,6 +41,7 @@ pub mod site;
 pub mod skip;
 pub mod slapd;
 pub mod stranger;
+pub mod swaks;
 pub mod talk;
 pub mod transcript;
 pub mod volume;

@@ -4,16 +4,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 
 use mailroot_tests::haproxy::{self, Haproxy};
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::Peer;
-use mailroot_tests::program::{self, Finished};
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
 use mailroot_tests::talk::Talk;
-use mailroot_tests::{ports, skip};
+use mailroot_tests::{ports, skip, swaks};
 
 /// A site that takes what 127.0.0.1 says of its clients, before `peer`. 127.0.0.1 itself may relay.
 fn site(peer: &Peer) -> Site {
@@ -23,13 +21,6 @@ fn site(peer: &Peer) -> Site {
     let site = Site::start(setup);
     site.ctl(&["server", "set", "default", "access.proxy_from=127.0.0.1"]).ok();
     site
-}
-
-fn swaks(site: &Site, more: &[&str]) -> Finished {
-    let server = site.address().to_string();
-    let mut command = Command::new("swaks");
-    command.args(["--server", &server, "--from", "a@client.test", "--to", "b@far.test"]);
-    program::run(command.args(more), b"")
 }
 
 #[test]
@@ -46,7 +37,7 @@ fn the_client_is_whoever_the_balancer_says() {
                 "--proxy-version {version} {form} --proxy-source {address} --proxy-source-port 4444 \
                  --proxy-dest 127.0.0.1 --proxy-dest-port 25"
             );
-            swaks(&site, &line.split(' ').collect::<Vec<_>>())
+            swaks::send(&site, &line.split(' ').collect::<Vec<_>>())
         };
         let stranger = behind("203.0.113.9");
         assert!(
@@ -105,7 +96,11 @@ fn a_real_balancer_tells_its_clients_apart() {
         assert_eq!(sent.code, 250);
         let client = "127.0.0.9";
         let more = ["--local-interface", client, "--server", &balancer.address().to_string()];
-        assert_ne!(swaks(&site, &more).code, 0, "the balancer may relay, and its client may not");
+        assert_ne!(
+            swaks::send(&site, &more).code,
+            0,
+            "the balancer may relay, and its client may not"
+        );
         site.logged(&["event=reject", "client=127.0.0.9", "reason=relay-denied"]);
     }
     assert_eq!(site.await_dropped(2).len(), 2);

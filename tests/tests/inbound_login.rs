@@ -11,11 +11,10 @@ use mailroot_tests::load::Spent;
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::Peer;
 use mailroot_tests::postfix::{self, Postfix};
-use mailroot_tests::program::Finished;
 use mailroot_tests::setup::{ServerFile, Setup};
 use mailroot_tests::site::Site;
 use mailroot_tests::talk::Talk;
-use mailroot_tests::{ports, program, skip, wait};
+use mailroot_tests::{ports, program, skip, swaks, wait};
 
 const PASSWORD: &str = "correct horse";
 
@@ -42,22 +41,15 @@ fn plain(user: &str, password: &str) -> String {
     format!("AUTH PLAIN {encoded}")
 }
 
-fn swaks(site: &Site, more: &[&str]) -> Finished {
-    let server = site.address().to_string();
-    let mut command = Command::new("swaks");
-    command.args(["--server", &server, "--from", "a@client.test", "--to", "b@far.test"]);
-    program::run(command.args(more), b"")
-}
-
 #[test]
 fn clients_of_every_kind_log_in_and_may_relay_then() {
     let peer = Peer::accepting(ports::local());
     let site = Site::start(setup(&peer));
     add(&site, "ada", &[]);
     let account = ["--auth-user", "ada", "--auth-password", PASSWORD];
-    assert_ne!(swaks(&site, &["--tls"]).code, 0, "nobody relays without a login");
+    assert_ne!(swaks::send(&site, &["--tls"]).code, 0, "nobody relays without a login");
     for mechanism in ["PLAIN", "LOGIN"] {
-        swaks(&site, &[&["--tls", "--auth", mechanism][..], &account].concat()).ok();
+        swaks::send(&site, &[&["--tls", "--auth", mechanism][..], &account].concat()).ok();
     }
     let told = site.logged(&["event=login ", "mech=PLAIN", "user=\"ada\""]);
     assert!(!told.contains(PASSWORD));
