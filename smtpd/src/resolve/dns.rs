@@ -154,12 +154,12 @@ impl Dns {
     }
 
     pub(super) async fn claimed_names(&self, address: IpAddr) -> Result<Vec<Domain>, LookupError> {
-        if address.is_loopback() {
-            return Ok(Domain::parse(LOCALHOST).into_iter().collect());
-        }
         let (name, asker) = (Name::from(address), self.asker().await);
         let found = match asker.hosts_file(&name, RecordType::PTR) {
             Some(found) => found,
+            None if address.is_loopback() => {
+                return Ok(Domain::parse(LOCALHOST).into_iter().collect());
+            }
             None => asker.ask(&name, RecordType::PTR, &Allowance::default()).await?.records,
         };
         let names = found.iter().filter_map(|record| match &record.data {
