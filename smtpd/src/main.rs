@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         return check(&paths);
     }
     process::make_files_private();
+    process::keep_memory_out_of_files();
     let clock = Clock::real();
     let started = match config::start(&paths, clock.now()) {
         Ok(started) => started,

@@ -217,7 +217,8 @@ impl Service {
             },
             timeout: dns.timeout.as_duration(),
         };
-        let resolver = Resolver::new(&settings).map_err(ServiceError::Resolver)?;
+        let resolver =
+            Resolver::new(&settings, self.0.log.clone()).map_err(ServiceError::Resolver)?;
         Ok(Reach { resolver, tls: ClientTls::new(&loaded.service.tls) })
     }
 

@@ -69,7 +69,8 @@ pub enum Original<'a> {
 
 impl Original<'_> {
     /// Whether the whole message is to be read for a report: it failed, the sender asked for it
-    /// (or said nothing, and `by_default` is on), and it is not too large.
+    /// (or said nothing, and `by_default` is on), it is not too large, and need not go under TLS all the
+    /// way (RFC 8689 section 5).
     #[must_use]
     pub fn wants_whole(
         kind: Kind,
@@ -83,6 +84,7 @@ impl Original<'_> {
         };
         kind == Kind::Failure
             && asked
+            && !envelope.wishes.require_tls
             && usize::try_from(size_octets)
                 .is_ok_and(|size| size <= HEADER_OCTETS_MAX + BODY_OCTETS_MAX)
     }
