@@ -59,6 +59,9 @@ pub(crate) struct QueueSelection {
     /// The last enhanced code, such as '4.7.*'.
     #[arg(long, value_name = "PATTERN")]
     code: Option<String>,
+    /// Where the mail goes: a domain, a host, or a pattern for them; drop for Drop.
+    #[arg(long, value_name = "PATTERN")]
+    destination: Option<String>,
 }
 
 /// Conditions that sessions are chosen by.
@@ -201,6 +204,7 @@ impl QueueSelection {
             client: self.client.clone(),
             state: self.state.clone(),
             code: self.code.clone(),
+            destination: self.destination.clone(),
             ..self.message.selector(server)?
         })
     }

@@ -72,6 +72,12 @@ pub struct Selector {
     /// A size with `>`, `>=`, `<` or `<=` before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// Pattern of a destination as pauses name it: a domain, a host, or `drop`, which no wildcard means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// Only what the network failed last: no host was reached, or the connection broke.
+    #[serde(skip_serializing_if = "is_false")]
+    pub network_errors: bool,
     /// The virtual server, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
@@ -162,13 +168,15 @@ impl Selector {
                 add(name, value);
             }
         }
-        if self.all {
-            add("all", "true");
+        for (name, is_set) in [("network_errors", self.network_errors), ("all", self.all)] {
+            if is_set {
+                add(name, "true");
+            }
         }
         out
     }
 
-    fn texts(&self) -> [(&'static str, Option<&str>); 12] {
+    fn texts(&self) -> [(&'static str, Option<&str>); 13] {
         [
             ("from", self.from.as_deref()),
             ("to", self.to.as_deref()),
@@ -181,6 +189,7 @@ impl Selector {
             ("reason", self.reason.as_deref()),
             ("code", self.code.as_deref()),
             ("size", self.size.as_deref()),
+            ("destination", self.destination.as_deref()),
             ("server", self.server.as_deref()),
         ]
     }
@@ -218,6 +227,8 @@ impl Selector {
             reason: inside("reason", &self.reason)?,
             code: whole("code", &self.code)?,
             size: self.size.as_deref().map(SizeRule::parse).transpose()?,
+            destination: whole("destination", &self.destination)?,
+            network_errors: self.network_errors,
             server: self.server.clone(),
         })
     }
@@ -311,6 +322,8 @@ pub struct Matcher {
     reason: Option<Pattern>,
     code: Option<Pattern>,
     size: Option<SizeRule>,
+    destination: Option<Pattern>,
+    network_errors: bool,
     server: Option<String>,
 }
 
@@ -357,6 +370,10 @@ pub struct RecipientFacts<'a> {
     pub reason: Option<&'a str>,
     /// The last enhanced code.
     pub code: Option<&'a str>,
+    /// What pauses call the destination.
+    pub destinations: &'a [&'a str],
+    /// Whether the network failed the last attempt.
+    pub network_error: bool,
 }
 
 impl Matcher {
@@ -382,7 +399,8 @@ impl Matcher {
     /// index.
     #[must_use]
     pub fn asks_recipients(&self) -> bool {
-        self.to.is_some() || self.domain.is_some() || self.reason.is_some() || self.code.is_some()
+        let texts = [&self.to, &self.domain, &self.reason, &self.code, &self.destination];
+        self.network_errors || texts.into_iter().any(Option::is_some)
     }
 
     /// The one domain that a recipient of every chosen object has, where the conditions say so. Who
@@ -473,7 +491,18 @@ impl Matcher {
             && text(&self.domain, domain)
             && text(&self.reason, recipient.reason)
             && text(&self.code, recipient.code)
+            && (!self.network_errors || recipient.network_error)
+            && self.destination.as_ref().is_none_or(|pattern| {
+                recipient.destinations.iter().any(|name| is_meant(pattern, name))
+            })
     }
+}
+
+/// Local mail is meant by its own name only: whoever writes `*` means other hosts.
+fn is_meant(pattern: &Pattern, destination: &str) -> bool {
+    const DROP: &str = "drop";
+    let is_open = destination != DROP || pattern.plain().as_deref() == Some(DROP);
+    is_open && pattern.matches(destination)
 }
 
 /// Takes a list, or one text separated by commas as a query of a URL has it.
@@ -517,11 +546,15 @@ mod tests {
             address: "al@slow.example",
             reason: Some("connect timed out"),
             code: Some("4.4.1"),
+            destinations: &[],
+            network_error: false,
         },
         RecipientFacts {
             address: "bob@partner.example",
             reason: Some("451 4.7.1 Greylisted, try again"),
             code: Some("4.7.1"),
+            destinations: &[],
+            network_error: false,
         },
     ];
 

@@ -102,6 +102,7 @@ impl Entry {
             address: self.address("to").unwrap_or_default(),
             reason: words,
             code: self.field("dsn"),
+            ..RecipientFacts::default()
         };
         let fits = |id: &str| {
             let facts = Facts {
