@@ -139,6 +139,12 @@ pub(crate) struct LogSelection {
 }
 
 impl LogSelection {
+    /// Whether it looks for addresses by more than their domain.
+    pub(crate) fn names_people(&self) -> bool {
+        let is_one = |it: &&String| it.as_str() != "<>" && !it.starts_with("*@");
+        [&self.from, &self.to].into_iter().flatten().any(|it| is_one(&it))
+    }
+
     /// The selector meant, on one server or on all.
     pub(crate) fn selector(&self, server: Option<&str>) -> Result<Selector, Problem> {
         checked(Selector {

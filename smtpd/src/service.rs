@@ -53,7 +53,7 @@ use crate::disk::Disk;
 use crate::mta_sts;
 use crate::net::Net;
 use crate::oauth;
-use crate::observe::{Dialogues, Level, Log, SessionIds};
+use crate::observe::{Dialogues, Level, Log, SessionIds, W3c};
 use crate::receive::Inquiry;
 use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
@@ -79,6 +79,8 @@ struct Inner {
     servers: Mutex<BTreeMap<ServerName, Arc<VirtualServer>>>,
     session_ids: Arc<SessionIds>,
     dialogues: Dialogues,
+    /// Log files for analysers of the original's.
+    w3c: W3c,
     trace: Trace,
     limits: SharedLimits,
     /// Tokens of smart hosts.
@@ -164,6 +166,7 @@ impl Service {
             servers: Mutex::default(),
             session_ids,
             dialogues: Dialogues::default(),
+            w3c: W3c::default(),
             trace,
             limits: SharedLimits::default(),
             tokens,
@@ -181,6 +184,10 @@ impl Service {
         }));
         service.set_record(&loaded);
         service.log_troubles(&loaded);
+        if let Err(error) = service.set_w3c(&loaded) {
+            let error = ServiceError::from(error);
+            service.0.log.line(Level::Error, "log-failed").text("reason", error).send();
+        }
         match service.reach(&loaded) {
             Ok(reach) => {
                 service.align(&loaded, &reach).await;
@@ -318,6 +325,7 @@ impl Service {
         self.0.memory.settle().await;
         self.0.ledger.keep().await;
         self.0.trace.close();
+        self.0.w3c.close();
     }
 
     /// Reads the files again and makes them the configuration in force, or changes nothing. The file of

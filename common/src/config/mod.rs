@@ -52,7 +52,7 @@ pub use secret::Secret;
 pub use section::{EffectiveKey, KeyDoc, Origins, Profile, closest};
 pub use server::{ServerConfig, parse_server};
 pub use smart_hosts::{Hop, SmartHostName};
-pub use value::{Auto, Limit, Wait};
+pub use value::{Auto, Limit, PathOrOff, Wait};
 
 #[cfg(test)]
 mod tests;
