@@ -14,5 +14,6 @@ pub mod message;
 pub mod net;
 pub mod password;
 pub mod rate;
+pub mod shell;
 pub mod status;
 pub mod units;
