@@ -184,10 +184,7 @@ impl Service {
         }));
         service.set_record(&loaded);
         service.log_troubles(&loaded);
-        if let Err(error) = service.set_w3c(&loaded) {
-            let error = ServiceError::from(error);
-            service.0.log.line(Level::Error, "log-failed").text("reason", error).send();
-        }
+        service.begin_w3c(&loaded);
         match service.reach(&loaded) {
             Ok(reach) => {
                 service.align(&loaded, &reach).await;
@@ -198,20 +195,6 @@ impl Service {
             service.await_trial(trial);
         }
         service
-    }
-
-    fn log_troubles(&self, loaded: &Loaded) {
-        if let Some(text) = &*lock(&self.0.degraded) {
-            self.complain(text);
-        }
-        for warning in &loaded.warnings {
-            let line = self.0.log.line(Level::Warn, "config-warning");
-            line.word("code", warning.code).text("text", &warning.title).send();
-        }
-    }
-
-    fn complain(&self, text: &str) {
-        self.0.log.line(Level::Error, "config-refused").text("reason", text).send();
     }
 
     /// By which means other hosts are found and spoken to.

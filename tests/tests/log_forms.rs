@@ -61,9 +61,9 @@ fn log_with(site: &Site, parts: &[&str]) -> String {
 
 /// The number that stands before a word of pflogsumm's report.
 fn number(report: &str, word: &str) -> u64 {
-    let line = report.lines().find(|line| {
-        line.trim_start().split_whitespace().nth(1) == Some(word) && line.starts_with(' ')
-    });
+    let line = report
+        .lines()
+        .find(|line| line.split_whitespace().nth(1) == Some(word) && line.starts_with(' '));
     let line = line.unwrap_or_else(|| panic!("no {word} in {report}"));
     line.split_whitespace().next().unwrap().parse().unwrap()
 }

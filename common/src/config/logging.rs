@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::choice::choice;
+use super::place::PathOrOff;
 use super::section::section;
-use super::value::PathOrOff;
 
 section! {
     /// The log of what happens to mail, sessions and the service.

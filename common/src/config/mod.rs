@@ -20,6 +20,7 @@ pub mod logging;
 pub mod messages;
 pub mod node;
 pub mod oauth;
+pub mod place;
 pub mod schema;
 pub mod secret;
 pub mod section;
@@ -47,12 +48,13 @@ pub use dkim::{DkimEntry, Selector};
 pub use domains::{DomainEntry, DomainKind, DomainName, DomainRoute};
 pub use host::HostPort;
 pub use name::{ServerName, ServerNameError};
+pub use place::PathOrOff;
 pub use root::{Parsed, ServiceConfig, parse_service};
 pub use secret::Secret;
 pub use section::{EffectiveKey, KeyDoc, Origins, Profile, closest};
 pub use server::{ServerConfig, parse_server};
 pub use smart_hosts::{Hop, SmartHostName};
-pub use value::{Auto, Limit, PathOrOff, Wait};
+pub use value::{Auto, Limit, Wait};
 
 #[cfg(test)]
 mod tests;

@@ -7,13 +7,13 @@ use super::diagnostic::{Diagnostic, Severity, Source};
 use super::dns::Dns;
 use super::logging::{Logging, Target};
 use super::node::{Kind, Node};
+use super::place::PathOrOff;
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section};
 use super::service::Service;
 use super::smart_hosts::{self, SmartHosts};
 use super::submission::Submission;
 use super::tls::{Tls, Trust};
 use super::trace::Trace;
-use super::value::PathOrOff;
 use super::yaml;
 
 /// What a good file says, and what may surprise about it.

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::place::PathOrOff;
 use super::section::section;
-use super::value::{Auto, PathOrOff};
+use super::value::Auto;
 use crate::address::Domain;
 use crate::units::ByteSize;
 

@@ -6,12 +6,27 @@ use mailroot_common::control::{LogRaised, LogState, LogTarget};
 use mailroot_common::net::Network;
 use mailroot_common::units::Timestamp;
 
-use super::{Service, ServiceError};
+use super::{Service, ServiceError, lock};
 use crate::config::{self, Loaded};
 use crate::observe::{Level, LogError, Raised, Sink, Style, W3c, W3cSettings};
 use crate::process;
 
 impl Service {
+    /// Tells what is odd about a configuration that is in force, and why it is an old one if it is.
+    pub(super) fn log_troubles(&self, loaded: &Loaded) {
+        if let Some(text) = &*lock(&self.0.degraded) {
+            self.complain(text);
+        }
+        for warning in &loaded.warnings {
+            let line = self.0.log.line(Level::Warn, "config-warning");
+            line.word("code", warning.code).text("text", &warning.title).send();
+        }
+    }
+
+    pub(super) fn complain(&self, text: &str) {
+        self.0.log.line(Level::Error, "config-refused").text("reason", text).send();
+    }
+
     fn log_style(&self, loaded: &Loaded) -> Result<Style, LogError> {
         config::log_style(&self.0.paths, loaded, process::stdout_is_journal())
     }
@@ -31,7 +46,15 @@ impl Service {
         Some(trouble)
     }
 
-    pub(super) fn set_w3c(&self, loaded: &Loaded) -> Result<(), LogError> {
+    /// Begins to write log files for analysers of the original's, where they are wanted.
+    pub(super) fn begin_w3c(&self, loaded: &Loaded) {
+        if let Err(error) = self.set_w3c(loaded) {
+            let error = ServiceError::from(error);
+            self.0.log.line(Level::Error, "log-failed").text("reason", error).send();
+        }
+    }
+
+    fn set_w3c(&self, loaded: &Loaded) -> Result<(), LogError> {
         let name = loaded.hostname.as_str();
         let computer = name.split('.').next().unwrap_or(name).to_owned();
         let settings = loaded
