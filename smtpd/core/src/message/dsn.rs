@@ -55,6 +55,16 @@ impl Kind {
             Self::Success => "Success",
         }
     }
+
+    /// The word of the log.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Delay => "delay",
+            Self::Success => "success",
+        }
+    }
 }
 
 /// What is returned of the original message, as it is stored.
