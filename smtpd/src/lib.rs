@@ -3,6 +3,7 @@
 //! What can be decided is decided in `smtpd-core`; the rooms of this crate carry it out. A room
 //! imports only rooms below it, in the order of `ARCHITECTURE.md`, which a test enforces.
 
+pub mod acme;
 pub mod aliases;
 pub mod args;
 pub mod badmail;

@@ -28,6 +28,7 @@ pub mod load;
 pub mod mdoc;
 pub mod message;
 pub mod opensmtpd;
+pub mod pebble;
 pub mod peer;
 pub mod policy_host;
 pub mod ports;

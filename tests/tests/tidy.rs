@@ -26,6 +26,7 @@ const ROOMS: &[&[&str]] = &[
     &["queue"],
     &["store"],
     &[
+        "acme",
         "aliases",
         "args",
         "config",
@@ -53,6 +54,7 @@ const ROOMS: &[&[&str]] = &[
 /// and the files; the command line needs the log's forms; the web needs names, connections and TLS, and
 /// tokens and policies are asked of the web.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
+    ("acme", &["clock", "config", "https", "net", "observe", "tls"]),
     ("aliases", &["observe"]),
     ("args", &["observe"]),
     ("config", &["clock", "disk", "dkim", "net", "observe", "tls"]),

@@ -5,6 +5,7 @@
 //! section is one table (see [`section`]) from which everything else about it follows.
 
 pub mod access;
+pub mod acme;
 pub mod control;
 pub mod delivery;
 pub mod diagnostic;

@@ -7,10 +7,11 @@
 //! [`smtp`] holds the grammar and both session machines, [`message`] what is read from and written
 //! into mail, [`policy`] who may do what, [`route`] where mail goes, [`queue`] what becomes of it,
 //! [`storage`] what a file system and its disk are good for, [`trace`] what is remembered of mail,
-//! [`certificate`] for whom a certificate is and until when, [`oauth`] how tokens for logins are asked
-//! for and used, [`ldap`] what a directory says about recipients, and [`tls_report`] what domains are
-//! told of the TLS that mail to them met.
+//! [`certificate`] for whom a certificate is and until when, [`acme`] when one is asked of an authority,
+//! [`oauth`] how tokens for logins are asked for and used, [`ldap`] what a directory says about
+//! recipients, and [`tls_report`] what domains are told of the TLS that mail to them met.
 
+pub mod acme;
 pub mod certificate;
 pub mod ldap;
 pub mod message;
