@@ -18,6 +18,7 @@ pub mod drop;
 pub mod https;
 pub mod ldap;
 pub mod local;
+pub mod milter;
 pub mod mta_sts;
 pub mod net;
 pub mod oauth;

@@ -19,6 +19,7 @@ pub mod ldap;
 pub mod limits;
 pub mod logging;
 pub mod messages;
+pub mod milter;
 pub mod node;
 pub mod oauth;
 pub mod schema;

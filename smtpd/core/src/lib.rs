@@ -15,6 +15,7 @@ pub mod acme;
 pub mod certificate;
 pub mod ldap;
 pub mod message;
+pub mod milter;
 pub mod oauth;
 pub mod policy;
 pub mod queue;

@@ -72,6 +72,12 @@ families! {
         "no_room" "store_full",
         "store_trouble" "store",
     }
+    "mailroot_filtered_total" "Senders, recipients and messages that milters did not let go on." "result" {
+        "filter_refused" "refused",
+        "filter_deferred" "deferred",
+        "filter_unavailable" "unheard",
+        "messages_discarded" "discarded",
+    }
     "mailroot_recipients_refused_total" "Recipients that were refused or put off." "reason" {
         "relay_denied" "relay",
         "recipients_unknown" "unknown",
