@@ -158,8 +158,10 @@ fn check_names(keys: &CertificateKeys, own: &str, span: Range<usize>, reader: &m
         let diagnostic = at(reader, "E0374", title, "asked for");
         reader.report(diagnostic.help("remove chain and key, or remove acme"));
     }
+    // What stands there and is no name was told already.
+    let is_told = keys.acme.is_empty() && reader.origins.contains_key(&format!("{own}[0]"));
     let names = keys.acme.len();
-    if names == 0 || names > NAMES_MAX {
+    if !is_told && (names == 0 || names > NAMES_MAX) {
         let title = format!("{own} has {names} names");
         let diagnostic = at(reader, "E0374", title, "for whom?");
         reader.report(diagnostic.help(format!("name 1 to {NAMES_MAX} hosts")));
