@@ -33,7 +33,8 @@ c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm syst
 mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace tmux:tmux
 less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
 dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd
-shellcheck:shellcheck apparmor_parser:apparmor fail2ban-regex:fail2ban haproxy:haproxy pflogsumm:pflogsumm"
+pebble:pebble opendkim:opendkim shellcheck:shellcheck apparmor_parser:apparmor fail2ban-regex:fail2ban
+haproxy:haproxy pflogsumm:pflogsumm"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do
@@ -56,6 +57,8 @@ if [ -n "$full" ]; then
 fi
 # A library without a program, for the interpreter that packages belong to.
 /usr/bin/python3 -c 'import nacl' 2>/dev/null || packages="$packages python3-nacl"
+# A library for milters of the tests.
+/usr/bin/python3 -c 'import Milter' 2>/dev/null || packages="$packages python3-milter"
 # What swaks needs for TLS, and Postfix for logins.
 perl -MNet::SSLeay -e 1 2>/dev/null || packages="$packages libnet-ssleay-perl"
 # What hands in mail by sendmail, as other programs do.

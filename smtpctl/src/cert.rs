@@ -1,5 +1,7 @@
 //! `cert`: certificates that clients are shown.
 
+mod acme;
+
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -22,6 +24,10 @@ pub(crate) enum CertCommand {
     Install(Install),
     /// Make a certificate that signs itself.
     SelfSigned(SelfSigned),
+    /// Have a certificate asked of an authority, now and whenever it is to be renewed.
+    Request(acme::Request),
+    /// Ask the authority anew, whether it is time or not.
+    Renew(acme::Renew),
     /// Take one away that no virtual server shows; its files stay.
     #[command(visible_alias = "rm")]
     Remove(Remove),
@@ -88,6 +94,8 @@ pub(crate) async fn run(tool: &mut Tool, command: CertCommand) -> Result<u8, Pro
             let wish = NewCertificate { hosts: args.hosts, ..NewCertificate::default() };
             put(tool, &args.name, &args.terms, &wish).await
         }
+        CertCommand::Request(args) => acme::request(tool, args).await,
+        CertCommand::Renew(args) => acme::renew(tool, args).await,
         CertCommand::Remove(args) => {
             let path = args.terms.on(&path::fill(path::CERTIFICATE, &[&args.name]))?;
             let edited: Edited = tool.daemon().await?.delete(&path).await?;
@@ -130,7 +138,17 @@ fn facts(it: &Certificate) -> Vec<Fact> {
         ("since", moment(it.since)),
         ("trouble", it.trouble.clone()),
     ];
+    let acme = it.acme.iter().flat_map(|acme| {
+        [
+            ("authority", Some(acme.authority.clone())),
+            ("asked_for", Some(acme.hosts.join(", "))),
+            ("asked_next", moment(Some(acme.next))),
+            ("failures", (acme.failures > 0).then(|| acme.failures.to_string())),
+            ("refused", acme.trouble.clone()),
+        ]
+    });
     rows.into_iter()
+        .chain(acme)
         .filter_map(|(what, value)| Some(Fact { what, value: value? }))
         .filter(|fact| !fact.value.is_empty())
         .collect()
@@ -158,6 +176,23 @@ impl Row for Fact {
     }
 }
 
+/// What is wrong with it, or what is under way.
+fn state(it: &Certificate) -> &str {
+    let refused = it.acme.as_ref().and_then(|acme| acme.trouble.as_deref());
+    let asking = it.acme.as_ref().is_some_and(|acme| acme.asking || it.not_after.is_none());
+    let awaited = asking.then_some("asked for");
+    it.trouble.as_deref().or(refused).or(awaited).unwrap_or("ok")
+}
+
+/// Where it comes from.
+fn source(it: &Certificate) -> &'static str {
+    match &it.acme {
+        Some(_) => "acme",
+        None if it.name == "auto" => "generated",
+        None => "files",
+    }
+}
+
 impl Row for Certificate {
     const COLUMNS: &'static [Column<Self>] = &[
         Column::always("name", |it| Cell::text(&*it.name)),
@@ -168,7 +203,8 @@ impl Row for Certificate {
         }),
         Column::always("expires", |it| it.not_after.map_or(Cell::Nothing, Cell::Until)),
         Column::always("used_by", |it| Cell::text(it.used_by.join(", "))),
-        Column::always("state", |it| Cell::text(it.trouble.as_deref().unwrap_or("ok"))),
+        Column::always("state", |it| Cell::text(state(it))),
+        Column::wide("source", |it| Cell::text(source(it))),
         Column::wide("chain_file", |it| Cell::text(&*it.chain_file)),
         Column::wide("key_file", |it| Cell::text(&*it.key_file)),
     ];

@@ -12,7 +12,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::{Method, Request, header};
+use hyper::{Method, Request, Response, Uri, header};
 use hyper_util::rt::TokioIo;
 use mailroot_common::address::Host;
 use mailroot_common::config::oauth::Endpoint;
@@ -97,6 +97,9 @@ pub enum HttpsError {
     /// The request cannot be made.
     #[error("the address cannot be asked: {0}")]
     Request(#[from] hyper::http::Error),
+    /// Whoever was asked first names an address that is not asked.
+    #[error("{0} is not asked: it is no address that begins with https:")]
+    Address(String),
     /// There is too much of the answer.
     #[error("the answer is longer than {0} octets")]
     TooLong(usize),
@@ -180,6 +183,27 @@ impl Https {
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 
+    /// Makes a request of somebody else's making, whose address is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpsError`]; what the host says with any status is an answer.
+    pub async fn request(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        bounds: Bounds,
+    ) -> Result<Response<Bytes>, HttpsError> {
+        let address = request.uri().to_string();
+        let to = Endpoint::parse(&address).ok_or(HttpsError::Address(address))?;
+        *request.uri_mut() = Uri::try_from(to.target()).map_err(hyper::http::Error::from)?;
+        let said =
+            |text: &str| header::HeaderValue::try_from(text).map_err(hyper::http::Error::from);
+        request.headers_mut().insert(header::HOST, said(&to.authority())?);
+        request.headers_mut().insert(header::USER_AGENT, said(AGENT)?);
+        let asked = timeout(bounds.wait, self.converse(&to, request, bounds.octets, None)).await;
+        asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
+    }
+
     async fn ask(
         &self,
         to: &Endpoint,
@@ -187,21 +211,32 @@ impl Https {
         octets_max: usize,
         rule: Option<(&AddressRule, FoundBy)>,
     ) -> Result<Answer, HttpsError> {
+        let answer = self.converse(to, request, octets_max, rule).await?;
+        let content_type = answer.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type
+            .and_then(|value| value.to_str().ok())
+            .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        let status = answer.status().as_u16();
+        Ok(Answer { status, content_type, body: answer.into_body() })
+    }
+
+    async fn converse(
+        &self,
+        to: &Endpoint,
+        request: Request<Full<Bytes>>,
+        octets_max: usize,
+        rule: Option<(&AddressRule, FoundBy)>,
+    ) -> Result<Response<Bytes>, HttpsError> {
         let stream = self.connect(to, rule).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let talk = async {
-            let answer = sender.send_request(request).await?;
-            let status = answer.status().as_u16();
-            let content_type = answer.headers().get(header::CONTENT_TYPE);
-            let content_type = content_type.and_then(|value| value.to_str().ok()).map(|value| {
-                value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-            });
-            let body = Limited::new(answer.into_body(), octets_max).collect().await;
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            let body = Limited::new(body, octets_max).collect().await;
             let body = body.map_err(|error| match error.downcast::<LengthLimitError>() {
                 Ok(_) => HttpsError::TooLong(octets_max),
                 Err(error) => HttpsError::Body(error.to_string()),
             })?;
-            Ok::<_, HttpsError>(Answer { status, content_type, body: body.to_bytes() })
+            Ok::<_, HttpsError>(Response::from_parts(head, body.to_bytes()))
         };
         // The connection works for as long as the talk lasts; then both are over.
         tokio::pin!(talk, connection);

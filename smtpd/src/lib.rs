@@ -3,6 +3,7 @@
 //! What can be decided is decided in `smtpd-core`; the rooms of this crate carry it out. A room
 //! imports only rooms below it, in the order of `ARCHITECTURE.md`, which a test enforces.
 
+pub mod acme;
 pub mod aliases;
 pub mod args;
 pub mod badmail;
@@ -17,6 +18,7 @@ pub mod drop;
 pub mod https;
 pub mod ldap;
 pub mod local;
+pub mod milter;
 pub mod mta_sts;
 pub mod net;
 pub mod oauth;

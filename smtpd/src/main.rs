@@ -157,7 +157,10 @@ async fn serve(service: &Service, signals: &mut Signals) {
                 service.uphold_rights();
             }
             _ = tell.tick() => service.begin_tls_reports(),
-            _ = look.tick() => service.look_at_certificates().await,
+            _ = look.tick() => {
+                service.look_at_certificates().await;
+                service.begin_acme_requests();
+            }
             _ = beat.tick(), if watchdog.is_some() => {
                 if service.is_alive().await {
                     process::tell_alive();

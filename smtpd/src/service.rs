@@ -4,6 +4,7 @@
 //! is told only what concerns it. What fails in one of them shows in its state and in the log; the
 //! others never notice.
 
+mod acme;
 mod aliases;
 mod certificates;
 mod change;
@@ -32,7 +33,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use mailroot_common::address::Domain;
 use mailroot_common::config::control::Operator;
-use mailroot_common::config::dns::Resolvers;
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, ConfigTrouble};
 use mailroot_common::units::Timestamp;
@@ -45,6 +45,7 @@ pub use self::error::ServiceError;
 pub use self::lifecycle::{Goes, Turn};
 use self::strays::Stray;
 pub use self::submit::SubmitSocket;
+use crate::acme::Acme;
 use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
@@ -55,7 +56,7 @@ use crate::net::Net;
 use crate::oauth;
 use crate::observe::{Dialogues, Level, Log, SessionIds, W3c};
 use crate::receive::Inquiry;
-use crate::resolve::{self, Resolver};
+use crate::resolve::Resolver;
 use crate::tls::{Certificates, ClientTls, Memory};
 use crate::tls_report::Ledger;
 use crate::trace::Trace;
@@ -95,6 +96,8 @@ struct Inner {
     telling: tokio::sync::Mutex<()>,
     /// What clients are shown.
     certificates: Certificates,
+    /// Those of them that are asked of an authority.
+    acme: Acme,
     /// Who may log in.
     users: Users,
     /// Users of this machine who ask about their own mail, and whoever answers them takes the end.
@@ -152,6 +155,7 @@ impl Service {
         let memory = Memory::open(Disk::Real, hosts, clock.clone(), log.clone());
         let reports = paths.state.join("tls-reports");
         let ledger = Ledger::open(Disk::Real, reports, clock.clone(), log.clone());
+        let acme = Acme::open(&paths.state.join("tls"), clock.clone(), log.clone());
         let aliases = AliasFile::nowhere(log.clone());
         let (inquiries, asked) = mpsc::channel(INQUIRIES_AHEAD);
         let roots = Roots::open(Disk::Real, paths.state.join("mail-roots.json"), log.clone());
@@ -175,6 +179,7 @@ impl Service {
             ledger,
             telling: tokio::sync::Mutex::default(),
             certificates: Certificates::default(),
+            acme,
             users,
             inquiries: (inquiries, Mutex::new(asked)),
             aliases,
@@ -195,21 +200,6 @@ impl Service {
             service.await_trial(trial);
         }
         service
-    }
-
-    /// By which means other hosts are found and spoken to.
-    fn reach(&self, loaded: &Loaded) -> Result<Reach, ServiceError> {
-        let dns = &loaded.service.dns;
-        let settings = resolve::Settings {
-            name_servers: match &dns.resolvers {
-                Resolvers::System => Vec::new(),
-                Resolvers::List(list) => list.clone(),
-            },
-            timeout: dns.timeout.as_duration(),
-        };
-        let resolver =
-            Resolver::new(&settings, self.0.log.clone()).map_err(ServiceError::Resolver)?;
-        Ok(Reach { resolver, tls: ClientTls::new(&loaded.service.tls) })
     }
 
     /// Makes the virtual servers be what the configuration says: adds, changes, starts, removes.

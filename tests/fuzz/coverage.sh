@@ -45,6 +45,7 @@ files() {
         ;;
     extensions) echo $core/smtp/extension.rs ;;
     mx) echo $core/route/mx.rs $core/route/loopback.rs ;;
+    milter) echo $core/milter/mod.rs $core/milter/answer.rs $core/milter/edit.rs $core/milter/offer.rs ;;
     sts) echo $core/route/sts.rs ;;
     dsn)
         echo $core/message/dsn.rs $core/message/dsn/encode.rs $core/message/dsn/fields.rs \

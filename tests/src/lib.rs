@@ -29,6 +29,7 @@ pub mod mdoc;
 pub mod message;
 pub mod names;
 pub mod opensmtpd;
+pub mod pebble;
 pub mod peer;
 pub mod policy_host;
 pub mod ports;

@@ -28,6 +28,7 @@ fn seeded() -> (Site, Peer) {
         Setup::new()
             .service("tls.reports.enabled", "true")
             .service("tls.reports.contact", "tls@local.test")
+            .service("tls.acme.listen", &format!("\"{}\"", ports::local()))
             .smart_host(peer.address())
             .key("delivery.outbound.retry", "[1h]")
             .key("store.pickup.poll", "100ms")

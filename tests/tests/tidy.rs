@@ -26,6 +26,7 @@ const ROOMS: &[&[&str]] = &[
     &["queue"],
     &["store"],
     &[
+        "acme",
         "aliases",
         "args",
         "config",
@@ -33,6 +34,7 @@ const ROOMS: &[&[&str]] = &[
         "https",
         "ldap",
         "local",
+        "milter",
         "mta_sts",
         "oauth",
         "tls",
@@ -53,6 +55,7 @@ const ROOMS: &[&[&str]] = &[
 /// and the files; the command line needs the log's forms; the web needs names, connections and TLS, and
 /// tokens and policies are asked of the web.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
+    ("acme", &["clock", "config", "https", "net", "observe", "tls"]),
     ("aliases", &["observe"]),
     ("args", &["observe"]),
     ("config", &["clock", "disk", "dkim", "net", "observe", "tls"]),
@@ -60,6 +63,7 @@ const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("tls", &["clock", "disk", "net", "observe"]),
     ("https", &["net", "resolve", "tls"]),
     ("ldap", &["clock", "config", "net", "observe", "resolve", "tls"]),
+    ("milter", &["net", "observe", "resolve"]),
     ("mta_sts", &["clock", "disk", "https", "net", "observe", "resolve", "tls"]),
     ("oauth", &["clock", "config", "https", "net", "observe", "resolve", "tls"]),
     ("tls_report", &["clock", "disk", "observe"]),

@@ -76,6 +76,9 @@ super::codes! {
     "E0370": "A smart host is to be logged in at by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or choose another method below auth.";
     "E0371": "A smart host is to be logged in at by Kerberos, and is written as an address."; "Write its name, as the realm knows it.";
     "E0373": "Reports about TLS are to leave by a virtual server that is not there."; "Name another in tls.reports.server, or remove the line.";
+    "E0374": "A certificate that is to be asked for over ACME names nobody, too many, or files as well."; "Name its hosts below acme, at most 100, and no files.";
+    "E0375": "The authority's question would be answered nowhere."; "Name at least one address in tls.acme.listen, or remove the line.";
+    "E0376": "The address of a milter cannot be read."; "Write inet:HOST:PORT or unix:/PATH.";
     "E0380": "Everybody would be taken for a balancer, and could name any address as the client's."; "Name the balancers' own addresses in access.proxy_from.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
     "E0391": "A virtual server shows a certificate that is not there."; "Add it with smtpctl cert install, or name another.";

@@ -22,7 +22,9 @@ super::codes! {
     "caller.not_permitted": "The user is no operator, or one of a role that is not enough."; "An admin gives roles with smtpctl operator add.";
     "cert.config_invalid": "A certificate that was given cannot be used."; "See that both files are PEM and that the key is that of the first certificate.";
     "cert.conflict": "A certificate of that name lies in files of your own, which the daemon does not overwrite."; "Put the new one in the place of its files; they are looked at when they change.";
+    "cert.not_acme": "A certificate that is to be renewed is not asked for over ACME."; "smtpctl cert request has it asked for; others are renewed where they come from.";
     "cert.not_found": "There is no certificate of that name."; "smtpctl cert list names them.";
+    "cert.not_issued": "The authority gave no certificate."; "Its words say why; the daemon asks again by itself, and smtpctl cert renew at once.";
     "client.answer": "The daemon answered with something that is no problem in its own form."; "Compare the two versions with smtpctl version; perhaps another program owns the socket.";
     "client.failed": "The tool could not do its own part, such as starting or reading a name."; "The message tells what the system said.";
     "client.usage": "The command line makes no sense."; "Look at --help of the command.";

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::choice::choice;
+use super::milter::Milter;
 use super::section::section;
 use super::value::Limit;
 use crate::address::Mailbox;
@@ -43,6 +44,11 @@ section! {
         /// submission line ends. Over SMTP bare CR and LF are always refused.
         fix: Vec<Fix> =
             vec![Fix::Date, Fix::MessageId, Fix::LineEnds], vec![Fix::Date, Fix::MessageId];
+        /// Programs that look at mail before it is accepted (milters, such as Rspamd, ClamAV and OpenDKIM),
+        /// one after the other: inet:HOST:PORT or unix:/PATH. They are asked about mail that comes over SMTP,
+        /// not about Pickup and programs of this machine. Each answer may take timeout (30s), all of them about one
+        /// message ten times as long. Where there is none, on_failure says whether mail waits (defer) or goes on without (accept).
+        milters: Vec<Milter> = Vec::new(), Vec::new();
     }
     sections {
         /// Where mail ends that can be neither delivered nor returned.

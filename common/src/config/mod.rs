@@ -5,6 +5,7 @@
 //! section is one table (see [`section`]) from which everything else about it follows.
 
 pub mod access;
+pub mod acme;
 pub mod control;
 pub mod delivery;
 pub mod diagnostic;
@@ -18,6 +19,7 @@ pub mod ldap;
 pub mod limits;
 pub mod logging;
 pub mod messages;
+pub mod milter;
 pub mod node;
 pub mod oauth;
 pub mod place;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::acme;
 use super::control::Control;
 use super::diagnostic::{Diagnostic, Severity, Source};
 use super::dns::Dns;
@@ -143,14 +144,17 @@ fn check(config: &ServiceConfig, reader: &mut Reader) {
             .help("add  file: /var/log/mailroot/mailroot.log  below it");
         reader.report(diagnostic);
     }
-    let trust = match &config.tls.trust {
+    acme::check(&config.tls.acme, reader);
+    let file = |trust: &Trust| match trust {
         Trust::System => None,
         Trust::File(path) => Some(path.clone()),
     };
+    let (trust, acme_trust) = (file(&config.tls.trust), file(&config.tls.acme.trust));
     let aliases = config.service.aliases.as_ref().and_then(PathOrOff::path).cloned();
     let w3c = config.logging.w3c.path().cloned();
     for (key, path) in [
         ("tls.trust", &trust),
+        ("tls.acme.trust", &acme_trust),
         ("service.aliases", &aliases),
         ("service.store", &config.service.store),
         ("control.socket", &config.control.socket),

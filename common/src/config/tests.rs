@@ -787,4 +787,21 @@ fn certificates_have_names_and_whole_paths() {
     assert_eq!(codes("{Relay: {chain: /a, key: /b}}"), ["E0390"]);
     assert_eq!(codes("{relay1: {chain: a, key: /b}}"), ["E0210"]);
     assert_eq!(codes("{relay1: {chain: /a}}"), ["E0104"]);
+    assert!(codes("{relay1: {acme: [mx.example.net, mail.example.net]}}").is_empty());
+    assert_eq!(codes("{relay1: {acme: mx.example.net, chain: /a, key: /b}}"), ["E0374"]);
+    assert_eq!(codes("{relay1: {acme: []}}"), ["E0374"]);
+    assert_eq!(codes("{relay1: {acme: \"*.example.net\"}}").len(), 1);
+}
+
+#[test]
+fn an_authority_is_asked_under_tls_and_answered_somewhere() {
+    let codes = |text: &str| {
+        let text = format!("version: 1\ntls: {{acme: {text}}}\n");
+        let found = parse_service(&text, "mailroot.yaml").err().unwrap_or_default();
+        found.iter().map(|it| it.code).collect::<Vec<_>>()
+    };
+    assert!(codes("{directory: \"https://ca.corp.example/dir\", trust: /ca.pem}").is_empty());
+    assert_eq!(codes("{directory: \"http://ca.corp.example/dir\"}"), ["E0316"]);
+    assert_eq!(codes("{trust: ca.pem}"), ["E0210"]);
+    assert_eq!(codes("{listen: []}"), ["E0375"]);
 }

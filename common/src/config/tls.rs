@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
+use super::acme::Acme;
 use super::choice::choice;
 use super::diagnostic::Diagnostic;
 use super::name::ServerName;
@@ -12,7 +14,7 @@ use super::section::{
     EffectiveKey, KeyDoc, Origins, Profile, Reader, Section, Setting, join, section,
 };
 use super::smart_hosts::is_plain_name;
-use crate::address::Mailbox;
+use crate::address::{Domain, Mailbox};
 use crate::units::Span;
 
 section! {
@@ -46,6 +48,8 @@ section! {
     sections {
         /// Reports to other domains about the TLS that mail to them met.
         reports: TlsReports;
+        /// Certificates that are asked of an authority.
+        acme: Acme;
         /// Certificates that we show, each under a name.
         certificates: Certificates;
     }
@@ -73,9 +77,12 @@ section! {
     pub struct CertificateKeys {
         /// The file of the certificate in PEM, followed by those that vouch for it. It is looked at
         /// again when it changes.
-        chain: Option<PathBuf> = None, None, shown "required";
+        chain: Option<PathBuf> = None, None, shown "required, without acme";
         /// The file of its private key in PEM, which nobody but the service may read.
-        key: Option<PathBuf> = None, None, shown "required";
+        key: Option<PathBuf> = None, None, shown "required, without acme";
+        /// The names that it is for, where it is asked of the authority of tls.acme instead. The service keeps
+        /// it; until it is there, and if it never is, auto stands in for it.
+        acme: Vec<Domain> = Vec::new(), Vec::new();
     }
 }
 
@@ -129,16 +136,48 @@ impl Section for Certificates {
     }
 }
 
+/// The most names of a certificate that is asked for; authorities take no more.
+const NAMES_MAX: usize = 100;
+
 fn check(keys: &CertificateKeys, path: &str, node: &Node, reader: &mut Reader) {
+    let own = join(path, "acme");
+    if let Some(span) = reader.origins.get(&own).cloned() {
+        check_names(keys, &own, span, reader);
+        return;
+    }
+    check_files(keys, path, node, reader);
+}
+
+/// A certificate that is asked for: for some names, and not from files.
+fn check_names(keys: &CertificateKeys, own: &str, span: Range<usize>, reader: &mut Reader) {
+    let at = |reader: &Reader, code, title, label: &str| {
+        Diagnostic::error(code, title).at(&reader.source, span.clone(), label)
+    };
+    if keys.chain.is_some() || keys.key.is_some() {
+        let title = format!("{own}: the certificate lies in files as well");
+        let diagnostic = at(reader, "E0374", title, "asked for");
+        reader.report(diagnostic.help("remove chain and key, or remove acme"));
+    }
+    // What stands there and is no name was told already.
+    let is_told = keys.acme.is_empty() && reader.origins.contains_key(&format!("{own}[0]"));
+    let names = keys.acme.len();
+    if !is_told && (names == 0 || names > NAMES_MAX) {
+        let title = format!("{own} has {names} names");
+        let diagnostic = at(reader, "E0374", title, "for whom?");
+        reader.report(diagnostic.help(format!("name 1 to {NAMES_MAX} hosts")));
+    }
+}
+
+fn check_files(keys: &CertificateKeys, path: &str, node: &Node, reader: &mut Reader) {
     for (key, file) in [("chain", &keys.chain), ("key", &keys.key)] {
         let whole = join(path, key);
         match file {
             None if !reader.origins.contains_key(&whole) => {
                 let title = format!("{whole} is missing");
                 let diagnostic = reader.error_at("E0104", title, node, "which file?");
-                reader.report(
-                    diagnostic.help("name the file of the certificate and that of its key"),
-                );
+                reader.report(diagnostic.help(
+                    "name the files of the certificate and of its key, or ask for one: acme",
+                ));
             }
             Some(file) if file.is_relative() => {
                 let span = reader.origins.get(&whole).cloned().unwrap_or_default();

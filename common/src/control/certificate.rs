@@ -38,12 +38,39 @@ pub struct Certificate {
     /// When it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// How it stands with the authority that it is asked of; absent if it comes from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<AcmeState>,
     /// Why the files, as they lie there, cannot be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
 
-/// Asks for a certificate: texts that the daemon keeps, or hosts for one that it makes itself.
+/// How a certificate stands that is asked of an authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AcmeState {
+    /// The authority's directory.
+    pub authority: String,
+    /// The names that are asked for.
+    pub hosts: Vec<String>,
+    /// Whether it is being asked for now.
+    #[serde(default)]
+    pub asking: bool,
+    /// Requests that failed since the last one that did not.
+    #[serde(default)]
+    pub failures: u32,
+    /// When the last of them did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Timestamp>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// When it is asked for next.
+    pub next: Timestamp,
+}
+
+/// Asks for a certificate: texts that the daemon keeps, hosts for one that it makes itself, or for one that
+/// it asks of an authority.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewCertificate {
     /// The certificate in PEM, followed by those that vouch for it.
@@ -52,7 +79,22 @@ pub struct NewCertificate {
     /// Its private key in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Names and addresses of a certificate that signs itself.
+    /// Names and addresses of a certificate that signs itself, or names of one that is asked for,
+    /// this machine's if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+    /// Has it asked of an authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<AcmeWish>,
+}
+
+/// Of whom a certificate is asked. What is not said stays as it is.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AcmeWish {
+    /// Where the authority may write to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The authority's directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
 }

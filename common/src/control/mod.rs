@@ -43,7 +43,7 @@ use crate::units::Timestamp;
 
 pub use crate::config::control::Role;
 pub use badmail::{BadmailEntry, BadmailMessage, Requeue};
-pub use certificate::{Certificate, NewCertificate};
+pub use certificate::{AcmeState, AcmeWish, Certificate, NewCertificate};
 pub use config::{ConfigReport, ConfigTrouble, Reloaded, Severity};
 pub use decision::{
     AccessEntry, AccessList, Decision, Judgement, Outcome, Question, SenderOutside, Way,

@@ -93,6 +93,8 @@ pub const TLS_REPORTS_SEND: &str = "/v1/tls-reports/do/send";
 pub const CERTIFICATES: &str = "/v1/certificates";
 /// One of them (router's pattern).
 pub const CERTIFICATE: &str = "/v1/certificates/{name}";
+/// Asks for a certificate anew.
+pub const CERTIFICATE_RENEW: &str = "/v1/certificates/{name}/renew";
 /// Users who may log in.
 pub const USERS: &str = "/v1/users";
 /// One of them (router's pattern).

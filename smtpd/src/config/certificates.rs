@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::config::oauth::Endpoint;
 use mailroot_common::config::tls::{CertificateKeys, CertificateName, Trust};
 use mailroot_common::config::{Diagnostic, ServiceConfig};
 use mailroot_common::units::Timestamp;
@@ -11,7 +13,7 @@ use super::apply::{Change, Editor};
 use super::edit;
 use super::error::EditError;
 use super::secret::{SecretError, Secrets};
-use super::spec::quoted;
+use super::spec::{flow_list, quoted};
 use crate::tls::{Certificate, ClientTls, EXPIRES_SOON, Files, Identity, until_words};
 
 /// The files of a configured certificate.
@@ -84,7 +86,51 @@ fn at(diagnostic: Diagnostic, service: &ServiceConfig, name: &CertificateName) -
     }
 }
 
+/// A certificate that is to be asked of an authority.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateWish {
+    /// The names that it is for.
+    pub hosts: Vec<Domain>,
+    /// Where the authority may write to, if that is to change.
+    pub email: Option<Mailbox>,
+    /// The authority's directory, if that is to change.
+    pub directory: Option<Endpoint>,
+}
+
 impl Editor {
+    /// Has a certificate asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError`]; nothing was changed.
+    pub fn request_certificate(
+        &self,
+        name: &CertificateName,
+        wish: &CertificateWish,
+    ) -> Result<Change, EditError> {
+        let open = self.begin()?;
+        let mut new = open.before.files.clone();
+        let (path, text) = &new.service;
+        let hosts: Vec<String> = wish.hosts.iter().map(Domain::to_string).collect();
+        let own = format!("{{acme: {}}}", flow_list(&hosts));
+        let mut edits = vec![(format!("tls.certificates.{name}"), own)];
+        let authority = [
+            ("email", wish.email.as_ref().map(ToString::to_string)),
+            ("directory", wish.directory.as_ref().map(ToString::to_string)),
+        ];
+        for (key, value) in authority {
+            edits.extend(value.map(|value| (format!("tls.acme.{key}"), quoted(&value))));
+        }
+        new.service.1 = self.edit_file(path, text, |text| {
+            let mut text = text.to_owned();
+            for (key, value) in &edits {
+                text = edit::set(&text, key, value)?;
+            }
+            Ok(text)
+        })?;
+        self.validate(open, new)
+    }
+
     /// Names the files of a certificate.
     ///
     /// # Errors

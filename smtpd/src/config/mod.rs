@@ -31,7 +31,7 @@ mod template;
 mod trial;
 
 pub use apply::{Change, Editor};
-pub use certificates::certificate_files;
+pub use certificates::{CertificateWish, certificate_files};
 pub use diff::{compare, words as changes};
 pub use error::EditError;
 pub use first_start::FirstStart;

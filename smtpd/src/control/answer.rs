@@ -88,6 +88,9 @@ impl From<ServiceError> for Refused {
             ServiceError::NoTokens(_) => Problem::new("smarthost", Kind::Conflict, text)
                 .word("no_tokens")
                 .hint("smtpctl smarthost login has it log in by tokens"),
+            ServiceError::NotAskedFor(_) => Problem::new("cert", Kind::Conflict, text)
+                .word("not_acme")
+                .hint("smtpctl cert request has it asked for; others are renewed where they come from"),
             ServiceError::NoTlsReports => Problem::new("tls", Kind::Conflict, text).hint(
                 "smtpctl config set tls.reports.contact=NAME@DOMAIN tls.reports.enabled=true",
             ),

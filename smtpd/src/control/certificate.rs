@@ -1,13 +1,16 @@
 //! `/v1/certificates`: certificates that clients are shown.
 
 use axum::body::Bytes;
+use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::config::oauth::Endpoint;
 use mailroot_common::config::tls::CertificateName;
-use mailroot_common::control::{Certificate, Edited, NewCertificate};
+use mailroot_common::control::{AcmeWish, Certificate, Edited, NewCertificate};
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::extract::Path;
 use super::terms::Wanted;
+use crate::config::CertificateWish;
 use crate::service::CertificateSpec;
 
 /// The most names of a certificate that is made here.
@@ -26,8 +29,20 @@ pub(super) async fn put(
     body: Bytes,
 ) -> Answer<Edited> {
     let name = read_certificate(&name)?;
-    let spec = read_spec(read(&body)?)?;
-    object(app.service.put_certificate(&name, spec, &asked).await?)
+    let mut wish: NewCertificate = read(&body)?;
+    if let Some(acme) = wish.acme.take() {
+        let mut wish = read_wish(&wish, &acme)?;
+        if wish.hosts.is_empty() {
+            wish.hosts.push(app.service.hostname());
+        }
+        return object(app.service.request_certificate(&name, &wish, &asked).await?);
+    }
+    object(app.service.put_certificate(&name, read_spec(wish)?, &asked).await?)
+}
+
+/// Asks for one anew, whether it is due or not.
+pub(super) async fn renew(app: App, Path(name): Path<String>) -> Answer<Certificate> {
+    object(app.service.renew_certificate(&read_certificate(&name)?)?)
 }
 
 /// The end of one.
@@ -49,6 +64,28 @@ fn read_spec(wish: NewCertificate) -> Result<CertificateSpec, Refused> {
         }
         _ => Err(usage("give a chain and its key, or hosts, and not both")),
     }
+}
+
+fn read_wish(wish: &NewCertificate, acme: &AcmeWish) -> Result<CertificateWish, Refused> {
+    if wish.chain.is_some() || wish.key.is_some() {
+        return Err(usage("a certificate that is asked for has no files"));
+    }
+    let host = |text: &String| {
+        Domain::parse(text).map_err(|error| usage(format!("{text:?} is no host: {error}")))
+    };
+    let hosts: Result<Vec<Domain>, Refused> = wish.hosts.iter().map(host).collect();
+    let email = acme.email.as_ref().map(|text| {
+        Mailbox::parse(text).map_err(|error| usage(format!("{text:?} is no address: {error}")))
+    });
+    let directory = acme.directory.as_ref().map(|text| {
+        let hint = "write https://host/path";
+        Endpoint::parse(text).ok_or_else(|| usage(format!("{text:?} is no directory: {hint}")))
+    });
+    Ok(CertificateWish {
+        hosts: hosts?,
+        email: email.transpose()?,
+        directory: directory.transpose()?,
+    })
 }
 
 fn read_certificate(text: &str) -> Result<CertificateName, Refused> {

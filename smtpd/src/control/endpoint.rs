@@ -216,6 +216,8 @@ endpoints! {
         "Keep a certificate, or another in its place";
     delete CERTIFICATE Admin Service Terms => Json(Edited), certificate::remove,
         "Take a certificate away";
+    post CERTIFICATE_RENEW Admin Service Nothing => Json(Certificate), certificate::renew,
+        "Ask the authority for a certificate anew";
     get USERS Viewer Service Nothing => Json(Vec<User>), user::list, "Users who may log in";
     post USERS Admin Service Body(NewUser) => Json(User), user::add, "Add a user";
     patch USER Admin Service Body(UserWish) => Json(UserChanged), user::set, "Change a user";
@@ -366,7 +368,8 @@ mod tests {
                  PATCH /v1/smarthosts/{name}, DELETE /v1/smarthosts/{name}, \
                  POST /v1/smarthosts/{name}/device, \
                  POST /v1/smarthosts/{name}/device/poll, \
-                 PUT /v1/certificates/{name}, DELETE /v1/certificates/{name}, POST /v1/users, \
+                 PUT /v1/certificates/{name}, DELETE /v1/certificates/{name}, \
+                 POST /v1/certificates/{name}/renew, POST /v1/users, \
                  PATCH /v1/users/{name}, DELETE /v1/users/{name}, \
                  POST /v1/users/{name}/verify",
             ),

@@ -72,6 +72,12 @@ families! {
         "no_room" "store_full",
         "store_trouble" "store",
     }
+    "mailroot_filtered_total" "Senders, recipients and messages that milters did not let go on." "result" {
+        "filter_refused" "refused",
+        "filter_deferred" "deferred",
+        "filter_unavailable" "unheard",
+        "messages_discarded" "discarded",
+    }
     "mailroot_recipients_refused_total" "Recipients that were refused or put off." "reason" {
         "relay_denied" "relay",
         "recipients_unknown" "unknown",
@@ -271,6 +277,7 @@ fn of_service(app: &App, status: &Status) -> Vec<Metric> {
         Some(sample(&[("name", &certificate.name)], seconds(certificate.not_after?)))
     });
     let (counter, gauge) = (MetricKind::Counter, MetricKind::Gauge);
+    let (had, failed) = app.service.acme_counts();
     vec![
         metric("mailroot_trace_total", counter, "Events of the trace, and parts of it.", traced),
         metric(
@@ -278,6 +285,15 @@ fn of_service(app: &App, status: &Status) -> Vec<Metric> {
             gauge,
             "Whether nothing speaks against a smart host.",
             hosts,
+        ),
+        metric(
+            "mailroot_acme_requests_total",
+            counter,
+            "Certificates that were asked of an authority, by what came of it.",
+            [
+                sample(&[("result", "issued")], number(had)),
+                sample(&[("result", "failed")], number(failed)),
+            ],
         ),
         metric(
             "mailroot_certificate_expiry_timestamp_seconds",

@@ -93,6 +93,14 @@ counters! {
     shape_refused,
     /// Messages refused because a bare CR or LF stood in them.
     bare_line_ends,
+    /// Senders, recipients and messages that a milter refused.
+    filter_refused,
+    /// Those that a milter put off.
+    filter_deferred,
+    /// Those that waited because a milter could not be heard.
+    filter_unavailable,
+    /// Messages that a milter had forgotten.
+    messages_discarded,
     /// Messages refused because `delivery.max_hops` was met.
     hops_met,
     /// Messages refused because the store had no room.

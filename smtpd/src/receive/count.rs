@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use smtpd_core::smtp::refusal::Refusal;
-use smtpd_core::smtp::server::Stage;
+use smtpd_core::smtp::server::{End, Rejection, Stage};
 use smtpd_core::trace::event::{Number, Text};
 use smtpd_core::trace::note::Note;
 
 use super::Parts;
-use crate::observe::Counters;
+use super::message::Client;
+use super::session::Session;
+use crate::observe::{Counters, Level};
 
 /// Counts what was refused, where somebody wants to know how often.
 pub(super) fn count(counters: &Counters, refusal: Refusal) {
@@ -34,6 +36,9 @@ pub(super) fn count(counters: &Counters, refusal: Refusal) {
         Refusal::BareLineEnd | Refusal::BareLineEndInChunk | Refusal::BareLineEndInCommand => {
             &counters.bare_line_ends
         }
+        Refusal::FilterRefused => &counters.filter_refused,
+        Refusal::FilterDeferred | Refusal::FilterClosed => &counters.filter_deferred,
+        Refusal::FilterUnavailable => &counters.filter_unavailable,
         Refusal::TooManyHops => &counters.hops_met,
         Refusal::StorageFull => &counters.no_room,
         Refusal::LocalTrouble => &counters.store_trouble,
@@ -41,6 +46,49 @@ pub(super) fn count(counters: &Counters, refusal: Refusal) {
         _ => return,
     };
     counter.add_one();
+}
+
+impl Session<'_> {
+    /// Counts a refusal, tells the log of it, and has it remembered.
+    pub(super) fn on_rejection(&self, rejection: &Rejection) {
+        let Client { inner, session, .. } = self.client;
+        let refusal = rejection.refusal;
+        count(&inner.parts.counters, refusal);
+        // What is no command is of no interest but to the client, unless it ends the session.
+        let ends = self.server.end() == Some(End::Refused(refusal));
+        let level =
+            if rejection.stage == Stage::Command && !ends { Level::Debug } else { Level::Info };
+        let helo = self.server.hello().map_or("", |hello| hello.name.as_str());
+        let mut line = inner.parts.log.line(level, "reject");
+        line = line
+            .word("server", &inner.parts.name)
+            .word("client", self.live.client.ip())
+            .word("port", self.live.client.port())
+            .maybe("uid", self.client.uid())
+            .word("sid", session)
+            .word("stage", rejection.stage.as_str())
+            .word("code", refusal.code())
+            .word("dsn", refusal.enhanced())
+            .word("reason", refusal.reason())
+            .text("helo", helo);
+        if let Some(sender) = &rejection.sender {
+            line = line.word("from", format_args!("<{sender}>"));
+        }
+        if let Some(recipient) = &rejection.recipient {
+            line = line.word("to", format_args!("<{recipient}>"));
+        }
+        line.send();
+        if level == Level::Debug {
+            return;
+        }
+        let client = self.live.client.ip();
+        record(&inner.parts, client, rejection.stage, refusal, |note| {
+            note.text(Text::Session, session)
+                .maybe(Text::Helo, Some(helo).filter(|helo| !helo.is_empty()))
+                .maybe(Text::From, rejection.sender.as_ref())
+                .maybe(Text::To, rejection.recipient.as_ref())
+        });
+    }
 }
 
 /// Has a refusal remembered, with what `more` adds to it.

@@ -21,7 +21,9 @@ use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{self as machine, Server};
 use smtpd_core::trace::note::{Admission, Note};
 
+use super::filter::Arrived;
 use super::{Inner, LocalUser, Settings};
+use crate::milter::{Milters, Work};
 use crate::observe::Level;
 use crate::queue::{Body, CommitError, Draft, LargeBodyWriter};
 use crate::users::User;
@@ -64,12 +66,15 @@ pub(super) struct Incoming<'a> {
     pub(super) rule: Option<RelayRule>,
 }
 
+/// A body that goes to a file.
 #[derive(Debug)]
-struct Large {
-    id: QueueId,
-    facts: HeaderFacts,
-    writer: LargeBodyWriter,
-    eight_bit: bool,
+pub(super) struct Large {
+    pub(super) id: QueueId,
+    pub(super) facts: HeaderFacts,
+    pub(super) writer: LargeBodyWriter,
+    pub(super) eight_bit: bool,
+    /// Octets of our own fields in front of it.
+    pub(super) front: u64,
 }
 
 impl Drop for Incoming<'_> {
@@ -146,7 +151,8 @@ impl<'a> Incoming<'a> {
         };
         match begun {
             Ok(writer) => {
-                self.large = Some(Large { id, facts, writer, eight_bit: false });
+                let front = front.len() as u64;
+                self.large = Some(Large { id, facts, writer, eight_bit: false, front });
                 self.append(client, server).await;
             }
             Err(error) => self.fail(client, &error, server),
@@ -174,6 +180,7 @@ impl<'a> Incoming<'a> {
         &mut self,
         client: &Client<'_>,
         server: &mut Server,
+        filters: &mut Milters,
     ) -> Result<QueueId, Refusal> {
         if self.large.is_some() {
             self.append(client, server).await;
@@ -181,24 +188,25 @@ impl<'a> Incoming<'a> {
         if let Some(refusal) = self.failed {
             return Err(refusal);
         }
-        let (id, facts, body, eight_bit) = match self.large.take() {
-            Some(large) => {
-                let body = large.writer.finish().await.map_err(|e| client.trouble(&e))?;
-                (large.id, large.facts, Body::File(body), large.eight_bit)
-            }
-            None => {
-                let eight_bit = !server.body().is_ascii();
-                let (id, facts, body) = client.assemble(server);
-                (id, facts, body, eight_bit)
-            }
+        let arrived = match self.large.take() {
+            Some(large) => Box::pin(client.filter_large(server, large, filters)).await?,
+            None if filters.are_none() => client.assemble(server),
+            None => Box::pin(client.filter(server, filters)).await?,
         };
+        let Arrived { id, facts, body, eight_bit, work } = arrived;
         if facts.hops >= client.settings.hops_max {
             return Err(Refusal::TooManyHops);
         }
         let size = body.size();
-        let recipients = client.follow_aliases(id, server.take_recipients()).await?;
+        let recipients = Client::recipients_by(&work, server.take_recipients());
+        if work.discard || recipients.is_empty() {
+            client.discarded(id, server);
+            return Ok(id);
+        }
+        let recipients = client.follow_aliases(id, recipients).await?;
         let mut envelope =
             client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
+        Client::amend(&work, &mut envelope);
         if eight_bit && envelope.body == BodyKind::SevenBit {
             // Many clients send what they did not declare; the next hop is told what it is.
             envelope.body = BodyKind::EightBitMime;
@@ -246,14 +254,15 @@ impl Client<'_> {
     }
 
     /// A body that is in memory, with our fields in front: the one copy it is stored from.
-    fn assemble(&self, server: &mut Server) -> (QueueId, HeaderFacts, Body) {
+    fn assemble(&self, server: &mut Server) -> Arrived {
+        let eight_bit = !server.body().is_ascii();
         let facts = header::scan(server.body(), self.settings.session.body.header_max);
         let id = self.inner.parts.queue.new_id();
         let mut octets = Vec::with_capacity(server.body().len() + FRONT_OCTETS);
         self.write_front(server, id, &facts, &mut octets);
         octets.extend_from_slice(server.body());
         server.body_taken();
-        (id, facts, Body::Memory(octets))
+        Arrived { id, facts, body: Body::Memory(octets), eight_bit, work: Work::default() }
     }
 
     /// The recipients with everybody behind their aliases.
@@ -269,7 +278,13 @@ impl Client<'_> {
         followed.map_err(|_| Refusal::AliasTooLarge)
     }
 
-    fn write_front(&self, server: &Server, id: QueueId, facts: &HeaderFacts, out: &mut Vec<u8>) {
+    pub(super) fn write_front(
+        &self,
+        server: &Server,
+        id: QueueId,
+        facts: &HeaderFacts,
+        out: &mut Vec<u8>,
+    ) {
         let host = &self.settings.session.host;
         let now = self.inner.parts.clock.now();
         let (helo, esmtp) = server.hello().map_or(("", false), |h| (h.name.as_str(), h.esmtp));
@@ -412,7 +427,7 @@ impl Client<'_> {
     }
 
     /// What the peer hears when the queue cannot do its part; the operator hears all of it.
-    fn trouble(&self, error: &CommitError) -> Refusal {
+    pub(super) fn trouble(&self, error: &CommitError) -> Refusal {
         let refusal = match error {
             error if error.is_full() => Refusal::StorageFull,
             error if error.is_of_the_message() => Refusal::EnvelopeTooLarge,

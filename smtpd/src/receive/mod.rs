@@ -12,6 +12,7 @@ mod buffer;
 mod caught;
 mod count;
 mod fetch;
+mod filter;
 mod judge;
 mod listener;
 mod local;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mailroot_common::config::general::Listen;
+use mailroot_common::config::milter::Milter;
 use mailroot_common::id::SessionId;
 use mailroot_common::net::Network;
 use mailroot_common::rate::Rate;
@@ -138,6 +140,10 @@ pub struct Settings {
     pub add_message_id: bool,
     /// Octets of bodies that all sessions together may hold in memory (`limits.body_memory`).
     pub body_memory_max: u64,
+    /// Who looks at mail before it is accepted (`messages.milters`).
+    pub milters: Arc<[Milter]>,
+    /// Finds the milters that have names.
+    pub milter_resolver: Resolver,
 }
 
 impl Settings {

@@ -16,8 +16,7 @@ use mailroot_common::control::Direction;
 use mailroot_common::id::QueueId;
 use smtpd_core::smtp::dialogue::Side;
 use smtpd_core::smtp::refusal::Refusal;
-use smtpd_core::smtp::server::{Action, End, Question, Rejection, Server, Stage, Taken};
-use smtpd_core::trace::event::Text;
+use smtpd_core::smtp::server::{Action, End, Question, Server, Taken};
 use smtpd_core::trace::note::Note;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Sleep;
@@ -31,7 +30,8 @@ use super::registry::{Live, Order};
 #[cfg(feature = "gssapi")]
 use super::ticket::Ticket;
 use super::visit::Visit;
-use super::{Settings, count, login, secure};
+use super::{Settings, filter, login, secure};
+use crate::milter::Milters;
 use crate::net::Stream;
 use crate::observe::{Ear, Level, Party};
 use crate::queue::Claim;
@@ -92,6 +92,7 @@ pub(super) async fn converse(
         buffer: Buffer::default(),
         alarm: Box::pin(tokio::time::sleep(RELEASE_AFTER)),
         helo_shown: false,
+        filters: Milters::new(if visit.local.is_some() { &[] } else { &settings.milters }),
         ear: inner.parts.dialogues.ear(party, inner.parts.clock.clone()),
         heard: 0,
         claim: None,
@@ -106,6 +107,7 @@ pub(super) async fn converse(
         session.server = Server::refused(rules, refusal, now);
     }
     let gone = session.run(visit.entry == Entry::Implicit).await;
+    session.filters.quit().await;
     session.say_goodbye(gone);
     session.server.end()
 }
@@ -132,6 +134,8 @@ pub(super) struct Session<'a> {
     buffer: Buffer,
     alarm: Pin<Box<Sleep>>,
     helo_shown: bool,
+    /// Who looks at mail before it is accepted.
+    pub(super) filters: Milters,
     ear: Ear,
     /// Octets of the output that were handed to the ear.
     heard: usize,
@@ -259,18 +263,28 @@ impl Session<'_> {
             Question::Sender => {
                 self.incoming.rule = None;
                 let sender = self.server.transaction().map(|it| &it.sender);
-                may_begin(&self.client, sender)
+                let verdict = may_begin(&self.client, sender)
                     .and_then(|()| ready())
-                    .and_then(|()| charge(&self.client, Piece::Message))
+                    .and_then(|()| charge(&self.client, Piece::Message));
+                match verdict {
+                    Ok(()) if !self.filters.are_none() => Box::pin(filter::sender(self)).await,
+                    verdict => verdict,
+                }
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {
                     let (now, to) = (inner.parts.clock.now(), &candidate.mailbox);
-                    may_send_to(&self.client, to, now).await.and_then(|rule| {
+                    let verdict = may_send_to(&self.client, to, now).await.and_then(|rule| {
                         charge(&self.client, Piece::Recipient)?;
                         self.incoming.note_rule(rule);
                         Ok(())
-                    })
+                    });
+                    match verdict {
+                        Ok(()) if !self.filters.are_none() => {
+                            Box::pin(filter::recipient(self)).await
+                        }
+                        verdict => verdict,
+                    }
                 }
                 None => Err(Refusal::LocalTrouble),
             },
@@ -290,7 +304,8 @@ impl Session<'_> {
             }
             Question::Commit => {
                 self.show();
-                let kept = self.incoming.keep(&self.client, &mut self.server).await;
+                let server = &mut self.server;
+                let kept = self.incoming.keep(&self.client, server, &mut self.filters).await;
                 self.incoming.forget();
                 let id = kept.as_ref().ok().copied();
                 self.server.committed(kept, inner.parts.clock.elapsed());
@@ -312,46 +327,6 @@ impl Session<'_> {
             let (at, peer) = (parts.clock.now(), self.live.client);
             parts.trace.record(Note::dialogue(&parts.name, id, at, "in", &peer, &said));
         }
-    }
-
-    fn on_rejection(&self, rejection: &Rejection) {
-        let Client { inner, session, .. } = self.client;
-        let refusal = rejection.refusal;
-        count::count(&inner.parts.counters, refusal);
-        // What is no command is of no interest but to the client, unless it ends the session.
-        let ends = self.server.end() == Some(End::Refused(refusal));
-        let level =
-            if rejection.stage == Stage::Command && !ends { Level::Debug } else { Level::Info };
-        let helo = self.server.hello().map_or("", |hello| hello.name.as_str());
-        let mut line = inner.parts.log.line(level, "reject");
-        line = line
-            .word("server", &inner.parts.name)
-            .word("client", self.live.client.ip())
-            .word("port", self.live.client.port())
-            .maybe("uid", self.client.uid())
-            .word("sid", session)
-            .word("stage", rejection.stage.as_str())
-            .word("code", refusal.code())
-            .word("dsn", refusal.enhanced())
-            .word("reason", refusal.reason())
-            .text("helo", helo);
-        if let Some(sender) = &rejection.sender {
-            line = line.word("from", format_args!("<{sender}>"));
-        }
-        if let Some(recipient) = &rejection.recipient {
-            line = line.word("to", format_args!("<{recipient}>"));
-        }
-        line.send();
-        if level == Level::Debug {
-            return;
-        }
-        let client = self.live.client.ip();
-        count::record(&inner.parts, client, rejection.stage, refusal, |note| {
-            note.text(Text::Session, session)
-                .maybe(Text::Helo, Some(helo).filter(|helo| !helo.is_empty()))
-                .maybe(Text::From, rejection.sender.as_ref())
-                .maybe(Text::To, rejection.recipient.as_ref())
-        });
     }
 
     fn show(&mut self) {

@@ -102,6 +102,8 @@ fn settings() -> Settings {
         add_date: true,
         add_message_id: true,
         body_memory_max: 64 << 20,
+        milters: Arc::from([]),
+        milter_resolver: Resolver::Simulated(SimulatedDns::default()),
     }
 }
 

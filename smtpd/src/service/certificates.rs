@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mailroot_common::config::access::TlsMode;
-use mailroot_common::config::tls::CertificateName;
+use mailroot_common::config::tls::{CertificateKeys, CertificateName};
 use mailroot_common::config::{ServerConfig, ServerName};
 use mailroot_common::control::{self, Edited};
 use mailroot_common::units::{Span, Timestamp};
@@ -15,7 +15,9 @@ use super::change::Asked;
 use super::{Service, ServiceError};
 use crate::config::{EditError, Loaded, Secrets, certificate_files};
 use crate::observe::Level;
-use crate::tls::{Certificate, EXPIRES_SOON, Files, News, Standing, Texts, generate, until_words};
+use crate::tls::{
+    Certificate, EXPIRES_SOON, Files, News, Place, Standing, Texts, generate, until_words,
+};
 
 /// One of ours is made anew when it has so little time left.
 const RENEW: Span = Span::days(30);
@@ -24,21 +26,35 @@ impl Service {
     /// Goes by the certificates of a configuration; makes our own if it is wanted and not there.
     pub(super) async fn set_certificates(&self, loaded: &Loaded) {
         let configured = &loaded.service.tls.certificates.0;
-        let mut wanted: BTreeMap<CertificateName, Files> = configured
+        let mut wanted: BTreeMap<CertificateName, Place> = configured
             .iter()
-            .filter_map(|(name, keys)| Some((name.clone(), certificate_files(keys)?)))
+            .filter_map(|(name, keys)| Some((name.clone(), self.place(name, keys)?)))
             .collect();
         let hosts = hosts_of_auto(loaded);
         if !hosts.is_empty() {
             let files = self.kept_files(&CertificateName::auto());
             self.make_auto(&files, hosts).await;
-            wanted.insert(CertificateName::auto(), files);
+            wanted.insert(CertificateName::auto(), Place { files, asked_for: false });
         }
         let (certificates, now) = (self.0.certificates.clone(), self.0.clock.now());
         let reading = tokio::task::spawn_blocking(move || certificates.set(wanted, now));
         for news in reading.await.unwrap_or_default() {
             self.tell_certificate(&news);
         }
+        let asked_for = self.certificates_asked_for(loaded);
+        self.0.acme.keep_only(&asked_for.iter().map(|(name, ..)| name.clone()).collect());
+        for due in &asked_for {
+            let trouble = self.acme_state(due).trouble;
+            self.0.certificates.set_refused(&due.0, trouble.as_deref());
+        }
+    }
+
+    /// Where a configured certificate lies.
+    fn place(&self, name: &CertificateName, keys: &CertificateKeys) -> Option<Place> {
+        if !keys.acme.is_empty() {
+            return Some(Place { files: self.kept_files(name), asked_for: true });
+        }
+        Some(Place { files: certificate_files(keys)?, asked_for: false })
     }
 
     /// Reads certificates again whose files changed. Sessions under way keep theirs.
@@ -49,7 +65,7 @@ impl Service {
     }
 
     /// The caller holds the right to change things.
-    async fn read_certificates_again(&self) {
+    pub(super) async fn read_certificates_again(&self) {
         let (certificates, now) = (self.0.certificates.clone(), self.0.clock.now());
         let reading = tokio::task::spawn_blocking(move || certificates.look_again(now));
         let news = reading.await.unwrap_or_default();
@@ -113,6 +129,14 @@ impl Service {
 pub(super) fn warning(standing: &Standing, now: Timestamp) -> Option<String> {
     let name = &standing.name;
     match (&standing.trouble, &standing.certificate) {
+        (None, None) if standing.asked_for => {
+            let why = standing.refused.as_deref().unwrap_or("it is being asked for");
+            Some(format!("certificate {name} is not there yet, auto stands in for it: {why}"))
+        }
+        (None, Some(shown)) if let Some(why) = &standing.refused => {
+            let until = until_words(&shown.facts, now);
+            Some(format!("certificate {name} {until} and could not be renewed: {why}"))
+        }
         (Some(trouble), None) => Some(format!("certificate {name} cannot be shown: {trouble}")),
         (Some(trouble), Some(_)) => {
             Some(format!("certificate {name}: the old one is still shown: {trouble}"))
@@ -172,6 +196,7 @@ impl Service {
     #[must_use]
     pub fn certificates(&self) -> Vec<control::Certificate> {
         let loaded = self.active();
+        let asked_for = self.certificates_asked_for(&loaded);
         let shows = |name: &CertificateName, config: &ServerConfig| {
             config.access.tls.mode != TlsMode::Off && config.access.tls.certificate.contains(name)
         };
@@ -191,6 +216,10 @@ impl Service {
                 chain_file: standing.files.chain.display().to_string(),
                 key_file: standing.files.key.display().to_string(),
                 since: shown.map(|_| standing.since),
+                acme: asked_for
+                    .iter()
+                    .find(|(name, ..)| *name == standing.name)
+                    .map(|due| self.acme_state(due)),
                 trouble: standing.trouble.as_ref().map(ToString::to_string),
             }
         };
@@ -257,11 +286,15 @@ impl Service {
     }
 }
 
-/// The names of the servers that show our own certificate.
+/// The names of the servers that show our own certificate, or may have to while another is asked for.
 fn hosts_of_auto(loaded: &Loaded) -> Vec<String> {
+    let certificates = &loaded.service.tls.certificates.0;
+    let is_asked_for =
+        |name: &CertificateName| certificates.get(name).is_some_and(|keys| !keys.acme.is_empty());
     let shows = |(_, config): &(&ServerName, &std::sync::Arc<ServerConfig>)| {
         let tls = &config.access.tls;
-        tls.mode != TlsMode::Off && tls.certificate.iter().any(CertificateName::is_auto)
+        let is_auto = |name: &CertificateName| name.is_auto() || is_asked_for(name);
+        tls.mode != TlsMode::Off && tls.certificate.iter().any(is_auto)
     };
     let host = |config: &ServerConfig| {
         config.delivery.fqdn.as_ref().unwrap_or(&loaded.hostname).to_string()

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use mailroot_common::config::tls::CertificateName;
 use mailroot_common::config::{ServerName, SmartHostName};
 
 use crate::config::{EditError, Failed};
@@ -86,6 +87,9 @@ pub enum ServiceError {
     /// A smart host does not log in by tokens.
     #[error("smart host {0} does not log in by tokens")]
     NoTokens(SmartHostName),
+    /// A certificate comes from elsewhere.
+    #[error("certificate {0} is not asked for over ACME")]
+    NotAskedFor(CertificateName),
     /// No reports about TLS are sent.
     #[error("no reports about TLS are sent: tls.reports is not enabled")]
     NoTlsReports,

@@ -2,18 +2,36 @@
 //! them: given now, or by a person with a code.
 
 use mailroot_common::config::SmartHostName;
+use mailroot_common::config::dns::Resolvers;
 use mailroot_common::config::oauth::{Grant, TokenSource};
 use mailroot_common::config::smart_hosts::SmartHostKeys;
 use mailroot_common::control::{Check, DeviceCode, DeviceState, Level};
 use mailroot_common::units::{Span, Timestamp};
 
 use super::{Reach, Service, ServiceError};
-use crate::config::{EditError, Secrets};
+use crate::config::{EditError, Loaded, Secrets};
 use crate::https::Https;
 use crate::mta_sts::MtaSts;
 use crate::oauth::{Polled, TokenError, Tokens};
+use crate::resolve::{self, Resolver};
+use crate::tls::ClientTls;
 
 impl Service {
+    /// By which means other hosts are found and spoken to.
+    pub(super) fn reach(&self, loaded: &Loaded) -> Result<Reach, ServiceError> {
+        let dns = &loaded.service.dns;
+        let settings = resolve::Settings {
+            name_servers: match &dns.resolvers {
+                Resolvers::System => Vec::new(),
+                Resolvers::List(list) => list.clone(),
+            },
+            timeout: dns.timeout.as_duration(),
+        };
+        let log = self.0.log.clone();
+        let resolver = Resolver::new(&settings, log).map_err(ServiceError::Resolver)?;
+        Ok(Reach { resolver, tls: ClientTls::new(&loaded.service.tls) })
+    }
+
     /// Passwords and other secrets.
     pub(super) fn secrets(&self) -> Secrets {
         Secrets::in_directory(&self.0.paths.secrets_dir)

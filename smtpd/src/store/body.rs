@@ -104,6 +104,21 @@ impl LargeBody {
         }
     }
 
+    /// Hands it out before it is committed; `id` is how errors call it.
+    ///
+    /// # Errors
+    ///
+    /// An error of the disk.
+    pub async fn read(&self, id: QueueId) -> io::Result<BodyReader> {
+        match &self.0 {
+            Large::Memory(body) => Ok(BodyReader::memory(Arc::new(body.clone()))),
+            Large::File(file) => {
+                let reader = file.reader(id).await?;
+                Ok(BodyReader { source: Source::Unstored(reader), size: file.size })
+            }
+        }
+    }
+
     /// The content of a body that was written into a store in memory; nothing for one on disk,
     /// which can only be committed to the store it was made by.
     pub(super) fn into_memory(self) -> Option<Vec<u8>> {
@@ -131,9 +146,21 @@ pub struct BodyReader {
 
 #[derive(Debug)]
 enum Source {
-    Memory { body: Arc<Vec<u8>>, at: usize },
-    Large { log: Arc<Log>, id: QueueId, reader: LargeReader },
-    Unopened { log: Arc<Log>, id: QueueId },
+    Memory {
+        body: Arc<Vec<u8>>,
+        at: usize,
+    },
+    Large {
+        log: Arc<Log>,
+        id: QueueId,
+        reader: LargeReader,
+    },
+    Unopened {
+        log: Arc<Log>,
+        id: QueueId,
+    },
+    /// Of a message that no record names yet.
+    Unstored(LargeReader),
     Gone(QueueId),
 }
 
@@ -184,6 +211,7 @@ impl BodyReader {
                     Err(error.into())
                 }
             },
+            Source::Unstored(reader) => reader.next().await.map_err(io::Error::from),
             Source::Gone(id) | Source::Unopened { id, .. } => {
                 Err(ReadError::Damaged { id: *id, what: "it was removed" }.into())
             }

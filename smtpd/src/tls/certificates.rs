@@ -173,6 +173,15 @@ fn look(path: &Path) -> Option<Look> {
     Some(Look { inode: about.ino(), size: about.size(), changed })
 }
 
+/// Where a certificate lies, and how it comes there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its files.
+    pub files: Files,
+    /// Whether it is asked of an authority: until it is there, our own stands in for it.
+    pub asked_for: bool,
+}
+
 /// A certificate under its name, as it stands.
 #[derive(Clone, Debug)]
 pub struct Standing {
@@ -180,6 +189,10 @@ pub struct Standing {
     pub name: CertificateName,
     /// Where it lies.
     pub files: Files,
+    /// Whether it is asked of an authority.
+    pub asked_for: bool,
+    /// Why the authority gave none when it was last asked.
+    pub refused: Option<Arc<str>>,
     /// What is shown; nothing if it could not be read yet.
     pub certificate: Option<Certificate>,
     /// Why the files, as they lie there, cannot be used.
@@ -209,18 +222,18 @@ pub struct News {
 
 impl Certificates {
     /// Goes by these files from now on; reads those that are new or changed.
-    pub fn set(&self, wanted: BTreeMap<CertificateName, Files>, now: Timestamp) -> Vec<News> {
+    pub fn set(&self, wanted: BTreeMap<CertificateName, Place>, now: Timestamp) -> Vec<News> {
         let mut slots = self.slots();
         slots.retain(|name, slot| {
-            wanted.get(name).is_some_and(|files| slot.standing.load().files == *files)
+            wanted.get(name).is_some_and(|place| slot.standing.load().place() == *place)
         });
         let mut news = Vec::new();
-        for (name, files) in wanted {
+        for (name, place) in wanted {
             if slots.contains_key(&name) {
                 continue;
             }
-            let looks = [look(&files.chain), look(&files.key)];
-            let standing = read(name.clone(), files, None, now);
+            let looks = [look(&place.files.chain), look(&place.files.key)];
+            let standing = read(name.clone(), place, None, now);
             news.push(News { standing: standing.clone(), first: true });
             let slot = Slot { standing: ArcSwap::from_pointee(standing), looks: Mutex::new(looks) };
             slots.insert(name, Arc::new(slot));
@@ -236,6 +249,15 @@ impl Certificates {
         slots.iter().filter_map(|slot| slot.look_again(now)).collect()
     }
 
+    /// Notes what an authority said last about a certificate that is asked for.
+    pub fn set_refused(&self, name: &CertificateName, why: Option<&str>) {
+        let slot = self.slots().get(name).cloned();
+        let Some(slot) = slot else { return };
+        let refused: Option<Arc<str>> = why.map(Into::into);
+        slot.standing
+            .rcu(|standing| Standing { refused: refused.clone(), ..Standing::clone(standing) });
+    }
+
     /// How they stand, by name.
     #[must_use]
     pub fn list(&self) -> Vec<Standing> {
@@ -245,7 +267,10 @@ impl Certificates {
     /// Those of these names, for handshakes.
     pub(super) fn shown(&self, names: &[CertificateName]) -> Shown {
         let slots = self.slots();
-        Shown(names.iter().filter_map(|name| slots.get(name)).map(Arc::clone).collect())
+        let own: Vec<_> = names.iter().filter_map(|name| slots.get(name)).map(Arc::clone).collect();
+        let awaited = own.iter().any(|slot| slot.standing.load().asked_for);
+        let stand_in = slots.get(&CertificateName::auto()).filter(|_| awaited).cloned();
+        Shown { own, stand_in }
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, BTreeMap<CertificateName, Arc<Slot>>> {
@@ -264,42 +289,56 @@ impl Slot {
             }
             *looks = found;
         }
-        let (name, files) = (before.name.clone(), before.files.clone());
-        let after = read(name, files, Some(&before), now);
+        let after = read(before.name.clone(), before.place(), Some(&before), now);
         let first = before.certificate.is_none() != after.certificate.is_none();
         self.standing.store(Arc::new(after.clone()));
         Some(News { standing: after, first })
     }
 }
 
-/// Reads a certificate; what was shown before stays where it cannot be read.
-fn read(name: CertificateName, files: Files, old: Option<&Standing>, now: Timestamp) -> Standing {
-    match Certificate::read(&files) {
-        Ok(found) => Standing { name, files, certificate: Some(found), trouble: None, since: now },
-        Err(error) => Standing {
-            name,
-            files,
-            certificate: old.and_then(|old| old.certificate.clone()),
-            trouble: Some(error),
-            since: old.map_or(now, |old| old.since),
-        },
+impl Standing {
+    fn place(&self) -> Place {
+        Place { files: self.files.clone(), asked_for: self.asked_for }
     }
+}
+
+/// Reads a certificate; what was shown before stays where it cannot be read. One that is asked for may
+/// not be there yet.
+fn read(name: CertificateName, place: Place, old: Option<&Standing>, now: Timestamp) -> Standing {
+    let Place { files, asked_for } = place;
+    let refused = old.and_then(|old| old.refused.clone());
+    let is_awaited = asked_for && look(&files.chain).is_none();
+    let (certificate, trouble, since) = match Certificate::read(&files) {
+        Ok(found) => (Some(found), None, now),
+        Err(error) => (
+            old.and_then(|old| old.certificate.clone()),
+            Some(error).filter(|_| !is_awaited),
+            old.map_or(now, |old| old.since),
+        ),
+    };
+    Standing { name, files, asked_for, refused, certificate, trouble, since }
 }
 
 /// The certificates of one virtual server, the first one for whoever asks for no name.
 #[derive(Debug)]
-pub(super) struct Shown(Vec<Arc<Slot>>);
+pub(super) struct Shown {
+    own: Vec<Arc<Slot>>,
+    /// Our own, where none of the others is there yet.
+    stand_in: Option<Arc<Slot>>,
+}
 
 impl Shown {
     /// Whether there is one at this moment.
     pub(super) fn any(&self) -> bool {
-        self.0.iter().any(|slot| slot.standing.load().certificate.is_some())
+        self.choose(None).is_some()
     }
 
     fn choose(&self, host: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        let all = || self.0.iter().filter_map(|slot| slot.standing.load().certificate.clone());
+        let of = |slot: &Arc<Slot>| slot.standing.load().certificate.clone();
+        let all = || self.own.iter().filter_map(of);
         let fit = host.and_then(|host| all().find(|it| it.facts.is_for(host)));
-        fit.or_else(|| all().next()).map(|it| it.certified)
+        let found = fit.or_else(|| all().next());
+        found.or_else(|| self.stand_in.as_ref().and_then(of)).map(|it| it.certified)
     }
 }
 
@@ -338,8 +377,9 @@ mod tests {
         files
     }
 
-    fn wanted(files: &[(&str, &Files)]) -> BTreeMap<CertificateName, Files> {
-        files.iter().map(|(called, files)| (name(called), (*files).clone())).collect()
+    fn wanted(files: &[(&str, &Files)]) -> BTreeMap<CertificateName, Place> {
+        let place = |files: &Files| Place { files: files.clone(), asked_for: false };
+        files.iter().map(|(called, files)| (name(called), place(files))).collect()
     }
 
     #[test]
@@ -364,6 +404,33 @@ mod tests {
         assert_eq!(is(), Some(vec!["two.example".to_owned()]));
         all.set(BTreeMap::new(), NOW);
         assert!(all.list().is_empty());
+    }
+
+    #[test]
+    fn our_own_stands_in_for_one_that_is_asked_for_until_it_is_there() {
+        let place = tempfile::tempdir().unwrap();
+        let auto = write(place.path(), "auto", "auto.example");
+        let both = place.path().join("relay.pem");
+        let asked = Files { chain: both.clone(), key: both.clone() };
+        let all = Certificates::default();
+        let mut all_of_them = wanted(&[("auto", &auto)]);
+        all_of_them.insert(name("relay"), Place { files: asked, asked_for: true });
+        let news = all.set(all_of_them, NOW);
+        assert!(news.iter().all(|it| it.standing.trouble.is_none()), "{news:?}");
+        let shown = all.shown(&[name("relay")]);
+        let is = || shown.choose(Some("x")).map(|key| Facts::read(&key.cert[0]).unwrap().names);
+        assert_eq!(is(), Some(vec!["auto.example".to_owned()]));
+        all.set_refused(&name("relay"), Some("no"));
+        assert_eq!(all.list()[1].refused.as_deref(), Some("no"));
+
+        let texts = generate::self_signed(&["relay.example".to_owned()], NOW).unwrap();
+        fs::write(&both, [&texts.key[..], &texts.chain[..]].concat()).unwrap();
+        fs::set_permissions(&both, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(all.look_again(NOW)[0].first);
+        assert_eq!(is(), Some(vec!["relay.example".to_owned()]));
+        fs::write(&both, "half a certif").unwrap();
+        assert!(all.look_again(NOW)[0].standing.trouble.is_some());
+        assert_eq!(is(), Some(vec!["relay.example".to_owned()]), "the old one stays");
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod server;
 mod verifier;
 
 pub use certificates::{
-    Certificate, CertificateError, Certificates, EXPIRES_SOON, Files, News, Standing, Texts,
+    Certificate, CertificateError, Certificates, EXPIRES_SOON, Files, News, Place, Standing, Texts,
     until_words,
 };
 pub use client::{ClientTls, Flaw, Identity, Proof, Secured, TlsError};

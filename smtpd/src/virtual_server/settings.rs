@@ -117,11 +117,7 @@ pub(super) fn receive(
         relay: rules::relay_policy(config),
         tallies,
         balancers: config.access.proxy_from.clone(),
-        quota: receive::ClientQuota {
-            connections: config.access.quota.connections,
-            messages: config.access.quota.messages,
-            recipients: config.access.quota.recipients,
-        },
+        quota: client_quota(config),
         table: Arc::clone(table),
         directory: directory.clone().filter(|it| it.unknown() == UnknownRecipient::Refuse),
         connections: rules::connection_limits(config),
@@ -131,6 +127,17 @@ pub(super) fn receive(
         add_date: messages.fix.contains(&Fix::Date),
         add_message_id: messages.fix.contains(&Fix::MessageId),
         body_memory_max: config.limits.body_memory.as_u64(),
+        milters: messages.milters.clone().into(),
+        milter_resolver: shared.resolver.clone(),
+    }
+}
+
+fn client_quota(config: &ServerConfig) -> receive::ClientQuota {
+    let quota = &config.access.quota;
+    receive::ClientQuota {
+        connections: quota.connections,
+        messages: quota.messages,
+        recipients: quota.recipients,
     }
 }
 

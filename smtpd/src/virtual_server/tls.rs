@@ -47,14 +47,27 @@ fn check(standing: &Standing, now: mailroot_common::units::Timestamp) -> Check {
             check(Level::Warn, format!("{name}: the old one is still shown: {trouble}"))
                 .hint("the files are looked at again when they change")
         }
+        (None, None) if standing.asked_for => {
+            let why = standing.refused.as_deref().unwrap_or("it is being asked for");
+            check(Level::Warn, format!("{name} is not there yet, auto stands in for it: {why}"))
+                .hint(format!("once that is mended: smtpctl cert renew {name}"))
+        }
         (None, None) => check(Level::Fail, format!("{name} was not read")),
         (None, Some(shown)) => {
             let facts = &shown.facts;
             let text = format!("{name} for {} {}", facts.names.join(", "), until_words(facts, now));
             let good = facts.not_before <= now && facts.not_after > now.after(EXPIRES_SOON);
+            if let Some(why) = &standing.refused {
+                return check(Level::Warn, format!("{text}, and could not be renewed: {why}"))
+                    .hint(format!("once that is mended: smtpctl cert renew {name}"));
+            }
             let check = check(if good { Level::Ok } else { Level::Warn }, text);
             if good {
                 return check;
+            }
+            if standing.asked_for {
+                return check
+                    .hint(format!("it is renewed in time; or now: smtpctl cert renew {name}"));
             }
             check.hint(format!("put a new one in the place of {}", files.chain.display()))
         }

@@ -259,6 +259,18 @@ refusals! {
     AliasTooLarge: 451 transient 3 5, GoOn, "alias-too-large",
         "an alias leads to too many addresses; try again later";
 
+    // Filters.
+    /// A milter refuses it.
+    FilterRefused: 550 permanent 7 1, GoOn, "filter-refused", "refused by a filter of this server";
+    /// A milter puts it off.
+    FilterDeferred: 451 transient 7 1, GoOn, "filter-deferred",
+        "put off by a filter of this server; try again later";
+    /// A milter cannot be heard, and its entry says that mail waits for it.
+    FilterUnavailable: 451 transient 7 1, GoOn, "filter-unavailable",
+        "cannot look at mail now; try again later";
+    /// A milter wants the session ended.
+    FilterClosed: 421 transient 7 0, Close, "filter-closed", "closing; try again later";
+
     // Our own state.
     /// Less room on disk than `store.min_free`.
     StorageFull: 452 transient 3 1, GoOn, "store-full", "not enough room; try again later";

@@ -37,6 +37,7 @@ use super::command::Chunk;
 use super::etrn::Etrn;
 use super::line::{Line, LineReader};
 use super::refusal::{After, Refusal};
+use crate::milter::answer::Reply;
 use crate::queue::envelope::Recipient;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,8 @@ pub struct Server {
     secured: bool,
     /// Whether octets stand behind the command that is being read.
     more_behind: bool,
+    /// What is said for the next refusal, in place of its own words.
+    words: Option<Box<Reply>>,
     login: Login,
 }
 
@@ -149,6 +152,7 @@ impl Server {
             stopping: false,
             secured: false,
             more_behind: false,
+            words: None,
             login: Login::default(),
         };
         let Settings { host, banner, .. } = &*server.settings;
@@ -270,6 +274,11 @@ impl Server {
         }
         self.forget_transaction();
         self.stop_if_asked();
+    }
+
+    /// Has the next refusal said in a filter's words. It follows at once, and is of the same class.
+    pub fn say_instead(&mut self, reply: Reply) {
+        self.words = Some(Box::new(reply));
     }
 
     /// Answers [`Question::Etrn`]: how many messages are on their way to the client's domain now,
@@ -420,7 +429,13 @@ impl Server {
 
     /// Says no, tells the log, and counts; the state must be the one to go on in.
     fn refuse(&mut self, stage: Stage, refusal: Refusal, about: Option<&str>) {
-        refusal.write_about(about, &mut self.output);
+        match self.words.take() {
+            Some(reply) => {
+                let Reply { code, enhanced, words } = *reply;
+                say(&mut self.output, format_args!("{code} {enhanced} {words}"));
+            }
+            None => refusal.write_about(about, &mut self.output),
+        }
         self.reject(stage, refusal);
         match refusal.after() {
             After::GoOn => {}

@@ -164,6 +164,13 @@ pub(in super::super) struct Finished {
 }
 
 impl Finished {
+    /// Reads it before a record names it.
+    pub(in super::super) async fn reader(&self, id: QueueId) -> io::Result<Reader> {
+        let (log, checksums, size) =
+            (Arc::clone(&self.owned.log), self.checksums.clone(), self.size);
+        blocking(move || Reader::open(&log, id, checksums, size).map_err(Into::into)).await
+    }
+
     pub(super) fn keep(&mut self) -> u64 {
         self.owned.keep();
         self.owned.number()
