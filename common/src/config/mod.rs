@@ -5,6 +5,8 @@
 //! section is one table (see [`section`]) from which everything else about it follows.
 
 pub mod access;
+pub mod client_certificates;
+pub mod client_tokens;
 pub mod control;
 pub mod delivery;
 pub mod diagnostic;

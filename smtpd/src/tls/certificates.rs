@@ -296,7 +296,8 @@ impl Shown {
         self.0.iter().any(|slot| slot.standing.load().certificate.is_some())
     }
 
-    fn choose(&self, host: Option<&str>) -> Option<Arc<CertifiedKey>> {
+    /// The one for whoever asks for this name.
+    pub(super) fn choose(&self, host: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let all = || self.0.iter().filter_map(|slot| slot.standing.load().certificate.clone());
         let fit = host.and_then(|host| all().find(|it| it.facts.is_for(host)));
         fit.or_else(|| all().next()).map(|it| it.certified)
