@@ -13,5 +13,6 @@ pub mod id;
 pub mod message;
 pub mod net;
 pub mod rate;
+pub mod shell;
 pub mod status;
 pub mod units;

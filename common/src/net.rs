@@ -63,6 +63,12 @@ impl Network {
         self.0.contains(&address.to_canonical())
     }
 
+    /// Whether any address belongs to both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.0.contains(&other.0) || other.0.contains(&self.0)
+    }
+
     /// Whether this is every address of its family: `0.0.0.0/0` or `::/0`.
     #[must_use]
     pub fn is_everything(&self) -> bool {
@@ -128,6 +134,15 @@ impl FromStr for Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_overlap_where_one_holds_the_other() {
+        let net = |text| Network::parse(text).unwrap();
+        assert!(net("10.0.0.0/8").overlaps(&net("10.1.2.3")));
+        assert!(net("10.1.2.3").overlaps(&net("10.0.0.0/8")));
+        assert!(!net("10.1.0.0/16").overlaps(&net("10.2.0.0/16")));
+        assert!(!net("0.0.0.0/0").overlaps(&net("::1")));
+    }
 
     #[test]
     fn mapped_addresses_match_ipv4_networks() {

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use mailroot_common::control::{
     AccessEntry, AccessList, Decision, KeyEdit, Kind, Outcome, Problem, Question, path,
 };
+use mailroot_common::net::Network;
 use mailroot_common::units::{Span, Timestamp};
 
 use crate::client::WAIT;
@@ -224,15 +225,52 @@ async fn turn(tool: &mut Tool, which: Which, args: &Entries, allow: bool) -> Res
         let key = which.key("i_want_an_open_relay");
         edits.push(KeyEdit::Set { key, value: "true".to_owned() });
     }
+    if !adds {
+        edits.extend(taken_off(&list, which, &args.entries)?);
+        return edit_server(tool, edits, &args.terms).await;
+    }
     for entry in &args.entries {
-        let there = list.entries.iter().find(|it| it.entry.eq_ignore_ascii_case(entry));
-        if adds {
-            edits.extend(put(&which.key("list"), entry, there, args.comment.as_deref(), until));
-        } else if there.is_some() {
-            edits.push(KeyEdit::Remove { key: which.key("list"), item: entry.clone() });
-        }
+        let there = list.entries.iter().find(|it| names(it, entry));
+        edits.extend(put(&which.key("list"), entry, there, args.comment.as_deref(), until));
     }
     edit_server(tool, edits, &args.terms).await
+}
+
+fn names(entry: &AccessEntry, wanted: &str) -> bool {
+    entry.entry.eq_ignore_ascii_case(wanted)
+}
+
+/// What takes the wanted entries off the list. An entry that stays and is about some of the same
+/// clients would decide as before; so nothing is done then.
+fn taken_off(list: &AccessList, which: Which, wanted: &[String]) -> Result<Vec<KeyEdit>, Problem> {
+    let is_wanted = |it: &AccessEntry| wanted.iter().any(|entry| names(it, entry));
+    for entry in wanted {
+        let other = |it: &&AccessEntry| !is_wanted(it) && !it.expired && overlap(&it.entry, entry);
+        if let Some(other) = list.entries.iter().find(other) {
+            let verb = if list.policy == "only" { "lets in" } else { "keeps out" };
+            let command = if which == Which::Relay { "relay" } else { "access" };
+            let detail = format!("the entry {} still {verb} clients of {entry}", other.entry);
+            let hint = format!(
+                "smtpctl {command} remove {} takes it off; put back what is to stay of it",
+                other.entry
+            );
+            return Err(Problem::new("access", Kind::Conflict, detail).hint(hint));
+        }
+    }
+    let taken = list.entries.iter().filter(|it| is_wanted(it));
+    Ok(taken.map(|it| KeyEdit::Remove { key: which.key("list"), item: it.entry.clone() }).collect())
+}
+
+/// Whether two entries are about some of the same clients, as far as their words tell.
+fn overlap(one: &str, other: &str) -> bool {
+    if let (Ok(one), Ok(other)) = (Network::parse(one), Network::parse(other)) {
+        return one.overlaps(&other);
+    }
+    let (one, other) = (one.to_ascii_lowercase(), other.to_ascii_lowercase());
+    let under = |name: &str, pattern: &str| {
+        pattern.strip_prefix('*').is_some_and(|domain| name.ends_with(domain))
+    };
+    one == other || under(&one, &other) || under(&other, &one)
 }
 
 /// Has an entry on the list with this comment and this end. One that is there otherwise is
@@ -312,6 +350,15 @@ mod tests {
         assert_eq!(text, r#"{net: "10.0.0.0/8", comment: "a \"b\", c"}"#);
         let text = worded("::1", None, Some(Timestamp::from_millis(1_764_000_000_000)));
         assert_eq!(text, r#"{net: "::1", until: "2025-11-24T16:00:00.000Z"}"#);
+    }
+
+    #[test]
+    fn entries_overlap_by_networks_and_by_names() {
+        assert!(overlap("127.0.0.0/8", "127.0.0.5") && overlap("127.0.0.5", "127.0.0.0/8"));
+        assert!(overlap("*.lan.example", "PC1.lan.example"));
+        assert!(overlap("*.example", "*.lan.example"));
+        assert!(!overlap("*.lan.example", "lan.example"));
+        assert!(!overlap("10.0.0.0/8", "pc1.lan.example"));
     }
 
     #[test]

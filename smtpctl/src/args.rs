@@ -247,6 +247,7 @@ pub(crate) enum Command {
     /// Open the manual.
     Help(Help),
     /// Print what a shell reads to complete command lines.
+    #[command(alias = "completions")]
     Completion(Completion),
     /// The versions of tool and daemon.
     Version,

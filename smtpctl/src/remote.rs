@@ -3,13 +3,14 @@
 //! The words of the command line are handed to the remote shell in quotes; what comes back,
 //! exit code included, is the remote tool's. There is no other way to a daemon from afar.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::{Command, ExitStatus};
 
 use clap::Parser;
 use mailroot_common::control::{Kind, Problem};
+use mailroot_common::shell;
 
 use crate::args::Args;
 
@@ -75,25 +76,9 @@ fn command(words: &[OsString]) -> OsString {
     let mut out = b"smtpctl".to_vec();
     for word in words {
         out.push(b' ');
-        quote(word, &mut out);
+        shell::quote(word.as_bytes(), &mut out);
     }
     OsString::from_vec(out)
-}
-
-/// Quotes a word so that a POSIX shell takes it as it is.
-fn quote(word: &OsStr, out: &mut Vec<u8>) {
-    let is_plain = |octet: &u8| octet.is_ascii_alphanumeric() || b"-_=+@%:,./".contains(octet);
-    if !word.is_empty() && word.as_bytes().iter().all(is_plain) {
-        return out.extend_from_slice(word.as_bytes());
-    }
-    out.push(b'\'');
-    for octet in word.as_bytes() {
-        match octet {
-            b'\'' => out.extend_from_slice(b"'\\''"),
-            octet => out.push(*octet),
-        }
-    }
-    out.push(b'\'');
 }
 
 #[cfg(test)]

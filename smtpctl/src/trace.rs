@@ -22,6 +22,8 @@ const STORIES: u64 = 10;
 const REFUSALS: u64 = 1_000;
 /// How many clients that answer names.
 const CLIENTS: usize = 5;
+/// Reasons that are the server's own, told before anybody has named a recipient.
+const EARLY: [&str; 2] = ["store-full", "stopping"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Trace {
@@ -146,22 +148,39 @@ struct Group {
     count: u64,
 }
 
-/// Says who was turned away of whom the selector could speak.
-async fn tell_refusals(tool: &mut Tool, selector: &Selector) -> Result<(), Problem> {
+/// Those that were turned away, by client and reason.
+async fn refusals(
+    tool: &mut Tool,
+    selector: &Selector,
+    counts: impl Fn(&Refused) -> bool,
+) -> Result<Vec<Group>, Problem> {
     let mut groups: Vec<Group> = Vec::new();
     let take = |refused: Refused| {
         let same = groups.iter_mut().find(|group| {
             group.newest.client == refused.client && group.newest.reason == refused.reason
         });
         match same {
+            _ if !counts(&refused) => {}
             Some(group) => group.count += 1,
             None => groups.push(Group { newest: refused, count: 1 }),
         }
         Ok(true)
     };
-    let selector = Selector { ids: Vec::new(), ..selector.clone() };
-    let path = limited(path::TRACE_REFUSED, &selector, Some(REFUSALS));
+    let path = limited(path::TRACE_REFUSED, selector, Some(REFUSALS));
     tool.daemon().await?.lines(&path, take).await?;
+    Ok(groups)
+}
+
+/// Says who was turned away of whom the selector could speak.
+async fn tell_refusals(tool: &mut Tool, selector: &Selector) -> Result<(), Problem> {
+    let selector = Selector { ids: Vec::new(), ..selector.clone() };
+    let mut groups = refusals(tool, &selector, |_| true).await?;
+    if groups.is_empty() && (selector.to.is_some() || selector.domain.is_some()) {
+        // Whoever was sent away by a full or a paused server did not come as far as a recipient.
+        let selector = Selector { to: None, domain: None, ..selector };
+        let early = |it: &Refused| it.to.is_none() && EARLY.contains(&it.reason.as_str());
+        groups = refusals(tool, &selector, early).await?;
+    }
     let mut text = String::new();
     for Group { newest, count } in groups.iter().take(CLIENTS) {
         let age = human_span(tool.shape.now.since(newest.at));

@@ -50,6 +50,19 @@ fn a_client_is_kept_out_for_a_while_and_let_in_again() {
 }
 
 #[test]
+fn a_client_of_a_network_that_stays_on_the_list_is_not_said_to_be_kept_out() {
+    let site = Site::start(Setup::new());
+    let refused = site.ctl(&["relay", "deny", "127.0.0.5"]).exited(7);
+    assert!(refused.err.contains("127.0.0.0/8 still lets in"), "{refused}");
+    let _kept = site.ctl(&["access", "deny", "192.0.2.0/24", "198.51.100.7"]).ok();
+    let refused = site.ctl(&["access", "allow", "192.0.2.9"]).exited(7);
+    assert!(refused.err.contains("192.0.2.0/24 still keeps out"), "{refused}");
+    assert_eq!(entry(&site, "access", "192.0.2.0/24")["entry"], "192.0.2.0/24");
+    let _free = site.ctl(&["access", "allow", "203.0.113.1", "198.51.100.7"]).ok();
+    assert_eq!(entry(&site, "access", "198.51.100.7"), Value::Null);
+}
+
+#[test]
 fn decisions_are_counted_and_survive_a_reload() {
     let site = Site::start(Setup::new());
     let _set = site.ctl(&["relay", "allow", "127.0.0.1", "--for", "1d"]).ok();

@@ -150,7 +150,7 @@ fn a_dead_host_a_wrong_port_and_a_wrong_name_are_told_apart() {
         "connection refused",
         "refuses connections",
         "queue retry",
-        "smtpctl server show default --tab delivery",
+        "smtpctl route show -s default --from=a@client.test al@far.test",
         "sender is told at",
         "given up at",
     ] {
@@ -219,7 +219,7 @@ fn clients_that_were_turned_away_are_the_answer_when_nothing_is_found() {
         "127.0.0.1 was refused 3 times",
         "550 5.7.1 relay-denied at rcpt",
         "127.0.0.1 may not send",
-        "access.relay.list",
+        "smtpctl relay allow -s default 127.0.0.1",
         "smtpctl trace --refused --client 127.0.0.1",
     ] {
         assert!(nothing.out.contains(part), "{part}: {nothing}");
@@ -334,8 +334,12 @@ fn a_disk_that_is_full_is_told_by_the_refusals_and_by_doctor() {
     for part in ["452 4.3.1", "smtpctl doctor storage"] {
         assert!(nothing.out.contains(part), "{part}: {nothing}");
     }
+    let nothing = site.ctl(&["trace", "--to", "al@far.test"]).exited(3);
+    assert!(nothing.out.contains("store-full at mail"), "no recipient was named: {nothing}");
     let checked = site.ctl(&["doctor", "storage"]).exited(10);
     assert!(checked.out.contains("new mail is refused"), "{checked}");
+    let status = site.ctl(&["status", "--check"]).exited(10);
+    assert!(status.out.contains("new mail is refused: the queue has no room"), "{status}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ super::codes! {
     /// Problems of the control interface and its tool, and warnings of status.
     PROBLEMS:
 
+    "access.conflict": "Clients were to be kept out or let in, and an entry that stays on the list is about some of them and says the opposite."; "Take the entry off that is named, and put back what is to stay of it; smtpctl access test shows what would be decided.";
     "access.not_found": "A virtual server has no access list of that name."; "Name connect or relay.";
     "access.usage": "An entry was given an end or a comment, but the list's policy means that it is taken off."; "Leave them out, or change the policy first.";
     "alias.failed": "The file of aliases could not be read or written."; "Look at its path, size and mode, and at the disk.";
@@ -129,6 +130,7 @@ super::codes! {
     "smarthost.token": "The provider gave no token or no code, or it could not be asked."; "The message has its words and what to do; smtpctl smarthost test tries it again.";
     "smarthost.usage": "What is said of a smart host is not complete, or its password was not given."; "Look at --help of the command; a password is never an argument.";
     "stats.usage": "The span that is to be counted cannot be read."; "Write --since 1d or --since 2h.";
+    "storage.unready": "A warning of status: a virtual server takes no new mail, because its queue has no room or cannot be written."; "smtpctl doctor storage tells which disk it is; free space there.";
     "tls.certificate": "A warning of status: a certificate cannot be shown, or will expire soon."; "Look with smtpctl doctor tls, and put a good one in the place of its files.";
     "tls.conflict": "Reports about TLS were asked for, and none are counted or sent."; "Set tls.reports.contact and tls.reports.enabled.";
     "tls.failed": "A host was forgotten, and the file of those that are remembered could not be written."; "Look at the space that is left; the host is forgotten until the daemon ends.";

@@ -77,7 +77,7 @@ fn footer(screen: &Screen) -> Line<'_> {
         Front::Help => "any key goes back",
         Front::Detail(_) => "Esc goes back  Up Down PgUp PgDn turn",
         Front::Table => {
-            "d destinations  q queue  s sessions  b badmail  / find  f flush  k kill  ? help"
+            "d destinations  q queue  s sessions  b badmail  / find  f flush  k kill  ? help  x leave"
         }
     };
     Line::styled(text, Style::from(Modifier::DIM))

@@ -23,6 +23,17 @@ fn troubles(servers: &[control::Server]) -> impl Iterator<Item = Warning> {
     })
 }
 
+/// A warning for a server that runs and takes no new mail, because of its disk.
+fn unready(server: &VirtualServer) -> Option<Warning> {
+    let trouble = server.queue()?.ready().err()?;
+    Some(Warning {
+        code: "storage.unready".to_owned(),
+        server: Some(server.name().to_string()),
+        text: format!("new mail is refused: {trouble}"),
+        hint: Some(format!("look with: smtpctl doctor storage -s {}", server.name())),
+    })
+}
+
 /// A warning about a smart host that is down.
 fn down(host: &SmartHost) -> Option<Warning> {
     (host.state == SmartHostState::Down).then(|| Warning {
@@ -58,6 +69,7 @@ impl Service {
             warnings.extend(self.lapsing_rights());
         }
         warnings.extend(troubles(&servers));
+        warnings.extend(of.iter().filter_map(|server| unready(server)));
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

@@ -139,6 +139,9 @@ fn printable(text: Cow<'static, str>) -> Cow<'static, str> {
     Cow::Owned(text.chars().map(clean).collect())
 }
 
+/// How many characters people are shown of a line that is no reply.
+const EXCERPT_MAX: usize = 80;
+
 /// Why octets are not a reply. Each ends the connection: what a later reply answers is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
@@ -193,6 +196,15 @@ impl ReplyReader {
     #[must_use]
     pub fn has_rest(&self) -> bool {
         self.start < self.buffer.len()
+    }
+
+    /// The front of the line being read, printable, for people: what came instead of a reply.
+    #[must_use]
+    pub fn line_text(&self) -> String {
+        let line = self.buffer.get(self.line..).unwrap_or_default();
+        let line = line.split(|octet| matches!(octet, b'\r' | b'\n')).next().unwrap_or_default();
+        let text = String::from_utf8_lossy(line).chars().take(EXCERPT_MAX).collect::<String>();
+        printable(Cow::Owned(text)).into_owned()
     }
 
     /// The next whole reply, or `None` until its last line has arrived.
@@ -314,6 +326,19 @@ mod tests {
 
     fn one(octets: &[u8]) -> Reply {
         read(octets).unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_came_instead_of_a_reply_can_be_shown() {
+        let mut reader = ReplyReader::default();
+        reader.feed(b"220 ready\r\nSSH-2.0-\x07x\r\nmore");
+        assert!(reader.next_reply().unwrap().is_some());
+        assert_eq!(reader.next_reply(), Err(ReplyError::Code));
+        assert_eq!(reader.line_text(), "SSH-2.0-\u{fffd}x");
+        let mut reader = ReplyReader::default();
+        reader.feed(&b"x".repeat(LINE_OCTETS_MAX + 1));
+        assert_eq!(reader.next_reply(), Err(ReplyError::Length));
+        assert_eq!(reader.line_text().len(), EXCERPT_MAX);
     }
 
     #[test]

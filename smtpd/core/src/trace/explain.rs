@@ -7,6 +7,7 @@
 mod secure;
 
 use mailroot_common::control::{Advice, Refused, ServerState, Step, TraceEntry, TraceEvent};
+use mailroot_common::shell::quoted;
 use mailroot_common::status::EnhancedCode;
 use mailroot_common::units::{Span, Timestamp};
 
@@ -180,7 +181,7 @@ fn by_event(entry: &TraceEntry, event: &TraceEvent, route: &str) -> Advice {
     match event.event.as_str() {
         "expired" => {
             advice.why = format!("Its time was up, and it was given up. {}", advice.why);
-            advice.steps.retain(|step| step.command.starts_with("smtpctl server"));
+            advice.steps.retain(|step| step.command.starts_with("smtpctl route"));
         }
         "badmail" if event.stage.is_some() => {
             advice.why.push_str(" It has no sender to tell, so it lies in Badmail.");
@@ -206,9 +207,15 @@ impl Facts<'_> {
         self.event.status.as_deref().is_some_and(|status| status.starts_with('4'))
     }
 
-    /// A look at the keys of delivery.
+    /// A look at the line that sends mail there: of delivery, of a domain or of a sender.
     fn settings(&self, purpose: &str) -> Step {
-        step(format!("smtpctl server show {} --tab delivery", self.entry.server), purpose)
+        let from = self.entry.from.as_deref().filter(|from| !from.is_empty());
+        let from = from.map(|from| format!(" --from={}", quoted(from))).unwrap_or_default();
+        // No address is taken for an option.
+        let end = if self.to.starts_with('-') { " --" } else { "" };
+        let (server, to) = (&self.entry.server, quoted(self.to));
+        let command = format!("smtpctl route show -s {server}{from}{end} {to}");
+        step(command, purpose)
     }
 
     /// Another way for all mail to the domain.
@@ -233,14 +240,17 @@ impl Facts<'_> {
         } else {
             format!("{host} cannot be reached: {}.", self.said)
         };
-        Advice { why, steps: self.host_steps("are host and port of delivery.smart_host right?") }
+        Advice {
+            why,
+            steps: self.host_steps("which line says so, and are its host and port right?"),
+        }
     }
 
     fn dns(&self) -> Advice {
         let said = &self.said;
         if self.is_smart {
             let why = format!("The name of the smart host cannot be found: {said}.");
-            let steps = vec![self.settings("is the name in delivery.smart_host right?")];
+            let steps = vec![self.settings("which line says so, and is the name right?")];
             return Advice { why, steps };
         }
         let domain = self.domain;
@@ -275,7 +285,15 @@ impl Facts<'_> {
     }
 
     fn greeting(&self) -> Advice {
-        let why = format!("{} answers, but takes no mail from us: {}.", self.host, self.said);
+        let (host, said) = (&self.host, &self.said);
+        if self.says(&["no valid reply code"]) {
+            let why = format!("{host} answers, but not as a mail server does: {said}.");
+            return Advice {
+                why,
+                steps: self.host_steps("which line says so, and is the port right?"),
+            };
+        }
+        let why = format!("{host} answers, but takes no mail from us: {said}.");
         Advice { why, steps: Vec::new() }
     }
 
@@ -390,14 +408,19 @@ pub fn explain_refusal(refused: &Refused) -> Option<Advice> {
     let look = |tab: &str, purpose: &str| {
         vec![step(format!("smtpctl server show {server} --tab {tab}"), purpose)]
     };
+    let list = |which: &str, purpose: &str| {
+        let test = format!("smtpctl {which} test -s {server} --client {client}");
+        let allow = format!("smtpctl {which} allow -s {server} {client}");
+        vec![step(test, "which line decides?"), step(allow, purpose)]
+    };
     let (why, steps) = match refused.reason.as_str() {
         "relay-denied" => (
             format!("{to} is not in a domain of {server}, and {client} may not send to others."),
-            look("access", "who may relay: access.relay.list of its file, then smtpctl reload"),
+            list("relay", "let it, if it is one of yours"),
         ),
         "access-denied" => (
             format!("access.connect of {server} does not let {client} in."),
-            look("access", "who may connect: access.connect.list of its file, then smtpctl reload"),
+            list("access", "let it in, if it is one of yours"),
         ),
         "policy-unavailable" => (
             format!("A list has names in it, and DNS did not say the name of {client}."),
@@ -523,7 +546,7 @@ mod tests {
             "4.4.1 connection refused",
             SMART,
             "no mail server listens",
-            "--tab delivery",
+            "smtpctl route show -s default",
         ],
         [
             "retry",
@@ -541,7 +564,7 @@ mod tests {
             "4.4.3 there is no name relay.exmple in DNS",
             SMART,
             "name of the smart host",
-            "--tab delivery",
+            "smtpctl route show -s default",
         ],
         [
             "retry",
@@ -577,7 +600,7 @@ mod tests {
             "550 5.7.1 Relaying denied",
             SMART,
             "does not relay for us",
-            "--tab delivery",
+            "smtpctl route show -s default",
         ],
         [
             "returned",
@@ -610,6 +633,15 @@ mod tests {
             "doctor storage -s default",
         ],
         ["retry", "in_doubt", "end", "4.4.2 the host closed", MX, "may have it", "queue retry"],
+        [
+            "retry",
+            "deferred",
+            "greeting",
+            "4.5.0 a line of the reply has no valid reply code: \"SSH-2.0\" (before the greeting)",
+            SMART,
+            "not as a mail server does",
+            "smtpctl route show -s default",
+        ],
         [
             "retry",
             "deferred",
@@ -692,6 +724,19 @@ mod tests {
             assert!(advice.why.contains(part), "{part}: {}", advice.why);
         }
         assert_eq!(explain(&Case { lane: None, ..case }), None);
+    }
+
+    #[test]
+    fn a_recipient_is_never_read_as_an_option_or_by_the_shell() {
+        let mut refused = event("deferred", "connect", "4.4.1 connection refused", SMART);
+        refused.to = Some("-Hx;id@slow.example".to_owned());
+        let entry = entry("retry", refused);
+        let advice = told(&entry, ServerState::Running, None).unwrap();
+        let shown = advice.steps.iter().find(|step| step.command.contains("route show"));
+        assert_eq!(
+            shown.map(|step| step.command.as_str()),
+            Some("smtpctl route show -s default -- '-Hx;id@slow.example'")
+        );
     }
 
     #[test]

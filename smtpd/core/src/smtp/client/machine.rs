@@ -13,7 +13,7 @@ use std::time::Duration;
 use mailroot_common::status::EnhancedCode;
 
 use super::super::extension::PeerExtensions;
-use super::super::reply::ReplyReader;
+use super::super::reply::{ReplyError, ReplyReader};
 use super::body::{BareLineEnd, Stuffer};
 use super::transaction::{Progress, Running, Transport};
 use super::{Action, BodyFlow, Ending, Finished, Settings, Tls, Transaction};
@@ -416,7 +416,7 @@ impl Client {
             match self.reader.next_reply() {
                 Ok(Some(reply)) => self.on_reply(reply, now),
                 Ok(None) => return,
-                Err(error) => self.lose(EnhancedCode::transient(5, 0), &error.to_string()),
+                Err(error) => self.lose_garbled(error),
             }
         }
     }
@@ -434,6 +434,14 @@ impl Client {
             None => self.block_timeout().as_secs(),
         };
         self.lose(EnhancedCode::transient(4, 2), &format!("nothing came within {seconds}s"));
+    }
+
+    /// What came is no reply. Its words are told, but in a login, where they may hold secrets.
+    fn lose_garbled(&mut self, error: ReplyError) {
+        let in_login = self.expected.front().is_some_and(|it| it.stage() == Stage::Login);
+        let said = if in_login { String::new() } else { self.reader.line_text() };
+        let why = if said.is_empty() { error.to_string() } else { format!("{error}: {said:?}") };
+        self.lose(EnhancedCode::transient(5, 0), &why);
     }
 
     fn lose(&mut self, status: EnhancedCode, why: &str) {
