@@ -33,7 +33,8 @@ c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm syst
 mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace tmux:tmux
 less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
 dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd
-shellcheck:shellcheck apparmor_parser:apparmor fail2ban-regex:fail2ban haproxy:haproxy gsasl:gsasl"
+shellcheck:shellcheck apparmor_parser:apparmor fail2ban-regex:fail2ban haproxy:haproxy pflogsumm:pflogsumm
+gsasl:gsasl"
 packages=
 PATH=$PATH:/usr/sbin:/sbin
 for tool in $tools; do

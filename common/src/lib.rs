@@ -12,6 +12,7 @@ pub mod control;
 pub mod id;
 pub mod message;
 pub mod net;
+pub mod password;
 pub mod rate;
 pub mod shell;
 pub mod status;

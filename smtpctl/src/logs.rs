@@ -3,12 +3,13 @@
 //! The daemon says where that is. While it does not run, its configuration does.
 
 mod entry;
+mod postfix;
 mod source;
 
 use std::io::Write as _;
 
 use clap::Subcommand;
-use mailroot_common::config::logging::Target;
+use mailroot_common::config::logging::{Addresses, Target};
 use mailroot_common::control::{
     Kind, LogState, LogTarget, LogWish, Matcher, Problem, Selector, path,
 };
@@ -121,7 +122,14 @@ async fn show(tool: &mut Tool, logs: &Logs) -> Result<u8, Problem> {
     let since = logs.since.as_deref().map(|text| moment(text, tool.shape.now)).transpose();
     let since = since.map_err(|error| usage(format!("--since: {error}")))?;
     let wanted = Wanted { matcher, level: logs.level, since, now: tool.shape.now };
-    let source = source(tool).await?;
+    let (source, addresses) = source(tool).await?;
+    if addresses != Addresses::Full && logs.selection.names_people() {
+        tool.note(&format!(
+            "addresses in the log are {} (logging.addresses), which --from and --to look at; \
+             smtpctl trace --to ADDRESS tells whose mail was which, and logs ID shows its lines",
+            addresses.word()
+        ));
+    }
     let usual = if logs.follow { LINES_BEFORE } else { LINES };
     let usual = if since.is_some() { LINES_MAX } else { usual };
     let asked = logs.last.or(tool.shape.limit).and_then(|most| usize::try_from(most).ok());
@@ -189,22 +197,25 @@ impl Printer {
     }
 }
 
-/// Where the daemon writes, by its own word or by its configuration.
-async fn source(tool: &mut Tool) -> Result<Source, Problem> {
+/// Where the daemon writes, and what it shows of addresses, by its own word or by its configuration.
+async fn source(tool: &mut Tool) -> Result<(Source, Addresses), Problem> {
     let asked = match tool.daemon().await {
         Ok(daemon) => daemon.get::<LogState>(path::LOG).await,
         Err(problem) => Err(problem),
     };
-    match asked {
-        Ok(LogState { target: LogTarget::Journal, unit, .. }) => {
-            Ok(Source::Journal(unit.unwrap_or_else(|| UNIT.to_owned())))
+    let state = match asked {
+        Ok(state) => state,
+        Err(problem) if problem.kind() == Kind::Unavailable => return configured(tool, problem),
+        Err(problem) => return Err(problem),
+    };
+    let is_meant = |it: &&Addresses| it.word() == state.addresses;
+    let addresses = Addresses::ALL.iter().find(is_meant).copied().unwrap_or(Addresses::Full);
+    match (state.target, state.file, state.unit) {
+        (LogTarget::Journal, _, unit) => {
+            Ok((Source::Journal(unit.unwrap_or_else(|| UNIT.to_owned())), addresses))
         }
-        Ok(LogState { target: LogTarget::File, file: Some(file), .. }) => {
-            Ok(Source::File(file.into()))
-        }
-        Ok(_) => Err(nowhere()),
-        Err(problem) if problem.kind() == Kind::Unavailable => configured(tool, problem),
-        Err(problem) => Err(problem),
+        (LogTarget::File, Some(file), _) => Ok((Source::File(file.into()), addresses)),
+        _ => Err(nowhere()),
     }
 }
 
@@ -220,13 +231,13 @@ fn nowhere() -> Problem {
 }
 
 /// Where a daemon that does not run has written; why it is not there if that cannot be read.
-fn configured(tool: &Tool, problem: Problem) -> Result<Source, Problem> {
+fn configured(tool: &Tool, problem: Problem) -> Result<(Source, Addresses), Problem> {
     let home = tool.global.home.as_deref();
     let Some(logging) = files::logging(home) else { return Err(problem) };
     match (logging.target, logging.file) {
-        (Target::File, Some(path)) => Ok(Source::File(path)),
+        (Target::File, Some(path)) => Ok((Source::File(path), logging.addresses)),
         _ if home.is_some() => Err(nowhere()),
-        _ => Ok(Source::Journal(UNIT.to_owned())),
+        _ => Ok((Source::Journal(UNIT.to_owned()), logging.addresses)),
     }
 }
 
@@ -266,6 +277,7 @@ impl Row for LogState {
         Column::always("file", |it| Cell::maybe(it.file.as_deref())),
         Column::always("format", |it| Cell::text(&*it.format)),
         Column::always("level", |it| Cell::text(&*it.level)),
+        Column::wide("addresses", |it| Cell::text(&*it.addresses)),
         Column::always("raised", |it| Cell::maybe(it.raised.as_ref().map(|it| &*it.level))),
         Column::always("until", |it| {
             it.raised.as_ref().map_or(Cell::Nothing, |it| Cell::Until(it.until))

@@ -30,6 +30,7 @@ const TABLE: &[(&[&str], &[&str])] = &[
     (&["log", "brief"], &["logs", "level", "configured"]),
     (&["log", "verbose"], &["logs", "level", "debug"]),
     (&["discover"], &["queue", "adopt"]),
+    (&["encrypt"], &["user", "hash"]),
     (&["pause", "envelope"], &["queue", "hold", "ID"]),
     (&["resume", "envelope"], &["queue", "release", "ID"]),
 ];
@@ -37,7 +38,6 @@ const TABLE: &[(&[&str], &[&str])] = &[
 /// Their words for which there is none of ours, and what does the same.
 const POINTERS: &[(&str, &str)] = &[
     ("untrace", "smtpctl logs level configured; more is told with logs level debug"),
-    ("encrypt", "smtpctl user add NAME --password-stdin keeps a password as it is to be kept"),
     ("spf", "DNS tells: dig TXT DOMAIN"),
 ];
 
@@ -126,6 +126,7 @@ mod tests {
             ("--home=/x schedule all", "--home=/x queue retry --all"),
             ("show stats", "stats -o plain"),
             ("monitor", "stats --watch=1s"),
+            ("encrypt", "user hash"),
         ] {
             assert_eq!(rewritten(theirs), ours);
             let line = std::iter::once("smtpctl").chain(ours.split(' '));
@@ -140,7 +141,7 @@ mod tests {
         {
             assert_eq!(rewritten(line), line);
         }
-        for line in ["remove", "untrace smtp", "encrypt x", "spf walk"] {
+        for line in ["remove", "untrace smtp", "spf walk"] {
             let words = std::iter::once("smtpctl").chain(line.split(' ')).map(Into::into);
             assert_eq!(rewrite(words.collect()).unwrap_err().exit, 2, "{line}");
         }

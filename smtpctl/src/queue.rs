@@ -85,6 +85,9 @@ pub(crate) struct Plain {
 pub(crate) struct Flush {
     #[command(flatten)]
     plain: Plain,
+    /// Only what the network failed last: no host was reached, or the connection broke.
+    #[arg(long, help_heading = "Selector")]
+    only_network_errors: bool,
     /// Wait until each was tried, at most 5m or SPAN, and tell what came of it.
     #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "5m", help_heading = "Options", conflicts_with = "dry_run")]
@@ -152,8 +155,9 @@ pub(crate) async fn run(tool: &mut Tool, command: QueueCommand) -> Result<u8, Pr
             tool.print_object(message, |message| for_people(message, shape))?;
             Ok(0)
         }
-        QueueCommand::Flush(Flush { plain, wait }) => {
+        QueueCommand::Flush(Flush { plain, only_network_errors, wait }) => {
             let mut selector = plain.selection.selector(server.as_deref())?;
+            selector.network_errors = only_network_errors;
             selector.all |= selector.is_empty();
             let Some(wait) = wait else {
                 return perform(tool, QueueVerb::Flush, &plain.options, selector, None).await;

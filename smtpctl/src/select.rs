@@ -59,6 +59,9 @@ pub(crate) struct QueueSelection {
     /// The last enhanced code, such as '4.7.*'.
     #[arg(long, value_name = "PATTERN")]
     code: Option<String>,
+    /// Where the mail goes: a domain, a host, or a pattern for them; drop for Drop.
+    #[arg(long, value_name = "PATTERN")]
+    destination: Option<String>,
 }
 
 /// Conditions that sessions are chosen by.
@@ -136,6 +139,12 @@ pub(crate) struct LogSelection {
 }
 
 impl LogSelection {
+    /// Whether it looks for addresses by more than their domain.
+    pub(crate) fn names_people(&self) -> bool {
+        let is_one = |it: &&String| it.as_str() != "<>" && !it.starts_with("*@");
+        [&self.from, &self.to].into_iter().flatten().any(|it| is_one(&it))
+    }
+
     /// The selector meant, on one server or on all.
     pub(crate) fn selector(&self, server: Option<&str>) -> Result<Selector, Problem> {
         checked(Selector {
@@ -201,6 +210,7 @@ impl QueueSelection {
             client: self.client.clone(),
             state: self.state.clone(),
             code: self.code.clone(),
+            destination: self.destination.clone(),
             ..self.message.selector(server)?
         })
     }

@@ -181,6 +181,10 @@ impl Row for Server {
         Column::always("listen", |it| Cell::text(it.listen.join(", "))),
         Column::always("domain", |it| Cell::text(&*it.domain)),
         Column::always("smart_host", |it| Cell::maybe(it.smart_host.as_deref())),
+        Column::always("auth", |it| match it.auth.as_slice() {
+            [] => Cell::text("none"),
+            ways => Cell::text(ways.join(", ")),
+        }),
         Column::always("queue", |it| Cell::Count(it.queue.messages)),
         Column::wide("retry", |it| Cell::Count(it.queue.retry)),
         Column::wide("held", |it| Cell::Count(it.queue.held)),

@@ -6,9 +6,11 @@ use clap::Subcommand;
 use mailroot_common::control::{
     Kind, NewUser, PasswordAnswer, PasswordQuestion, Problem, User, UserChanged, UserWish, path,
 };
+use mailroot_common::password::{SALT_OCTETS, kept};
+use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
-use crate::password::PasswordOptions;
+use crate::password::{PasswordOptions, Place, secret};
 use crate::tool::Tool;
 
 /// A password is made hard to guess, which takes a moment.
@@ -31,6 +33,30 @@ pub(crate) enum UserCommand {
     Remove(Named),
     /// Say whether a login with this password would be taken: exit code 0 or 10.
     Verify(Passwd),
+    /// Print the Argon2id form of a password, as the file of users has it. It is asked for, or read from
+    /// standard input or as the options say. The daemon is not asked.
+    Hash(Hash),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hash {
+    #[command(flatten)]
+    password: PasswordOptions,
+}
+
+/// What a password is told by.
+#[derive(Debug, Serialize)]
+struct Hashed {
+    argon2id: String,
+}
+
+impl Row for Hashed {
+    const COLUMNS: &'static [Column<Self>] =
+        &[Column::always("argon2id", |it| Cell::text(&*it.argon2id))];
+
+    fn id(&self) -> String {
+        self.argon2id.clone()
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -108,6 +134,7 @@ pub(crate) async fn run(tool: &mut Tool, command: UserCommand) -> Result<u8, Pro
             tell(tool, "removed", &changed)
         }
         UserCommand::Verify(args) => verify(tool, &args).await,
+        UserCommand::Hash(args) => hash(tool, &args),
     }
 }
 
@@ -169,6 +196,21 @@ async fn verify(tool: &mut Tool, args: &Passwd) -> Result<u8, Problem> {
     let words = answer.reason.as_deref().unwrap_or("a login would be taken");
     tool.say_done(&answer, &format!("{}: {words}", escape(&args.name)))?;
     Ok(if answer.good { 0 } else { Kind::Found.exit_code() })
+}
+
+fn hash(tool: &Tool, args: &Hash) -> Result<u8, Problem> {
+    let password = match args.password.read(tool, "the hash")? {
+        Some(password) => password,
+        None => secret(Place::Stdin, "a password")?,
+    };
+    let failed = |detail| Problem::new("user", Kind::Failed, detail);
+    let mut salt = [0; SALT_OCTETS];
+    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
+    random.fill(&mut salt).map_err(|_| failed("the system has no randomness"))?;
+    let argon2id =
+        kept(&password, &salt).ok_or_else(|| failed("the system has no memory for the hash"))?;
+    tool.print_object(Hashed { argon2id }, |it| format!("{}\n", it.argon2id))?;
+    Ok(0)
 }
 
 fn read(tool: &Tool, options: &PasswordOptions, name: &str) -> Result<String, Problem> {

@@ -34,6 +34,8 @@ pub enum LogForm {
     Logfmt,
     /// One JSON object per line.
     Json,
+    /// Lines of Postfix.
+    Postfix,
 }
 
 impl From<LogForm> for Format {
@@ -41,6 +43,7 @@ impl From<LogForm> for Format {
         match form {
             LogForm::Logfmt => Self::Logfmt,
             LogForm::Json => Self::Json,
+            LogForm::Postfix => Self::Postfix,
         }
     }
 }

@@ -20,7 +20,7 @@ use smtpd_core::route::loopback::{AddressRule, FoundBy, Refused};
 use tokio::time::timeout;
 
 use crate::net::{Net, Stream};
-use crate::resolve::{Family, LookupError, Resolver};
+use crate::resolve::{Allowance, Family, LookupError, Resolver};
 use crate::tls::{ClientTls, Proof, TlsError};
 
 /// What we call ourselves.
@@ -221,9 +221,10 @@ impl Https {
         to: &Endpoint,
         rule: Option<(&AddressRule, FoundBy)>,
     ) -> Result<Stream, HttpsError> {
+        let allowance = Allowance::default();
         let addresses: Vec<IpAddr> = match to.host() {
             Host::Address(address) => vec![*address],
-            Host::Name(name) => self.resolver.addresses(name, Family::Any).await?,
+            Host::Name(name) => self.resolver.addresses(name, Family::Any, &allowance).await?,
         };
         let mut last = None;
         for address in addresses {

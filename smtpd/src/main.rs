@@ -11,9 +11,9 @@ use smtpd::clock::Clock;
 use smtpd::config::{self, FirstStart, Loaded, Paths, Started};
 use smtpd::control::Control;
 use smtpd::net::Net;
-use smtpd::observe::{Level, Log, LogError, Style};
+use smtpd::observe::{Level, Log, LogError};
 use smtpd::process::{self, Request, Signals};
-use smtpd::service::{Service, SubmitSocket};
+use smtpd::service::{Service, ServiceError, SubmitSocket};
 
 /// Set up in `.cargo/config.toml`. The C library's takes more memory when ten thousand lanes come to life at once.
 #[global_allocator]
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         return check(&paths);
     }
     process::make_files_private();
+    process::keep_memory_out_of_files();
     let clock = Clock::real();
     let started = match config::start(&paths, clock.now()) {
         Ok(started) => started,
@@ -42,9 +43,9 @@ fn main() -> ExitCode {
             return fail(EX_CONFIG, "the configuration is refused; nothing was started");
         }
     };
-    let log = match open_log(&args, &started.loaded, &clock) {
+    let log = match open_log(&args, &paths, &started.loaded, &clock) {
         Ok(log) => log,
-        Err(error) => return fail(EX_UNAVAILABLE, &error.to_string()),
+        Err(error) => return fail(EX_UNAVAILABLE, &ServiceError::from(error).to_string()),
     };
     let runtime = match runtime(&started.loaded) {
         Ok(runtime) => runtime,
@@ -75,8 +76,8 @@ fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("each of {count} {noun}s") }
 }
 
-fn open_log(args: &Args, loaded: &Loaded, clock: &Clock) -> Result<Log, LogError> {
-    let style = Style::of(&loaded.service.logging, process::stdout_is_journal());
+fn open_log(args: &Args, paths: &Paths, loaded: &Loaded, clock: &Clock) -> Result<Log, LogError> {
+    let style = config::log_style(paths, loaded, process::stdout_is_journal())?;
     Log::open(style, args.log.map(Into::into), clock.clone())
 }
 

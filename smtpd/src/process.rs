@@ -17,6 +17,12 @@ pub fn make_files_private() {
     umask(Mode::from_bits_truncate(0o027));
 }
 
+/// Has the system write no core file of this process: there may be passwords and keys in it.
+pub fn keep_memory_out_of_files() {
+    // A sandbox that forbids the question has a limit of its own.
+    let _forbidden = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+}
+
 /// Raises the soft limit of descriptors to the hard one and says what holds now; `None` if the
 /// system does not tell (a sandbox may forbid the question).
 #[must_use]

@@ -53,7 +53,7 @@ use crate::disk::Disk;
 use crate::mta_sts;
 use crate::net::Net;
 use crate::oauth;
-use crate::observe::{Dialogues, Level, Log, SessionIds};
+use crate::observe::{Dialogues, Level, Log, SessionIds, W3c};
 use crate::receive::Inquiry;
 use crate::resolve::{self, Resolver};
 use crate::tls::{Certificates, ClientTls, Memory};
@@ -79,6 +79,8 @@ struct Inner {
     servers: Mutex<BTreeMap<ServerName, Arc<VirtualServer>>>,
     session_ids: Arc<SessionIds>,
     dialogues: Dialogues,
+    /// Log files for analysers of the original's.
+    w3c: W3c,
     trace: Trace,
     limits: SharedLimits,
     /// Tokens of smart hosts.
@@ -164,6 +166,7 @@ impl Service {
             servers: Mutex::default(),
             session_ids,
             dialogues: Dialogues::default(),
+            w3c: W3c::default(),
             trace,
             limits: SharedLimits::default(),
             tokens,
@@ -181,6 +184,7 @@ impl Service {
         }));
         service.set_record(&loaded);
         service.log_troubles(&loaded);
+        service.begin_w3c(&loaded);
         match service.reach(&loaded) {
             Ok(reach) => {
                 service.align(&loaded, &reach).await;
@@ -193,20 +197,6 @@ impl Service {
         service
     }
 
-    fn log_troubles(&self, loaded: &Loaded) {
-        if let Some(text) = &*lock(&self.0.degraded) {
-            self.complain(text);
-        }
-        for warning in &loaded.warnings {
-            let line = self.0.log.line(Level::Warn, "config-warning");
-            line.word("code", warning.code).text("text", &warning.title).send();
-        }
-    }
-
-    fn complain(&self, text: &str) {
-        self.0.log.line(Level::Error, "config-refused").text("reason", text).send();
-    }
-
     /// By which means other hosts are found and spoken to.
     fn reach(&self, loaded: &Loaded) -> Result<Reach, ServiceError> {
         let dns = &loaded.service.dns;
@@ -217,7 +207,8 @@ impl Service {
             },
             timeout: dns.timeout.as_duration(),
         };
-        let resolver = Resolver::new(&settings).map_err(ServiceError::Resolver)?;
+        let resolver =
+            Resolver::new(&settings, self.0.log.clone()).map_err(ServiceError::Resolver)?;
         Ok(Reach { resolver, tls: ClientTls::new(&loaded.service.tls) })
     }
 
@@ -318,6 +309,7 @@ impl Service {
         self.0.memory.settle().await;
         self.0.ledger.keep().await;
         self.0.trace.close();
+        self.0.w3c.close();
     }
 
     /// Reads the files again and makes them the configuration in force, or changes nothing. The file of

@@ -9,6 +9,7 @@
 #   large             a message of 100 MiB
 #   list              smtpctl over 100,000 messages
 #   slow-clients      slow senders beside ordinary mail
+#   submit            sendmail, one message after the other, beside Postfix's
 #
 #   --percent N       that part of the usual number of messages (100)
 #   --slow-disk MS    makes every sync take that much longer
@@ -18,8 +19,8 @@
 # The exit code is 1 when a limit is broken.
 set -eu
 case "${1:-}" in
-    idle | deferred | dead | large | list | slow-clients) ;;
-    *) sed -n '2,18s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    idle | deferred | dead | large | list | slow-clients | submit) ;;
+    *) sed -n '2,19s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac
 . "$(dirname "$0")/prepare.sh"
 exec "$bench" "$@"

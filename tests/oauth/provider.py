@@ -5,8 +5,9 @@ openssl.
     provider.py TLS-ADDRESS TLS-PORT CHAIN PLAIN-ADDRESS PLAIN-PORT STATE LOG
 
 STATE is read for each request: {"secret", "certificate", "refresh", "life", "epoch", "pending",
-"mailbox", "claims"}; "claims" are added to what is said of a good token, and a number in their place is the
-status of the answer; "certificate" is the path of the one that is known. A token is good
+"mailbox", "claims", "answer"}; "claims" are added to what is said of a good token, and a number in their place is
+the status of the answer; "certificate" is the path of the one that is known, "answer" a status and an object
+with which each request for a token is answered, if there is one. A token is good
 until its life is over or the epoch is another; "refresh" is the first right to ask, which each use replaces.
 LOG gets a line of JSON for each request of tokens, with what was asked and given.
 """
@@ -91,6 +92,8 @@ def is_signed(form, endpoint, certificate):
 
 def token(tenant, form, now):
     kind = form.get("grant_type")
+    if now.get("answer"):
+        return now["answer"]
     if tenant != "tenant.test":
         return refusal(400, "invalid_request", f"AADSTS90002: Tenant '{tenant}' not found.")
     if form.get("client_id") != "app-1":

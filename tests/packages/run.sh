@@ -39,15 +39,8 @@ apparmor_parser -Q -K -I /etc/apparmor.d packaging/apparmor/usr.sbin.smtpd 2>&1 
 echo "== a fresh tree"
 tree=$work/tree
 base=${MAILROOT_TREE:-$work/base}
-if [ ! -e "$base/complete" ]; then
-    mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
-        awk '$2 == "bookworm" { print $1; exit }')
-    [ -n "$mirror" ] || { echo "apt has no mirror of bookworm"; exit 1; }
-    mkdir -p "$base"
-    debootstrap --variant=minbase --include=cron,libgssapi-krb5-2,procps,strace,systemd,ca-certificates \
-        bookworm "$base/tree" "$mirror" >"$work/log" 2>&1 || { tail -n 20 "$work/log"; exit 1; }
-    touch "$base/complete"
-fi
+. tests/packages/tree
+make_base ca-certificates,cron,libgssapi-krb5-2,procps,strace,systemd
 prepare() {
     # $1 a copy of the fresh tree.
     cp -a "$base/tree" "$1"
@@ -57,19 +50,6 @@ prepare() {
     cp tests/packages/systemctl tests/packages/life tests/packages/callers "$1/root/tests/"
     echo "127.0.0.1 localhost host1.example.net host1" >"$1/etc/hosts"
     rm -f "$1/etc/mailname" "$1/usr/sbin/policy-rc.d"
-}
-inside() {
-    # A command in a tree, with a network that has nothing but loopback: $1 the tree.
-    # shellcheck disable=SC2016 # for the other shell
-    unshare --mount --pid --net --uts --ipc --fork --kill-child bash -euc '
-        hostname host1.example.net
-        ip link set lo up
-        mount --make-rprivate /
-        mount -t proc proc "$1/proc"
-        mount -t tmpfs tmpfs "$1/run"
-        mount -t devtmpfs devtmpfs "$1/dev" 2>/dev/null || mount --bind /dev "$1/dev"
-        : >"$1/etc/resolv.conf"
-        exec chroot "$@"' inside "$@" </dev/null
 }
 prepare "$tree"
 
@@ -82,18 +62,9 @@ echo "== callers"
 rm -rf --one-file-system "$tree"
 tree=$work/callers
 prepare "$tree"
-cp /etc/resolv.conf "$tree/etc/resolv.conf"
-apt-config dump Acquire >"$tree/etc/apt/apt.conf.d/99host"
-printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d" && chmod 0755 "$tree/usr/sbin/policy-rc.d"
-# shellcheck disable=SC2016 # for the other shell
-unshare --mount --pid --fork --kill-child bash -euc '
-    mount --make-rprivate /
-    mount -t proc proc "$1/proc"
-    export DEBIAN_FRONTEND=noninteractive
-    chroot "$1" apt-get -qq update
-    chroot "$1" bash -c "apt-get -qq -y --no-install-recommends install /root/new/*.deb $2"' callers "$tree" \
-    "anacron at bsd-mailx git git-email libemail-sender-perl libmail-sendmail-perl libmime-lite-perl logwatch \
-    mailutils mime-construct mutt php-cli python3 s-nail sudo" >"$work/log" 2>&1 || { tail -n 20 "$work/log"; exit 1; }
-rm "$tree/usr/sbin/policy-rc.d"
+# shellcheck disable=SC2046,SC2086 # lists of words
+install_in "$tree" $(cd "$tree" && printf '/%s ' root/new/*.deb) \
+    anacron at bsd-mailx git git-email libemail-sender-perl libmail-sendmail-perl libmime-lite-perl logwatch \
+    mailutils mime-construct mutt php-cli python3 s-nail sudo
 inside "$tree" /root/tests/callers
 echo "the packages are good"

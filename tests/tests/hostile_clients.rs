@@ -177,6 +177,17 @@ fn no_program_is_started_and_no_file_named_with_words_of_mail() {
 }
 
 #[test]
+fn no_core_file_would_be_written() {
+    let site = Site::prepare(patient());
+    site.under(&["prlimit", "--core=1048576"]);
+    site.launch();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", site.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let numbers: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(numbers, ["0", "0"], "{core}");
+}
+
+#[test]
 fn no_descriptor_would_be_inherited() {
     /// `FD_CLOEXEC`, as the kernel shows it among the flags of an open file.
     const CLOEXEC: u32 = 0o2_000_000;

@@ -142,6 +142,23 @@ fn recipients_beyond_the_limit_are_put_off_and_those_before_it_are_served() {
 }
 
 #[test]
+fn a_message_for_more_recipients_than_a_record_holds_is_refused_for_good() {
+    // The segments of tests are the smallest there are.
+    let site = Site::start(Setup::new());
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    let many: Vec<String> = (0..100).map(|n| format!("b{n}@local.test")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let refused = talk.message("a@client.test", &many, &tagged("many")).unwrap();
+    is(&refused, 552, "5.3.4");
+    site.logged(&["event=not-stored", "reason=envelope-too-large", "store.segment_size"]);
+    let few = talk.message("a@client.test", &many[..40], &tagged("few")).unwrap();
+    assert_eq!(few.code, 250);
+    site.await_dropped(1);
+    still_works(&site);
+}
+
+#[test]
 fn a_client_that_errs_too_often_is_closed() {
     let site = Site::start(Setup::new().key("general.max_errors", "3"));
     let mut talk = site.talk();

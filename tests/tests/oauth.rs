@@ -290,10 +290,55 @@ fn mail_waits_while_no_token_can_be_had() {
     world.provider.launch();
     let told = world.login_by_client(SECRET).ok();
     assert!(told.contains("logged in"), "{told}");
-    world.site.ctl(&["queue", "flush"]).ok();
+    // It may have been tried already.
+    let _flushed = world.site.ctl(&["queue", "flush"]);
     postfix.await_delivered(1);
     world.site.await_empty_queue();
     world.must_keep_secrets();
+}
+
+#[test]
+fn each_refusal_that_providers_document_is_told_in_words_with_what_to_do() {
+    let Some(world) = World::new(30) else { return };
+    let Some((_postfix, _dovecot)) = world.host("XOAUTH2") else { return };
+    let refused = |status: u16, error: &str, description: &str| json!([status, {"error": error, "error_description": description}]);
+    let microsoft = |status, error: &str, code: &str| {
+        let trace = "Trace ID: 00000000-0000-0000-0000-000000000000";
+        let description = format!("{code}: Words of the provider. {trace}\r\nCorrelation ID: 1");
+        refused(status, error, &description)
+    };
+    let google = |error: &str, description: &str| refused(400, error, description);
+    world.login_by_client("any");
+    for (answer, words) in [
+        (microsoft(401, "invalid_client", "AADSTS7000222"), "the client secret has expired"),
+        (microsoft(400, "invalid_grant", "AADSTS700082"), "the refresh token has expired"),
+        (microsoft(400, "invalid_grant", "AADSTS70043"), "has people sign in often"),
+        (microsoft(400, "invalid_grant", "AADSTS50173"), "as after a change of password"),
+        (microsoft(400, "invalid_grant", "AADSTS65001"), "nobody has allowed the application"),
+        (microsoft(400, "interaction_required", "AADSTS53003"), "conditional access"),
+        (microsoft(400, "invalid_scope", "AADSTS1002012"), "must end in /.default"),
+        (microsoft(503, "temporarily_unavailable", "AADSTS90033"), "out of order"),
+        (
+            google("invalid_grant", "Token has been expired or revoked."),
+            "expired, or was taken back",
+        ),
+        (google("invalid_grant", "reauth related error (invalid_rapt)"), "has sign-ins end"),
+        (
+            google("invalid_client", "The OAuth client was not found."),
+            "does not know the application",
+        ),
+        (google("unauthorized_client", "Unauthorized"), "may not ask for tokens in this way"),
+        (google("admin_policy_enforced", "Blocked"), "a rule of the organization forbids"),
+    ] {
+        world.provider.set("answer", &answer);
+        let told = world.site.ctl(&["smarthost", "test", "cloud"]).exited(10).out;
+        assert!(told.contains(words), "{answer}: {told}");
+        // The provider's own words are kept, without what only its support can read.
+        let own = answer[1]["error_description"].as_str().unwrap().lines().next().unwrap();
+        assert!(told.contains(own) && !told.contains("Correlation"), "{answer}: {told}");
+    }
+    world.provider.set("answer", &json!(null));
+    world.login_by_client(SECRET).ok();
 }
 
 #[test]

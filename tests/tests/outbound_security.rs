@@ -195,6 +195,66 @@ fn a_handshake_that_fails_falls_back_once_where_tls_is_optional() {
     assert_eq!(peer.received().len(), 1);
 }
 
+#[test]
+fn a_host_that_speaks_old_tls_alone_gets_no_mail_by_it() {
+    let Some(openssl) = program::find("openssl") else {
+        return skip::note("a host with TLS 1.0 alone", "openssl is not installed");
+    };
+    let address = ports::local();
+    let old = [
+        "smtpd_tls_protocols = TLSv1, TLSv1.1",
+        "smtpd_tls_mandatory_protocols = TLSv1, TLSv1.1",
+        "smtpd_tls_ciphers = low",
+        "tls_low_cipherlist = ALL:@SECLEVEL=0",
+    ];
+    let old = old.map(str::to_owned).to_vec();
+    let identity = Authority::new().sign(NAME, Valid::Now);
+    let Some(postfix) = start(address, &[under_tls(&identity), old].concat()) else { return };
+    let speaks = |version: &str| {
+        let mut client = Command::new(&openssl);
+        client.args(["s_client", "-starttls", "smtp", "-brief", "-connect", &address.to_string()]);
+        client.args([version, "-cipher", "ALL:@SECLEVEL=0"]);
+        program::run(&mut client, b"QUIT\r\n").err.contains("CONNECTION ESTABLISHED")
+    };
+    assert!(speaks("-tls1") && !speaks("-tls1_2"), "it is as old as it is meant to be");
+
+    let setup = Setup::new().smart_host(address).key("delivery.security.tls", "required");
+    let site = Site::start(setup);
+    send(&site, "required");
+    let reason = await_reason(&site, "TLS failed");
+    assert!(reason.contains("4.7.5"), "{reason}");
+    assert!(postfix.delivered().is_empty());
+    site.ctl(&["server", "set", "default", "delivery.security.tls=optional"]).ok();
+    // It may have been tried already.
+    let _flushed = site.ctl(&["queue", "flush"]);
+    let delivered = postfix.await_delivered(1);
+    assert!(!delivered[0].text().contains("(using TLS"), "{}", delivered[0].text());
+    site.logged(&["tls-failed", "then=clear-text"]);
+}
+
+#[test]
+fn a_smart_host_may_have_an_oldest_version_of_its_own() {
+    let authority = Authority::new();
+    let address = ports::host(27, ports::free());
+    let Some((site, _dns)) = site(address, &authority) else { return };
+    let mut settings = under_tls(&authority.sign(NAME, Valid::Now));
+    settings.push("smtpd_tls_protocols = TLSv1.2".to_owned());
+    let Some(postfix) = start(address, &settings) else { return };
+    set(&site, address, &[]);
+    site.ctl(&["config", "set", "smart_hosts.isp.min_version=1.3"]).ok();
+    send(&site, "the newest alone");
+    await_reason(&site, "TLS failed");
+    // The smart host's own word goes before the service's.
+    site.ctl(&["config", "set", "tls.min_version=1.3"]).ok();
+    site.ctl(&["config", "set", "smart_hosts.isp.min_version=1.2"]).ok();
+    // It may have been tried already.
+    let _flushed = site.ctl(&["queue", "flush"]);
+    postfix.await_delivered(1);
+    site.logged(&["delivered", "tls=TLSv1.2", "verified=name"]);
+    let refused = site.ctl(&["config", "set", "smart_hosts.isp.tls=off"]).exited(6).err;
+    assert!(refused.contains("E0445"), "{refused}");
+}
+
 const USER: &str = "relay@postfix.test";
 
 fn logins() -> Option<Dovecot> {

@@ -95,8 +95,20 @@ fn the_profile_can_be_read() {
 
 #[test]
 fn fail2ban_sees_who_guesses_and_who_wants_to_relay_and_nobody_else() {
-    let Some(mut fail2ban) = tool("fail2ban-regex", "the filter for Fail2Ban") else { return };
+    if tool("fail2ban-regex", "the filter for Fail2Ban").is_none() {
+        return;
+    }
+    must_be_seen("logfmt", "smtpd[1]: ", ["event=reject", "event=login-failed", "event=connect"]);
+    let postfix = ["NOQUEUE: reject: RCPT", "SASL PLAIN authentication failed", "connect from"];
+    must_be_seen("postfix", "", postfix);
+    must_be_seen("postfix", "mailroot[1]: ", postfix);
+}
+
+/// Two of three lines, in a form of the log and behind a prefix, must be seen by the filter.
+fn must_be_seen(form: &str, prefix: &str, wanted: [&str; 3]) {
+    let mut fail2ban = Command::new(program::find("fail2ban-regex").unwrap());
     let setup = Setup::new()
+        .service("logging.format", form)
         .key("access.relay.list", "[]")
         .key("access.basic.enabled", "true")
         .key("access.tls.mode", "optional")
@@ -110,11 +122,7 @@ fn fail2ban_sees_who_guesses_and_who_wants_to_relay_and_nobody_else() {
     talk.expect("RCPT TO:<nobody.client=192.0.2.2@local.test>", 250);
     talk.expect("RSET", 250);
     talk.expect("AUTH PLAIN AGV2ZW50PWxvZ2luLWZhaWxlZAB4", 535);
-    let lines = [
-        site.logged(&["event=reject", "reason=relay-denied"]),
-        site.logged(&["event=login-failed"]),
-        site.logged(&["event=connect"]),
-    ];
+    let lines = wanted.map(|part| site.logged(&[part]));
     let folder = tempfile::tempdir().unwrap();
     let filters = folder.path().join("filter.d");
     fs::create_dir(&filters).unwrap();
@@ -122,7 +130,7 @@ fn fail2ban_sees_who_guesses_and_who_wants_to_relay_and_nobody_else() {
     fs::copy(packaging().join("fail2ban/mailroot.conf"), &filter).unwrap();
     fs::copy("/etc/fail2ban/filter.d/common.conf", filters.join("common.conf")).unwrap();
     let log = folder.path().join("log");
-    let stamped = lines.map(|line| format!("Nov 30 06:00:00 relay1 smtpd[1]: {line}\n")).concat();
+    let stamped = lines.map(|line| format!("Nov 30 06:00:00 relay1 {prefix}{line}\n")).concat();
     fs::write(&log, &stamped).unwrap();
     let found =
         program::run(fail2ban.args(["--print-all-matched", "--raw"]).arg(&log).arg(&filter), b"");

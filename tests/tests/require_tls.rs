@@ -9,9 +9,11 @@ use std::path::Path;
 use std::process::Command;
 
 use mailroot_tests::certificates::{Authority, Valid};
+use mailroot_tests::dns::Dns;
 use mailroot_tests::dnssec::{self, Dnssec};
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::Peer;
+use mailroot_tests::policy_host::{self, PolicyHost};
 use mailroot_tests::program::Finished;
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
@@ -151,6 +153,48 @@ fn mail_goes_under_tls_to_hosts_that_are_beyond_doubt_and_to_no_others() {
     // Where it cannot be, it ends here.
     submit(&site, ("a@plain.test", "b@other.signed.test"), REQUIRED, "").ok();
     wait::until("the report in Badmail", || (!site.badmail().is_empty()).then_some(()));
+}
+
+#[test]
+fn a_policy_vouches_for_hosts_where_no_zone_is_signed() {
+    let (authority, at) = (Authority::new(), ports::host(174, ports::free()));
+    let identity = authority.sign("mta-sts.plain.test", Valid::Now);
+    let text = format!("version: STSv1\nmode: enforce\nmx: {MX}\nmax_age: 86400\n");
+    let Some(policy) = PolicyHost::start(175, identity.path(), &text) else {
+        return skip::note("REQUIRETLS by MTA-STS", policy_host::ABSENT);
+    };
+    let unnamed = Peer::accepting(ports::host(176, at.port()));
+    let Some(dns) = Dns::serve(&[
+        "plain.test. 60 IN MX 5 mx.elsewhere.test.",
+        &format!("plain.test. 60 IN MX 10 {MX}."),
+        &format!("mx.elsewhere.test. 60 IN A {}", unnamed.address().ip()),
+        &format!("{MX}. 60 IN A {}", at.ip()),
+        &format!("mta-sts.plain.test. 60 IN A {}", policy.address().ip()),
+        "_mta-sts.plain.test. 60 IN TXT \"v=STSv1; id=1;\"",
+        &format!("other.signed.test. 60 IN MX 10 {MX}."),
+    ]) else {
+        return skip::note("REQUIRETLS by MTA-STS", "unbound is not installed");
+    };
+    let place = tempfile::tempdir().unwrap();
+    let mx = receiver(at, &authority, place.path(), None);
+    let setup = Setup::new()
+        .dns(dns.address(), at.port())
+        .service("tls.trust", &authority.file().display().to_string())
+        .key("delivery.outbound.retry", "[1h]");
+    let site = Site::start(setup);
+    submit(&site, ("a@local.test", "b@plain.test"), REQUIRED, "").ok();
+    mx.await_dropped(1);
+    let told = mx.logged(&["event=received", "TLS all the way"]);
+    assert!(told.contains("tls=TLSv1.3"), "{told}");
+    site.logged(&["event=delivered", &format!("relay={MX}"), "verified=sts"]);
+    assert_eq!(unnamed.sessions(), 0, "a host that the policy does not name");
+
+    // It vouches for the same host in nobody else's name.
+    submit(&site, ("a@local.test", "b@other.signed.test"), REQUIRED, "").ok();
+    let told = site.logged(&["event=bounced", "dsn=5.7.10", "<b@other.signed.test>"]);
+    assert!(told.contains(&format!("nobody vouches for {MX}")), "{told}");
+    submit(&site, ("a@local.test", "b@other.signed.test"), "", "").ok();
+    mx.await_dropped(2);
 }
 
 #[test]

@@ -220,6 +220,27 @@ fn the_policy_decides_under_which_names_users_write() {
 }
 
 #[test]
+fn whoever_is_not_to_hand_in_mail_is_turned_away() {
+    if !skip::root() {
+        skip::note("who may submit", "only root can start a program as somebody else");
+        return;
+    }
+    let site = Site::start(Setup::new().service("submission.deny", &format!("[\"{UID}\"]")));
+    let (denied, other) = (Caller::of(&site).as_uid(UID), Caller::of(&site).as_uid(UID + 1));
+    let refused = denied.run("sendmail", &["ops@local.test"], "Subject: no\n\n").exited(69);
+    assert!(refused.err.contains("access denied"), "{refused}");
+    let _queued = other.run("sendmail", &["ops@local.test"], "Subject: other\n\n").ok();
+    let words = [format!("submission.allow={UID}"), "submission.deny=".to_owned()];
+    let _set = site.ctl(&["config", "set", &words[0], &words[1]]).ok();
+    let _queued = denied.run("sendmail", &["ops@local.test"], "Subject: now\n\n").ok();
+    let _refused = other.run("sendmail", &["ops@local.test"], "Subject: no\n\n").exited(69);
+    let _queued = Caller::of(&site).run("sendmail", &["ops@local.test"], "Subject: root\n\n").ok();
+    for subject in ["other", "now", "root"] {
+        let _stored = found(&site, subject);
+    }
+}
+
+#[test]
 fn users_see_their_own_mail_and_nobody_elses() {
     if !skip::root() {
         skip::note("own mail", "only root can start a program as somebody else");

@@ -228,6 +228,9 @@ fn smtplib_sends_with_all_of_it_and_the_next_hop_hears_what_concerns_it() {
 
     assert!(far.await_dropped(1)[0].text().contains("Subject: wishes"));
 
+    let arrived = far.dropped("default").remove(0);
+    let trace = arrived.fields("Received").concat();
+    assert_eq!(trace.matches("PRIORITY -4").count(), 2, "each hop names it: {trace}");
     let line = far.logged(&["event=received", "wishes="]);
     assert!(line.contains("priority -4") && line.contains("the sender is told"), "{line}");
     assert!(!line.contains("not before"), "{line}");

@@ -37,7 +37,7 @@ super::codes! {
     "config.failed": "A configuration file could not be read or written."; "Look at its path, its mode and the disk.";
     "config.key": "The key or its value cannot be set that way."; "smtpctl config show lists the keys of the service, with -s NAME those of a server.";
     "config.locked": "Changes by tools are locked, for the reason in the message."; "Change it where the lock's reason says, or unlock with smtpctl config unlock.";
-    "config.log_file": "The file that the log is to go to cannot be opened."; "Make its directory, see that the daemon may write there, or name another; nothing was changed.";
+    "config.log_file": "The file or the directory that the log is to go to cannot be used, or the key by which addresses are hashed in it."; "Make the directory, see that the daemon may write there, or name another; a key that is damaged is removed, and one is made anew. Nothing was changed.";
     "config.no_item": "What is to be removed from a list is not in it."; "Look at the list; write the entry as it shows it.";
     "config.no_key": "There is no such key."; "smtpctl config show lists them.";
     "config.no_revision": "There is no such revision; perhaps it is too old to have been kept."; "smtpctl config history lists them.";

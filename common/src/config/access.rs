@@ -178,6 +178,16 @@ section! {
 }
 
 impl Access {
+    /// How clients may send, in words of the original's dialog.
+    pub fn ways(&self) -> impl Iterator<Item = &'static str> {
+        let ways = [
+            (self.anonymous, "anonymous"),
+            (self.basic.enabled, "basic"),
+            (self.integrated.enabled, "integrated"),
+        ];
+        ways.into_iter().filter_map(|(is_open, word)| is_open.then_some(word))
+    }
+
     /// Whether clients may log in at all.
     #[must_use]
     pub fn takes_logins(&self) -> bool {

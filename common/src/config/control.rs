@@ -66,6 +66,33 @@ impl fmt::Display for Person {
     }
 }
 
+impl Person {
+    /// Whether that is somebody of this login name and in these groups.
+    #[must_use]
+    pub fn means(&self, login: &str, groups: &[String]) -> bool {
+        match self {
+            Self::User(name) => name == login,
+            Self::Group(name) => groups.contains(name),
+        }
+    }
+}
+
+impl Setting for Person {
+    type Quantity = u8;
+
+    fn type_name() -> String {
+        "user or %group".to_owned()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        read_person(node, reader)
+    }
+}
+
 impl Setting for Operator {
     type Quantity = u8;
 

@@ -55,6 +55,7 @@ fields! {
         "Enable logging", "server set default general.logging=true" => "general.logging" "true";
         "Active log format", "config set logging.format=json" => "logging.format" "json";
         "Log file directory", "config set logging.target=file logging.file=/var/log/mailroot/mailroot.log" => "logging.file" "mailroot.log";
+        "Active log format, W3C Extended", "config set logging.w3c=/var/log/mailroot/w3c" => "logging.w3c" "w3c";
         "New log time period", "logs reopen" => "" "mailroot.log";
         "Extended properties", "logs level debug --for 10m" => "" "debug";
         "The log file (new here)", "logs --since 1h --level warn" => "" "";

@@ -13,7 +13,7 @@ section! {
     /// Which resolvers are asked, and for how long.
     pub struct Dns {
         /// Addresses of resolvers, with a port if it is not 53; system means those of
-        /// /etc/resolv.conf.
+        /// /etc/resolv.conf, now and whenever it changes.
         resolvers: Resolvers = Resolvers::System, Resolvers::System;
         /// How long to wait for an answer before the next resolver is asked.
         timeout: Span = Span::seconds(5), Span::seconds(5),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::choice::choice;
+use super::place::PathOrOff;
 use super::section::section;
 
 section! {
@@ -16,6 +17,12 @@ section! {
         level: Level = Level::Info, Level::Info;
         /// The file, where target is file. It is opened anew on reload, and by smtpctl logs reopen.
         file: Option<PathBuf> = None, None;
+        /// What lines show of the addresses of senders and recipients, in every form, and in the words of other
+        /// hosts as well. Message-IDs are no addresses. See Addresses in the log.
+        addresses: Addresses = Addresses::Full, Addresses::Full;
+        /// A directory for log files in the W3C extended format, as the original wrote them; off is none. See W3C
+        /// log files. It is independent of the keys above but for addresses.
+        w3c: PathOrOff = PathOrOff::Off, PathOrOff::Off;
     }
 }
 
@@ -36,6 +43,20 @@ choice! {
         Logfmt = "logfmt",
         /// One JSON object per line.
         Json = "json",
+        /// Lines of Postfix, for programs that read those, such as pflogsumm.
+        Postfix = "postfix",
+    }
+}
+
+choice! {
+    /// What is shown of addresses.
+    pub enum Addresses {
+        /// All of them.
+        Full = "full",
+        /// A digest, always the same for one address, and the domain.
+        Hashed = "hashed",
+        /// The domain.
+        DomainOnly = "domain-only",
     }
 }
 

@@ -7,8 +7,9 @@ use super::diagnostic::{Diagnostic, Severity, Source};
 use super::dns::Dns;
 use super::logging::{Logging, Target};
 use super::node::{Kind, Node};
+use super::place::PathOrOff;
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section};
-use super::service::{AliasSource, Service};
+use super::service::Service;
 use super::smart_hosts::{self, SmartHosts};
 use super::submission::Submission;
 use super::tls::{Tls, Trust};
@@ -146,16 +147,15 @@ fn check(config: &ServiceConfig, reader: &mut Reader) {
         Trust::System => None,
         Trust::File(path) => Some(path.clone()),
     };
-    let aliases = match &config.service.aliases {
-        Some(AliasSource::File(path)) => Some(path.clone()),
-        Some(AliasSource::Off) | None => None,
-    };
+    let aliases = config.service.aliases.as_ref().and_then(PathOrOff::path).cloned();
+    let w3c = config.logging.w3c.path().cloned();
     for (key, path) in [
         ("tls.trust", &trust),
         ("service.aliases", &aliases),
         ("service.store", &config.service.store),
         ("control.socket", &config.control.socket),
         ("logging.file", &config.logging.file),
+        ("logging.w3c", &w3c),
     ] {
         if path.as_ref().is_some_and(|path| path.is_relative()) {
             let span = reader.origins.get(key).cloned().unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::node::Node;
-use super::section::{Reader, Setting, section};
+use super::place::PathOrOff;
+use super::section::section;
 use super::value::Auto;
 use crate::address::Domain;
 use crate::units::ByteSize;
@@ -18,42 +18,11 @@ section! {
         /// The file of aliases: who gets mail for the names of this machine, at every local domain of
         /// every virtual server. It is read anew when it has changed, and need not be there. off means
         /// that nobody has an alias.
-        aliases: Option<AliasSource> = None, None, shown "/etc/aliases";
+        aliases: Option<PathOrOff> = None, None, shown "/etc/aliases";
         /// Threads for sessions; auto means one for each processor.
         threads: Auto = Auto::Auto, Auto::Auto, in 1..=1024;
         /// While the spool has less room than this, new mail is refused with 452.
         min_free: ByteSize = ByteSize::mib(512), ByteSize::mib(512),
             in ByteSize::mib(1)..=ByteSize::gib(1 << 20);
-    }
-}
-
-/// Where aliases are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AliasSource {
-    /// Nowhere.
-    Off,
-    /// In a file.
-    File(PathBuf),
-}
-
-impl Setting for AliasSource {
-    type Quantity = u8;
-
-    fn type_name() -> String {
-        "off or path".to_owned()
-    }
-
-    fn show(&self) -> String {
-        match self {
-            Self::Off => "off".to_owned(),
-            Self::File(path) => path.show(),
-        }
-    }
-
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-        if node.text() == Some("off") {
-            return Some(Self::Off);
-        }
-        PathBuf::read(node, reader).map(Self::File)
     }
 }

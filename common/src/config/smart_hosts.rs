@@ -15,6 +15,7 @@ use super::node::{Kind, Node};
 use super::oauth::{self, OauthKeys};
 use super::secret::Secret;
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section, section};
+use super::tls::TlsVersion;
 use crate::address::Host;
 use crate::rate::Rate;
 
@@ -30,6 +31,8 @@ section! {
             shown "587 with a preset, 465 with tls: implicit, else delivery.connections.port";
         /// Whether mail goes to it under TLS, and whether its certificate is checked.
         tls: SmartHostTls = SmartHostTls::Verify, SmartHostTls::Verify;
+        /// The oldest version of TLS that is spoken there.
+        min_version: Option<TlsVersion> = None, None, shown "tls.min_version";
         /// SHA-256 of the public key that its certificate must have, 64 hexadecimal digits; several
         /// while keys change. Then nothing else about the certificate counts.
         pin: Vec<Pin> = Vec::new(), Vec::new();
@@ -440,6 +443,13 @@ fn check(keys: &SmartHostKeys, path: &str, node: &Node, reader: &mut Reader) {
         let diagnostic = Diagnostic::error("E0440", title)
             .at(&reader.source, at("certificate", reader), "not shown in clear text")
             .help("write  tls: verify, or required  for a host without a good certificate");
+        reader.report(diagnostic);
+    }
+    if keys.min_version.is_some() && keys.tls == SmartHostTls::Off {
+        let title = format!("{path} has an oldest version of TLS, and no TLS");
+        let diagnostic = Diagnostic::error("E0445", title)
+            .at(&reader.source, at("min_version", reader), "never under TLS")
+            .help("remove it, or write  tls: verify");
         reader.report(diagnostic);
     }
     if auth.mechanisms.is_empty() {

@@ -10,7 +10,9 @@ section! {
     pub struct Store {
         /// The mail root. A relative path lies below service.store.
         root: Option<PathBuf> = None, None, shown "the server's name below service.store";
-        /// Size of one segment of the queue's log. It applies to segments made from now on.
+        /// Size of one segment of the queue's log. It applies to segments made from now on. What is
+        /// recorded of a message fits into one: about 1 KiB for each recipient. A message that has more
+        /// is refused with 552.
         segment_size: ByteSize = ByteSize::mib(64), ByteSize::mib(64),
             in ByteSize::kib(64)..=ByteSize::gib(1);
     }

@@ -1,6 +1,7 @@
 //! `submission:` - the submit socket, by which programs of this machine hand in mail.
 
 use super::choice::choice;
+use super::control::Person;
 use super::name::ServerName;
 use super::section::section;
 
@@ -12,6 +13,11 @@ section! {
         enabled: bool = true, true;
         /// The virtual server that takes it.
         server: Option<ServerName> = None, None, shown "default, or the only one there is";
+        /// Users, and groups written with a leading %, who may hand in mail; everybody if nobody is
+        /// named. Root and the service's own user always may.
+        allow: Vec<Person> = Vec::new(), Vec::new(), shown "everybody";
+        /// Users and groups who may not, also those that allow names.
+        deny: Vec<Person> = Vec::new(), Vec::new();
         /// Which senders users may give: any; own-domain, an address at a local domain of the server;
         /// or login-name, their own login name at such a domain. The null sender is allowed to
         /// everybody, and every sender to root and to the service's own user.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::logging::Addresses;
 use crate::units::Timestamp;
 
 /// Where log lines go.
@@ -28,13 +29,20 @@ pub struct LogState {
     /// The unit under which the journal has them, as far as it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// `logfmt` or `json`.
+    /// `logfmt`, `json` or `postfix`.
     pub format: String,
+    /// What lines show of addresses: `full`, `hashed` or `domain-only`.
+    #[serde(default = "full")]
+    pub addresses: String,
     /// The least important lines that are written: `error`, `warn`, `info` or `debug`.
     pub level: String,
     /// What is written besides for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raised: Option<LogRaised>,
+}
+
+fn full() -> String {
+    Addresses::Full.word().to_owned()
 }
 
 /// More lines for a while.

@@ -10,14 +10,14 @@
 //! the daemon. Patterns are bounded by [`PATTERN_OCTETS_MAX`].
 
 mod address;
+mod facts;
 mod pattern;
-
-use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::address::AddressPattern;
+pub use self::facts::{Facts, RecipientFacts};
 use self::pattern::{Pattern, SizeRule};
 use super::path;
 use crate::id::QueueId;
@@ -72,6 +72,12 @@ pub struct Selector {
     /// A size with `>`, `>=`, `<` or `<=` before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<String>,
+    /// Pattern of a destination as pauses name it: a domain, a host, or `drop`, which no wildcard means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// Only what the network failed last: no host was reached, or the connection broke.
+    #[serde(skip_serializing_if = "is_false")]
+    pub network_errors: bool,
     /// The virtual server, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
@@ -162,13 +168,15 @@ impl Selector {
                 add(name, value);
             }
         }
-        if self.all {
-            add("all", "true");
+        for (name, is_set) in [("network_errors", self.network_errors), ("all", self.all)] {
+            if is_set {
+                add(name, "true");
+            }
         }
         out
     }
 
-    fn texts(&self) -> [(&'static str, Option<&str>); 12] {
+    fn texts(&self) -> [(&'static str, Option<&str>); 13] {
         [
             ("from", self.from.as_deref()),
             ("to", self.to.as_deref()),
@@ -181,6 +189,7 @@ impl Selector {
             ("reason", self.reason.as_deref()),
             ("code", self.code.as_deref()),
             ("size", self.size.as_deref()),
+            ("destination", self.destination.as_deref()),
             ("server", self.server.as_deref()),
         ]
     }
@@ -218,6 +227,8 @@ impl Selector {
             reason: inside("reason", &self.reason)?,
             code: whole("code", &self.code)?,
             size: self.size.as_deref().map(SizeRule::parse).transpose()?,
+            destination: whole("destination", &self.destination)?,
+            network_errors: self.network_errors,
             server: self.server.clone(),
         })
     }
@@ -311,6 +322,8 @@ pub struct Matcher {
     reason: Option<Pattern>,
     code: Option<Pattern>,
     size: Option<SizeRule>,
+    destination: Option<Pattern>,
+    network_errors: bool,
     server: Option<String>,
 }
 
@@ -325,38 +338,6 @@ pub struct MustHave {
     pub client: Option<Network>,
     /// Texts in small letters that stand in the subject.
     pub subject: Vec<String>,
-}
-
-/// What is known of one object. A condition about something unknown does not hold.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Facts<'a> {
-    /// Its id as written.
-    pub id: &'a str,
-    /// Its virtual server.
-    pub server: &'a str,
-    /// Its state's word.
-    pub state: &'a str,
-    /// When it began or was accepted.
-    pub at: Option<Timestamp>,
-    /// Its octets.
-    pub size: Option<u64>,
-    /// The envelope's sender; empty for the null path.
-    pub from: Option<&'a str>,
-    /// Its subject.
-    pub subject: Option<&'a str>,
-    /// The client it came from.
-    pub client: Option<IpAddr>,
-}
-
-/// What is known of one recipient.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RecipientFacts<'a> {
-    /// The address.
-    pub address: &'a str,
-    /// The last words.
-    pub reason: Option<&'a str>,
-    /// The last enhanced code.
-    pub code: Option<&'a str>,
 }
 
 impl Matcher {
@@ -382,7 +363,8 @@ impl Matcher {
     /// index.
     #[must_use]
     pub fn asks_recipients(&self) -> bool {
-        self.to.is_some() || self.domain.is_some() || self.reason.is_some() || self.code.is_some()
+        let texts = [&self.to, &self.domain, &self.reason, &self.code, &self.destination];
+        self.network_errors || texts.into_iter().any(Option::is_some)
     }
 
     /// The one domain that a recipient of every chosen object has, where the conditions say so. Who
@@ -473,7 +455,18 @@ impl Matcher {
             && text(&self.domain, domain)
             && text(&self.reason, recipient.reason)
             && text(&self.code, recipient.code)
+            && (!self.network_errors || recipient.network_error)
+            && self.destination.as_ref().is_none_or(|pattern| {
+                recipient.destinations.iter().any(|name| is_meant(pattern, name))
+            })
     }
+}
+
+/// Local mail is meant by its own name only: whoever writes `*` means other hosts.
+fn is_meant(pattern: &Pattern, destination: &str) -> bool {
+    const DROP: &str = "drop";
+    let is_open = destination != DROP || pattern.plain().as_deref() == Some(DROP);
+    is_open && pattern.matches(destination)
 }
 
 /// Takes a list, or one text separated by commas as a query of a URL has it.
@@ -497,6 +490,8 @@ fn is_false(value: &bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn facts() -> Facts<'static> {
@@ -517,11 +512,15 @@ mod tests {
             address: "al@slow.example",
             reason: Some("connect timed out"),
             code: Some("4.4.1"),
+            destinations: &[],
+            network_error: false,
         },
         RecipientFacts {
             address: "bob@partner.example",
             reason: Some("451 4.7.1 Greylisted, try again"),
             code: Some("4.7.1"),
+            destinations: &[],
+            network_error: false,
         },
     ];
 

@@ -127,6 +127,10 @@ pub struct Server {
     /// Its smart host, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smart_host: Option<String>,
+    /// How clients may send: `anonymous`, without a login; `basic`, with a password; `integrated`, with a
+    /// ticket of Kerberos.
+    #[serde(default)]
+    pub auth: Vec<String>,
     /// `modern` or `iis6`.
     pub profile: String,
     /// Sessions of clients.

@@ -10,7 +10,9 @@ use mailroot_common::units::Timestamp;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::postfix;
 use crate::output::{Cell, Column, Row, Shape, clock_time, escape};
+use crate::tool::now;
 
 /// How much a line matters; the order is that of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -59,8 +61,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Reads a line of either form.
+    /// Reads a line of any form.
     pub(super) fn read(line: &str) -> Self {
+        if let Some(postfix::Told { at, level, event, fields }) = postfix::read(line, now()) {
+            return Self { at, level, event: Some(event), fields };
+        }
         let fields = match serde_json::from_str::<Pairs>(line) {
             Ok(Pairs(fields)) => Some(fields),
             Err(_) => logfmt(line),
@@ -102,6 +107,7 @@ impl Entry {
             address: self.address("to").unwrap_or_default(),
             reason: words,
             code: self.field("dsn"),
+            ..RecipientFacts::default()
         };
         let fits = |id: &str| {
             let facts = Facts {
@@ -154,7 +160,7 @@ fn quoted(value: &str) -> String {
 }
 
 /// The fields of a line of `key=value`; nothing if it is none.
-fn logfmt(line: &str) -> Option<Vec<(String, String)>> {
+pub(super) fn logfmt(line: &str) -> Option<Vec<(String, String)>> {
     let mut fields = Vec::new();
     let mut rest = line.trim_end();
     while !rest.is_empty() {

@@ -8,8 +8,8 @@
 //! into mail, [`policy`] who may do what, [`route`] where mail goes, [`queue`] what becomes of it,
 //! [`storage`] what a file system and its disk are good for, [`trace`] what is remembered of mail,
 //! [`certificate`] for whom a certificate is and until when, [`oauth`] how tokens for logins are asked
-//! for and used, [`ldap`] what a directory says about recipients, and [`tls_report`] what domains are
-//! told of the TLS that mail to them met.
+//! for and used, [`ldap`] what a directory says about recipients, [`tls_report`] what domains are told of
+//! the TLS that mail to them met, and [`w3c`] what analysers of the original's log files read.
 
 pub mod certificate;
 pub mod ldap;
@@ -22,3 +22,4 @@ pub mod smtp;
 pub mod storage;
 pub mod tls_report;
 pub mod trace;
+pub mod w3c;

@@ -117,6 +117,7 @@ fn is_chosen(matcher: &Matcher, entry: &Entry, server: &str, now: Timestamp) -> 
         address,
         reason: words.as_deref(),
         code: None,
+        ..RecipientFacts::default()
     });
     matcher.matches(&facts, recipients, now)
 }

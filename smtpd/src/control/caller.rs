@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mailroot_common::config::ServerName;
-use mailroot_common::config::control::{Operator, Person, Role};
+use mailroot_common::config::control::{Operator, Role};
 use mailroot_common::control::{Kind, Problem};
 
 use super::endpoint::Scope;
@@ -167,15 +167,13 @@ impl Judge {
 
 /// The highest role any entry gives.
 fn role_of(known: &Known, operators: &[Operator]) -> Option<Role> {
-    let means = |operator: &&Operator| match &operator.who {
-        Person::User(name) => *name == known.name,
-        Person::Group(name) => known.groups.contains(name),
-    };
+    let means = |operator: &&Operator| operator.who.means(&known.name, &known.groups);
     operators.iter().filter(means).map(|operator| operator.role).max()
 }
 
 #[cfg(test)]
 mod tests {
+    use mailroot_common::config::control::Person;
     use nix::unistd::geteuid;
 
     use super::*;

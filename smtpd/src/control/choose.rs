@@ -16,6 +16,7 @@ use smtpd_core::queue::envelope::BodyKind;
 use smtpd_core::queue::outcome::{AttemptResult, Outcome};
 use smtpd_core::queue::recipient::{Phase, RecipientStatus};
 use smtpd_core::queue::wishes::ByMode;
+use smtpd_core::route::table::RouteName;
 use tokio::task::JoinHandle;
 
 use super::App;
@@ -284,13 +285,19 @@ fn is_chosen(matcher: &Matcher, message: &Message, server: &str, now: Timestamp)
             let address = message.envelope.recipients[place].mailbox.to_string();
             let words = status.last.as_ref().map(ToString::to_string);
             let words = words.or_else(|| awaited.clone());
-            (address, words, status.last.as_ref().map(|last| last.status.to_string()))
+            let last = status.last.as_ref();
+            let code = last.map(|last| last.status.to_string());
+            let route = message.routes.get(place);
+            let names: Vec<&str> = route.into_iter().flat_map(RouteName::destinations).collect();
+            (address, words, code, names, last.is_some_and(Outcome::is_network_error))
         })
         .collect();
-    let recipients = texts.iter().map(|(address, reason, code)| RecipientFacts {
+    let recipients = texts.iter().map(|(address, reason, code, names, failed)| RecipientFacts {
         address,
         reason: reason.as_deref(),
         code: code.as_deref(),
+        destinations: names,
+        network_error: *failed,
     });
     matcher.matches(&facts, recipients, now)
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use mailroot_common::address::ReversePath;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::message::dsn::{self, HEADER_OCTETS_MAX, Kind, Original};
@@ -166,31 +167,31 @@ pub(super) async fn record(
         room.queue.settle_later(lease, changes);
         return complete;
     }
-    let mut reports = write_reports(room, settings, &lease, &disposition).await;
+    let reports = write_reports(room, settings, &lease, &disposition).await;
+    let (kinds, mut reports): (Vec<Kind>, Vec<Draft>) = reports.into_iter().unzip();
+    let facts: Vec<Made> = reports.iter().map(Made::of).collect();
     let count = reports.len() as u64;
     let notes = remember::reports(room, id, &envelope, &reports);
-    let onward = made.as_ref().map(|draft| Box::new(remember::onward(room, draft)));
+    let onward =
+        made.as_ref().map(|draft| (Box::new(remember::onward(room, draft)), Made::of(draft)));
     reports.extend(made.map(|draft| *draft));
     let mut changes = disposition.statuses;
     changes.extend(quiet);
     match room.queue.settle(lease, changes, reports).await {
         Ok(mut ids) => {
             room.counters.reports.add(count);
-            if let (Some(remember), Some(new)) = (onward, ids.get(notes.len()).copied()) {
+            if let (Some((remember, facts)), Some(new)) = (onward, ids.get(notes.len()).copied()) {
                 remember(new);
-                let line = room.log.line(Level::Info, "sent-on").word("server", &room.server);
-                line.word("id", new).word("of", id).send();
+                facts.tell(made_line(room, "sent-on", new).word("of", id)).send();
                 ids.truncate(notes.len());
             }
-            for (report, remember) in ids.into_iter().zip(notes) {
+            for (((report, remember), kind), facts) in
+                ids.into_iter().zip(notes).zip(kinds).zip(facts)
+            {
                 remember(report);
-                room.log
-                    .line(Level::Info, "report")
-                    .word("server", &room.server)
-                    .word("id", report)
-                    .word("about", id)
-                    .word("to", Angled(&envelope.sender))
-                    .send();
+                let line = made_line(room, "report", report).word("about", id);
+                let line = facts.tell(line.word("kind", kind.word()));
+                line.word("to", Angled(&envelope.sender)).send();
             }
         }
         Err(error) => {
@@ -200,6 +201,32 @@ pub(super) async fn record(
         }
     }
     complete
+}
+
+/// What is told of a message that was made of another.
+struct Made {
+    size: u64,
+    recipients: usize,
+    sender: ReversePath,
+}
+
+impl Made {
+    fn of(draft: &Draft) -> Self {
+        Self {
+            size: draft.body.size(),
+            recipients: draft.envelope.recipients.len(),
+            sender: draft.envelope.sender.clone(),
+        }
+    }
+
+    fn tell<'a>(&self, line: Line<'a>) -> Line<'a> {
+        let line = line.word("size", self.size).word("nrcpt", self.recipients);
+        line.word("from", Angled(&self.sender))
+    }
+}
+
+fn made_line<'a>(room: &'a Room, event: &str, id: QueueId) -> Line<'a> {
+    room.log.line(Level::Info, event).word("server", &room.server).word("id", id)
 }
 
 fn trouble(room: &Room, id: QueueId, event: &str, error: &dyn fmt::Display) {
@@ -269,7 +296,7 @@ async fn write_reports(
     settings: &Settings,
     lease: &Lease,
     disposition: &Disposition,
-) -> Vec<Draft> {
+) -> Vec<(Kind, Draft)> {
     let mut drafts = Vec::new();
     let lists = [
         (Kind::Failure, &disposition.failed),
@@ -315,7 +342,7 @@ async fn write_reports(
         });
         if let Some(written) = written {
             let body = Body::Memory(written.octets);
-            drafts.push(Draft { envelope: written.envelope, body });
+            drafts.push((kind, Draft { envelope: written.envelope, body }));
         }
     }
     drafts
@@ -375,8 +402,9 @@ fn log_status(
                 None => line,
             }
         }
-        _ => line.word("delay", Seconds(last.at.since(envelope.accepted_at))),
+        _ => line,
     };
+    let line = line.word("delay", Seconds(last.at.since(envelope.accepted_at)));
     let line = line.word("dsn", last.status);
     let line = match (status.phase, last.result) {
         (Phase::Delivered, _) => line,

@@ -155,7 +155,7 @@ impl Exchange {
             }
         }
         let by_token = self.token().is_some();
-        let meaning = words::of_host(ending.status, &ending.text);
+        let meaning = words::of_login(ending.status, &ending.text);
         if let Some(meaning) = meaning.filter(|it| by_token || it.code != words::NO_MAILBOX) {
             ending.text.push_str(&format!(": {}; {}", meaning.cause, meaning.cure));
         }

@@ -343,7 +343,10 @@ impl Connection {
             _ => None,
         };
         let name = base.as_ref().unwrap_or(&self.target.name);
-        let handshake = settings.tls.secure(stream, name, proof, identity);
+        let oldest = settings.smart_host(&self.target).and_then(|keys| keys.min_version);
+        let own = oldest.map(|oldest| settings.tls.from_version(oldest));
+        let tls = own.as_ref().unwrap_or(&settings.tls);
+        let handshake = tls.secure(stream, name, proof, identity);
         let done = tokio::select! {
             done = timeout(patience, handshake) => done,
             // It says nothing of the host.

@@ -126,6 +126,12 @@ impl Sites {
         self.known().retain(|_, site| Arc::strong_count(site) > 1);
     }
 
+    /// Limits may be others by now: whoever waits for room looks again.
+    pub(super) fn look_again(&self) {
+        let all: Vec<Arc<Site>> = self.known().values().cloned().collect();
+        all.iter().for_each(|site| site.wake_all(&mut site.state()));
+    }
+
     /// The lanes that may look again.
     pub(super) fn take_woken(&self) -> Vec<Woken> {
         std::mem::take(&mut *self.0.woken.lock().unwrap_or_else(PoisonError::into_inner))
@@ -228,9 +234,15 @@ impl Site {
         drop(self.change(Health::on_contact));
     }
 
-    /// A batch has gone well.
+    /// A batch has gone well. Where that earns it more connections, they are for whoever waits.
     pub(super) fn on_progress(self: &Arc<Self>, limit: usize, now: Duration) {
-        let mut state = self.change(|health| health.on_progress(limit));
+        let mut before = 0;
+        let mut state = self.change(|health| {
+            before = health.limit(limit, now);
+            health.on_progress(limit);
+        });
+        let more = state.health.limit(limit, now).saturating_sub(before);
+        self.wake_some(&mut state, more);
         self.grow_heavy(&mut state, limit, now);
     }
 
@@ -298,13 +310,16 @@ impl Site {
     }
 
     fn wake_all(self: &Arc<Self>, state: &mut State) {
-        let next = || state.waiting.next();
-        self.wake(iter::from_fn(next).map(|lane| Woken::Turn(lane, Arc::clone(self))));
+        self.wake_some(state, usize::MAX);
     }
 
     fn wake_next(self: &Arc<Self>, state: &mut State) {
+        self.wake_some(state, 1);
+    }
+
+    fn wake_some(self: &Arc<Self>, state: &mut State, count: usize) {
         let next = || state.waiting.next();
-        self.wake(iter::from_fn(next).take(1).map(|lane| Woken::Turn(lane, Arc::clone(self))));
+        self.wake(iter::from_fn(next).take(count).map(|lane| Woken::Turn(lane, Arc::clone(self))));
     }
 }
 

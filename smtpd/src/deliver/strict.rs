@@ -22,7 +22,7 @@ use super::session::Connection;
 use super::site::SitePermit;
 use super::trust::OfDomain;
 use super::worker::Working;
-use crate::resolve::LookupError;
+use crate::resolve::{Allowance, LookupError};
 
 /// Encryption needed (RFC 7504, RFC 8689 section 4.2.1).
 const NEEDS_TLS: EnhancedCode = EnhancedCode::permanent(7, 10);
@@ -102,8 +102,9 @@ fn unvouched(domain: &Domain, host: &Domain) -> Ending {
 pub(super) async fn strict_mx(
     settings: &Settings,
     name: &Domain,
+    allowance: &Allowance,
 ) -> Result<Result<Vec<MxRecord>, LookupError>, Ending> {
-    match settings.resolver.mx_checked(name).await {
+    match settings.resolver.mx(name, allowance).await {
         Ok(found) if found.is_secure || found.value.is_empty() => Ok(Ok(found.value)),
         Ok(found) => {
             let host = found.value.into_iter().find_map(|record| record.exchange);

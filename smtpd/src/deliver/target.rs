@@ -27,9 +27,8 @@ use super::site::{Site, Sites};
 use super::strict::TlsWish;
 use super::tls_report::{self, Unopened};
 use super::trust::{Obstacles, OfDomain, Rule, TlsUse, explain_recalled, recalled};
+use crate::resolve::Allowance;
 
-/// Look-ups in one attempt.
-const LOOKUPS_MAX: u32 = 32;
 /// Addresses tried in one attempt.
 const ADDRESSES_MAX: usize = 20;
 
@@ -89,7 +88,8 @@ pub(super) struct Targets {
     sites: Option<Sites>,
     /// The site of the mail, once it was looked up.
     site: Option<Arc<Site>>,
-    lookups: u32,
+    /// What DNS may still be asked.
+    allowance: Allowance,
     given: HashSet<SocketAddr>,
     trouble: Vec<(Ending, Option<RemoteHost>)>,
     /// What was said to hosts with which no session came about, where that is kept.
@@ -130,7 +130,7 @@ impl Targets {
             limited,
             sites,
             site: None,
-            lookups: 0,
+            allowance: Allowance::default(),
             given: HashSet::new(),
             trouble: Vec::new(),
             said: Vec::new(),
@@ -285,10 +285,7 @@ impl Targets {
                 self.add(settings, &name, &[address], port, by);
             }
             Step::ChosenName { name, port, security } => {
-                let Some(found) = self.addresses(&name, settings).await else {
-                    return;
-                };
-                match found {
+                match self.addresses(&name, settings).await {
                     Ok(found) => {
                         let (name, by) = (Host::Name(name), Named::ByOperator(security.as_ref()));
                         self.add(settings, &name, &found, port, by);

@@ -19,7 +19,7 @@ use smtpd_core::tls_report::FailureKind;
 use super::Settings;
 use super::aim::Target;
 use crate::mta_sts::MtaSts;
-use crate::resolve::LookupError;
+use crate::resolve::{Allowance, LookupError};
 use crate::tls::{Flaw, Proof, Recall};
 
 /// The host may not have the mail (RFC 3463 section 3.8).
@@ -223,11 +223,12 @@ impl OfDomain {
         settings: &Settings,
         host: &Domain,
         policy: TlsPolicy,
+        allowance: &Allowance,
     ) -> Result<Option<(Domain, Demand)>, LookupError> {
         if !settings.dane || !self.is_signed || policy == TlsPolicy::Off {
             return Ok(None);
         }
-        let found = settings.resolver.tlsa(host, settings.port).await?;
+        let found = settings.resolver.tlsa(host, settings.port, allowance).await?;
         Ok(Demand::of(found.records).map(|demand| (found.base, demand)))
     }
 

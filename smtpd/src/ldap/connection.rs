@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::Means;
 use crate::config::SecretError;
 use crate::net::Stream;
-use crate::resolve::{Family, LookupError};
+use crate::resolve::{Allowance, Family, LookupError};
 use crate::tls::{Proof, TlsError};
 
 /// The longest message of a server that is read, and the most octets of all answers to one search.
@@ -267,9 +267,10 @@ impl Connection {
 }
 
 async fn connect(means: &Means, server: &LdapServer) -> Result<Stream, DirectoryError> {
+    let allowance = Allowance::default();
     let addresses: Vec<IpAddr> = match &server.host {
         Host::Address(address) => vec![*address],
-        Host::Name(name) => means.resolver.addresses(name, Family::Any).await?,
+        Host::Name(name) => means.resolver.addresses(name, Family::Any, &allowance).await?,
     };
     let mut last = None;
     for address in addresses {

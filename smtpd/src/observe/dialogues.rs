@@ -50,6 +50,8 @@ struct Listener {
     wants: Box<dyn Fn(&Party) -> bool + Send + Sync>,
     lines: mpsc::Sender<DialogueLine>,
     lost: AtomicU64,
+    /// Whether it hears sessions to their end, also while the daemon stops.
+    stays: bool,
 }
 
 impl fmt::Debug for Dialogues {
@@ -72,11 +74,19 @@ pub struct Party {
     pub peer: SocketAddr,
 }
 
+/// What a listener hears.
+pub(super) type Words = mpsc::Receiver<DialogueLine>;
+
 /// Somebody listens until this is dropped.
 pub struct Listening {
+    place: Place,
+    lines: Words,
+}
+
+/// A listener's place; once it is dropped, what was heard so far is all.
+pub(super) struct Place {
     hub: Arc<Hub>,
     listener: Weak<Listener>,
-    lines: mpsc::Receiver<DialogueLine>,
 }
 
 impl Listening {
@@ -90,9 +100,14 @@ impl Listening {
     pub async fn next(&mut self) -> Option<DialogueLine> {
         self.lines.recv().await
     }
+
+    /// The place, and what is heard from it.
+    pub(super) fn split(self) -> (Place, Words) {
+        (self.place, self.lines)
+    }
 }
 
-impl Drop for Listening {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut listeners = lock(&self.hub.listeners);
         listeners.retain(|listener| !std::ptr::eq(Arc::as_ptr(listener), self.listener.as_ptr()));
@@ -107,24 +122,51 @@ impl fmt::Debug for Listening {
     }
 }
 
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
+    }
+}
+
 impl Dialogues {
     /// Begins to listen to the sessions that `wants` chooses.
     pub fn listen(&self, wants: impl Fn(&Party) -> bool + Send + Sync + 'static) -> Listening {
-        let (sender, lines) = mpsc::channel(LINES_MAX);
+        self.begin(LINES_MAX, wants, false)
+    }
+
+    /// The same for whoever hears sessions to their end, and for whom so many lines may wait.
+    pub(super) fn listen_on(
+        &self,
+        lines_max: usize,
+        wants: impl Fn(&Party) -> bool + Send + Sync + 'static,
+    ) -> Listening {
+        self.begin(lines_max, wants, true)
+    }
+
+    fn begin(
+        &self,
+        lines_max: usize,
+        wants: impl Fn(&Party) -> bool + Send + Sync + 'static,
+        stays: bool,
+    ) -> Listening {
+        let (sender, lines) = mpsc::channel(lines_max);
         let lost = AtomicU64::new(0);
-        let listener = Arc::new(Listener { wants: Box::new(wants), lines: sender, lost });
+        let listener = Arc::new(Listener { wants: Box::new(wants), lines: sender, lost, stays });
         let mut listeners = lock(&self.0.listeners);
         listeners.push(Arc::clone(&listener));
         self.0.changes.fetch_add(1, Ordering::Relaxed);
         self.0.count.store(listeners.len(), Ordering::Relaxed);
         drop(listeners);
-        Listening { hub: Arc::clone(&self.0), listener: Arc::downgrade(&listener), lines }
+        let listener = Arc::downgrade(&listener);
+        Listening { place: Place { hub: Arc::clone(&self.0), listener }, lines }
     }
 
-    /// Sends all listeners away.
+    /// Sends all listeners away but those that hear sessions to their end.
     pub fn close(&self) {
-        lock(&self.0.listeners).clear();
-        self.0.count.store(0, Ordering::Relaxed);
+        let mut listeners = lock(&self.0.listeners);
+        listeners.retain(|listener| listener.stays);
+        self.0.count.store(listeners.len(), Ordering::Relaxed);
+        self.0.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether sessions of a direction are to keep what was said in them until somebody asks: see

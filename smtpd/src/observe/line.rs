@@ -1,16 +1,20 @@
 //! One log line: fields in the order they are given, values that cannot break out.
 //!
-//! Two forms. *logfmt* writes `key=value`; a value is quoted unless every character of it is plain,
+//! Three forms. *logfmt* writes `key=value`; a value is quoted unless every character of it is plain,
 //! and inside quotes the quote, the backslash and everything that is not printable are escaped.
-//! *JSON* writes one object. In both, text chosen by a peer can forge neither a field nor a line.
+//! *JSON* writes one object. The third is that of [`super::postfix`]. In all of them, text chosen by a peer
+//! can forge neither a field nor a line, and addresses are shown as [`Mask`] has it.
 
 use std::fmt::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use mailroot_common::net::Network;
 use mailroot_common::units::Timestamp;
 
 use super::Log;
+use super::mask::Mask;
+use super::postfix::Told;
 
 /// How much a line matters; the order is that of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +59,20 @@ pub enum Format {
     Logfmt,
     /// `{"time":"…","level":"info","event":"received",…}`
     Json,
+    /// `mailroot/smtpd[812]: 6FZK3Q8W1T0A: client=…`, one line or several for an event.
+    Postfix,
+}
+
+impl Format {
+    /// The word of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Logfmt => "logfmt",
+            Self::Json => "json",
+            Self::Postfix => "postfix",
+        }
+    }
 }
 
 /// A line being written; nothing is logged until [`Line::send`].
@@ -64,81 +82,81 @@ pub struct Line<'log> {
     log: &'log Log,
     level: Level,
     /// Absent when the line is below the log's level: then every call is free.
-    text: Option<String>,
-    format: Format,
+    body: Option<Body>,
+    /// What is shown of addresses, if not all.
+    mask: Option<Arc<Mask>>,
     /// It is only wanted if it names a client of this network, and did not yet.
     client: Option<Network>,
 }
 
+/// What was written so far.
+#[derive(Debug)]
+enum Body {
+    Logfmt(String),
+    Json(String),
+    Postfix(Box<Told>),
+}
+
+/// When a value stands in quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Where it could be misread without.
+    AsNeeded,
+    /// Always.
+    Quoted,
+}
+
 /// How a line that is wanted begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) format: Format,
     pub(super) now: Timestamp,
     /// Whether the line carries the moment in every form.
     pub(super) dates: bool,
+    /// What is shown of addresses, if not all.
+    pub(super) mask: Option<Arc<Mask>>,
     /// It is only wanted if it names a client of this network.
     pub(super) client: Option<Network>,
 }
 
 impl<'log> Line<'log> {
     pub(super) fn begin(log: &'log Log, level: Level, event: &str, head: Option<Head>) -> Self {
-        let Some(Head { format, now, dates, client }) = head else {
-            return Self { log, level, text: None, format: Format::Logfmt, client: None };
+        let Some(Head { format, now, dates, mask, client }) = head else {
+            return Self { log, level, body: None, mask: None, client: None };
         };
-        let mut text = String::with_capacity(256);
-        let done = match format {
-            Format::Logfmt if dates => write!(text, "time={now}"),
-            Format::Logfmt => Ok(()),
-            Format::Json => {
-                write!(text, "{{\"time\":\"{now}\",\"level\":\"{}\"", level.as_str())
+        let line = |body| Self { log, level, body: Some(body), mask, client };
+        match format {
+            Format::Logfmt => {
+                let mut text = String::with_capacity(256);
+                if dates {
+                    sure(write!(text, "time={now}"));
+                }
+                let line = line(Body::Logfmt(text)).word("event", event);
+                if level == Level::Info { line } else { line.word("level", level.as_str()) }
             }
-        };
-        debug_assert!(done.is_ok(), "writing into a String cannot fail");
-        let line = Self { log, level, text: Some(text), format, client };
-        let line = line.word("event", event);
-        if format == Format::Logfmt && level != Level::Info {
-            return line.word("level", level.as_str());
+            Format::Json => {
+                let mut text = String::with_capacity(256);
+                sure(write!(text, "{{\"time\":\"{now}\",\"level\":\"{}\"", level.as_str()));
+                line(Body::Json(text)).word("event", event)
+            }
+            Format::Postfix => {
+                let at = dates.then_some(now);
+                let fields = Vec::with_capacity(16);
+                let told = Told { event: event.to_owned(), level, at, fields };
+                line(Body::Postfix(Box::new(told)))
+            }
         }
-        line
     }
 
     /// Adds a field. Use it for our own words, numbers, ids and addresses as well as for text of
     /// strangers: every value is checked and escaped.
-    pub fn word(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        if let Some(network) = &self.client
-            && key == "client"
-            && value.to_string().parse::<IpAddr>().is_ok_and(|client| network.contains(client))
-        {
-            self.client = None;
-        }
-        if let Some(text) = &mut self.text {
-            let done = match self.format {
-                Format::Logfmt => write_logfmt(text, key, &value),
-                Format::Json => write_json(text, key, &value),
-            };
-            debug_assert!(done.is_ok(), "writing into a String cannot fail");
-        }
-        self
+    pub fn word(self, key: &'static str, value: impl fmt::Display) -> Self {
+        self.field(key, &value, Written::AsNeeded)
     }
 
     /// Adds a field that stands for text of a peer; always quoted, so that readers see whose it is.
-    pub fn text(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        if let Some(text) = &mut self.text {
-            let done = match self.format {
-                Format::Logfmt => {
-                    if !text.is_empty() {
-                        text.push(' ');
-                    }
-                    write!(text, "{key}=\"")
-                        .and_then(|()| write!(Escaped(text), "{value}"))
-                        .and_then(|()| text.write_char('"'))
-                }
-                Format::Json => write_json(text, key, &value),
-            };
-            debug_assert!(done.is_ok(), "writing into a String cannot fail");
-        }
-        self
+    pub fn text(self, key: &'static str, value: impl fmt::Display) -> Self {
+        self.field(key, &value, Written::Quoted)
     }
 
     /// Adds a field if there is a value.
@@ -149,25 +167,69 @@ impl<'log> Line<'log> {
         }
     }
 
+    fn field(mut self, key: &'static str, value: &dyn fmt::Display, written: Written) -> Self {
+        if let Some(network) = &self.client
+            && key == "client"
+            && value.to_string().parse::<IpAddr>().is_ok_and(|client| network.contains(client))
+        {
+            self.client = None;
+        }
+        let Some(body) = &mut self.body else { return self };
+        match &self.mask {
+            None => body.put(key, value, written),
+            Some(mask) => body.put(key, &mask.show(key, &value.to_string()), written),
+        }
+        self
+    }
+
     /// Hands the line to the log.
     pub fn send(self) {
-        if let Some(mut text) = self.text.filter(|_| self.client.is_none()) {
-            if self.format == Format::Json {
-                text.push('}');
+        match self.body.filter(|_| self.client.is_none()) {
+            None => {}
+            Some(Body::Logfmt(text)) => self.log.write(self.level, &(text + "\n")),
+            Some(Body::Json(text)) => self.log.write(self.level, &(text + "}\n")),
+            Some(Body::Postfix(told)) => {
+                told.lines().iter().for_each(|line| self.log.write(self.level, line));
             }
-            text.push('\n');
-            self.log.write(self.level, &text);
         }
     }
 }
 
-fn write_logfmt(text: &mut String, key: &str, value: &impl fmt::Display) -> fmt::Result {
-    if !text.is_empty() {
-        text.push(' ');
+impl Body {
+    fn put(&mut self, key: &'static str, value: &dyn fmt::Display, written: Written) {
+        match self {
+            Self::Logfmt(text) => {
+                if !text.is_empty() {
+                    text.push(' ');
+                }
+                sure(quoted(text, key, value, written));
+            }
+            Self::Json(text) => sure(write_json(text, key, value)),
+            Self::Postfix(told) => told.fields.push((key, value.to_string())),
+        }
     }
+}
+
+/// Writing into a String cannot fail.
+fn sure(done: fmt::Result) {
+    debug_assert!(done.is_ok(), "writing into a String cannot fail");
+}
+
+/// Writes `key=value`.
+pub(super) fn quoted(
+    text: &mut String,
+    key: &str,
+    value: &dyn fmt::Display,
+    written: Written,
+) -> fmt::Result {
     text.push_str(key);
     text.push('=');
     let start = text.len();
+    if written == Written::Quoted {
+        text.push('"');
+        write!(Escaped(text), "{value}")?;
+        return text.write_char('"');
+    }
     write!(text, "{value}")?;
     let plain = |o: u8| o.is_ascii_graphic() && !matches!(o, b'"' | b'\\');
     let said = &text[start..];
@@ -185,7 +247,7 @@ fn is_angled(text: &str) -> bool {
     text.starts_with('<') && text.ends_with('>')
 }
 
-fn write_json(text: &mut String, key: &str, value: &impl fmt::Display) -> fmt::Result {
+fn write_json(text: &mut String, key: &str, value: &dyn fmt::Display) -> fmt::Result {
     if !text.ends_with('{') {
         text.push(',');
     }

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use mailroot_common::units::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
@@ -41,6 +42,22 @@ pub enum LogError {
     /// What has the name of `logging.file` is a directory, a pipe or a device.
     #[error("the log file {} is no plain file: name one that is, or none that is there", .0.display())]
     NoFile(PathBuf),
+    /// The key by which addresses are told apart cannot be read or kept.
+    #[error("cannot keep the key of logging.addresses: hashed, {}", .path.display())]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The directory of `logging.w3c`.
+    #[error("cannot write log files below {}: name a directory that the daemon may write to", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// No thread could be started.
     #[error("cannot start the thread that writes the log")]
     Thread(#[source] io::Error),
@@ -106,10 +123,10 @@ impl Log {
     pub fn open(style: Style, form: Option<Format>, clock: Clock) -> Result<Self, LogError> {
         let target = Target::open(&style.sink)?;
         let log = Self::with(style, form, clock);
-        let inner = Arc::clone(&log.inner);
+        let writing = log.clone();
         let writer = std::thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || inner.write_until_closed(target))
+            .spawn(move || writing.write_until_closed(target))
             .map_err(LogError::Thread)?;
         *lock(&log.inner.writer) = Some(writer);
         Ok(log)
@@ -119,7 +136,8 @@ impl Log {
     #[must_use]
     pub fn captured(format: Format, level: Level, clock: Clock) -> (Self, Sink) {
         let sink = Sink::Memory(Arc::default());
-        (Self::with(Style { sink: sink.clone(), format, level }, None, clock), sink)
+        let style = Style { sink: sink.clone(), format, level, mask: None };
+        (Self::with(style, None, clock), sink)
     }
 
     /// A log for tests that do not read it.
@@ -242,6 +260,17 @@ impl Log {
         }
     }
 
+    /// Whether what happens at a virtual server is told at all.
+    pub(super) fn tells_of(&self, name: &str) -> bool {
+        let servers = lock(&self.inner.servers);
+        servers.get(name).is_none_or(|speaks| speaks.load(Ordering::Relaxed))
+    }
+
+    /// The moment by the log's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
     /// A virtual server is no more.
     pub fn forget_server(&self, name: &str) {
         lock(&self.inner.servers).remove(name);
@@ -262,6 +291,7 @@ impl Log {
             format: self.inner.form.unwrap_or(style.format),
             now: self.inner.clock.now(),
             dates: style.sink.wants_dates(),
+            mask: style.mask.clone(),
             client,
         });
         Line::begin(self, level, event, head)
@@ -300,19 +330,18 @@ impl Log {
             let _ = writer.join();
         }
     }
-}
 
-impl Inner {
     fn write_until_closed(&self, mut target: Target) {
         let mut text = Vec::new();
         loop {
             let (moved, dropped, closing) = {
-                let mut waiting = lock(&self.waiting);
+                let Inner { waiting, wake, .. } = &*self.inner;
+                let mut waiting = lock(waiting);
                 while waiting.text.is_empty() && !waiting.is_pressed() {
-                    waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                    waiting = wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
                 }
                 let gathers = |waiting: &mut Waiting| !waiting.is_pressed();
-                let gathered = self.wake.wait_timeout_while(waiting, GATHERING, gathers);
+                let gathered = wake.wait_timeout_while(waiting, GATHERING, gathers);
                 waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
                 waiting.urgent = false;
                 text.clear();
@@ -326,13 +355,11 @@ impl Inner {
                 let _ = target.write(&before);
                 target = next;
             }
-            if dropped > 0 {
-                let note = format!("event=log-dropped level=warn lines={dropped}\n");
-                text.extend_from_slice(note.as_bytes());
-            }
             // As above.
             let _ = target.write(&text);
-            if closing {
+            if dropped > 0 {
+                self.line(Level::Warn, "log-dropped").word("lines", dropped).send();
+            } else if closing {
                 return;
             }
         }
@@ -367,7 +394,7 @@ impl Target {
 }
 
 /// Opens a plain file without ever waiting for who reads it, as a pipe would have it.
-fn open_file(path: &Path) -> Result<File, LogError> {
+pub(super) fn open_file(path: &Path) -> Result<File, LogError> {
     let unopened = |source| LogError::Open { path: path.to_owned(), source };
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o640);
@@ -390,13 +417,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use mailroot_common::net::Network;
-    use mailroot_common::units::Timestamp;
 
     use super::*;
 
     fn style(path: &Path) -> Style {
         let sink = Sink::File(path.to_owned());
-        Style { sink, format: Format::Logfmt, level: Level::Info }
+        Style { sink, format: Format::Logfmt, level: Level::Info, mask: None }
     }
 
     #[test]

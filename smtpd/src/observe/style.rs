@@ -8,6 +8,7 @@ use mailroot_common::net::Network;
 use mailroot_common::units::Timestamp;
 
 use super::line::{Format, Level};
+use super::mask::Mask;
 
 /// Where lines are written.
 #[derive(Clone, Debug)]
@@ -58,6 +59,8 @@ pub struct Style {
     pub format: Format,
     /// The least important that are written.
     pub level: Level,
+    /// What is shown of addresses, if not all.
+    pub mask: Option<Arc<Mask>>,
 }
 
 /// More lines for a while than [`Style::level`] lets through.
@@ -74,7 +77,7 @@ pub struct Raised {
 impl Style {
     /// As the configuration has it; `journal` is whether standard output is that.
     #[must_use]
-    pub fn of(settings: &Logging, journal: bool) -> Self {
+    pub fn of(settings: &Logging, journal: bool, mask: Option<Arc<Mask>>) -> Self {
         let sink = match (settings.target, &settings.file) {
             (logging::Target::File, Some(file)) => Sink::File(file.clone()),
             _ => Sink::Stdout { journal },
@@ -82,8 +85,19 @@ impl Style {
         let format = match settings.format {
             logging::Format::Logfmt => Format::Logfmt,
             logging::Format::Json => Format::Json,
+            logging::Format::Postfix => Format::Postfix,
         };
-        Self { sink, format, level: settings.level.into() }
+        Self { sink, format, level: settings.level.into(), mask }
+    }
+
+    /// What is shown of addresses.
+    #[must_use]
+    pub fn addresses(&self) -> logging::Addresses {
+        match self.mask.as_deref() {
+            None => logging::Addresses::Full,
+            Some(Mask::Hashed(_)) => logging::Addresses::Hashed,
+            Some(Mask::DomainOnly) => logging::Addresses::DomainOnly,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use smtpd_core::message::import::Bad;
 use smtpd_core::message::pickup::Parsed;
 use smtpd_core::message::received::{self, Entry, Trace};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
-use smtpd_core::queue::wishes::Wishes;
+use smtpd_core::queue::wishes::{Priority, Wishes};
 use smtpd_core::route::alias::{Locals, TooMany};
 use smtpd_core::trace::event::Text;
 use smtpd_core::trace::note::{Admission, Note};
@@ -155,7 +155,7 @@ async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(Queu
     match inner.queue.accept_as(id, Draft { envelope, body }).await {
         Ok(()) => {}
         // The envelope is at fault, not the disk: waiting would not help.
-        Err(error @ CommitError::TooLarge { .. }) => {
+        Err(error) if error.is_of_the_message() => {
             return Ok(Step::Bad(Bad::Unstorable(error.to_string())));
         }
         Err(error) => return Err(error.into()),
@@ -181,7 +181,8 @@ fn write_prefix(
         _ => None,
     };
     let by = &settings.fqdn;
-    Trace { entry: Entry::Pickup, by, id: Some(id), only_recipient, at: now }.write(out);
+    let (entry, priority) = (Entry::Pickup, Priority::NORMAL);
+    Trace { entry, by, id: Some(id), only_recipient, priority, at: now }.write(out);
     let date = (settings.rules.add_date && !parsed.facts.has_date).then_some(now);
     let wants_id = settings.rules.add_message_id && !parsed.facts.has_message_id;
     received::write_missing(out, date, wants_id.then_some(id), by);

@@ -450,8 +450,6 @@ impl Queue {
 mod tests {
     use std::io;
 
-    use mailroot_common::status::ReplyCode;
-
     use super::*;
     use crate::disk::Modelled;
     use crate::store::conformance::{draft, route, start, table};
@@ -463,7 +461,7 @@ mod tests {
         queue.memory().unwrap().refuse(&[io::ErrorKind::StorageFull]);
         assert_eq!(queue.ready(), Err(Unready::NoRoom));
         let refused = queue.accept(draft(&["a@x.example"], start(), b"x")).await.unwrap_err();
-        assert_eq!(refused.codes().0, ReplyCode::new(452));
+        assert!(refused.is_full());
         assert_eq!(queue.counts().messages, 0);
         let id = queue.accept(draft(&["a@x.example"], start(), b"x")).await.unwrap();
         queue.wait_for_work().await;

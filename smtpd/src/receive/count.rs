@@ -19,7 +19,9 @@ pub(super) fn count(counters: &Counters, refusal: Refusal) {
         Refusal::RelayDenied => &counters.relay_denied,
         Refusal::UnknownRecipient => &counters.recipients_unknown,
         Refusal::DirectoryUnavailable => &counters.recipients_not_looked_up,
-        Refusal::TooLarge | Refusal::ChunkTooLarge => &counters.size_refused,
+        Refusal::TooLarge | Refusal::ChunkTooLarge | Refusal::EnvelopeTooLarge => {
+            &counters.size_refused
+        }
         Refusal::SessionTooLarge => &counters.session_size_met,
         Refusal::TooManyRecipients => &counters.recipients_refused,
         Refusal::TooManyErrors => &counters.errors_met,

@@ -309,7 +309,8 @@ impl Client<'_> {
                 tls: self.tls,
             },
         };
-        Trace { entry, by: host, id: Some(id), only_recipient, at: now }.write(out);
+        let priority = server.transaction().map(|it| it.priority).unwrap_or_default();
+        Trace { entry, by: host, id: Some(id), only_recipient, priority, at: now }.write(out);
         let date = (self.settings.add_date && !facts.has_date).then_some(now);
         let message_id = (self.settings.add_message_id && !facts.has_message_id).then_some(id);
         received::write_missing(out, date, message_id, host);
@@ -425,7 +426,11 @@ impl Client<'_> {
 
     /// What the peer hears when the queue cannot do its part; the operator hears all of it.
     fn trouble(&self, error: &CommitError) -> Refusal {
-        let refusal = if error.is_full() { Refusal::StorageFull } else { Refusal::LocalTrouble };
+        let refusal = match error {
+            error if error.is_full() => Refusal::StorageFull,
+            error if error.is_of_the_message() => Refusal::EnvelopeTooLarge,
+            _ => Refusal::LocalTrouble,
+        };
         let line = self.inner.parts.log.line(Level::Error, "not-stored");
         line.word("server", &self.inner.parts.name)
             .word("sid", self.session)

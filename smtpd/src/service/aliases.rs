@@ -1,6 +1,6 @@
 //! Which file of aliases counts.
 
-use mailroot_common::config::service::AliasSource;
+use mailroot_common::config::PathOrOff;
 
 use super::Service;
 use crate::aliases::AliasFile;
@@ -11,8 +11,8 @@ impl Service {
     pub(super) fn aliases_by(&self, loaded: &Loaded) -> AliasFile {
         let path = match &loaded.service.service.aliases {
             None => Some(self.0.paths.aliases.as_path()),
-            Some(AliasSource::File(path)) => Some(path.as_path()),
-            Some(AliasSource::Off) => None,
+            Some(PathOrOff::Path(path)) => Some(path.as_path()),
+            Some(PathOrOff::Off) => None,
         };
         self.0.aliases.set(path);
         self.0.aliases.clone()

@@ -6,35 +6,73 @@ use mailroot_common::control::{LogRaised, LogState, LogTarget};
 use mailroot_common::net::Network;
 use mailroot_common::units::Timestamp;
 
-use super::{Service, ServiceError};
-use crate::config::Loaded;
-use crate::observe::{Format, Level, Raised, Sink, Style};
+use super::{Service, ServiceError, lock};
+use crate::config::{self, Loaded};
+use crate::observe::{Level, LogError, Raised, Sink, Style, W3c, W3cSettings};
 use crate::process;
 
-fn style_of(loaded: &Loaded) -> Style {
-    Style::of(&loaded.service.logging, process::stdout_is_journal())
-}
-
 impl Service {
+    /// Tells what is odd about a configuration that is in force, and why it is an old one if it is.
+    pub(super) fn log_troubles(&self, loaded: &Loaded) {
+        if let Some(text) = &*lock(&self.0.degraded) {
+            self.complain(text);
+        }
+        for warning in &loaded.warnings {
+            let line = self.0.log.line(Level::Warn, "config-warning");
+            line.word("code", warning.code).text("text", &warning.title).send();
+        }
+    }
+
+    pub(super) fn complain(&self, text: &str) {
+        self.0.log.line(Level::Error, "config-refused").text("reason", text).send();
+    }
+
+    fn log_style(&self, loaded: &Loaded) -> Result<Style, LogError> {
+        config::log_style(&self.0.paths, loaded, process::stdout_is_journal())
+    }
+
     /// Whether the log can go where a configuration wants it.
     pub(super) fn try_log(&self, loaded: &Loaded) -> Result<(), ServiceError> {
-        Ok(self.0.log.check(&style_of(loaded))?)
+        self.0.log.check(&self.log_style(loaded)?)?;
+        Ok(loaded.service.logging.w3c.path().map_or(Ok(()), |path| W3c::check(path))?)
     }
 
     /// Has the log go by a configuration that is in force; what is wrong with that, if anything.
     pub(super) fn set_log(&self, loaded: &Loaded) -> Option<String> {
-        let set = self.0.log.set(style_of(loaded));
+        let set = self.log_style(loaded).and_then(|style| self.0.log.set(style));
+        let set = set.and_then(|()| self.set_w3c(loaded));
         let trouble = set.map_err(ServiceError::from).err().map(|error| error.to_string())?;
         self.0.log.line(Level::Error, "log-failed").text("reason", &trouble).send();
         Some(trouble)
     }
 
-    /// Opens the file of the log anew, after it was moved away.
+    /// Begins to write log files for analysers of the original's, where they are wanted.
+    pub(super) fn begin_w3c(&self, loaded: &Loaded) {
+        if let Err(error) = self.set_w3c(loaded) {
+            let error = ServiceError::from(error);
+            self.0.log.line(Level::Error, "log-failed").text("reason", error).send();
+        }
+    }
+
+    fn set_w3c(&self, loaded: &Loaded) -> Result<(), LogError> {
+        let name = loaded.hostname.as_str();
+        let computer = name.split('.').next().unwrap_or(name).to_owned();
+        let settings = loaded
+            .service
+            .logging
+            .w3c
+            .path()
+            .map(|directory| W3cSettings { directory: directory.clone(), computer });
+        self.0.w3c.set(settings, &self.0.dialogues, &self.0.log)
+    }
+
+    /// Opens the files of the log anew, after they were moved away.
     ///
     /// # Errors
     ///
     /// [`ServiceError::Log`], which is told in the log too.
     pub async fn reopen_log(&self) -> Result<(), ServiceError> {
+        self.0.w3c.reopen();
         let log = self.0.log.clone();
         let opened = tokio::task::spawn_blocking(move || log.reopen()).await;
         match opened {
@@ -59,17 +97,15 @@ impl Service {
             Sink::File(path) => (LogTarget::File, Some(path.display().to_string())),
         };
         let unit = (target == LogTarget::Journal).then(process::unit).flatten();
-        let format = match style.format {
-            Format::Logfmt => "logfmt",
-            Format::Json => "json",
-        };
+        let format = style.format.as_str();
+        let addresses = style.addresses().word().to_owned();
         let raised = self.0.log.raised().map(|raised| LogRaised {
             level: raised.level.as_str().to_owned(),
             until: raised.until,
             client: raised.client.map(|client| client.to_string()),
         });
         let level = style.level.as_str().to_owned();
-        LogState { target, file, unit, format: format.to_owned(), level, raised }
+        LogState { target, file, unit, format: format.to_owned(), addresses, level, raised }
     }
 
     /// Has more be told for a while, or of one client; nothing ends that.

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailroot_common::config::control::Person;
+use mailroot_common::config::submission::Submission;
 use smtpd_core::smtp::refusal::Refusal;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::{Service, lock};
-use crate::local::{Credentials, ListenError, Listener, People, Place, Places, Socket};
+use crate::local::{Credentials, Known, ListenError, Listener, People, Place, Places, Socket};
 use crate::observe::Level;
 use crate::receive::{Inquiry, LocalUser};
 use crate::virtual_server::VirtualServer;
@@ -72,8 +74,8 @@ async fn serve(service: Service, listener: Listener, mut stop: watch::Receiver<b
         match accepted {
             Ok(stream) => match admit(&service, &stream, &places) {
                 Ok((server, credentials, place)) => {
-                    let people = people.clone();
-                    tokio::spawn(attend(server, stream, credentials, people, place));
+                    let (service, people) = (service.clone(), people.clone());
+                    tokio::spawn(attend(service, server, stream, credentials, people, place));
                 }
                 Err(refusal) => turn_away(&service, &stream, refusal),
             },
@@ -100,15 +102,25 @@ fn admit(
     Ok((service.submit_server().ok_or(Refusal::Stopping)?, credentials, place))
 }
 
+/// Whether this user may hand in mail, as the lists say.
+fn may_submit(keys: &Submission, who: Credentials, known: &Known) -> bool {
+    let names = |list: &[Person]| list.iter().any(|it| it.means(&known.name, &known.groups));
+    who.is_ours() || !names(&keys.deny) && (keys.allow.is_empty() || names(&keys.allow))
+}
+
 async fn attend(
+    service: Service,
     server: Arc<VirtualServer>,
     stream: UnixStream,
     credentials: Credentials,
     people: People,
     place: Place,
 ) {
-    let name = people.look_up(credentials).await.name;
-    server.attend(stream, LocalUser { credentials, name }, place).await;
+    let known = people.look_up(credentials).await;
+    if !may_submit(&service.active().service.submission, credentials, &known) {
+        return turn_away(&service, &stream, Refusal::AccessDenied);
+    }
+    server.attend(stream, LocalUser { credentials, name: known.name }, place).await;
 }
 
 /// Says why not, to whoever can hear it at once: nothing is waited for.
@@ -138,6 +150,35 @@ impl Service {
             Some(name) => self.server(name),
             None if all.len() == 1 => all.into_iter().next(),
             None => all.into_iter().find(|server| server.name().as_str() == "default"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailroot_common::config::Profile;
+    use mailroot_common::config::section::Section as _;
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_denied_may_not_and_of_the_others_those_who_are_named() {
+        let (user, group) =
+            (|it: &str| Person::User(it.into()), |it: &str| Person::Group(it.into()));
+        let anna = Known { name: "anna".to_owned(), groups: vec!["staff".to_owned()] };
+        let who = Credentials { uid: 4_000_000, gid: 4_000_000, pid: None };
+        for (allow, deny, may) in [
+            (vec![], vec![], true),
+            (vec![user("bob")], vec![], false),
+            (vec![user("bob"), group("staff")], vec![], true),
+            (vec![], vec![group("staff")], false),
+            (vec![user("anna")], vec![group("staff")], false),
+            (vec![], vec![user("bob")], true),
+        ] {
+            let keys = Submission { allow, deny, ..Submission::defaults(Profile::Modern) };
+            assert_eq!(may_submit(&keys, who, &anna), may, "{keys:?}");
+            let root = Credentials { uid: 0, ..who };
+            assert!(may_submit(&keys, root, &anna));
         }
     }
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mailroot_common::id::QueueId;
-use mailroot_common::status::{EnhancedCode, ReplyCode};
 use mailroot_common::units::ByteSize;
 
 /// Why mail could not be made durable. Nothing of it will ever be sent.
@@ -41,7 +40,7 @@ pub enum CommitError {
         source: Arc<io::Error>,
     },
     /// Envelope and outcomes do not fit into one record.
-    #[error("a record of {octets} octets is over the store's limit of {limit}")]
+    #[error("a record of {octets} octets is over the limit of {limit} by store.segment_size")]
     TooLarge {
         /// What it takes.
         octets: u64,
@@ -80,20 +79,16 @@ impl CommitError {
         if full { Self::Full { path, source } } else { Self::Write { path, source } }
     }
 
-    /// Whether room is what is missing; everything else is trouble.
+    /// Whether room is what is missing, so that it may be taken later.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        matches!(self, Self::Low { .. } | Self::Full { .. } | Self::TooLarge { .. })
+        matches!(self, Self::Low { .. } | Self::Full { .. })
     }
 
-    /// What the peer hears: 452 4.3.1 or 451 4.3.0, nothing about our disk.
+    /// Whether it is the message that can never be taken, whatever room there is.
     #[must_use]
-    pub const fn codes(&self) -> (ReplyCode, EnhancedCode) {
-        if self.is_full() {
-            (ReplyCode::new(452), EnhancedCode::transient(3, 1))
-        } else {
-            (ReplyCode::new(451), EnhancedCode::transient(3, 0))
-        }
+    pub const fn is_of_the_message(&self) -> bool {
+        matches!(self, Self::TooLarge { .. })
     }
 }
 
@@ -150,12 +145,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_452_and_any_other_trouble_451() {
+    fn a_full_disk_is_told_from_any_other_trouble() {
         let path = Path::new("Queue/segment");
         let full = CommitError::from_io(path, io::ErrorKind::StorageFull.into());
-        assert_eq!(full.codes().0, ReplyCode::new(452));
+        assert!(full.is_full());
         let trouble = CommitError::from_io(path, io::Error::from_raw_os_error(5));
-        assert_eq!(trouble.codes().0, ReplyCode::new(451));
-        assert!(trouble.to_string().contains("Queue/segment"));
+        assert!(!trouble.is_full() && trouble.to_string().contains("Queue/segment"));
     }
 }

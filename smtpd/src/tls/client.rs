@@ -140,10 +140,7 @@ impl ClientTls {
     #[must_use]
     pub fn new(keys: &Tls) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let versions = match keys.min_version {
-            TlsVersion::V12 => BOTH,
-            TlsVersion::V13 => NEWEST,
-        };
+        let versions = from_on(keys.min_version);
         let any = Arc::new(AnyCertificate::new(&provider));
         let known = roots(&keys.trust, "tls.trust").and_then(|roots| {
             let builder =
@@ -160,6 +157,17 @@ impl ClientTls {
             provider,
             versions,
         }
+    }
+
+    /// The same, where another version is the oldest that is spoken.
+    #[must_use]
+    pub fn from_version(&self, oldest: TlsVersion) -> Self {
+        let (provider, versions) = (&self.provider, from_on(oldest));
+        let with = |verifier| Arc::new(client(provider, versions, verifier));
+        let (any, known) = (Arc::clone(&self.any), self.known.clone());
+        let (unverified, verified) =
+            (with(any as Arc<_>), known.map(|known| with(known as Arc<_>)));
+        Self { versions, unverified, verified, ..self.clone() }
     }
 
     /// Why no certificate can be verified, if that is so.
@@ -244,6 +252,14 @@ impl ClientTls {
             config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
         }
         Ok(Arc::new(config))
+    }
+}
+
+/// A version and those that came after it.
+const fn from_on(oldest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    match oldest {
+        TlsVersion::V12 => BOTH,
+        TlsVersion::V13 => NEWEST,
     }
 }
 

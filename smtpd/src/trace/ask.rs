@@ -103,6 +103,7 @@ pub(super) fn suits(matcher: &Matcher, entry: &TraceEntry, now: Timestamp) -> bo
         address: &recipient.address,
         reason: None,
         code: None,
+        ..RecipientFacts::default()
     });
     matcher.matches(&facts, recipients, now)
 }

@@ -2,20 +2,15 @@
 
 use std::num::NonZeroU32;
 
-use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{hmac, pbkdf2, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use mailroot_common::password::{DIGEST_OCTETS, SALT_OCTETS, digest, kept};
 use serde::{Deserialize, Serialize};
 use smtpd_core::smtp::auth::Verifier;
 use zeroize::Zeroizing;
 
-/// Memory in KiB and passes of Argon2id, as OWASP asks for at least.
-const MEMORY_KIB: u32 = 19 * 1024;
-const PASSES: u32 = 2;
-const DIGEST_OCTETS: usize = 32;
-const SALT_OCTETS: usize = 16;
 /// Passes of PBKDF2 for SCRAM; RFC 7677 asks for 4096 at least, and clients do them as well.
 const ITERATIONS: u32 = 20_000;
 
@@ -43,12 +38,9 @@ pub struct Unkeepable(&'static str);
 impl Kept {
     /// Takes time and memory on purpose.
     pub(super) fn of(password: &str) -> Result<Self, Unkeepable> {
-        let salt = random::<SALT_OCTETS>()?;
-        let digest = digest(password, &salt, MEMORY_KIB, PASSES)
+        let argon2id = kept(password, &random::<SALT_OCTETS>()?)
             .ok_or(Unkeepable("the system has no memory for it"))?;
         let encode = |octets: &[u8]| STANDARD_NO_PAD.encode(octets);
-        let (salt, digest) = (encode(&salt), encode(&*digest));
-        let argon2id = format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}${digest}");
         let salt = random::<SALT_OCTETS>()?;
         let mut salted = Zeroizing::new([0; DIGEST_OCTETS]);
         let iterations = NonZeroU32::new(ITERATIONS).unwrap_or(NonZeroU32::MIN);
@@ -93,19 +85,6 @@ impl Kept {
             server_key: decode(server_key)?.try_into().ok()?,
         })
     }
-}
-
-fn digest(
-    password: &str,
-    salt: &[u8],
-    memory: u32,
-    passes: u32,
-) -> Option<Zeroizing<[u8; DIGEST_OCTETS]>> {
-    let params = Params::new(memory, passes, 1, Some(DIGEST_OCTETS)).ok()?;
-    let mut out = Zeroizing::new([0; DIGEST_OCTETS]);
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    argon2.hash_password_into(password.as_bytes(), salt, &mut *out).ok()?;
-    Some(out)
 }
 
 pub(super) fn random<const OCTETS: usize>() -> Result<[u8; OCTETS], Unkeepable> {

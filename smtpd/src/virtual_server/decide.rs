@@ -23,7 +23,7 @@ use smtpd_core::smtp::refusal::Refusal;
 
 use super::protection::protection;
 use super::{StartError, VirtualServer, rules};
-use crate::resolve::{Family, Resolver};
+use crate::resolve::{Allowance, Family, Resolver};
 
 /// The most hosts that are told.
 const HOSTS_MAX: usize = 20;
@@ -363,14 +363,14 @@ fn way(config: &ServerConfig, from: Option<&ReversePath>, to: &Mailbox, table: &
 /// Adds the hosts that DNS names for the recipient's domain, each with its addresses.
 async fn look_up_hosts(resolver: &Resolver, to: &Mailbox, way: &mut Way) {
     let Host::Name(domain) = to.host() else { return };
-    let records = match resolver.mx(domain).await {
-        Ok(records) => records,
+    let allowance = Allowance::default();
+    let mut records = match resolver.mx(domain, &allowance).await {
+        Ok(records) => records.value,
         Err(error) => {
             way.dns_error = Some(error.to_string());
             return;
         }
     };
-    let mut records = records;
     records.sort_by_key(|record| record.preference);
     // Without a record the domain itself is its host (RFC 5321 section 5.1).
     let mut hosts: Vec<(String, mailroot_common::address::Domain)> = Vec::new();
@@ -384,7 +384,7 @@ async fn look_up_hosts(resolver: &Resolver, to: &Mailbox, way: &mut Way) {
         hosts.push((format!("{domain}"), domain.clone()));
     }
     for (text, host) in hosts.into_iter().take(HOSTS_MAX) {
-        let addresses = match resolver.addresses(&host, Family::Any).await {
+        let addresses = match resolver.addresses(&host, Family::Any, &allowance).await {
             Ok(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             Err(error) => error.to_string(),
         };

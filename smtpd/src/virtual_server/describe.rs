@@ -50,6 +50,7 @@ impl VirtualServer {
             listen: listen.iter().map(ToString::to_string).collect(),
             domain: rules::default_domain(&config).map(ToString::to_string).unwrap_or_default(),
             smart_host: smart_host(&config),
+            auth: config.access.ways().map(str::to_owned).collect(),
             profile: match config.profile {
                 Profile::Modern => "modern".to_owned(),
                 Profile::Iis6 => "iis6".to_owned(),

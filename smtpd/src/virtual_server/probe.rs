@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::rooms::Inlets;
 use super::{Shared, VirtualServer, rules, settings};
 use crate::deliver::{Deliver, Reversed};
-use crate::resolve::Family;
+use crate::resolve::{Allowance, Family};
 use crate::tls::Proof;
 
 /// How long a host has to take the connection, and again to greet.
@@ -214,7 +214,7 @@ async fn dane(shared: &Shared) -> Option<Check> {
 async fn fqdn(config: &ServerConfig, shared: &Shared) -> Check {
     let name = settings::host(config, shared);
     let check = |level, text: String| Check::new(level, "dns", "fqdn", text);
-    match shared.resolver.addresses(name, Family::Any).await {
+    match shared.resolver.addresses(name, Family::Any, &Allowance::default()).await {
         Ok(found) if !found.is_empty() => {
             let addresses: Vec<String> = found.iter().map(ToString::to_string).collect();
             check(Level::Ok, format!("{name} has the addresses {}", addresses.join(", ")))

@@ -11,6 +11,7 @@ use smtpd_core::route::sts::Known;
 use smtpd_core::route::table::{NextHop, Route, TlsPolicy};
 
 use super::{Shared, rules, settings};
+use crate::resolve::Allowance;
 
 /// How long a look for a policy is waited for; it goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -88,7 +89,8 @@ async fn of_hosts(
     domain: &Domain,
     policy: TlsPolicy,
 ) -> Vec<String> {
-    let Ok(found) = shared.resolver.mx_checked(domain).await else { return Vec::new() };
+    let allowance = Allowance::default();
+    let Ok(found) = shared.resolver.mx(domain, &allowance).await else { return Vec::new() };
     let mut hosts: Vec<Domain> = found.value.into_iter().filter_map(|mx| mx.exchange).collect();
     if hosts.is_empty() {
         hosts.push(domain.clone());
@@ -102,7 +104,8 @@ async fn of_hosts(
         if !found.is_secure || !shared.dane {
             continue;
         }
-        let found = shared.resolver.tlsa(host, config.delivery.connections.port).await;
+        let port = config.delivery.connections.port;
+        let found = shared.resolver.tlsa(host, port, &allowance).await;
         match found.map(|found| Demand::of(found.records)) {
             Ok(None) => {}
             Ok(Some(Demand::Tls)) => {

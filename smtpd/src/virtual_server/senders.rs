@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::decide::Court;
 use super::{Shared, VirtualServer};
-use crate::resolve::{Family, Resolver};
+use crate::resolve::{Allowance, Family, Resolver};
 
 /// How many domains are asked for: those with the most mail.
 const DOMAINS_MAX: usize = 20;
@@ -79,15 +79,16 @@ async fn examine(senders: Vec<Sender>, court: &Court, shared: &Shared) -> (Vec<C
 
 /// Why nobody at a domain can get mail; nothing if he can, or if DNS does not say now.
 async fn trouble(resolver: &Resolver, domain: &Domain) -> Option<String> {
-    match resolver.mx(domain).await {
-        Ok(records) if records.is_empty() => {}
-        Ok(records) if records.iter().all(|record| record.exchange.is_none()) => {
+    let allowance = Allowance::default();
+    match resolver.mx(domain, &allowance).await {
+        Ok(found) if found.value.is_empty() => {}
+        Ok(found) if found.value.iter().all(|record| record.exchange.is_none()) => {
             return Some("takes no mail (null MX)".to_owned());
         }
         Ok(_) => return None,
         Err(error) => return (!error.is_temporary()).then(|| "is not in DNS".to_owned()),
     }
-    match resolver.addresses(domain, Family::Any).await {
+    match resolver.addresses(domain, Family::Any, &allowance).await {
         Ok(addresses) if !addresses.is_empty() => None,
         Err(error) if error.is_temporary() => None,
         Ok(_) | Err(_) => Some("has neither MX nor address in DNS".to_owned()),

@@ -55,6 +55,16 @@ impl Kind {
             Self::Success => "Success",
         }
     }
+
+    /// The word of the log.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Delay => "delay",
+            Self::Success => "success",
+        }
+    }
 }
 
 /// What is returned of the original message, as it is stored.
@@ -69,7 +79,8 @@ pub enum Original<'a> {
 
 impl Original<'_> {
     /// Whether the whole message is to be read for a report: it failed, the sender asked for it
-    /// (or said nothing, and `by_default` is on), and it is not too large.
+    /// (or said nothing, and `by_default` is on), it is not too large, and need not go under TLS all the
+    /// way (RFC 8689 section 5).
     #[must_use]
     pub fn wants_whole(
         kind: Kind,
@@ -83,6 +94,7 @@ impl Original<'_> {
         };
         kind == Kind::Failure
             && asked
+            && !envelope.wishes.require_tls
             && usize::try_from(size_octets)
                 .is_ok_and(|size| size <= HEADER_OCTETS_MAX + BODY_OCTETS_MAX)
     }

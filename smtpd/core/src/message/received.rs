@@ -11,6 +11,8 @@ use mailroot_common::address::Mailbox;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 
+use crate::queue::wishes::Priority;
+
 /// More than everything [`Trace::write`] and [`write_missing`] can write for one message.
 pub const PREFIX_OCTETS_MAX: usize = 2048;
 /// RFC 5322 section 2.1.1: what a line should not pass.
@@ -111,6 +113,8 @@ pub struct Trace<'a> {
     pub id: Option<QueueId>,
     /// The recipient, if there is exactly one: naming one of several would betray the others.
     pub only_recipient: Option<&'a Mailbox>,
+    /// Its priority; not named where it is the usual one.
+    pub priority: Priority,
     /// When it came.
     pub at: Timestamp,
 }
@@ -167,6 +171,10 @@ impl Trace<'_> {
         if let Some(Tls { version, cipher }) = secured {
             // RFC 8314 section 4.3 registers the clause; the version is not in it.
             line.clause(b"tls", |out| push_text(out, format_args!("{cipher} ({version})")));
+        }
+        if self.priority != Priority::NORMAL {
+            // RFC 6710 registers the clause.
+            line.clause(b"PRIORITY", |out| push_text(out, self.priority));
         }
         line.out.push(b';');
         line.open_word(|out| push_date(out, self.at));
@@ -341,6 +349,7 @@ mod tests {
             by: "mail.example.net",
             id: Some(QueueId::at_millis(1_763_648_550_000)),
             only_recipient: None,
+            priority: Priority::NORMAL,
             at: Timestamp::from_millis(1_763_648_550_123),
         }
     }
@@ -368,6 +377,16 @@ mod tests {
         *unverified = true;
         *client = "2001:db8::1".parse().unwrap();
         assert!(written(&trace).contains("from x ([IPv6:2001:db8::1] unverified) by "));
+    }
+
+    #[test]
+    fn priority_is_named_where_it_is_not_the_usual_one() {
+        for (number, clause) in [(-4, " PRIORITY -4;"), (9, " PRIORITY 9;"), (0, "")] {
+            let priority = Priority::try_from(number).unwrap();
+            let text = written(&Trace { priority, ..smtp("x", None) }).replace("\r\n\t", " ");
+            assert_eq!(text.contains("PRIORITY"), number != 0, "{text}");
+            assert!(text.contains(clause), "{text}");
+        }
     }
 
     #[test]

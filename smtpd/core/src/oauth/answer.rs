@@ -114,6 +114,8 @@ struct Raw {
     verification_uri: Option<String>,
     interval: Option<Value>,
     error: Option<String>,
+    /// Google's name for it where codes for people are asked for too often.
+    error_code: Option<Value>,
     error_description: Option<String>,
 }
 
@@ -123,7 +125,8 @@ impl Raw {
             status,
             why: "which is not the JSON of a token endpoint".to_owned(),
         })?;
-        match &raw.error {
+        let code = raw.error_code.as_ref().and_then(Value::as_str);
+        match raw.error.as_deref().or(code) {
             None if (200..300).contains(&status) => Ok(raw),
             None => {
                 let why = "which names no error".to_owned();
@@ -234,6 +237,11 @@ mod tests {
         let google = br#"{"error":"invalid_grant","error_description":"Token has been expired or revoked."}"#;
         let told = token(400, google).unwrap_err().to_string();
         assert!(told.contains("smtpctl smarthost login"), "{told}");
+        let ended = br#"{"error":"invalid_grant","error_description":"reauth related error (invalid_rapt)","error_subtype":"invalid_rapt"}"#;
+        let told = token(400, ended).unwrap_err().to_string();
+        assert!(told.contains("has sign-ins end"), "{told}");
+        let often = code(403, br#"{"error_code":"rate_limit_exceeded"}"#).unwrap_err().to_string();
+        assert!(often.contains("too often"), "{often}");
         let unknown = token(400, br#"{"error":"odd\u0007","error_description":"x"}"#).unwrap_err();
         assert_eq!(unknown.to_string(), "(odd: x)");
     }

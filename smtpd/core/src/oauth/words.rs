@@ -1,8 +1,9 @@
 //! What the codes of providers mean and what to do, as tables: those of token endpoints, and those of
-//! hosts that refuse a login or a sender.
+//! hosts that refuse a login or mail.
 //!
 //! Sources: Microsoft's published list of `AADSTS` codes and its page on authenticated submission,
-//! Google's page on OAuth errors, RFC 6749 section 5.2. The most special row stands first.
+//! Google's pages on OAuth errors and on those of its mail hosts, RFC 6749 section 5.2. The most special
+//! row stands first.
 
 use mailroot_common::status::EnhancedCode;
 
@@ -52,7 +53,27 @@ const MICROSOFT: &[Meaning] = meanings! {
     "AADSTS1002012": "the scope must end in /.default for an application's own right", "remove scope, so that the preset's counts";
     "AADSTS500011": "the tenant does not know the service that the scope names", "correct scope, or remove it: smtpctl smarthost show NAME";
     "AADSTS501051": "the application has no role at the service", "an administrator grants SMTP.SendAsApp; smtpctl smarthost login NAME --print-admin-steps lists the steps";
+    "AADSTS70008": "the refresh token has expired, or was taken back", "sign in again: smtpctl smarthost login NAME --device-code";
+    "AADSTS70043": "the refresh token has ended, since a rule of the tenant (conditional access) has people sign in often", "sign in again, or use the application's own right: smtpctl smarthost login NAME --client-credentials";
+    "AADSTS50078": "the second factor was shown too long ago for a rule of the tenant", "sign in again, or use the application's own right: smtpctl smarthost login NAME --client-credentials";
+    "AADSTS50133": "the refresh token is good no more, as after a change of password", "sign in again: smtpctl smarthost login NAME --device-code";
+    "AADSTS50055": "the password of the person has expired", "the person sets a new one, then smtpctl smarthost login NAME --device-code";
+    "AADSTS50053": "the account is locked, after too many wrong logins or for this host's address", "wait, or an administrator unlocks it";
+    "AADSTS50020": "the account belongs to another tenant", "correct tenant or mailbox: smtpctl smarthost show NAME";
+    "AADSTS50105": "the person may not use the application", "an administrator assigns the person to it";
+    "AADSTS53000": "a rule of the tenant (conditional access) wants a device that it manages", "use the application's own right: smtpctl smarthost login NAME --client-credentials";
+    "AADSTS53001": "a rule of the tenant (conditional access) wants a device that it manages", "use the application's own right: smtpctl smarthost login NAME --client-credentials";
+    "AADSTS90094": "an administrator must allow the application", "an administrator grants consent; smtpctl smarthost login NAME --print-admin-steps lists the steps";
+    "AADSTS7000229": "the tenant has no service principal of the application", "make it; smtpctl smarthost login NAME --print-admin-steps lists the steps";
+    "AADSTS90033": "the provider is out of order", "nothing: it is asked again";
+    "AADSTS50196": "the provider was asked too often", "nothing: it is asked again";
     "AADSTS70020": "the code for the person has expired", "ask for another: smtpctl smarthost login NAME --device-code";
+};
+
+/// Words of Google, which stand in descriptions as well.
+const GOOGLE: &[Meaning] = meanings! {
+    "invalid_rapt": "a rule of the organization has sign-ins end", "an administrator exempts the application from it (session control); then sign in again: smtpctl smarthost login NAME";
+    "Account has been deleted": "there is no such account any more", "correct mailbox, and sign in again: smtpctl smarthost login NAME";
 };
 
 /// Words of RFC 6749 and RFC 8628, for whatever is in no other table.
@@ -69,6 +90,7 @@ const STANDARD: &[Meaning] = meanings! {
     "org_internal": "the application is for another organization", "register one in this organization";
     "disabled_client": "the application is disabled", "enable it at the provider";
     "deleted_client": "the application was deleted", "register another and say smtpctl smarthost login NAME";
+    "rate_limit_exceeded": "the provider was asked for codes too often", "wait a while, then ask again";
     "temporarily_unavailable": "the provider is out of order", "nothing: it is asked again";
     "server_error": "the provider is out of order", "nothing: it is asked again";
 };
@@ -76,12 +98,11 @@ const STANDARD: &[Meaning] = meanings! {
 /// The code of a host that takes a token for no mailbox; a password means something else by it.
 pub const NO_MAILBOX: &str = "5.7.3";
 
-/// The code of a host that does not let a mailbox send as the message's sender.
-pub const NO_SENDER: &str = "5.7.60";
+/// What a code of a host means, if its text has a word, in small letters.
+type Row = (EnhancedCode, &'static str, Meaning);
 
-/// Words of hosts that refuse a login or a sender, by enhanced code; none counts where the text
-/// must have a word and lacks it.
-const HOSTS: &[(EnhancedCode, &str, Meaning)] = &[
+/// Words of hosts that refuse a login.
+const LOGINS: &[Row] = &[
     (
         EnhancedCode::permanent(7, 139),
         "smtpclientauthentication",
@@ -120,10 +141,52 @@ const HOSTS: &[(EnhancedCode, &str, Meaning)] = &[
         },
     ),
     (
+        EnhancedCode::permanent(7, 9),
+        "application-specific password",
+        Meaning {
+            code: "5.7.9",
+            cause: "the account has a second factor, so that its own password is not taken",
+            cure: "make an app password of it and set that: smtpctl smarthost passwd NAME",
+        },
+    ),
+    (
+        EnhancedCode::permanent(7, 8),
+        "p=badcredentials",
+        Meaning {
+            code: "5.7.8",
+            cause: "Google does not take this name and password, nor a password that is not an app's",
+            cure: "smtpctl smarthost passwd NAME with an app password, or smtpctl smarthost login NAME",
+        },
+    ),
+];
+
+/// Words of hosts that refuse mail.
+const MAIL: &[Row] = &[
+    (
+        EnhancedCode::permanent(7, 1),
+        "credentials for relay",
+        Meaning {
+            code: "5.7.1",
+            cause: "the relay of Google does not know our address, or our name and the sender are of no \
+                    domain of its account",
+            cure: "enter this host's public address at the SMTP relay service of the Admin console; \
+                   delivery.fqdn and senders must be of a domain of the account",
+        },
+    ),
+    (
+        EnhancedCode::permanent(7, 64),
+        "",
+        Meaning {
+            code: "5.7.64",
+            cause: "no connector of the tenant knows our address or certificate",
+            cure: "make a connector for this host's public address, or for its certificate",
+        },
+    ),
+    (
         EnhancedCode::permanent(7, 60),
         "",
         Meaning {
-            code: NO_SENDER,
+            code: "5.7.60",
             cause: "the mailbox that we log in as may not send as this sender",
             cure: "give it the right SendAs, or have all mail sent by its own address",
         },
@@ -137,17 +200,27 @@ pub fn of_provider(error: &str, description: &str) -> Option<&'static Meaning> {
         let rest = description.split_once(meaning.code).map(|(_, rest)| rest);
         rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    let known = MICROSOFT.iter().find(starts_there);
+    let known = MICROSOFT.iter().chain(GOOGLE).find(starts_there);
     known.or_else(|| STANDARD.iter().find(|meaning| meaning.code == error))
 }
 
-/// What a host means by refusing us, where one of the providers is known to mean it. The class does
+/// What a host means by refusing a login, where one of the providers is known to mean it. The class does
 /// not matter: a login that was refused for good is kept as one that may work later.
 #[must_use]
-pub fn of_host(status: EnhancedCode, text: &str) -> Option<&'static Meaning> {
+pub fn of_login(status: EnhancedCode, text: &str) -> Option<&'static Meaning> {
+    find(LOGINS, status, text)
+}
+
+/// What a smart host means by refusing mail, where one of the providers is known to mean it.
+#[must_use]
+pub fn of_mail(status: EnhancedCode, text: &str) -> Option<&'static Meaning> {
+    find(MAIL, status, text)
+}
+
+fn find(rows: &'static [Row], status: EnhancedCode, text: &str) -> Option<&'static Meaning> {
     let status = status.in_class(mailroot_common::status::Class::Permanent);
     let text = text.to_lowercase();
-    let found = HOSTS.iter().find(|(code, word, _)| *code == status && text.contains(word));
+    let found = rows.iter().find(|(code, word, _)| *code == status && text.contains(word));
     found.map(|(_, _, meaning)| meaning)
 }
 
@@ -167,15 +240,18 @@ mod tests {
         assert_eq!(told("invalid_client", "AADSTS900025: x"), Some("invalid_client"));
         assert_eq!(told("invalid_grant", "Bad Request"), Some("invalid_grant"));
         assert_eq!(told("odd", "x"), None);
+        // One that other numbers begin with.
+        assert_eq!(told("invalid_grant", "AADSTS50053: locked"), Some("AADSTS50053"));
+        let ended = "reauth related error (invalid_rapt)";
+        assert_eq!(told("invalid_grant", ended), Some("invalid_rapt"));
     }
 
     #[test]
     fn every_row_says_what_to_do() {
-        for rows in [MICROSOFT, STANDARD] {
-            for (place, row) in rows.iter().enumerate() {
-                assert!(!row.cause.is_empty() && !row.cure.is_empty(), "{}", row.code);
-                assert!(!rows[..place].iter().any(|other| other.code == row.code), "{}", row.code);
-            }
+        let rows: Vec<&Meaning> = [MICROSOFT, GOOGLE, STANDARD].into_iter().flatten().collect();
+        for (place, row) in rows.iter().enumerate() {
+            assert!(!row.cause.is_empty() && !row.cure.is_empty(), "{}", row.code);
+            assert!(!rows[..place].iter().any(|other| other.code == row.code), "{}", row.code);
         }
     }
 
@@ -184,10 +260,21 @@ mod tests {
         let status = |text: &str| EnhancedCode::parse(text).unwrap();
         let off =
             "Authentication unsuccessful, SmtpClientAuthentication is disabled for the Mailbox.";
-        assert!(of_host(status("5.7.139"), off).unwrap().cure.contains("Set-CASMailbox"));
-        assert!(of_host(status("5.7.139"), "blocked").unwrap().cause.contains("tenant forbids"));
-        assert!(of_host(status("4.7.3"), "").unwrap().cause.contains("mailbox"));
-        assert!(of_host(status("5.7.60"), "").unwrap().cause.contains("may not send as"));
-        assert_eq!(of_host(status("5.7.8"), ""), None);
+        let cure = |text: &str, said: &str| of_login(status(text), said).unwrap().cure;
+        assert!(cure("5.7.139", off).contains("Set-CASMailbox"));
+        assert!(of_login(status("5.7.139"), "blocked").unwrap().cause.contains("tenant forbids"));
+        assert!(of_login(status("4.7.3"), "").unwrap().cause.contains("mailbox"));
+        assert!(cure("5.7.30", "basic authentication is not supported").contains("--client"));
+        assert_eq!(of_login(status("5.7.8"), ""), None);
+        let google = "Username and Password not accepted. https://support.google.com/mail/?p=BadCredentials x - gsmtp";
+        assert!(cure("4.7.8", google).contains("app password"));
+        assert!(cure("5.7.9", "Application-specific password required").contains("app password"));
+
+        let of_mail = |text: &str, said: &str| of_mail(status(text), said).map(|it| it.code);
+        assert_eq!(of_mail("5.7.60", "SendAsDenied"), Some("5.7.60"));
+        assert_eq!(of_mail("5.7.64", "TenantAttribution; Relay Access Denied"), Some("5.7.64"));
+        let relay = "Invalid credentials for relay [192.0.2.1]. The IP address you've registered";
+        assert_eq!(of_mail("5.7.1", relay), Some("5.7.1"));
+        assert_eq!(of_mail("5.7.1", "blocked"), None);
     }
 }

@@ -44,6 +44,25 @@ impl Outcome {
         };
         Self { at, result, status, code: None, text: text.into(), host: None, stage }
     }
+
+    /// Whether the network failed it: no host was found or reached, or the connection broke before the
+    /// host said anything that decided. A handshake or a login that failed is no such thing.
+    #[must_use]
+    pub const fn is_network_error(&self) -> bool {
+        let is_on_the_way = matches!(
+            self.stage,
+            Stage::Dns
+                | Stage::Connect
+                | Stage::Greeting
+                | Stage::Hello
+                | Stage::Mail
+                | Stage::Rcpt
+                | Stage::Data
+                | Stage::End
+        );
+        let is_open = matches!(self.result, AttemptResult::Deferred | AttemptResult::InDoubt);
+        is_on_the_way && is_open && self.code.is_none()
+    }
 }
 
 /// `250 2.0.0 text` or `4.4.1 text`: the line people see.

@@ -10,8 +10,8 @@
 use mailroot_common::address::Domain;
 use mailroot_common::status::EnhancedCode;
 
-/// Hosts tried for one domain; with two address look-ups each and the MX look-up an attempt
-/// stays below 32 queries.
+/// Hosts tried for one domain: with a look-up of two kinds of addresses for each, and that of the domain,
+/// 31 questions.
 pub const HOSTS_MAX: usize = 15;
 
 /// One MX record.

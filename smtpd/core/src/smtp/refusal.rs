@@ -256,6 +256,9 @@ refusals! {
     HeaderTooLarge: 552 permanent 3 4, Error, "header-too-large", "message header too large";
     /// More Received fields than `delivery.max_hops`.
     TooManyHops: 554 permanent 4 6, Error, "hops", "too many hops: the message is in a loop";
+    /// Envelope and outcomes of the message would not fit into one record of the queue.
+    EnvelopeTooLarge: 552 permanent 3 4, GoOn, "envelope-too-large",
+        "the message has more recipients than this server can record; send it to fewer at once";
     /// A recipient is an alias that stands for more addresses than one may.
     AliasTooLarge: 451 transient 3 5, GoOn, "alias-too-large",
         "an alias leads to too many addresses; try again later";

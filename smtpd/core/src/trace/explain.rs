@@ -324,9 +324,7 @@ impl Facts<'_> {
     /// What a provider of smart hosts is known to mean by its code.
     fn meaning(&self) -> Option<&'static Meaning> {
         let status = EnhancedCode::parse(self.event.status.as_deref()?).ok()?;
-        let meaning = words::of_host(status, &self.words)?;
-        // Of a sender only one row tells; the others are about logins.
-        (self.is_smart && meaning.code == words::NO_SENDER).then_some(meaning)
+        words::of_mail(status, &self.words).filter(|_| self.is_smart)
     }
 
     /// The remote spoke.

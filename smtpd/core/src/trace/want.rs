@@ -118,6 +118,7 @@ pub fn is_chosen(matcher: &Matcher, event: &Event<'_>, now: Timestamp) -> bool {
         address,
         reason: words,
         code: event.status,
+        ..RecipientFacts::default()
     });
     matcher.matches(&facts, recipients, now)
 }

@@ -251,6 +251,33 @@ fn half_of_a_site_s_connections_carry_large_mail_at_most_whatever_lanes_it_is_on
 }
 
 #[test]
+fn limit_that_grows_is_told_to_whoever_waits() {
+    let sites = Sites::default();
+    let (lanes, mut turns) = started(&sites, 9, 20);
+    let site = sites.find(&[]);
+    let starts = |turns: &[Turn]| turns.iter().filter(|turn| is_start(turn)).count();
+    assert_eq!(starts(&turns), 5, "five to begin with");
+    assert!(tell(&sites).is_empty());
+    lanes[0].on_progress(Some(&site), (7, 7), NOW);
+    let woken = tell(&sites);
+    assert_eq!(woken.len(), 2, "seven by now, of those that may be");
+    turns.extend(woken.iter().map(|lane| lane.take_turn(NOW, (7, 7), true)));
+    assert_eq!(starts(&turns), 7);
+    lanes[0].on_progress(Some(&site), (7, 7), NOW);
+    assert!(tell(&sites).is_empty(), "there are no more");
+    // The configuration allows more, and those that wait need not look by themselves.
+    sites.look_again();
+    let woken = tell(&sites);
+    assert_eq!(woken.len(), 2);
+    turns.extend(woken.iter().map(|lane| lane.take_turn(NOW, (20, 20), true)));
+    assert_eq!(starts(&turns), 7, "they are not earned yet");
+    lanes[0].on_progress(Some(&site), (20, 20), NOW);
+    let woken = tell(&sites);
+    turns.extend(woken.iter().map(|lane| lane.take_turn(NOW, (20, 20), true)));
+    assert_eq!(starts(&turns), 9);
+}
+
+#[test]
 fn large_mail_is_counted_where_it_goes() {
     let sites = Sites::default();
     let site = sites.find(&[]);

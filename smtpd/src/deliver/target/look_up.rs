@@ -6,7 +6,6 @@ use mailroot_common::address::{Domain, Host};
 use mailroot_common::status::EnhancedCode;
 use smtpd_core::queue::outcome::Stage;
 use smtpd_core::route::mx::{self, MxHost};
-use smtpd_core::route::table::TlsPolicy;
 use smtpd_core::smtp::client::Ending;
 use smtpd_core::tls_report::FailureKind;
 
@@ -14,32 +13,16 @@ use super::super::Settings;
 use super::super::strict::{TlsWish, strict_mx};
 use super::super::tls_report;
 use super::super::trust::{OfDomain, Rule};
-use super::{LOOKUPS_MAX, Named, Step, Targets};
-use crate::resolve::{Checked, Family, LookupError};
+use super::{Named, Step, Targets};
+use crate::resolve::LookupError;
 
 impl Targets {
-    /// Counts a look-up; says whether it may be made.
-    fn may_look_up(&mut self) -> bool {
-        self.lookups += 1;
-        if self.lookups == LOOKUPS_MAX + 1 {
-            let text = format!("more than {LOOKUPS_MAX} DNS look-ups would be needed");
-            let status = EnhancedCode::transient(4, 3);
-            self.note(Ending::local(Stage::Dns, status, text), None);
-        }
-        self.lookups <= LOOKUPS_MAX
-    }
-
     pub(super) async fn addresses(
-        &mut self,
+        &self,
         host: &Domain,
         settings: &Settings,
-    ) -> Option<Result<Vec<IpAddr>, LookupError>> {
-        // One for each kind of address.
-        let both = matches!(settings.family, Family::Any | Family::Prefer4);
-        if !self.may_look_up() || (both && !self.may_look_up()) {
-            return None;
-        }
-        Some(settings.resolver.addresses(host, settings.family).await)
+    ) -> Result<Vec<IpAddr>, LookupError> {
+        settings.resolver.addresses(host, settings.family, &self.allowance).await
     }
 
     pub(super) fn note_dns(&mut self, status: EnhancedCode, error: &LookupError) {
@@ -52,18 +35,9 @@ impl Targets {
         settings: &Settings,
         random: u64,
     ) {
-        if !self.may_look_up() {
-            return;
-        }
         // Nobody is asked what does not count.
         let heeded = self.wish.heeded(self.policy(settings));
-        let is_asked = settings.dane || self.wish == TlsWish::Strict;
-        let records = async {
-            match is_asked && heeded != TlsPolicy::Off {
-                true => settings.resolver.mx_checked(&domain).await,
-                false => settings.resolver.mx(&domain).await.map(Checked::by_nobody),
-            }
-        };
+        let records = settings.resolver.mx(&domain, &self.allowance);
         let (found, of_domain) = tokio::join!(records, OfDomain::find(settings, &domain, heeded));
         let mut of_domain = match of_domain {
             Ok(of_domain) => of_domain,
@@ -84,6 +58,12 @@ impl Targets {
         match mx::hosts(&domain, records, |name| settings.is_our_name(name), random) {
             Ok(hosts) => {
                 self.site = self.sites.as_ref().map(|sites| sites.find(&hosts.all));
+                let left = hosts.all.len() - hosts.to_try.len();
+                if left > 0 {
+                    let text = format!("{left} further hosts of {domain} were not tried");
+                    let status = EnhancedCode::transient(4, 4);
+                    self.note(Ending::local(Stage::Dns, status, text), None);
+                }
                 for host in hosts.to_try.into_iter().rev() {
                     self.steps.push_front(Step::Found(host));
                 }
@@ -100,17 +80,19 @@ impl Targets {
         let usual = (policy.into(), Rule::Configured);
         let called = match &self.of_domain {
             None => Ok(usual),
-            Some(of_domain) => match of_domain.demand(settings, &host.name, policy).await {
-                Ok(demand) => {
-                    let called = of_domain.of_host(&host.name, policy, demand);
-                    called.and_then(|it| self.wish.vouched(of_domain, &host.name).map(|()| it))
+            Some(of_domain) => {
+                match of_domain.demand(settings, &host.name, policy, &self.allowance).await {
+                    Ok(demand) => {
+                        let called = of_domain.of_host(&host.name, policy, demand);
+                        called.and_then(|it| self.wish.vouched(of_domain, &host.name).map(|()| it))
+                    }
+                    Err(error) => {
+                        self.tell_ruled_out(settings, &host, FailureKind::DnssecInvalid, &error);
+                        self.obstacles.by_rule = true;
+                        return self.note_dns(EnhancedCode::transient(4, 3), &error);
+                    }
                 }
-                Err(error) => {
-                    self.tell_ruled_out(settings, &host, FailureKind::DnssecInvalid, &error);
-                    self.obstacles.by_rule = true;
-                    return self.note_dns(EnhancedCode::transient(4, 3), &error);
-                }
-            },
+            }
         };
         let (tls, rule) = match called {
             Ok(called) => called,
@@ -120,10 +102,7 @@ impl Targets {
                 return self.note(ending, None);
             }
         };
-        let Some(found) = self.addresses(&host.name, settings).await else {
-            return;
-        };
-        match found {
+        match self.addresses(&host.name, settings).await {
             Ok(found) => {
                 let before = self.ready.len();
                 let name = Host::Name(host.name.clone());
@@ -162,10 +141,11 @@ impl Targets {
     /// DNS knows no MX for it, or nothing: the hosts file may know it.
     pub(super) async fn look_up_chosen(&mut self, name: Domain, settings: &Settings, random: u64) {
         let port = settings.port;
-        let records = match (self.may_look_up(), self.wish) {
-            (false, _) => Ok(Vec::new()),
-            (true, TlsWish::Usual | TlsWish::Relaxed) => settings.resolver.mx(&name).await,
-            (true, TlsWish::Strict) => match strict_mx(settings, &name).await {
+        let records = match self.wish {
+            TlsWish::Usual | TlsWish::Relaxed => {
+                settings.resolver.mx(&name, &self.allowance).await.map(|found| found.value)
+            }
+            TlsWish::Strict => match strict_mx(settings, &name, &self.allowance).await {
                 Ok(records) => records,
                 Err(ending) => return self.note(ending, None),
             },

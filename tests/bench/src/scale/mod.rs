@@ -9,6 +9,7 @@ mod idle;
 mod large;
 mod list;
 mod slow_clients;
+mod submit;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(crate) async fn measure(name: &str, options: &Options, scratch: &Scratch) ->
         "large" => large::measure(options, home.path()).await?,
         "list" => list::measure(options, home.path()).await?,
         "slow-clients" => slow_clients::measure(options, home.path()).await?,
+        "submit" => submit::measure(options, home.path()).await?,
         _ => return Err(format!("{name} is no measurement").into()),
     };
     verdicts.print(options)

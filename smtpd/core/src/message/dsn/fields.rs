@@ -27,6 +27,10 @@ pub(super) fn write(report: &Report<'_>, cases: &[Case<'_>]) -> Part {
     if let Some(by) = report.envelope.wishes.deliver_by {
         fields.add("Deliver-By-Date", &by.at.to_rfc5322());
     }
+    if let Some(at) = report.envelope.wishes.release_at {
+        // RFC 4865; whether it was said as a moment or as a time is not kept.
+        fields.add("Future-Release-Request", &format!("until; {at}"));
+    }
     for case in cases {
         fields.text.push_str("\r\n");
         fields.add_recipient(report, case);

@@ -329,6 +329,7 @@ fn mail_whose_sender_named_a_time_is_reported_by_that_time() {
     let mut envelope = message("ada@here.example", &["bob@there.example"]);
     let at = NOW.after(Span::hours(1));
     envelope.wishes.deliver_by = Some(DeliverBy { at, mode: ByMode::Return, trace: true });
+    envelope.wishes.release_at = Some(NOW.after(Span::minutes(1)));
     let withdrawn = Outcome {
         stage: Stage::Deadline,
         result: AttemptResult::Failed,
@@ -338,6 +339,9 @@ fn mail_whose_sender_named_a_time_is_reported_by_that_time() {
     let date = at.to_rfc5322();
     assert!(words.contains(&format!("Wanted by: {date}\r\n")), "{words}");
     assert!(fields.contains(&format!("Deliver-By-Date: {date}\r\n")), "{fields}");
+    let release = NOW.after(Span::minutes(1));
+    let asked = format!("Future-Release-Request: until; {release}\r\n");
+    assert!(fields.contains(&asked), "{fields}");
     assert!(fields.contains("Status: 5.4.7\r\n"), "{fields}");
     assert!(words.contains("Its time is up. The last answer"), "{words}");
 
@@ -386,6 +390,11 @@ fn original_is_asked_for_whole_only_for_failures_and_as_the_sender_wished() {
         let wants = Original::wants_whole(kind, &envelope, by_default, size);
         assert_eq!(wants, whole, "{kind:?} {ret:?} {by_default} {size}");
     }
+    // What is to go under TLS all the way comes back as a header at most.
+    let mut envelope = message("a@b.example", &["c@d.example"]);
+    envelope.ret = Some(Ret::Full);
+    envelope.wishes.require_tls = true;
+    assert!(!Original::wants_whole(Kind::Failure, &envelope, true, small));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Answers that are kept for as long as they say, each with whether it was validated.
 //!
-//! As for all other answers, an hour is the most, and five minutes for what does not exist. Their number
-//! is bounded; of more, some one makes way.
+//! An hour is the most, and five minutes for what does not exist. Their number is bounded; of more, some
+//! one makes way. A huge answer is not kept.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,8 +11,10 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use tokio::time::Instant;
 
-use super::super::{CACHE_ANSWERS, KNOWN_MAX, UNKNOWN_MAX};
-use super::{Checked, LookupError};
+use super::{ANSWERS_MAX, Checked, KNOWN_MAX, LookupError, UNKNOWN_MAX};
+
+/// Records of an answer that is kept.
+const RECORDS_MAX: usize = 100;
 
 type Answer = Result<Checked<Vec<Record>>, LookupError>;
 
@@ -28,15 +30,29 @@ impl Kept {
         (Instant::now() < *until).then(|| answer.clone())
     }
 
+    /// Forgets what is known.
+    pub(super) fn forget(&self, name: &Name, kind: RecordType) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&(name.clone(), kind));
+    }
+
     /// Keeps an answer for the shortest life of its records.
-    pub(super) fn put(&self, name: Name, kind: RecordType, answer: &Checked<Vec<Record>>) {
+    pub(super) fn put(&self, name: &Name, kind: RecordType, answer: &Checked<Vec<Record>>) {
         let life = answer.value.iter().map(|record| record.ttl).min().unwrap_or_default();
         let life = Duration::from_secs(life.into()).min(KNOWN_MAX);
-        self.keep(name, kind, life, Ok(answer.clone()));
+        if answer.value.len() <= RECORDS_MAX {
+            self.keep(name, kind, life, Ok(answer.clone()));
+        }
     }
 
     /// Keeps that there is no such name or record; that nobody could tell is not kept.
-    pub(super) fn put_no(&self, name: Name, kind: RecordType, error: &NetError, why: &LookupError) {
+    pub(super) fn put_no(
+        &self,
+        name: &Name,
+        kind: RecordType,
+        error: &NetError,
+        why: &LookupError,
+    ) {
         let NetError::Dns(DnsError::NoRecordsFound(none)) = error else { return };
         if !why.is_temporary() {
             let life = Duration::from_secs(none.negative_ttl.unwrap_or_default().into());
@@ -44,19 +60,18 @@ impl Kept {
         }
     }
 
-    fn keep(&self, name: Name, kind: RecordType, life: Duration, answer: Answer) {
+    fn keep(&self, name: &Name, kind: RecordType, life: Duration, answer: Answer) {
         if life.is_zero() {
             return;
         }
         let now = Instant::now();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let max = usize::try_from(CACHE_ANSWERS).unwrap_or(usize::MAX);
-        if all.len() >= max {
+        if all.len() >= ANSWERS_MAX {
             all.retain(|_, (until, _)| now < *until);
             // The order of a map is chance, which no stranger can guess.
-            let chosen = all.keys().next().cloned().filter(|_| all.len() >= max);
+            let chosen = all.keys().next().cloned().filter(|_| all.len() >= ANSWERS_MAX);
             chosen.and_then(|it| all.remove(&it));
         }
-        all.insert((name, kind), (now + life, answer));
+        all.insert((name.clone(), kind), (now + life, answer));
     }
 }

@@ -1,0 +1,35 @@
+//! How many questions DNS is asked for one piece of business: an attempt at delivery, one look-up.
+//!
+//! What strangers publish decides how many would be asked: hosts, their aliases, their TLSA records. So
+//! all of them are counted where they leave, and an answer that is known costs nothing.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::LookupError;
+
+/// Questions for one piece of business; one that gets no reply is put again and counts once.
+pub const QUESTIONS_MAX: u32 = 32;
+
+/// What is left of them.
+#[derive(Debug)]
+pub struct Allowance(AtomicU32);
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self(AtomicU32::new(QUESTIONS_MAX))
+    }
+}
+
+impl Allowance {
+    /// Takes one question.
+    ///
+    /// # Errors
+    ///
+    /// [`LookupError::Temporary`] if none is left: it may be answered another time.
+    pub(super) fn take(&self, name: &str) -> Result<(), LookupError> {
+        let one_less = |left: u32| left.checked_sub(1);
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        let why = || format!("more than {QUESTIONS_MAX} questions would be needed");
+        taken.map(drop).map_err(|_| LookupError::Temporary { name: name.to_owned(), why: why() })
+    }
+}
