@@ -122,7 +122,9 @@ pub(crate) fn for_people(session: &Session, shape: &Shape) -> String {
     line("id", &format!("{} (server {})", session.id, session.server));
     line("direction", &session.direction.to_string());
     line("peer", &session.peer);
-    for (name, value) in [("name", &session.name), ("user", &session.user)] {
+    for (name, value) in
+        [("name", &session.name), ("user", &session.user), ("cert", &session.certificate)]
+    {
         if let Some(value) = value {
             line(name, value);
         }
@@ -153,6 +155,7 @@ impl Row for Session {
             (Some(limit), Some(used)) => Cell::text(limit.words(used)),
             _ => Cell::Nothing,
         }),
+        Column::asked("certificate", |it| Cell::maybe(it.certificate.as_deref())),
         Column::asked("address", |it| Cell::text(&*it.peer)),
         Column::asked("name", |it| Cell::maybe(it.name.as_deref())),
     ];

@@ -160,7 +160,9 @@ fn received(entry: &TraceEntry) -> String {
             let tls = tls.map(|tls| format!(" under {tls}")).unwrap_or_default();
             let user = entry.user.as_ref().map(|user| format!(", logged in as {user}"));
             let user = user.unwrap_or_default();
-            format!("from {client}{name} by {}{tls}{user}", via.to_uppercase())
+            let shown = entry.certificate.as_ref().map(|it| format!(", with the certificate {it}"));
+            let shown = shown.unwrap_or_default();
+            format!("from {client}{name} by {}{tls}{shown}{user}", via.to_uppercase())
         }
     };
     if let Some(rule) = &entry.rule {

@@ -5,7 +5,8 @@ openssl.
     provider.py TLS-ADDRESS TLS-PORT CHAIN PLAIN-ADDRESS PLAIN-PORT STATE LOG
 
 STATE is read for each request: {"secret", "certificate", "refresh", "life", "epoch", "pending",
-"mailbox", "answer"}; "certificate" is the path of the one that is known, "answer" a status and an object
+"mailbox", "claims", "answer"}; "claims" are added to what is said of a good token, and a number in their place is
+the status of the answer; "certificate" is the path of the one that is known, "answer" a status and an object
 with which each request for a token is answered, if there is one. A token is good
 until its life is over or the epoch is another; "refresh" is the first right to ask, which each use replaces.
 LOG gets a line of JSON for each request of tokens, with what was asked and given.
@@ -132,7 +133,10 @@ def introspect(form, now):
     until, epoch = TOKENS.get(form.get("token"), (0, None))
     if time.time() >= until or epoch != now["epoch"]:
         return 200, {"active": False}
-    return 200, {"active": True, "username": now["mailbox"], "scope": "mail", "exp": int(until)}
+    claims = now.get("claims", {})
+    if isinstance(claims, int):
+        return claims, {"error": "server_error"}
+    return 200, {"active": True, "username": now["mailbox"], "scope": "mail", "exp": int(until), **claims}
 
 
 class Asked(BaseHTTPRequestHandler):
@@ -146,6 +150,8 @@ class Asked(BaseHTTPRequestHandler):
             now = state()
             if parts == ["introspect"]:
                 status, answer = introspect(form, now)
+                with open(LOG + ".judged", "a", encoding="utf-8") as log:
+                    log.write(json.dumps(form) + "\n")
             else:
                 tenant, what = parts[0], parts[-1]
                 now["endpoint"] = f"https://{self.headers['host']}{self.path}"

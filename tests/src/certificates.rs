@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData as _,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, PublicKeyData as _, SanType, date_time_ymd,
 };
 use tempfile::TempDir;
+
+use crate::program;
 
 /// An authority with a directory for its files; all of it goes when dropped.
 pub struct Authority {
@@ -49,7 +52,7 @@ impl Authority {
         let place = tempfile::Builder::new().prefix("mailroot-ca-").tempdir().unwrap();
         let mut params = CertificateParams::new(names).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "authority of a test");
+        params.distinguished_name.push(DnType::CommonName, "authority of a test");
         let key = KeyPair::generate().unwrap();
         let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
         fs::write(place.path().join("ca.pem"), issuer.pem()).unwrap();
@@ -87,7 +90,25 @@ impl Authority {
     /// When there is no room for it.
     #[must_use]
     pub fn sign(&self, name: &str, valid: Valid) -> Identity {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        self.issue(name, params, valid)
+    }
+
+    /// The same for a client: the certificate is for this mail address, and for nothing but clients.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for it.
+    #[must_use]
+    pub fn sign_client(&self, email: &str, valid: Valid) -> Identity {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names.push(SanType::Rfc822Name(email.try_into().unwrap()));
+        params.distinguished_name.push(DnType::CommonName, format!("client {email}"));
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        self.issue(email, params, valid)
+    }
+
+    fn issue(&self, name: &str, mut params: CertificateParams, valid: Valid) -> Identity {
         if valid == Valid::Before {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2021, 1, 1);
@@ -118,6 +139,19 @@ impl Identity {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// SHA-256 of the certificate, as `openssl` prints it.
+    ///
+    /// # Panics
+    ///
+    /// When `openssl` cannot read it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(&self.path);
+        let said = program::run(&mut openssl, b"").ok();
+        said.trim().rsplit('=').next().unwrap().to_owned()
     }
 
     /// The public key as it stands in the certificate.

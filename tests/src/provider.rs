@@ -89,6 +89,38 @@ impl Provider {
         format!("https://{NAME}:{}/tenant.test/oauth2/v2.0/{what}", self.address.port())
     }
 
+    /// Where it judges tokens, under TLS.
+    #[must_use]
+    pub fn introspection(&self) -> String {
+        format!("https://{NAME}:{}/introspect", self.address.port())
+    }
+
+    /// What it was asked to judge, one object for each question.
+    ///
+    /// # Panics
+    ///
+    /// When its log cannot be read.
+    #[must_use]
+    pub fn judged(&self) -> Vec<Value> {
+        let log = fs::read_to_string(self.home.path().join("log.judged")).unwrap_or_default();
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// A new token for its mailbox.
+    ///
+    /// # Panics
+    ///
+    /// When it gives none.
+    #[must_use]
+    pub fn token(&self) -> String {
+        let form = format!("grant_type=client_credentials&client_id=app-1&client_secret={SECRET}");
+        let at = format!("http://{}/tenant.test/oauth2/v2.0/token", self.plain);
+        let mut curl = Command::new("curl");
+        let said = program::run(curl.args(["--silent", "--fail", "--data", &form, &at]), b"").ok();
+        let answer: Value = serde_json::from_str(&said).unwrap();
+        answer["access_token"].as_str().unwrap().to_owned()
+    }
+
     /// Where others have it judge tokens, in clear text.
     #[must_use]
     pub const fn plain(&self) -> SocketAddr {

@@ -80,6 +80,13 @@ super::codes! {
     "E0375": "The authority's question would be answered nowhere."; "Name at least one address in tls.acme.listen, or remove the line.";
     "E0376": "The address of a milter cannot be read."; "Write inet:HOST:PORT or unix:/PATH.";
     "E0380": "Everybody would be taken for a balancer, and could name any address as the client's."; "Name the balancers' own addresses in access.proxy_from.";
+    "E0381": "A client's certificate is listed by what is not its SHA-256."; "Copy what  openssl x509 -noout -fingerprint -sha256 -in FILE  prints: 64 digits of base 16, with colons or without.";
+    "E0382": "A client's certificate is listed as that of a user, by a name that no user can have."; "Write the name that smtpctl user add gave.";
+    "E0383": "Clients are asked for certificates, and the virtual server has no TLS."; "Write  mode: optional  below access.tls.";
+    "E0384": "Clients are asked for certificates, and none could be good."; "Name the file of their issuers in access.certificates.trust, or list certificates in access.certificates.pinned.";
+    "E0385": "Clients are to log in or relay by certificates, and none is asked for one."; "Write  mode: request  below access.certificates.";
+    "E0386": "Everybody could tell for whom he speaks, and could name any address as the client's."; "Name the hosts' own addresses in access.xclient_from.";
+    "E0387": "Clients are to log in by tokens, and nobody could judge these."; "Write  introspection:  below access.tokens, with client_id beside a client_secret, and let clients come under TLS.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
     "E0391": "A virtual server shows a certificate that is not there."; "Add it with smtpctl cert install, or name another.";
     "E0392": "A listener speaks nothing but TLS, and its virtual server has no TLS."; "Write  mode: optional  below access.tls, or make the listener an ordinary one.";
@@ -136,4 +143,8 @@ super::codes! {
     "W0470": "A certificate cannot be used."; "See that the files of the chain and the key are there, in PEM, belong together, and that the service alone can read the key.";
     "W0471": "A certificate has expired or soon will."; "Put a new one in the place of its files; it is shown without a restart.";
     "W0472": "Passwords of clients may come in clear text."; "Remove access.basic.require_tls unless a device cannot do otherwise.";
+    "W0473": "Clients log in by certificates, and any public authority can make one for any of your users."; "Name the file of your own issuer in access.certificates.trust, or list certificates in access.certificates.pinned.";
+    "W0474": "A good certificate is required under TLS, and clients may come in clear text without one."; "Write  mode: required  below access.tls.";
+    "W0475": "The issuers of access.certificates.trust cannot be read, so that no certificate of a client is good that is not listed."; "See that the file is there, in PEM, and that the service can read it.";
+    "W0476": "Clients log in by any token of a provider, also by one that was given for something else."; "Write  audience:  or  scope:  below access.tokens.";
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use super::choice::choice;
+use super::client_certificates::ClientCertificates;
+use super::client_tokens::ClientTokens;
 use super::diagnostic::Diagnostic;
 use super::node::{Kind, Node};
 use super::section::{Reader, Setting, section};
@@ -26,12 +28,21 @@ section! {
         /// PROXY protocol (version 1 or 2). From these a connection without that is closed. None of
         /// their own addresses counts for a client, nor does one that they do not tell.
         proxy_from: Vec<Network> = Vec::new(), Vec::new();
+        /// Hosts that may tell for whom they speak, by XCLIENT as Postfix knows it: addresses and networks.
+        /// NAME, ADDR, PORT, PROTO and HELO are taken; the client is judged by its address, its name is looked
+        /// up here, and LOGIN is refused: nobody is logged in by another's word. Connections are
+        /// counted for the host itself, those of a quota for the client.
+        xclient_from: Vec<Network> = Vec::new(), Vec::new();
     }
     sections {
         /// Logins with a name and a password.
         basic: Basic;
         /// Logins with a ticket of Kerberos.
         integrated: Integrated;
+        /// What clients prove by certificates.
+        certificates: ClientCertificates;
+        /// Logins with a token that somebody else gave.
+        tokens: ClientTokens;
         /// What becomes of logins that are wrong.
         auth_failures: AuthFailures;
         /// How clients come under TLS.
@@ -111,6 +122,22 @@ section! {
         i_want_an_open_relay: bool = false, false;
         /// Let clients that have logged in send to any domain, regardless of the list.
         authenticated: bool = true, true;
+        /// Let clients send to any domain that have shown a good certificate, without a login and
+        /// regardless of the list: nobody, those of access.certificates.pinned, or all that
+        /// access.certificates.trust vouches for as well. As whom a user may send holds for logins only.
+        certificates: RelayCertificates = RelayCertificates::None, RelayCertificates::None;
+    }
+}
+
+choice! {
+    /// Whose certificate is enough to relay.
+    pub enum RelayCertificates {
+        /// Nobody's.
+        None = "none",
+        /// Those that are listed.
+        Pinned = "pinned",
+        /// Those that a trusted issuer vouches for as well.
+        Trusted = "trusted",
     }
 }
 
@@ -122,7 +149,10 @@ section! {
         /// Whether they are taken under TLS alone. In clear text everybody on the way reads the
         /// password.
         require_tls: bool = true, false;
-        /// By what a client may log in, in the order in which that is offered.
+        /// By what a client may log in, in the order in which that is offered. SCRAM-SHA-256-PLUS is
+        /// SCRAM-SHA-256 bound to the connection under TLS (tls-exporter, tls-server-end-point), so that
+        /// nobody in between can pass it on; where it is offered, a client that could use it and says
+        /// that it was not offered it is refused.
         mechanisms: Vec<LoginMechanism> =
             vec![LoginMechanism::ScramSha256, LoginMechanism::Plain, LoginMechanism::Login],
             vec![LoginMechanism::Login];
@@ -161,21 +191,43 @@ impl Access {
     /// Whether clients may log in at all.
     #[must_use]
     pub fn takes_logins(&self) -> bool {
-        self.basic.enabled || self.integrated.enabled
+        self.first_login().is_some()
+    }
+
+    /// The first key that has logins taken.
+    pub(super) fn first_login(&self) -> Option<&'static str> {
+        let keys = [
+            ("access.basic.enabled", self.basic.enabled),
+            ("access.integrated.enabled", self.integrated.enabled),
+            ("access.certificates.login", self.certificates.login),
+            ("access.tokens.enabled", self.tokens.enabled),
+        ];
+        keys.into_iter().find(|(_, is_on)| *is_on).map(|(key, _)| key)
     }
 }
 
 /// Whether somebody could name any address as his own.
-pub(super) fn check_balancers(access: &Access, reader: &mut Reader) {
-    let Some(at) = access.proxy_from.iter().position(Network::is_everything) else { return };
-    let Some(span) = reader.origins.get(&format!("access.proxy_from[{at}]")).cloned() else {
-        return;
-    };
-    let title = "everybody would be taken for a balancer";
-    let diagnostic = Diagnostic::error("E0380", title)
-        .at(&reader.source, span, "whoever comes could name any address as the client's")
-        .help("name the balancers' own addresses");
-    reader.report(diagnostic);
+pub(super) fn check_tellers(access: &Access, reader: &mut Reader) {
+    let balancers = ("E0380", "access.proxy_from", &access.proxy_from);
+    let hosts = ("E0386", "access.xclient_from", &access.xclient_from);
+    for (code, key, networks) in [balancers, hosts] {
+        if !Network::are_everything(networks) {
+            continue;
+        }
+        let wide = networks.iter().position(Network::is_everything);
+        let own = wide.and_then(|at| reader.origins.get(&format!("{key}[{at}]")));
+        let Some(span) = own.or_else(|| reader.origins.get(key)).cloned() else { continue };
+        let (title, help) = match code {
+            "E0380" => {
+                ("everybody would be taken for a balancer", "name the balancers' own addresses")
+            }
+            _ => ("everybody could tell for whom he speaks", "name the hosts' own addresses"),
+        };
+        let diagnostic = Diagnostic::error(code, title)
+            .at(&reader.source, span, "whoever comes could name any address as the client's")
+            .help(help);
+        reader.report(diagnostic);
+    }
 }
 
 /// Whether tickets can be judged, and whose.
@@ -215,6 +267,8 @@ pub(super) fn check_tickets(keys: &Integrated, reader: &mut Reader) {
 choice! {
     /// A mechanism by which clients log in.
     pub enum LoginMechanism {
+        /// RFC 7677, bound to the connection under TLS.
+        ScramSha256Plus = "SCRAM-SHA-256-PLUS",
         /// RFC 7677; the password itself is never sent.
         ScramSha256 = "SCRAM-SHA-256",
         /// RFC 4616.

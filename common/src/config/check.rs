@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::access::{ListEntry, Policy, TlsMode, Who, check_balancers, check_tickets};
+use super::access::{ListEntry, Policy, TlsMode, Who, check_tellers, check_tickets};
+use super::client_certificates;
+use super::client_tokens;
 use super::diagnostic::Diagnostic;
 use super::domains::{DomainEntry, DomainName};
 use super::general::{Extension, ListenTls};
@@ -105,6 +107,10 @@ fn open_relay(config: &ServerConfig, server: &ServerName, reader: &mut Reader) {
         Policy::Only => everyone(&relay.list).map(|at| format!("access.relay.list[{at}]")),
         Policy::AllExcept => Some("access.relay.policy".to_owned()),
     };
+    let culprit = culprit.or_else(|| {
+        let anybody = client_certificates::anybody_may_relay(&config.access);
+        anybody.then(|| "access.relay.certificates".to_owned())
+    });
     let Some(culprit) = culprit else { return };
     let Some(at) = reader.origins.get(&culprit).cloned() else { return };
     let title = format!("this makes \"{server}\" an open relay");
@@ -116,7 +122,9 @@ fn open_relay(config: &ServerConfig, server: &ServerName, reader: &mut Reader) {
             None => diagnostic.note("the default of general.listen is reachable from other hosts"),
         }
     };
+    let by_certificate = culprit == "access.relay.certificates";
     let label = match relay.policy {
+        _ if by_certificate => "everyone may relay who has a certificate of any public authority",
         Policy::Only => "everyone may relay, without login",
         Policy::AllExcept => "everyone else may relay, without login",
     };
@@ -125,6 +133,7 @@ fn open_relay(config: &ServerConfig, server: &ServerName, reader: &mut Reader) {
             .help("remove i_want_an_open_relay unless everyone shall send through this server")
     } else {
         let help = match relay.policy {
+            _ if by_certificate => "name the file of your own issuer as access.certificates.trust",
             Policy::Only => "list your own networks and remove this entry",
             Policy::AllExcept => "write  policy: only  and list your own networks",
         };
@@ -347,6 +356,10 @@ fn general(config: &ServerConfig, reader: &mut Reader) {
         }
     }
     tls(config, reader);
+    check_tickets(&config.access.integrated, reader);
+    check_tellers(&config.access, reader);
+    client_certificates::check(&config.access, reader);
+    client_tokens::check(&config.access, reader);
     if general.listen.is_empty()
         && let Some(span) = reader.origins.get("general.listen").cloned()
     {
@@ -409,7 +422,7 @@ fn tls(config: &ServerConfig, reader: &mut Reader) {
             "E0394",
             title,
             "access.tls.mode",
-            if basic.enabled { "access.basic.enabled" } else { "access.integrated.enabled" },
+            config.access.first_login().unwrap_or("access.basic.enabled"),
             "never under TLS",
             "write  mode: optional  below access.tls; to insist, require_tls: false below basic",
         );
@@ -423,8 +436,6 @@ fn tls(config: &ServerConfig, reader: &mut Reader) {
             .help("remove this line, unless a device cannot do otherwise and has a network of its own");
         reader.report(diagnostic);
     }
-    check_tickets(&config.access.integrated, reader);
-    check_balancers(&config.access, reader);
     if basic.mechanisms.is_empty()
         && let Some(span) = reader.origins.get("access.basic.mechanisms").cloned()
     {

@@ -6,6 +6,8 @@
 
 pub mod access;
 pub mod acme;
+pub mod client_certificates;
+pub mod client_tokens;
 pub mod control;
 pub mod delivery;
 pub mod diagnostic;

@@ -290,12 +290,13 @@ impl fmt::Display for Hop {
     }
 }
 
-/// SHA-256 of a public key as it stands in a certificate (`SubjectPublicKeyInfo`, RFC 7469).
+/// SHA-256 of a public key as it stands in a certificate (`SubjectPublicKeyInfo`, RFC 7469), or of a whole
+/// certificate where that is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pin(pub [u8; 32]);
 
 impl Pin {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let digits: Vec<u8> = text
             .chars()
             .filter(|c| *c != ':')

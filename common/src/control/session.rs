@@ -48,6 +48,9 @@ pub struct Session {
     /// The version of TLS it is under, such as `TLSv1.3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<String>,
+    /// SHA-256 of the client's certificate, if it has shown a good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// What it does: a verb of SMTP, or `idle`.
     pub state: String,
     /// Messages that went through.

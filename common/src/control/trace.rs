@@ -49,6 +49,9 @@ pub struct TraceEntry {
     /// Who had logged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// SHA-256 of the client's certificate, if it showed a good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// The number of the user who handed it in over the submit socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,

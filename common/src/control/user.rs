@@ -7,6 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Timestamp;
 
+/// The longest name of a user, in octets.
+const NAME_OCTETS_MAX: usize = 64;
+
+/// Whether somebody can have this name.
+#[must_use]
+pub fn is_user_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
+    !name.is_empty() && name.len() <= NAME_OCTETS_MAX && name.chars().all(plain)
+}
+
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct User {

@@ -123,6 +123,8 @@ mod tests {
     fn facts(name: &str, not_before: Timestamp, life: Span) -> Facts {
         Facts {
             names: vec![name.to_owned()],
+            emails: Vec::new(),
+            subject: name.to_owned(),
             issuer: "an authority".to_owned(),
             self_signed: false,
             not_before,

@@ -1,8 +1,8 @@
 //! What a certificate says: for whom, by whom, and from when until when.
 //!
 //! In: its octets (RFC 5280, in DER). Out: [`Facts`] for people and for choosing one by name. Nothing
-//! here decides about trust. A file that an administrator gave is read, so that what cannot be
-//! understood is nothing at all, never half a certificate.
+//! here decides about trust. Files of administrators are read, and what clients show, so that what cannot
+//! be understood is nothing at all, never half a certificate.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,6 +13,10 @@ use mailroot_common::units::Timestamp;
 pub struct Facts {
     /// The names and addresses that it is for, in its order and in small letters.
     pub names: Vec<String>,
+    /// The mail addresses that it is for, as they are written.
+    pub emails: Vec<String>,
+    /// Whose it is: a common name, or else an organisation.
+    pub subject: String,
     /// Who signed it: a common name, or else an organisation.
     pub issuer: String,
     /// Whether it signed itself.
@@ -35,6 +39,8 @@ const EXTENSIONS: u8 = 0xA3;
 /// `dNSName` and `iPAddress` of a GeneralName.
 const DNS_NAME: u8 = 0x82;
 const IP_ADDRESS: u8 = 0x87;
+/// `rfc822Name` of one.
+const EMAIL: u8 = 0x81;
 /// 2.5.29.17, 2.5.4.3 and 2.5.4.10.
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1D, 0x11];
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
@@ -56,10 +62,10 @@ impl Facts {
         let (not_before, not_after) = (validity.time()?, validity.time()?);
         let subject = fields.take(SEQUENCE)?;
         fields.take(SEQUENCE)?;
-        let mut names = Vec::new();
+        let (mut names, mut emails) = (Vec::new(), Vec::new());
         while let Some((tag, content)) = fields.any() {
             if tag == EXTENSIONS {
-                names = alternative_names(content)?;
+                (names, emails) = alternative_names(content)?;
             }
         }
         if names.is_empty() {
@@ -68,6 +74,8 @@ impl Facts {
         let called = |name| attribute(name, COMMON_NAME).or_else(|| attribute(name, ORGANISATION));
         Some(Self {
             names,
+            emails,
+            subject: called(subject).unwrap_or_default(),
             issuer: called(issuer).unwrap_or_default(),
             self_signed: issuer == subject,
             not_before,
@@ -87,10 +95,39 @@ impl Facts {
     }
 }
 
-/// The names among the extensions.
-fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
+/// By which digest a certificate is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureDigest {
+    /// 32 octets.
+    Sha256,
+    /// 48 octets.
+    Sha384,
+    /// 64 octets.
+    Sha512,
+}
+
+/// By which digest a certificate is known where logins are bound to it (RFC 5929 section 4.1): the one of
+/// its signature, or SHA-256 where that is SHA-1 or MD5. Nothing for signatures without a digest of their
+/// own, for which the standard has no answer.
+#[must_use]
+pub fn end_point_digest(der: &[u8]) -> Option<SignatureDigest> {
+    const RSA: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01];
+    const ECDSA: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04];
+    let mut outer = Reader(Reader(der).take(SEQUENCE)?);
+    outer.take(SEQUENCE)?;
+    let algorithm = Reader(outer.take(SEQUENCE)?).take(OBJECT)?;
+    match (algorithm.strip_prefix(RSA), algorithm.strip_prefix(ECDSA)) {
+        (Some([4 | 5 | 11]), _) | (_, Some([1] | [3, 2])) => Some(SignatureDigest::Sha256),
+        (Some([12]), _) | (_, Some([3, 3])) => Some(SignatureDigest::Sha384),
+        (Some([13]), _) | (_, Some([3, 4])) => Some(SignatureDigest::Sha512),
+        _ => None,
+    }
+}
+
+/// The names and the mail addresses among the extensions.
+fn alternative_names(extensions: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
     let mut list = Reader(Reader(extensions).take(SEQUENCE)?);
-    let mut out = Vec::new();
+    let (mut out, mut emails) = (Vec::new(), Vec::new());
     while let Some((SEQUENCE, extension)) = list.any() {
         let mut extension = Reader(extension);
         if extension.take(OBJECT)? != SUBJECT_ALT_NAME {
@@ -107,11 +144,12 @@ fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
             match tag {
                 DNS_NAME => out.push(std::str::from_utf8(name).ok()?.to_ascii_lowercase()),
                 IP_ADDRESS => out.extend(address(name)),
+                EMAIL => emails.push(std::str::from_utf8(name).ok()?.to_owned()),
                 _ => {}
             }
         }
     }
-    Some(out)
+    Some((out, emails))
 }
 
 fn address(octets: &[u8]) -> Option<String> {
@@ -211,6 +249,8 @@ mod tests {
         let names = ["mx.example.net", "*.example.org", "192.0.2.1", "2001:db8::1"];
         assert_eq!(facts.names, names);
         assert_eq!(facts.issuer, "mx.example.net");
+        assert_eq!((facts.subject.as_str(), facts.emails.len()), ("mx.example.net", 0));
+        assert_eq!(end_point_digest(&der()), Some(SignatureDigest::Sha256));
         assert!(facts.self_signed && facts.not_before < facts.not_after);
         assert_eq!(&facts.not_after.to_string()[..4], "2036");
     }
@@ -235,6 +275,7 @@ mod tests {
             let length = der.len();
             der[at % length] = octet;
             let _ = Facts::read(&der);
+            let _ = end_point_digest(&der);
             prop_assert!(Facts::read(&der[..cut % length]).is_none());
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use mailroot_common::address::{Domain, Mailbox};
 use mailroot_common::config::oauth::Endpoint;
 use mailroot_common::config::tls::{CertificateKeys, CertificateName, Trust};
-use mailroot_common::config::{Diagnostic, ServiceConfig};
+use mailroot_common::config::{Diagnostic, ServerConfig, ServiceConfig};
 use mailroot_common::units::Timestamp;
 
 use super::apply::{Change, Editor};
@@ -14,7 +14,7 @@ use super::edit;
 use super::error::EditError;
 use super::secret::{SecretError, Secrets};
 use super::spec::{flow_list, quoted};
-use crate::tls::{Certificate, ClientTls, EXPIRES_SOON, Files, Identity, until_words};
+use crate::tls::{Certificate, ClientTls, Clients, EXPIRES_SOON, Files, Identity, until_words};
 
 /// The files of a configured certificate.
 #[must_use]
@@ -73,6 +73,31 @@ pub(super) fn check(service: &ServiceConfig, now: Timestamp, out: &mut Vec<Diagn
                 .help("until that is mended the old one is shown, or none"),
         };
         out.push(at(found, service, name));
+    }
+}
+
+/// A warning for each server whose clients' issuers cannot be read.
+pub(super) fn check_clients<'s>(
+    servers: impl Iterator<Item = &'s ServerConfig>,
+    out: &mut Vec<Diagnostic>,
+) {
+    for config in servers {
+        let keys = &config.access.certificates;
+        // What the system trusts can change at any time, and reading all of it takes long.
+        let asks = keys.trust.as_ref().is_some_and(|trust| *trust != Trust::System);
+        let clients = Clients::new(keys).filter(|_| asks);
+        let Some(why) = clients.and_then(|clients| clients.trouble()) else { continue };
+        let diagnostic =
+            Diagnostic::warning("W0475", format!("no issuer vouches for clients: {why}"))
+                .help("until that is mended only certificates that are listed are good");
+        out.push(match config.origins.source() {
+            Some(source) => diagnostic.at(
+                source,
+                config.origins.span("access.certificates.trust"),
+                "these issuers",
+            ),
+            None => diagnostic,
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::Extension;
 use axum::body::Bytes;
 use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::control::user::is_user_name;
 use mailroot_common::control::{
     NewUser, PasswordAnswer, PasswordQuestion, User, UserChanged, UserWish,
 };
@@ -14,7 +15,6 @@ use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
 use super::extract::Path;
 use super::gate::tell;
-use crate::users::is_name;
 
 /// All of them.
 pub(super) async fn list(app: App) -> Answer<Vec<User>> {
@@ -85,7 +85,7 @@ pub(super) async fn verify(
 }
 
 fn check_name(name: &str) -> Result<(), Refused> {
-    if !is_name(name) {
+    if !is_user_name(name) {
         return Err(usage(format!(
             "{name:?} cannot be the name of a user: use at most 64 of a-z, 0-9 and ._@+-"
         )));

@@ -176,6 +176,7 @@ mod tests {
         let relay = RelayPolicy {
             list: smtpd_core::policy::access::List::default(),
             authenticated: true,
+            certificates: smtpd_core::policy::relay::RelayCertificates::None,
             anonymous: true,
         };
         let signing = Signing::new(&entries, Secrets::in_directory(Path::new("/nowhere")), relay);

@@ -18,7 +18,7 @@ use mailroot_common::control::{DestinationPause, Selector, TraceEntry};
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
 use smtpd_core::policy::access::List;
-use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::policy::relay::{RelayCertificates, RelayPolicy};
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Notify, Origin, Recipient, Via};
 use smtpd_core::queue::outcome::AttemptResult;
@@ -107,7 +107,12 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
 
 /// The usual settings, with Drop and Badmail in a folder.
 fn relay_policy() -> RelayPolicy {
-    RelayPolicy { list: List::default(), authenticated: true, anonymous: true }
+    RelayPolicy {
+        list: List::default(),
+        authenticated: true,
+        certificates: RelayCertificates::None,
+        anonymous: true,
+    }
 }
 
 fn settings(

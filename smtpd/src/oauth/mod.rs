@@ -1,4 +1,4 @@
-//! Tokens for logins: asked for, kept, and renewed in time.
+//! Tokens for logins: asked for, kept, and renewed in time; and those of clients, judged.
 //!
 //! In: a smart host's name and where its tokens are had. Out: a token that is good now, or why there is
 //! none, in words for people. However many connections want a token, one request is on its way for each
@@ -7,6 +7,7 @@
 
 mod assertion;
 mod device;
+mod judge;
 mod kept;
 mod right;
 
@@ -26,6 +27,7 @@ use zeroize::Zeroizing;
 
 use self::device::Device;
 pub use self::device::{DeviceCode, Polled};
+pub use self::judge::{Judge, Unjudged};
 use self::kept::{AccessToken, Kept};
 use crate::clock::Clock;
 use crate::config::Secrets;

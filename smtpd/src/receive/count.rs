@@ -62,8 +62,8 @@ impl Session<'_> {
         let mut line = inner.parts.log.line(level, "reject");
         line = line
             .word("server", &inner.parts.name)
-            .word("client", self.live.client.ip())
-            .word("port", self.live.client.port())
+            .word("client", self.live.client().ip())
+            .word("port", self.live.client().port())
             .maybe("uid", self.client.uid())
             .word("sid", session)
             .word("stage", rejection.stage.as_str())
@@ -81,7 +81,7 @@ impl Session<'_> {
         if level == Level::Debug {
             return;
         }
-        let client = self.live.client.ip();
+        let client = self.live.client().ip();
         record(&inner.parts, client, rejection.stage, refusal, |note| {
             note.text(Text::Session, session)
                 .maybe(Text::Helo, Some(helo).filter(|helo| !helo.is_empty()))

@@ -53,7 +53,7 @@ impl Session<'_> {
     pub(super) async fn ask_for_mail(&self) -> Result<u64, Refusal> {
         let Client { inner, session, settings, .. } = self.client;
         let etrn = self.server.asked_for().ok_or(Refusal::NodeNotAllowed)?;
-        let (client, log) = (self.live.client.ip(), &inner.parts.log);
+        let (client, log) = (self.live.client().ip(), &inner.parts.log);
         match inner.parts.queue.ask_for(etrn, client, &settings.table, log).await {
             Asked::Refused => Err(Refusal::NodeNotAllowed),
             Asked::Opened(messages) => {
@@ -90,7 +90,7 @@ impl Session<'_> {
         let (Some(claim), Some(user)) = (self.claim.take(), &self.client.user) else { return };
         let parts = &inner.parts;
         let line = parts.log.line(Level::Info, "atrn").word("server", &parts.name);
-        let line = line.word("client", self.live.client.ip()).word("sid", session);
+        let line = line.word("client", self.live.client().ip()).word("sid", session);
         line.text("user", &user.name).word("messages", claim.messages()).send();
         self.live.show(Standing::Reversed, self.server.messages());
         let (leash, leashed) = leash();
@@ -99,7 +99,7 @@ impl Session<'_> {
             claim,
             stream: std::mem::replace(self.stream, Stream::Gone),
             session,
-            peer: self.live.client,
+            peer: self.live.client(),
             tls: tls.map(|tls| Protection { version: tls.version.into(), verified: Verified::No }),
             user: user.name.clone(),
             leashed,

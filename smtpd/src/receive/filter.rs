@@ -72,7 +72,7 @@ fn refusal(server: &mut Server, no: No) -> Refusal {
 /// Tells milters of the sender, and before the first one of the client.
 pub(super) async fn sender(session: &mut Session<'_>) -> Result<(), Refusal> {
     let Some(reach) = session.client.reach() else { return Ok(()) };
-    let who = session.client.who(&session.server, session.live.client.port());
+    let who = session.client.who(&session.server, session.live.client().port());
     let sender = session.server.transaction().map(|it| it.sender.clone());
     let address = sender.as_ref().and_then(ReversePath::mailbox).map(ToString::to_string);
     let address = address.unwrap_or_default();

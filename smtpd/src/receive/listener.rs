@@ -275,7 +275,11 @@ pub(super) async fn turn_away(
 }
 
 /// Uses one connection of the client's quota.
-fn charge(inner: &Inner, settings: &Settings, client: SocketAddr) -> Result<(), Refusal> {
+pub(super) fn charge(
+    inner: &Inner,
+    settings: &Settings,
+    client: SocketAddr,
+) -> Result<(), Refusal> {
     let Some(quota) = settings.quota.connections else { return Ok(()) };
     let (who, now) = (policy::client::Client::of(client.ip()), inner.parts.clock.elapsed());
     let charged = lock(&inner.used).connections.charge(who, quota, now);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mailroot_common::address::ReversePath;
+use smtpd_core::policy::Facts;
 use smtpd_core::policy::access::List;
-use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::policy::relay::{RelayCertificates, RelayPolicy};
 use smtpd_core::policy::submission::SenderPolicy;
-use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::route::table::Table;
 use smtpd_core::smtp::refusal::Refusal;
 use tokio::net::UnixStream;
@@ -57,7 +57,12 @@ impl LocalRules {
     /// Users of this machine may send to anybody.
     #[must_use]
     pub fn new(senders: SenderPolicy, names_user: bool) -> Self {
-        let relay = RelayPolicy { list: List::default(), authenticated: true, anonymous: false };
+        let relay = RelayPolicy {
+            list: List::default(),
+            authenticated: true,
+            certificates: RelayCertificates::None,
+            anonymous: false,
+        };
         Self { senders, names_user, relay }
     }
 
@@ -70,7 +75,7 @@ impl LocalRules {
 impl LocalUser {
     /// What policy knows of them.
     pub(super) fn facts(&self) -> Facts {
-        Facts { client: HERE, name: NameFact::None, authenticated: Some(self.name.clone()) }
+        Facts { authenticated: Some(self.name.clone()), ..Facts::of_address(HERE) }
     }
 
     /// Whether they may give this sender. Root could be anybody anyway.

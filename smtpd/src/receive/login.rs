@@ -38,16 +38,18 @@ impl LoginRules {
     /// a user could have, so that he can be kept out. Machines and services have none.
     #[cfg(any(feature = "gssapi", test))]
     fn name_of(&self, principal: &str) -> Option<String> {
+        use mailroot_common::control::user;
+
         let (name, realm) = principal.rsplit_once('@')?;
         let is_listed = self.realms.iter().any(|listed| listed == realm);
         let is_usual = self.domain.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(realm));
         let known = if is_usual { name } else { principal };
-        let is_good = is_listed && !name.contains('@') && crate::users::is_name(known);
+        let is_good = is_listed && !name.contains('@') && user::is_user_name(known);
         is_good.then(|| known.to_lowercase())
     }
 
     /// A name without the domain that need not be said.
-    fn plain<'a>(&self, name: &'a str) -> &'a str {
+    pub(super) fn plain<'a>(&self, name: &'a str) -> &'a str {
         let Some(domain) = &self.domain else { return name };
         let is_it = |text: &str| text.eq_ignore_ascii_case(domain);
         match (name.split_once('\\'), name.rsplit_once('@')) {
@@ -60,7 +62,7 @@ impl LoginRules {
 
 /// Answers the machine's question.
 pub(super) async fn judge(session: &mut Session<'_>) {
-    let client = session.live.client.ip();
+    let client = session.live.client().ip();
     let users = session.client.inner.parts.users.clone();
     let settings = session.client.settings;
     let Some(claim) = session.server.claim().cloned() else {
@@ -69,7 +71,7 @@ pub(super) async fn judge(session: &mut Session<'_>) {
     };
     let rules = &settings.logins;
     let mut name = rules.plain(claim.user()).to_owned();
-    let is_guess = !matches!(claim, Claim::Token { .. });
+    let is_guess = !matches!(claim, Claim::Token { .. } | Claim::External { .. });
     let found = match claim {
         Claim::Token { token, first } => match by_ticket(session, token, first).await {
             Some((said, found)) => {
@@ -78,7 +80,12 @@ pub(super) async fn judge(session: &mut Session<'_>) {
             }
             None => return,
         },
+        Claim::External { .. } => by_certificate(session, &users, &mut name),
         Claim::Verifier { .. } => return show_verifier(session, &users, &name).await,
+        Claim::Bearer { token, .. } => match by_token(session, &users, &mut name, &token).await {
+            Some(found) => found,
+            None => return,
+        },
         // What was judged when the proof came is only looked at again.
         Claim::Agreed { .. } => asked_for(session, users.proved(&name, true)),
         // Counted before it is looked at, so that many at once are no more than one after the other. What
@@ -119,6 +126,70 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         }
     };
     session.server.judged(verdict, elapsed(session));
+}
+
+/// Whose the certificate is that the client has shown.
+fn own_name<'s>(session: &'s Session<'_>) -> Option<&'s str> {
+    session.client.certificate.as_ref()?.user.as_deref()
+}
+
+/// Whether the client's certificate is that of whom it wants to be; it need not say who that is.
+fn by_certificate(
+    session: &Session<'_>,
+    users: &Users,
+    wanted: &mut String,
+) -> Result<Arc<User>, Denied> {
+    let own = own_name(session).ok_or(Denied::BadIdentity)?;
+    if wanted.is_empty() {
+        own.clone_into(wanted);
+    }
+    if wanted.to_lowercase() != own {
+        return Err(Denied::BadIdentity);
+    }
+    users.proved(own, true)
+}
+
+/// Whose the token is that the client has shown, who must be whom it named, if it did. Where that cannot
+/// be said now, the client is told to come again: it was no guess then.
+async fn by_token(
+    session: &mut Session<'_>,
+    users: &Users,
+    name: &mut String,
+    token: &str,
+) -> Option<Result<Arc<User>, Denied>> {
+    let settings = session.client.settings;
+    let Some(said) = asked_about(session, token).await else {
+        session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
+        return None;
+    };
+    let owner = said.map(|owner| settings.logins.plain(&owner).to_lowercase());
+    if let (true, Some(owner)) = (name.is_empty(), &owner) {
+        owner.clone_into(name);
+    }
+    if !users.may_guess(name, session.live.client().ip(), settings.logins.limit) {
+        return Some(Err(Denied::Banned));
+    }
+    Some(match owner {
+        None => Err(Denied::BadToken),
+        Some(owner) if name.to_lowercase() == owner => users.proved(&owner, true),
+        Some(_) => Err(Denied::BadIdentity),
+    })
+}
+
+/// Whose a token is, if it is good; nothing where nobody says so in time, which the log is told.
+async fn asked_about(session: &Session<'_>, token: &str) -> Option<Option<String>> {
+    let parts = &session.client.inner.parts;
+    let judge = session.client.settings.tokens.as_ref()?;
+    let said = tokio::select! {
+        said = judge.owner(token) => said.map_err(|why| why.to_string()),
+        () = parts.clock.sleep(TURN_WITHIN) => Err("it took too long".to_owned()),
+        () = session.live.killed() => return None,
+    };
+    let report = |why: &String| {
+        let line = parts.log.line(Level::Error, "token-not-judged").word("server", &parts.name);
+        line.word("sid", session.live.id).text("reason", why).send();
+    };
+    said.inspect_err(report).ok()
 }
 
 /// What a ticket says: by which name the client is to be known, or why not. Nothing while more has to
@@ -208,7 +279,7 @@ async fn in_turn(
     password: Zeroizing<String>,
 ) -> Option<Result<Arc<User>, Denied>> {
     tokio::select! {
-        found = users.check(name, password, session.live.client.ip()) => Some(found),
+        found = users.check(name, password, session.live.client().ip()) => Some(found),
         () = session.client.inner.parts.clock.sleep(TURN_WITHIN) => None,
         () = session.live.killed() => None,
     }
@@ -240,7 +311,7 @@ fn admit(session: &mut Session<'_>, user: &Arc<User>, client: IpAddr) {
     parts.counters.logins.add_one();
     let mechanism = session.server.mechanism().map(|it| it.name());
     let line = parts.log.line(Level::Info, "login").word("server", &parts.name);
-    let line = line.word("client", client).word("port", session.live.client.port());
+    let line = line.word("client", client).word("port", session.live.client().port());
     let line = line.word("sid", session.live.id).maybe("mech", mechanism);
     line.text("user", &user.name).send();
     session.client.facts.authenticated = Some(user.name.clone());
@@ -257,8 +328,8 @@ async fn deny(session: &Session<'_>, name: &str, why: Denied) {
     parts.counters.logins_failed.add_one();
     let mechanism = session.server.mechanism().map(|it| it.name());
     let line = parts.log.line(Level::Warn, "login-failed").word("server", &parts.name);
-    let line = line.word("client", session.live.client.ip());
-    let line = line.word("port", session.live.client.port()).word("sid", session.live.id);
+    let line = line.word("client", session.live.client().ip());
+    let line = line.word("port", session.live.client().port()).word("sid", session.live.id);
     let line = line.maybe("mech", mechanism).word("reason", why.as_str());
     line.text("user", name).send();
     tokio::select! {

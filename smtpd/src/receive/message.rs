@@ -47,10 +47,21 @@ pub(super) struct Client<'a> {
     pub(super) local: Option<Arc<LocalUser>>,
     /// What the session is protected by.
     pub(super) tls: Option<Tls>,
+    /// What it has shown of itself with a good certificate.
+    pub(super) certificate: Option<Box<Certificate>>,
     /// Who has logged in.
     pub(super) user: Option<Arc<User>>,
     /// Whose verifier the client was shown, while it proves that it knows the password.
     pub(super) asked: Option<Arc<User>>,
+}
+
+/// A client's good certificate.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    /// SHA-256 of it.
+    pub(super) fingerprint: String,
+    /// The user whose it is, if there is one.
+    pub(super) user: Option<String>,
 }
 
 /// The body that is arriving.
@@ -395,6 +406,7 @@ impl Client<'_> {
             .word("size", size)
             .word("nrcpt", envelope.recipients.len())
             .maybe("tls", self.tls.map(|tls| tls.version))
+            .maybe("cert", self.certificate.as_ref().map(|it| &it.fingerprint))
             .word("user", self.user_name().unwrap_or("-"))
             .maybe("uid", self.uid())
             .word("from", format_args!("<{}>", envelope.sender))
@@ -421,6 +433,7 @@ impl Client<'_> {
             name: self.name(),
             subjects: parts.trace.wants_subjects(),
             tls: self.tls.map(|tls| tls.version),
+            certificate: self.certificate.as_ref().map(|it| &*it.fingerprint),
         };
         let is_on = parts.trace.is_on();
         is_on.then(|| Note::received(&parts.name, id, envelope, size, admitted))

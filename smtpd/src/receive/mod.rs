@@ -26,6 +26,7 @@ mod session;
 mod tests;
 #[cfg(feature = "gssapi")]
 mod ticket;
+mod told;
 mod visit;
 
 use std::net::SocketAddr;
@@ -60,6 +61,7 @@ use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::ldap::Directory;
 use crate::net::Net;
+use crate::oauth::Judge;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::Resolver;
@@ -108,6 +110,8 @@ pub struct Settings {
     pub submission: LocalRules,
     /// What clients come under TLS with, if they may.
     pub tls: Option<ServerTls>,
+    /// Who judges tokens of clients, if they are taken.
+    pub tokens: Option<Judge>,
     /// How wrong logins are answered, and what is taken for a name.
     pub logins: LoginRules,
     /// Who may connect.
@@ -124,6 +128,8 @@ pub struct Settings {
     pub quota: ClientQuota,
     /// Who tells the client's address ahead of its words (`access.proxy_from`).
     pub balancers: Vec<Network>,
+    /// Who may tell for whom it speaks (`access.xclient_from`).
+    pub tellers: Vec<Network>,
     /// How many sessions there may be.
     pub connections: ConnectionLimits,
     /// Whether the name of each client is looked up and compared with what it said

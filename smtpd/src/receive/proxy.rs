@@ -26,7 +26,7 @@ const SECOND_VERSION_MAX: usize = 4096;
 
 /// Nobody's address: a connection of the balancer's own, or one it does not tell the client of. On no list
 /// of those who may do anything.
-const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(super) const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Why no client is known.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,8 @@ pub struct SessionEntry {
     pub user: Option<String>,
     /// The version of TLS it is under.
     pub tls: Option<&'static str>,
+    /// SHA-256 of the client's certificate, if it is a good one.
+    pub certificate: Option<String>,
     /// What it is doing.
     pub standing: Standing,
     /// Messages accepted.
@@ -50,11 +52,12 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) id: SessionId,
-    pub(super) client: SocketAddr,
+    client: Mutex<SocketAddr>,
     pub(super) since: Timestamp,
     helo: Mutex<Option<String>>,
     user: Mutex<Option<String>>,
     tls: OnceLock<&'static str>,
+    certificate: Mutex<Option<Box<str>>>,
     standing: AtomicU8,
     messages: AtomicU64,
     octets: AtomicU64,
@@ -76,17 +79,30 @@ impl Live {
     pub(super) fn new(id: SessionId, client: SocketAddr, since: Timestamp) -> Self {
         Self {
             id,
-            client,
+            client: Mutex::new(client),
             since,
             helo: Mutex::default(),
             user: Mutex::default(),
             tls: OnceLock::new(),
+            certificate: Mutex::default(),
             standing: AtomicU8::new(Standing::Greeting as u8),
             messages: AtomicU64::new(0),
             octets: AtomicU64::new(0),
             order: AtomicU8::new(Order::None as u8),
             told: Notify::new(),
         }
+    }
+
+    /// The client, as far as it is known.
+    pub(super) fn client(&self) -> SocketAddr {
+        *lock(&self.client)
+    }
+
+    /// The session is another client's from now on.
+    pub(super) fn show_client(&self, client: SocketAddr) {
+        *lock(&self.client) = client;
+        *lock(&self.helo) = None;
+        self.show_user(None);
     }
 
     pub(super) fn show(&self, standing: Standing, messages: u64) {
@@ -104,6 +120,11 @@ impl Live {
         self.show_user(None);
         // It comes under TLS once at most.
         let _ = self.tls.set(version);
+    }
+
+    /// The SHA-256 of the good certificate that the client has shown, if it has.
+    pub(super) fn show_certificate(&self, fingerprint: Option<&str>) {
+        *lock(&self.certificate) = fingerprint.map(Into::into);
     }
 
     pub(super) fn show_user(&self, name: Option<&str>) {
@@ -151,10 +172,11 @@ impl Live {
         let standing = usize::from(self.standing.load(Ordering::Relaxed));
         SessionEntry {
             id: self.id,
-            client: self.client,
+            client: self.client(),
             helo: lock(&self.helo).clone(),
             user: lock(&self.user).clone(),
             tls: self.tls.get().copied(),
+            certificate: lock(&self.certificate).as_deref().map(str::to_owned),
             standing: STANDINGS.get(standing).copied().unwrap_or(Standing::Closing),
             messages: self.messages(),
             octets: self.octets(),

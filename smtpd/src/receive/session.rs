@@ -30,7 +30,7 @@ use super::registry::{Live, Order};
 #[cfg(feature = "gssapi")]
 use super::ticket::Ticket;
 use super::visit::Visit;
-use super::{Settings, filter, login, secure};
+use super::{Settings, filter, login};
 use crate::milter::Milters;
 use crate::net::Stream;
 use crate::observe::{Ear, Level, Party};
@@ -52,7 +52,7 @@ pub(super) async fn converse(
     settings: Arc<Settings>,
 ) -> Option<End> {
     let inner = &*visit.inner;
-    let client = visit.live.client;
+    let client = visit.live.client();
     let facts = match &visit.local {
         Some(user) => user.facts(),
         None => gather(inner, &settings, client.ip()).await,
@@ -64,6 +64,7 @@ pub(super) async fn converse(
         session: visit.live.id,
         local: visit.local.clone(),
         tls: None,
+        certificate: None,
         user: None,
         asked: None,
     };
@@ -99,6 +100,8 @@ pub(super) async fn converse(
         #[cfg(feature = "gssapi")]
         ticket: None,
     };
+    let has_called = visit.local.is_none() && visit.entry != Entry::Adopted;
+    session.server.let_tell(has_called && settings.may_tell(client.ip()));
     if visit.entry == Entry::Adopted {
         session.adopt();
     } else if let (None, Err(refusal)) =
@@ -114,7 +117,7 @@ pub(super) async fn converse(
 
 /// How a session ended when nobody said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gone {
+pub(super) enum Gone {
     /// It was ended in words.
     Said,
     /// The client closed the connection.
@@ -131,9 +134,10 @@ pub(super) struct Session<'a> {
     pub(super) stream: &'a mut Stream,
     pub(super) server: Server,
     incoming: Incoming<'a>,
-    buffer: Buffer,
+    pub(super) buffer: Buffer,
     alarm: Pin<Box<Sleep>>,
-    helo_shown: bool,
+    /// Whether what the client calls itself is shown.
+    pub(super) helo_shown: bool,
     /// Who looks at mail before it is accepted.
     pub(super) filters: Milters,
     ear: Ear,
@@ -185,36 +189,8 @@ impl Session<'_> {
         }
     }
 
-    /// TLS from the first octet on. Whoever may not connect is not worth a handshake, without which
-    /// he cannot be told.
-    async fn begin_under_tls(&mut self) -> Result<(), Gone> {
-        if self.server.end().is_some() {
-            self.server.output().clear();
-            self.work().await?;
-            return Err(Gone::Said);
-        }
-        self.secure().await
-    }
-
-    /// The handshake. Nothing that was read before it is left: the machine takes no octet behind
-    /// STARTTLS, and closes the session where there is one.
-    async fn secure(&mut self) -> Result<(), Gone> {
-        if !secure::handshake(self).await || self.buffer.used < self.buffer.octets.len() {
-            return Err(Gone::Insecure);
-        }
-        let now = self.client.inner.parts.clock.elapsed();
-        self.server.secured(now);
-        self.client.facts.authenticated = None;
-        (self.client.user, self.client.asked) = (None, None);
-        let wall = self.client.inner.parts.clock.now();
-        let rules = Arc::clone(self.client.rules(wall));
-        self.server.adopt(rules);
-        self.helo_shown = false;
-        Ok(())
-    }
-
     /// Uses what was read as far as it goes.
-    async fn work(&mut self) -> Result<(), Gone> {
+    pub(super) async fn work(&mut self) -> Result<(), Gone> {
         loop {
             let now = self.client.inner.parts.clock.elapsed();
             let octets = self.buffer.octets.get(self.buffer.used..).unwrap_or_default();
@@ -292,6 +268,10 @@ impl Session<'_> {
                 login::judge(self).await;
                 return;
             }
+            Question::Told => {
+                self.introduce().await;
+                return;
+            }
             Question::Etrn => {
                 let answer = self.ask_for_mail().await;
                 self.server.turned(answer, inner.parts.clock.elapsed());
@@ -324,7 +304,7 @@ impl Session<'_> {
         let said = self.ear.take_tape();
         let parts = &self.client.inner.parts;
         if let (Some(said), Dialogues::All) = (said, parts.trace.wants_dialogues()) {
-            let (at, peer) = (parts.clock.now(), self.live.client);
+            let (at, peer) = (parts.clock.now(), self.live.client());
             parts.trace.record(Note::dialogue(&parts.name, id, at, "in", &peer, &said));
         }
     }
@@ -446,8 +426,8 @@ impl Session<'_> {
         let line = inner.parts.log.line(Level::Info, "disconnect");
         line.word("server", &inner.parts.name)
             .word("sid", self.live.id)
-            .word("client", self.live.client.ip())
-            .word("port", self.live.client.port())
+            .word("client", self.live.client().ip())
+            .word("port", self.live.client().port())
             .word("reason", reason)
             .word("messages", self.server.messages())
             .word("octets", self.live.octets())

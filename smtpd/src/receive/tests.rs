@@ -79,6 +79,8 @@ fn settings() -> Settings {
     Settings {
         quota: ClientQuota::default(),
         balancers: Vec::new(),
+        tellers: Vec::new(),
+        tokens: None,
         strangers: Arc::clone(&session),
         local: Arc::new(local),
         submission: LocalRules::new(SenderPolicy::OwnDomain, true),
@@ -91,7 +93,12 @@ fn settings() -> Settings {
             realms: Vec::new(),
         },
         connect: ConnectPolicy::default(),
-        relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },
+        relay: RelayPolicy {
+            list: relay,
+            authenticated: true,
+            certificates: policy::relay::RelayCertificates::None,
+            anonymous: true,
+        },
         tallies: Tallies::default(),
         directory: None,
         table: table(),

@@ -78,7 +78,7 @@ pub(super) async fn attend(visit: Visit, mut stream: Stream, settings: Arc<Setti
         let line = visit.inner.parts.log.line(Level::Error, "session-fault");
         line.word("server", &visit.inner.parts.name)
             .word("sid", visit.live.id)
-            .word("client", visit.live.client.ip())
+            .word("client", visit.live.client().ip())
             .send();
         let mut words = Vec::new();
         Refusal::Fault.write(&mut words);

@@ -333,7 +333,8 @@ impl Shown {
         self.choose(None).is_some()
     }
 
-    fn choose(&self, host: Option<&str>) -> Option<Arc<CertifiedKey>> {
+    /// The one for whoever asks for this name.
+    pub(super) fn choose(&self, host: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let of = |slot: &Arc<Slot>| slot.standing.load().certificate.clone();
         let all = || self.own.iter().filter_map(of);
         let fit = host.and_then(|host| all().find(|it| it.facts.is_for(host)));

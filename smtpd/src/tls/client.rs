@@ -142,7 +142,7 @@ impl ClientTls {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let versions = from_on(keys.min_version);
         let any = Arc::new(AnyCertificate::new(&provider));
-        let known = roots(&keys.trust).and_then(|roots| {
+        let known = roots(&keys.trust, "tls.trust").and_then(|roots| {
             let builder =
                 WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
             builder.build().map_err(|error| error.to_string())
@@ -278,8 +278,8 @@ fn client(
     config
 }
 
-/// The authorities; the error says what to do.
-fn roots(trust: &Trust) -> Result<RootCertStore, String> {
+/// The authorities that a key names; the error says what to do.
+pub(super) fn roots(trust: &Trust, key: &str) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     let found = match trust {
         Trust::System => {
@@ -288,24 +288,23 @@ fn roots(trust: &Trust) -> Result<RootCertStore, String> {
                 let why =
                     found.errors.first().map_or_else(String::new, |error| format!(" ({error})"));
                 return Err(format!(
-                    "this system trusts nobody{why}: install ca-certificates, or set tls.trust"
+                    "this system trusts nobody{why}: install ca-certificates, or set {key}"
                 ));
             }
             found.certs
         }
-        Trust::File(path) => read(path)?,
+        Trust::File(path) => read(path, key)?,
     };
     let (taken, _) = store.add_parsable_certificates(found);
     if taken == 0 {
-        return Err("tls.trust holds no certificate that can be used".to_owned());
+        return Err(format!("{key} holds no certificate that can be used"));
     }
     Ok(store)
 }
 
-fn read(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, String> {
-    let cannot = |error: &dyn std::fmt::Display| {
-        format!("tls.trust: cannot read {}: {error}", path.display())
-    };
+fn read(path: &PathBuf, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let cannot =
+        |error: &dyn std::fmt::Display| format!("{key}: cannot read {}: {error}", path.display());
     let size = std::fs::metadata(path).map_err(|error| cannot(&error))?.len();
     if size > TRUST_OCTETS_MAX {
         return Err(cannot(&"it is too large to be a list of certificates"));

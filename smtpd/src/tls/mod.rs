@@ -6,6 +6,7 @@
 
 mod certificates;
 mod client;
+mod clients;
 mod dane;
 pub mod generate;
 mod memory;
@@ -17,5 +18,6 @@ pub use certificates::{
     until_words,
 };
 pub use client::{ClientTls, Flaw, Identity, Proof, Secured, TlsError};
+pub use clients::{ClientCertificate, Clients, Standing as ClientStanding};
 pub use memory::{Memory, Recall, Seen};
-pub use server::{ServerTls, Wish, spoken};
+pub use server::{Handshake, ServerTls, Wish, spoken};

@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 pub use self::password::Unkeepable;
 use self::password::{Decoy, Kept, random};
 use self::turns::Turns;
-pub use self::user::{Denied, Logins, User, is_name};
+pub use self::user::{Denied, Logins, User};
 use crate::clock::Clock;
 
 /// The most users.

@@ -51,16 +51,6 @@ impl User {
     }
 }
 
-/// The longest name of a user, in octets.
-const NAME_OCTETS_MAX: usize = 64;
-
-/// Whether somebody can have this name.
-#[must_use]
-pub fn is_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._@+-".contains(c);
-    !name.is_empty() && name.len() <= NAME_OCTETS_MAX && name.chars().all(plain)
-}
-
 /// What is known of a user's logins since the daemon started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Logins {
@@ -79,6 +69,10 @@ pub enum Denied {
     BadPassword,
     /// The ticket is none, or of a realm that is not listed.
     BadTicket,
+    /// The token is not good here.
+    BadToken,
+    /// The certificate or the token is another user's.
+    BadIdentity,
     /// The user is disabled.
     Disabled,
     /// Too many were wrong of late.
@@ -93,6 +87,8 @@ impl Denied {
             Self::UnknownUser => "unknown-user",
             Self::BadPassword => "bad-password",
             Self::BadTicket => "bad-ticket",
+            Self::BadToken => "bad-token",
+            Self::BadIdentity => "bad-identity",
             Self::Disabled => "disabled",
             Self::Banned => "banned",
         }

@@ -257,7 +257,9 @@ impl Judge<'_> {
                 );
                 Judgement { outcome: Outcome::Allowed, rule, origin, reply: None }
             }
-            RelayRule::Authenticated | RelayRule::NotExcepted => self.allowed(rule, None),
+            RelayRule::Authenticated | RelayRule::Certificate(_) | RelayRule::NotExcepted => {
+                self.allowed(rule, None)
+            }
         }
     }
 

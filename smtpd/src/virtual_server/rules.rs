@@ -4,7 +4,7 @@
 //! that they can be tested without a file. This is the only place where one becomes the other.
 
 use mailroot_common::address::Domain;
-use mailroot_common::config::access::{ListEntry, Policy, Who};
+use mailroot_common::config::access::{self, ListEntry, Policy, Who};
 use mailroot_common::config::domains::{Hold, Release};
 use mailroot_common::config::{
     DomainEntry, DomainKind, DomainName, DomainRoute, Hop, HostPort, Limit, Profile, ServerConfig,
@@ -15,7 +15,7 @@ use smtpd_core::policy::access::{Entry, Line, List, Mode};
 use smtpd_core::policy::connect::ConnectPolicy;
 use smtpd_core::policy::hits::Tally;
 use smtpd_core::policy::limit::ConnectionLimits;
-use smtpd_core::policy::relay::RelayPolicy;
+use smtpd_core::policy::relay::{RelayCertificates, RelayPolicy};
 use smtpd_core::policy::submission::SenderPolicy;
 use smtpd_core::queue::dispose::InDoubtPolicy;
 use smtpd_core::queue::retry::{Quick, Schedule, Schedules};
@@ -180,6 +180,11 @@ pub(super) fn relay_policy(config: &ServerConfig) -> RelayPolicy {
     RelayPolicy {
         list: list(relay.policy, &relay.list),
         authenticated: relay.authenticated,
+        certificates: match relay.certificates {
+            access::RelayCertificates::None => RelayCertificates::None,
+            access::RelayCertificates::Pinned => RelayCertificates::Pinned,
+            access::RelayCertificates::Trusted => RelayCertificates::Trusted,
+        },
         anonymous: config.access.anonymous,
     }
 }

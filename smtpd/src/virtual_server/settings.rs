@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::Domain;
-use mailroot_common::config::access::{LoginMechanism, TlsMode};
+use mailroot_common::config::access::{LoginMechanism, Quota, TlsMode};
+use mailroot_common::config::client_tokens::{ClientTokens, TokenMechanism};
 use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
 use mailroot_common::config::ldap::UnknownRecipient;
@@ -35,9 +36,11 @@ use super::{Shared, rules};
 use crate::badmail::{self, Badmail};
 use crate::deliver::Signing;
 use crate::drop::{self, DropDirectory};
+use crate::https::Https;
+use crate::oauth::Judge;
 use crate::receive::{LocalRules, Tallies};
 use crate::resolve::Family;
-use crate::tls::{ServerTls, Wish};
+use crate::tls::{Clients, ServerTls, Wish};
 use crate::{deliver, pickup, process, receive};
 
 /// A span that stands for "no limit": no session and no wait lasts that long.
@@ -112,12 +115,14 @@ pub(super) fn receive(
             shared.submission.record_user == RecordUser::Header,
         ),
         tls,
+        tokens: tokens(config, shared),
         logins: login_rules(config),
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
         tallies,
         balancers: config.access.proxy_from.clone(),
-        quota: client_quota(config),
+        tellers: config.access.xclient_from.clone(),
+        quota: quota(&config.access.quota),
         table: Arc::clone(table),
         directory: directory.clone().filter(|it| it.unknown() == UnknownRecipient::Refuse),
         connections: rules::connection_limits(config),
@@ -132,13 +137,16 @@ pub(super) fn receive(
     }
 }
 
-fn client_quota(config: &ServerConfig) -> receive::ClientQuota {
-    let quota = &config.access.quota;
-    receive::ClientQuota {
-        connections: quota.connections,
-        messages: quota.messages,
-        recipients: quota.recipients,
-    }
+fn quota(keys: &Quota) -> receive::ClientQuota {
+    let Quota { connections, messages, recipients } = *keys;
+    receive::ClientQuota { connections, messages, recipients }
+}
+
+/// Who judges tokens of clients, if they are taken.
+fn tokens(config: &ServerConfig, shared: &Shared) -> Option<Judge> {
+    let (net, resolver) = (shared.net.clone(), shared.resolver.clone());
+    let https = Https { net, resolver, tls: shared.tls.clone() };
+    Judge::new(&config.access.tokens, https, shared.secrets.clone(), shared.clock.clone())
 }
 
 /// What sessions of users of this machine go by: they need no TLS and no login, a program may write
@@ -160,14 +168,23 @@ fn local(session: &server::Settings) -> server::Settings {
 fn logins(config: &ServerConfig) -> server::Logins {
     let basic = &config.access.basic;
     let mechanism = |word: &LoginMechanism| match word {
+        LoginMechanism::ScramSha256Plus => Mechanism::ScramSha256Plus,
         LoginMechanism::ScramSha256 => Mechanism::ScramSha256,
         LoginMechanism::Plain => Mechanism::Plain,
         LoginMechanism::Login => Mechanism::Login,
     };
     let tickets = config.access.integrated.enabled.then_some(Mechanism::Gssapi);
+    let certificates = config.access.certificates.login.then_some(Mechanism::External);
     let wanted = basic.mechanisms.iter().filter(|_| basic.enabled);
+    let token = |word: &TokenMechanism| match word {
+        TokenMechanism::OauthBearer => Mechanism::OauthBearer,
+        TokenMechanism::Xoauth2 => Mechanism::Xoauth2,
+    };
+    let ClientTokens { enabled, mechanisms, .. } = &config.access.tokens;
+    let tokens = mechanisms.iter().filter(|_| *enabled).map(token);
+    let first = tickets.into_iter().chain(certificates).chain(tokens);
     server::Logins {
-        mechanisms: tickets.into_iter().chain(wanted.map(mechanism)).collect(),
+        mechanisms: first.chain(wanted.map(mechanism)).collect(),
         only_under_tls: basic.require_tls,
         failures_max: config.access.auth_failures.max,
     }
@@ -192,8 +209,10 @@ fn server_tls(config: &ServerConfig, shared: &Shared) -> Option<ServerTls> {
         min_version: keys.min_version.unwrap_or(shared.tls_min_version),
         handshakes: config.limits.handshakes as usize,
         patience: config.limits.handshake_time.as_duration(),
+        binds: logins(config).mechanisms.contains(&Mechanism::ScramSha256Plus),
     };
-    (keys.mode != TlsMode::Off).then(|| ServerTls::new(&shared.certificates, &wish))
+    let clients = Clients::new(&config.access.certificates);
+    (keys.mode != TlsMode::Off).then(|| ServerTls::new(&shared.certificates, &wish, clients))
 }
 
 /// What is offered of it: without a certificate only what is required, which then says why not.

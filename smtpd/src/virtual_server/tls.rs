@@ -4,7 +4,7 @@ use mailroot_common::config::access::TlsMode;
 use mailroot_common::control::{Check, Level};
 
 use super::{VirtualServer, settings};
-use crate::tls::{EXPIRES_SOON, Standing, until_words};
+use crate::tls::{Clients, EXPIRES_SOON, Standing, until_words};
 
 const TOPIC: &str = "tls";
 
@@ -32,7 +32,16 @@ impl VirtualServer {
                     .hint("clients that check names call it a fault; name another in access.tls"),
             );
         }
+        if let Some(why) = self.client_trust_trouble() {
+            let check = Check::new(Level::Warn, TOPIC, "clients", why);
+            checks.push(check.hint("until that is mended no issuer vouches for a client"));
+        }
         checks
+    }
+
+    /// Why no issuer of clients' certificates can be trusted, if that is so.
+    fn client_trust_trouble(&self) -> Option<String> {
+        Clients::new(&self.config().access.certificates)?.trouble()
     }
 }
 

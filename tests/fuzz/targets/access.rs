@@ -41,7 +41,7 @@ fuzz_target!(|input: (u8, [u8; 16], &str)| {
         _ => NameFact::Names(names),
     };
     let authenticated = (style & 16 != 0).then(|| "ada".to_owned());
-    let facts = Facts { client, name, authenticated };
+    let facts = Facts { name, authenticated, ..Facts::of_address(client) };
     let list = List { mode, lines: entries.into_iter().map(Line::from).collect() };
     assert!(list.asks_for_names(NOW) || !list.needs_name_of(client, NOW));
     let found = search(&list, &facts);

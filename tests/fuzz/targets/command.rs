@@ -50,7 +50,7 @@ fn lines(octets: &[u8], choices: &mut Choices<'_>) -> Vec<Option<Vec<u8>>> {
         rest = behind;
         waiting.extend_from_slice(piece);
         loop {
-            let used = match reader.take(&waiting) {
+            let used = match reader.take_up_to(LINE_OCTETS_MAX, &waiting) {
                 Line::Whole { text, octets } => {
                     assert!(octets <= LINE_OCTETS_MAX && octets == text.len() + 2);
                     out.push(Some(text.to_vec()));

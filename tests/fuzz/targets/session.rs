@@ -12,7 +12,7 @@ use mailroot_common::id::QueueId;
 use mailroot_common::units::{Span, Timestamp};
 use mailroot_fuzz::{Choices, split};
 use smtpd_core::queue::wishes::Priority;
-use smtpd_core::smtp::auth::{Claim, Mechanism, Verifier};
+use smtpd_core::smtp::auth::{Channel, Claim, Mechanism, Verifier};
 use smtpd_core::smtp::body::BodyLimits;
 use smtpd_core::smtp::command::Grammar;
 use smtpd_core::smtp::extension::{Extension, Offer};
@@ -42,7 +42,7 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
         let on = Extension::ALL.into_iter().enumerate().filter(on);
         let tls = [Tls::Off, Tls::Optional, Tls::Required][choices.below(3)];
         let logins = Logins {
-            mechanisms: Mechanism::ALL.into_iter().take(choices.below(4)).collect(),
+            mechanisms: Mechanism::ALL.into_iter().take(choices.below(9)).collect(),
             only_under_tls: tls != Tls::Off && choices.octet() & 1 != 0,
             failures_max: 3,
         };
@@ -100,7 +100,8 @@ impl Run {
     fn new(choices: &mut Choices<'_>) -> Self {
         let settings = settings(choices);
         let (size_max, session_max) = (settings.body.size_max, settings.session_octets_max);
-        let server = Server::new(Arc::new(settings), Duration::ZERO, WALL);
+        let mut server = Server::new(Arc::new(settings), Duration::ZERO, WALL);
+        server.let_tell(choices.below(4) == 0);
         Self {
             server,
             now: Duration::ZERO,
@@ -182,6 +183,13 @@ impl Run {
                     assert!(self.server.transaction().is_none(), "ATRN within a transaction");
                     self.server.reversed(verdict(choices), self.now);
                 }
+                Action::Answer(Question::Told) => {
+                    assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "XCLIENT");
+                    assert!(self.server.told().is_some() && self.server.transaction().is_none());
+                    let verdict = verdict(choices).map_err(|_| Refusal::AccessDenied);
+                    self.server.introduced(verdict, self.now);
+                    assert!(self.server.user().is_none() || self.server.end().is_some());
+                }
                 Action::Answer(Question::Login) => self.judge_login(choices),
                 Action::Answer(Question::Secure) => {
                     assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "STARTTLS");
@@ -192,6 +200,10 @@ impl Run {
                     assert!(self.waiting.is_empty(), "clear text would be read under TLS");
                     assert_eq!(self.server.on_octets(b"QUIT\r\n", self.now), 0, "handshake");
                     self.server.secured(self.now);
+                    let mut is = || choices.below(2) == 1;
+                    let (exporter, end_point) = (is().then_some([7; 32]), is().then(|| vec![7]));
+                    let (is_users, is_offered) = (is(), false);
+                    self.server.over(Channel { is_users, exporter, end_point, is_offered });
                     assert!(self.server.is_secured() && self.server.hello().is_none());
                 }
                 Action::Answer(question) => {
@@ -232,6 +244,10 @@ impl Run {
                 self.server.judged(Err(Refusal::LoginFailed), self.now);
             }
             Claim::Agreed { .. } => unreachable!("nobody has a proof"),
+            Claim::External { identity: user } | Claim::Bearer { user, .. } => {
+                assert!(self.server.is_secured());
+                self.server.judged(verdict(choices).map(|()| user), self.now);
+            }
             Claim::Token { token, first } => {
                 assert!(!first || !token.is_empty());
                 match verdict(choices) {

@@ -222,7 +222,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
 
     fn facts(client: &str, name: NameFact) -> Facts {
-        Facts { client: client.parse().unwrap(), name, authenticated: None }
+        Facts { name, ..Facts::of_address(client.parse().unwrap()) }
     }
 
     fn names(names: &[&str]) -> NameFact {

@@ -79,7 +79,7 @@ mod tests {
         ] {
             let lines = entries.iter().map(|e| Entry::parse(e).unwrap().into()).collect();
             let policy = ConnectPolicy { list: List { mode, lines } };
-            let facts = Facts { client: client.parse().unwrap(), name, authenticated: None };
+            let facts = Facts { name, ..Facts::of_address(client.parse().unwrap()) };
             let said = match policy.judge(&facts, NOW) {
                 Verdict::Admit(_) => "admit",
                 Verdict::Defer(Denial { reason: Reason::NameUnknown, .. }) => "defer",

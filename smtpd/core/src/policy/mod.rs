@@ -32,13 +32,35 @@ pub struct Facts {
     pub name: NameFact,
     /// Who it has proved to be: a login, or the user at the other end of the submit socket.
     pub authenticated: Option<String>,
+    /// What its certificate proves, if it showed a good one.
+    pub certificate: Option<Certified>,
+}
+
+/// What makes a client's certificate a good one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certified {
+    /// It is on the list of those that are known by themselves.
+    Pinned,
+    /// An issuer that is trusted vouches for it.
+    Trusted,
+}
+
+impl Certified {
+    /// The word of the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pinned => "pinned",
+            Self::Trusted => "trusted",
+        }
+    }
 }
 
 impl Facts {
     /// A client of which only the address is known; no list that was asked has names in it.
     #[must_use]
     pub fn of_address(client: IpAddr) -> Self {
-        Self { client, name: NameFact::None, authenticated: None }
+        Self { client, name: NameFact::None, authenticated: None, certificate: None }
     }
 }
 

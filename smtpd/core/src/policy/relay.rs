@@ -2,8 +2,8 @@
 //!
 //! The order is the original's, and the first rule that speaks decides: mail for our own domains is
 //! taken from anybody; so is mail for a remote domain that is marked for relaying; a client that
-//! has logged in may relay; a client that the relay list lets in may relay; all other mail is
-//! refused. The sender's address is not even an argument, because anybody can write any.
+//! has logged in may relay; so may one by its certificate, where that is enough, and a client that
+//! the relay list lets in; all other mail is refused. The sender's address is not even an argument, because anybody can write any.
 //!
 //! Only the text right of the last `@` is looked at. `user%other@ours`, `other!user@ours` and
 //! `"user@other"@ours` are mail for ours, and [`crate::route::table`] routes by the same text, so
@@ -17,7 +17,7 @@ use mailroot_common::address::Mailbox;
 use mailroot_common::units::Timestamp;
 
 use super::access::{Entry, List, Listed, Mode};
-use super::{Admitted, Denial, Facts, Reason, Verdict};
+use super::{Admitted, Certified, Denial, Facts, Reason, Verdict};
 use crate::queue::envelope::Recipient;
 use crate::route::domain::{Pattern, RemoteDomain};
 use crate::route::table::Table;
@@ -31,6 +31,8 @@ pub enum RelayRule {
     RemoteDomain(Pattern),
     /// The client has logged in.
     Authenticated,
+    /// The client has shown a certificate that is enough.
+    Certificate(Certified),
     /// The client is on the relay list, by this entry.
     List(Entry),
     /// The relay list is "all except", and the client is not on it.
@@ -44,6 +46,7 @@ impl fmt::Display for RelayRule {
             Self::LocalDomain => f.write_str("local domain"),
             Self::RemoteDomain(pattern) => write!(f, "remote domain {pattern}"),
             Self::Authenticated => f.write_str("authenticated"),
+            Self::Certificate(how) => write!(f, "certificate {}", how.as_str()),
             Self::List(entry) => write!(f, "relay list {entry}"),
             Self::NotExcepted => f.write_str("relay list all-except"),
         }
@@ -78,6 +81,28 @@ impl fmt::Display for Opening {
     }
 }
 
+/// Whose certificate is enough to relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RelayCertificates {
+    /// Nobody's.
+    #[default]
+    None,
+    /// One that is listed.
+    Pinned,
+    /// That one, and one that a trusted issuer vouches for.
+    Trusted,
+}
+
+impl RelayCertificates {
+    const fn takes(self, how: Certified) -> bool {
+        match (self, how) {
+            (Self::Pinned | Self::Trusted, Certified::Pinned)
+            | (Self::Trusted, Certified::Trusted) => true,
+            (Self::None, _) | (Self::Pinned, Certified::Trusted) => false,
+        }
+    }
+}
+
 /// The relay settings of one virtual server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayPolicy {
@@ -85,6 +110,8 @@ pub struct RelayPolicy {
     pub list: List,
     /// Whether a login is enough.
     pub authenticated: bool,
+    /// Which certificates are enough.
+    pub certificates: RelayCertificates,
     /// Whether clients may send at all without a login.
     pub anonymous: bool,
 }
@@ -130,6 +157,9 @@ impl RelayPolicy {
         if self.authenticated && facts.authenticated.is_some() {
             return admit(RelayRule::Authenticated);
         }
+        if let Some(how) = facts.certificate.filter(|how| self.certificates.takes(*how)) {
+            return admit(RelayRule::Certificate(how));
+        }
         let denied = |entry| Denial { reason: Reason::RelayDenied, entry };
         match self.look_up(facts, now) {
             (Mode::Only, Listed::By(entry)) => admit(RelayRule::List(entry.clone())),
@@ -146,13 +176,14 @@ impl RelayPolicy {
         if facts.authenticated.is_some() && self.authenticated {
             return true;
         }
+        let is_certified = facts.certificate.is_some_and(|how| self.certificates.takes(how));
         let is_listed = match self.look_up(facts, now) {
             (Mode::Only, Listed::By(_)) | (Mode::AllExcept, Listed::No) => true,
             (Mode::Only, Listed::No) | (Mode::AllExcept, Listed::By(_)) | (_, Listed::Unknown) => {
                 false
             }
         };
-        is_listed && (self.anonymous || facts.authenticated.is_some())
+        (is_listed || is_certified) && (self.anonymous || facts.authenticated.is_some())
     }
 
     /// Whether mail from this address to this recipient is a stranger's, taken only because anybody
@@ -278,7 +309,12 @@ mod tests {
 
     fn policy(mode: Mode, entries: &[&str]) -> RelayPolicy {
         let lines = entries.iter().map(|text| Entry::parse(text).unwrap().into()).collect();
-        RelayPolicy { list: List { mode, lines }, authenticated: true, anonymous: true }
+        RelayPolicy {
+            list: List { mode, lines },
+            authenticated: true,
+            certificates: RelayCertificates::None,
+            anonymous: true,
+        }
     }
 
     const NOW: Timestamp = Timestamp::from_millis(1_764_000_000_000);
@@ -337,6 +373,33 @@ mod tests {
         );
         assert!(matches!(login_only.judge_sender(&user), Verdict::Admit(_)));
         assert!(matches!(only.judge_sender(&stranger()), Verdict::Admit(_)));
+    }
+
+    #[test]
+    fn a_certificate_lets_relay_only_where_its_kind_is_enough() {
+        let denied = "refuse RelayDenied";
+        for (certificates, none, pinned, trusted) in [
+            (RelayCertificates::None, denied, denied, denied),
+            (RelayCertificates::Pinned, denied, "certificate pinned", denied),
+            (RelayCertificates::Trusted, denied, "certificate pinned", "certificate trusted"),
+        ] {
+            let open = RelayPolicy { certificates, ..policy(Mode::Only, &["10.0.0.0/8"]) };
+            let closed = RelayPolicy { anonymous: false, ..open.clone() };
+            for (certificate, answer) in [
+                (None, none),
+                (Some(Certified::Pinned), pinned),
+                (Some(Certified::Trusted), trusted),
+            ] {
+                let facts = Facts { certificate, ..stranger() };
+                assert_eq!(ask(&open, &facts, "a@other.example"), answer, "{open:?}");
+                assert_eq!(open.is_submitter(&facts, NOW), answer != denied, "{open:?}");
+                assert_eq!(ask(&open, &facts, "a@ours.example"), "local domain");
+                // Where a login is asked for, a certificate alone is none.
+                let answer = ask(&closed, &facts, "a@other.example");
+                assert_eq!(answer, "refuse AnonymousForbidden");
+                assert!(!closed.is_submitter(&facts, NOW));
+            }
+        }
     }
 
     #[test]

@@ -4,14 +4,18 @@
 //! is known here of users: for a name that nobody has, the house gives a verifier that nothing
 //! fits, so that both look alike from outside.
 
+mod bearer;
+mod binding;
 mod scram;
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-use self::scram::Scram;
+use self::bearer::Bearer;
+pub use self::binding::Channel;
 pub use self::scram::Verifier;
+use self::scram::{Begun, Scram};
 use super::line::LINE_OCTETS_MAX;
 
 /// How a client may log in.
@@ -19,6 +23,14 @@ use super::line::LINE_OCTETS_MAX;
 pub enum Mechanism {
     /// A ticket of Kerberos (RFC 4752).
     Gssapi,
+    /// The certificate that the client has shown (RFC 4422 appendix A).
+    External,
+    /// A token (RFC 7628).
+    OauthBearer,
+    /// A token, in the form of Google and Microsoft.
+    Xoauth2,
+    /// RFC 7677, bound to the connection under TLS.
+    ScramSha256Plus,
     /// RFC 7677.
     ScramSha256,
     /// RFC 4616.
@@ -29,13 +41,26 @@ pub enum Mechanism {
 
 impl Mechanism {
     /// All of them, the best one first.
-    pub const ALL: [Self; 4] = [Self::Gssapi, Self::ScramSha256, Self::Plain, Self::Login];
+    pub const ALL: [Self; 8] = [
+        Self::Gssapi,
+        Self::External,
+        Self::OauthBearer,
+        Self::Xoauth2,
+        Self::ScramSha256Plus,
+        Self::ScramSha256,
+        Self::Plain,
+        Self::Login,
+    ];
 
     /// Its registered name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gssapi => "GSSAPI",
+            Self::External => "EXTERNAL",
+            Self::OauthBearer => "OAUTHBEARER",
+            Self::Xoauth2 => "XOAUTH2",
+            Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
             Self::ScramSha256 => "SCRAM-SHA-256",
             Self::Plain => "PLAIN",
             Self::Login => "LOGIN",
@@ -47,9 +72,19 @@ impl Mechanism {
     #[must_use]
     pub const fn response_octets_max(self) -> usize {
         match self {
-            Self::Gssapi => 12_288,
-            Self::ScramSha256 | Self::Plain | Self::Login => LINE_OCTETS_MAX,
+            Self::Gssapi | Self::OauthBearer | Self::Xoauth2 => RESPONSE_OCTETS_MAX,
+            Self::External
+            | Self::ScramSha256Plus
+            | Self::ScramSha256
+            | Self::Plain
+            | Self::Login => LINE_OCTETS_MAX,
         }
+    }
+
+    /// Whether it shows a token.
+    #[must_use]
+    pub const fn is_bearer(self) -> bool {
+        matches!(self, Self::OauthBearer | Self::Xoauth2)
     }
 
     /// The one of this name, in capitals or not.
@@ -59,6 +94,8 @@ impl Mechanism {
     }
 }
 
+/// The longest response of any, in octets (RFC 4954 section 4).
+pub const RESPONSE_OCTETS_MAX: usize = 12_288;
 /// Longest name of a user, in octets.
 pub const NAME_OCTETS_MAX: usize = 255;
 /// Longest password, in octets.
@@ -91,6 +128,18 @@ pub enum Claim {
         /// Who.
         user: String,
     },
+    /// Is this token a good one, and this user's?
+    Bearer {
+        /// Whom the client names; empty where it leaves that to the token.
+        user: String,
+        /// The token.
+        token: Zeroizing<String>,
+    },
+    /// Is the client, by the certificate that it has shown, this user?
+    External {
+        /// Whom it wants to be; empty where it leaves that to the certificate.
+        identity: String,
+    },
     /// What does this say of the client's ticket? To be answered with more words for the client, or
     /// with who it is.
     Token {
@@ -106,7 +155,9 @@ impl Claim {
     #[must_use]
     pub fn user(&self) -> &str {
         match self {
-            Self::Password { user, .. }
+            Self::External { identity: user }
+            | Self::Bearer { user, .. }
+            | Self::Password { user, .. }
             | Self::Verifier { user }
             | Self::Proof { user, .. }
             | Self::Agreed { user } => user,
@@ -131,13 +182,19 @@ pub enum Step {
     Judge(Claim),
     /// It is logged in: the last words were said.
     Done,
+    /// The client has heard why its token was refused: it is refused in earnest now.
+    Refused,
     /// What the client said makes no sense.
     Malformed,
+    /// The login is bound to another connection, or was kept from being bound to this one: somebody
+    /// may be in between.
+    Unbound,
 }
 
 /// An exchange on its way.
 pub struct Exchange {
     mechanism: Mechanism,
+    channel: Channel,
     state: State,
 }
 
@@ -151,6 +208,8 @@ enum State {
     Scram(Box<Scram>),
     /// GSSAPI: the first token was said.
     Tokens,
+    /// The client hears why its token is refused.
+    Refusing,
 }
 
 /// Passwords and proofs are not for logs.
@@ -161,10 +220,10 @@ impl fmt::Debug for Exchange {
 }
 
 impl Exchange {
-    /// An exchange of which nothing was said yet.
+    /// An exchange over a connection, of which nothing was said yet.
     #[must_use]
-    pub fn new(mechanism: Mechanism) -> Self {
-        Self { mechanism, state: State::Begun }
+    pub fn new(mechanism: Mechanism, channel: Channel) -> Self {
+        Self { mechanism, channel, state: State::Begun }
     }
 
     /// How the client logs in.
@@ -178,7 +237,13 @@ impl Exchange {
     pub fn prompt(&self) -> &'static [u8] {
         match self.mechanism {
             Mechanism::Login => b"Username:",
-            Mechanism::Plain | Mechanism::ScramSha256 | Mechanism::Gssapi => b"",
+            Mechanism::Plain
+            | Mechanism::ScramSha256
+            | Mechanism::ScramSha256Plus
+            | Mechanism::External
+            | Mechanism::OauthBearer
+            | Mechanism::Xoauth2
+            | Mechanism::Gssapi => b"",
         }
     }
 
@@ -197,11 +262,22 @@ impl Exchange {
                 let user = std::mem::take(user);
                 self.password(user, said)
             }
-            (State::Begun, Mechanism::ScramSha256) => match Scram::begin(said) {
-                Some(scram) => {
-                    let user = scram.user().to_owned();
-                    self.state = State::Scram(Box::new(scram));
-                    Step::Judge(Claim::Verifier { user })
+            (State::Begun, Mechanism::ScramSha256 | Mechanism::ScramSha256Plus) => {
+                let is_bound = self.mechanism == Mechanism::ScramSha256Plus;
+                match Scram::begin(said, &self.channel, is_bound) {
+                    Begun::Scram(scram) => {
+                        let user = scram.user().to_owned();
+                        self.state = State::Scram(scram);
+                        Step::Judge(Claim::Verifier { user })
+                    }
+                    Begun::Malformed => Step::Malformed,
+                    Begun::Unbound => Step::Unbound,
+                }
+            }
+            (State::Begun, Mechanism::External) => match identity(said) {
+                Some(identity) => {
+                    self.state = State::Judging;
+                    Step::Judge(Claim::External { identity })
                 }
                 None => Step::Malformed,
             },
@@ -212,6 +288,9 @@ impl Exchange {
                 self.state = State::Tokens;
                 Step::Judge(Claim::Token { token: said.to_vec(), first })
             }
+            (State::Begun, Mechanism::OauthBearer) => self.bearer(Bearer::oauthbearer(said)),
+            (State::Begun, Mechanism::Xoauth2) => self.bearer(Bearer::xoauth2(said)),
+            (State::Refusing, _) => Step::Refused,
             (State::Tokens, _) => Step::Malformed,
             (State::Judging, _) => Step::Malformed,
         }
@@ -221,7 +300,9 @@ impl Exchange {
     pub fn on_verifier(&mut self, verifier: Verifier, nonce: &str) -> Step {
         match &mut self.state {
             State::Scram(scram) => Step::Challenge(scram.on_verifier(verifier, nonce)),
-            State::Begun | State::Named(_) | State::Judging | State::Tokens => Step::Malformed,
+            State::Begun | State::Named(_) | State::Judging | State::Refusing | State::Tokens => {
+                Step::Malformed
+            }
         }
     }
 
@@ -229,7 +310,9 @@ impl Exchange {
     pub fn on_words(&mut self, words: Vec<u8>) -> Step {
         match &self.state {
             State::Tokens => Step::Challenge(words),
-            State::Begun | State::Named(_) | State::Judging | State::Scram(_) => Step::Malformed,
+            State::Begun | State::Named(_) | State::Judging | State::Refusing | State::Scram(_) => {
+                Step::Malformed
+            }
         }
     }
 
@@ -238,7 +321,26 @@ impl Exchange {
     pub fn on_admission(&mut self) -> Step {
         match &mut self.state {
             State::Scram(scram) => scram.signature().map_or(Step::Done, Step::Challenge),
-            State::Begun | State::Named(_) | State::Judging | State::Tokens => Step::Done,
+            State::Begun | State::Named(_) | State::Judging | State::Refusing | State::Tokens => {
+                Step::Done
+            }
+        }
+    }
+
+    /// The house has judged badly. What a client with a token is told first (RFC 7628 section 3.2.2); it
+    /// has to answer before it is refused in earnest.
+    pub fn on_refusal(&mut self) -> Option<&'static [u8]> {
+        self.mechanism.is_bearer().then(|| {
+            self.state = State::Refusing;
+            &b"{\"status\":\"401\",\"schemes\":\"bearer\"}"[..]
+        })
+    }
+
+    fn bearer(&mut self, said: Option<Bearer>) -> Step {
+        self.state = State::Judging;
+        match said {
+            Some(Bearer { user, token }) => Step::Judge(Claim::Bearer { user, token }),
+            None => Step::Malformed,
         }
     }
 
@@ -269,6 +371,12 @@ impl Exchange {
     }
 }
 
+/// Whom a client wants to be (RFC 4422 section 3.4.1): anybody who could be somebody, or nobody in
+/// particular.
+fn identity(said: &[u8]) -> Option<String> {
+    if said.is_empty() { Some(String::new()) } else { name(said) }
+}
+
 /// A name that somebody could have.
 fn name(said: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(said).ok()?;
@@ -280,6 +388,10 @@ fn name(said: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn begun(mechanism: Mechanism) -> Exchange {
+        Exchange::new(mechanism, Channel::default())
+    }
+
     fn password(step: Step) -> Option<(String, String)> {
         match step {
             Step::Judge(Claim::Password { user, password }) => Some((user, password.to_string())),
@@ -289,7 +401,7 @@ mod tests {
 
     #[test]
     fn plain_is_one_word() {
-        let said = |octets: &[u8]| password(Exchange::new(Mechanism::Plain).on_response(octets));
+        let said = |octets: &[u8]| password(begun(Mechanism::Plain).on_response(octets));
         let ada = Some(("ada".to_owned(), "pa ss".to_owned()));
         assert_eq!(said(b"\0ada\0pa ss"), ada);
         assert_eq!(said(b"ada\0ada\0pa ss"), ada);
@@ -310,34 +422,48 @@ mod tests {
 
     #[test]
     fn login_asks_twice() {
-        let mut exchange = Exchange::new(Mechanism::Login);
+        let mut exchange = begun(Mechanism::Login);
         assert_eq!(exchange.prompt(), b"Username:");
         assert_eq!(exchange.on_response(b"ada"), Step::Challenge(b"Password:".to_vec()));
         let judged = exchange.on_response(b"secret");
         assert_eq!(password(judged), Some(("ada".to_owned(), "secret".to_owned())));
         assert_eq!(exchange.on_response(b"again"), Step::Malformed);
         assert_eq!(exchange.on_admission(), Step::Done);
-        assert_eq!(Exchange::new(Mechanism::Login).on_response(b""), Step::Malformed);
+        assert_eq!(begun(Mechanism::Login).on_response(b""), Step::Malformed);
     }
 
     #[test]
     fn tokens_go_to_the_house_until_it_knows_who_it_is() {
         let token = |said: &[u8], first| Step::Judge(Claim::Token { token: said.to_vec(), first });
-        let mut exchange = Exchange::new(Mechanism::Gssapi);
+        let mut exchange = begun(Mechanism::Gssapi);
         assert_eq!(exchange.on_words(b"x".to_vec()), Step::Malformed);
         assert_eq!(exchange.on_response(b"ticket"), token(b"ticket", true));
         assert_eq!(exchange.on_words(b"name".to_vec()), Step::Challenge(b"name".to_vec()));
         assert_eq!(exchange.on_response(b""), token(b"", false));
         assert_eq!(exchange.on_response(b"layer"), token(b"layer", false));
         assert_eq!(exchange.on_admission(), Step::Done);
-        assert_eq!(Exchange::new(Mechanism::Gssapi).on_response(b""), Step::Malformed);
-        let mut plain = Exchange::new(Mechanism::Plain);
+        assert_eq!(begun(Mechanism::Gssapi).on_response(b""), Step::Malformed);
+        let mut plain = begun(Mechanism::Plain);
         assert_eq!(plain.on_words(b"x".to_vec()), Step::Malformed);
     }
 
     #[test]
+    fn a_certificate_is_asked_about_once_and_by_a_name_or_none() {
+        for identity in ["", "ada", "ada@corp.example"] {
+            let claim = Claim::External { identity: identity.to_owned() };
+            let mut exchange = begun(Mechanism::External);
+            assert_eq!(exchange.on_response(identity.as_bytes()), Step::Judge(claim));
+            assert_eq!(exchange.on_response(identity.as_bytes()), Step::Malformed);
+            assert_eq!(exchange.on_admission(), Step::Done);
+        }
+        for odd in [&b"ada\0"[..], b"\xff\xfe", b"ada\r\n", b"\x1b[31m", &[b'a'; 256]] {
+            assert_eq!(begun(Mechanism::External).on_response(odd), Step::Malformed, "{odd:?}");
+        }
+    }
+
+    #[test]
     fn passwords_do_not_show() {
-        let step = Exchange::new(Mechanism::Plain).on_response(b"\0ada\0secret");
+        let step = begun(Mechanism::Plain).on_response(b"\0ada\0secret");
         assert!(!format!("{step:?}").contains("secret"));
     }
 }

@@ -47,12 +47,8 @@ pub struct LineReader {
 }
 
 impl LineReader {
-    /// Looks at the octets that came after those used so far, for a command.
-    pub fn take<'a>(&mut self, octets: &'a [u8]) -> Line<'a> {
-        self.take_up_to(LINE_OCTETS_MAX, octets)
-    }
-
-    /// The same, for a line that may have so many octets with its CRLF.
+    /// Looks at the octets that came after those used so far, for a line that may have so many octets
+    /// with its CRLF.
     pub fn take_up_to<'a>(&mut self, max: usize, octets: &'a [u8]) -> Line<'a> {
         let end = memchr2(b'\r', b'\n', octets);
         let (text, rest) = octets.split_at(end.unwrap_or(octets.len()));
@@ -86,7 +82,7 @@ mod tests {
         for piece in wire.chunks(piece) {
             waiting.extend_from_slice(piece);
             loop {
-                let used = match reader.take(&waiting) {
+                let used = match reader.take_up_to(LINE_OCTETS_MAX, &waiting) {
                     Line::Whole { text, octets } => {
                         out.push(format!("+{}", String::from_utf8_lossy(text)));
                         octets

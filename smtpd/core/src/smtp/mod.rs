@@ -11,3 +11,5 @@ pub mod line;
 pub mod refusal;
 pub mod reply;
 pub mod server;
+pub mod xclient;
+pub(crate) mod xtext;

@@ -163,6 +163,10 @@ refusals! {
     ResponseTooLong: 500 permanent 5 6, Error, "line-too-long", "line of the login too long";
     /// Wrong, for whatever reason: there is no user of the name, or another password.
     LoginFailed: 535 permanent 7 8, Error, "login-failed", "name or password is wrong";
+    /// The login is bound to another connection, or was kept from being bound to this one (RFC 5802
+    /// section 6).
+    ChannelDiffers: 535 permanent 7 8, Error, "channel-differs",
+        "the login is not bound to this connection";
     /// Logins cannot be judged at this moment.
     LoginUnavailable: 454 transient 7 0, GoOn, "login-unavailable",
         "cannot judge logins now; try again later";

@@ -17,6 +17,7 @@ mod reverse;
 mod secure;
 mod settings;
 mod time;
+mod told;
 #[cfg(test)]
 mod transcript;
 
@@ -37,6 +38,7 @@ use super::command::Chunk;
 use super::etrn::Etrn;
 use super::line::{Line, LineReader};
 use super::refusal::{After, Refusal};
+use super::xclient::Told;
 use crate::milter::answer::Reply;
 use crate::queue::envelope::Recipient;
 
@@ -85,6 +87,10 @@ pub struct Server {
     asked_for: Option<Etrn>,
     /// Whose mail the client is to be sent over this connection, while that is a question.
     fetched: Option<Vec<Domain>>,
+    /// Whether the host at the other end may tell for whom it speaks.
+    may_tell: bool,
+    /// For whom it says that it speaks, while that is a question.
+    told: Option<Told>,
     /// Present from the beginning of a body to its end, also between chunks.
     decoder: Option<BodyDecoder>,
     chunk: Option<OpenChunk>,
@@ -134,6 +140,8 @@ impl Server {
             is_lowered: false,
             asked_for: None,
             fetched: None,
+            may_tell: false,
+            told: None,
             decoder: None,
             chunk: None,
             body: Vec::new(),
@@ -155,9 +163,13 @@ impl Server {
             words: None,
             login: Login::default(),
         };
-        let Settings { host, banner, .. } = &*server.settings;
-        say(&mut server.output, format_args!("220 {host} {banner}"));
+        server.greet();
         server
+    }
+
+    fn greet(&mut self) {
+        let Settings { host, banner, .. } = &*self.settings;
+        say(&mut self.output, format_args!("220 {host} {banner}"));
     }
 
     /// A session that is closed instead of greeted (RFC 5321 section 3.1).
@@ -201,7 +213,8 @@ impl Server {
     }
 
     fn take_line(&mut self, octets: &[u8], now: Duration) -> usize {
-        match self.lines.take(octets) {
+        let max = self.line_octets_max(octets);
+        match self.lines.take_up_to(max, octets) {
             Line::Partial => 0,
             Line::Skipped { octets } => octets,
             Line::TooLong { octets } => {
@@ -244,7 +257,11 @@ impl Server {
             State::Asking(Question::Body) => self.on_body_verdict(verdict, now),
             State::Asking(Question::Secure) => self.on_secure_verdict(verdict),
             State::Asking(
-                Question::Commit | Question::Etrn | Question::Reverse | Question::Login,
+                Question::Commit
+                | Question::Etrn
+                | Question::Reverse
+                | Question::Told
+                | Question::Login,
             )
             | State::Commands
             | State::Login
@@ -382,6 +399,7 @@ impl Server {
                 | Question::Recipient
                 | Question::Etrn
                 | Question::Reverse
+                | Question::Told
                 | Question::Login
                 | Question::Secure,
             ) => match (&self.transaction, &self.hello) {

@@ -126,6 +126,8 @@ fields! {
         Wishes wishes = 150,
         /// Who had logged in, or the user of the submit socket.
         User user = 151,
+        /// SHA-256 of the client's certificate, if it showed a good one.
+        Certificate certificate = 152,
         /// The number of the user of the submit socket.
         Uid uid = 160,
     }
@@ -290,7 +292,8 @@ mod tests {
         for subjects in [true, false] {
             let rule: &dyn std::fmt::Display = &"relay list 10.1.0.0/16";
             let name = Some("app1.x.example");
-            let admitted = Admission { rule: Some(rule), name, subjects, tls: None };
+            let certificate = Some("ab12");
+            let admitted = Admission { rule: Some(rule), name, subjects, certificate, tls: None };
             let octets = Note::received("default", id(), &accepted, 1_200, admitted).finish();
             let event = Event::take(&mut octets.as_slice()).unwrap();
             assert_eq!((event.word, event.server, event.id()), ("received", "default", Some(id())));
@@ -298,6 +301,7 @@ mod tests {
             assert_eq!(event.to, ["r0@there.example", "r1@there.example"]);
             assert_eq!((event.client, event.name), (Some("10.1.0.7"), Some("app1.x.example")));
             assert_eq!(event.rule, Some("relay list 10.1.0.0/16"));
+            assert_eq!(event.certificate, Some("ab12"));
             assert_eq!(event.subject, subjects.then_some("Invoice 2291"));
         }
     }

@@ -480,6 +480,7 @@ mod tests {
             helo: None,
             session: None,
             user: None,
+            certificate: None,
             uid: None,
             rule: None,
             source: None,

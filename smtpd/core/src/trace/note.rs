@@ -102,6 +102,7 @@ impl Note {
             .maybe(Text::Name, admitted.name)
             .maybe(Text::Session, origin.session)
             .maybe(Text::Tls, admitted.tls)
+            .maybe(Text::Certificate, admitted.certificate)
             .maybe(Text::User, origin.user.as_ref())
             .maybe(Text::Uid, origin.uid)
             .maybe(Text::Rule, admitted.rule)
@@ -193,6 +194,8 @@ pub struct Admission<'a> {
     pub name: Option<&'a str>,
     /// The version of TLS that it came under.
     pub tls: Option<&'a str>,
+    /// SHA-256 of the client's certificate, if it showed a good one.
+    pub certificate: Option<&'a str>,
     /// Whether subjects are recorded (`trace.subjects`).
     pub subjects: bool,
 }

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use mailroot_common::address::Mailbox;
 
-use super::encode::{Encoding, address_xtext, ascii, from_xtext, printable, status};
+use super::encode::{Encoding, address_xtext, ascii, printable, status};
 use super::{Case, Kind, Part, Report};
 use crate::queue::dispose::EXPIRED;
+use crate::smtp::xtext::from_xtext;
 
 /// The longest text of a field that the sender chose.
 const CHOSEN_OCTETS_MAX: usize = 500;

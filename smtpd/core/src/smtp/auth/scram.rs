@@ -1,11 +1,11 @@
-//! SCRAM-SHA-256 on the side that is logged in to (RFC 5802, RFC 7677), without channel binding.
+//! SCRAM-SHA-256 on the side that is logged in to (RFC 5802, RFC 7677), bound to the connection or not.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 
-use super::{Claim, Step, name};
+use super::{Channel, Claim, Step, name};
 
 /// By what a proof is told, without the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,10 @@ const NONCE_OCTETS_MAX: usize = 256;
 
 pub(super) struct Scram {
     user: String,
-    /// The GS2 header in base64, which must come again.
+    /// The GS2 header and what the channel says, in base64: it must come again.
     binding: String,
+    /// Whether the channel says something.
+    is_bound: bool,
     client_first: String,
     client_nonce: String,
     stage: Stage,
@@ -64,16 +66,36 @@ enum Stage {
     Signed,
 }
 
+/// What a first word comes to.
+pub(super) enum Begun {
+    Scram(Box<Scram>),
+    Malformed,
+    /// The client was kept from binding its login to the connection, or bound it in a way that is not known.
+    Unbound,
+}
+
 impl Scram {
-    /// `n,[a=authzid],n=user,r=nonce`
-    pub(super) fn begin(said: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(said).ok()?;
-        let (flag, rest) = text.split_once(',')?;
-        let (authzid, bare) = rest.split_once(',')?;
-        // "y" is said by a client that could bind to the channel and was not offered it: so it is.
-        if !matches!(flag, "n" | "y") {
-            return None;
+    /// `p=binding|n|y,[a=authzid],n=user,r=nonce`
+    pub(super) fn begin(said: &[u8], channel: &Channel, is_bound: bool) -> Begun {
+        let text = std::str::from_utf8(said).unwrap_or_default();
+        let Some((flag, rest)) = text.split_once(',') else { return Begun::Malformed };
+        let data = match (flag, flag.strip_prefix("p="), is_bound) {
+            ("n", ..) if !is_bound => Some(&[][..]),
+            // A client says "y" that could have bound its login and was not offered to. Where it was, somebody
+            // has taken that out of our words (RFC 5802 section 6).
+            ("y", ..) if !is_bound => (!channel.is_offered).then_some(&[][..]),
+            (_, Some(name), true) => channel.named(name),
+            _ => return Begun::Malformed,
+        };
+        let Some(data) = data else { return Begun::Unbound };
+        match Self::read(flag, rest, data) {
+            Some(scram) => Begun::Scram(Box::new(Self { is_bound, ..scram })),
+            None => Begun::Malformed,
         }
+    }
+
+    fn read(flag: &str, rest: &str, data: &[u8]) -> Option<Self> {
+        let (authzid, bare) = rest.split_once(',')?;
         let mut parts = bare.split(',');
         let user = unescaped(parts.next()?.strip_prefix("n=")?)?;
         let nonce = parts.next()?.strip_prefix("r=")?;
@@ -87,7 +109,8 @@ impl Scram {
         }
         Some(Self {
             user: name(user.as_bytes())?,
-            binding: STANDARD.encode(format!("{flag},{authzid},")),
+            binding: STANDARD.encode([format!("{flag},{authzid},").as_bytes(), data].concat()),
+            is_bound: false,
             client_first: bare.to_owned(),
             client_nonce: nonce.to_owned(),
             stage: Stage::Asking,
@@ -110,6 +133,9 @@ impl Scram {
     pub(super) fn on_response(&mut self, said: &[u8]) -> Step {
         match std::mem::replace(&mut self.stage, Stage::Asking) {
             Stage::Challenged { verifier, nonce, server_first } => {
+                if self.is_bound && !self.is_bound_here(said) {
+                    return Step::Unbound;
+                }
                 match self.prove(said, &verifier, &nonce, &server_first) {
                     Some((good, signature)) => {
                         self.stage = Stage::Proved { signature };
@@ -124,6 +150,13 @@ impl Scram {
             }
             Stage::Asking | Stage::Proved { .. } | Stage::Signed => Step::Malformed,
         }
+    }
+
+    /// Whether the client's last word is bound to this connection, as far as it can be read.
+    fn is_bound_here(&self, said: &[u8]) -> bool {
+        let text = std::str::from_utf8(said).unwrap_or_default();
+        let binding = text.split(',').next().and_then(|part| part.strip_prefix("c="));
+        binding.is_none_or(|binding| binding == self.binding)
     }
 
     /// `c=binding,r=nonce,p=proof`: whether the proof is good, and our signature.
@@ -162,7 +195,7 @@ impl Scram {
 }
 
 /// A name in which `=2C` stands for a comma and `=3D` for an equals sign.
-fn unescaped(text: &str) -> Option<String> {
+pub(super) fn unescaped(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((plain, behind)) = rest.split_once('=') {
@@ -205,7 +238,7 @@ mod tests {
                          p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
 
     fn challenged() -> Exchange {
-        let mut exchange = Exchange::new(Mechanism::ScramSha256);
+        let mut exchange = Exchange::new(Mechanism::ScramSha256, Channel::default());
         let claim = Claim::Verifier { user: "user".to_owned() };
         assert_eq!(exchange.on_response(FIRST), Step::Judge(claim));
         let Step::Challenge(first) = exchange.on_verifier(verifier(), NONCE) else { panic!() };
@@ -256,9 +289,90 @@ mod tests {
             "n",
             "",
         ] {
-            assert!(Scram::begin(bad.as_bytes()).is_none(), "{bad}");
+            let begun = Scram::begin(bad.as_bytes(), &Channel::default(), false);
+            assert!(matches!(begun, Begun::Malformed), "{bad}");
         }
-        let odd = Scram::begin(b"y,a=a=2Cb=3Dc,n=a=2Cb=3Dc,r=x").unwrap();
+        let odd = b"y,a=a=2Cb=3Dc,n=a=2Cb=3Dc,r=x";
+        let Begun::Scram(odd) = Scram::begin(odd, &Channel::default(), false) else { panic!() };
         assert_eq!(odd.user(), "a,b=c");
+    }
+
+    fn channel() -> Channel {
+        Channel {
+            exporter: Some([5; 32]),
+            end_point: Some(vec![6; 48]),
+            is_offered: true,
+            is_users: false,
+        }
+    }
+
+    fn over(channel: Channel, mechanism: Mechanism, first: &str) -> Step {
+        Exchange::new(mechanism, channel).on_response(first.as_bytes())
+    }
+
+    /// The last word of a client that knows the password and takes the channel for `data`.
+    fn bound_final(flag: &str, data: &[u8], first: &str) -> String {
+        let binding = STANDARD.encode([format!("{flag},,").as_bytes(), data].concat());
+        let without_proof = format!("c={binding},r=abc{NONCE}");
+        let message = format!("n=user,r=abc,{first},{without_proof}");
+        let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        let key = keyed(&salted("pencil", &salt, 4096), b"Client Key");
+        let stored: [u8; 32] = Sha256::digest(key).into();
+        let signature = keyed(&stored, message.as_bytes());
+        let proof: [u8; 32] = std::array::from_fn(|at| key[at] ^ signature[at]);
+        format!("{without_proof},p={}", STANDARD.encode(proof))
+    }
+
+    #[test]
+    fn a_login_is_bound_to_the_connection_it_is_made_on() {
+        let asked = Step::Judge(Claim::Verifier { user: "user".to_owned() });
+        for (name, data) in [("tls-exporter", vec![5; 32]), ("tls-server-end-point", vec![6; 48])] {
+            let flag = format!("p={name}");
+            let begin = || {
+                let mut exchange = Exchange::new(Mechanism::ScramSha256Plus, channel());
+                let first = format!("{flag},,n=user,r=abc");
+                assert_eq!(exchange.on_response(first.as_bytes()), asked);
+                let Step::Challenge(first) = exchange.on_verifier(verifier(), NONCE) else {
+                    panic!()
+                };
+                (exchange, String::from_utf8(first).unwrap())
+            };
+            let (mut exchange, first) = begin();
+            let last = bound_final(&flag, &data, &first);
+            let good = Claim::Proof { user: "user".to_owned(), good: true };
+            assert_eq!(exchange.on_response(last.as_bytes()), Step::Judge(good));
+            for other in [&[9; 32][..], &[], &data[1..]] {
+                let (mut exchange, first) = begin();
+                let last = bound_final(&flag, other, &first);
+                assert_eq!(exchange.on_response(last.as_bytes()), Step::Unbound, "{other:?}");
+            }
+            let (mut exchange, first) = begin();
+            let last = bound_final("n", &[], &first);
+            assert_eq!(exchange.on_response(last.as_bytes()), Step::Unbound);
+        }
+    }
+
+    #[test]
+    fn whoever_was_kept_from_binding_his_login_is_refused() {
+        let plain = Mechanism::ScramSha256;
+        let plus = Mechanism::ScramSha256Plus;
+        let asked = || Step::Judge(Claim::Verifier { user: "user".to_owned() });
+        let unoffered = Channel { is_offered: false, ..channel() };
+        let only_exporter = Channel { end_point: None, ..channel() };
+        for (channel, mechanism, flag, step) in [
+            (channel(), plain, "n", asked()),
+            (channel(), plain, "y", Step::Unbound),
+            (unoffered, plain, "y", asked()),
+            (channel(), plain, "p=tls-exporter", Step::Malformed),
+            (channel(), plus, "n", Step::Malformed),
+            (channel(), plus, "y", Step::Malformed),
+            (channel(), plus, "p=tls-unique", Step::Unbound),
+            (channel(), plus, "p=", Step::Unbound),
+            (only_exporter.clone(), plus, "p=tls-server-end-point", Step::Unbound),
+            (only_exporter, plus, "p=tls-exporter", asked()),
+        ] {
+            let found = over(channel, mechanism, &format!("{flag},,n=user,r=abc"));
+            assert_eq!(found, step, "{mechanism:?} {flag}");
+        }
     }
 }

@@ -71,6 +71,9 @@ pub enum Question {
     /// May the client be sent the mail of [`super::Server::fetched`] over this connection? Answer with
     /// [`super::Server::reversed`].
     Reverse,
+    /// May the session be that of the client of [`super::Server::told`]? Have it judged as one that has
+    /// just called, and answer with [`super::Server::introduced`].
+    Told,
     /// Is the client who it says it is? See [`super::Server::claim`]; answer with
     /// [`super::Server::verifier`] or [`super::Server::judged`].
     Login,

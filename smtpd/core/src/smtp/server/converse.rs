@@ -14,6 +14,7 @@ use crate::smtp::command::{self, Command, Mail, Rcpt};
 use crate::smtp::etrn::Etrn;
 use crate::smtp::extension::{Bounds, Extension};
 use crate::smtp::refusal::Refusal;
+use crate::smtp::xclient::ATTRIBUTES;
 
 impl Server {
     pub(super) fn on_line(&mut self, line: &[u8], now: Duration) {
@@ -58,6 +59,7 @@ impl Server {
             | Command::Auth(_)
             | Command::Etrn(_)
             | Command::Reverse(_)
+            | Command::Xclient(_)
                 if self.idle_commands >= self.settings.idle_commands_max =>
             {
                 self.refuse(Stage::Session, Refusal::TooManyCommands, None);
@@ -78,14 +80,16 @@ impl Server {
                 let turn = named(Extension::Turn, " TURN");
                 let auth = if self.offered_logins().is_some() { " AUTH" } else { "" };
                 let tls = if self.offers_tls() { " STARTTLS" } else { "" };
+                let xclient = if self.may_tell { " XCLIENT" } else { "" };
                 self.answer_idly(&format!(
-                    "214 2.0.0 HELO EHLO{tls}{auth} MAIL RCPT DATA BDAT RSET NOOP VRFY{etrn}{atrn}{turn} HELP QUIT (RFC 5321)"
+                    "214 2.0.0 HELO EHLO{tls}{auth} MAIL RCPT DATA BDAT RSET NOOP VRFY{etrn}{atrn}{turn}{xclient} HELP QUIT (RFC 5321)"
                 ));
             }
             Command::Etrn(etrn) => self.on_etrn(etrn),
             Command::Reverse(domains) => self.on_reverse(domains),
             Command::StartTls => self.on_starttls(),
             Command::Auth(auth) => self.on_auth(auth),
+            Command::Xclient(argument) => self.on_xclient(argument),
             // RFC 5321 section 7.3: who exists is nobody's business.
             Command::Vrfy => self.answer_idly("252 2.0.0 not verified; send RCPT and mail"),
         }
@@ -123,6 +127,9 @@ impl Server {
         }
         if let Some(mechanisms) = self.offered_logins() {
             self.say(format_args!("250-AUTH {mechanisms}"));
+        }
+        if self.may_tell {
+            self.say(format_args!("250-XCLIENT {ATTRIBUTES}"));
         }
         while let Some(line) = lines.next() {
             self.say(format_args!("250{}{line}", sign(lines.peek().is_some())));

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::{Question, Server, Settings, Stage, State, say};
-use crate::smtp::auth::{Claim, Exchange, Mechanism, Step, Verifier};
+use crate::smtp::auth::{Channel, Claim, Exchange, Mechanism, RESPONSE_OCTETS_MAX, Step, Verifier};
 use crate::smtp::command::Auth;
 use crate::smtp::line::{LINE_OCTETS_MAX, Line};
 use crate::smtp::refusal::Refusal;
@@ -26,6 +26,8 @@ pub(super) struct Login {
     user: Option<String>,
     /// Whose last word of an exchange is awaited.
     admitted: Option<String>,
+    /// What logins can lean on besides words; boxed, because most sessions have nothing of it.
+    channel: Option<Box<Channel>>,
 }
 
 impl Login {
@@ -39,6 +41,11 @@ impl Server {
     /// From now on these settings hold: a login has made another of the client.
     pub fn adopt(&mut self, settings: Arc<Settings>) {
         self.settings = settings;
+    }
+
+    /// From now on logins may lean on what this says of the connection, until there is another handshake.
+    pub fn over(&mut self, channel: Channel) {
+        self.login.channel = (channel != Channel::default()).then(|| Box::new(channel));
     }
 
     /// What [`Question::Login`] is about.
@@ -95,16 +102,38 @@ impl Server {
                 self.login.admitted = Some(user);
                 self.on_step(step);
             }
-            Err(refusal) => {
-                self.login.failures += u32::from(refusal == Refusal::LoginFailed);
-                self.end_login(refusal);
-                let most = self.settings.logins.failures_max;
-                if self.login.failures >= most && self.end().is_none() {
-                    self.refuse(Stage::Session, Refusal::TooManyLogins, None);
+            Err(Refusal::LoginFailed) => match exchange.on_refusal() {
+                Some(words) => {
+                    self.login.claim = None;
+                    self.challenge(words);
                 }
-            }
+                None => self.fail_login(),
+            },
+            Err(refusal) => self.end_login(refusal),
         }
         self.stop_if_asked();
+    }
+
+    /// The login is wrong; with too many of these the session ends.
+    fn fail_login(&mut self) {
+        self.login.failures += 1;
+        self.end_login(Refusal::LoginFailed);
+        let most = self.settings.logins.failures_max;
+        if self.login.failures >= most && self.end().is_none() {
+            self.refuse(Stage::Session, Refusal::TooManyLogins, None);
+        }
+    }
+
+    /// How long the next line may be: clients show tokens in the line of AUTH itself, which are longer than
+    /// any command.
+    pub(super) fn line_octets_max(&self, octets: &[u8]) -> usize {
+        let takes_tokens = self.settings.logins.mechanisms.iter().any(|it| it.is_bearer());
+        let is_auth = || octets.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+        if self.secured && takes_tokens && is_auth() {
+            RESPONSE_OCTETS_MAX
+        } else {
+            LINE_OCTETS_MAX
+        }
     }
 
     /// The words behind AUTH in the reply to EHLO; nothing where no login would be taken.
@@ -112,17 +141,30 @@ impl Server {
         let logins = &self.settings.logins;
         let in_clear_text = !self.secured && (logins.only_under_tls || self.wants_tls());
         let may = self.login.user.is_none() && !in_clear_text;
-        if !may || logins.mechanisms.is_empty() {
-            return None;
+        let usable = logins.mechanisms.iter().filter(|it| may && self.can_log_in_by(**it));
+        let names: Vec<&str> = usable.map(|it| it.name()).collect();
+        (!names.is_empty()).then(|| names.join(" "))
+    }
+
+    /// Whether the connection is one on which this mechanism has something to lean on.
+    fn can_log_in_by(&self, mechanism: Mechanism) -> bool {
+        let channel = self.login.channel.as_deref().filter(|_| self.secured);
+        match mechanism {
+            Mechanism::External => channel.is_some_and(|channel| channel.is_users),
+            Mechanism::ScramSha256Plus => channel.is_some_and(Channel::is_known),
+            // Whoever has heard a token is its user from then on.
+            Mechanism::OauthBearer | Mechanism::Xoauth2 => self.secured,
+            Mechanism::Gssapi | Mechanism::ScramSha256 | Mechanism::Plain | Mechanism::Login => {
+                true
+            }
         }
-        let names: Vec<&str> = logins.mechanisms.iter().map(|it| it.name()).collect();
-        Some(names.join(" "))
     }
 
     pub(super) fn on_auth(&mut self, auth: Auth<'_>) {
         let logins = &self.settings.logins;
         let mechanism = Mechanism::named(auth.mechanism);
-        let mechanism = mechanism.filter(|it| logins.mechanisms.contains(it));
+        let mechanism =
+            mechanism.filter(|it| logins.mechanisms.contains(it) && self.can_log_in_by(*it));
         let refusal = if logins.mechanisms.is_empty() {
             Refusal::NotOffered
         } else if self.hello.is_none() {
@@ -144,7 +186,12 @@ impl Server {
     }
 
     fn begin_login(&mut self, mechanism: Mechanism, initial: Option<&str>) {
-        let exchange = Exchange::new(mechanism);
+        let bound = Mechanism::ScramSha256Plus;
+        let is_offered =
+            self.settings.logins.mechanisms.contains(&bound) && self.can_log_in_by(bound);
+        let channel = self.login.channel.as_deref().cloned().unwrap_or_default();
+        let channel = Channel { is_offered, ..channel };
+        let exchange = Exchange::new(mechanism, channel);
         let prompt = exchange.prompt();
         self.login.exchange = Some(exchange);
         match initial {
@@ -217,6 +264,8 @@ impl Server {
                 self.say(format_args!("235 2.7.0 logged in"));
             }
             Step::Malformed => self.end_login(Refusal::BadResponse),
+            Step::Unbound => self.end_login(Refusal::ChannelDiffers),
+            Step::Refused => self.fail_login(),
         }
     }
 
@@ -296,7 +345,8 @@ mod tests {
         let said = say_all(&mut player, &["EHLO a", &plain]);
         assert!(!said[0].contains("AUTH") && said[1].starts_with("538 5.7.11"), "{said:?}");
         let said = say_all(&mut player, &["STARTTLS", "EHLO a", &plain]);
-        assert!(said[1].contains("250-AUTH GSSAPI SCRAM-SHA-256 PLAIN LOGIN"), "{said:?}");
+        let offered = "250-AUTH GSSAPI OAUTHBEARER XOAUTH2 SCRAM-SHA-256 PLAIN LOGIN";
+        assert!(said[1].contains(offered), "{said:?}");
         assert!(said[2].starts_with("235"), "{said:?}");
     }
 
@@ -352,6 +402,118 @@ mod tests {
         assert_eq!(said, ["334", &format!("334 {}", encoded("9000"))]);
         let said = say_all(&mut player, &["", &encoded("ada")]);
         assert_eq!(said.last().unwrap(), "235 2.7.0 logged in", "{said:?}");
+        assert_eq!(player.server.user(), Some("ada"));
+    }
+
+    /// What is offered, before the handshake and behind it, to a client that proves this.
+    fn offered(channel: Channel) -> (String, String) {
+        let mut player = player(logins(false));
+        player.channel = channel;
+        let words = |player: &mut Player| {
+            let said = say_all(player, &["EHLO a"]).concat();
+            let line = said.split('|').find_map(|line| line.strip_prefix("250-AUTH "));
+            line.unwrap_or_default().to_owned()
+        };
+        let before = words(&mut player);
+        say_all(&mut player, &["STARTTLS"]);
+        (before, words(&mut player))
+    }
+
+    #[test]
+    fn what_leans_on_the_connection_is_offered_where_there_is_something_to_lean_on() {
+        let plain = "GSSAPI SCRAM-SHA-256 PLAIN LOGIN".to_owned();
+        let tokens = "OAUTHBEARER XOAUTH2";
+        let certified = Channel { is_users: true, ..Channel::default() };
+        let exporter = Channel { exporter: Some([1; 32]), ..Channel::default() };
+        let end_point = Channel { end_point: Some(vec![1]), ..certified.clone() };
+        let all = "GSSAPI EXTERNAL TOKENS SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN";
+        for (channel, behind) in [
+            (Channel::default(), "GSSAPI TOKENS SCRAM-SHA-256 PLAIN LOGIN"),
+            (certified, "GSSAPI EXTERNAL TOKENS SCRAM-SHA-256 PLAIN LOGIN"),
+            (exporter, "GSSAPI TOKENS SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN"),
+            (end_point, all),
+        ] {
+            assert_eq!(offered(channel), (plain.clone(), behind.replace("TOKENS", tokens)));
+        }
+        let mut player = player(logins(false));
+        let first = format!("AUTH SCRAM-SHA-256-PLUS {}", encoded("p=tls-exporter,,n=ada,r=abc"));
+        for line in ["AUTH EXTERNAL =", "AUTH EXTERNAL", &first] {
+            let said = say_all(&mut player, &[line]);
+            assert!(said[0].starts_with("504"), "{line}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_logs_in_whom_it_is_for_and_nobody_else() {
+        let begin = || {
+            let mut player = player(logins(false));
+            player.channel = Channel { is_users: true, ..Channel::default() };
+            say_all(&mut player, &["STARTTLS", "EHLO a"]);
+            player
+        };
+        let ada = encoded("ada");
+        let initial = format!("AUTH EXTERNAL {ada}");
+        for lines in [
+            vec!["AUTH EXTERNAL ="],
+            vec!["AUTH EXTERNAL", ""],
+            vec![&initial],
+            vec!["AUTH EXTERNAL", &ada],
+        ] {
+            let mut player = begin();
+            let said = say_all(&mut player, &lines);
+            assert_eq!(said.last().unwrap(), "235 2.7.0 logged in", "{lines:?}: {said:?}");
+            assert_eq!(player.server.user(), Some("ada"));
+        }
+        let other = format!("AUTH EXTERNAL {}", encoded("eve"));
+        let odd = format!("AUTH EXTERNAL {}", STANDARD.encode([0xFF, 0, 1]));
+        for (line, code) in [(&*other, "535"), (&*odd, "501"), ("AUTH EXTERNAL ?", "501")] {
+            let mut player = begin();
+            let said = say_all(&mut player, &[line]);
+            assert!(said[0].starts_with(code), "{line}: {said:?}");
+            assert_eq!(player.server.user(), None);
+        }
+    }
+
+    #[test]
+    fn a_login_that_was_kept_from_its_connection_is_refused() {
+        let mut player = player(logins(false));
+        player.channel = Channel { exporter: Some([1; 32]), ..Channel::default() };
+        say_all(&mut player, &["STARTTLS", "EHLO a"]);
+        let stripped = format!("AUTH SCRAM-SHA-256 {}", encoded("y,,n=ada,r=abc"));
+        let unknown = format!("AUTH SCRAM-SHA-256-PLUS {}", encoded("p=tls-unique,,n=ada,r=abc"));
+        for line in [&stripped, &unknown] {
+            let said = say_all(&mut player, &[line]);
+            assert!(said[0].starts_with("535 5.7.8"), "{line}: {said:?}");
+            assert_eq!(player.rejections.last(), Some(&("auth", "channel-differs")));
+        }
+        let plain = format!("AUTH SCRAM-SHA-256 {}", encoded("n,,n=ada,r=abc"));
+        assert!(say_all(&mut player, &[&plain])[0].starts_with("334"));
+    }
+
+    #[test]
+    fn a_token_that_is_refused_is_refused_in_two_steps() {
+        let mut player = player(logins(false));
+        let shown = |token: &str| encoded(&format!("user=ada\u{1}auth=Bearer {token}\u{1}\u{1}"));
+        let clear = say_all(&mut player, &[&format!("AUTH XOAUTH2 {}", shown("good"))]);
+        assert!(clear[0].starts_with("504"), "{clear:?}");
+        say_all(&mut player, &["STARTTLS", "EHLO a"]);
+        let said = say_all(&mut player, &[&format!("AUTH XOAUTH2 {}", shown("bad"))]);
+        let told = STANDARD.decode(&said[0][4..]).unwrap();
+        assert_eq!(told, b"{\"status\":\"401\",\"schemes\":\"bearer\"}", "{said:?}");
+        assert!(say_all(&mut player, &[""])[0].starts_with("535 5.7.8"));
+        let said = say_all(&mut player, &["AUTH XOAUTH2", &shown("bad"), "AQ=="]);
+        assert!(said[1].starts_with("334 ") && said[2].starts_with("535"), "{said:?}");
+        // Longer than any command, in one line.
+        let long = format!("AUTH XOAUTH2 {}", shown(&"t".repeat(6000)));
+        assert!(say_all(&mut player, &[&long])[0].starts_with("334 "));
+        let said = say_all(&mut player, &[""]);
+        assert!(said[0].starts_with("535") && said[1].starts_with("421"), "{said:?}");
+        let longer = format!("AUTH XOAUTH2 {}", shown(&"t".repeat(12_000)));
+        let mut player = self::player(logins(false));
+        say_all(&mut player, &["STARTTLS", "EHLO a"]);
+        assert!(say_all(&mut player, &[&longer])[0].starts_with("500"));
+        let said = say_all(&mut player, &[&format!("AUTH XOAUTH2 {}", shown("good"))]);
+        assert_eq!(said, ["235 2.7.0 logged in"]);
         assert_eq!(player.server.user(), Some("ada"));
     }
 

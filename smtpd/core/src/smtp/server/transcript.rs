@@ -14,7 +14,7 @@ use mailroot_common::units::{ByteSize, Span, Timestamp};
 
 use super::{Action, Logins, Question, Server, Settings, Tls};
 use crate::queue::wishes::Priority;
-use crate::smtp::auth::{Claim, Mechanism, Verifier};
+use crate::smtp::auth::{Channel, Claim, Mechanism, Verifier};
 use crate::smtp::body::BodyLimits;
 use crate::smtp::command::Grammar;
 use crate::smtp::extension::{Extension, Offer};
@@ -58,6 +58,8 @@ pub(super) struct Player {
     pub(super) server: Server,
     pub(super) now: Duration,
     relays: bool,
+    /// What the connection says of itself under TLS.
+    pub(super) channel: Channel,
     unused: Vec<u8>,
     body: Vec<u8>,
     /// Messages that were committed: sender, recipients, body.
@@ -72,6 +74,7 @@ impl Player {
             server: Server::new(Arc::new(settings), Duration::ZERO, WALL),
             now: Duration::ZERO,
             relays: true,
+            channel: Channel::default(),
             unused: Vec::new(),
             body: Vec::new(),
             messages: Vec::new(),
@@ -124,10 +127,12 @@ impl Player {
                     };
                     self.server.reversed(verdict, self.now);
                 }
+                Action::Answer(Question::Told) => self.server.introduced(Ok(()), self.now),
                 Action::Answer(Question::Login) => self.judge_login(),
                 Action::Handshake => {
                     assert!(self.unused.is_empty(), "clear text is left for the session under TLS");
                     self.server.secured(self.now);
+                    self.server.over(self.channel.clone());
                 }
                 Action::Answer(Question::Sender | Question::Body | Question::Secure) => {
                     self.server.admit(Ok(()), self.now);
@@ -142,7 +147,7 @@ impl Player {
         asked
     }
 
-    /// Everybody's password is "secret", no proof is good, and a ticket's last word is a name.
+    /// Everybody's password is "secret", every certificate is ada's, one token is good, no proof is good, and a ticket's last word is a name.
     fn judge_login(&mut self) {
         match self.server.claim().unwrap().clone() {
             Claim::Verifier { .. } => {
@@ -158,6 +163,16 @@ impl Player {
             }
             Claim::Proof { user, good } => {
                 let verdict = good.then_some(user).ok_or(Refusal::LoginFailed);
+                self.server.judged(verdict, self.now);
+            }
+            Claim::Bearer { user, token } => {
+                let good = token.as_str() == "good";
+                let verdict = good.then_some(user).ok_or(Refusal::LoginFailed);
+                self.server.judged(verdict, self.now);
+            }
+            Claim::External { identity } => {
+                let good = matches!(&*identity, "" | "ada");
+                let verdict = good.then(|| "ada".to_owned()).ok_or(Refusal::LoginFailed);
                 self.server.judged(verdict, self.now);
             }
             Claim::Agreed { user } => self.server.judged(Ok(user), self.now),
