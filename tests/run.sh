@@ -56,6 +56,7 @@ if [ -n "$full" ]; then
 fi
 # A library without a program, for the interpreter that packages belong to.
 /usr/bin/python3 -c 'import nacl' 2>/dev/null || packages="$packages python3-nacl"
+/usr/bin/python3 -c 'import spf' 2>/dev/null || packages="$packages python3-spf"
 # What swaks needs for TLS, and Postfix for logins.
 perl -MNet::SSLeay -e 1 2>/dev/null || packages="$packages libnet-ssleay-perl"
 # What hands in mail by sendmail, as other programs do.

@@ -7,6 +7,7 @@
 //! Answers are written by strangers: every wait is bounded here, every list is cut, and a name
 //! that is not a plain host name never gets out.
 
+mod booked;
 mod secure;
 mod simulated;
 mod system;

@@ -17,10 +17,12 @@ use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::route::alias::Locals;
+use smtpd_core::sender::SpfFinding;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{self as machine, Server};
 use smtpd_core::trace::note::{Admission, Note};
 
+use super::vouch::{Room, Vouch};
 use super::{Inner, LocalUser, Settings};
 use crate::observe::Level;
 use crate::queue::{Body, CommitError, Draft, LargeBodyWriter};
@@ -62,6 +64,8 @@ pub(super) struct Incoming<'a> {
     counted: u64,
     /// The rule that let a recipient of the message in; one that let a stranger's in, if there is.
     pub(super) rule: Option<RelayRule>,
+    /// What was found about the sender before the message came.
+    pub(super) spf: Option<SpfFinding>,
 }
 
 #[derive(Debug)]
@@ -70,6 +74,8 @@ struct Large {
     facts: HeaderFacts,
     writer: LargeBodyWriter,
     eight_bit: bool,
+    /// What is found about its sender, if that is looked at.
+    vouch: Option<Vouch>,
 }
 
 impl Drop for Incoming<'_> {
@@ -81,7 +87,7 @@ impl Drop for Incoming<'_> {
 impl<'a> Incoming<'a> {
     /// Nothing has come yet; `memory` counts the octets that all sessions hold.
     pub(super) fn new(memory: &'a AtomicU64) -> Self {
-        Self { memory, large: None, failed: None, counted: 0, rule: None }
+        Self { memory, large: None, failed: None, counted: 0, rule: None, spf: None }
     }
 
     /// Remembers the rule that let a recipient in.
@@ -102,7 +108,7 @@ impl<'a> Incoming<'a> {
             server.body_taken();
         } else if self.large.is_some() {
             if here >= PIECE_OCTETS {
-                self.append(client, server).await;
+                self.append(client, server, 0).await;
             }
         } else if here > SMALL_OCTETS && !self.fits(client, here) {
             self.begin_large(client, server).await;
@@ -138,26 +144,39 @@ impl<'a> Incoming<'a> {
             return;
         }
         let id = client.inner.parts.queue.new_id();
+        let vouch = client.begin_to_vouch(server, &facts);
         let mut front = Vec::with_capacity(received::PREFIX_OCTETS_MAX);
+        if let Some(vouch) = &vouch {
+            front.resize(vouch.room(), b' ');
+        }
         client.write_front(server, id, &facts, &mut front);
+        let written = match &vouch {
+            Some(vouch) => vouch.write_header(server.body(), &mut front),
+            None => 0,
+        };
         let begun = match client.inner.parts.queue.large_body().await {
             Ok(mut writer) => writer.append(&front).await.map(|()| writer),
             Err(error) => Err(error),
         };
         match begun {
             Ok(writer) => {
-                self.large = Some(Large { id, facts, writer, eight_bit: false });
-                self.append(client, server).await;
+                self.large = Some(Large { id, facts, writer, eight_bit: false, vouch });
+                self.append(client, server, written).await;
             }
             Err(error) => self.fail(client, &error, server),
         }
         self.uncount();
     }
 
-    async fn append(&mut self, client: &Client<'_>, server: &mut Server) {
+    /// Takes what has come behind the octets that were written already.
+    async fn append(&mut self, client: &Client<'_>, server: &mut Server, written: usize) {
         let Some(large) = &mut self.large else { return };
         large.eight_bit |= !server.body().is_ascii();
-        match large.writer.append(server.body()).await {
+        let octets = server.body().get(written..).unwrap_or_default();
+        if let Some(vouch) = &mut large.vouch {
+            vouch.push(octets);
+        }
+        match large.writer.append(octets).await {
             Ok(()) => server.body_taken(),
             Err(error) => self.fail(client, &error, server),
         }
@@ -176,21 +195,15 @@ impl<'a> Incoming<'a> {
         server: &mut Server,
     ) -> Result<QueueId, Refusal> {
         if self.large.is_some() {
-            self.append(client, server).await;
+            self.append(client, server, 0).await;
         }
         if let Some(refusal) = self.failed {
             return Err(refusal);
         }
-        let (id, facts, body, eight_bit) = match self.large.take() {
-            Some(large) => {
-                let body = large.writer.finish().await.map_err(|e| client.trouble(&e))?;
-                (large.id, large.facts, Body::File(body), large.eight_bit)
-            }
-            None => {
-                let eight_bit = !server.body().is_ascii();
-                let (id, facts, body) = client.assemble(server);
-                (id, facts, body, eight_bit)
-            }
+        let spf = self.spf.as_ref();
+        let Arrived { id, facts, body, eight_bit, checks } = match self.large.take() {
+            Some(large) => large.finish(client, spf).await?,
+            None => client.assemble(server, spf).await?,
         };
         if facts.hops >= client.settings.hops_max {
             return Err(Refusal::TooManyHops);
@@ -199,6 +212,7 @@ impl<'a> Incoming<'a> {
         let recipients = client.follow_aliases(id, server.take_recipients()).await?;
         let mut envelope =
             client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
+        envelope.origin.checks = checks;
         if eight_bit && envelope.body == BodyKind::SevenBit {
             // Many clients send what they did not declare; the next hop is told what it is.
             envelope.body = BodyKind::EightBitMime;
@@ -214,6 +228,35 @@ impl<'a> Incoming<'a> {
         client.inner.parts.counters.messages_received.add_one();
         client.inner.parts.counters.octets_received.add(size);
         Ok(id)
+    }
+}
+
+/// A message that is complete, and not durable yet.
+struct Arrived {
+    id: QueueId,
+    facts: HeaderFacts,
+    body: Body,
+    eight_bit: bool,
+    /// What was found about its sender, in a few words.
+    checks: Option<String>,
+}
+
+impl Large {
+    async fn finish(
+        mut self,
+        client: &Client<'_>,
+        spf: Option<&SpfFinding>,
+    ) -> Result<Arrived, Refusal> {
+        let mut checks = None;
+        if let Some(vouch) = self.vouch.take() {
+            let vouched = client.vouch(vouch, Room::Kept, spf).await?;
+            let begun = self.writer.begin_with(&vouched.field).await;
+            begun.map_err(|error| client.trouble(&error))?;
+            checks = Some(vouched.words);
+        }
+        let body = self.writer.finish().await.map_err(|e| client.trouble(&e))?;
+        let Self { id, facts, eight_bit, .. } = self;
+        Ok(Arrived { id, facts, body: Body::File(body), eight_bit, checks })
     }
 }
 
@@ -246,14 +289,32 @@ impl Client<'_> {
     }
 
     /// A body that is in memory, with our fields in front: the one copy it is stored from.
-    fn assemble(&self, server: &mut Server) -> (QueueId, HeaderFacts, Body) {
+    async fn assemble(
+        &self,
+        server: &mut Server,
+        spf: Option<&SpfFinding>,
+    ) -> Result<Arrived, Refusal> {
         let facts = header::scan(server.body(), self.settings.session.body.header_max);
         let id = self.inner.parts.queue.new_id();
+        let eight_bit = !server.body().is_ascii();
         let mut octets = Vec::with_capacity(server.body().len() + FRONT_OCTETS);
-        self.write_front(server, id, &facts, &mut octets);
-        octets.extend_from_slice(server.body());
+        let mut checks = None;
+        if let Some(mut vouch) = self.begin_to_vouch(server, &facts) {
+            vouch.push(server.body().get(facts.header_octets..).unwrap_or_default());
+            let mut kept = Vec::new();
+            let written = vouch.write_header(server.body(), &mut kept);
+            let vouched = self.vouch(vouch, Room::AsNeeded, spf).await?;
+            octets.extend_from_slice(&vouched.field);
+            self.write_front(server, id, &facts, &mut octets);
+            octets.extend_from_slice(&kept);
+            octets.extend_from_slice(server.body().get(written..).unwrap_or_default());
+            checks = Some(vouched.words);
+        } else {
+            self.write_front(server, id, &facts, &mut octets);
+            octets.extend_from_slice(server.body());
+        }
         server.body_taken();
-        (id, facts, Body::Memory(octets))
+        Ok(Arrived { id, facts, body: Body::Memory(octets), eight_bit, checks })
     }
 
     /// The recipients with everybody behind their aliases.
@@ -348,6 +409,7 @@ impl Client<'_> {
                 source: None,
                 user: self.user_name().map(str::to_owned),
                 uid: self.uid(),
+                checks: None,
             },
             // Whoever requires TLS has not meant it (RFC 8689 section 4.1).
             tls_optional: facts.tls_optional && !transaction.require_tls,
@@ -385,6 +447,10 @@ impl Client<'_> {
             .maybe("to", only.map(|only| format!("<{}>", only.mailbox)))
             .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
             .text("subject", envelope.subject.as_deref().unwrap_or_default());
+        let line = match &envelope.origin.checks {
+            Some(checks) => line.text("checks", checks),
+            None => line,
+        };
         match envelope.wishes {
             wishes if wishes.are_none() => line,
             wishes => line.text("wishes", wishes),

@@ -128,7 +128,7 @@ pub(super) struct Session<'a> {
     pub(super) live: &'a Live,
     pub(super) stream: &'a mut Stream,
     pub(super) server: Server,
-    incoming: Incoming<'a>,
+    pub(super) incoming: Incoming<'a>,
     buffer: Buffer,
     alarm: Pin<Box<Sleep>>,
     helo_shown: bool,
@@ -259,9 +259,13 @@ impl Session<'_> {
             Question::Sender => {
                 self.incoming.rule = None;
                 let sender = self.server.transaction().map(|it| &it.sender);
-                may_begin(&self.client, sender)
+                let admitted = may_begin(&self.client, sender)
                     .and_then(|()| ready())
-                    .and_then(|()| charge(&self.client, Piece::Message))
+                    .and_then(|()| charge(&self.client, Piece::Message));
+                match admitted {
+                    Ok(()) => self.vouch_for_sender().await,
+                    refused => refused,
+                }
             }
             Question::Recipient => match self.server.candidate() {
                 Some(candidate) => {

@@ -94,6 +94,7 @@ fn settings() -> Settings {
         relay: RelayPolicy { list: relay, authenticated: true, anonymous: true },
         tallies: Tallies::default(),
         directory: None,
+        senders: None,
         table: table(),
         connections: ConnectionLimits { total: Some(4), per_client: Some(2) },
         reverse_dns: false,

@@ -14,6 +14,7 @@ use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
 use mailroot_common::config::ldap::UnknownRecipient;
 use mailroot_common::config::messages::Fix;
+use mailroot_common::config::senders::{Check, Mark};
 use mailroot_common::config::submission::RecordUser;
 use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
 use mailroot_common::units::{ByteSize, Span};
@@ -22,6 +23,7 @@ use smtpd_core::policy::guess;
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::table::Table;
+use smtpd_core::sender::Wanted;
 use smtpd_core::smtp::auth::Mechanism;
 use smtpd_core::smtp::body::BodyLimits;
 use smtpd_core::smtp::client::Timeouts;
@@ -37,6 +39,7 @@ use crate::deliver::Signing;
 use crate::drop::{self, DropDirectory};
 use crate::receive::{LocalRules, Tallies};
 use crate::resolve::Family;
+use crate::sender::Checks;
 use crate::tls::{ServerTls, Wish};
 use crate::{deliver, pickup, process, receive};
 
@@ -98,11 +101,7 @@ pub(super) fn receive(
         tls: offered_tls(config, tls.as_ref()),
         logins: logins(config),
     };
-    let mut strangers = session.clone();
-    // They could fill the queue with mail that lies there, and push in front of everybody else.
-    strangers.grammar.offer = strangers.grammar.offer.without(Extension::FutureRelease);
-    strangers.priority_max = Priority::NORMAL;
-    let local = local(&session);
+    let (strangers, local) = (strangers(&session), local(&session));
     receive::Settings {
         session: Arc::new(session),
         strangers: Arc::new(strangers),
@@ -124,6 +123,7 @@ pub(super) fn receive(
         },
         table: Arc::clone(table),
         directory: directory.clone().filter(|it| it.unknown() == UnknownRecipient::Refuse),
+        senders: senders(config, shared),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,
         outbound_tls: rules::tls_policy(config.delivery.security.tls),
@@ -132,6 +132,15 @@ pub(super) fn receive(
         add_message_id: messages.fix.contains(&Fix::MessageId),
         body_memory_max: config.limits.body_memory.as_u64(),
     }
+}
+
+/// What sessions of clients go by who may not relay. They could fill the queue with mail that lies there,
+/// and push in front of everybody else.
+fn strangers(session: &server::Settings) -> server::Settings {
+    let mut strangers = session.clone();
+    strangers.grammar.offer = strangers.grammar.offer.without(Extension::FutureRelease);
+    strangers.priority_max = Priority::NORMAL;
+    strangers
 }
 
 /// What sessions of users of this machine go by: they need no TLS and no login, a program may write
@@ -147,6 +156,28 @@ fn local(session: &server::Settings) -> server::Settings {
     local.logins = server::Logins::default();
     local.rate_min = 0;
     local
+}
+
+/// How mail of strangers is looked at, if it is.
+fn senders(config: &ServerConfig, shared: &Shared) -> Option<Arc<Checks>> {
+    let keys = &config.senders;
+    let wanted = Wanted {
+        spf: keys.spf != Check::Off,
+        dkim: keys.dkim != Mark::Off,
+        dmarc: keys.dmarc != Check::Off,
+        arc: keys.arc != Mark::Off,
+        refuse_spf: keys.spf == Check::Reject,
+        refuse_dmarc: keys.dmarc == Check::Reject,
+    };
+    let host = keys.name.as_ref().unwrap_or_else(|| host(config, shared));
+    wanted.any().then(|| {
+        Arc::new(Checks {
+            wanted,
+            host: host.as_str().into(),
+            patience: keys.timeout.as_duration(),
+            resolver: shared.resolver.clone(),
+        })
+    })
 }
 
 /// How clients may log in.

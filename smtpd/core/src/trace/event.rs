@@ -124,6 +124,8 @@ fields! {
         Tls tls = 149,
         /// What the sender wants of time and order.
         Wishes wishes = 150,
+        /// What was found about who sent it.
+        Checks checks = 152,
         /// Who had logged in, or the user of the submit socket.
         User user = 151,
         /// The number of the user of the submit socket.
