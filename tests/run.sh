@@ -59,6 +59,7 @@ fi
 /usr/bin/python3 -c 'import nacl' 2>/dev/null || packages="$packages python3-nacl"
 # A library for milters of the tests.
 /usr/bin/python3 -c 'import Milter' 2>/dev/null || packages="$packages python3-milter"
+/usr/bin/python3 -c 'import spf' 2>/dev/null || packages="$packages python3-spf"
 # What swaks needs for TLS, and Postfix for logins.
 perl -MNet::SSLeay -e 1 2>/dev/null || packages="$packages libnet-ssleay-perl"
 # What hands in mail by sendmail, as other programs do.

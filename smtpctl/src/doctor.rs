@@ -57,6 +57,10 @@ enum Topic {
     Ldap,
     /// Whether DNS publishes the keys that mail is signed with.
     Dkim,
+    /// Whether SPF lets our mail leave from here, and all that the records lead to.
+    Spf,
+    /// What our domains want done with mail that nobody vouches for.
+    Dmarc,
     /// The certificates that clients are shown.
     Tls,
     /// Who may relay.
@@ -82,6 +86,8 @@ impl Topic {
             Self::Smarthost => "smarthost",
             Self::Ldap => "ldap",
             Self::Dkim => "dkim",
+            Self::Spf => "spf",
+            Self::Dmarc => "dmarc",
             Self::Tls => "tls",
             Self::Relay => "relay",
             Self::Senders => "senders",
@@ -93,12 +99,14 @@ impl Topic {
 }
 
 /// What is told by whoever asks DNS and other hosts.
-const NETWORK: [Topic; 8] = [
+const NETWORK: [Topic; 10] = [
     Topic::Ports,
     Topic::Dns,
     Topic::Smarthost,
     Topic::Ldap,
     Topic::Dkim,
+    Topic::Spf,
+    Topic::Dmarc,
     Topic::Tls,
     Topic::Relay,
     Topic::Senders,

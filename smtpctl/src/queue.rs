@@ -292,6 +292,9 @@ pub(crate) fn for_people(message: &QueueMessage, shape: &Shape) -> String {
     if let Some(source) = &message.source {
         line("source", source.clone());
     }
+    if let Some(checks) = &message.checks {
+        line("checks", checks.clone());
+    }
     let from = entry.from.to_string();
     line("from", if from.is_empty() { "<>".to_owned() } else { from });
     for (name, value) in [

@@ -168,6 +168,9 @@ fn received(entry: &TraceEntry) -> String {
     if let Some(rule) = &entry.rule {
         text.push_str(&format!(", let in by {rule}"));
     }
+    if let Some(checks) = &entry.checks {
+        text.push_str(&format!(", {checks}"));
+    }
     if let Some(wishes) = &entry.wishes {
         text.push_str(&format!(", wanted: {wishes}"));
     }

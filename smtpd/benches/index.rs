@@ -58,6 +58,7 @@ fn draft(now: Timestamp, number: u64) -> Draft {
             source: None,
             user: None,
             uid: None,
+            checks: None,
         },
         message_id: Some(format!("<{number}@here.example>")),
         subject: Some("a subject of the usual length".into()),

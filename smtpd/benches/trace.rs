@@ -70,6 +70,7 @@ fn envelope(number: u64, at: Timestamp) -> Envelope {
         source: None,
         user: None,
         uid: None,
+        checks: None,
     };
     let to = Mailbox::parse(&recipient(number)).expect("it is an address");
     Envelope {

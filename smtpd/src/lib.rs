@@ -28,6 +28,7 @@ pub mod process;
 pub mod queue;
 pub mod receive;
 pub mod resolve;
+pub mod sender;
 pub mod service;
 pub mod store;
 pub mod tls;

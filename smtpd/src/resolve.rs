@@ -9,6 +9,7 @@
 
 mod allowance;
 mod ask;
+mod booked;
 mod dns;
 mod secure;
 mod simulated;

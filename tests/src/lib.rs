@@ -42,6 +42,7 @@ pub mod sink;
 pub mod site;
 pub mod skip;
 pub mod slapd;
+pub mod spf;
 pub mod stranger;
 pub mod swaks;
 pub mod talk;

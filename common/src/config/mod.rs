@@ -31,6 +31,7 @@ pub mod section;
 pub mod security;
 pub mod sender_rewrite;
 pub mod sender_route;
+pub mod senders;
 mod server;
 pub mod service;
 pub mod smart_hosts;

@@ -18,6 +18,7 @@ use super::node::{Kind, Node};
 use super::root::{Parsed, check_version, item, outcome, require_version, version_key};
 use super::section::{EffectiveKey, KeyDoc, Origins, Profile, Reader, Section, Setting};
 use super::security::Security;
+use super::senders::Senders;
 use super::store::Store;
 use super::yaml;
 
@@ -36,6 +37,8 @@ pub struct ServerConfig {
     pub access: Access,
     /// Bounds on what clients send.
     pub limits: Limits,
+    /// Whether strangers' mail is from whom it says.
+    pub senders: Senders,
     /// Sizes, counts and reports.
     pub messages: Messages,
     /// How mail goes out.
@@ -81,6 +84,7 @@ impl ServerConfig {
         "profile",
         "general",
         "access",
+        "senders",
         "limits",
         "messages",
         "delivery",
@@ -100,6 +104,7 @@ impl ServerConfig {
             profile,
             general: General::defaults(profile),
             access: Access::defaults(profile),
+            senders: Senders::defaults(profile),
             limits: Limits::defaults(profile),
             messages: Messages::defaults(profile),
             delivery: Delivery::defaults(profile),
@@ -136,6 +141,7 @@ impl ServerConfig {
         ];
         General::describe("general", &mut out);
         Access::describe("access", &mut out);
+        Senders::describe("senders", &mut out);
         Limits::describe("limits", &mut out);
         Messages::describe("messages", &mut out);
         Delivery::describe("delivery", &mut out);
@@ -170,6 +176,7 @@ impl ServerConfig {
         let (profile, origins) = (self.profile, &self.origins);
         self.general.list("general", profile, origins, &mut out);
         self.access.list("access", profile, origins, &mut out);
+        self.senders.list("senders", profile, origins, &mut out);
         self.limits.list("limits", profile, origins, &mut out);
         self.messages.list("messages", profile, origins, &mut out);
         self.delivery.list("delivery", profile, origins, &mut out);
@@ -224,6 +231,7 @@ fn read_entry(config: &mut ServerConfig, key: &str, value: &Node, reader: &mut R
             match section {
                 "general" => config.general.read(value, key, reader),
                 "access" => config.access.read(value, key, reader),
+                "senders" => config.senders.read(value, key, reader),
                 "limits" => config.limits.read(value, key, reader),
                 "messages" => config.messages.read(value, key, reader),
                 "delivery" => config.delivery.read(value, key, reader),

@@ -95,6 +95,9 @@ pub struct QueueMessage {
     /// The Pickup file, or the id it had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// What SPF, DKIM, DMARC and ARC came to, where that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<String>,
     /// The Message-ID field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,

@@ -58,6 +58,9 @@ pub struct TraceEntry {
     /// The rule that let it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// What SPF, DKIM, DMARC and ARC came to, where that was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<String>,
     /// The Pickup file, or the id it had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,

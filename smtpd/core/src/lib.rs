@@ -7,10 +7,10 @@
 //! [`smtp`] holds the grammar and both session machines, [`message`] what is read from and written
 //! into mail, [`policy`] who may do what, [`route`] where mail goes, [`queue`] what becomes of it,
 //! [`storage`] what a file system and its disk are good for, [`trace`] what is remembered of mail,
-//! [`certificate`] for whom a certificate is and until when, [`acme`] when one is asked of an authority,
-//! [`oauth`] how tokens for logins are asked for and used, [`ldap`] what a directory says about
-//! recipients, [`tls_report`] what domains are told of the TLS that mail to them met, and [`w3c`] what
-//! analysers of the original's log files read.
+//! [`sender`] whether mail is from whom it says, [`certificate`] for whom a certificate is and until when,
+//! [`acme`] when one is asked of an authority, [`oauth`] how tokens for logins are asked for and used,
+//! [`ldap`] what a directory says about recipients, [`tls_report`] what domains are told of the TLS that
+//! mail to them met, and [`w3c`] what analysers of the original's log files read.
 
 pub mod acme;
 pub mod certificate;
@@ -21,6 +21,7 @@ pub mod oauth;
 pub mod policy;
 pub mod queue;
 pub mod route;
+pub mod sender;
 pub mod smtp;
 pub mod storage;
 pub mod tls_report;

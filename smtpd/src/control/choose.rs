@@ -343,6 +343,7 @@ pub(super) fn details(place: &Place, message: &Message, now: Timestamp) -> Queue
         helo: envelope.origin.helo.clone(),
         session: envelope.origin.session,
         source: envelope.origin.source.clone(),
+        checks: envelope.origin.checks.clone(),
         message_id: envelope.message_id.clone(),
         subject: envelope.subject.clone(),
         envid: envelope.envid.clone(),

@@ -139,6 +139,7 @@ fn envelope(
             source: Some(name.to_owned()),
             user: None,
             uid: None,
+            checks: None,
         },
         tls_optional: facts.tls_optional && !require_tls,
         message_id: facts.message_id.clone(),

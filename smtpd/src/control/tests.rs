@@ -132,6 +132,7 @@ fn envelope(sender: &str, recipient: &str, at: Timestamp) -> Envelope {
             source: None,
             user: None,
             uid: None,
+            checks: None,
         },
         message_id: None,
         subject: Some("Invoice".to_owned()),

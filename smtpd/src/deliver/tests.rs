@@ -98,6 +98,7 @@ fn envelope(sender: &str, recipients: &[&str], accepted_at: Timestamp) -> Envelo
             source: None,
             user: None,
             uid: None,
+            checks: None,
         },
         message_id: None,
         subject: None,

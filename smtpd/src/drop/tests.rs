@@ -30,6 +30,7 @@ fn envelope() -> Envelope {
             source: None,
             user: None,
             uid: None,
+            checks: None,
         },
         message_id: None,
         subject: None,

@@ -221,6 +221,7 @@ fn envelope(
             source: Some(shown.to_owned()),
             user: None,
             uid: None,
+            checks: None,
         },
         tls_optional: facts.tls_optional,
         message_id: facts.message_id.or(added_id),

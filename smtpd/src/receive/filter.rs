@@ -11,11 +11,13 @@ use smtpd_core::message::header::{self, HeaderFacts};
 use smtpd_core::milter::answer::Change;
 use smtpd_core::queue::envelope::{Envelope, Recipient};
 use smtpd_core::queue::recipient::Hold;
+use smtpd_core::sender::SpfFinding;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::Server;
 
-use super::message::{Client, Large};
+use super::message::{Client, FRONT_OCTETS, Large};
 use super::session::Session;
+use super::vouch::{Looked, Room};
 use crate::milter::{Milters, No, Reach, Values, Who, Work};
 use crate::observe::Level;
 use crate::queue::{Body, LargeBody};
@@ -29,6 +31,8 @@ pub(super) struct Arrived {
     pub(super) eight_bit: bool,
     /// What milters want; nothing where there are none.
     pub(super) work: Work,
+    /// What was found about its sender, in a few words.
+    pub(super) checks: Option<String>,
 }
 
 /// Where the body of a message lies.
@@ -174,34 +178,36 @@ impl Client<'_> {
         Who { name, address, port, helo, tls: self.tls.map(|tls| (tls.version, tls.cipher)) }
     }
 
-    /// Has milters look at a message that is in memory.
+    /// Has milters look at a message that is in memory, as it was found to be.
     pub(super) async fn filter(
         &self,
         server: &mut Server,
         filters: &mut Milters,
+        spf: Option<&SpfFinding>,
     ) -> Result<Arrived, Refusal> {
         let header_max = self.settings.session.body.header_max;
         let facts = header::scan(server.body(), header_max);
         let id = self.inner.parts.queue.new_id();
-        let (front, rest) = server.body().split_at(facts.header_octets);
-        let mut work = Work { header: front.to_vec(), ..Work::default() };
+        let looked = self.look(server, &facts, spf).await?;
+        let (came, rest) = server.body().split_at(facts.header_octets);
+        let (field, header, checks) = match looked {
+            Some(Looked { field, header, words }) => (field, header, Some(words)),
+            None => (Vec::new(), came.to_vec(), None),
+        };
+        let mut work = Work { header, ..Work::default() };
         let source = (Source::Memory(rest), header_max);
         let shown = self.show(filters, &mut work, source, id).await;
-        let message = match (&work.body, work.header == front) {
-            (None, true) => server.body().to_vec(),
-            (body, _) => {
-                let body = body.as_deref().map(clean);
-                [&work.header, body.as_deref().unwrap_or(rest)].concat()
-            }
-        };
+        let body = work.body.as_deref().map(clean);
+        let message = [&work.header, body.as_deref().unwrap_or(rest)].concat();
         self.heed(shown, server)?;
         let facts = header::scan(&message, header_max);
-        let mut octets = Vec::with_capacity(message.len() + 512);
+        let mut octets = Vec::with_capacity(field.len() + message.len() + FRONT_OCTETS);
+        octets.extend_from_slice(&field);
         self.write_front(server, id, &facts, &mut octets);
         octets.extend_from_slice(&message);
         server.body_taken();
         let eight_bit = !message.is_ascii();
-        Ok(Arrived { id, facts, body: Body::Memory(octets), eight_bit, work })
+        Ok(Arrived { id, facts, body: Body::Memory(octets), eight_bit, work, checks })
     }
 
     /// Has milters look at a message that is in a file; one that they change is written anew.
@@ -209,18 +215,25 @@ impl Client<'_> {
         &self,
         server: &mut Server,
         large: Large,
-        filters: &mut Milters,
+        (filters, spf): (&mut Milters, Option<&SpfFinding>),
     ) -> Result<Arrived, Refusal> {
-        let Large { id, facts, writer, eight_bit, front } = large;
+        let Large { id, facts, mut writer, eight_bit, front, header, vouch } = large;
+        let (mut field, mut checks) = (Vec::new(), None);
+        if let Some(vouch) = vouch {
+            let vouched = self.vouch(vouch, Room::Kept, spf).await?;
+            writer.begin_with(&vouched.field).await.map_err(|error| self.trouble(&error))?;
+            (field, checks) = (vouched.field, Some(vouched.words));
+        }
         let stored = writer.finish().await.map_err(|error| self.trouble(&error))?;
-        let whole = |body, facts, eight_bit, work| Arrived { id, facts, body, eight_bit, work };
+        let whole =
+            |body, facts, eight_bit, work| Arrived { id, facts, body, eight_bit, work, checks };
         if filters.are_none() {
             return Ok(whole(Body::File(stored), facts, eight_bit, Work::default()));
         }
         let header_max = self.settings.session.body.header_max;
-        let old = self.read_part(&stored, id, front..front + facts.header_octets as u64).await?;
+        let behind_header = front + header;
+        let old = self.read_part(&stored, id, front..behind_header).await?;
         let mut work = Work { header: old.clone(), ..Work::default() };
-        let behind_header = front + facts.header_octets as u64;
         let source = (Source::File(&stored, behind_header), header_max);
         let shown = self.show(filters, &mut work, source, id).await;
         self.heed(shown, server)?;
@@ -228,7 +241,7 @@ impl Client<'_> {
             return Ok(whole(Body::File(stored), facts, eight_bit, work));
         }
         let facts = if work.header == old { facts } else { header::scan(&work.header, header_max) };
-        let mut begin = Vec::with_capacity(work.header.len() + 512);
+        let mut begin = field;
         self.write_front(server, id, &facts, &mut begin);
         begin.extend_from_slice(&work.header);
         let (made, is_ascii) = self.rewrite(&begin, &work, (&stored, behind_header), id).await?;

@@ -17,11 +17,13 @@ use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
 use smtpd_core::route::alias::Locals;
+use smtpd_core::sender::SpfFinding;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{self as machine, Server};
 use smtpd_core::trace::note::{Admission, Note};
 
 use super::filter::Arrived;
+use super::vouch::{Looked, Vouch};
 use super::{Inner, LocalUser, Settings};
 use crate::milter::{Milters, Work};
 use crate::observe::Level;
@@ -75,6 +77,8 @@ pub(super) struct Incoming<'a> {
     counted: u64,
     /// The rule that let a recipient of the message in; one that let a stranger's in, if there is.
     pub(super) rule: Option<RelayRule>,
+    /// What was found about the sender before the message came.
+    pub(super) spf: Option<SpfFinding>,
 }
 
 /// A body that goes to a file.
@@ -86,6 +90,10 @@ pub(super) struct Large {
     pub(super) eight_bit: bool,
     /// Octets of our own fields in front of it.
     pub(super) front: u64,
+    /// Octets of its header behind them.
+    pub(super) header: u64,
+    /// What is found about its sender, if that is looked at.
+    pub(super) vouch: Option<Vouch>,
 }
 
 impl Drop for Incoming<'_> {
@@ -97,7 +105,7 @@ impl Drop for Incoming<'_> {
 impl<'a> Incoming<'a> {
     /// Nothing has come yet; `memory` counts the octets that all sessions hold.
     pub(super) fn new(memory: &'a AtomicU64) -> Self {
-        Self { memory, large: None, failed: None, counted: 0, rule: None }
+        Self { memory, large: None, failed: None, counted: 0, rule: None, spf: None }
     }
 
     /// Remembers the rule that let a recipient in.
@@ -118,7 +126,7 @@ impl<'a> Incoming<'a> {
             server.body_taken();
         } else if self.large.is_some() {
             if here >= PIECE_OCTETS {
-                self.append(client, server).await;
+                self.append(client, server, 0).await;
             }
         } else if here > SMALL_OCTETS && !self.fits(client, here) {
             self.begin_large(client, server).await;
@@ -154,27 +162,44 @@ impl<'a> Incoming<'a> {
             return;
         }
         let id = client.inner.parts.queue.new_id();
+        let vouch = client.begin_to_vouch(server, &facts);
         let mut front = Vec::with_capacity(received::PREFIX_OCTETS_MAX);
+        if let Some(vouch) = &vouch {
+            front.resize(vouch.room(), b' ');
+        }
         client.write_front(server, id, &facts, &mut front);
+        let at = front.len() as u64;
+        let (written, header) = match &vouch {
+            Some(vouch) => {
+                let written = vouch.write_header(server.body(), &mut front);
+                (written, front.len() as u64 - at)
+            }
+            None => (0, facts.header_octets as u64),
+        };
         let begun = match client.inner.parts.queue.large_body().await {
             Ok(mut writer) => writer.append(&front).await.map(|()| writer),
             Err(error) => Err(error),
         };
         match begun {
             Ok(writer) => {
-                let front = front.len() as u64;
-                self.large = Some(Large { id, facts, writer, eight_bit: false, front });
-                self.append(client, server).await;
+                self.large =
+                    Some(Large { id, facts, writer, eight_bit: false, front: at, header, vouch });
+                self.append(client, server, written).await;
             }
             Err(error) => self.fail(client, &error, server),
         }
         self.uncount();
     }
 
-    async fn append(&mut self, client: &Client<'_>, server: &mut Server) {
+    /// Takes what has come behind the octets that were written already.
+    async fn append(&mut self, client: &Client<'_>, server: &mut Server, written: usize) {
         let Some(large) = &mut self.large else { return };
         large.eight_bit |= !server.body().is_ascii();
-        match large.writer.append(server.body()).await {
+        let octets = server.body().get(written..).unwrap_or_default();
+        if let Some(vouch) = &mut large.vouch {
+            vouch.push(octets);
+        }
+        match large.writer.append(octets).await {
             Ok(()) => server.body_taken(),
             Err(error) => self.fail(client, &error, server),
         }
@@ -194,17 +219,18 @@ impl<'a> Incoming<'a> {
         filters: &mut Milters,
     ) -> Result<QueueId, Refusal> {
         if self.large.is_some() {
-            self.append(client, server).await;
+            self.append(client, server, 0).await;
         }
         if let Some(refusal) = self.failed {
             return Err(refusal);
         }
+        let spf = self.spf.as_ref();
         let arrived = match self.large.take() {
-            Some(large) => Box::pin(client.filter_large(server, large, filters)).await?,
-            None if filters.are_none() => client.assemble(server),
-            None => Box::pin(client.filter(server, filters)).await?,
+            Some(large) => Box::pin(client.filter_large(server, large, (filters, spf))).await?,
+            None if filters.are_none() => client.assemble(server, spf).await?,
+            None => Box::pin(client.filter(server, filters, spf)).await?,
         };
-        let Arrived { id, facts, body, eight_bit, work } = arrived;
+        let Arrived { id, facts, body, eight_bit, work, checks } = arrived;
         if facts.hops >= client.settings.hops_max {
             return Err(Refusal::TooManyHops);
         }
@@ -218,6 +244,7 @@ impl<'a> Incoming<'a> {
         let mut envelope =
             client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
         Client::amend(&work, &mut envelope);
+        envelope.origin.checks = checks;
         if eight_bit && envelope.body == BodyKind::SevenBit {
             // Many clients send what they did not declare; the next hop is told what it is.
             envelope.body = BodyKind::EightBitMime;
@@ -265,15 +292,29 @@ impl Client<'_> {
     }
 
     /// A body that is in memory, with our fields in front: the one copy it is stored from.
-    fn assemble(&self, server: &mut Server) -> Arrived {
-        let eight_bit = !server.body().is_ascii();
+    async fn assemble(
+        &self,
+        server: &mut Server,
+        spf: Option<&SpfFinding>,
+    ) -> Result<Arrived, Refusal> {
         let facts = header::scan(server.body(), self.settings.session.body.header_max);
         let id = self.inner.parts.queue.new_id();
+        let eight_bit = !server.body().is_ascii();
         let mut octets = Vec::with_capacity(server.body().len() + FRONT_OCTETS);
-        self.write_front(server, id, &facts, &mut octets);
-        octets.extend_from_slice(server.body());
+        let mut checks = None;
+        if let Some(Looked { field, header, words }) = self.look(server, &facts, spf).await? {
+            octets.extend_from_slice(&field);
+            self.write_front(server, id, &facts, &mut octets);
+            octets.extend_from_slice(&header);
+            octets.extend_from_slice(server.body().get(facts.header_octets..).unwrap_or_default());
+            checks = Some(words);
+        } else {
+            self.write_front(server, id, &facts, &mut octets);
+            octets.extend_from_slice(server.body());
+        }
         server.body_taken();
-        Arrived { id, facts, body: Body::Memory(octets), eight_bit, work: Work::default() }
+        let body = Body::Memory(octets);
+        Ok(Arrived { id, facts, body, eight_bit, work: Work::default(), checks })
     }
 
     /// The recipients with everybody behind their aliases.
@@ -375,6 +416,7 @@ impl Client<'_> {
                 source: None,
                 user: self.user_name().map(str::to_owned),
                 uid: self.uid(),
+                checks: None,
             },
             // Whoever requires TLS has not meant it (RFC 8689 section 4.1).
             tls_optional: facts.tls_optional && !transaction.require_tls,
@@ -413,6 +455,10 @@ impl Client<'_> {
             .maybe("to", only.map(|only| format!("<{}>", only.mailbox)))
             .text("msgid", envelope.message_id.as_deref().unwrap_or_default())
             .text("subject", envelope.subject.as_deref().unwrap_or_default());
+        let line = match &envelope.origin.checks {
+            Some(checks) => line.text("checks", checks),
+            None => line,
+        };
         match envelope.wishes {
             wishes if wishes.are_none() => line,
             wishes => line.text("wishes", wishes),
@@ -457,4 +503,4 @@ impl Client<'_> {
 }
 
 /// What our fields take in an ordinary message.
-const FRONT_OCTETS: usize = 512;
+pub(super) const FRONT_OCTETS: usize = 512;

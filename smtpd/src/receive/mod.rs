@@ -28,6 +28,7 @@ mod tests;
 mod ticket;
 mod told;
 mod visit;
+mod vouch;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,6 +66,7 @@ use crate::oauth::Judge;
 use crate::observe::{Counters, Dialogues, Log, SessionIds};
 use crate::queue::Queue;
 use crate::resolve::Resolver;
+use crate::sender::Checks;
 use crate::tls::ServerTls;
 use crate::trace::Trace;
 use crate::users::Users;
@@ -124,6 +126,8 @@ pub struct Settings {
     pub table: Arc<Table>,
     /// Who knows their recipients, if clients are told which there are.
     pub directory: Option<Directory>,
+    /// How mail of strangers is looked at, if it is (`senders`).
+    pub senders: Option<Arc<Checks>>,
     /// How much one client may send that has not logged in.
     pub quota: ClientQuota,
     /// Who tells the client's address ahead of its words (`access.proxy_from`).

@@ -133,7 +133,7 @@ pub(super) struct Session<'a> {
     pub(super) live: &'a Live,
     pub(super) stream: &'a mut Stream,
     pub(super) server: Server,
-    incoming: Incoming<'a>,
+    pub(super) incoming: Incoming<'a>,
     pub(super) buffer: Buffer,
     alarm: Pin<Box<Sleep>>,
     /// Whether what the client calls itself is shown.
@@ -242,6 +242,10 @@ impl Session<'_> {
                 let verdict = may_begin(&self.client, sender)
                     .and_then(|()| ready())
                     .and_then(|()| charge(&self.client, Piece::Message));
+                let verdict = match verdict {
+                    Ok(()) => self.vouch_for_sender().await,
+                    refused => refused,
+                };
                 match verdict {
                     Ok(()) if !self.filters.are_none() => Box::pin(filter::sender(self)).await,
                     verdict => verdict,

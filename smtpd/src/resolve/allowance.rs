@@ -12,15 +12,24 @@ pub const QUESTIONS_MAX: u32 = 32;
 
 /// What is left of them.
 #[derive(Debug)]
-pub struct Allowance(AtomicU32);
+pub struct Allowance {
+    left: AtomicU32,
+    most: u32,
+}
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self(AtomicU32::new(QUESTIONS_MAX))
+        Self::of(QUESTIONS_MAX)
     }
 }
 
 impl Allowance {
+    /// So many questions.
+    #[must_use]
+    pub const fn of(most: u32) -> Self {
+        Self { left: AtomicU32::new(most), most }
+    }
+
     /// Takes one question.
     ///
     /// # Errors
@@ -28,8 +37,8 @@ impl Allowance {
     /// [`LookupError::Temporary`] if none is left: it may be answered another time.
     pub(super) fn take(&self, name: &str) -> Result<(), LookupError> {
         let one_less = |left: u32| left.checked_sub(1);
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-        let why = || format!("more than {QUESTIONS_MAX} questions would be needed");
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        let why = || format!("more than {} questions would be needed", self.most);
         taken.map(drop).map_err(|_| LookupError::Temporary { name: name.to_owned(), why: why() })
     }
 }

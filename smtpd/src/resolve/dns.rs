@@ -202,7 +202,7 @@ fn mx_records(domain: &Domain, answers: &[Record]) -> Result<Vec<MxRecord>, Look
     Ok(records)
 }
 
-fn address_of(record: &Record) -> Option<IpAddr> {
+pub(super) fn address_of(record: &Record) -> Option<IpAddr> {
     match &record.data {
         RData::A(a) => Some(IpAddr::V4(a.0)),
         RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),

@@ -71,6 +71,21 @@ impl LargeBodyWriter {
         }
     }
 
+    /// Puts octets in the place of the first ones, which are at least as many.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] if they cannot be written.
+    pub async fn begin_with(&mut self, octets: &[u8]) -> Result<(), CommitError> {
+        match &mut self.0 {
+            Writer::File(file) => file.begin_with(octets).await,
+            Writer::Memory(body) => {
+                body[..octets.len()].copy_from_slice(octets);
+                Ok(())
+            }
+        }
+    }
+
     /// Ends the body and makes it durable.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod error;
 mod moved;
 mod probe;
 mod protection;
+mod published;
 mod rooms;
 mod root;
 mod roots;

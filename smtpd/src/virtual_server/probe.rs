@@ -42,6 +42,7 @@ impl VirtualServer {
         checks.extend(self.smart_hosts(&config).await);
         checks.extend(self.check_directory().await);
         checks.extend(self.check_dkim().await);
+        checks.extend(self.check_published().await);
         checks.extend(self.check_certificates());
         checks.push(relay(&config));
         for check in &mut checks {

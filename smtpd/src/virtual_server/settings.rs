@@ -15,6 +15,7 @@ use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
 use mailroot_common::config::ldap::UnknownRecipient;
 use mailroot_common::config::messages::Fix;
+use mailroot_common::config::senders::{Check, Mark};
 use mailroot_common::config::submission::RecordUser;
 use mailroot_common::config::{DomainKind, Limit, ServerConfig, delivery};
 use mailroot_common::units::{ByteSize, Span};
@@ -23,6 +24,7 @@ use smtpd_core::policy::guess;
 use smtpd_core::queue::wishes::Priority;
 use smtpd_core::route::loopback::AddressRule;
 use smtpd_core::route::table::Table;
+use smtpd_core::sender::Wanted;
 use smtpd_core::smtp::auth::Mechanism;
 use smtpd_core::smtp::body::BodyLimits;
 use smtpd_core::smtp::client::Timeouts;
@@ -40,6 +42,7 @@ use crate::https::Https;
 use crate::oauth::Judge;
 use crate::receive::{LocalRules, Tallies};
 use crate::resolve::Family;
+use crate::sender::Checks;
 use crate::tls::{Clients, ServerTls, Wish};
 use crate::{deliver, pickup, process, receive};
 
@@ -101,11 +104,7 @@ pub(super) fn receive(
         tls: offered_tls(config, tls.as_ref()),
         logins: logins(config),
     };
-    let mut strangers = session.clone();
-    // They could fill the queue with mail that lies there, and push in front of everybody else.
-    strangers.grammar.offer = strangers.grammar.offer.without(Extension::FutureRelease);
-    strangers.priority_max = Priority::NORMAL;
-    let local = local(&session);
+    let (strangers, local) = (strangers(&session), local(&session));
     receive::Settings {
         session: Arc::new(session),
         strangers: Arc::new(strangers),
@@ -125,6 +124,7 @@ pub(super) fn receive(
         quota: quota(&config.access.quota),
         table: Arc::clone(table),
         directory: directory.clone().filter(|it| it.unknown() == UnknownRecipient::Refuse),
+        senders: senders(config, shared),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,
         outbound_tls: rules::tls_policy(config.delivery.security.tls),
@@ -149,6 +149,15 @@ fn tokens(config: &ServerConfig, shared: &Shared) -> Option<Judge> {
     Judge::new(&config.access.tokens, https, shared.secrets.clone(), shared.clock.clone())
 }
 
+/// What sessions of clients go by who may not relay. They could fill the queue with mail that lies there,
+/// and push in front of everybody else.
+fn strangers(session: &server::Settings) -> server::Settings {
+    let mut strangers = session.clone();
+    strangers.grammar.offer = strangers.grammar.offer.without(Extension::FutureRelease);
+    strangers.priority_max = Priority::NORMAL;
+    strangers
+}
+
 /// What sessions of users of this machine go by: they need no TLS and no login, a program may write
 /// its mail as slowly as it likes, and nothing is held for them that they could ask for. `sendmail` has no
 /// second transaction for recipients that the first had no room for, so that it takes many.
@@ -162,6 +171,28 @@ fn local(session: &server::Settings) -> server::Settings {
     local.logins = server::Logins::default();
     local.rate_min = 0;
     local
+}
+
+/// How mail of strangers is looked at, if it is.
+fn senders(config: &ServerConfig, shared: &Shared) -> Option<Arc<Checks>> {
+    let keys = &config.senders;
+    let wanted = Wanted {
+        spf: keys.spf != Check::Off,
+        dkim: keys.dkim != Mark::Off,
+        dmarc: keys.dmarc != Check::Off,
+        arc: keys.arc != Mark::Off,
+        refuse_spf: keys.spf == Check::Reject,
+        refuse_dmarc: keys.dmarc == Check::Reject,
+    };
+    let host = keys.name.as_ref().unwrap_or_else(|| host(config, shared));
+    wanted.any().then(|| {
+        Arc::new(Checks {
+            wanted,
+            host: host.as_str().into(),
+            patience: keys.timeout.as_duration(),
+            resolver: shared.resolver.clone(),
+        })
+    })
 }
 
 /// How clients may log in.

@@ -91,6 +91,7 @@ fuzz_target!(|input: Input<'_>| {
             source: None,
             user: None,
             uid: None,
+            checks: None,
         },
         message_id: input.message_id.map(str::to_owned),
         subject: input.subject.map(str::to_owned),

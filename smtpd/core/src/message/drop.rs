@@ -82,6 +82,7 @@ mod tests {
                 source: None,
                 user: None,
                 uid: None,
+                checks: None,
             },
             message_id: None,
             subject: None,

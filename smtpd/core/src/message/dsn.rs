@@ -229,6 +229,7 @@ fn envelope(
             source: Some(report.id.to_string()),
             user: None,
             uid: None,
+            checks: None,
         },
         message_id: Some(message_id),
         subject: Some(subject),

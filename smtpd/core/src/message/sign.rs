@@ -103,13 +103,13 @@ impl Covered {
 }
 
 /// Appends a field in relaxed form (section 3.4.2), with its CRLF.
-fn relax(octets: &[u8], field: &Field<'_>, out: &mut Vec<u8>) {
+pub(crate) fn relax(octets: &[u8], field: &Field<'_>, out: &mut Vec<u8>) {
     relax_parts(field.name, &octets[Range::clone(&field.value)], out);
     out.extend_from_slice(b"\r\n");
 }
 
 /// The same of a name and a value, without CRLF.
-fn relax_parts(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn relax_parts(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend(name.iter().map(u8::to_ascii_lowercase));
     out.push(b':');
     let mut gap = false;

@@ -193,6 +193,9 @@ pub struct Origin {
     /// The number of the user who handed the message in over the submit socket.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
+    /// What was found about who sent it, in a few words, where that was looked at.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<String>,
 }
 
 /// The door a message came in by.

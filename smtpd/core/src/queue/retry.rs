@@ -179,6 +179,7 @@ pub(crate) mod tests {
                 source: None,
                 user: None,
                 uid: None,
+                checks: None,
             },
             message_id: None,
             subject: None,

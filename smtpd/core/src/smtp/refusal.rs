@@ -259,6 +259,12 @@ refusals! {
     /// Envelope and outcomes of the message would not fit into one record of the queue.
     EnvelopeTooLarge: 552 permanent 3 4, GoOn, "envelope-too-large",
         "the message has more recipients than this server can record; send it to fewer at once";
+    /// SPF says that the client may not send for the sender's domain (RFC 7208 section 8.4, RFC 7372).
+    SpfFailed: 550 permanent 7 23, Error, "spf-failed",
+        "the sender's domain says in DNS that your address may not send for it (SPF)";
+    /// The domain in From wants mail refused that nobody vouches for (RFC 7489, RFC 7372).
+    DmarcFailed: 550 permanent 7 26, Error, "dmarc-failed",
+        "neither SPF nor DKIM vouches for the domain in From, which wants such mail refused (DMARC)";
     /// A recipient is an alias that stands for more addresses than one may.
     AliasTooLarge: 451 transient 3 5, GoOn, "alias-too-large",
         "an alias leads to too many addresses; try again later";

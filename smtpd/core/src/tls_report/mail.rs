@@ -92,6 +92,7 @@ fn envelope(
             source: Some("tls".to_owned()),
             user: None,
             uid: None,
+            checks: None,
         },
         hold: None,
         tls_optional: true,

@@ -124,6 +124,8 @@ fields! {
         Tls tls = 149,
         /// What the sender wants of time and order.
         Wishes wishes = 150,
+        /// What was found about who sent it.
+        Checks checks = 153,
         /// Who had logged in, or the user of the submit socket.
         User user = 151,
         /// SHA-256 of the client's certificate, if it showed a good one.

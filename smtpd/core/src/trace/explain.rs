@@ -420,6 +420,17 @@ pub fn explain_refusal(refused: &Refused) -> Option<Advice> {
             format!("access.connect of {server} does not let {client} in."),
             list("access", "let it in, if it is one of yours"),
         ),
+        "spf-failed" => (
+            format!(
+                "The domain of the sender says in DNS that {client} may not send for it (SPF)."
+            ),
+            look("senders", "what is refused: senders.spf of its file, then smtpctl reload"),
+        ),
+        "dmarc-failed" => (
+            "The domain in From wants mail refused that neither SPF nor DKIM vouches for (DMARC)."
+                .to_owned(),
+            look("senders", "what is refused: senders.dmarc of its file, then smtpctl reload"),
+        ),
         "policy-unavailable" => (
             format!("A list has names in it, and DNS did not say the name of {client}."),
             look("access", "networks need no DNS"),
@@ -483,6 +494,7 @@ mod tests {
             certificate: None,
             uid: None,
             rule: None,
+            checks: None,
             source: None,
             message_id: None,
             subject: None,

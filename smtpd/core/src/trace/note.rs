@@ -106,6 +106,7 @@ impl Note {
             .maybe(Text::User, origin.user.as_ref())
             .maybe(Text::Uid, origin.uid)
             .maybe(Text::Rule, admitted.rule)
+            .maybe(Text::Checks, origin.checks.as_ref())
             .maybe(Text::Source, origin.source.as_ref())
             .maybe(Text::MessageId, envelope.message_id.as_ref())
             .maybe(Text::Wishes, Some(envelope.wishes).filter(|wishes| !wishes.are_none()))

@@ -53,6 +53,7 @@ pub(crate) fn envelope(recipients: &[&str], at: Timestamp) -> Envelope {
             source: None,
             user: None,
             uid: None,
+            checks: None,
         },
         message_id: None,
         subject: None,

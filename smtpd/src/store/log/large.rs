@@ -136,6 +136,26 @@ impl Writer {
         Ok(())
     }
 
+    /// Puts octets in the place of the first ones, all of which are within one block.
+    pub(in super::super) async fn begin_with(&mut self, octets: &[u8]) -> Result<(), CommitError> {
+        if self.at == 0 {
+            self.piece[..octets.len()].copy_from_slice(octets);
+            return Ok(());
+        }
+        let length = usize::try_from(self.at).map_or(BLOCK, |written| written.min(BLOCK));
+        let (file, octets) = (Arc::clone(&self.file), octets.to_vec());
+        let written = blocking(move || {
+            let mut block = vec![0; length];
+            file.read_exact_at(&mut block, 0)?;
+            block[..octets.len()].copy_from_slice(&octets);
+            file.write_all_at(&octets, 0)?;
+            Ok(crc32c::crc32c(&block))
+        });
+        let sum = written.await.map_err(|error| self.trouble(error))?;
+        self.checksums[8..12].copy_from_slice(&sum.to_le_bytes());
+        Ok(())
+    }
+
     fn trouble(&self, error: io::Error) -> CommitError {
         CommitError::from_io(&self.owned.path(), error)
     }

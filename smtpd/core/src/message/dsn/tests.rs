@@ -41,6 +41,7 @@ fn message(sender: &str, recipients: &[&str]) -> Envelope {
             source: None,
             user: None,
             uid: None,
+            checks: None,
         },
         message_id: Some("<1@here.example>".to_owned()),
         subject: Some("Numbers".to_owned()),

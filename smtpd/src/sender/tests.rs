@@ -1,0 +1,121 @@
+//! Messages are judged with real keys, by a made-up DNS, within bounds.
+
+use mailroot_common::address::{Domain, ReversePath};
+use smtpd_core::sender::Examination;
+use smtpd_core::sender::dkim::DkimResult;
+use smtpd_core::sender::dmarc::DmarcResult;
+use smtpd_core::sender::spf::SpfResult;
+
+use super::*;
+use crate::resolve::SimulatedDns;
+
+/// The message of RFC 8463 appendix A.3 with its two signatures.
+const HEADER: &str = "DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;\r\n \
+    d=football.example.com; i=@football.example.com;\r\n \
+    q=dns/txt; s=brisbane; t=1528637909; h=from : to :\r\n \
+    subject : date : message-id : from : subject : date;\r\n \
+    bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n \
+    b=/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11Bus\r\n \
+    Fa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==\r\n\
+    DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed;\r\n \
+    d=football.example.com; i=@football.example.com;\r\n \
+    q=dns/txt; s=test; t=1528637909; h=from : to : subject :\r\n \
+    date : message-id : from : subject : date;\r\n \
+    bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n \
+    b=F45dVWDfMbQDGHJFlXUNB2HKfbCeLRyhDXgFpEL8GwpsRe0IeIixNTe3\r\n \
+    DhCVlUrSjV4BwcVcOF6+FF3Zo9Rpo1tFOeS9mPYQTnGdaSGsgeefOsk2Jz\r\n \
+    dA+L10TeYt9BgDfQNZtKdN1WO//KgIqXP7OdEFE4LjFYNcUxZQ4FADY+8=\r\n\
+    From: Joe SixPack <joe@football.example.com>\r\n\
+    To: Suzie Q <suzie@shopping.example.net>\r\n\
+    Subject: Is dinner ready?\r\n\
+    Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r\n\
+    Message-ID: <20030712040037.46341.5F8J@football.example.com>\r\n\r\n";
+const BODY: &str = "Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n";
+const ED25519: &str = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+const RSA: &str = "v=DKIM1; k=rsa; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08\
+    a5qhdR6wy5bdOKb2jLQiY/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqMKrM3rG4hstT5\
+    QjvHO9PzoxZyVYLzBfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB";
+
+fn name(text: &str) -> Domain {
+    Domain::parse(text).unwrap()
+}
+
+fn checks(dns: &SimulatedDns) -> Checks {
+    let wanted = Wanted { spf: true, dkim: true, dmarc: true, arc: true, ..Wanted::default() };
+    let patience = Duration::from_secs(5);
+    Checks { wanted, host: "mx.test".into(), patience, resolver: Resolver::Simulated(dns.clone()) }
+}
+
+async fn judged(dns: &SimulatedDns, header: &str, body: &str) -> Findings {
+    let checks = checks(dns);
+    let mut examination = Examination::begin(header.as_bytes(), checks.wanted);
+    body.as_bytes().chunks(7).for_each(|piece| examination.push(piece));
+    let sender = ReversePath::parse("joe@football.example.com").unwrap();
+    let identity = Identity::new([192, 0, 2, 1].into(), "mail.football.example.com", &sender);
+    let now = Timestamp::from_millis(1_763_648_550_000);
+    checks.judge(&examination.finish(), &identity, None, now).await
+}
+
+fn dns() -> SimulatedDns {
+    let dns = SimulatedDns::default();
+    dns.add_text(&name("brisbane._domainkey.football.example.com"), ED25519);
+    dns.add_text(&name("test._domainkey.football.example.com"), RSA);
+    dns.add_text(&name("_dmarc.football.example.com"), "v=DMARC1; p=reject");
+    dns
+}
+
+fn results(found: &Findings) -> Vec<DkimResult> {
+    found.dkim.iter().map(|one| one.result).collect()
+}
+
+#[tokio::test]
+async fn the_example_of_the_standard_holds_with_both_keys_and_breaks_when_it_is_changed() {
+    let dns = dns();
+    let found = judged(&dns, HEADER, BODY).await;
+    assert_eq!(results(&found), [DkimResult::Pass, DkimResult::Pass]);
+    assert_eq!(found.dmarc.unwrap().result, DmarcResult::Pass);
+    assert_eq!(found.spf.unwrap().result, SpfResult::None);
+
+    let blanks = BODY.to_owned() + " \t \r\n\r\n";
+    assert_eq!(results(&judged(&dns, HEADER, &blanks).await), [DkimResult::Pass; 2]);
+    let longer = BODY.to_owned() + "x\r\n";
+    let found = judged(&dns, HEADER, &longer).await;
+    assert_eq!(results(&found), [DkimResult::Fail, DkimResult::Fail]);
+    assert_eq!(found.dmarc.unwrap().result, DmarcResult::Fail);
+    let other = HEADER.replace("Is dinner", "Is lunch");
+    assert_eq!(results(&judged(&dns, &other, BODY).await), [DkimResult::Fail; 2]);
+    let two = "From: eve@evil.example\r\n".to_owned() + HEADER;
+    assert_eq!(results(&judged(&dns, &two, BODY).await), [DkimResult::Fail; 2]);
+}
+
+#[tokio::test]
+async fn keys_that_are_missing_or_unknown_or_for_something_else_are_told_apart() {
+    let dns = SimulatedDns::default();
+    let key = name("test._domainkey.football.example.com");
+    dns.add_text(&key, "v=DKIM1; p=");
+    let found = judged(&dns, HEADER, BODY).await;
+    assert_eq!(results(&found), [DkimResult::PermError, DkimResult::PermError]);
+    assert_eq!(
+        (found.dkim[0].reason, found.dkim[1].reason),
+        ("there is no key", "the key was revoked")
+    );
+    dns.set_out_of_order(&key, true);
+    dns.add_text(&name("brisbane._domainkey.football.example.com"), RSA);
+    let found = judged(&dns, HEADER, BODY).await;
+    assert_eq!(results(&found), [DkimResult::PermError, DkimResult::TempError]);
+}
+
+#[tokio::test]
+async fn one_message_asks_so_many_questions_and_no_more() {
+    let mut book = Book::default();
+    let resolver = Resolver::Simulated(dns());
+    let question = Question::Texts("_dmarc.football.example.com".to_owned());
+    let end = Instant::now() + Duration::from_secs(5);
+    let left = Arc::new(Allowance::of(1));
+    ask(&resolver, vec![question.clone()], &left, end, &mut book).await;
+    assert!(book.texts("_dmarc.football.example.com").unwrap().is_ok());
+    ask(&resolver, vec![question.clone()], &left, end, &mut book).await;
+    assert_eq!(book.texts("_dmarc.football.example.com"), Some(Err(Nothing::Unknown)));
+    ask(&resolver, vec![question], &Arc::new(Allowance::of(1)), Instant::now(), &mut book).await;
+    assert_eq!(book.texts("_dmarc.football.example.com"), Some(Err(Nothing::Unknown)));
+}
