@@ -23,6 +23,7 @@ use smtpd_core::smtp::server::{self as machine, Server};
 use smtpd_core::trace::note::{Admission, Note};
 
 use super::filter::Arrived;
+use super::secure::Certificate;
 use super::vouch::{Looked, Vouch};
 use super::{Inner, LocalUser, Settings};
 use crate::milter::{Milters, Work};
@@ -55,15 +56,6 @@ pub(super) struct Client<'a> {
     pub(super) user: Option<Arc<User>>,
     /// Whose verifier the client was shown, while it proves that it knows the password.
     pub(super) asked: Option<Arc<User>>,
-}
-
-/// A client's good certificate.
-#[derive(Debug)]
-pub(super) struct Certificate {
-    /// SHA-256 of it.
-    pub(super) fingerprint: String,
-    /// The user whose it is, if there is one.
-    pub(super) user: Option<String>,
 }
 
 /// The body that is arriving.

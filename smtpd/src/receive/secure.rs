@@ -4,11 +4,19 @@ use std::sync::Arc;
 
 use smtpd_core::smtp::auth::Channel;
 
-use super::message::Certificate;
 use super::session::{Gone, Session};
 use crate::net::Stream;
 use crate::observe::Level;
 use crate::tls::{ClientCertificate, ClientStanding, Handshake};
+
+/// A client's good certificate.
+#[derive(Debug)]
+pub(super) struct Certificate {
+    /// SHA-256 of it.
+    pub(super) fingerprint: String,
+    /// The user whose it is, if there is one.
+    pub(super) user: Option<String>,
+}
 
 impl Session<'_> {
     /// TLS from the first octet on. Whoever may not connect is not worth a handshake, without which

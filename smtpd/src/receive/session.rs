@@ -236,38 +236,8 @@ impl Session<'_> {
                 Some(tls) if tls.is_ready() => Ok(()),
                 _ => Err(Refusal::TlsUnavailable),
             },
-            Question::Sender => {
-                self.incoming.rule = None;
-                let sender = self.server.transaction().map(|it| &it.sender);
-                let verdict = may_begin(&self.client, sender)
-                    .and_then(|()| ready())
-                    .and_then(|()| charge(&self.client, Piece::Message));
-                let verdict = match verdict {
-                    Ok(()) => self.vouch_for_sender().await,
-                    refused => refused,
-                };
-                match verdict {
-                    Ok(()) if !self.filters.are_none() => Box::pin(filter::sender(self)).await,
-                    verdict => verdict,
-                }
-            }
-            Question::Recipient => match self.server.candidate() {
-                Some(candidate) => {
-                    let (now, to) = (inner.parts.clock.now(), &candidate.mailbox);
-                    let verdict = may_send_to(&self.client, to, now).await.and_then(|rule| {
-                        charge(&self.client, Piece::Recipient)?;
-                        self.incoming.note_rule(rule);
-                        Ok(())
-                    });
-                    match verdict {
-                        Ok(()) if !self.filters.are_none() => {
-                            Box::pin(filter::recipient(self)).await
-                        }
-                        verdict => verdict,
-                    }
-                }
-                None => Err(Refusal::LocalTrouble),
-            },
+            Question::Sender => self.judge_sender().await,
+            Question::Recipient => self.judge_recipient().await,
             Question::Login => {
                 login::judge(self).await;
                 return;
@@ -300,6 +270,33 @@ impl Session<'_> {
             }
         };
         self.server.admit(verdict, inner.parts.clock.elapsed());
+    }
+
+    /// Whether the sender may begin; what is cheap is asked first.
+    async fn judge_sender(&mut self) -> Result<(), Refusal> {
+        self.incoming.rule = None;
+        let queue = &self.client.inner.parts.queue;
+        may_begin(&self.client, self.server.transaction().map(|it| &it.sender))?;
+        queue.ready().map_err(unready)?;
+        charge(&self.client, Piece::Message)?;
+        self.vouch_for_sender().await?;
+        if self.filters.are_none() {
+            return Ok(());
+        }
+        Box::pin(filter::sender(self)).await
+    }
+
+    /// Whether mail may go to the recipient.
+    async fn judge_recipient(&mut self) -> Result<(), Refusal> {
+        let candidate = self.server.candidate().ok_or(Refusal::LocalTrouble)?;
+        let now = self.client.inner.parts.clock.now();
+        let rule = may_send_to(&self.client, &candidate.mailbox, now).await?;
+        charge(&self.client, Piece::Recipient)?;
+        self.incoming.note_rule(rule);
+        if self.filters.are_none() {
+            return Ok(());
+        }
+        Box::pin(filter::recipient(self)).await
     }
 
     /// Has the trace remember what was said about a message that was accepted, where it is to.
