@@ -10,8 +10,8 @@ use mailroot_common::net::Network;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::{Entry, Line, List, Listed, Mode};
 use smtpd_core::policy::connect::ConnectPolicy;
-use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
-use smtpd_core::policy::{Facts, NameFact, Verdict};
+use smtpd_core::policy::relay::{RelayCertificates, RelayPolicy, RelayRule};
+use smtpd_core::policy::{Certified, Facts, NameFact, Verdict};
 use smtpd_core::route::domain::{Pattern, RemoteDomain};
 use smtpd_core::route::table::{DirectFirst, NextHop, Settings, Table};
 
@@ -41,7 +41,8 @@ fuzz_target!(|input: (u8, [u8; 16], &str)| {
         _ => NameFact::Names(names),
     };
     let authenticated = (style & 16 != 0).then(|| "ada".to_owned());
-    let facts = Facts { name, authenticated, ..Facts::of_address(client) };
+    let certificate = (style & 128 != 0).then_some(Certified::Pinned);
+    let facts = Facts { name, authenticated, certificate, ..Facts::of_address(client) };
     let list = List { mode, lines: entries.into_iter().map(Line::from).collect() };
     assert!(list.asks_for_names(NOW) || !list.needs_name_of(client, NOW));
     let found = search(&list, &facts);
@@ -191,6 +192,7 @@ fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: 
         list: list.clone(),
         authenticated: style & 32 != 0,
         anonymous: style & 64 == 0,
+        certificates: RelayCertificates::Pinned,
     };
     let opening = policy.opening(&remote_domains);
     assert!(opening.as_ref().is_none_or(|opening| !opening.to_string().is_empty()));
@@ -221,14 +223,17 @@ fn judge(list: &List, facts: &Facts, found: Option<bool>, style: u8, recipient: 
                     assert!(text.ends_with(".p.test") && text != "no.p.test");
                 }
                 RelayRule::Authenticated => assert!(!stranger && policy.authenticated),
+                RelayRule::Certificate(how) => assert_eq!(facts.certificate, Some(*how)),
                 RelayRule::List(_) | RelayRule::NotExcepted => assert_eq!(lets_in, Some(true)),
             }
             assert!(!admitted.rule().to_string().is_empty());
         }
-        Verdict::Defer(_) => assert!(!local && lets_in.is_none()),
+        Verdict::Defer(_) => {
+            assert!(!local && lets_in.is_none() && facts.certificate.is_none());
+        }
         Verdict::Refuse(_) => {
             let shut = stranger && !policy.anonymous;
-            assert!(shut || !local && lets_in == Some(false));
+            assert!(shut || !local && lets_in == Some(false) && facts.certificate.is_none());
         }
     }
 }

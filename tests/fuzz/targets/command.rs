@@ -157,6 +157,8 @@ fn print(command: &Command<'_>) -> String {
             format!("ATRN {}", names.join(","))
         }
         Command::StartTls => "STARTTLS".into(),
+        Command::Xclient("") => "XCLIENT".into(),
+        Command::Xclient(told) => format!("XCLIENT {told}"),
         Command::Auth(auth) => match auth.initial {
             Some(initial) => format!("AUTH {} {initial}", auth.mechanism),
             None => format!("AUTH {}", auth.mechanism),
