@@ -47,7 +47,8 @@ section! {
         /// Programs that look at mail before it is accepted (milters, such as Rspamd, ClamAV and OpenDKIM),
         /// one after the other: inet:HOST:PORT or unix:/PATH. They are asked about mail that comes over SMTP,
         /// not about Pickup and programs of this machine. Each answer may take timeout (30s), all of them about one
-        /// message ten times as long. Where there is none, on_failure says whether mail waits (defer) or goes on without (accept).
+        /// message ten times as long; when it is complete all milters together have 5 minutes. Where there is no
+        /// answer, on_failure says whether mail waits (defer) or goes on without (accept).
         milters: Vec<Milter> = Vec::new(), Vec::new();
     }
     sections {

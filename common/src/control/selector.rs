@@ -176,6 +176,14 @@ impl Selector {
         out
     }
 
+    /// The conditions on texts for people, as `from: *@a.example, to: bob@b.example`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let texts = self.texts().into_iter();
+        let said = texts.filter_map(|(name, value)| Some(format!("{name}: {}", value?)));
+        said.collect::<Vec<_>>().join(", ")
+    }
+
     fn texts(&self) -> [(&'static str, Option<&str>); 13] {
         [
             ("from", self.from.as_deref()),

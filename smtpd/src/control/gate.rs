@@ -103,7 +103,8 @@ async fn judge(
         line.word("uid", credentials.uid)
             .maybe("pid", credentials.pid)
             .word("method", method)
-            .text("path", uri.path())
+            // So that an address in it is known as one.
+            .text("path", uri.path().replace("%40", "@"))
             .word("reason", problem)
             .send();
     })

@@ -166,7 +166,7 @@ pub(super) async fn hold(
         place.queue.orders().hold(rule.clone(), now).await?;
         let id = rule.id.to_string();
         let line = tell(&app, "hold-ordered", &place.server, Some(&id), &caller);
-        let line = line.text("mail", selector.to_query()).maybe("until", until.as_ref());
+        let line = line.text("mail", selector.words()).maybe("until", until.as_ref());
         line.maybe("reason", reason.as_ref()).send();
         done.push(FutureHold { server: place.server.clone(), ..rule });
     }

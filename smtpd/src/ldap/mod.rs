@@ -280,8 +280,8 @@ impl Directory {
         if let (Target::Address(address), Some(other)) = (target, entries.next()) {
             return Err(Outage(format!(
                 "the directory has several entries for {address}: {} and {}{}",
-                entry.dn,
-                other.dn,
+                named(means, &entry.dn),
+                named(means, &other.dn),
                 if found.has_more { " and more" } else { "" }
             )));
         }
@@ -312,7 +312,7 @@ impl Directory {
             // Half a group is no answer.
             let part = found.entries.into_iter().next().filter(|part| count(part) > 0);
             let Some(part) = part else {
-                let dn = &entry.dn;
+                let dn = named(means, &entry.dn);
                 return Err(Outage(format!("the directory did not give the rest of {dn}: {name}")));
             };
             next = next_range(&part);
@@ -320,6 +320,11 @@ impl Directory {
         }
         Ok(())
     }
+}
+
+/// An entry as it may be named in words that come into the log.
+fn named<'a>(means: &Means, dn: &'a str) -> &'a str {
+    if means.log.style().mask.is_some() { "an entry" } else { dn }
 }
 
 /// Whether it is an address that every domain has (RFC 5321 section 4.5.1).

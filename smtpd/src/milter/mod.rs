@@ -6,8 +6,11 @@
 //! that is broken, slow or hostile costs is told by its entry: mail waits, or goes on without it.
 
 mod talk;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use mailroot_common::config::milter::{Milter, OnFailure};
 use smtpd_core::milter::MilterError;
@@ -15,12 +18,17 @@ use smtpd_core::milter::answer::{Change, Reply, Verdict};
 use smtpd_core::milter::command::Command;
 use smtpd_core::milter::edit::edited;
 use smtpd_core::milter::offer::Stage;
+use tokio::time::Instant;
 
 use self::talk::Talk;
 pub use self::talk::{Trouble, Values};
 use crate::net::Net;
 use crate::observe::{Level, Log};
 use crate::resolve::Resolver;
+
+/// How long all milters together may take over a complete message: a client waits 10 minutes for what is
+/// said to it (RFC 5321 section 4.5.3.2.6).
+const SHOWING_MAX: Duration = Duration::from_secs(300);
 
 /// By which means milters are called.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +98,8 @@ pub struct Milters {
     told: Option<Who>,
     /// Whether one of them wants the message under way forgotten.
     discards: bool,
+    /// When they all must be through with the message that they are shown.
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -124,7 +134,7 @@ impl Milters {
     pub fn new(milters: &[Milter]) -> Self {
         let peer = |milter: &Milter| Peer { milter: milter.clone(), state: State::Closed };
         let peers = milters.iter().map(peer).collect();
-        Self { peers, told: None, discards: false }
+        Self { peers, told: None, discards: false, until: Instant::now() }
     }
 
     /// Whether there are none.
@@ -146,8 +156,11 @@ impl Milters {
     ) -> Result<(), No> {
         let anew = self.told.as_ref() != Some(who);
         (self.told, self.discards) = (Some(who.clone()), false);
+        // All of them first: one that refuses keeps the ones behind it from being asked.
         for peer in &mut self.peers {
             peer.rewind(anew).await;
+        }
+        for peer in &mut self.peers {
             let is_new = matches!(peer.state, State::Closed);
             if is_new {
                 let begun = peer.begin(who, reach).await;
@@ -194,9 +207,10 @@ impl Milters {
         self.discards
     }
 
-    /// How many there are, for whoever shows them a message one after the other.
-    #[must_use]
-    pub fn count(&self) -> usize {
+    /// They are to be shown a message one after the other: how many there are. Their time for all of it
+    /// begins.
+    pub fn showing(&mut self) -> usize {
+        self.until = Instant::now() + SHOWING_MAX;
         self.peers.len()
     }
 
@@ -214,7 +228,7 @@ impl Milters {
         let Some(peer) = self.peers.get_mut(number) else { return Ok(false) };
         let State::Open(talk) = &mut peer.state else { return Ok(false) };
         let wants_body = talk.wants_body();
-        let heard = talk.header(&work.header, values).await;
+        let heard = talk.header(&work.header, values, self.until).await;
         work.discard |= matches!(heard, Ok(Verdict::Discard));
         let is_enough = matches!(heard, Ok(Verdict::Skip));
         peer.settle(heard, reach)?;
@@ -293,20 +307,23 @@ impl Work {
         keeps_blanks: bool,
         header_max: usize,
     ) -> Result<(), MilterError> {
-        self.header = edited(&self.header, &changes, keeps_blanks, header_max)?;
-        let mut body: Option<Vec<u8>> = None;
+        let header = edited(&self.header, &changes, keeps_blanks, header_max)?;
+        let (mut body, mut others, mut by): (Option<Vec<u8>>, _, _) = (None, vec![], vec![]);
         for change in changes {
-            self.by.push(words(&change));
+            by.push(words(&change));
             match change {
                 Change::Body(piece) => body.get_or_insert_default().extend_from_slice(&piece),
                 Change::AddHeader(_) | Change::InsertHeader(..) | Change::ChangeHeader(..) => {}
-                other => self.changes.push(other),
+                other => others.push(other),
             }
         }
         if body.as_ref().is_some_and(|body| body.contains(&0)) {
             return Err(MilterError::Form('b'));
         }
+        self.header = header;
         self.body = body.or_else(|| self.body.take());
+        self.changes.append(&mut others);
+        self.by.append(&mut by);
         self.by.dedup();
         Ok(())
     }
@@ -340,7 +357,7 @@ impl Peer {
             }
             State::Open(mut talk) | State::Rests(mut talk) => {
                 talk.abort();
-                State::Open(talk)
+                if talk.is_over().await { State::Closed } else { State::Open(talk) }
             }
             State::Gone(Gone::Satisfied | Gone::Refused(_)) if !anew => was,
             State::Gone(_) | State::Closed => State::Closed,

@@ -45,6 +45,9 @@ pub enum Trouble {
     /// It did not answer in time.
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
+    /// No time was left for this command or message.
+    #[error("it, or all milters together, took too long over this command or message")]
+    Late,
     /// It answered what makes no sense.
     #[error(transparent)]
     Answer(#[from] MilterError),
@@ -101,19 +104,21 @@ impl Talk {
         if !self.agreed.answers(stage) {
             return Ok(Verdict::Continue);
         }
-        match self.answer().await? {
+        match self.answer().await?.0 {
             Answer::Verdict(verdict) => Ok(verdict),
             Answer::Progress | Answer::Change(_) => Err(MilterError::Unexpected('p').into()),
         }
     }
 
-    /// Tells of the header, field by field, and of its end.
+    /// Tells of the header, field by field, and of its end. It has time for the message until then at most.
     pub(super) async fn header(
         &mut self,
         header: &[u8],
         values: &Values<'_>,
+        until: Instant,
     ) -> Result<Verdict, Trouble> {
         self.renew();
+        self.until = self.until.min(until);
         let verdict = self.tell(Stage::Data, values, Command::Data).await?;
         if verdict != Verdict::Continue {
             return Ok(verdict);
@@ -158,13 +163,12 @@ impl Talk {
         Command::EndOfMessage.write(&mut self.said);
         let (mut changes, mut octets) = (Vec::new(), 0);
         loop {
-            match self.answer().await? {
+            let (answer, said) = self.answer().await?;
+            match answer {
                 Answer::Progress => return Err(MilterError::Unexpected('p').into()),
                 Answer::Verdict(verdict) => return Ok((verdict, changes)),
                 Answer::Change(change) => {
-                    if let Change::Body(piece) = &change {
-                        octets += piece.len();
-                    }
+                    octets += said;
                     changes.push(change);
                     if changes.len() > CHANGES_MAX || octets > CHANGED_OCTETS_MAX {
                         return Err(MilterError::TooMuch.into());
@@ -181,7 +185,17 @@ impl Talk {
 
     /// Has it forget the message.
     pub(super) fn abort(&mut self) {
-        Command::Abort.write(&mut self.said);
+        let mut abort = Vec::new();
+        Command::Abort.write(&mut abort);
+        if !self.said.ends_with(&abort) {
+            self.said.append(&mut abort);
+        }
+    }
+
+    /// Whether it hung up, or said what nobody asked for, while there was nothing to say.
+    pub(super) async fn is_over(&mut self) -> bool {
+        let hearing = self.stream.read_buf(&mut self.heard);
+        timeout(Duration::ZERO, hearing).await.is_ok() || !self.heard.is_empty()
     }
 
     /// Says goodbye, as far as it can be said at once.
@@ -192,27 +206,38 @@ impl Talk {
     }
 
     async fn flush(&mut self) -> Result<(), Trouble> {
-        let (stream, said, wait) = (&mut self.stream, &mut self.said, self.wait);
+        let (wait, late) = self.left();
+        let (stream, said) = (&mut self.stream, &mut self.said);
         let sending = async {
             stream.write_all(said).await?;
             stream.flush().await
         };
-        timeout(wait, sending).await.map_err(|_| Trouble::TimedOut(wait))??;
+        timeout(wait, sending).await.map_err(|_| late)??;
         said.clear();
         Ok(())
     }
 
-    /// The next answer that is more than a wish for time.
-    async fn answer(&mut self) -> Result<Answer, Trouble> {
+    /// How long it may take for what is next, and what it means if that is over.
+    fn left(&self) -> (Duration, Trouble) {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left < self.wait {
+            (left, Trouble::Late)
+        } else {
+            (self.wait, Trouble::TimedOut(self.wait))
+        }
+    }
+
+    /// The next answer that is more than a wish for time, and of how many octets it is.
+    async fn answer(&mut self) -> Result<(Answer, usize), Trouble> {
         self.flush().await?;
         for _ in 0..PROGRESS_MAX {
+            let (wait, late) = self.left();
             let hearing = next(&mut self.stream, &mut self.heard);
-            let wait = self.wait.min(self.until.saturating_duration_since(Instant::now()));
             let heard = timeout(wait, hearing).await;
-            let (letter, content) = heard.map_err(|_| Trouble::TimedOut(self.wait))??;
+            let (letter, content) = heard.map_err(|_| late)??;
             match Answer::read(letter, &content, &self.agreed)? {
                 Answer::Progress => {}
-                answer => return Ok(answer),
+                answer => return Ok((answer, content.len())),
             }
         }
         Err(Trouble::TimedOut(self.wait))

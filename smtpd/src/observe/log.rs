@@ -287,14 +287,18 @@ impl Log {
         if level > Level::Warn && self.speaks.as_ref().is_some_and(is_mute) {
             wanted = false;
         }
-        let head = wanted.then(|| Head {
+        let head = wanted.then(|| self.head(&style, client));
+        Line::begin(self, level, event, head)
+    }
+
+    fn head(&self, style: &Style, client: Option<mailroot_common::net::Network>) -> Head {
+        Head {
             format: self.inner.form.unwrap_or(style.format),
             now: self.inner.clock.now(),
             dates: style.sink.wants_dates(),
             mask: style.mask.clone(),
             client,
-        });
-        Line::begin(self, level, event, head)
+        }
     }
 
     pub(super) fn write(&self, level: Level, line: &str) {
@@ -358,7 +362,10 @@ impl Log {
             // As above.
             let _ = target.write(&text);
             if dropped > 0 {
-                self.line(Level::Warn, "log-dropped").word("lines", dropped).send();
+                // What is let through says nothing about lines that were, and are lost.
+                let head = self.head(&self.inner.style.load(), None);
+                let line = Line::begin(self, Level::Warn, "log-dropped", Some(head));
+                line.word("lines", dropped).send();
             } else if closing {
                 return;
             }
@@ -462,6 +469,18 @@ mod tests {
         let read = |path| std::fs::read_to_string(path).unwrap();
         assert!(read(&moved).contains("two") && !read(&moved).contains("three"));
         assert!(read(&path).contains("three") && !read(&path).contains("two"));
+    }
+
+    #[test]
+    fn lost_lines_are_told_whatever_the_level() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = Style { level: Level::Error, ..style(&path) };
+        let log = Log::open(log, None, Clock::real()).unwrap();
+        lock(&log.inner.waiting).dropped = 3;
+        log.close();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with(" event=log-dropped level=warn lines=3\n"), "{text}");
     }
 
     #[test]

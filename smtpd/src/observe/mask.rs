@@ -15,10 +15,12 @@ pub const KEY_OCTETS: usize = 32;
 const SHOWN_OCTETS: usize = 8;
 /// What stands for a local part where only the domain is shown.
 const HIDDEN: &str = "*";
-/// A longer quoted string is no local part.
+/// Where a longer quoted string ends as a local part is told by the `@` behind it.
 const QUOTED_OCTETS_MAX: usize = 256;
 /// Fields whose value looks like an address and names no person.
 const EXEMPT: [&str; 1] = ["msgid"];
+/// Fields whose value is the name of an entry of a directory, which is often that of a person.
+const ENTRIES: [&str; 2] = ["dn", "entry"];
 
 /// What is shown of addresses instead of all.
 #[derive(Debug)]
@@ -41,6 +43,9 @@ impl Mask {
         if EXEMPT.contains(&key) {
             return Cow::Borrowed(value);
         }
+        if ENTRIES.contains(&key) {
+            return Cow::Owned(self.instead_of(value));
+        }
         let inner = value.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
         match inner {
             Some("") => Cow::Borrowed(value),
@@ -57,8 +62,13 @@ impl Mask {
             return Cow::Borrowed(text);
         }
         let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+        let mut may_be_long = true;
         while !rest.is_empty() {
-            let local = local_octets(rest);
+            let mut local = local_octets(rest);
+            if local == 0 && may_be_long && rest.starts_with('"') {
+                local = long_octets(rest);
+                may_be_long = local > 0;
+            }
             let domain = rest[local..].strip_prefix('@').map_or(0, domain_octets);
             if local > 0 && domain > 0 {
                 let (address, behind) = rest.split_at(local + 1 + domain);
@@ -79,10 +89,20 @@ impl Mask {
     /// An address as it may be shown.
     fn of(&self, address: &str) -> String {
         let domain = address.rsplit_once('@').map(|(_, domain)| domain);
-        let mut shown = match self {
+        let mut shown = self.instead_of(address);
+        if let Some(domain) = domain {
+            shown.push('@');
+            shown.push_str(domain);
+        }
+        shown
+    }
+
+    /// What stands for a name of which nothing may be shown.
+    fn instead_of(&self, name: &str) -> String {
+        match self {
             Self::Hashed(key) => {
                 // Hardly anybody tells Bob from bob, and whoever looks for either means both.
-                let digest = hmac::sign(key, address.to_lowercase().as_bytes());
+                let digest = hmac::sign(key, name.to_lowercase().as_bytes());
                 let mut digits = String::with_capacity(2 * SHOWN_OCTETS);
                 for octet in digest.as_ref().iter().take(SHOWN_OCTETS) {
                     let done = write!(digits, "{octet:02x}");
@@ -91,12 +111,7 @@ impl Mask {
                 digits
             }
             Self::DomainOnly => HIDDEN.to_owned(),
-        };
-        if let Some(domain) = domain {
-            shown.push('@');
-            shown.push_str(domain);
         }
-        shown
     }
 }
 
@@ -115,6 +130,14 @@ fn local_octets(text: &str) -> usize {
     let is_part =
         |c: char| c.is_alphanumeric() || !c.is_ascii() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
     text.find(|c| !is_part(c) || c.is_whitespace()).unwrap_or(text.len())
+}
+
+/// How far a quoted string reaches that does not end, or not soon: up to the next quote with a domain
+/// behind it.
+fn long_octets(text: &str) -> usize {
+    let mut ends = text.match_indices("\"@").skip_while(|(at, _)| *at == 0);
+    let end = ends.find(|(at, end)| domain_octets(&text[at + end.len()..]) > 0);
+    end.map_or(0, |(at, _)| at + 1)
 }
 
 /// How far a domain or an address literal reaches at the beginning of a text.
@@ -156,6 +179,28 @@ mod tests {
         ] {
             assert_eq!(Mask::DomainOnly.show(key, value), shown, "{value}");
         }
+    }
+
+    #[test]
+    fn long_and_broken_quotes_hide_what_is_in_them() {
+        let long = format!("no \"{} b\"@x.example here", "Bob ".repeat(200));
+        for (text, shown) in [
+            (long.as_str(), "no *@x.example here"),
+            ("\"Bob \\\"@x", "*@x"),
+            ("\"Bob \\\"@ \\\"@y", "*@y"),
+            ("\"Bob a@x", "\"Bob *@x"),
+        ] {
+            assert_eq!(Mask::DomainOnly.show_text(text), shown, "{text}");
+        }
+        let hostile = "\\\"@ ".repeat(100_000);
+        assert_eq!(Mask::DomainOnly.show_text(&hostile), hostile);
+    }
+
+    #[test]
+    fn names_of_entries_of_a_directory_are_shown_in_no_part() {
+        let dn = "cn=Bob Smith,mail=bob@x.example,o=y";
+        assert_eq!(Mask::DomainOnly.show("dn", dn), "*");
+        assert_eq!(Mask::hashed(&[1; KEY_OCTETS]).show("entry", dn).len(), 16);
     }
 
     #[test]

@@ -230,6 +230,7 @@ fn gather(
     for record in records {
         let text = texts.entry((record.server.clone(), record.day())).or_default();
         let masked = mask.map(|mask| Record {
+            user: mask.show_text(&record.user).into_owned(),
             query: mask.show_text(&record.query).into_owned(),
             ..record.clone()
         });
@@ -341,6 +342,8 @@ mod tests {
         let mut texts = BTreeMap::new();
         use mailroot_common::control::Spoken::{Client, Server};
         for line in [
+            line(Client, "HELO ada@y.example", 0),
+            line(Server, "250 ok", 0),
             line(Client, "RCPT TO:<bob@x.example>", 0),
             line(Server, "250 ok", 0),
             line(Client, "NOOP", 7),
@@ -349,6 +352,7 @@ mod tests {
         }
         let text = &texts[&("lan".to_owned(), "261130".to_owned())];
         assert!(text.contains(" RCPT - +TO:<*@x.example> 250 "), "{text}");
+        assert!(text.contains(" *@y.example ") && !text.contains("ada"), "{text}");
         assert!(text.ends_with("\n#Remark: 7 lines of sessions were lost\n"), "{text}");
     }
 }

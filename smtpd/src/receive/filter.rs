@@ -9,6 +9,7 @@ use mailroot_common::message::line_ends::LineEnds;
 use mailroot_common::status::Class;
 use smtpd_core::message::header::{self, HeaderFacts};
 use smtpd_core::milter::answer::Change;
+use smtpd_core::milter::edit::part;
 use smtpd_core::queue::envelope::{Envelope, Recipient};
 use smtpd_core::queue::recipient::Hold;
 use smtpd_core::sender::SpfFinding;
@@ -106,7 +107,7 @@ async fn show(
     (source, values, id): (Source<'_>, &Values<'_>, QueueId),
     (header_max, reach): (usize, &Reach<'_>),
 ) -> Result<(), Stop> {
-    for number in 0..filters.count() {
+    for number in 0..filters.showing() {
         let mut more = filters.header(number, (work, values), reach).await?;
         if let Some(body) = work.body.take() {
             if more {
@@ -194,9 +195,12 @@ impl Client<'_> {
             Some(Looked { field, header, words }) => (field, header, Some(words)),
             None => (Vec::new(), came.to_vec(), None),
         };
-        let mut work = Work { header, ..Work::default() };
+        let mut work = Work { header: header.clone(), ..Work::default() };
         let source = (Source::Memory(rest), header_max);
         let shown = self.show(filters, &mut work, source, id).await;
+        if work.body.is_some() || work.header != header {
+            part(&mut work.header);
+        }
         let body = work.body.as_deref().map(clean);
         let message = [&work.header, body.as_deref().unwrap_or(rest)].concat();
         self.heed(shown, server)?;
@@ -240,6 +244,7 @@ impl Client<'_> {
         if work.discard || (work.body.is_none() && work.header == old) {
             return Ok(whole(Body::File(stored), facts, eight_bit, work));
         }
+        part(&mut work.header);
         let facts = if work.header == old { facts } else { header::scan(&work.header, header_max) };
         let mut begin = field;
         self.write_front(server, id, &facts, &mut begin);

@@ -4,7 +4,7 @@
 //! Out: the new header. Fields that nobody touches stay octet for octet. A value that would end its field
 //! and begin another one, or the body, is a fault of the milter and not carried out.
 
-use mailroot_common::message::header::fields;
+use mailroot_common::message::header::{HeaderEnd, fields, scan};
 
 use super::MilterError;
 use super::answer::{Change, Field};
@@ -68,6 +68,15 @@ pub fn edited(
     Ok(out)
 }
 
+/// Ends a header that a milter has changed, or behind which it has put another body, with an empty line if
+/// it has none: the body may begin with what looks like a field, and where the last field was taken away
+/// those that are put in front are parted from the body by nothing else.
+pub fn part(header: &mut Vec<u8>) {
+    if scan(header, header.len()).end != HeaderEnd::EmptyLine {
+        header.extend_from_slice(b"\r\n");
+    }
+}
+
 /// Where the last field ends.
 fn end_of_fields(header: &[u8]) -> usize {
     fields(header).last().map_or(0, |field| field.whole.end)
@@ -127,7 +136,6 @@ fn entry(field: &Field, keeps_blanks: bool) -> Result<Entry, MilterError> {
 
 #[cfg(test)]
 mod tests {
-    use mailroot_common::message::header::{HeaderEnd, scan};
     use proptest::prelude::*;
 
     use super::*;
@@ -177,6 +185,23 @@ mod tests {
         assert_eq!(edited(b"", &add, false, 99).unwrap(), b"X: y\r\n\r\n");
         assert_eq!(edited(b"\r\n", &add, false, 99).unwrap(), b"X: y\r\n\r\n");
         assert_eq!(edited(b"A: 1\r\n", &add, true, 99).unwrap(), b"A: 1\r\nX:y\r\n");
+    }
+
+    #[test]
+    fn a_changed_header_is_parted_from_whatever_body_comes_behind_it() {
+        for (before, after) in [
+            ("", "\r\n"),
+            ("A: 1\r\n", "A: 1\r\n\r\n"),
+            ("A: 1\r\n\r\n", "A: 1\r\n\r\n"),
+            ("A: 1\n\n", "A: 1\n\n"),
+            ("\r\n", "\r\n"),
+        ] {
+            let mut header = before.as_bytes().to_vec();
+            part(&mut header);
+            assert_eq!(header, after.as_bytes(), "{before:?}");
+            let whole = [&header[..], b"B: x\r\n"].concat();
+            assert_eq!(scan(&whole, whole.len()).header_octets, header.len(), "{before:?}");
+        }
     }
 
     #[test]
