@@ -133,7 +133,7 @@ impl Dns {
         }
         // "Not known" outweighs "has none", and that outweighs "no such name".
         let strongest = errors.into_iter().min_by_key(|error| match error {
-            LookupError::Temporary { .. } => 0,
+            LookupError::Temporary { .. } | LookupError::NoneLeft { .. } => 0,
             LookupError::NoData(_) => 1,
             LookupError::NoSuchName(_) => 2,
         });
