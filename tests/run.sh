@@ -128,8 +128,9 @@ if [ -n "$full" ]; then
     trap 'kill -- "-$fuzzing" 2>/dev/null || true' EXIT
 fi
 if command -v cargo-nextest >/dev/null; then
+    # Many suites wait for peers, so one more than there are processors of the smallest machine.
     # shellcheck disable=SC2086 # a list of words
-    cargo nextest run --workspace --locked --no-fail-fast -j2 $features
+    cargo nextest run --workspace --locked --no-fail-fast --test-threads 3 $features
 else
     # shellcheck disable=SC2086 # a list of words
     cargo test --workspace --locked --no-fail-fast -j2 $features

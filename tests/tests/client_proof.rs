@@ -88,6 +88,14 @@ fn only_a_good_certificate_lets_a_client_relay() {
     swaks_with(&site, Some(&good), &[]).ok();
     assert_ne!(swaks_with(&site, Some(&foreign), &[]).code, 0);
     peer.await_received(1);
+    // Who speaks for others shows its own certificate, and not theirs.
+    site.ctl(&["server", "set", "default", "access.xclient_from=127.0.0.1"]).ok();
+    let told = ["--xclient", "ADDR=198.51.100.7", "--xclient-before-starttls"];
+    let said = swaks_with(&site, Some(&good), &told);
+    assert_ne!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("<** 550 5.7.1"), "{said:?}");
+    assert!(said.out.contains("TLS started"), "{said:?}");
+    swaks_with(&site, Some(&good), &[]).ok();
     site.logged(&["event=received", &format!("cert={print}")]);
     let told = site.ctl(&["trace", "--last", "1"]).ok();
     assert!(told.contains(&print) && told.contains("certificate trusted"), "{told}");

@@ -207,6 +207,17 @@ fn a_token_for_somebody_else_is_no_good() {
 }
 
 #[test]
+fn the_provider_is_not_asked_about_tokens_of_who_is_shut_out() {
+    let Some(world) = World::new(194, &[("access.auth_failures.max", "2")]) else { return };
+    for (user, asked) in [("scanner", 1), ("scanner", 2), ("scanner", 2), ("boss", 3), ("", 4)] {
+        let said = world.client("XOAUTH2", user, "no.such-token");
+        assert!(said.ends_with("code 535\nrcpt 550\n"), "{user}: {said}");
+        assert_eq!(world.provider.judged().len(), asked, "{user}");
+    }
+    world.site.logged(&["event=login-failed", "mech=XOAUTH2", "reason=banned"]);
+}
+
+#[test]
 fn where_the_provider_gives_no_answer_nobody_is_let_in_and_nobody_is_shut_out() {
     let keys = [("access.auth_failures.max", "2")];
     let Some(mut world) = World::new(193, &keys) else { return };

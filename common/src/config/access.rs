@@ -31,7 +31,9 @@ section! {
         /// Hosts that may tell for whom they speak, by XCLIENT as Postfix knows it: addresses and networks.
         /// NAME, ADDR, PORT, PROTO and HELO are taken; the client is judged by its address, its name is looked
         /// up here, and LOGIN is refused: nobody is logged in by another's word. Connections are
-        /// counted for the host itself, those of a quota for the client.
+        /// counted for the host itself, those of a quota for the client. Such a host may tell again at any
+        /// time but within a message: it must not pass on its clients' own commands without looking at
+        /// them, or each of them may name any address as its own.
         xclient_from: Vec<Network> = Vec::new(), Vec::new();
     }
     sections {

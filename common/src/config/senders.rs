@@ -16,7 +16,8 @@ section! {
         /// Whether the signatures of the message hold (RFC 6376); the first eight are looked at.
         dkim: Mark = Mark::Off, Mark::Off;
         /// Whether SPF or DKIM vouches for the domain in From (RFC 7489), for which both are looked at; reject
-        /// refuses the message where that domain wants it. Mail that it wants in quarantine is marked.
+        /// refuses the message where that domain wants it, and one whose From names no author who can be read,
+        /// or authors of more than four domains. Mail that it wants in quarantine is marked.
         dmarc: Check = Check::Off, Check::Off;
         /// Whether those who passed the message on vouch for what they found (RFC 8617).
         arc: Mark = Mark::Off, Mark::Off;

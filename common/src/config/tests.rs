@@ -602,6 +602,7 @@ fn every_default_can_be_written_and_read_back() {
                 | "of the schema"
                 | "required"
                 | "service.hostname"
+                | "delivery.fqdn"
                 | "the server's name below service.store" => continue,
                 list if listed.contains(&key) => format!("['{}']", list.replace(", ", "', '")),
                 value => format!("'{value}'"),

@@ -225,7 +225,7 @@ mod tests {
 
     fn known(name: &str, groups: &[&str]) -> Known {
         let groups = groups.iter().map(|&group| group.to_owned()).collect();
-        Known { name: name.to_owned(), groups }
+        Known { name: name.to_owned(), groups, is_certain: true }
     }
 
     #[test]

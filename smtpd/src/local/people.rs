@@ -49,6 +49,8 @@ pub struct Known {
     pub name: String,
     /// The names of its groups.
     pub groups: Vec<String>,
+    /// Whether the database answered; else there may be another name, and more groups.
+    pub is_certain: bool,
 }
 
 /// What was said, and when.
@@ -70,8 +72,10 @@ impl People {
             return known;
         }
         let asked = tokio::task::spawn_blocking(move || ask_system(credentials));
-        let known = asked.await.unwrap_or_else(|_| nameless(credentials));
-        self.keep(credentials, known.clone());
+        let known = asked.await.unwrap_or_else(|_| nameless(credentials, false));
+        if known.is_certain {
+            self.keep(credentials, known.clone());
+        }
         known
     }
 
@@ -91,28 +95,36 @@ impl People {
     }
 }
 
-fn nameless(credentials: Credentials) -> Known {
-    Known { name: credentials.uid.to_string(), groups: Vec::new() }
+fn nameless(credentials: Credentials, is_certain: bool) -> Known {
+    Known { name: credentials.uid.to_string(), groups: Vec::new(), is_certain }
 }
 
 /// Asks the user database; blocks.
 fn ask_system(credentials: Credentials) -> Known {
     let gid = Gid::from_raw(credentials.gid);
-    let user = User::from_uid(Uid::from_raw(credentials.uid)).ok().flatten();
-    let mut gids = vec![gid];
+    let Ok(user) = User::from_uid(Uid::from_raw(credentials.uid)) else {
+        return nameless(credentials, false);
+    };
+    let (mut gids, mut is_certain) = (vec![gid], true);
     if let Some(user) = &user
         && let Ok(name) = CString::new(user.name.as_str())
-        && let Ok(more) = getgrouplist(&name, user.gid)
     {
-        gids.extend(more);
+        match getgrouplist(&name, user.gid) {
+            Ok(more) => gids.extend(more),
+            Err(_) => is_certain = false,
+        }
     }
     gids.sort_by_key(|gid| gid.as_raw());
     gids.dedup();
-    let name_of = |gid: &Gid| Group::from_gid(*gid).ok().flatten().map(|group| group.name);
-    Known {
-        groups: gids.iter().filter_map(name_of).collect(),
-        name: user.map_or_else(|| nameless(credentials).name, |user| user.name),
+    let mut groups = Vec::new();
+    for gid in gids {
+        match Group::from_gid(gid) {
+            Ok(group) => groups.extend(group.map(|group| group.name)),
+            Err(_) => is_certain = false,
+        }
     }
+    let name = user.map_or_else(|| credentials.uid.to_string(), |user| user.name);
+    Known { name, groups, is_certain }
 }
 
 #[cfg(test)]
@@ -125,7 +137,10 @@ mod tests {
         assert_eq!(root.name, "root");
         assert!(root.groups.contains(&"root".to_owned()));
         let nobody_has = ask_system(Credentials { uid: 4_000_000, gid: 4_000_000, pid: None });
-        assert_eq!(nobody_has, Known { name: "4000000".to_owned(), groups: Vec::new() });
+        assert_eq!(
+            nobody_has,
+            nameless(Credentials { uid: 4_000_000, gid: 4_000_000, pid: None }, true)
+        );
     }
 
     #[tokio::test]
@@ -134,7 +149,7 @@ mod tests {
         let somebody = Credentials { uid: 4_000_001, gid: 7, pid: None };
         assert_eq!(people.look_up(somebody).await.name, "4000001");
         assert!(people.kept((4_000_001, 7)).is_some());
-        let known = Known { name: "anna".to_owned(), groups: Vec::new() };
+        let known = Known { name: "anna".to_owned(), groups: Vec::new(), is_certain: true };
         people.keep(somebody, known.clone());
         assert_eq!(people.look_up(somebody).await, known);
     }

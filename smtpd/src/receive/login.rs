@@ -158,7 +158,21 @@ async fn by_token(
     token: &str,
 ) -> Option<Result<Arc<User>, Denied>> {
     let settings = session.client.settings;
-    let Some(said) = asked_about(session, token).await else {
+    let (client, limit) = (session.live.client().ip(), settings.logins.limit);
+    // Held until a wrong one is counted, so that many at once are not asked about while a ban is near.
+    let turn = tokio::select! {
+        turn = session.client.inner.token_turns.take(client) => turn,
+        () = session.client.inner.parts.clock.sleep(TURN_WITHIN) => None,
+        () = session.live.killed() => None,
+    };
+    if turn.is_some() && users.is_banned(name, client, limit) {
+        return Some(Err(Denied::Banned));
+    }
+    let said = match &turn {
+        Some(_) => asked_about(session, token).await,
+        None => None,
+    };
+    let Some(said) = said else {
         session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
         return None;
     };
@@ -166,7 +180,7 @@ async fn by_token(
     if let (true, Some(owner)) = (name.is_empty(), &owner) {
         owner.clone_into(name);
     }
-    if !users.may_guess(name, session.live.client().ip(), settings.logins.limit) {
+    if !users.may_guess(name, client, limit) {
         return Some(Err(Denied::Banned));
     }
     Some(match owner {

@@ -48,6 +48,10 @@ pub(super) struct Client<'a> {
     pub(super) session: mailroot_common::id::SessionId,
     /// The user of this machine it is, if it came by the submit socket.
     pub(super) local: Option<Arc<LocalUser>>,
+    /// Whether a named host tells for whom it speaks: what the connection proves is that host's.
+    pub(super) is_told: bool,
+    /// Whether we have called it.
+    pub(super) is_called: bool,
     /// What the session is protected by.
     pub(super) tls: Option<Tls>,
     /// What it has shown of itself with a good certificate.

@@ -27,6 +27,7 @@ mod tests;
 #[cfg(feature = "gssapi")]
 mod ticket;
 mod told;
+mod turns;
 mod visit;
 mod vouch;
 
@@ -58,6 +59,7 @@ pub use self::local::{Inquiry, LocalRules, LocalUser};
 pub use self::login::LoginRules;
 use self::registry::Registry;
 pub use self::registry::SessionEntry;
+use self::turns::Turns;
 use crate::aliases::AliasFile;
 use crate::clock::Clock;
 use crate::ldap::Directory;
@@ -206,6 +208,8 @@ struct Inner {
     registry: Registry,
     counts: Mutex<ConnectionCounts>,
     used: Mutex<Used>,
+    /// Who asks about tokens.
+    token_turns: Turns,
     /// Places of balancers that have not told yet for whom they come.
     balancers: Arc<Semaphore>,
     paused: AtomicBool,
@@ -225,6 +229,7 @@ impl Receiver {
             registry: Registry::default(),
             counts: Mutex::default(),
             used: Mutex::default(),
+            token_turns: Turns::default(),
             balancers: Arc::new(Semaphore::new(proxy::AT_ONCE_MAX)),
             paused: AtomicBool::new(false),
             stopped: AtomicBool::new(false),

@@ -43,6 +43,11 @@ impl Session<'_> {
         self.server.secured(now);
         self.client.facts.authenticated = None;
         (self.client.user, self.client.asked) = (None, None);
+        // Under TLS with us is whoever has made the connection, and not whom it speaks for.
+        let (certificate, channel) = match self.client.is_told {
+            true => (None, Channel::default()),
+            false => (certificate, channel),
+        };
         self.client.facts.certificate = certificate.as_ref().and_then(ClientCertificate::certified);
         self.client.certificate = certificate.and_then(|it| self.good(&it)).map(Box::new);
         let is_users = self.client.certificate.as_ref().is_some_and(|it| it.user.is_some());

@@ -63,6 +63,8 @@ pub(super) async fn converse(
         facts,
         session: visit.live.id,
         local: visit.local.clone(),
+        is_told: false,
+        is_called: visit.entry == Entry::Adopted,
         tls: None,
         certificate: None,
         user: None,
@@ -100,7 +102,7 @@ pub(super) async fn converse(
         #[cfg(feature = "gssapi")]
         ticket: None,
     };
-    let has_called = visit.local.is_none() && visit.entry != Entry::Adopted;
+    let has_called = visit.local.is_none() && !session.client.is_called;
     session.server.let_tell(has_called && settings.may_tell(client.ip()));
     if visit.entry == Entry::Adopted {
         session.adopt();

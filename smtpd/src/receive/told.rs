@@ -1,7 +1,7 @@
 //! A named host tells for whom it speaks (XCLIENT): from then on the session is that client's.
 //!
 //! The client is judged as if it had called, by its address alone: its name is looked up here, and what the
-//! named host has proved of itself, a login or a certificate, is not the client's.
+//! named host has proved of itself, a login or a certificate, is not the client's, before and afterwards.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -42,6 +42,7 @@ impl Session<'_> {
         let line = line.word("sid", self.live.id).word("by", host.ip()).word("client", client.ip());
         line.word("port", client.port()).maybe("helo", told.hello.as_deref()).send();
         self.client.facts = gather(inner, settings, client.ip()).await;
+        self.client.is_told = true;
         (self.client.user, self.client.asked, self.client.certificate) = (None, None, None);
         #[cfg(feature = "gssapi")]
         {

@@ -44,14 +44,15 @@ pub(super) enum Room {
 }
 
 impl Client<'_> {
-    /// How mail of this client is looked at; nothing for one that is known.
+    /// How mail of this client is looked at; nothing for one that is known, or that passes on the mail that
+    /// we have called it for.
     fn checks(&self) -> Option<&Checks> {
         let checks = self.settings.senders.as_deref()?;
-        if self.local.is_some() || self.user.is_some() {
+        if self.local.is_some() || self.user.is_some() || self.is_called {
             return None;
         }
         let now = self.inner.parts.clock.now();
-        (!self.settings.relay.is_submitter(&self.facts, now)).then_some(checks)
+        self.settings.relay.is_surely_no_submitter(&self.facts, now).then_some(checks)
     }
 
     fn identity(&self, server: &Server) -> Option<Identity> {

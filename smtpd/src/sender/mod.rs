@@ -6,13 +6,14 @@
 
 mod verify;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::units::Timestamp;
-use smtpd_core::sender::book::{Book, Nothing, Question};
+use smtpd_core::sender::book::{Answer, Book, Nothing, Question};
 use smtpd_core::sender::{Examined, Findings, Identity, SpfFinding, Wanted};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use self::verify::verify;
@@ -53,47 +54,78 @@ impl Checks {
     }
 }
 
-/// Asks a judge, and DNS for what he wants, until he has an answer. Each round answers all that was
-/// wanted, if only as unknown, and a judge wants a bounded number of things.
+/// Asks a judge, and DNS for what he wants, until he has an answer. He is asked again after each answer,
+/// so that what hangs holds nothing else up. What is not answered in time is entered as unknown, and a
+/// judge wants a bounded number of things.
 pub async fn settle<T>(
     resolver: &Resolver,
     patience: Duration,
+    judge: impl FnMut(&mut Book) -> Option<T>,
+) -> T {
+    let left = Arc::new(Allowance::of(QUESTIONS_MAX));
+    let look_up = |question: Question| {
+        let (resolver, left) = (resolver.clone(), Arc::clone(&left));
+        async move { resolver.look_up(&question, &left).await }
+    };
+    settle_by(look_up, Instant::now() + patience, judge).await
+}
+
+async fn settle_by<T, F: Future<Output = Answer> + Send + 'static>(
+    look_up: impl Fn(Question) -> F,
+    end: Instant,
     mut judge: impl FnMut(&mut Book) -> Option<T>,
 ) -> T {
     let mut book = Book::default();
-    let left = Arc::new(Allowance::of(QUESTIONS_MAX));
-    let end = Instant::now() + patience;
+    let mut asking = Asking::default();
     loop {
         if let Some(said) = judge(&mut book) {
             return said;
         }
-        let wanted = book.take_wanted();
-        ask(resolver, wanted, &left, end, &mut book).await;
+        for question in book.take_wanted() {
+            if Instant::now() >= end {
+                book.enter(question, Err(Nothing::Unknown));
+            } else {
+                asking.ask(question, &look_up);
+            }
+        }
+        asking.hear(end, &mut book).await;
     }
 }
 
-async fn ask(
-    resolver: &Resolver,
-    wanted: Vec<Question>,
-    left: &Arc<Allowance>,
-    end: Instant,
-    book: &mut Book,
-) {
-    let mut asking = JoinSet::new();
-    for question in wanted {
-        book.enter(question.clone(), Err(Nothing::Unknown));
-        if Instant::now() >= end {
-            continue;
+/// What was asked and is not answered yet.
+#[derive(Default)]
+struct Asking {
+    tasks: JoinSet<Answer>,
+    open: HashMap<Id, Question>,
+}
+
+impl Asking {
+    fn ask<F: Future<Output = Answer> + Send + 'static>(
+        &mut self,
+        question: Question,
+        look_up: impl Fn(Question) -> F,
+    ) {
+        if !self.open.values().any(|open| *open == question) {
+            let task = self.tasks.spawn(look_up(question.clone()));
+            self.open.insert(task.id(), question);
         }
-        let (resolver, left) = (resolver.clone(), Arc::clone(left));
-        asking.spawn(async move {
-            let answer = resolver.look_up(&question, &left).await;
-            (question, answer)
-        });
     }
-    while let Ok(Some(answered)) = timeout_at(end, asking.join_next()).await {
-        if let Ok((question, answer)) = answered {
-            book.enter(question, answer);
+
+    /// Enters the next answer, and those that are there with it. At the end all that is open is unknown.
+    async fn hear(&mut self, end: Instant, book: &mut Book) {
+        let Ok(mut heard) = timeout_at(end, self.tasks.join_next_with_id()).await else {
+            self.tasks.abort_all();
+            for (_, question) in self.open.drain() {
+                book.enter(question, Err(Nothing::Unknown));
+            }
+            return;
+        };
+        while let Some(done) = heard {
+            let (id, answer) = done.unwrap_or_else(|error| (error.id(), Err(Nothing::Unknown)));
+            if let Some(question) = self.open.remove(&id) {
+                book.enter(question, answer);
+            }
+            heard = self.tasks.try_join_next_with_id();
         }
     }
 }

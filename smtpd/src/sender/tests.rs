@@ -2,6 +2,7 @@
 
 use mailroot_common::address::{Domain, ReversePath};
 use smtpd_core::sender::Examination;
+use smtpd_core::sender::book::Found;
 use smtpd_core::sender::dkim::DkimResult;
 use smtpd_core::sender::dmarc::DmarcResult;
 use smtpd_core::sender::spf::SpfResult;
@@ -105,17 +106,50 @@ async fn keys_that_are_missing_or_unknown_or_for_something_else_are_told_apart()
     assert_eq!(results(&found), [DkimResult::PermError, DkimResult::TempError]);
 }
 
+/// What comes of the policy's text, asked of this resolver with this patience and so many questions.
+async fn asked(left: u32, patience: Duration) -> Vec<Result<Vec<String>, Nothing>> {
+    let resolver = Resolver::Simulated(dns());
+    let left = Arc::new(Allowance::of(left));
+    let look_up = |question: Question| {
+        let (resolver, left) = (resolver.clone(), Arc::clone(&left));
+        async move { resolver.look_up(&question, &left).await }
+    };
+    let names = ["_dmarc.football.example.com", "test._domainkey.football.example.com"];
+    let judge = |book: &mut Book| {
+        let first = book.texts(names[0])?;
+        Some(vec![first, book.texts(names[1])?])
+    };
+    settle_by(look_up, Instant::now() + patience, judge).await
+}
+
 #[tokio::test]
 async fn one_message_asks_so_many_questions_and_no_more() {
-    let mut book = Book::default();
-    let resolver = Resolver::Simulated(dns());
-    let question = Question::Texts("_dmarc.football.example.com".to_owned());
-    let end = Instant::now() + Duration::from_secs(5);
-    let left = Arc::new(Allowance::of(1));
-    ask(&resolver, vec![question.clone()], &left, end, &mut book).await;
-    assert!(book.texts("_dmarc.football.example.com").unwrap().is_ok());
-    ask(&resolver, vec![question.clone()], &left, end, &mut book).await;
-    assert_eq!(book.texts("_dmarc.football.example.com"), Some(Err(Nothing::Unknown)));
-    ask(&resolver, vec![question], &Arc::new(Allowance::of(1)), Instant::now(), &mut book).await;
-    assert_eq!(book.texts("_dmarc.football.example.com"), Some(Err(Nothing::Unknown)));
+    let second = Duration::from_secs(5);
+    assert!(asked(2, second).await.iter().all(Result::is_ok));
+    let one = asked(1, second).await;
+    assert!(one[0].is_ok() && one[1] == Err(Nothing::Unknown));
+    assert_eq!(asked(2, Duration::ZERO).await, [Err(Nothing::Unknown), Err(Nothing::Unknown)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_hangs_holds_up_no_other() {
+    let look_up = |question: Question| async move {
+        match question {
+            Question::Texts(name) if name == "hangs.example" => std::future::pending().await,
+            Question::Texts(name) if name == "breaks.example" => panic!("{name}"),
+            Question::Texts(name) => Ok(Found::Texts(vec![name])),
+            _ => Err(Nothing::Absent),
+        }
+    };
+    let judge = |book: &mut Book| {
+        let (hangs, breaks) = (book.texts("hangs.example"), book.texts("breaks.example"));
+        let last = (0..5).try_fold(None, |_, step| {
+            book.texts(&format!("{step}.example")).map(|found| found.ok())
+        });
+        Some((hangs?, breaks?, last?))
+    };
+    let (hangs, breaks, last) =
+        settle_by(look_up, Instant::now() + Duration::from_secs(5), judge).await;
+    assert_eq!((hangs, breaks), (Err(Nothing::Unknown), Err(Nothing::Unknown)));
+    assert_eq!(last, Some(vec!["4.example".to_owned()]));
 }

@@ -102,10 +102,21 @@ fn admit(
     Ok((service.submit_server().ok_or(Refusal::Stopping)?, credentials, place))
 }
 
-/// Whether this user may hand in mail, as the lists say.
-fn may_submit(keys: &Submission, who: Credentials, known: &Known) -> bool {
+/// Whether this user may hand in mail, as the lists say; an answer of the user database that may lack groups
+/// decides nothing.
+fn may_submit(keys: &Submission, who: Credentials, known: &Known) -> Result<(), Refusal> {
+    let Submission { allow, deny, .. } = keys;
+    if who.is_ours() || allow.is_empty() && deny.is_empty() {
+        return Ok(());
+    }
+    if !known.is_certain {
+        return Err(Refusal::ConnectUnavailable);
+    }
     let names = |list: &[Person]| list.iter().any(|it| it.means(&known.name, &known.groups));
-    who.is_ours() || !names(&keys.deny) && (keys.allow.is_empty() || names(&keys.allow))
+    match !names(deny) && (allow.is_empty() || names(allow)) {
+        true => Ok(()),
+        false => Err(Refusal::AccessDenied),
+    }
 }
 
 async fn attend(
@@ -117,8 +128,9 @@ async fn attend(
     place: Place,
 ) {
     let known = people.look_up(credentials).await;
-    if !may_submit(&service.active().service.submission, credentials, &known) {
-        return turn_away(&service, &stream, Refusal::AccessDenied);
+    let judged = may_submit(&service.active().service.submission, credentials, &known);
+    if let Err(refusal) = judged {
+        return turn_away(&service, &stream, refusal);
     }
     server.attend(stream, LocalUser { credentials, name: known.name }, place).await;
 }
@@ -165,7 +177,8 @@ mod tests {
     fn whoever_is_denied_may_not_and_of_the_others_those_who_are_named() {
         let (user, group) =
             (|it: &str| Person::User(it.into()), |it: &str| Person::Group(it.into()));
-        let anna = Known { name: "anna".to_owned(), groups: vec!["staff".to_owned()] };
+        let groups = vec!["staff".to_owned()];
+        let anna = Known { name: "anna".to_owned(), groups, is_certain: true };
         let who = Credentials { uid: 4_000_000, gid: 4_000_000, pid: None };
         for (allow, deny, may) in [
             (vec![], vec![], true),
@@ -176,9 +189,13 @@ mod tests {
             (vec![], vec![user("bob")], true),
         ] {
             let keys = Submission { allow, deny, ..Submission::defaults(Profile::Modern) };
-            assert_eq!(may_submit(&keys, who, &anna), may, "{keys:?}");
+            assert_eq!(may_submit(&keys, who, &anna).is_ok(), may, "{keys:?}");
             let root = Credentials { uid: 0, ..who };
-            assert!(may_submit(&keys, root, &anna));
+            assert!(may_submit(&keys, root, &anna).is_ok());
+            let unsure = Known { is_certain: false, ..anna.clone() };
+            let wants_lists = !keys.allow.is_empty() || !keys.deny.is_empty();
+            let later = wants_lists.then_some(Refusal::ConnectUnavailable);
+            assert_eq!(may_submit(&keys, who, &unsure).err(), later);
         }
     }
 }

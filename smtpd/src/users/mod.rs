@@ -236,6 +236,13 @@ impl Users {
         true
     }
 
+    /// Whether no login by this name from this address is looked at now, or none from this address.
+    #[must_use]
+    pub fn is_banned(&self, name: &str, client: IpAddr, limit: Limit) -> bool {
+        let now = self.0.clock.elapsed();
+        lock(&self.0.guesses).is_banned(&folded(name), client, now, limit)
+    }
+
     /// Notes how a login ended that [`Users::may_guess`] was asked about.
     pub fn note(&self, name: &str, client: IpAddr, good: bool) {
         if good {

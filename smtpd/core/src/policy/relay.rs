@@ -186,6 +186,15 @@ impl RelayPolicy {
         (is_listed || is_certified) && (self.anonymous || facts.authenticated.is_some())
     }
 
+    /// Whether the client may certainly not send to anybody. Where DNS does not say who it is, it may be
+    /// one of those who may.
+    #[must_use]
+    pub fn is_surely_no_submitter(&self, facts: &Facts, now: Timestamp) -> bool {
+        let may_be_listed = matches!(self.look_up(facts, now), (_, Listed::Unknown))
+            && (self.anonymous || facts.authenticated.is_some());
+        !may_be_listed && !self.is_submitter(facts, now)
+    }
+
     /// Whether mail from this address to this recipient is a stranger's, taken only because anybody
     /// may send to the recipient's domain, or to an address of ours that the directory or an alias
     /// leads there.
@@ -400,6 +409,25 @@ mod tests {
                 assert!(!closed.is_submitter(&facts, NOW));
             }
         }
+    }
+
+    #[test]
+    fn a_client_whose_name_is_not_known_now_is_no_stranger_for_certain() {
+        let named = policy(Mode::Only, &["10.0.0.0/8", "*.friend.example"]);
+        let login_only = RelayPolicy { anonymous: false, ..named.clone() };
+        let unknown = Facts { name: NameFact::Unknown, ..stranger() };
+        let nameless = Facts { name: NameFact::None, ..stranger() };
+        let inside = Facts::of_address("10.1.2.3".parse().unwrap());
+        for (policy, facts, expected) in [
+            (&named, &unknown, false),
+            (&named, &nameless, true),
+            (&named, &inside, false),
+            (&login_only, &unknown, true),
+            (&policy(Mode::Only, &["10.0.0.0/8"]), &unknown, true),
+        ] {
+            assert_eq!(policy.is_surely_no_submitter(facts, NOW), expected, "{policy:?} {facts:?}");
+        }
+        assert!(!named.is_submitter(&unknown, NOW), "nor may it ask for more than strangers may");
     }
 
     #[test]

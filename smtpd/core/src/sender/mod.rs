@@ -97,6 +97,8 @@ impl Identity {
     /// What SPF says about it; nothing if the book lacks something.
     pub fn judge(&self, book: &mut Book) -> Option<SpfFinding> {
         let result = match &self.domain {
+            // A client whose address nobody tells is on no domain's list, and that says nothing of it.
+            Some(_) if self.client.is_unspecified() => SpfResult::None,
             None => SpfResult::None,
             Some(domain) => {
                 let claim = Claim {
@@ -185,6 +187,10 @@ impl Findings {
                 if wanted.refuse_dmarc =>
             {
                 Err(Refusal::DmarcFailed)
+            }
+            // Else whoever fears an author's domain would only have to write From so that it is not read.
+            Some(DmarcFinding { result: DmarcResult::PermError, .. }) if wanted.refuse_dmarc => {
+                Err(Refusal::AuthorUnreadable)
             }
             _ => Ok(()),
         }

@@ -107,6 +107,45 @@ fn mail_is_refused_only_where_that_was_asked_for_and_the_domain_wants_it() {
 }
 
 #[test]
+fn mail_without_an_author_who_can_be_read_is_refused_where_dmarc_refuses() {
+    let many = (0..5).map(|number| format!("x@a{number}.example")).collect::<Vec<_>>().join(", ");
+    let many = format!("From: {many}\r\n\r\n");
+    let refuse = Wanted { dmarc: true, refuse_dmarc: true, ..Wanted::default() };
+    for header in [
+        "From: joe@a.example <\r\n\r\n",
+        "From: \"joe@a.example\r\n\r\n",
+        "From: joe\r\n\r\n",
+        "From: all:;\r\n\r\n",
+        "From:\r\n\r\n",
+        "From: joe@b.example\r\nFrom: joe@a.example <\r\n\r\n",
+        "Subject: x\r\n\r\n",
+        "Subject: x\r\njunk\r\nFrom: joe@b.example\r\n\r\n",
+        "",
+        &many,
+    ] {
+        let (it, _) = found(&[], header, "joe@b.example", refuse);
+        assert_eq!(it.admit(&refuse), Err(Refusal::AuthorUnreadable), "{header}");
+        let mark = Wanted { refuse_dmarc: false, ..refuse };
+        let (it, field) = found(&[], header, "joe@b.example", mark);
+        assert_eq!(it.admit(&mark), Ok(()));
+        assert!(field.contains("dmarc=permerror"), "{field}");
+    }
+    let (it, _) = found(&[], "From: Joe <joe@b.example>\r\n\r\n", "joe@b.example", refuse);
+    assert_eq!(it.admit(&refuse), Ok(()));
+}
+
+#[test]
+fn nobodys_address_is_on_no_list_and_not_refused_for_that() {
+    let sender = ReversePath::parse("joe@a.example").unwrap();
+    for client in ["0.0.0.0", "::"] {
+        let identity = Identity::new(client.parse().unwrap(), "mail.a.example", &sender);
+        let zone = Zone::new(&["a.example TXT v=spf1 -all"]);
+        let (found, asked) = zone.settle(|book| identity.judge(book));
+        assert_eq!((found.result, found.admit(&ALL), asked), (SpfResult::None, Ok(()), 0));
+    }
+}
+
+#[test]
 fn results_that_bear_our_name_are_taken_out() {
     for (value, ours) in [
         ("mx.test; spf=pass", true),

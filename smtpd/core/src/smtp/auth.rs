@@ -336,6 +336,12 @@ impl Exchange {
         })
     }
 
+    /// Whether the login is refused already, whatever the client answers.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self.state, State::Refusing)
+    }
+
     fn bearer(&mut self, said: Option<Bearer>) -> Step {
         self.state = State::Judging;
         match said {

@@ -265,6 +265,9 @@ refusals! {
     /// The domain in From wants mail refused that nobody vouches for (RFC 7489, RFC 7372).
     DmarcFailed: 550 permanent 7 26, Error, "dmarc-failed",
         "neither SPF nor DKIM vouches for the domain in From, which wants such mail refused (DMARC)";
+    /// DMARC refuses mail, and there is no author to ask about (RFC 7489 section 6.6.1).
+    AuthorUnreadable: 550 permanent 7 1, Error, "author-unreadable",
+        "From must name one author whose address can be read: without one nobody can vouch for it (DMARC)";
     /// A recipient is an alias that stands for more addresses than one may.
     AliasTooLarge: 451 transient 3 5, GoOn, "alias-too-large",
         "an alias leads to too many addresses; try again later";

@@ -298,19 +298,6 @@ impl Server {
         self.words = Some(Box::new(reply));
     }
 
-    /// Answers [`Question::Etrn`]: how many messages are on their way to the client's domain now,
-    /// or why none.
-    pub fn turned(&mut self, result: Result<u64, Refusal>, now: Duration) {
-        self.quiet_since = now;
-        if self.state != State::Asking(Question::Etrn) {
-            debug_assert!(false, "the question is not open");
-            return;
-        }
-        self.state = State::Commands;
-        self.on_turn(result);
-        self.stop_if_asked();
-    }
-
     /// Replies that wait to be sent. The driver takes them out.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output

@@ -155,6 +155,18 @@ impl Server {
             self.state = State::Asking(Question::Etrn);
         }
     }
+    /// Answers [`Question::Etrn`]: how many messages are on their way to the client's domain now,
+    /// or why none.
+    pub fn turned(&mut self, result: Result<u64, Refusal>, now: Duration) {
+        self.quiet_since = now;
+        if self.state != State::Asking(Question::Etrn) {
+            debug_assert!(false, "the question is not open");
+            return;
+        }
+        self.state = State::Commands;
+        self.on_turn(result);
+        self.stop_if_asked();
+    }
 
     pub(super) fn on_turn(&mut self, result: Result<u64, Refusal>) {
         self.idle_commands += 1;

@@ -211,7 +211,7 @@ impl Server {
             Line::Skipped { octets } => octets,
             Line::TooLong { octets } => {
                 self.quiet_since = now;
-                self.end_login(Refusal::ResponseTooLong);
+                self.break_login_off(Refusal::ResponseTooLong);
                 octets
             }
             Line::BareEnd => {
@@ -221,7 +221,7 @@ impl Server {
             Line::Whole { text, octets } => {
                 self.quiet_since = now;
                 if text == b"*" {
-                    self.end_login(Refusal::LoginCancelled);
+                    self.break_login_off(Refusal::LoginCancelled);
                 } else {
                     self.on_encoded(text);
                 }
@@ -236,7 +236,7 @@ impl Server {
         let mut said = Zeroizing::new(Vec::with_capacity(text.len()));
         match STANDARD.decode_vec(text, &mut said) {
             Ok(()) => self.on_response(&said),
-            Err(_) => self.end_login(Refusal::BadResponse),
+            Err(_) => self.break_login_off(Refusal::BadResponse),
         }
     }
 
@@ -272,6 +272,14 @@ impl Server {
     fn challenge(&mut self, words: &[u8]) {
         say(&mut self.output, format_args!("334 {}", STANDARD.encode(words)));
         self.state = State::Login;
+    }
+
+    /// The client does not go on as it should; a login that was wrong by then stays wrong.
+    fn break_login_off(&mut self, refusal: Refusal) {
+        match self.login.exchange.as_ref().is_some_and(Exchange::is_refused) {
+            true => self.fail_login(),
+            false => self.end_login(refusal),
+        }
     }
 
     fn end_login(&mut self, refusal: Refusal) {
@@ -515,6 +523,20 @@ mod tests {
         let said = say_all(&mut player, &[&format!("AUTH XOAUTH2 {}", shown("good"))]);
         assert_eq!(said, ["235 2.7.0 logged in"]);
         assert_eq!(player.server.user(), Some("ada"));
+    }
+
+    #[test]
+    fn a_wrong_token_counts_however_its_refusal_is_answered() {
+        let mut player = player(logins(false));
+        say_all(&mut player, &["STARTTLS", "EHLO a"]);
+        let wrong = encoded("user=ada\u{1}auth=Bearer bad\u{1}\u{1}");
+        let auth = format!("AUTH XOAUTH2 {wrong}");
+        for answer in ["*", "?"] {
+            let said = say_all(&mut player, &[&auth, answer]);
+            assert!(said[1].starts_with("535 5.7.8"), "{answer}: {said:?}");
+        }
+        let said = say_all(&mut player, &[&auth, &"x".repeat(20_000)]);
+        assert!(said[1].starts_with("535") && said[2].starts_with("421"), "{said:?}");
     }
 
     #[test]
