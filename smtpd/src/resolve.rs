@@ -57,13 +57,21 @@ pub enum LookupError {
         /// What the servers or the network said.
         why: String,
     },
+    /// Nobody was asked: one piece of business has no more questions left.
+    #[error("DNS gives no answer for {name}: more than {most} questions would be needed")]
+    NoneLeft {
+        /// The name.
+        name: String,
+        /// How many there were.
+        most: u32,
+    },
 }
 
 impl LookupError {
     /// Whether asking again later may help.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Temporary { .. })
+        matches!(self, Self::Temporary { .. } | Self::NoneLeft { .. })
     }
 }
 
@@ -159,7 +167,7 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// [`LookupError::Temporary`]: there may be some.
+    /// [`LookupError`], of a kind that is temporary: there may be some.
     pub async fn tlsa(
         &self,
         host: &Domain,

@@ -86,10 +86,12 @@ impl Tries {
         };
         let wished = there.filter(is_it).map_or(Timestamp::from_millis(0), renewal);
         let failed = self.last.as_ref().filter(|last| last.wanted == *wanted);
-        // Nothing was noted in the future, unless the clock was set back since.
-        let after_failure = failed.map(|last| last.at.min(now).after(last.wait.min(WAIT_MAX)));
+        // What lies in the future was noted before the clock was set back, and nobody knows how long ago.
+        let failed = failed.filter(|last| last.at <= now);
+        let after_failure = failed.map(|last| last.at.after(last.wait.min(WAIT_MAX)));
         let is_renewal = there.filter(is_it).is_some();
-        let after_success = self.had.filter(|_| is_renewal).map(|had| had.min(now).after(REST));
+        let had = self.had.filter(|had| is_renewal && *had <= now);
+        let after_success = had.map(|had| had.after(REST));
         wished.max(after_failure.max(after_success).unwrap_or(wished))
     }
 }
@@ -191,6 +193,10 @@ mod tests {
             let now = Timestamp::from_millis(later);
             let wait = tries.next(&wanted(), None, now).since(now);
             prop_assert!(wait <= WAIT_MAX);
+            let then = now.after(WAIT_MAX);
+            prop_assert!(tries.next(&wanted(), None, then) <= then, "it is tried again");
+            let over = facts("mx.test", Timestamp::from_millis(0), Span::seconds(1));
+            prop_assert!(had().next(&wanted(), Some(&over), then) <= then, "and renewed");
             let first = tries.next(&wanted(), None, NOW).since(NOW);
             prop_assert!(first.as_millis() >= FIRST_WAIT.as_millis() / 8 * 7 - 1);
         }

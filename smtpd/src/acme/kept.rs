@@ -15,6 +15,9 @@ use crate::config::{SecretError, Secrets};
 /// Their names. A certificate's file ends in `.pem`.
 const ACCOUNT: &str = "acme-account.json";
 const TRIES: &str = "acme-tries.json";
+/// The most octets of each. There is one account; tries are as many as certificates, each with the authority's words.
+const ACCOUNT_OCTETS_MAX: u64 = 64 * 1024;
+const TRIES_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 
 /// Our account. It holds a private key, so it has no form for debug output.
 #[derive(Serialize, Deserialize)]
@@ -39,12 +42,12 @@ impl Kept {
 
     /// The account; nothing if there is none.
     pub(super) fn account(&self) -> Result<Option<Account>, String> {
-        self.read(ACCOUNT)
+        self.read(ACCOUNT, ACCOUNT_OCTETS_MAX)
     }
 
     /// What came of requests, by the certificate's name.
     pub(super) fn tries(&self) -> Result<BTreeMap<String, Tries>, String> {
-        Ok(self.read(TRIES)?.unwrap_or_default())
+        Ok(self.read(TRIES, TRIES_OCTETS_MAX)?.unwrap_or_default())
     }
 
     pub(super) fn keep_account(&self, account: &Account) -> io::Result<()> {
@@ -55,8 +58,8 @@ impl Kept {
         self.0.keep(TRIES, &serde_json::to_string(tries)?)
     }
 
-    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, String> {
-        match self.0.read(&Secret::File(name.to_owned())) {
+    fn read<T: DeserializeOwned>(&self, name: &str, octets_max: u64) -> Result<Option<T>, String> {
+        match self.0.read_within(&Secret::File(name.to_owned()), octets_max) {
             Ok(line) => serde_json::from_str(&line)
                 .map(Some)
                 .map_err(|_| format!("{} cannot be read", self.0.directory().join(name).display())),

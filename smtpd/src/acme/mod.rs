@@ -74,6 +74,15 @@ pub enum AcmeError {
     /// The authority does not know the only proof that we can give.
     #[error("the authority takes no proof over HTTP (HTTP-01) for {0}")]
     NoHttp01(String),
+    /// We have nothing to ask it with.
+    #[error("the authority cannot be asked: {0}")]
+    Means(String),
+    /// The certificate cannot be written down.
+    #[error("the certificate cannot be kept: {0}")]
+    KeepCertificate(#[source] io::Error),
+    /// The request ended without a result, by a fault of ours.
+    #[error("the request broke off: {0}")]
+    Broken(String),
     /// Our account cannot be written down.
     #[error("the account cannot be kept: {0}")]
     Keep(#[source] io::Error),
@@ -180,22 +189,24 @@ impl Acme {
         Arc::clone(&self.0.turn).try_lock_owned().ok().map(|held| Turn { _held: held })
     }
 
-    /// Asks for a certificate, and says what came of it by [`Acme::done`] in the end.
+    /// Begins a request, whose end is to be noted by [`Acme::done`] whatever comes of it. What was wished is
+    /// granted by that, also if it fails.
+    pub fn begin(&self, _turn: &Turn, name: &CertificateName) {
+        let mut state = self.lock();
+        state.wished.remove(name);
+        state.asking = Some(name.clone());
+    }
+
+    /// Asks for a certificate.
     ///
     /// # Errors
     ///
     /// [`AcmeError`], in words for people.
     pub async fn ask(
         &self,
-        _turn: &Turn,
         name: &CertificateName,
         (wanted, means): (&Wanted, &Means),
     ) -> Result<Texts, AcmeError> {
-        {
-            let mut state = self.lock();
-            state.wished.remove(name);
-            state.asking = Some(name.clone());
-        }
         let line = self.0.log.line(Level::Info, "acme-request").word("name", name);
         line.text("hosts", wanted.names.join(", ")).word("authority", &wanted.directory).send();
         let request = Request { means, wanted, kept: &self.0.kept, log: &self.0.log };
@@ -267,5 +278,58 @@ impl Acme {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailroot_common::units::Span;
+
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted { names: vec!["mx.test".to_owned()], directory: "https://ca.test/dir".to_owned() }
+    }
+
+    fn acme(directory: &Path) -> Acme {
+        let clock = Clock::simulated(Timestamp::from_millis(1_790_000_000_000), 1);
+        Acme::open(directory, clock, Log::quiet())
+    }
+
+    #[tokio::test]
+    async fn a_wish_that_fails_waits_as_everything_else_does() {
+        let place = tempfile::tempdir().unwrap();
+        let acme = acme(place.path());
+        let name = CertificateName::parse("mx").unwrap();
+        let all = [(name.clone(), wanted(), None)];
+        acme.wish(&name);
+        let turn = acme.turn().unwrap();
+        assert!(acme.due(&all).is_some());
+        acme.begin(&turn, &name);
+        acme.done(&name, &wanted(), &Err(AcmeError::Means("no resolver".to_owned()))).await;
+        assert!(acme.due(&all).is_none(), "it has to wait");
+        let standing = acme.standing(&name, &wanted(), None);
+        assert!(!standing.asking && standing.tries.failures == 1, "{standing:?}");
+        assert!(standing.next.since(acme.0.clock.now()) > Span::minutes(13));
+        acme.begin(&turn, &name);
+        acme.wish(&name);
+        acme.done(&name, &wanted(), &Err(AcmeError::TimedOut)).await;
+        assert!(acme.due(&all).is_some(), "what is wished meanwhile stands");
+    }
+
+    #[tokio::test]
+    async fn waits_are_known_again_however_many_there_are() {
+        let place = tempfile::tempdir().unwrap();
+        let before = acme(place.path());
+        let name = |number: u32| CertificateName::parse(&format!("mx{number}")).unwrap();
+        let words = || Err(AcmeError::Means("x".repeat(1_000)));
+        for number in 0..99 {
+            before.note(&name(number), &wanted(), &words());
+        }
+        before.done(&name(99), &wanted(), &words()).await;
+        let after = acme(place.path());
+        for number in 0..100 {
+            assert_eq!(after.standing(&name(number), &wanted(), None).tries.failures, 1);
+        }
     }
 }

@@ -21,6 +21,8 @@ use crate::tls::Texts;
 const POLL: Duration = Duration::from_mins(2);
 /// The end of the type of a problem: the authority does not know us.
 const UNKNOWN_ACCOUNT: &str = ":accountDoesNotExist";
+/// The most of what an authority says at once that is told.
+const WORDS_CHARS_MAX: usize = 1_000;
 
 /// One request and what it needs.
 pub(super) struct Request<'a> {
@@ -82,7 +84,7 @@ impl Request<'_> {
         let (account, credentials) = made.map_err(|error| self.refused(&error))?;
         self.keep(credentials).await?;
         let line = self.log.line(Level::Info, "acme-account");
-        line.word("authority", &self.wanted.directory).word("account", account.id()).send();
+        line.word("authority", &self.wanted.directory).word("account", cut(account.id())).send();
         Ok(account)
     }
 
@@ -115,7 +117,7 @@ impl Request<'_> {
             if authorization.status == AuthorizationStatus::Valid {
                 continue;
             }
-            let name = authorization.identifier().to_string();
+            let name = cut(&authorization.identifier().to_string());
             let challenge = authorization.challenge(ChallengeType::Http01);
             let mut challenge = challenge.ok_or(AcmeError::NoHttp01(name))?;
             answers.add(&challenge.token, challenge.key_authorization().as_str());
@@ -125,7 +127,9 @@ impl Request<'_> {
         let status = order.poll_ready(&policy).await;
         match status {
             Ok(OrderStatus::Ready | OrderStatus::Valid | OrderStatus::Processing) => Ok(()),
-            Ok(OrderStatus::Pending) => Err(AcmeError::Late(answers.words())),
+            Ok(OrderStatus::Pending) | Err(Error::Timeout(_)) => {
+                Err(AcmeError::Late(answers.words()))
+            }
             Ok(OrderStatus::Invalid) | Err(Error::Api(_)) => {
                 let why = self.reason(order).await;
                 let why = why.or_else(|| status.err().map(|error| words(&error)));
@@ -144,7 +148,8 @@ impl Request<'_> {
             let state = authorization.refresh().await.ok()?;
             let mut failures = state.challenges.iter().filter_map(|it| it.error.as_ref());
             if let Some(problem) = failures.next() {
-                return Some(format!("{}: {}", state.identifier(), problem_words(problem)));
+                let why = format!("{}: {}", state.identifier(), problem_words(problem));
+                return Some(cut(&why));
             }
         }
         None
@@ -185,11 +190,16 @@ fn is_unknown(error: &Error) -> bool {
 
 /// What went wrong, in the authority's own words where it has said any.
 fn words(error: &Error) -> String {
-    match error {
+    cut(&match error {
         Error::Api(problem) => problem_words(problem),
         Error::Other(inner) => inner.to_string(),
         other => other.to_string(),
-    }
+    })
+}
+
+/// As much of a text as is told.
+fn cut(text: &str) -> String {
+    text.chars().take(WORDS_CHARS_MAX).collect()
 }
 
 fn problem_words(problem: &instant_acme::Problem) -> String {
@@ -197,4 +207,19 @@ fn problem_words(problem: &instant_acme::Problem) -> String {
     let kind = problem.r#type.as_deref().unwrap_or_default();
     let kind = kind.rsplit(':').next().filter(|kind| !kind.is_empty());
     kind.map_or_else(|| detail.to_owned(), |kind| format!("{detail} ({kind})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_is_quoted_within_bounds() {
+        let problem = |detail: &str| {
+            let problem = serde_json::json!({ "type": "urn:a:rateLimited", "detail": detail });
+            Error::Api(serde_json::from_value(problem).unwrap())
+        };
+        assert_eq!(words(&problem("wait")), "wait (rateLimited)");
+        assert_eq!(words(&problem(&"\u{e4}".repeat(200_000))).chars().count(), WORDS_CHARS_MAX);
+    }
 }

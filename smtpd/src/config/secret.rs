@@ -140,7 +140,20 @@ impl Secrets {
     ///
     /// [`SecretError`], in words for people.
     pub fn read(&self, secret: &Secret) -> Result<Zeroizing<String>, SecretError> {
-        let text = self.text(secret)?;
+        self.read_within(secret, OCTETS_MAX)
+    }
+
+    /// The same with another bound for its octets, for what grows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Secrets::read`].
+    pub fn read_within(
+        &self,
+        secret: &Secret,
+        octets_max: u64,
+    ) -> Result<Zeroizing<String>, SecretError> {
+        let text = self.text(secret, octets_max)?;
         let line = text.trim_end_matches(['\r', '\n']);
         if line.is_empty() || line.contains(['\r', '\n', '\0']) {
             return Err(SecretError::Form(secret.to_string()));
@@ -154,21 +167,21 @@ impl Secrets {
     ///
     /// [`SecretError`], in words for people.
     pub fn read_lines(&self, secret: &Secret) -> Result<Zeroizing<String>, SecretError> {
-        let text = self.text(secret)?;
+        let text = self.text(secret, OCTETS_MAX)?;
         if text.trim().is_empty() {
             return Err(SecretError::Empty(secret.to_string()));
         }
         Ok(text)
     }
 
-    fn text(&self, secret: &Secret) -> Result<Zeroizing<String>, SecretError> {
+    fn text(&self, secret: &Secret, octets_max: u64) -> Result<Zeroizing<String>, SecretError> {
         Ok(match secret {
-            Secret::File(name) => read_file(&self.directory.join(name), true)?,
+            Secret::File(name) => read_file(&self.directory.join(name), octets_max, true)?,
             Secret::Credential(name) => {
                 let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
                     .ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
                 // The service manager has seen to the rights of these.
-                read_file(&Path::new(&directory).join(name), false)?
+                read_file(&Path::new(&directory).join(name), octets_max, false)?
             }
             Secret::Env(name) => Zeroizing::new(
                 std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone()))?,
@@ -177,14 +190,18 @@ impl Secrets {
     }
 }
 
-fn read_file(path: &Path, guarded: bool) -> Result<Zeroizing<String>, SecretError> {
+fn read_file(
+    path: &Path,
+    octets_max: u64,
+    guarded: bool,
+) -> Result<Zeroizing<String>, SecretError> {
     let cannot = |source| SecretError::File { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(cannot)?;
     if guarded && file.metadata().map_err(cannot)?.mode() & FOREIGN != 0 {
         return Err(SecretError::Open(path.to_owned()));
     }
     let mut text = Zeroizing::new(String::new());
-    file.take(OCTETS_MAX).read_to_string(&mut text).map_err(cannot)?;
+    file.take(octets_max).read_to_string(&mut text).map_err(cannot)?;
     Ok(text)
 }
 

@@ -34,7 +34,6 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::https::{Bounds, Https, HttpsError};
 use crate::observe::{Level, Log};
-use crate::resolve::LookupError;
 use crate::tls::Flaw;
 
 /// What a policy host may take (RFC 8461 section 3.3).
@@ -389,8 +388,7 @@ impl MtaSts {
                 return Err(Flaw { kind, text: error.to_string() });
             }
             // Where none was ever known nothing changes, and it is not known that there is one.
-            Err(LookupError::Temporary { .. }) => return Ok(Look::NoNews),
-            Err(LookupError::NoData(_) | LookupError::NoSuchName(_)) => return Ok(Look::NoNews),
+            Err(_) => return Ok(Look::NoNews),
         };
         // A domain gives a policy up by one with the mode "none", not by taking the record away.
         let Some(id) = sts::record_id(texts.iter().map(String::as_str)) else {

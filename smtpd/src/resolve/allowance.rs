@@ -34,11 +34,11 @@ impl Allowance {
     ///
     /// # Errors
     ///
-    /// [`LookupError::Temporary`] if none is left: it may be answered another time.
+    /// [`LookupError::NoneLeft`] if none is left: it may be answered another time.
     pub(super) fn take(&self, name: &str) -> Result<(), LookupError> {
         let one_less = |left: u32| left.checked_sub(1);
         let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-        let why = || format!("more than {} questions would be needed", self.most);
-        taken.map(drop).map_err(|_| LookupError::Temporary { name: name.to_owned(), why: why() })
+        let none_left = |_| LookupError::NoneLeft { name: name.to_owned(), most: self.most };
+        taken.map(drop).map_err(none_left)
     }
 }

@@ -182,6 +182,11 @@ impl Asker {
         options.edns_set_dnssec_ok = self.unvouched.is_none();
         let asked = self.servers.lookup(Query::query(name.clone(), kind), options).first_answer();
         match tokio::time::timeout(self.patience, asked).await {
+            // An answer with an unknown code is none, whatever it holds.
+            Ok(Ok(response)) if !is_answer(response.metadata.response_code) => {
+                let code = response.metadata.response_code;
+                Err(temporary(name, &format!("the server says {code}")))
+            }
             Ok(Ok(response)) => {
                 let is_secure = response.metadata.authentic_data && self.unvouched.is_none();
                 let answer = Checked { value: response.answers.clone(), is_secure };
@@ -196,6 +201,11 @@ impl Asker {
             Err(_) => Err(temporary(name, "no reply in time")),
         }
     }
+}
+
+/// Whether a reply with this code says something of the name: there is no name at the end of an alias, too.
+const fn is_answer(code: ResponseCode) -> bool {
+    matches!(code, ResponseCode::NoError | ResponseCode::NXDomain)
 }
 
 fn is_nowhere(last: &[u8]) -> bool {

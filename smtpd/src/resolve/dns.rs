@@ -56,14 +56,21 @@ impl Dns {
 
     /// Whom to ask, as the system says by now. What others answered is forgotten.
     pub(super) async fn asker(&self) -> Arc<Asker> {
-        if let Some(follow) = &self.follow
-            && let Some(System { servers, options }) = follow.news().await
-        {
+        let Some(follow) = &self.follow else { return self.asker.load_full() };
+        let timeout = self.timeout;
+        let make = move |System { servers, options }: System| {
             let named: Vec<String> = servers.iter().map(|it| it.ip.to_string()).collect();
-            if let Ok(asker) = Asker::new(servers, options, self.timeout) {
+            Ok((named, Asker::new(servers, options, timeout)?))
+        };
+        match follow.news(make).await {
+            Ok(Some((named, asker))) => {
                 self.asker.store(Arc::new(asker));
                 let line = self.log.line(Level::Info, "resolvers-changed");
                 line.text("servers", named.join(" ")).send();
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.log.line(Level::Warn, "resolvers-unread").text("reason", error).send();
             }
         }
         self.asker.load_full()
@@ -133,7 +140,7 @@ impl Dns {
         }
         // "Not known" outweighs "has none", and that outweighs "no such name".
         let strongest = errors.into_iter().min_by_key(|error| match error {
-            LookupError::Temporary { .. } => 0,
+            LookupError::Temporary { .. } | LookupError::NoneLeft { .. } => 0,
             LookupError::NoData(_) => 1,
             LookupError::NoSuchName(_) => 2,
         });

@@ -51,6 +51,8 @@ struct Followed {
 struct State {
     looked_at: Instant,
     stamp: Stamp,
+    /// That of a file that could not be used, once it was told.
+    unusable: Option<Stamp>,
 }
 
 impl Follow {
@@ -59,37 +61,60 @@ impl Follow {
         let stamp = stamp(file);
         let text = read(file).map_err(|error| SetupError(error.to_string()))?;
         let text = if names_one(&text) { text } else { text + LOCAL };
-        let state = Mutex::new(State { looked_at: Instant::now(), stamp });
+        let state = Mutex::new(State { looked_at: Instant::now(), stamp, unusable: None });
         Ok((Self(Arc::new(Followed { file: file.to_owned(), state })), parse(&text)?))
     }
 
-    /// What the file says, if that may have changed since it was read last, and names somebody.
-    pub(super) async fn news(&self) -> Option<System> {
+    /// What is made of what the file says, if that may have changed since it was last used, and names somebody.
+    /// It is made where waiting for files holds nobody up.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`], once for a file that cannot be used. It is looked at again nevertheless.
+    pub(super) async fn news<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(System) -> Result<T, SetupError> + Send + 'static,
+    ) -> Result<Option<T>, SetupError> {
         {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
             if now.duration_since(state.looked_at) < LOOK_EVERY {
-                return None;
+                return Ok(None);
             }
             state.looked_at = now;
         }
         let followed = Arc::clone(&self.0);
-        spawn_blocking(move || followed.look()).await.ok().flatten()
+        let looked = spawn_blocking(move || followed.look(make)).await;
+        looked.map_err(|error| SetupError(error.to_string())).flatten()
     }
 }
 
 impl Followed {
-    fn look(&self) -> Option<System> {
+    fn look<T>(
+        &self,
+        make: impl FnOnce(System) -> Result<T, SetupError>,
+    ) -> Result<Option<T>, SetupError> {
         let stamp = stamp(&self.file);
         let is_known = |state: &State| state.stamp == stamp;
         if is_known(&self.state.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return None;
+            return Ok(None);
         }
-        // One that cannot be read is looked at again.
-        let text = read(&self.file).ok()?;
-        let said = if names_one(&text) { Some(parse(&text).ok()?) } else { None };
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).stamp = stamp;
-        said
+        let text = read(&self.file).map_err(|error| SetupError(error.to_string()));
+        let made = text.and_then(|text| match names_one(&text) {
+            true => parse(&text).and_then(make).map(Some),
+            false => Ok(None),
+        });
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match made {
+            Ok(made) => {
+                (state.stamp, state.unusable) = (stamp, None);
+                Ok(made)
+            }
+            Err(error) => match state.unusable.replace(stamp) == Some(stamp) {
+                true => Ok(None),
+                false => Err(error),
+            },
+        }
     }
 }
 
@@ -150,11 +175,11 @@ mod tests {
         };
         let later = async || {
             tokio::time::sleep(LOOK_EVERY).await;
-            follow.news().await.map(|system| named(&system))
+            follow.news(Ok).await.unwrap().map(|system| named(&system))
         };
         assert_eq!(later().await, None, "nothing has changed");
         write("nameserver 192.0.2.1\n");
-        assert!(follow.news().await.is_none(), "it was looked at just now");
+        assert!(follow.news(Ok).await.unwrap().is_none(), "it was looked at just now");
         assert_eq!(later().await.unwrap(), ["192.0.2.1"]);
         assert_eq!(later().await, None, "it is known by now");
         for text in ["", "search example.net\n"] {
@@ -165,5 +190,28 @@ mod tests {
         assert_eq!(later().await, None, "it is gone");
         write("nameserver 192.0.2.2\nnameserver 192.0.2.3\n");
         assert_eq!(later().await.unwrap(), ["192.0.2.2", "192.0.2.3"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_cannot_be_used_is_told_once_and_tried_until_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        let (follow, _) = Follow::begin(&file).unwrap();
+        let later = async |is_possible: bool| {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let make = move |system: System| match is_possible {
+                true => Ok(named(&system)),
+                false => Err(SetupError("no".to_owned())),
+            };
+            follow.news(make).await
+        };
+        std::fs::write(&file, "nameserver 192.0.2.one\n").unwrap();
+        assert!(later(true).await.is_err(), "it names nobody");
+        assert_eq!(later(true).await.unwrap(), None, "it was told");
+        std::fs::write(&file, "nameserver 192.0.2.1 # another\n").unwrap();
+        assert!(later(false).await.is_err(), "nobody can be asked");
+        assert_eq!(later(false).await.unwrap(), None, "it was told");
+        assert_eq!(later(true).await.unwrap().unwrap(), ["192.0.2.1"], "it is not given up");
+        assert_eq!(later(true).await.unwrap(), None, "it is known by now");
     }
 }

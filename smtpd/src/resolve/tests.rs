@@ -120,13 +120,18 @@ async fn three_kinds_of_no_are_told_apart() {
         "nx.test." => Answer::Code(ResponseCode::NXDomain),
         "fail.test." => Answer::Code(ResponseCode::ServFail),
         "refused.test." => Answer::Code(ResponseCode::Refused),
+        "odd.test." => Answer::Code(ResponseCode::Unknown(12)),
         "slow.test." => Answer::Silence,
         _ => Answer::Records(Vec::new()),
     })
     .await;
-    for (host, temporary) in
-        [("nx.test", false), ("fail.test", true), ("refused.test", true), ("slow.test", true)]
-    {
+    for (host, temporary) in [
+        ("nx.test", false),
+        ("fail.test", true),
+        ("refused.test", true),
+        ("odd.test", true),
+        ("slow.test", true),
+    ] {
         let mx = mx_of(&resolver, &domain(host)).await.unwrap_err();
         let addresses = addresses_of(&resolver, &domain(host), Family::Any).await.unwrap_err();
         assert_eq!(mx.is_temporary(), temporary, "{host}: {mx}");

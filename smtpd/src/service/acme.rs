@@ -51,17 +51,21 @@ impl Service {
 
     /// Asks for one, and shows what was given.
     async fn request(&self, turn: &Turn, name: &CertificateName, wanted: &Wanted) {
-        let asked = match self.means() {
-            Ok(means) => self.0.acme.ask(turn, name, (wanted, &means)).await,
-            Err(error) => Err(AcmeError::Unfit(error.to_string())),
-        };
-        let outcome = match asked {
-            Ok(texts) => self.take_certificate(name, wanted, texts).await,
-            Err(error) => Err(error),
-        };
+        self.0.acme.begin(turn, name);
+        let (service, its_name, wish) = (self.clone(), name.clone(), wanted.clone());
+        // A task of its own, so that a fault in it counts as a failure and is waited for.
+        let attempt = tokio::spawn(async move { service.attempt(&its_name, &wish).await });
+        let outcome = attempt.await;
+        let outcome = outcome.unwrap_or_else(|error| Err(AcmeError::Broken(error.to_string())));
         self.0.acme.done(name, wanted, &outcome).await;
         let why = outcome.err().map(|error| error.to_string());
         self.0.certificates.set_refused(name, why.as_deref());
+    }
+
+    async fn attempt(&self, name: &CertificateName, wanted: &Wanted) -> Result<(), AcmeError> {
+        let means = self.means().map_err(|error| AcmeError::Means(error.to_string()))?;
+        let texts = self.0.acme.ask(name, (wanted, &means)).await?;
+        self.take_certificate(name, wanted, texts).await
     }
 
     /// Keeps what an authority gave, unless something else is wanted by now.
@@ -84,7 +88,8 @@ impl Service {
         let (place, kept_name): (PathBuf, _) = (self.kept_certificates(), name.clone());
         let keeping =
             tokio::task::spawn_blocking(move || keep(&place, &kept_name, &texts.chain, &texts.key));
-        keeping.await.map_err(std::io::Error::other).flatten().map_err(AcmeError::Keep)?;
+        let kept = keeping.await.map_err(std::io::Error::other).flatten();
+        kept.map_err(AcmeError::KeepCertificate)?;
         self.read_certificates_again().await;
         Ok(())
     }

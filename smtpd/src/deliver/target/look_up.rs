@@ -87,7 +87,11 @@ impl Targets {
                         called.and_then(|it| self.wish.vouched(of_domain, &host.name).map(|()| it))
                     }
                     Err(error) => {
-                        self.tell_ruled_out(settings, &host, FailureKind::DnssecInvalid, &error);
+                        // The domain is not to blame for our own limit.
+                        if !matches!(error, LookupError::NoneLeft { .. }) {
+                            let kind = FailureKind::DnssecInvalid;
+                            self.tell_ruled_out(settings, &host, kind, &error);
+                        }
                         self.obstacles.by_rule = true;
                         return self.note_dns(EnhancedCode::transient(4, 3), &error);
                     }
