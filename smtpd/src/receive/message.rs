@@ -49,7 +49,6 @@ pub(super) struct Client<'a> {
     pub(super) session: mailroot_common::id::SessionId,
     /// The user of this machine it is, if it came by the submit socket.
     pub(super) local: Option<Arc<LocalUser>>,
-    /// How it is at the other end.
     pub(super) peer: Peer,
     /// What the session is protected by.
     pub(super) tls: Option<Tls>,
