@@ -93,7 +93,7 @@ fn only_a_good_certificate_lets_a_client_relay() {
     let told = ["--xclient", "ADDR=198.51.100.7", "--xclient-before-starttls"];
     let said = swaks_with(&site, Some(&good), &told);
     assert_ne!(said.code, 0, "{said:?}");
-    assert!(said.out.contains("<** 550 5.7.1"), "{said:?}");
+    assert!(said.out.contains("<~* 550 5.7.1 <b@far.test>"), "{said:?}");
     assert!(said.out.contains("TLS started"), "{said:?}");
     swaks_with(&site, Some(&good), &[]).ok();
     site.logged(&["event=received", &format!("cert={print}")]);

@@ -24,6 +24,7 @@ use smtpd_core::trace::note::{Admission, Note};
 
 use super::filter::Arrived;
 use super::secure::Certificate;
+use super::told::Peer;
 use super::vouch::{Looked, Vouch};
 use super::{Inner, LocalUser, Settings};
 use crate::milter::{Milters, Work};
@@ -48,10 +49,7 @@ pub(super) struct Client<'a> {
     pub(super) session: mailroot_common::id::SessionId,
     /// The user of this machine it is, if it came by the submit socket.
     pub(super) local: Option<Arc<LocalUser>>,
-    /// Whether a named host tells for whom it speaks: what the connection proves is that host's.
-    pub(super) is_told: bool,
-    /// Whether we have called it.
-    pub(super) is_called: bool,
+    pub(super) peer: Peer,
     /// What the session is protected by.
     pub(super) tls: Option<Tls>,
     /// What it has shown of itself with a good certificate.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smtpd_core::smtp::auth::Channel;
 
 use super::session::{Gone, Session};
+use super::told::Peer;
 use crate::net::Stream;
 use crate::observe::Level;
 use crate::tls::{ClientCertificate, ClientStanding, Handshake};
@@ -44,9 +45,9 @@ impl Session<'_> {
         self.client.facts.authenticated = None;
         (self.client.user, self.client.asked) = (None, None);
         // Under TLS with us is whoever has made the connection, and not whom it speaks for.
-        let (certificate, channel) = match self.client.is_told {
-            true => (None, Channel::default()),
-            false => (certificate, channel),
+        let (certificate, channel) = match self.client.peer {
+            Peer::Told => (None, Channel::default()),
+            Peer::Caller | Peer::Called => (certificate, channel),
         };
         self.client.facts.certificate = certificate.as_ref().and_then(ClientCertificate::certified);
         self.client.certificate = certificate.and_then(|it| self.good(&it)).map(Box::new);

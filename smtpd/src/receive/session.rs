@@ -29,6 +29,7 @@ use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
 #[cfg(feature = "gssapi")]
 use super::ticket::Ticket;
+use super::told::Peer;
 use super::visit::Visit;
 use super::{Settings, filter, login};
 use crate::milter::Milters;
@@ -63,8 +64,7 @@ pub(super) async fn converse(
         facts,
         session: visit.live.id,
         local: visit.local.clone(),
-        is_told: false,
-        is_called: visit.entry == Entry::Adopted,
+        peer: if visit.entry == Entry::Adopted { Peer::Called } else { Peer::Caller },
         tls: None,
         certificate: None,
         user: None,
@@ -102,7 +102,7 @@ pub(super) async fn converse(
         #[cfg(feature = "gssapi")]
         ticket: None,
     };
-    let has_called = visit.local.is_none() && !session.client.is_called;
+    let has_called = visit.local.is_none() && session.client.peer == Peer::Caller;
     session.server.let_tell(has_called && settings.may_tell(client.ip()));
     if visit.entry == Entry::Adopted {
         session.adopt();

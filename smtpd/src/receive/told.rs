@@ -12,6 +12,17 @@ use super::session::Session;
 use super::{Settings, listener, proxy};
 use crate::observe::Level;
 
+/// How the client of a session is at its other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// It has called.
+    Caller,
+    /// A named host has told of it: what the connection proves is that host's.
+    Told,
+    /// We have called it.
+    Called,
+}
+
 impl Settings {
     /// Whether a host may tell for whom it speaks (`access.xclient_from`).
     pub(super) fn may_tell(&self, host: IpAddr) -> bool {
@@ -42,7 +53,7 @@ impl Session<'_> {
         let line = line.word("sid", self.live.id).word("by", host.ip()).word("client", client.ip());
         line.word("port", client.port()).maybe("helo", told.hello.as_deref()).send();
         self.client.facts = gather(inner, settings, client.ip()).await;
-        self.client.is_told = true;
+        self.client.peer = Peer::Told;
         (self.client.user, self.client.asked, self.client.certificate) = (None, None, None);
         #[cfg(feature = "gssapi")]
         {

@@ -13,6 +13,7 @@ use smtpd_core::smtp::server::Server;
 
 use super::message::Client;
 use super::session::Session;
+use super::told::Peer;
 use crate::sender::Checks;
 
 impl Session<'_> {
@@ -48,7 +49,7 @@ impl Client<'_> {
     /// we have called it for.
     fn checks(&self) -> Option<&Checks> {
         let checks = self.settings.senders.as_deref()?;
-        if self.local.is_some() || self.user.is_some() || self.is_called {
+        if self.local.is_some() || self.user.is_some() || self.peer == Peer::Called {
             return None;
         }
         let now = self.inner.parts.clock.now();

@@ -431,11 +431,6 @@ pub fn explain_refusal(refused: &Refused) -> Option<Advice> {
                 .to_owned(),
             look("senders", "what is refused: senders.dmarc of its file, then smtpctl reload"),
         ),
-        "author-unreadable" => (
-            "From of the message names no author who can be read, or many, so that DMARC asks nobody."
-                .to_owned(),
-            look("senders", "what is refused: senders.dmarc of its file, then smtpctl reload"),
-        ),
         "policy-unavailable" => (
             format!("A list has names in it, and DNS did not say the name of {client}."),
             look("access", "networks need no DNS"),
