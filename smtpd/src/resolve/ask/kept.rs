@@ -172,7 +172,7 @@ mod tests {
             assert!(all.answers.len() > MEMORY_MAX / (16 * 1024), "{}", all.answers.len());
         }
         tokio::time::sleep(Duration::from_mins(2)).await;
-        put(0, 17);
+        put(ANSWERS_MAX + 100, 17);
         assert_eq!(kept.0.lock().unwrap().answers.len(), 1, "all others are over");
     }
 }
