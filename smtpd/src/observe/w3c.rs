@@ -287,6 +287,13 @@ mod tests {
         w3c.set(Some(settings(&directory)), &dialogues, &log).unwrap();
         let _lan = log.of_server("lan");
         say(&mut ear(&dialogues));
+        let texts = || {
+            let files = std::fs::read_dir(directory.join("lan")).into_iter().flatten();
+            files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok())
+        };
+        while !texts().any(|text| text.contains(" MAIL ")) {
+            std::thread::yield_now();
+        }
         log.set_server("lan", false);
         say(&mut ear(&dialogues));
         w3c.close();
