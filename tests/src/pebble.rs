@@ -85,7 +85,7 @@ impl Pebble {
             .args(["-strict", "-dnsserver", &self.resolver.to_string()])
             // It waits, and refuses good requests, at random where nobody says otherwise.
             .env("PEBBLE_VA_NOSLEEP", "1")
-            .env("PEBBLE_WFE_NONCEREJECT", "20")
+            .env("PEBBLE_WFE_NONCEREJECT", "0")
             .env("PEBBLE_AUTHZREUSE", "0")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
