@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
+use std::net::UdpSocket;
 use std::path::Path;
 
 use mailroot_tests::dns::Dns;
@@ -245,6 +246,24 @@ fn what_keeps_mail_from_coming_in_or_going_out_is_named_with_its_cure() {
     site.stop();
     let down = site.ctl(&["doctor"]).exited(10);
     assert!(down.out.contains("not running"), "{down}");
+}
+
+#[test]
+fn a_name_server_that_says_nothing_does_not_keep_the_answer_back() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let resolvers = format!("[\"{}\"]", silent.local_addr().unwrap());
+    let domains: Vec<String> =
+        (0..6).map(|number| format!("{{name: d{number}.test, type: {}}}", kind(number))).collect();
+    let domains: Vec<&str> = domains.iter().map(String::as_str).collect();
+    let setup = Setup::new().only_domains(&domains).service("dns.resolvers", &resolvers);
+    let site = Site::start(setup);
+    let (finished, all) = found(&site, &["spf"]);
+    assert!(finished.code != 1 && !all.is_empty(), "{finished}");
+    assert!(finished.out.contains("DNS did not tell in time"), "{finished}");
+}
+
+fn kind(number: usize) -> &'static str {
+    if number == 0 { "default" } else { "alias" }
 }
 
 #[test]

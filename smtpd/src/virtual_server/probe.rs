@@ -36,13 +36,19 @@ impl VirtualServer {
     /// What was found, each with what to do.
     pub async fn probe(&self) -> Vec<Check> {
         let (config, shared) = (self.config(), self.shared.load_full());
-        let mut checks = self.listeners(&shared).await;
-        checks.push(fqdn(&config, &shared).await);
-        checks.extend(dane(&shared).await);
-        checks.extend(self.smart_hosts(&config).await);
-        checks.extend(self.check_directory().await);
-        checks.extend(self.check_dkim().await);
-        checks.extend(self.check_published().await);
+        // At once, so that one that nobody answers holds up no other.
+        let (mut checks, fqdn, dane, smart_hosts, directory, dkim, published) = tokio::join!(
+            self.listeners(&shared),
+            fqdn(&config, &shared),
+            dane(&shared),
+            self.smart_hosts(&config),
+            self.check_directory(),
+            self.check_dkim(),
+            self.check_published()
+        );
+        checks.push(fqdn);
+        checks.extend(dane.into_iter().chain(smart_hosts).chain(directory));
+        checks.extend(dkim.into_iter().chain(published));
         checks.extend(self.check_certificates());
         checks.push(relay(&config));
         for check in &mut checks {
