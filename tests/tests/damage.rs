@@ -100,6 +100,10 @@ impl Bench {
                 .map(str::to_owned)
                 .collect()
         };
+        // Until then the list is short of what has not been read yet.
+        wait::until("the queue to be read", || {
+            self.site.log()[log_before..].contains("event=queue_read").then_some(())
+        });
         let kept = wait::until("a queue in which only damaged messages are left", || {
             let ids = self.site.ctl(&["queue", "list", "-o", "name"]).ok();
             let said = said();
