@@ -71,6 +71,18 @@ fn await_accepted(site: &Site, tag: &str) {
 }
 
 #[test]
+fn the_reserve_is_another_as_soon_as_it_is_set() {
+    let site = Site::start(Setup::new());
+    let mut talk = greeted(&site);
+    talk.expect("MAIL FROM:<a@client.test>", 250);
+    talk.expect("RSET", 250);
+    let _set = site.ctl(&["config", "set", "service.min_free=900TiB"]).ok();
+    talk.expect("MAIL FROM:<a@client.test>", 452);
+    let _set = site.ctl(&["config", "set", "service.min_free=1MiB"]).ok();
+    talk.expect("MAIL FROM:<a@client.test>", 250);
+}
+
+#[test]
 fn below_the_reserve_mail_is_refused_before_its_body_and_the_queue_still_empties() {
     if !Volume::possible("little room", Kind::Ext4, &[]) {
         return;

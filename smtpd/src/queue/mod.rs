@@ -399,6 +399,11 @@ impl Queue {
         guard::wait(self.0.store.change(ids, &change)).await
     }
 
+    /// Has new mail refused while the disk has less room than this.
+    pub fn set_min_free(&self, floor: ByteSize) {
+        self.0.store.set_min_free(floor);
+    }
+
     /// Sorts all mail anew by another route table, in the background where there is much of it.
     pub fn set_table(&self, table: Arc<Table>) {
         guard::call(|| self.0.store.set_table(table));

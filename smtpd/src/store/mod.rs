@@ -367,6 +367,14 @@ impl Store {
         }
     }
 
+    /// Has new mail refused while the disk has less room than this.
+    pub fn set_min_free(&self, floor: ByteSize) {
+        match self {
+            Self::Log(log) => log.set_min_free(floor),
+            Self::Memory(_) => {}
+        }
+    }
+
     /// Gives every waiting recipient the route it has in another table.
     pub fn set_table(&self, table: Arc<Table>) {
         match self {

@@ -321,6 +321,7 @@ impl VirtualServer {
         let shared = self.shared.load_full();
         let domains = self.routing(&shared, &config)?;
         rooms.queue.set_table(Arc::clone(&domains.table));
+        rooms.queue.set_min_free(shared.min_free);
         if let Some(open) = &mut *inlets {
             let done = {
                 let rooms = (&*rooms, self.tally(&config));

@@ -106,7 +106,7 @@ impl Log {
             return self.give_back_spare();
         }
         // Below the floor only the reserve is filled up: it is what lets the queue shrink.
-        let roomy = self.free().as_u64() > self.settings.min_free.as_u64();
+        let roomy = self.free().as_u64() > self.min_free().as_u64();
         if spares >= if roomy { SPARES } else { 1 } {
             return false;
         }

@@ -85,7 +85,7 @@ pub struct Settings {
     pub directory: PathBuf,
     /// Octets of one segment: [`Settings::SEGMENT_SIZE`], less in tests.
     pub segment_size: u64,
-    /// New mail is refused while the disk has less room than this.
+    /// New mail is refused while the disk has less room than this, until another figure is told.
     pub min_free: ByteSize,
     /// Who opens the store, for whoever finds it locked: such as `smtpd, server default`.
     pub holder: String,
@@ -120,6 +120,8 @@ pub struct Log {
     large: AtomicU64,
     /// Octets free on the disk when it was last looked.
     free: AtomicU64,
+    /// Octets that must stay free, as the configuration has it by now.
+    floor: AtomicU64,
     /// Why the disk refused the last batch, if it did.
     trouble: Mutex<Option<Unready>>,
     bell: Bell,
@@ -228,6 +230,15 @@ impl Log {
         }
     }
 
+    /// Has new mail refused while the disk has less room than this.
+    pub(super) fn set_min_free(&self, floor: ByteSize) {
+        self.floor.store(floor.as_u64(), Ordering::Relaxed);
+    }
+
+    fn min_free(&self) -> ByteSize {
+        ByteSize::bytes(self.floor.load(Ordering::Relaxed))
+    }
+
     pub(super) fn free(&self) -> ByteSize {
         ByteSize::bytes(self.free.load(Ordering::Relaxed))
     }
@@ -243,7 +254,7 @@ impl Log {
     }
 
     fn check_room(&self) -> Result<(), CommitError> {
-        let (free, floor) = (self.free(), self.settings.min_free);
+        let (free, floor) = (self.free(), self.min_free());
         if free < floor {
             return Err(CommitError::Low { path: self.settings.directory.clone(), free, floor });
         }

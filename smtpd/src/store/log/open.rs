@@ -141,9 +141,8 @@ impl Log {
             let (end, void_batch) = (tail.end, tail.void_batch);
             previous = Previous { generation: header.generation, end, void_batch };
         }
-        for Old { header, .. } in old.iter().chain(&spare) {
-            generation = generation.max(header.generation);
-        }
+        let generations = old.iter().chain(&spare).map(|it| it.header.generation);
+        generation = generations.fold(generation, u64::max);
         for Old { file, header } in spare {
             index.segments.add(file, Use::Spare, header.generation);
         }
@@ -155,6 +154,7 @@ impl Log {
             sending,
             large: AtomicU64::new(first_large),
             keeper: Mutex::new(Keeper::new(first_large - 1, marks)),
+            floor: AtomicU64::new(settings.min_free.as_u64()),
             settings,
             disk,
             journal,
