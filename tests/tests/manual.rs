@@ -108,7 +108,7 @@ fn examples(page: &str) -> Vec<Example> {
         let plain = command.replace("\\e", "\\").replace("\\(dq", "\"").replace("\\&", "");
         let codes = remark
             .strip_prefix("exits ")
-            .map_or(USUAL.to_vec(), |code| vec![code.parse().unwrap()]);
+            .map_or_else(|| USUAL.to_vec(), |code| vec![code.parse().unwrap()]);
         let not_run = remark.strip_prefix("not run: ").map(str::to_owned);
         found.push(Example { line: plain, codes, not_run });
         remark = "";
