@@ -51,12 +51,14 @@ if [ -n "$full" ]; then
         fakeroot:fakeroot; do
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
-    for package in libclang-dev dovecot-gssapi; do
+    for package in libclang-dev dovecot-gssapi libpam0g-dev libpam-wrapper; do
         dpkg -s $package >/dev/null 2>&1 || packages="$packages $package"
     done
 fi
 # A library without a program, for the interpreter that packages belong to.
 /usr/bin/python3 -c 'import nacl' 2>/dev/null || packages="$packages python3-nacl"
+# What makes signed tokens.
+/usr/bin/python3 -c 'import jwt, cryptography' 2>/dev/null || packages="$packages python3-jwt python3-cryptography"
 # A library for milters of the tests.
 /usr/bin/python3 -c 'import Milter' 2>/dev/null || packages="$packages python3-milter"
 /usr/bin/python3 -c 'import spf' 2>/dev/null || packages="$packages python3-spf"
@@ -115,9 +117,9 @@ export MAILROOT_SKIPS=$skips
 [ -z "$full" ] || export MAILROOT_FULL=1
 export CARGO_TERM_COLOR=never
 
-# Logins by Kerberos: what builds them is not on every machine.
+# Logins by Kerberos and PAM: what builds them is not on every machine.
 features=
-[ -z "$full" ] || features="--features smtpd/gssapi"
+[ -z "$full" ] || features="--features smtpd/gssapi,smtpd/pam"
 # shellcheck disable=SC2086 # a list of words
 cargo build --workspace --all-targets --locked -j2 $features
 if [ -n "$full" ]; then

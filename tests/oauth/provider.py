@@ -4,6 +4,8 @@ openssl.
 
     provider.py TLS-ADDRESS TLS-PORT CHAIN PLAIN-ADDRESS PLAIN-PORT STATE LOG
 
+Its keys (a JWK set) lie at /keys: "keys" of the state, or a number in their place as the status of the answer.
+
 STATE is read for each request: {"secret", "certificate", "refresh", "life", "epoch", "pending",
 "mailbox", "claims", "answer"}; "claims" are added to what is said of a good token, and a number in their place is
 the status of the answer; "certificate" is the path of the one that is known, "answer" a status and an object
@@ -161,6 +163,19 @@ class Asked(BaseHTTPRequestHandler):
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):  # noqa: N802
+        with GUARD:
+            keys = state().get("keys", 404)
+            with open(LOG + ".keys", "a", encoding="utf-8") as log:
+                log.write(self.path + "\n")
+        status, answer = (keys, {}) if isinstance(keys, int) else (200, keys)
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/jwk-set+json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -11,6 +11,7 @@
 )]
 
 pub mod account;
+pub mod bearer;
 pub mod caller;
 pub mod certificates;
 pub mod ctl;

@@ -95,6 +95,19 @@ impl Provider {
         format!("https://{NAME}:{}/introspect", self.address.port())
     }
 
+    /// Where its keys lie, under TLS.
+    #[must_use]
+    pub fn keys(&self) -> String {
+        format!("https://{NAME}:{}/keys", self.address.port())
+    }
+
+    /// How often it was asked for its keys.
+    #[must_use]
+    pub fn keys_asked(&self) -> usize {
+        let log = fs::read_to_string(self.home.path().join("log.keys")).unwrap_or_default();
+        log.lines().count()
+    }
+
     /// What it was asked to judge, one object for each question.
     ///
     /// # Panics

@@ -14,7 +14,7 @@ use mailroot_tests::program::{self, Finished};
 use mailroot_tests::provider::{self, Provider, SECRET};
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
-use mailroot_tests::{ports, skip};
+use mailroot_tests::{bearer, ports, skip};
 use serde_json::json;
 
 /// A daemon that takes tokens, the provider that judges them, and where mail goes.
@@ -79,33 +79,10 @@ impl World {
         program::run(msmtp.arg("-C").arg(&place).arg("b@far.test"), &tagged(mechanism))
     }
 
-    /// What is offered under TLS, and the codes of all answers, the words of the first in JSON.
     fn client(&self, mechanism: &str, user: &str, token: &str) -> String {
-        let port = self.site.address().port().to_string();
-        let mut python = Command::new("/usr/bin/python3");
-        program::run(python.args(["-c", CLIENT, &port, mechanism, user, token]), b"").ok()
+        bearer::client(&self.site, mechanism, user, token)
     }
 }
-
-const CLIENT: &str = "
-import base64, smtplib, ssl, sys
-port, mechanism, user, token = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-client = smtplib.SMTP('127.0.0.1', port)
-client.ehlo('before.test')
-print('before', client.esmtp_features.get('auth', '-').strip())
-client.starttls(context=ssl._create_unverified_context())
-client.ehlo('under.test')
-print('offered', client.esmtp_features.get('auth', '-').strip())
-head = 'user=' + user if mechanism == 'XOAUTH2' else 'n,' + ('a=' + user if user else '') + ','
-said = (head + '\\x01auth=Bearer ' + token + '\\x01\\x01').encode()
-code, words = client.docmd('AUTH', mechanism + ' ' + base64.b64encode(said).decode())
-if code == 334:
-    print('told', base64.b64decode(words).decode())
-    code, words = client.docmd('' if mechanism == 'XOAUTH2' else 'AQ==')
-print('code', code)
-client.docmd('MAIL', 'FROM:<a@client.test>')
-print('rcpt', client.docmd('RCPT', 'TO:<b@far.test>')[0])
-";
 
 #[test]
 fn tokens_log_in_their_user_and_nobody_else() {

@@ -69,6 +69,8 @@ super::codes! {
     "E0332": "An attribute of a directory has a name that none can have."; "Write its name, such as mail, or its object identifier.";
     "E0333": "The password for a directory would go over the network in clear text."; "Write ldaps://, or  tls: starttls  below ldap.";
     "E0334": "The bind at a directory contradicts itself: a name or password without a bind, or the other way round."; "Complete it, or remove it.";
+    "E0338": "The directory is to judge passwords and cannot be given any: it is not asked, users cannot be found in it, or they would go there in clear text."; "Write  enabled: true  below ldap, servers as ldaps:// or  tls: starttls,  and for the schema custom ldap.logins.filter.";
+    "E0339": "Nobody judges passwords, one does so twice or in vain, or clients are to prove them to others than us."; "Write  backends: [users]  below access.basic; with ldap or pam leave SCRAM out of mechanisms, and let pam be the last.";
     "E0350": "A virtual server is named by what none can have for a name."; "Use at most 32 of a to z, digits, dots, hyphens and underscores, beginning with a letter or digit.";
     "E0351": "The virtual server that is to take mail of this machine's programs is not there."; "Name another in submission.server, or leave it out.";
     "E0360": "A key about held mail speaks of a command that does not have it sent."; "Write  release: both  below hold, or remove the key.";
@@ -79,6 +81,7 @@ super::codes! {
     "E0374": "A certificate that is to be asked for over ACME names nobody, too many, or files as well."; "Name its hosts below acme, at most 100, and no files.";
     "E0375": "The authority's question would be answered nowhere."; "Name at least one address in tls.acme.listen, or remove the line.";
     "E0376": "The address of a milter cannot be read."; "Write inet:HOST:PORT or unix:/PATH.";
+    "E0379": "A service of PAM has a name that no file of its rules can have."; "Write the name of a file in /etc/pam.d, such as mailroot.";
     "E0380": "Everybody would be taken for a balancer, and could name any address as the client's."; "Name the balancers' own addresses in access.proxy_from.";
     "E0381": "A client's certificate is listed by what is not its SHA-256."; "Copy what  openssl x509 -noout -fingerprint -sha256 -in FILE  prints: 64 digits of base 16, with colons or without.";
     "E0382": "A client's certificate is listed as that of a user, by a name that no user can have."; "Write the name that smtpctl user add gave.";
@@ -87,6 +90,8 @@ super::codes! {
     "E0385": "Clients are to log in or relay by certificates, and none is asked for one."; "Write  mode: request  below access.certificates.";
     "E0386": "Everybody could tell for whom he speaks, and could name any address as the client's."; "Name the hosts' own addresses in access.xclient_from.";
     "E0387": "Clients are to log in by tokens, and nobody could judge these."; "Write  introspection:  below access.tokens, with client_id beside a client_secret, and let clients come under TLS.";
+    "E0388": "Clients are to log in by signed tokens, and these could not be told from those of others, or for others."; "Write  jwks: https://...  below access.tokens, with issuer and audience, and no introspection.";
+    "E0389": "PAM is to judge passwords, which this build of smtpd cannot."; "Build it with its feature pam, or leave pam out of access.basic.backends.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
     "E0391": "A virtual server shows a certificate that is not there."; "Add it with smtpctl cert install, or name another.";
     "E0392": "A listener speaks nothing but TLS, and its virtual server has no TLS."; "Write  mode: optional  below access.tls, or make the listener an ordinary one.";

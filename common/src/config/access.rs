@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::backends::{Backend, PamService};
 use super::choice::choice;
 use super::client_certificates::ClientCertificates;
 use super::client_tokens::ClientTokens;
@@ -144,10 +145,21 @@ choice! {
 }
 
 section! {
-    /// Logins with a name and a password, of users that smtpctl user add makes.
+    /// Logins with a name and a password.
     pub struct Basic {
         /// Whether logins are taken.
         enabled: bool = false, false;
+        /// Who judges passwords, in the order in which they are asked: the users that smtpctl user add makes,
+        /// the directory (ldap), this machine's PAM (pam, last). The first that knows the name decides; PAM knows
+        /// every name. One that gives no answer has clients come again. With others than users SCRAM is not
+        /// offered, and the answer to a wrong password comes on a whole second. For pam the daemon must be
+        /// built with its feature pam.
+        backends: Vec<Backend> = vec![Backend::Users], vec![Backend::Users];
+        /// By which rules PAM judges: a file in /etc/pam.d, whose auth and account count. They run as the
+        /// service's own user, who may not read the passwords of /etc/shadow: pam_unix says nothing to him,
+        /// modules that ask others do, such as pam_sss, pam_winbind and pam_ldap. One whom smtpctl user
+        /// add made by that name may do what is said there; any other may send, as whom he likes.
+        pam_service: PamService = PamService::usual(), PamService::usual();
         /// Whether they are taken under TLS alone. In clear text everybody on the way reads the
         /// password.
         require_tls: bool = true, false;
@@ -188,6 +200,17 @@ impl Access {
             (self.integrated.enabled, "integrated"),
         ];
         ways.into_iter().filter_map(|(is_open, word)| is_open.then_some(word))
+    }
+
+    /// By what a client may log in with a password, in the order in which that is offered.
+    pub fn passwords(&self) -> impl Iterator<Item = LoginMechanism> {
+        let is_ours = Backend::are_ours(&self.basic.backends);
+        let is_said = move |word: &LoginMechanism| match word {
+            LoginMechanism::Plain | LoginMechanism::Login => true,
+            LoginMechanism::ScramSha256 | LoginMechanism::ScramSha256Plus => is_ours,
+        };
+        let wanted = self.basic.mechanisms.iter().copied().filter(|_| self.basic.enabled);
+        wanted.filter(is_said)
     }
 
     /// Whether clients may log in at all.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::access::{ListEntry, Policy, TlsMode, Who, check_tellers, check_tickets};
+use super::backends;
 use super::client_certificates;
 use super::client_tokens;
 use super::diagnostic::Diagnostic;
@@ -360,6 +361,7 @@ fn general(config: &ServerConfig, reader: &mut Reader) {
     check_tellers(&config.access, reader);
     client_certificates::check(&config.access, reader);
     client_tokens::check(&config.access, reader);
+    backends::check(config, reader);
     if general.listen.is_empty()
         && let Some(span) = reader.origins.get("general.listen").cloned()
     {

@@ -1,6 +1,7 @@
 //! `ldap:` - the directory that knows the recipients of our domains, and where their mail goes.
 
 pub mod filter;
+pub mod logins;
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use crate::address::Host;
 use crate::units::Span;
 
 pub use self::filter::LdapFilter;
+use self::logins::LdapLogins;
 
 section! {
     /// The directory that knows the recipients of our domains.
@@ -60,6 +62,8 @@ section! {
         cache: LdapCache;
         /// Bounds of groups.
         groups: LdapGroups;
+        /// Users whose passwords the directory judges.
+        logins: LdapLogins;
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod acme;
+pub mod backends;
 pub mod client_certificates;
 pub mod client_tokens;
 pub mod control;

@@ -1,5 +1,7 @@
 //! One connection to a directory server: opened, protected, bound, asked one thing after the other.
 
+mod user;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -64,6 +66,12 @@ pub enum DirectoryError {
     /// The password cannot be had.
     #[error("{0}")]
     Secret(#[from] SecretError),
+    /// A user's password would go there in clear text.
+    #[error("no password of a user is sent in clear text")]
+    Clear,
+    /// A bind without a name or a password, which proves nothing.
+    #[error("a bind without a name or a password proves nothing")]
+    Unnamed,
     /// It does not let us in.
     #[error("the bind is refused: {0}")]
     Bind(Ended),
@@ -125,6 +133,17 @@ impl Connection {
         keys: &Ldap,
         server: &LdapServer,
     ) -> Result<Self, DirectoryError> {
+        let mut it = Self::reach(means, keys, server).await?;
+        it.bind(means, keys).await?;
+        Ok(it)
+    }
+
+    /// Connects, and comes under TLS where that is wanted.
+    async fn reach(
+        means: &Means,
+        keys: &Ldap,
+        server: &LdapServer,
+    ) -> Result<Self, DirectoryError> {
         let stream = connect(means, server).await?;
         let protection = "in clear text".to_owned();
         let mut it = Self { stream, last_id: 0, buffer: Vec::new(), protection };
@@ -137,7 +156,6 @@ impl Connection {
             it.stream = secured.stream;
             it.protection = secured.protection.to_string();
         }
-        it.bind(means, keys).await?;
         Ok(it)
     }
 

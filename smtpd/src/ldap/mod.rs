@@ -1,4 +1,4 @@
-//! The directory that knows the recipients of a virtual server.
+//! The directory that knows the recipients of a virtual server, and users who log in.
 //!
 //! In: addresses. Out: whether there is such a recipient, and who gets its mail. What is asked and what
 //! answers mean is decided by [`smtpd_core::ldap`]; this room has the connections, the time and the
@@ -6,6 +6,7 @@
 //! mail but that it waits.
 
 mod connection;
+mod login;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use smtpd_core::ldap::message::{Entry, Search};
 use smtpd_core::ldap::schema::{Meaning, Schema, Target, next_range};
 
 pub use self::connection::DirectoryError;
+pub use self::login::Login;
+use self::login::Logins;
 pub use self::pool::Outage;
 use self::pool::Pool;
 use crate::clock::Clock;
@@ -73,6 +76,7 @@ struct Inner {
     schema: Schema,
     means: ArcSwap<Means>,
     pool: Pool,
+    logins: Logins,
     cache: Mutex<Cache<Asked>>,
     unfinished: Mutex<VecDeque<Unfinished>>,
 }
@@ -115,6 +119,7 @@ impl Directory {
             schema: Schema::of(&keys),
             means: ArcSwap::from_pointee(means),
             pool: Pool::new(Arc::clone(&keys)),
+            logins: Logins::of(&keys),
             cache: Mutex::new(Cache::new(rules)),
             unfinished: Mutex::default(),
             keys,

@@ -3,6 +3,8 @@
 //! Whoever asks has one of `ldap.connections` seats; a connection is kept for the next who has one. A
 //! server that fails is left alone for a while and the next one is asked, within the same question.
 
+mod user;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

@@ -195,6 +195,22 @@ async fn a_refused_starttls_sends_nothing_in_clear_text() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_password_of_a_user_goes_in_clear_text_and_none_without_one() {
+    let net = Net::Simulated(SimulatedNet::default());
+    serve(&net, vec![[entry(2, "cn=ada", &[]), ended(2, 0x65, 0)].concat()]);
+    let asked = directory(&net, |_| {});
+    // There is nobody else who could be called.
+    assert_eq!(asked.login("ada", "").await.unwrap(), Login::Wrong);
+    let outage = asked.login("ada", "secret").await.unwrap_err();
+    assert!(outage.to_string().contains("no password of a user is sent in clear"), "{outage}");
+
+    let net = Net::Simulated(SimulatedNet::default());
+    serve(&net, vec![[entry(2, "", &[]), ended(2, 0x65, 0)].concat()]);
+    let outage = directory(&net, |_| {}).login("ada", "secret").await.unwrap_err();
+    assert!(outage.to_string().contains("entry that has no name"), "{outage}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_in_another_directory_is_named_and_the_others_get_their_mail() {
     let members: &[(&str, &[&str])] = &[("member", &["cn=far,dc=y", "cn=a"])];
     let net = Net::Simulated(SimulatedNet::default());

@@ -155,10 +155,10 @@ const fn hint(error: &DirectoryError) -> &'static str {
         DirectoryError::Tls(_) => {
             "tls.trust names who may vouch for it; its certificate must be for the name in ldap.server"
         }
-        DirectoryError::NoTls(_) | DirectoryError::OctetsBeforeTls => {
+        DirectoryError::NoTls(_) | DirectoryError::OctetsBeforeTls | DirectoryError::Clear => {
             "write ldaps:// if it speaks that, or set up TLS on it"
         }
-        DirectoryError::Bind(_) | DirectoryError::Secret(_) => {
+        DirectoryError::Bind(_) | DirectoryError::Secret(_) | DirectoryError::Unnamed => {
             "see ldap.user and the file of ldap.password; many directories want TLS before a bind"
         }
         DirectoryError::Broken(_)

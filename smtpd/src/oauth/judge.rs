@@ -1,4 +1,4 @@
-//! Tokens that clients show: whoever gave them is asked whose they are.
+//! Tokens that clients show: whoever gave them is asked whose they are, or has signed them.
 //!
 //! Good answers are kept for a while under the token's digest, never the token itself, so that a client that
 //! comes often costs one question. A bad answer is not kept: the next question may be answered otherwise.
@@ -14,10 +14,13 @@ use mailroot_common::config::oauth::Endpoint;
 use mailroot_common::config::secret::Secret;
 use mailroot_common::units::{Span, Timestamp};
 use smtpd_core::oauth::introspection::{Unreadable, Wanted, form};
+use smtpd_core::oauth::jwks::NoKeys;
+use smtpd_core::oauth::jwt::Flaw;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::lock;
+use super::signed::Signatures;
 use crate::clock::Clock;
 use crate::config::Secrets;
 use crate::https::{Bounds, Https, HttpsError};
@@ -44,11 +47,40 @@ pub enum Unjudged {
     /// An answer that says nothing.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// An answer without keys.
+    #[error(transparent)]
+    NoKeys(#[from] NoKeys),
+    /// The keys that tokens are signed by cannot be had.
+    #[error("the keys of tokens cannot be had: {0}")]
+    Keys(String),
+}
+
+/// Why a token is no good here, for the log. The client hears the same of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoGood {
+    /// Whoever gave it does not call it good, or not for us.
+    #[error(
+        "whoever is asked about it does not call it good here (active, iss, aud, scope, exp, nbf)"
+    )]
+    Asked,
+    /// What it says itself.
+    #[error(transparent)]
+    Signed(#[from] Flaw),
 }
 
 /// Judges tokens by the settings in force. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Judge(By);
+
+#[derive(Clone, Debug)]
+enum By {
+    Asking(Asking),
+    Signatures(Signatures),
+}
+
+/// Asks about each token.
 #[derive(Clone)]
-pub struct Judge(Arc<Inner>);
+struct Asking(Arc<Inner>);
 
 struct Inner {
     endpoint: Endpoint,
@@ -70,9 +102,9 @@ struct Kept {
 }
 
 /// What is kept is nobody else's business.
-impl fmt::Debug for Judge {
+impl fmt::Debug for Asking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Judge").field(&self.0.endpoint).finish()
+        f.debug_tuple("Asking").field(&self.0.endpoint).finish()
     }
 }
 
@@ -80,32 +112,48 @@ impl Judge {
     /// As the configuration has it; nothing where no tokens are taken.
     #[must_use]
     pub fn new(keys: &ClientTokens, https: Https, secrets: Secrets, clock: Clock) -> Option<Self> {
-        let endpoint = keys.introspection.clone().filter(|_| keys.enabled)?;
-        Some(Self(Arc::new(Inner {
+        if !keys.enabled {
+            return None;
+        }
+        let wanted = Wanted {
+            issuer: keys.issuer.clone(),
+            audience: keys.audience.clone(),
+            scope: keys.scope.clone(),
+            user: keys.user.clone(),
+        };
+        let Some(endpoint) = keys.introspection.clone() else {
+            return Signatures::new(keys, wanted, https, clock).map(|it| Self(By::Signatures(it)));
+        };
+        Some(Self(By::Asking(Asking(Arc::new(Inner {
             endpoint,
             client_id: keys.client_id.clone(),
             client_secret: keys.client_secret.clone(),
-            wanted: Wanted {
-                issuer: keys.issuer.clone(),
-                audience: keys.audience.clone(),
-                scope: keys.scope.clone(),
-                user: keys.user.clone(),
-            },
+            wanted,
             keep: keys.keep,
             https,
             secrets,
             clock,
             asking: Semaphore::new(ASKING_MAX),
             kept: Mutex::default(),
-        })))
+        })))))
     }
 
-    /// Whose a token is; nothing if it is not good here.
+    /// Whose a token is, or why it is no good here.
     ///
     /// # Errors
     ///
     /// [`Unjudged`]; then nothing is known of it.
-    pub async fn owner(&self, token: &str) -> Result<Option<String>, Unjudged> {
+    pub async fn owner(&self, token: &str) -> Result<Result<String, NoGood>, Unjudged> {
+        match &self.0 {
+            By::Asking(asking) => Ok(asking.owner(token).await?.ok_or(NoGood::Asked)),
+            By::Signatures(keys) => Ok(keys.owner(token).await?.map_err(NoGood::Signed)),
+        }
+    }
+}
+
+impl Asking {
+    /// Whose a token is; nothing if it is not good here.
+    async fn owner(&self, token: &str) -> Result<Option<String>, Unjudged> {
         let inner = &*self.0;
         let key = digest_of(token);
         if let Some(user) = inner.kept(&key) {

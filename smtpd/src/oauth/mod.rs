@@ -10,6 +10,7 @@ mod device;
 mod judge;
 mod kept;
 mod right;
+mod signed;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,7 +28,7 @@ use zeroize::Zeroizing;
 
 use self::device::Device;
 pub use self::device::{DeviceCode, Polled};
-pub use self::judge::{Judge, Unjudged};
+pub use self::judge::{Judge, NoGood, Unjudged};
 use self::kept::{AccessToken, Kept};
 use crate::clock::Clock;
 use crate::config::Secrets;

@@ -6,19 +6,22 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use mailroot_common::config::backends::{Backend, PamService};
 use smtpd_core::policy::guess::Limit;
 use smtpd_core::smtp::auth::Claim;
 use smtpd_core::smtp::refusal::Refusal;
-use zeroize::Zeroizing;
 
+use super::password;
 use super::session::Session;
 #[cfg(feature = "gssapi")]
 use super::ticket::{Said, Ticket};
+use crate::ldap::Directory;
+use crate::oauth::NoGood;
 use crate::observe::Level;
 use crate::users::{Denied, User, Users};
 
 /// How long a client waits for its password to be looked at; then it hears that it should come again.
-const TURN_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const TURN_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the configuration says about logins.
 #[derive(Clone, Debug)]
@@ -31,6 +34,12 @@ pub struct LoginRules {
     pub domain: Option<String>,
     /// Whose tickets are good (`access.integrated.realms`).
     pub realms: Vec<String>,
+    /// Who judges passwords (`access.basic.backends`).
+    pub backends: Vec<Backend>,
+    /// By which rules PAM judges (`access.basic.pam_service`).
+    pub pam_service: PamService,
+    /// The directory, where it is one of those.
+    pub directory: Option<Directory>,
 }
 
 impl LoginRules {
@@ -91,13 +100,16 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         // Counted before it is looked at, so that many at once are no more than one after the other. What
         // is not looked at is no guess: a user who has mended his slip is let in when the ban ends.
         _ if !users.may_guess(&name, client, rules.limit) => Err(Denied::Banned),
-        Claim::Password { password, .. } => match in_turn(session, &users, &name, password).await {
-            Some(found) => found,
-            None => {
-                session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
-                return;
+        Claim::Password { password, .. } => {
+            match password::check(session, &users, &name, password).await {
+                Some(found) => found,
+                None => {
+                    users.not_judged(&name, client);
+                    session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
+                    return;
+                }
             }
-        },
+        }
         Claim::Proof { good, .. } => match asked_for(session, users.proved(&name, good)) {
             // Only who has taken our last word as well is logged in.
             Ok(user) => {
@@ -203,7 +215,12 @@ async fn asked_about(session: &Session<'_>, token: &str) -> Option<Option<String
         let line = parts.log.line(Level::Error, "token-not-judged").word("server", &parts.name);
         line.word("sid", session.live.id).text("reason", why).send();
     };
-    said.inspect_err(report).ok()
+    let said = said.inspect_err(report).ok()?;
+    let refused = |why: &NoGood| {
+        let line = parts.log.line(Level::Info, "token-no-good").word("server", &parts.name);
+        line.word("sid", session.live.id).text("reason", why).send();
+    };
+    Some(said.inspect_err(refused).ok())
 }
 
 /// What a ticket says: by which name the client is to be known, or why not. Nothing while more has to
@@ -245,7 +262,7 @@ async fn by_ticket(
     let Some(name) = session.client.settings.logins.name_of(&principal) else {
         return Some((principal, Err(Denied::BadTicket)));
     };
-    let found = session.client.inner.parts.users.vouched(&name);
+    let found = session.client.inner.parts.users.vouched(&name, None);
     Some((name, found))
 }
 
@@ -282,20 +299,6 @@ fn asked_for(
     match asked.is_some_and(|it| Arc::ptr_eq(&it, &user)) {
         true => Ok(user),
         false => Err(Denied::BadPassword),
-    }
-}
-
-/// Waits until the password can be looked at, but not for ever, and not when the session is to end.
-async fn in_turn(
-    session: &Session<'_>,
-    users: &Users,
-    name: &str,
-    password: Zeroizing<String>,
-) -> Option<Result<Arc<User>, Denied>> {
-    tokio::select! {
-        found = users.check(name, password, session.live.client().ip()) => Some(found),
-        () = session.client.inner.parts.clock.sleep(TURN_WITHIN) => None,
-        () = session.live.killed() => None,
     }
 }
 
@@ -363,6 +366,9 @@ mod tests {
             limit: Limit { failures: 5, ban: None },
             domain: Some("corp.example".to_owned()),
             realms: vec!["CORP.EXAMPLE".to_owned(), "OTHER.EXAMPLE".to_owned()],
+            backends: vec![Backend::Users],
+            pam_service: PamService::parse("mailroot").unwrap(),
+            directory: None,
         };
         for (principal, name) in [
             ("Ada@CORP.EXAMPLE", Some("ada")),
@@ -385,6 +391,9 @@ mod tests {
     #[test]
     fn the_usual_domain_need_not_be_said() {
         let rules = |domain: Option<&str>| LoginRules {
+            backends: Vec::new(),
+            pam_service: PamService::parse("mailroot").unwrap(),
+            directory: None,
             delay: Duration::ZERO,
             limit: Limit { failures: 5, ban: None },
             domain: domain.map(str::to_owned),

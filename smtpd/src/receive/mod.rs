@@ -18,6 +18,9 @@ mod listener;
 mod local;
 mod login;
 mod message;
+#[cfg(feature = "pam")]
+mod pam;
+mod password;
 mod proxy;
 mod registry;
 mod secure;
@@ -210,6 +213,11 @@ struct Inner {
     used: Mutex<Used>,
     /// Who asks about tokens.
     token_turns: Turns,
+    /// Whose password others are asked about.
+    password_turns: Turns,
+    /// Who asks PAM.
+    #[cfg(feature = "pam")]
+    pam: pam::Places,
     /// Places of balancers that have not told yet for whom they come.
     balancers: Arc<Semaphore>,
     paused: AtomicBool,
@@ -229,7 +237,10 @@ impl Receiver {
             registry: Registry::default(),
             counts: Mutex::default(),
             used: Mutex::default(),
-            token_turns: Turns::default(),
+            token_turns: Turns::of(2),
+            password_turns: Turns::of(1),
+            #[cfg(feature = "pam")]
+            pam: pam::Places::default(),
             balancers: Arc::new(Semaphore::new(proxy::AT_ONCE_MAX)),
             paused: AtomicBool::new(false),
             stopped: AtomicBool::new(false),

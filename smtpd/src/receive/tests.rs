@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use mailroot_common::address::Domain;
+use mailroot_common::config::backends::PamService;
 use mailroot_common::units::Span;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::access::{Entry, List, Mode};
@@ -91,6 +92,9 @@ fn settings() -> Settings {
             limit: Limit { failures: 5, ban: None },
             domain: None,
             realms: Vec::new(),
+            backends: Vec::new(),
+            pam_service: PamService::parse("mailroot").unwrap(),
+            directory: None,
         },
         connect: ConnectPolicy::default(),
         relay: RelayPolicy {

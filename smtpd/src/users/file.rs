@@ -68,6 +68,7 @@ pub(super) fn read(path: &Path) -> io::Result<All> {
                 .transpose()
                 .map_err(io::Error::other)?,
             password_since: entry.password_since,
+            own: None,
             kept: Some(entry.password),
         };
         Ok((entry.name, Arc::new(user)))

@@ -18,6 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use mailroot_common::address::Mailbox;
 use mailroot_common::control::selector::AddressPattern;
 use mailroot_common::rate::Rate;
 use smtpd_core::policy::guess::{Guesses, Limit};
@@ -201,16 +202,17 @@ impl Users {
         }
     }
 
-    /// Who comes with a ticket by this name: the user who has it, or one of whom nothing is said here.
+    /// Whom somebody else vouches for by this name: the user who has it, or one of whom nothing is said here,
+    /// who sends with these addresses, or as anybody if there are none said.
     ///
     /// # Errors
     ///
     /// [`Denied::Disabled`].
-    pub fn vouched(&self, name: &str) -> Result<Arc<User>, Denied> {
+    pub fn vouched(&self, name: &str, own: Option<Vec<Mailbox>>) -> Result<Arc<User>, Denied> {
         match self.find(name) {
             Some(user) if !user.enabled => Err(Denied::Disabled),
             Some(user) => Ok(user),
-            None => Ok(Arc::new(User::guest(folded(name)))),
+            None => Ok(Arc::new(User::guest(folded(name), own))),
         }
     }
 
@@ -241,6 +243,11 @@ impl Users {
     pub fn is_banned(&self, name: &str, client: IpAddr, limit: Limit) -> bool {
         let now = self.0.clock.elapsed();
         lock(&self.0.guesses).is_banned(&folded(name), client, now, limit)
+    }
+
+    /// Takes back what [`Users::may_guess`] has counted: nobody could say whether the login was wrong.
+    pub fn not_judged(&self, name: &str, client: IpAddr) {
+        lock(&self.0.guesses).taken_back(&folded(name), client);
     }
 
     /// Notes how a login ended that [`Users::may_guess`] was asked about.
@@ -298,7 +305,8 @@ impl Users {
             }
             let name = name.clone();
             let kept = Some(kept);
-            let user = User { name, enabled: true, send_as, quota, password_since, kept };
+            let own = None;
+            let user = User { name, enabled: true, send_as, own, quota, password_since, kept };
             let user = Arc::new(user);
             all.insert(user.name.clone(), Arc::clone(&user));
             Ok(user)
@@ -378,7 +386,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use mailroot_common::address::{Mailbox, ReversePath};
+    use mailroot_common::address::ReversePath;
     use mailroot_common::units::Timestamp;
 
     use super::*;
@@ -431,6 +439,39 @@ mod tests {
         assert!(
             all.add("b", "x", Vec::new(), None).unwrap().may_send_as(&sender("boss@x.example"))
         );
+    }
+
+    #[test]
+    fn whom_a_directory_vouches_for_sends_with_his_own_addresses() {
+        let place = tempfile::tempdir().unwrap();
+        let all = users(&place);
+        let sender = |text: &str| ReversePath::Mailbox(Mailbox::parse(text).unwrap());
+        let own = || Some(vec![Mailbox::parse("Ada@x.example").unwrap()]);
+        let ada = all.vouched("Ada", own()).unwrap();
+        assert!(ada.may_send_as(&sender("ada@X.example")) && ada.may_send_as(&ReversePath::Null));
+        assert!(!ada.may_send_as(&sender("boss@x.example")) && all.is_still(&ada));
+        let nobody = all.vouched("Ada", Some(Vec::new())).unwrap();
+        assert!(!nobody.may_send_as(&sender("ada@x.example")));
+        // What is said of him here holds instead.
+        all.add("ada", "x", vec![pattern("boss@x.example")], None).unwrap();
+        assert!(!all.is_still(&ada));
+        let ada = all.vouched("ada", own()).unwrap();
+        assert!(ada.may_send_as(&sender("boss@x.example")));
+        assert!(!ada.may_send_as(&sender("ada@x.example")));
+        all.set("ada", UserChange { enabled: Some(false), ..UserChange::default() }).unwrap();
+        assert!(matches!(all.vouched("ADA", own()), Err(Denied::Disabled)));
+    }
+
+    #[test]
+    fn what_nobody_could_judge_is_no_wrong_guess() {
+        let place = tempfile::tempdir().unwrap();
+        let all = users(&place);
+        for _ in 0..10 {
+            assert!(all.may_guess("a", HERE, LIMIT));
+            all.not_judged("A", HERE);
+        }
+        assert!(all.may_guess("a", HERE, LIMIT) && all.may_guess("a", HERE, LIMIT));
+        assert!(!all.may_guess("a", HERE, LIMIT));
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use mailroot_common::address::ReversePath;
+use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::control::selector::AddressPattern;
 use mailroot_common::rate::Rate;
 use mailroot_common::units::Timestamp;
@@ -19,19 +19,21 @@ pub struct User {
     pub enabled: bool,
     /// The addresses that mail may be sent as; all if there is none.
     pub send_as: Vec<AddressPattern>,
+    /// The addresses that a directory has for one of whom nothing is said here; he sends as nobody else.
+    pub(super) own: Option<Vec<Mailbox>>,
     /// How many recipients he may send to in a span; as many as he likes if there is none.
     pub quota: Option<Rate>,
     /// When the password was set.
     pub password_since: Timestamp,
-    /// By what his password is told; nothing of one whom a realm vouches for and nobody made here.
+    /// By what his password is told; nothing of one whom somebody else vouches for and nobody made here.
     pub(super) kept: Option<Kept>,
 }
 
 impl User {
-    /// One whom a realm vouches for, and of whom nothing is said here.
-    pub(super) fn guest(name: String) -> Self {
+    /// One whom somebody else vouches for, and of whom nothing is said here.
+    pub(super) fn guest(name: String, own: Option<Vec<Mailbox>>) -> Self {
         let (send_as, password_since) = (Vec::new(), Timestamp::default());
-        Self { name, enabled: true, send_as, quota: None, password_since, kept: None }
+        Self { name, enabled: true, send_as, own, quota: None, password_since, kept: None }
     }
 
     pub(super) fn verifier(&self) -> Option<Verifier> {
@@ -41,13 +43,13 @@ impl User {
     /// Whether mail may be sent as this sender. Reports and receipts have none.
     #[must_use]
     pub fn may_send_as(&self, sender: &ReversePath) -> bool {
-        match sender.mailbox() {
-            None => true,
-            Some(mailbox) => {
-                let address = mailbox.to_string();
-                self.send_as.is_empty() || self.send_as.iter().any(|it| it.matches(&address))
-            }
+        let Some(mailbox) = sender.mailbox() else { return true };
+        let address = mailbox.to_string();
+        if let Some(own) = &self.own {
+            let wanted = address.to_lowercase();
+            return own.iter().any(|it| it.to_string().to_lowercase() == wanted);
         }
+        self.send_as.is_empty() || self.send_as.iter().any(|it| it.matches(&address))
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mailroot_common::address::Domain;
 use mailroot_common::config::access::{LoginMechanism, Quota, TlsMode};
+use mailroot_common::config::backends::Backend;
 use mailroot_common::config::client_tokens::{ClientTokens, TokenMechanism};
 use mailroot_common::config::domains::{Drop, DropFormat};
 use mailroot_common::config::general::Extension as Word;
@@ -39,6 +40,7 @@ use crate::badmail::{self, Badmail};
 use crate::deliver::Signing;
 use crate::drop::{self, DropDirectory};
 use crate::https::Https;
+use crate::ldap::Directory;
 use crate::oauth::Judge;
 use crate::receive::{LocalRules, Tallies};
 use crate::resolve::Family;
@@ -115,7 +117,7 @@ pub(super) fn receive(
         ),
         tls,
         tokens: tokens(config, shared),
-        logins: login_rules(config),
+        logins: login_rules(config, directory.as_ref()),
         connect: rules::connect_policy(config),
         relay: rules::relay_policy(config),
         tallies,
@@ -197,8 +199,7 @@ fn senders(config: &ServerConfig, shared: &Shared) -> Option<Arc<Checks>> {
 
 /// How clients may log in.
 fn logins(config: &ServerConfig) -> server::Logins {
-    let basic = &config.access.basic;
-    let mechanism = |word: &LoginMechanism| match word {
+    let mechanism = |word: LoginMechanism| match word {
         LoginMechanism::ScramSha256Plus => Mechanism::ScramSha256Plus,
         LoginMechanism::ScramSha256 => Mechanism::ScramSha256,
         LoginMechanism::Plain => Mechanism::Plain,
@@ -206,7 +207,6 @@ fn logins(config: &ServerConfig) -> server::Logins {
     };
     let tickets = config.access.integrated.enabled.then_some(Mechanism::Gssapi);
     let certificates = config.access.certificates.login.then_some(Mechanism::External);
-    let wanted = basic.mechanisms.iter().filter(|_| basic.enabled);
     let token = |word: &TokenMechanism| match word {
         TokenMechanism::OauthBearer => Mechanism::OauthBearer,
         TokenMechanism::Xoauth2 => Mechanism::Xoauth2,
@@ -215,13 +215,14 @@ fn logins(config: &ServerConfig) -> server::Logins {
     let tokens = mechanisms.iter().filter(|_| *enabled).map(token);
     let first = tickets.into_iter().chain(certificates).chain(tokens);
     server::Logins {
-        mechanisms: first.chain(wanted.map(mechanism)).collect(),
-        only_under_tls: basic.require_tls,
+        mechanisms: first.chain(config.access.passwords().map(mechanism)).collect(),
+        only_under_tls: config.access.basic.require_tls,
         failures_max: config.access.auth_failures.max,
     }
 }
 
-fn login_rules(config: &ServerConfig) -> receive::LoginRules {
+fn login_rules(config: &ServerConfig, directory: Option<&Directory>) -> receive::LoginRules {
+    let backends = config.access.basic.backends.clone();
     let keys = &config.access.auth_failures;
     let ban = keys.ban.value().map(|span| span.as_duration());
     receive::LoginRules {
@@ -229,6 +230,9 @@ fn login_rules(config: &ServerConfig) -> receive::LoginRules {
         limit: guess::Limit { failures: keys.max, ban },
         domain: config.access.basic.domain.clone(),
         realms: config.access.integrated.realms.clone(),
+        directory: directory.filter(|_| backends.contains(&Backend::Ldap)).cloned(),
+        pam_service: config.access.basic.pam_service.clone(),
+        backends,
     }
 }
 

@@ -1,6 +1,6 @@
-//! Filters with places for an address (RFC 4515).
+//! Filters with places for an address, or for the name of a user (RFC 4515).
 //!
-//! A filter is read once, into a tree. An address is put into the leaves of that tree as octets, so
+//! A filter is read once, into a tree. What fills a place is put into the leaves of that tree as octets, so
 //! that nothing in it can become a parenthesis or an asterisk: there is no text to break out of.
 //! Where a filter is shown, its values are escaped.
 
@@ -79,7 +79,7 @@ impl Comparison {
     }
 }
 
-/// A value: octets, and places for an address.
+/// A value: octets, and places for an address or a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Value(Vec<Part>);
 
@@ -89,10 +89,37 @@ enum Part {
     Address,
     Local,
     Domain,
+    User,
 }
 
-const PLACES: [(&str, Part); 3] =
-    [("{address}", Part::Address), ("{local}", Part::Local), ("{domain}", Part::Domain)];
+/// What may stand for something else in a filter.
+type Places = [(&'static str, Part)];
+
+const PLACES: &Places =
+    &[("{address}", Part::Address), ("{local}", Part::Local), ("{domain}", Part::Domain)];
+const USER: &Places = &[("{user}", Part::User)];
+
+/// What fills the places.
+#[derive(Clone, Copy)]
+enum Filling<'f> {
+    Address(&'f Mailbox),
+    User(&'f str),
+}
+
+impl Filling<'_> {
+    /// A place that there is nothing for stays empty; no filter that was read has one.
+    fn octets(self, part: &Part) -> Vec<u8> {
+        match (part, self) {
+            (Part::Octets(octets), _) => octets.clone(),
+            (Part::Address, Self::Address(address)) => address.to_string().into_bytes(),
+            (Part::Local, Self::Address(address)) => address.local().unquoted().into_bytes(),
+            (Part::Domain, Self::Address(address)) => address.host().to_string().into_bytes(),
+            (Part::User, Self::User(name)) => name.as_bytes().to_vec(),
+            (Part::User, Self::Address(_))
+            | (Part::Address | Part::Local | Part::Domain, Self::User(_)) => Vec::new(),
+        }
+    }
+}
 
 impl Value {
     /// These octets.
@@ -113,18 +140,12 @@ impl Value {
         out
     }
 
-    fn names_address(&self) -> bool {
-        self.0.iter().any(|part| matches!(part, Part::Address | Part::Local))
+    fn names_somebody(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Address | Part::Local | Part::User))
     }
 
-    fn fill(&self, address: &Mailbox) -> Self {
-        let fill = |part: &Part| match part {
-            Part::Octets(octets) => octets.clone(),
-            Part::Address => address.to_string().into_bytes(),
-            Part::Local => address.local().unquoted().into_bytes(),
-            Part::Domain => address.host().to_string().into_bytes(),
-        };
-        Self(vec![Part::Octets(self.0.iter().flat_map(fill).collect())])
+    fn fill(&self, with: Filling<'_>) -> Self {
+        Self(vec![Part::Octets(self.0.iter().flat_map(|part| with.octets(part)).collect())])
     }
 }
 
@@ -133,7 +154,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for part in &self.0 {
             let Part::Octets(octets) = part else {
-                let place = PLACES.iter().find(|(_, known)| known == part);
+                let place = PLACES.iter().chain(USER).find(|(_, known)| known == part);
                 f.write_str(place.map_or("", |(text, _)| text))?;
                 continue;
             };
@@ -163,9 +184,9 @@ pub enum FilterError {
         /// Where, from 0.
         at: usize,
     },
-    /// No address decides what is found.
-    #[error("no {{address}} or {{local}} stands in it: it would find the same for everybody")]
-    NoAddress,
+    /// Nothing that differs decides what is found.
+    #[error("no {0} stands in it: it would find the same for everybody")]
+    Nobody(&'static str),
 }
 
 impl LdapFilter {
@@ -175,16 +196,9 @@ impl LdapFilter {
     ///
     /// [`FilterError`], with the place.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
-        if text.len() > TEXT_MAX {
-            return Err(FilterError::TooLarge);
-        }
-        let mut reader = Reader { text, at: 0 };
-        let node = reader.node(0)?;
-        if reader.at < text.len() {
-            return Err(FilterError::Syntax { wanted: "the end", at: reader.at });
-        }
-        if !node.names_address() {
-            return Err(FilterError::NoAddress);
+        let node = Node::parse(text, (PLACES, "{address}, {local} or {domain}"))?;
+        if !node.names_somebody() {
+            return Err(FilterError::Nobody("{address} or {local}"));
         }
         Ok(Self(node))
     }
@@ -192,7 +206,7 @@ impl LdapFilter {
     /// The filter for one address.
     #[must_use]
     pub fn fill(&self, address: &Mailbox) -> Self {
-        Self(self.0.fill(address))
+        Self(self.0.fill(Filling::Address(address)))
     }
 }
 
@@ -202,40 +216,83 @@ impl fmt::Display for LdapFilter {
     }
 }
 
+/// A filter in which the name of a user can stand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LoginFilter(Node);
+
+impl LoginFilter {
+    /// Reads a filter.
+    ///
+    /// # Errors
+    ///
+    /// [`FilterError`], with the place.
+    pub fn parse(text: &str) -> Result<Self, FilterError> {
+        let node = Node::parse(text, (USER, "{user}"))?;
+        if !node.names_somebody() {
+            return Err(FilterError::Nobody("{user}"));
+        }
+        Ok(Self(node))
+    }
+
+    /// The filter for one user.
+    #[must_use]
+    pub fn fill(&self, name: &str) -> LdapFilter {
+        LdapFilter(self.0.fill(Filling::User(name)))
+    }
+}
+
+impl fmt::Display for LoginFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Node {
-    fn names_address(&self) -> bool {
+    fn parse(text: &str, places: (&'static Places, &'static str)) -> Result<Self, FilterError> {
+        if text.len() > TEXT_MAX {
+            return Err(FilterError::TooLarge);
+        }
+        let mut reader = Reader { text, at: 0, places };
+        let node = reader.node(0)?;
+        if reader.at < text.len() {
+            return Err(FilterError::Syntax { wanted: "the end", at: reader.at });
+        }
+        Ok(node)
+    }
+
+    fn names_somebody(&self) -> bool {
         match self {
-            Self::And(nodes) | Self::Or(nodes) => nodes.iter().any(Self::names_address),
-            Self::Not(node) => node.names_address(),
-            Self::Compare(_, _, value) | Self::Rule { value, .. } => value.names_address(),
+            Self::And(nodes) | Self::Or(nodes) => nodes.iter().any(Self::names_somebody),
+            Self::Not(node) => node.names_somebody(),
+            Self::Compare(_, _, value) | Self::Rule { value, .. } => value.names_somebody(),
             Self::Present(_) => false,
             Self::Pieces { first, within, last, .. } => {
-                first.iter().chain(within).chain(last).any(Value::names_address)
+                first.iter().chain(within).chain(last).any(Value::names_somebody)
             }
         }
     }
 
-    fn fill(&self, address: &Mailbox) -> Self {
-        let all = |nodes: &[Self]| nodes.iter().map(|node| node.fill(address)).collect();
+    fn fill(&self, with: Filling<'_>) -> Self {
+        let all = |nodes: &[Self]| nodes.iter().map(|node| node.fill(with)).collect();
         match self {
             Self::And(nodes) => Self::And(all(nodes)),
             Self::Or(nodes) => Self::Or(all(nodes)),
-            Self::Not(node) => Self::Not(Box::new(node.fill(address))),
+            Self::Not(node) => Self::Not(Box::new(node.fill(with))),
             Self::Compare(how, attribute, value) => {
-                Self::Compare(*how, attribute.clone(), value.fill(address))
+                Self::Compare(*how, attribute.clone(), value.fill(with))
             }
             Self::Present(attribute) => Self::Present(attribute.clone()),
             Self::Pieces { attribute, first, within, last } => Self::Pieces {
                 attribute: attribute.clone(),
-                first: first.as_ref().map(|value| value.fill(address)),
-                within: within.iter().map(|value| value.fill(address)).collect(),
-                last: last.as_ref().map(|value| value.fill(address)),
+                first: first.as_ref().map(|value| value.fill(with)),
+                within: within.iter().map(|value| value.fill(with)).collect(),
+                last: last.as_ref().map(|value| value.fill(with)),
             },
             Self::Rule { attribute, with_dn, rule, value } => Self::Rule {
                 attribute: attribute.clone(),
                 with_dn: *with_dn,
                 rule: rule.clone(),
-                value: value.fill(address),
+                value: value.fill(with),
             },
         }
     }
@@ -283,6 +340,8 @@ impl fmt::Display for Node {
 struct Reader<'t> {
     text: &'t str,
     at: usize,
+    /// What may stand for something else, and how people are told.
+    places: (&'static Places, &'static str),
 }
 
 impl<'t> Reader<'t> {
@@ -406,10 +465,9 @@ impl<'t> Reader<'t> {
                 '*' | ')' => break,
                 '(' | '\0' | '}' => return Err(self.wants("an escape such as \\28")),
                 '{' => {
-                    let found = PLACES.iter().find(|(text, _)| self.rest().starts_with(text));
-                    let Some((text, part)) = found else {
-                        return Err(self.wants("{address}, {local} or {domain}"));
-                    };
+                    let (places, wanted) = self.places;
+                    let found = places.iter().find(|(text, _)| self.rest().starts_with(text));
+                    let Some((text, part)) = found else { return Err(self.wants(wanted)) };
                     self.at += text.len();
                     if !octets.is_empty() {
                         parts.push(Part::Octets(std::mem::take(&mut octets)));

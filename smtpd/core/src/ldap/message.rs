@@ -31,12 +31,20 @@ pub mod code {
     pub const SIZE_LIMIT: u32 = 4;
     /// Another server may know.
     pub const REFERRAL: u32 = 10;
+    /// A rule of the directory forbids it, such as one about too many wrong passwords.
+    pub const CONSTRAINT: u32 = 19;
     /// There is no such entry.
     pub const NO_SUCH_OBJECT: u32 = 32;
     /// The distinguished name is none.
     pub const INVALID_DN: u32 = 34;
+    /// The entry has nothing that it could be bound by.
+    pub const INAPPROPRIATE: u32 = 48;
     /// The name or the password is wrong.
     pub const INVALID_CREDENTIALS: u32 = 49;
+    /// It has too much to do.
+    pub const BUSY: u32 = 51;
+    /// It is about to end, or does not answer for a part that has ended.
+    pub const UNAVAILABLE: u32 = 52;
 }
 
 /// What is looked for.
@@ -176,11 +184,12 @@ impl std::fmt::Display for Ended {
             13 => "confidentiality required",
             code::NO_SUCH_OBJECT => "no such entry",
             code::INVALID_DN => "invalid distinguished name",
-            48 => "inappropriate authentication",
+            code::CONSTRAINT => "constraint violation",
+            code::INAPPROPRIATE => "inappropriate authentication",
             code::INVALID_CREDENTIALS => "wrong name or password",
             50 => "insufficient access rights",
-            51 => "busy",
-            52 => "unavailable",
+            code::BUSY => "busy",
+            code::UNAVAILABLE => "unavailable",
             53 => "unwilling to perform",
             _ => "error",
         };

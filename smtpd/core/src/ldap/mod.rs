@@ -10,5 +10,6 @@ pub mod ber;
 pub mod cache;
 pub mod expand;
 pub mod health;
+pub mod logins;
 pub mod message;
 pub mod schema;

@@ -229,7 +229,7 @@ impl Schema {
 }
 
 /// The values of an attribute, whatever options its name came with.
-fn values<'e>(entry: &'e Entry, name: &str) -> impl Iterator<Item = &'e Vec<u8>> {
+pub(super) fn values<'e>(entry: &'e Entry, name: &str) -> impl Iterator<Item = &'e Vec<u8>> {
     let is_it = move |found: &str| {
         let plain = found.split(';').next().unwrap_or_default();
         plain.eq_ignore_ascii_case(name)
@@ -239,7 +239,7 @@ fn values<'e>(entry: &'e Entry, name: &str) -> impl Iterator<Item = &'e Vec<u8>>
 }
 
 /// Reads an address, with or without a word in front that says of what kind it is (`SMTP:`, `smtp$`).
-fn address(text: &str) -> Option<Mailbox> {
+pub(super) fn address(text: &str) -> Option<Mailbox> {
     let text = text.trim();
     let kind = text
         .get(..5)

@@ -41,7 +41,7 @@ pub enum Unreadable {
 }
 
 /// The longest name of a user that is read.
-const USER_OCTETS_MAX: usize = 255;
+pub(super) const USER_OCTETS_MAX: usize = 255;
 /// By how much the endpoint's clock may be ahead of ours.
 const AHEAD: Span = Span::minutes(1);
 
@@ -88,7 +88,18 @@ impl Wanted {
     }
 
     fn is_for_us(&self, said: &Map<String, Value>) -> bool {
-        let by = self.issuer.as_deref().is_none_or(|issuer| text(said, "iss") == Some(issuer));
+        let words = || text(said, "scope").unwrap_or_default().split(' ');
+        let scope = self.scope.as_deref().is_none_or(|wanted| words().any(|word| word == wanted));
+        self.is_from(said) && self.is_for(said) && scope
+    }
+
+    /// Whether it was given by whom it must be.
+    pub(super) fn is_from(&self, said: &Map<String, Value>) -> bool {
+        self.issuer.as_deref().is_none_or(|issuer| text(said, "iss") == Some(issuer))
+    }
+
+    /// Whether it is for whom it must be.
+    pub(super) fn is_for(&self, said: &Map<String, Value>) -> bool {
         let named = |value: &Value| {
             value.as_str().is_some_and(|it| self.audience.iter().any(|own| own == it))
         };
@@ -97,27 +108,25 @@ impl Wanted {
             Some(one) => named(one),
             None => false,
         };
-        let words = || text(said, "scope").unwrap_or_default().split(' ');
-        let scope = self.scope.as_deref().is_none_or(|wanted| words().any(|word| word == wanted));
-        by && (self.audience.is_empty() || is_named) && scope
+        self.audience.is_empty() || is_named
     }
 }
 
 /// Whether it is a token that is shown for access, and not one that others are asked for by.
-fn is_access(said: &Map<String, Value>) -> bool {
+pub(super) fn is_access(said: &Map<String, Value>) -> bool {
     ["token_type", "typ"].iter().all(|name| {
         let kind = text(said, name);
         kind.is_none_or(|kind| !kind.to_ascii_lowercase().starts_with("refresh"))
     })
 }
 
-fn text<'a>(said: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(said: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     said.get(name)?.as_str()
 }
 
 /// A moment in seconds since 1970, which some write as a text or with a fraction. What is there and cannot be
 /// read is long past for an end, and never comes for a beginning.
-fn moment(said: &Map<String, Value>, name: &str) -> Option<Timestamp> {
+pub(super) fn moment(said: &Map<String, Value>, name: &str) -> Option<Timestamp> {
     let value = said.get(name).filter(|value| !value.is_null())?;
     let seconds = match value {
         Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),

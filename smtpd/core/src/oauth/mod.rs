@@ -7,6 +7,8 @@
 
 pub mod answer;
 pub mod introspection;
+pub mod jwks;
+pub mod jwt;
 pub mod life;
 pub mod request;
 pub mod sasl;

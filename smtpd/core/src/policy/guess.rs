@@ -56,9 +56,14 @@ impl Guesses {
     pub fn succeeded(&mut self, name: &str, client: IpAddr) {
         let client = Client::of(client);
         self.names.0.remove(&(name.to_owned(), client));
-        if let Some(wrong) = self.clients.0.get_mut(&client) {
-            wrong.count = wrong.count.saturating_sub(1);
-        }
+        self.clients.less(&client);
+    }
+
+    /// Nobody could say whether a login was wrong that was counted so.
+    pub fn taken_back(&mut self, name: &str, client: IpAddr) {
+        let client = Client::of(client);
+        self.names.less(&(name.to_owned(), client));
+        self.clients.less(&client);
     }
 }
 
@@ -96,6 +101,12 @@ impl<K: Eq + Hash> Counts<K> {
             wrong.count = 0;
         }
         *wrong = Wrong { count: wrong.count.saturating_add(1), last: now };
+    }
+
+    fn less(&mut self, key: &K) {
+        if let Some(wrong) = self.0.get_mut(key) {
+            wrong.count = wrong.count.saturating_sub(1);
+        }
     }
 
     /// Makes room: of what is over, then of who is not shut out, then of who was shut out longest ago.

@@ -67,8 +67,11 @@ fn what_is_no_filter_is_told_with_its_place() {
             "{text}: {error}"
         );
     }
-    assert_eq!(LdapFilter::parse("(objectClass=*)"), Err(FilterError::NoAddress));
-    assert_eq!(LdapFilter::parse("(o={domain})"), Err(FilterError::NoAddress));
+    assert_eq!(
+        LdapFilter::parse("(objectClass=*)"),
+        Err(FilterError::Nobody("{address} or {local}"))
+    );
+    assert_eq!(LdapFilter::parse("(o={domain})"), Err(FilterError::Nobody("{address} or {local}")));
     let deep = format!("{}(a={{local}}){}", "(!".repeat(17), ")".repeat(17));
     assert_eq!(LdapFilter::parse(&deep), Err(FilterError::TooLarge));
     let long = format!("(a={}{{local}})", "x".repeat(500));
@@ -115,4 +118,23 @@ proptest! {
     fn no_text_is_too_strange_to_be_read(text in "\\PC{0,60}") {
         let _read = LdapFilter::parse(&text);
     }
+}
+
+#[test]
+fn a_filter_for_users_has_a_name_and_nothing_else_that_differs() {
+    let filter = LoginFilter::parse("(&(objectClass=user)(|(uid={user})(mail={user})))").unwrap();
+    assert_eq!(filter.to_string(), "(&(objectClass=user)(|(uid={user})(mail={user})))");
+    for (name, filled) in [
+        ("ada", "(&(objectClass=user)(|(uid=ada)(mail=ada)))"),
+        ("*", "(&(objectClass=user)(|(uid=\\2a)(mail=\\2a)))"),
+        ("a)(uid=*", "(&(objectClass=user)(|(uid=a\\29\\28uid=\\2a)(mail=a\\29\\28uid=\\2a)))"),
+    ] {
+        assert_eq!(filter.fill(name).to_string(), filled);
+    }
+    assert_eq!(LoginFilter::parse("(objectClass=*)"), Err(FilterError::Nobody("{user}")));
+    let address = LoginFilter::parse("(mail={address})");
+    assert_eq!(address, Err(FilterError::Syntax { wanted: "{user}", at: 6 }));
+    let user = LdapFilter::parse("(uid={user})");
+    let wanted = "{address}, {local} or {domain}";
+    assert_eq!(user, Err(FilterError::Syntax { wanted, at: 5 }));
 }
