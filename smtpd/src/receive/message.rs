@@ -28,13 +28,15 @@ use super::told::Peer;
 use super::vouch::{Looked, Vouch};
 use super::{Inner, LocalUser, Settings};
 use crate::milter::{Milters, Work};
-use crate::observe::Level;
+use crate::observe::{Follow, Level};
 use crate::queue::{Body, CommitError, Draft, LargeBodyWriter};
 use crate::users::User;
 
 /// Bodies under this size do not wait for their share of `limits.body_memory`; the number of
 /// sessions bounds them.
 const SMALL_OCTETS: usize = 16 << 10;
+/// How many messages of a session its client stays to see.
+const FOLLOWED_MAX: usize = 100;
 /// How much of a body that goes to a file gathers in memory first.
 const PIECE_OCTETS: usize = 64 << 10;
 /// What our own fields may add without a body in memory passing the store's bound.
@@ -73,6 +75,8 @@ pub(super) struct Incoming<'a> {
     pub(super) rule: Option<RelayRule>,
     /// What was found about the sender before the message came.
     pub(super) spf: Option<SpfFinding>,
+    /// Messages of this session that its client stays to see.
+    followed: Vec<Follow>,
 }
 
 /// A body that goes to a file.
@@ -99,7 +103,8 @@ impl Drop for Incoming<'_> {
 impl<'a> Incoming<'a> {
     /// Nothing has come yet; `memory` counts the octets that all sessions hold.
     pub(super) fn new(memory: &'a AtomicU64) -> Self {
-        Self { memory, large: None, failed: None, counted: 0, rule: None, spf: None }
+        let followed = Vec::new();
+        Self { memory, large: None, failed: None, counted: 0, rule: None, spf: None, followed }
     }
 
     /// Remembers the rule that let a recipient in.
@@ -246,6 +251,9 @@ impl<'a> Incoming<'a> {
         let line = client.received_line(id, &envelope, size);
         let note = client.note(id, &envelope, size, self.rule.as_ref());
         let draft = Draft { envelope, body };
+        if server.is_verbose() && self.followed.len() < FOLLOWED_MAX {
+            self.followed.push(client.inner.parts.dialogues.follow(id));
+        }
         client.inner.parts.queue.accept_as(id, draft).await.map_err(|e| client.trouble(&e))?;
         line.send();
         if let Some(note) = note {
