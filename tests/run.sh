@@ -48,7 +48,7 @@ if [ -n "$full" ]; then
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
     for tool in debootstrap:debootstrap dh:debhelper dh_apparmor:dh-apparmor po2debconf:po-debconf lintian:lintian \
-        fakeroot:fakeroot; do
+        fakeroot:fakeroot rpmbuild:rpm makepkg:makepkg pacman:pacman-package-manager; do
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
     for package in libclang-dev dovecot-gssapi; do
