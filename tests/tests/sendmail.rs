@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use mailroot_tests::caller::Caller;
 use mailroot_tests::message::Stored;
-use mailroot_tests::peer::{Answer, Event, Peer, Stage};
 use mailroot_tests::ports;
 use mailroot_tests::program;
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
@@ -338,108 +337,6 @@ while True:
         break
     print(got.decode())
 ";
-
-#[test]
-fn whoever_looks_on_sees_what_is_said_and_what_comes_of_it() {
-    let is_root = skip::root();
-    let peer = Peer::start(ports::local(), |event: &Event| match (event.stage, event.line) {
-        (Stage::Rcpt, line) if line.contains("later@") => Answer::say("451 4.7.1 come back"),
-        _ => Answer::Accept,
-    });
-    let site = Site::start(Setup::new().smart_host(peer.address()));
-    let anybody = Caller::of(&site);
-    let caller = if is_root { anybody.as_uid(UID) } else { anybody };
-    let words = ["-v", "-i", "ops@far.test", "later@far.test", "here@local.test"];
-    let told = caller.run("sendmail", &words, "Subject: seen\n\nnot shown\n").ok();
-    let places: Vec<usize> = [
-        ">>> MAIL FROM:<",
-        ">>> DATA",
-        "250 2.6.0 ",
-        "Connecting to ",
-        "220 ",
-        ">>> EHLO ",
-        ">>> MAIL FROM:<",
-        ">>> RCPT TO:<ops@far.test>",
-        "451 4.7.1 come back",
-    ]
-    .iter()
-    .scan(0, |from, part| {
-        let found = told.get(*from..).and_then(|rest| rest.find(part));
-        let found = found.unwrap_or_else(|| panic!("{part} is not behind the rest: {told}"));
-        *from += found + part.len();
-        Some(*from)
-    })
-    .collect();
-    assert_eq!(places.len(), 9);
-    for part in [
-        "ops@far.test... Sent: 250 ",
-        "later@far.test... Deferred: 451 4.7.1 come back by ",
-        "tried again at ",
-        "here@local.test... Sent: put into Drop",
-    ] {
-        assert!(told.contains(part), "{part}: {told}");
-    }
-    assert!(!told.contains("not shown"), "{told}");
-    let _silent = caller.run("sendmail", &["ops@far.test"], "Subject: unseen\n\n").ok();
-    let stories = wait::until("a story without a dialogue", || {
-        let told = site.control().json(&["trace", "--dialogue", "--to", "ops@far.test"]);
-        let all = told.as_array()?.clone();
-        (all.len() == 2 && all.iter().all(|it| it["state"] != "queued")).then_some(all)
-    });
-    let has_dialogue: Vec<bool> = stories
-        .iter()
-        .map(|it| it["dialogues"].as_array().is_some_and(|it| !it.is_empty()))
-        .collect();
-    assert_eq!(has_dialogue, [false, true], "{stories:#?}");
-    if is_root {
-        let id = stories[1]["id"].as_str().unwrap();
-        let other = Caller::of(&site).as_uid(UID + 1);
-        let _not_his = other.run("smtpctl", &["trace", "--dialogue", id], "").exited(3);
-        let his = caller.run("smtpctl", &["trace", "--dialogue", id], "").ok();
-        assert!(his.contains("RCPT TO:<ops@far.test>"), "{his}");
-    }
-}
-
-#[test]
-fn the_name_of_the_machine_is_followed_as_its_file_changes() {
-    let domain = "{name: office.test, type: remote}";
-    let site = Site::start(Setup::new().smart_host(ports::local()).domain(domain));
-    let (caller, file) = (Caller::of(&site), site.home().join("etc/mailname"));
-    let receiver = |subject: &str| {
-        let _queued = caller.run("sendmail", &["root"], &format!("Subject: {subject}\n\n")).ok();
-        let stored = found(&site, subject);
-        (stored.fields("X-Receiver").join(","), stored.fields("From").join(","))
-    };
-    let named = |name: &str| (format!("root@{name}"), format!("root@{name}"));
-    let plain = |(to, from): (String, String)| {
-        (to, from.rsplit(' ').next().unwrap().replace(['<', '>'], ""))
-    };
-    assert_eq!(plain(receiver("none")), named(LOCAL_DOMAIN));
-    std::fs::write(&file, "One.test\n").unwrap();
-    assert_eq!(plain(receiver("one")), named("one.test"));
-    let way = site.ctl(&["route", "show", "root@one.test"]).ok();
-    assert!(way.contains("Drop"), "{way}");
-    std::fs::write(&file, "two.test\n").unwrap();
-    assert_eq!(plain(receiver("two")), named("two.test"));
-    let _line = site.logged(&["event=mailname-changed", "name=two.test"]);
-    std::fs::write(&file, "no name\n").unwrap();
-    assert_eq!(plain(receiver("bad")), named("two.test"));
-    let _line = site.logged(&["event=mailname-unread", "label"]);
-    // Other doors go by the default domain.
-    let mut talk = site.talk();
-    talk.expect("EHLO client.test", 250);
-    let sent = talk.message("a@client.test", &["root"], b"Subject: door\r\n\r\n").unwrap();
-    assert_eq!(sent.code, 250);
-    assert_eq!(found(&site, "door").fields("X-Receiver"), [format!("root@{LOCAL_DOMAIN}")]);
-    // A domain that the server has an entry for goes where that says.
-    std::fs::write(&file, "office.test\n").unwrap();
-    let _queued = caller.run("sendmail", &["root"], "Subject: away\n\n").ok();
-    let listed = site.control().json(&["queue", "list", "--to", "root@office.test"]);
-    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
-    let _reloaded = site.ctl(&["reload"]).ok();
-    let _off = site.ctl(&["config", "set", "service.mailname=off"]).ok();
-    assert_eq!(plain(receiver("off")), named(LOCAL_DOMAIN));
-}
 
 #[test]
 fn nothing_is_lost_while_many_hand_in_and_the_daemon_restarts() {

@@ -8,7 +8,6 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::message::header::{self, HeaderEnd, HeaderFacts};
@@ -16,7 +15,6 @@ use smtpd_core::message::received::{self, Entry, Protocol, Tls, Trace};
 use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
-use smtpd_core::route::alias::Locals;
 use smtpd_core::sender::SpfFinding;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{self as machine, Server};
@@ -317,19 +315,6 @@ impl Client<'_> {
         server.body_taken();
         let body = Body::Memory(octets);
         Ok(Arrived { id, facts, body, eight_bit, work: Work::default(), checks })
-    }
-
-    /// The recipients with everybody behind their aliases.
-    async fn follow_aliases(
-        &self,
-        id: QueueId,
-        recipients: Vec<Recipient>,
-    ) -> Result<Vec<Recipient>, Refusal> {
-        let (parts, table) = (&self.inner.parts, &self.settings.table);
-        let is_local = |domain: &Domain| table.is_local(domain);
-        let locals = Locals { default: table.default_domain(), is_local: &is_local };
-        let followed = parts.aliases.follow(recipients, locals, (&parts.name, id)).await;
-        followed.map_err(|_| Refusal::AliasTooLarge)
     }
 
     pub(super) fn write_front(
