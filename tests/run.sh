@@ -31,7 +31,7 @@ command -v make >/dev/null || missing "make" "apt install make, or dnf install m
 tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc
 c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
 mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace tmux:tmux
-less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
+jq:jq less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
 dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd
 pebble:pebble opendkim:opendkim shellcheck:shellcheck apparmor_parser:apparmor fail2ban-regex:fail2ban
 haproxy:haproxy pflogsumm:pflogsumm gsasl:gsasl"
@@ -48,7 +48,7 @@ if [ -n "$full" ]; then
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
     for tool in debootstrap:debootstrap dh:debhelper dh_apparmor:dh-apparmor po2debconf:po-debconf lintian:lintian \
-        fakeroot:fakeroot rpmbuild:rpm makepkg:makepkg pacman:pacman-package-manager; do
+        fakeroot:fakeroot; do
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
     for package in libclang-dev dovecot-gssapi; do
