@@ -70,6 +70,15 @@ impl Domain {
         Self::from_ascii(&ascii)
     }
 
+    /// Reads what /etc/mailname holds: a domain on its first line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Domain::parse`].
+    pub fn of_mail_name(text: &str) -> Result<Self, AddressError> {
+        Self::parse(text.lines().next().unwrap_or_default().trim())
+    }
+
     fn from_ascii(text: &str) -> Result<Self, AddressError> {
         if let Some(bad) = text.split('.').find(|label| !is_label(label)) {
             return Err(AddressError::Label { label: bad.to_owned() });

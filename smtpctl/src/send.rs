@@ -23,7 +23,7 @@ use crate::smtp::{Login, Parcel, Wish, hand_over};
 use crate::tool::{Tool, now, submit_socket};
 
 /// How often a message that is waited for is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The arguments of `send`.
 #[derive(Debug, clap::Args)]
@@ -331,7 +331,7 @@ fn listener(server: &Server) -> Result<SocketAddr, Problem> {
 }
 
 /// The first word of the reply that is an id.
-fn id_in(reply: &str) -> Option<QueueId> {
+pub(crate) fn id_in(reply: &str) -> Option<QueueId> {
     let words = reply.split(|c: char| !c.is_ascii_alphanumeric());
     words.filter(|word| word.len() == QueueId::DIGITS).find_map(|word| QueueId::parse(word).ok())
 }

@@ -4,26 +4,22 @@
 //! look is one system call for each file. A file that cannot be read leaves in force what it said last,
 //! and what is wrong in it is told to the log once for each state of it.
 
-use std::fs::{Metadata, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mailroot_common::aliases::{Aliases, FILE_OCTETS_MAX, INCLUDES_MAX};
 use mailroot_common::id::QueueId;
-use nix::fcntl::OFlag;
 use smtpd_core::queue::envelope::Recipient;
 use smtpd_core::route::alias::{Followed, Locals, TooMany, expand};
 
 use tokio::task::spawn_blocking;
 
 use crate::observe::{Level, Log};
+use crate::small_file::{Stamp, read};
 
 /// How many faults of one state of the file are told.
 const FAULTS_TOLD: usize = 20;
-/// The right of everybody to read a file.
-const READABLE_BY_ALL: u32 = 0o004;
 
 /// The aliases of this machine. Cheap to clone; clones share what was read.
 #[derive(Clone, Debug)]
@@ -44,17 +40,6 @@ struct State {
     stamps: Vec<(PathBuf, Stamp)>,
     /// What could not be read, as the log was told; it is tried again for each message.
     unread: Vec<String>,
-}
-
-/// What changes when a file does; nothing of one that is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp(Option<(u64, u64, u64, i64, i64)>);
-
-impl Stamp {
-    fn of(path: &Path) -> Self {
-        let of = |it: Metadata| (it.dev(), it.ino(), it.len(), it.ctime(), it.ctime_nsec());
-        Self(std::fs::metadata(path).ok().map(of))
-    }
 }
 
 impl AliasFile {
@@ -128,7 +113,7 @@ impl Inner {
     fn read_again(&self, path: &Path, state: &mut State) {
         // The stamp comes first: what changes while it is read is read once more.
         let mut stamps = vec![(path.to_owned(), Stamp::of(path))];
-        let text = match read(path) {
+        let text = match read(path, FILE_OCTETS_MAX) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Ok(text) => text,
             Err(error) => {
@@ -152,7 +137,7 @@ impl Inner {
                 continue;
             }
             stamps.push((path.clone(), Stamp::of(&path)));
-            match read(&path) {
+            match read(&path, FILE_OCTETS_MAX) {
                 Ok(text) => aliases.include(&path, line, Ok(text)),
                 Err(error) => {
                     unread.push(format!("{}: {error}", path.display()));
@@ -168,28 +153,6 @@ impl Inner {
         }
         *state = State { path: state.path.take(), aliases: Arc::new(aliases), stamps, unread };
     }
-}
-
-/// Reads a file that is one, not too large, and no secret: what stands in it becomes addresses that
-/// senders see, and whoever may write an included file could put a link to another in its place.
-fn read(path: &Path) -> io::Result<String> {
-    // Opening a pipe does not wait for its other end.
-    let nowhere = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(nowhere.bits()).open(path)?;
-    let found = file.metadata()?;
-    if !found.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    if found.uid() != 0 && found.mode() & READABLE_BY_ALL == 0 {
-        return Err(io::Error::other("it is neither root's nor readable by everybody"));
-    }
-    let mut octets = Vec::new();
-    file.take(FILE_OCTETS_MAX as u64 + 1).read_to_end(&mut octets)?;
-    if octets.len() > FILE_OCTETS_MAX {
-        return Err(io::Error::other(format!("it has more than {FILE_OCTETS_MAX} octets")));
-    }
-    // Names beyond ASCII are rare, and a comment in an old encoding is no reason to lose mail.
-    Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod dkim;
 mod error;
 mod lifecycle;
 mod logging;
+mod mail_name;
 mod record;
 mod relocate;
 mod replay;
@@ -51,6 +52,7 @@ use crate::clock::Clock;
 use crate::config::{self, Loaded, Note, Paths, Started, Trial};
 use crate::deliver::SharedLimits;
 use crate::disk::Disk;
+use crate::mail_name::MailName;
 use crate::mta_sts;
 use crate::net::Net;
 use crate::oauth;
@@ -104,6 +106,8 @@ struct Inner {
     inquiries: (mpsc::Sender<Inquiry>, Mutex<mpsc::Receiver<Inquiry>>),
     /// Who gets mail for the names of this machine.
     aliases: AliasFile,
+    /// The domain of their mail.
+    mail_name: MailName,
     /// Where mail of virtual servers lay.
     roots: Roots,
     /// What waits where no virtual server looks.
@@ -157,6 +161,7 @@ impl Service {
         let ledger = Ledger::open(Disk::Real, reports, clock.clone(), log.clone());
         let acme = Acme::open(&paths.state.join("tls"), clock.clone(), log.clone());
         let aliases = AliasFile::nowhere(log.clone());
+        let mail_name = MailName::nowhere(log.clone());
         let (inquiries, asked) = mpsc::channel(INQUIRIES_AHEAD);
         let roots = Roots::open(Disk::Real, paths.state.join("mail-roots.json"), log.clone());
         let service = Self(Arc::new(Inner {
@@ -183,6 +188,7 @@ impl Service {
             users,
             inquiries: (inquiries, Mutex::new(asked)),
             aliases,
+            mail_name,
             roots,
             strays: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -221,9 +227,12 @@ impl Service {
             server.close().await;
             self.0.log.forget_server(server.name().as_str());
         }
+        let of_programs = mail_name::submit_server(loaded);
+        let mail_name = self.mail_name_by(loaded).await;
         for (name, config) in &loaded.servers {
             self.0.log.set_server(name.as_str(), config.general.logging);
-            let shared = self.shared(loaded, reach, name, config);
+            let mail_name = mail_name.clone().filter(|_| of_programs.as_ref() == Some(name));
+            let shared = Shared { mail_name, ..self.shared(loaded, reach, name, config) };
             let known = self.server(name);
             let fresh = known.is_none();
             let server = known.unwrap_or_else(|| {
@@ -263,6 +272,7 @@ impl Service {
             users: self.0.users.clone(),
             submission: loaded.service.submission.clone(),
             aliases: self.aliases_by(loaded),
+            mail_name: None,
             inquiries: self.0.inquiries.0.clone(),
             tls_min_version: loaded.service.tls.min_version,
             smart_hosts: Arc::new(loaded.service.smart_hosts.clone()),

@@ -3,7 +3,7 @@
 #
 #   tests/packages/footprint.sh    builds the programs first, in a release build
 #   MAILROOT_STAGE=DIRECTORY ...   takes programs that packaging/stage made
-#   MAILROOT_TREE=DIRECTORY ...    keeps the fresh tree there for the next time
+#   MAILROOT_TREE=DIRECTORY ...    keeps the fresh tree there for the next time; another one than that of run.sh
 #
 # Each is installed as its package says, without recommended ones, in a copy of the smallest tree of debootstrap.
 set -euo pipefail

@@ -279,3 +279,36 @@ fn a_hook_says_nothing_where_no_daemon_runs() {
         assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""), "{ran}");
     }
 }
+
+#[test]
+fn the_lists_of_parts_name_what_is_in_the_programs_and_nothing_else() {
+    let (Some(mut cargo), Some(_)) = (tool("cargo", "parts"), tool("python3", "parts")) else {
+        return;
+    };
+    cargo.args(["metadata", "--offline", "--locked", "--format-version", "1"]);
+    let metadata = program::run(cargo.current_dir(program::repository()), b"").ok();
+    let parts = |form: &str| {
+        let mut parts = Command::new(packaging().join("parts"));
+        parts.arg(form).env("SOURCE_DATE_EPOCH", "1796000000");
+        program::run(&mut parts, metadata.as_bytes()).ok()
+    };
+    let read = |form: &str| -> serde_json::Value { serde_json::from_str(&parts(form)).unwrap() };
+    let (cyclonedx, spdx) = (read("cyclonedx"), read("spdx"));
+    assert_eq!(cyclonedx["metadata"]["timestamp"], "2026-11-30T00:53:20Z");
+    assert_eq!(spdx["creationInfo"]["created"], "2026-11-30T00:53:20Z");
+    let names = |list: &serde_json::Value| -> Vec<String> {
+        let names = list.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+        names.map(str::to_owned).collect()
+    };
+    for list in [names(&cyclonedx["components"]), names(&spdx["packages"])] {
+        let has = |name: &str| list.iter().any(|it| it == name);
+        assert!(has("smtpd") && has("rustls") && has("clap"), "{list:?}");
+        assert!(!has("proptest") && !has("mail-parser"), "{list:?}");
+    }
+    let rustls =
+        cyclonedx["components"].as_array().unwrap().iter().find(|it| it["name"] == "rustls");
+    let rustls = rustls.unwrap();
+    assert_eq!(rustls["hashes"][0]["content"].as_str().unwrap().len(), 64, "{rustls}");
+    assert!(parts("licences").contains("\nrustls "), "{}", parts("licences"));
+    assert_eq!(parts("spdx"), parts("spdx"));
+}

@@ -35,6 +35,7 @@ const ROOMS: &[&[&str]] = &[
         "https",
         "ldap",
         "local",
+        "mail_name",
         "milter",
         "mta_sts",
         "oauth",
@@ -42,6 +43,7 @@ const ROOMS: &[&[&str]] = &[
         "tls_report",
         "trace",
         "users",
+        "small_file",
         "observe",
         "disk",
         "directory",
@@ -57,7 +59,8 @@ const ROOMS: &[&[&str]] = &[
 /// tokens and policies are asked of the web.
 const WITHIN_LOWEST: &[(&str, &[&str])] = &[
     ("acme", &["clock", "config", "https", "net", "observe", "tls"]),
-    ("aliases", &["observe"]),
+    ("aliases", &["observe", "small_file"]),
+    ("mail_name", &["observe", "small_file"]),
     ("args", &["observe"]),
     ("config", &["clock", "disk", "dkim", "net", "observe", "tls"]),
     ("resolve", &["clock", "net", "observe"]),

@@ -151,11 +151,13 @@ fn check(config: &ServiceConfig, reader: &mut Reader) {
     };
     let (trust, acme_trust) = (file(&config.tls.trust), file(&config.tls.acme.trust));
     let aliases = config.service.aliases.as_ref().and_then(PathOrOff::path).cloned();
+    let mailname = config.service.mailname.as_ref().and_then(PathOrOff::path).cloned();
     let w3c = config.logging.w3c.path().cloned();
     for (key, path) in [
         ("tls.trust", &trust),
         ("tls.acme.trust", &acme_trust),
         ("service.aliases", &aliases),
+        ("service.mailname", &mailname),
         ("service.store", &config.service.store),
         ("control.socket", &config.control.socket),
         ("logging.file", &config.logging.file),

@@ -19,6 +19,11 @@ section! {
         /// every virtual server. It is read anew when it has changed, and need not be there. off means
         /// that nobody has an alias.
         aliases: Option<PathOrOff> = None, None, shown "/etc/aliases";
+        /// The file that names the domain of addresses without one in mail of programs on this machine,
+        /// such as root. It is read anew when it has changed. The domain counts as an alias of the default
+        /// domain where the server has no entry for it. Without the file, and with off, such addresses
+        /// get the default domain itself.
+        mailname: Option<PathOrOff> = None, None, shown "/etc/mailname";
         /// Threads for sessions; auto means one for each processor.
         threads: Auto = Auto::Auto, Auto::Auto, in 1..=1024;
         /// While the spool has less room than this, new mail is refused with 452.

@@ -95,7 +95,7 @@ fn owner(root: &Path) -> Option<String> {
 /// The name that addresses without a domain get.
 fn mailname(root: &Path) -> Check {
     match fs::read_to_string(below(root, MAILNAME)) {
-        Ok(text) => match Domain::parse(text.trim()) {
+        Ok(text) => match Domain::of_mail_name(&text) {
             Ok(name) => check(Level::Ok, "mailname", format!("{MAILNAME} says {name}")),
             Err(error) => {
                 let text = format!("{MAILNAME} holds no domain: {error}");

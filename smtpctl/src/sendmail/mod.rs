@@ -7,6 +7,7 @@
 mod flags;
 mod list;
 mod message;
+mod outcome;
 mod pipe;
 mod submit;
 
@@ -23,7 +24,7 @@ use nix::unistd::{User, getuid};
 
 use self::flags::{Flags, Flush, Mode, Usage};
 use self::message::Message;
-use self::submit::{Submission, Taken};
+use self::submit::{Audience, Nobody, Submission, Taken};
 use crate::alias;
 use crate::args::Args;
 use crate::output::escape;
@@ -159,7 +160,7 @@ pub(crate) fn hand_in(socket: &Path, parcel: &Parcel) -> Result<String, Problem>
         envid: None,
     };
     let problem = |kind, words: String| Problem::new("send", kind, words);
-    let taken = submit::submit(socket, &submission, &mut |_| {}).map_err(|failure| {
+    let taken = submit::submit(socket, &submission, &mut Nobody).map_err(|failure| {
         let kind = match failure.code {
             TRY_LATER | UNAVAILABLE => Kind::Unavailable,
             NOT_PERMITTED => Kind::NotPermitted,
@@ -228,13 +229,9 @@ fn deliver(flags: &Flags, socket: &Path) -> Result<u8, Failure> {
         returned: flags.returned.clone(),
         envid: flags.envid.clone(),
     };
-    let mut hear = |line: &str| {
-        if flags.verbose {
-            // Who does not listen is no reason to lose mail.
-            let _ = writeln!(io::stdout(), "{}", escape(line));
-        }
-    };
-    let Taken { refused, .. } = submit::submit(socket, &submission, &mut hear)?;
+    let audience: &mut dyn Audience =
+        if flags.verbose { &mut outcome::Person } else { &mut Nobody };
+    let Taken { refused, .. } = submit::submit(socket, &submission, audience)?;
     if refused.is_empty() {
         return Ok(0);
     }

@@ -1,6 +1,7 @@
 //! Handing a message in: SMTP over the submit socket.
 //!
-//! In: a message and its envelope. Out: that it is durable, or why not. All recipients go in one
+//! In: a message and its envelope. Out: that it is durable, or why not. Whoever wants to see what becomes of it
+//! stays in the session, and the daemon keeps what is said to other hosts for as long. All recipients go in one
 //! transaction, so that a caller who hears of a failure and tries again sends nothing twice. While the
 //! daemon restarts, or has as many connections as it may, this waits for a moment and tries again: most
 //! callers never do.
@@ -53,6 +54,29 @@ pub(super) struct Taken {
     pub(super) refused: Vec<String>,
 }
 
+/// Who is told how it goes.
+pub(super) trait Audience {
+    /// What is said.
+    fn hear(&mut self, line: &str);
+    /// Whether it stays to see what becomes of the message.
+    fn stays(&self) -> bool;
+    /// The message is durable, with these words; the session lasts until this returns.
+    fn see(&mut self, reply: &str);
+}
+
+/// Nobody is told.
+pub(super) struct Nobody;
+
+impl Audience for Nobody {
+    fn hear(&mut self, _line: &str) {}
+
+    fn stays(&self) -> bool {
+        false
+    }
+
+    fn see(&mut self, _reply: &str) {}
+}
+
 /// Why a try failed.
 enum Trouble {
     /// The daemon is not there, or has no place: it may be in a moment.
@@ -67,15 +91,15 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Hands a message in. `hear` is shown what is said.
+/// Hands a message in.
 pub(super) fn submit(
     socket: &Path,
     submission: &Submission,
-    hear: &mut dyn FnMut(&str),
+    audience: &mut dyn Audience,
 ) -> Result<Taken, Failure> {
     let begun = Instant::now();
     loop {
-        let why = match attempt(socket, submission, hear) {
+        let why = match attempt(socket, submission, audience) {
             Ok(taken) => return Ok(taken),
             Err(Trouble::Final(failure)) => return Err(failure),
             Err(Trouble::Passing(why)) => why,
@@ -90,8 +114,8 @@ pub(super) fn submit(
 /// Asks whether addresses would be taken, one after the other; the worst exit code.
 pub(super) fn verify(socket: &Path, recipients: &[String]) -> Result<Vec<Reply>, Failure> {
     let asked = || -> Result<Vec<Reply>, Trouble> {
-        let mut silent = |_: &str| {};
-        let mut session = Session::open(socket, &mut silent)?;
+        let mut nobody = Nobody;
+        let mut session = Session::open(socket, &mut nobody)?;
         session.expect("MAIL FROM:<>", 2)?;
         let ask = |to: &String| session.ask(&format!("RCPT TO:<{to}>")).map_err(Trouble::from);
         recipients.iter().map(ask).collect()
@@ -106,9 +130,13 @@ pub(super) fn verify(socket: &Path, recipients: &[String]) -> Result<Vec<Reply>,
 fn attempt(
     socket: &Path,
     submission: &Submission,
-    hear: &mut dyn FnMut(&str),
+    audience: &mut dyn Audience,
 ) -> Result<Taken, Trouble> {
-    let mut session = Session::open(socket, hear)?;
+    let mut session = Session::open(socket, audience)?;
+    if session.audience.stays() {
+        // A daemon that does not know it keeps less to be seen.
+        session.ask("VERB")?;
+    }
     let login = &submission.login;
     let domain = session.domain_of(login)?;
     let own = format!("{login}@{domain}");
@@ -125,6 +153,9 @@ fn attempt(
     let mut message = submission.message.clone();
     message.complete(Author { address: &author, name: &submission.name }, &domain);
     let taken = session.transaction(submission, &message, sender)?;
+    if let Some(reply) = &taken.reply {
+        session.audience.see(reply);
+    }
     // All of it is durable: what QUIT is answered no longer matters.
     let _ = session.ask("QUIT");
     Ok(taken)
@@ -134,15 +165,15 @@ fn attempt(
 struct Session<'a> {
     dialogue: Dialogue,
     offers: Vec<String>,
-    hear: &'a mut dyn FnMut(&str),
+    audience: &'a mut dyn Audience,
 }
 
 impl<'a> Session<'a> {
-    fn open(socket: &Path, hear: &'a mut dyn FnMut(&str)) -> Result<Self, Trouble> {
+    fn open(socket: &Path, audience: &'a mut dyn Audience) -> Result<Self, Trouble> {
         let stream = UnixStream::connect(socket).map_err(|error| not_there(socket, &error))?;
         stream.set_read_timeout(Some(WAIT))?;
         stream.set_write_timeout(Some(WAIT))?;
-        let mut session = Self { dialogue: Dialogue::over(stream), offers: Vec::new(), hear };
+        let mut session = Self { dialogue: Dialogue::over(stream), offers: Vec::new(), audience };
         let greeting = session.dialogue.hear()?;
         session.judge(greeting, 2, UNAVAILABLE)?;
         let hello = session.expect("EHLO localhost", 2)?;
@@ -156,9 +187,9 @@ impl<'a> Session<'a> {
     }
 
     fn ask(&mut self, line: &str) -> io::Result<Reply> {
-        (self.hear)(&format!(">>> {line}"));
+        self.audience.hear(&format!(">>> {line}"));
         let reply = self.dialogue.ask(line)?;
-        (self.hear)(&reply.to_string());
+        self.audience.hear(&reply.to_string());
         Ok(reply)
     }
 
@@ -229,7 +260,7 @@ impl<'a> Session<'a> {
             self.expect("DATA", 3)?;
             self.dialogue.put(&dotted(message.octets()))?;
             let reply = self.dialogue.hear()?;
-            (self.hear)(&reply.to_string());
+            self.audience.hear(&reply.to_string());
             taken.reply = Some(self.judge(reply, 2, DATA_ERROR)?.to_string());
         }
         Ok(taken)
@@ -327,7 +358,7 @@ mod tests {
             }
             heard
         });
-        let result = submit(&socket, submission, &mut |_| {});
+        let result = submit(&socket, submission, &mut Nobody);
         (result, server.join().unwrap())
     }
 

@@ -28,6 +28,8 @@ pub struct Paths {
     pub submit_socket: PathBuf,
     /// The file of aliases, unless `service.aliases` says otherwise.
     pub aliases: PathBuf,
+    /// The file with the name of this machine in mail, unless `service.mailname` says otherwise.
+    pub mail_name: PathBuf,
     /// The directory given with `--home`.
     pub home: Option<PathBuf>,
     pub(super) disk: Disk,
@@ -59,6 +61,7 @@ impl Paths {
             control_socket: "/run/mailroot/control.sock".into(),
             submit_socket: "/run/mailroot/submit.sock".into(),
             aliases: "/etc/aliases".into(),
+            mail_name: "/etc/mailname".into(),
             home: None,
             disk: Disk::Real,
         }
@@ -74,6 +77,7 @@ impl Paths {
             control_socket: home.join("run/control.sock"),
             submit_socket: home.join("run/submit.sock"),
             aliases: home.join("etc/aliases"),
+            mail_name: home.join("etc/mailname"),
             home: Some(home.to_owned()),
             disk: Disk::Real,
         }

@@ -298,7 +298,7 @@ pub(super) fn need(method: &Method, path: &str) -> (Role, Scope) {
 /// Whether users may ask it about their own mail over the submit socket. The handlers of these look
 /// at [`super::caller::Reach::sees_mail_of`] for every message.
 pub(super) fn is_for_owners(method: &Method, path: &str) -> bool {
-    method == Method::GET && [path::QUEUE, path::TRACE].contains(&path)
+    method == Method::GET && [path::QUEUE, path::TRACE, path::TRACE_DIALOGUES].contains(&path)
 }
 
 /// Whether the handler takes the body of a request as it arrives.
@@ -381,10 +381,10 @@ mod tests {
     }
 
     #[test]
-    fn users_ask_for_two_lists_about_their_own_mail() {
+    fn users_ask_for_three_lists_about_their_own_mail() {
         let of_owners = ENDPOINTS.iter().filter(|it| is_for_owners(&it.method, it.path));
         let found: Vec<_> = of_owners.map(|it| format!("{} {}", it.method, it.path)).collect();
-        assert_eq!(found.join(", "), "GET /v1/queue, GET /v1/trace");
+        assert_eq!(found.join(", "), "GET /v1/queue, GET /v1/trace, GET /v1/trace/dialogues");
         assert!(!is_for_owners(&Method::POST, path::QUEUE) && !is_for_owners(&Method::GET, ""));
     }
 

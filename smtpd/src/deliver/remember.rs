@@ -45,7 +45,7 @@ pub(super) fn dialogue(room: &Room, id: QueueId, host: &RemoteHost, said: &str, 
         Dialogues::Failed => failed,
         Dialogues::All => true,
     };
-    if is_wanted {
+    if is_wanted || room.dialogues.is_followed(id) {
         let at = room.clock.now();
         room.trace.record(Note::dialogue(&room.server, id, at, "out", host, said));
     }

@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use mailroot_common::control::{DialogueLine, Direction, Spoken};
-use mailroot_common::id::SessionId;
+use mailroot_common::id::{QueueId, SessionId};
 use mailroot_common::units::Timestamp;
 use smtpd_core::smtp::dialogue::{Dialogue, Said, Side};
 use tokio::sync::mpsc;
 
+use super::followed::Followed;
 use super::tape::Tape;
 use crate::clock::Clock;
 
@@ -32,6 +33,9 @@ struct Hub {
     keeps_inbound: AtomicBool,
     /// The same of those that we began.
     keeps_outbound: AtomicBool,
+    /// Messages whose senders see what becomes of them; sessions that we begin keep what was said as long
+    /// as there are any.
+    followed: Followed,
     /// Moves whenever somebody comes or goes.
     changes: AtomicUsize,
     listeners: Mutex<Vec<Arc<Listener>>>,
@@ -87,6 +91,24 @@ pub struct Listening {
 pub(super) struct Place {
     hub: Arc<Hub>,
     listener: Weak<Listener>,
+}
+
+/// The sender of a message sees what becomes of it.
+pub struct Follow {
+    hub: Arc<Hub>,
+    message: QueueId,
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        self.hub.followed.take(self.message);
+    }
+}
+
+impl fmt::Debug for Follow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Follow").field(&self.message).finish()
+    }
 }
 
 impl Listening {
@@ -175,10 +197,26 @@ impl Dialogues {
         self.0.keeps(direction).store(keeps, Ordering::Relaxed);
     }
 
+    /// A sender sees what becomes of a message until this is dropped.
+    #[must_use]
+    pub fn follow(&self, message: QueueId) -> Follow {
+        self.0.followed.add(message);
+        Follow { hub: Arc::clone(&self.0), message }
+    }
+
+    /// Whether a sender sees what becomes of a message.
+    #[must_use]
+    pub fn is_followed(&self, message: QueueId) -> bool {
+        self.0.followed.has(message)
+    }
+
     /// The ear at a session.
     #[must_use]
     pub fn ear(&self, party: Party, clock: Clock) -> Ear {
-        Ear { hub: Arc::clone(&self.0), clock, party, heard: None, tape: None }
+        let hub = Arc::clone(&self.0);
+        let mut ear = Ear { hub, clock, party, heard: None, tape: None };
+        ear.tape = ear.is_kept().then(Box::default);
+        ear
     }
 }
 
@@ -214,7 +252,9 @@ impl Ear {
     }
 
     fn is_kept(&self) -> bool {
-        self.hub.keeps(self.party.direction).load(Ordering::Relaxed)
+        let direction = self.party.direction;
+        self.hub.keeps(direction).load(Ordering::Relaxed)
+            || direction == Direction::Out && self.hub.followed.is_any()
     }
 
     fn has_listeners(&self) -> bool {
@@ -227,7 +267,7 @@ impl Ear {
             self.tape = None;
             return None;
         }
-        Some(self.tape.get_or_insert_default())
+        Some(self.tape.get_or_insert_with(|| Box::new(Tape::late())))
     }
 
     /// What was said since the last time this was asked, each line with `C: ` or `S: ` in front; nothing
@@ -377,7 +417,27 @@ mod tests {
         assert!(!client.is_open() && client.take_tape().is_none() && client.tape.is_none());
         dialogues.keep(Direction::In, true);
         client.hear(Side::Client, b"NOOP\r\n");
-        assert!(client.is_open() && client.take_tape().is_some_and(|said| said.contains("NOOP")));
+        client.hear(Side::Client, b"MAIL FROM:<>\r\n");
+        let said = client.take_tape();
+        assert!(client.is_open() && said.is_some_and(|said| said == "C: MAIL FROM:<>"));
+    }
+
+    #[test]
+    fn what_is_said_is_kept_while_a_message_is_followed() {
+        let dialogues = Dialogues::default();
+        let outward = || {
+            let party = Party { direction: Direction::Out, ..ear(&dialogues, 1).party.clone() };
+            dialogues.ear(party, Clock::real())
+        };
+        let (one, other) = (QueueId::from_u64(1), QueueId::from_u64(2));
+        let follow = dialogues.follow(one);
+        assert!(dialogues.is_followed(one) && !dialogues.is_followed(other));
+        let mut host = outward();
+        host.hear(Side::Server, b"220 mx\r\n");
+        assert!(host.take_tape().is_some() && !ear(&dialogues, 2).is_open());
+        drop(follow);
+        host.hear(Side::Server, b"250 ok\r\n");
+        assert!(host.take_tape().is_none() && !dialogues.is_followed(one));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod counters;
 mod dialogues;
+mod followed;
 mod line;
 mod log;
 mod mask;
@@ -12,7 +13,7 @@ mod tape;
 mod w3c;
 
 pub use counters::Counters;
-pub use dialogues::{Dialogues, Ear, Listening, Party};
+pub use dialogues::{Dialogues, Ear, Follow, Listening, Party};
 pub use line::{Format, Level, Line};
 pub use log::{Log, LogError};
 pub use mask::{KEY_OCTETS, Mask};

@@ -13,6 +13,9 @@ pub(super) struct Tape {
     /// Knows what nobody may see.
     dialogue: Dialogue,
     lines: Lines,
+    /// It began in the middle of a session, and no transaction has begun since: what is said now may be
+    /// a password.
+    is_late: bool,
     /// What is for the look after the next.
     behind: Option<Behind>,
 }
@@ -35,8 +38,18 @@ struct Lines {
 }
 
 impl Tape {
+    /// One that begins in the middle of a session: it keeps nothing before the next transaction.
+    pub(super) fn late() -> Self {
+        Self { is_late: true, ..Self::default() }
+    }
+
     pub(super) fn hear(&mut self, side: Side, octets: &[u8]) {
-        let Self { dialogue, lines, behind } = self;
+        // No answer to a question about a password has a blank.
+        self.is_late &= side == Side::Server || !octets.starts_with(b"MAIL FROM:");
+        if self.is_late {
+            return;
+        }
+        let Self { dialogue, lines, behind, .. } = self;
         dialogue.take(side, octets, |said| {
             let behind = behind.as_mut().and_then(|it| it.is_of_it(&said).then_some(it));
             behind.map_or(&mut *lines, |it| &mut it.lines).put(said);
@@ -109,6 +122,17 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tape_that_begins_late_keeps_nothing_before_a_transaction() {
+        let mut tape = Tape::late();
+        tape.hear(Side::Server, b"334 UGFzc3dvcmQ6\r\n");
+        tape.hear(Side::Client, b"c2VjcmV0\r\n");
+        assert_eq!(tape.take(), None);
+        tape.hear(Side::Client, b"MAIL FROM:<>\r\n");
+        tape.hear(Side::Server, b"250 ok\r\n");
+        assert_eq!(tape.take().as_deref(), Some("C: MAIL FROM:<>\nS: 250 ok"));
+    }
 
     #[test]
     fn a_tape_has_both_sides_and_no_secret_and_is_taken_once() {

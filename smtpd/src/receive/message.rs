@@ -8,7 +8,6 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::message::header::{self, HeaderEnd, HeaderFacts};
@@ -16,7 +15,6 @@ use smtpd_core::message::received::{self, Entry, Protocol, Tls, Trace};
 use smtpd_core::policy::relay::{RelayPolicy, RelayRule};
 use smtpd_core::policy::{Facts, NameFact};
 use smtpd_core::queue::envelope::{BodyKind, Envelope, Origin, Recipient, Via};
-use smtpd_core::route::alias::Locals;
 use smtpd_core::sender::SpfFinding;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::{self as machine, Server};
@@ -28,13 +26,15 @@ use super::told::Peer;
 use super::vouch::{Looked, Vouch};
 use super::{Inner, LocalUser, Settings};
 use crate::milter::{Milters, Work};
-use crate::observe::Level;
+use crate::observe::{Follow, Level};
 use crate::queue::{Body, CommitError, Draft, LargeBodyWriter};
 use crate::users::User;
 
 /// Bodies under this size do not wait for their share of `limits.body_memory`; the number of
 /// sessions bounds them.
 const SMALL_OCTETS: usize = 16 << 10;
+/// How many messages of a session its client stays to see.
+const FOLLOWED_MAX: usize = 100;
 /// How much of a body that goes to a file gathers in memory first.
 const PIECE_OCTETS: usize = 64 << 10;
 /// What our own fields may add without a body in memory passing the store's bound.
@@ -73,6 +73,8 @@ pub(super) struct Incoming<'a> {
     pub(super) rule: Option<RelayRule>,
     /// What was found about the sender before the message came.
     pub(super) spf: Option<SpfFinding>,
+    /// Messages of this session that its client stays to see.
+    followed: Vec<Follow>,
 }
 
 /// A body that goes to a file.
@@ -99,7 +101,8 @@ impl Drop for Incoming<'_> {
 impl<'a> Incoming<'a> {
     /// Nothing has come yet; `memory` counts the octets that all sessions hold.
     pub(super) fn new(memory: &'a AtomicU64) -> Self {
-        Self { memory, large: None, failed: None, counted: 0, rule: None, spf: None }
+        let followed = Vec::new();
+        Self { memory, large: None, failed: None, counted: 0, rule: None, spf: None, followed }
     }
 
     /// Remembers the rule that let a recipient in.
@@ -246,6 +249,9 @@ impl<'a> Incoming<'a> {
         let line = client.received_line(id, &envelope, size);
         let note = client.note(id, &envelope, size, self.rule.as_ref());
         let draft = Draft { envelope, body };
+        if server.is_verbose() && self.followed.len() < FOLLOWED_MAX {
+            self.followed.push(client.inner.parts.dialogues.follow(id));
+        }
         client.inner.parts.queue.accept_as(id, draft).await.map_err(|e| client.trouble(&e))?;
         line.send();
         if let Some(note) = note {
@@ -309,19 +315,6 @@ impl Client<'_> {
         server.body_taken();
         let body = Body::Memory(octets);
         Ok(Arrived { id, facts, body, eight_bit, work: Work::default(), checks })
-    }
-
-    /// The recipients with everybody behind their aliases.
-    async fn follow_aliases(
-        &self,
-        id: QueueId,
-        recipients: Vec<Recipient>,
-    ) -> Result<Vec<Recipient>, Refusal> {
-        let (parts, table) = (&self.inner.parts, &self.settings.table);
-        let is_local = |domain: &Domain| table.is_local(domain);
-        let locals = Locals { default: table.default_domain(), is_local: &is_local };
-        let followed = parts.aliases.follow(recipients, locals, (&parts.name, id)).await;
-        followed.map_err(|_| Refusal::AliasTooLarge)
     }
 
     pub(super) fn write_front(

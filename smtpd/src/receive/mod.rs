@@ -8,6 +8,7 @@
 //! buffer that grows only while a body comes; every wait has an end; a fault in one session ends
 //! that session; and stopping waits for messages on their way, but not for ever.
 
+mod aliased;
 mod buffer;
 mod caught;
 mod count;

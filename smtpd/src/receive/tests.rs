@@ -262,8 +262,8 @@ async fn whoever_asks_about_his_own_mail_is_handed_over_and_strangers_are_not() 
     guest.expect(&["200 another"]).await;
 
     let mut stranger = house.connect("10.0.0.7").await;
-    stranger.send("XQUERY\r\n").await;
-    stranger.expect(&["220", "500"]).await;
+    stranger.send("XQUERY\r\nVERB\r\n").await;
+    stranger.expect(&["220", "500", "500"]).await;
 }
 
 #[tokio::test]

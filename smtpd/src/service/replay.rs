@@ -15,12 +15,14 @@ use smtpd_core::policy::{Facts, NameFact};
 use super::Service;
 use crate::config::Loaded;
 use crate::trace::{Fact, Seen, Senders, Traffic};
-use crate::virtual_server::Court;
+use crate::virtual_server::{Court, VirtualServer};
 
 /// How many differences are told.
 const DIFFERENT_MAX: usize = 100;
 
 type Courts = BTreeMap<ServerName, Court>;
+/// The domains of mail of this machine's programs.
+type MailNames = BTreeMap<ServerName, Domain>;
 
 impl Service {
     /// What `new` would have decided otherwise than the configuration in force; nothing without a
@@ -32,10 +34,18 @@ impl Service {
         let (old, new) = (self.active(), Arc::clone(new));
         let mut search = self.0.trace.search().await;
         let now = self.0.clock.now();
+        let named =
+            |server: &Arc<VirtualServer>| Some((server.name().clone(), server.mail_name()?));
+        let mail_names: MailNames = self.all().iter().filter_map(named).collect();
         let judging = tokio::task::spawn_blocking(move || {
             let knows_senders = [&old, &new].into_iter().any(has_sender_routes);
             let senders = if knows_senders { Senders::Apart } else { Senders::Together };
-            compare(&courts(&old), &courts(&new), Traffic::of(&mut search, senders), now)
+            compare(
+                &courts(&old, &mail_names),
+                &courts(&new, &mail_names),
+                Traffic::of(&mut search, senders),
+                now,
+            )
         });
         judging.await.ok()
     }
@@ -47,9 +57,12 @@ fn has_sender_routes(loaded: &Arc<Loaded>) -> bool {
 }
 
 /// The judges of the servers that are at work.
-fn courts(loaded: &Loaded) -> Courts {
+fn courts(loaded: &Loaded, mail_names: &MailNames) -> Courts {
     let enabled = loaded.servers.iter().filter(|(_, config)| config.enabled);
-    enabled.filter_map(|(name, config)| Some((name.clone(), Court::of(config).ok()?))).collect()
+    let court = |(name, config): (&ServerName, _)| {
+        Some((name.clone(), Court::of(config, mail_names.get(name)).ok()?))
+    };
+    enabled.filter_map(court).collect()
 }
 
 fn compare(old: &Courts, new: &Courts, traffic: Traffic, now: Timestamp) -> Replay {

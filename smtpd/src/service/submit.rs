@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::mail_name::submit_server;
 use super::{Service, lock};
 use crate::local::{Credentials, Known, ListenError, Listener, People, Place, Places, Socket};
 use crate::observe::Level;
@@ -132,6 +133,7 @@ async fn attend(
     if let Err(refusal) = judged {
         return turn_away(&service, &stream, refusal);
     }
+    service.follow_mail_name(&server).await;
     server.attend(stream, LocalUser { credentials, name: known.name }, place).await;
 }
 
@@ -156,13 +158,7 @@ impl Service {
 
     /// The virtual server that takes mail of this machine's programs.
     fn submit_server(&self) -> Option<Arc<VirtualServer>> {
-        let active = self.active();
-        let all = self.all();
-        match &active.service.submission.server {
-            Some(name) => self.server(name),
-            None if all.len() == 1 => all.into_iter().next(),
-            None => all.into_iter().find(|server| server.name().as_str() == "default"),
-        }
+        self.server(&submit_server(&self.active())?)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mailroot_common::address::{Host, Mailbox, ReversePath};
+use mailroot_common::address::{Domain, Host, Mailbox, ReversePath};
 use mailroot_common::config::access::ListEntry;
 use mailroot_common::config::{DomainKind, DomainName, ServerConfig};
 use mailroot_common::control::{
@@ -61,7 +61,7 @@ impl VirtualServer {
     /// Where mail from a sender to a recipient goes, as the configuration stands.
     #[must_use]
     pub fn route_of(&self, sender: &ReversePath, recipient: &Mailbox) -> Option<RouteName> {
-        Some(self.table(&self.config()).ok()?.route_name(sender, recipient))
+        Some(self.table(&self.shared.load(), &self.config()).ok()?.route_name(sender, recipient))
     }
 
     /// What it would decide about a client, a recipient, or both.
@@ -76,7 +76,8 @@ impl VirtualServer {
         from: Option<&Mailbox>,
         look_up: bool,
     ) -> Result<Decision, StartError> {
-        let (court, shared) = (Court::of(&self.config())?, self.shared.load_full());
+        let shared = self.shared.load_full();
+        let court = Court::of(&self.config(), shared.mail_name.as_ref())?;
         let now = shared.clock.now();
         let facts = match client {
             Some(client) => Some(court.facts(&shared.resolver, client, now).await),
@@ -114,17 +115,17 @@ pub struct Court {
 }
 
 impl Court {
-    /// By a configuration, whether or not it is in force.
+    /// By a configuration, whether or not it is in force, and the name of this machine in mail.
     ///
     /// # Errors
     ///
     /// [`StartError`] if the domains contradict each other.
-    pub fn of(config: &Arc<ServerConfig>) -> Result<Self, StartError> {
+    pub fn of(config: &Arc<ServerConfig>, mail_name: Option<&Domain>) -> Result<Self, StartError> {
         let default = rules::default_domain(config).ok_or(StartError::NoDefaultDomain)?;
         Ok(Self {
             connect: rules::connect_policy(config),
             relay: rules::relay_policy(config),
-            table: rules::table(config, default)?,
+            table: rules::table(config, default, mail_name)?,
             config: Arc::clone(config),
         })
     }
@@ -373,7 +374,7 @@ async fn look_up_hosts(resolver: &Resolver, to: &Mailbox, way: &mut Way) {
     };
     records.sort_by_key(|record| record.preference);
     // Without a record the domain itself is its host (RFC 5321 section 5.1).
-    let mut hosts: Vec<(String, mailroot_common::address::Domain)> = Vec::new();
+    let mut hosts: Vec<(String, Domain)> = Vec::new();
     for record in &records {
         match &record.exchange {
             Some(host) => hosts.push((format!("{} {host}", record.preference), host.clone())),

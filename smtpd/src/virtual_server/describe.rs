@@ -79,7 +79,7 @@ impl VirtualServer {
         let schedules = rules::schedules(&config);
         // The table is asked about held mail only, so it is not made for other routes.
         let domain = rules::default_domain(&config).filter(|_| route.held_domain().is_some());
-        let table = domain.and_then(|domain| rules::table(&config, domain).ok());
+        let table = domain.and_then(|domain| rules::table(&config, domain, None).ok());
         let held = table.as_ref().and_then(|table| table.held(route));
         schedules.on(route, held).into_owned()
     }

@@ -18,9 +18,13 @@ pub(super) struct Domains {
 }
 
 impl VirtualServer {
-    pub(super) fn table(&self, config: &ServerConfig) -> Result<Arc<Table>, StartError> {
+    pub(super) fn table(
+        &self,
+        shared: &Shared,
+        config: &ServerConfig,
+    ) -> Result<Arc<Table>, StartError> {
         let default = rules::default_domain(config).ok_or(StartError::NoDefaultDomain)?;
-        Ok(Arc::new(rules::table(config, default)?))
+        Ok(Arc::new(rules::table(config, default, shared.mail_name.as_ref())?))
     }
 
     /// The domains as they are put in force. A directory whose keys are as before goes on, with its
@@ -30,7 +34,7 @@ impl VirtualServer {
         shared: &Shared,
         config: &ServerConfig,
     ) -> Result<Domains, StartError> {
-        let table = self.table(config)?;
+        let table = self.table(shared, config)?;
         let directory = config.ldap.enabled.then(|| {
             let means = self.means(shared);
             match self.directory.load_full() {
@@ -72,7 +76,7 @@ impl VirtualServer {
             Some(known) => (*known).clone(),
             None => Directory::new(config.ldap.clone(), self.means(&shared)),
         };
-        let table = self.table(&config).ok();
+        let table = self.table(&shared, &config).ok();
         let is_local =
             move |domain: &Domain| table.as_ref().is_some_and(|table| table.is_local(domain));
         let mut checks = directory.test(address, &is_local).await;

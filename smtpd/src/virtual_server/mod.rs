@@ -94,6 +94,9 @@ pub struct Shared {
     pub submission: Submission,
     /// Who gets mail for the names of this machine.
     pub aliases: AliasFile,
+    /// The domain of addresses without one in mail of this machine's programs, if they hand it in here and
+    /// the default domain is not meant.
+    pub mail_name: Option<Domain>,
     /// Where they go who ask about their own mail.
     pub inquiries: mpsc::Sender<Inquiry>,
     /// The smart hosts that have names.
@@ -346,6 +349,23 @@ impl VirtualServer {
     /// [`StartError`], as [`VirtualServer::reconfigure`].
     pub async fn refresh(&self) -> Result<(), StartError> {
         self.reconfigure(Shared::clone(&self.shared.load()), self.config()).await
+    }
+
+    /// Gives this domain to addresses without one in mail of this machine's programs.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], as [`VirtualServer::reconfigure`].
+    pub async fn take_mail_name(&self, mail_name: Option<Domain>) -> Result<(), StartError> {
+        let shared = Shared { mail_name, ..Shared::clone(&self.shared.load()) };
+        self.reconfigure(shared, self.config()).await
+    }
+
+    /// The domain of addresses without one in mail of this machine's programs, if it is another than the
+    /// default domain.
+    #[must_use]
+    pub fn mail_name(&self) -> Option<Domain> {
+        self.shared.load().mail_name.clone()
     }
 
     fn stand(&self, state: ServerState, trouble: Option<String>, reason: Option<String>) {

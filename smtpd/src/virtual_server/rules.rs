@@ -31,21 +31,29 @@ const QUICK_WAIT: Span = Span::seconds(60);
 /// How much chance adds to a wait, so that mail deferred together does not come back together.
 const JITTER_PERCENT: u8 = 10;
 
-/// The route table.
+/// The route table; mail to the name of this machine in mail ends here as well, unless the
+/// configuration has an entry for it.
 ///
 /// # Errors
 ///
 /// [`TableError`] if domains contradict each other; the check of the configuration finds these
 /// first, with their places.
-pub(super) fn table(config: &ServerConfig, default: &Domain) -> Result<Table, TableError> {
+pub(super) fn table(
+    config: &ServerConfig,
+    default: &Domain,
+    mail_name: Option<&Domain>,
+) -> Result<Table, TableError> {
     let exact = |entry: &DomainEntry| match &entry.name {
         DomainName::Exact(domain) => Some(domain.clone()),
         DomainName::Below(_) => None,
     };
     let aliases = config.domains.iter().filter(|entry| matches!(entry.kind, DomainKind::Alias));
+    let is_entry =
+        |name: &&Domain| config.domains.iter().any(|it| exact(it).as_ref() == Some(*name));
+    let mail_name = mail_name.filter(|name| !is_entry(name)).cloned();
     Table::new(table::Settings {
         default_domain: default.clone(),
-        alias_domains: aliases.filter_map(exact).collect(),
+        alias_domains: aliases.filter_map(exact).chain(mail_name).collect(),
         remote_domains: config.domains.iter().filter_map(remote_domain).collect(),
         smart_hosts: smart_hosts(&config.delivery.smart_host),
         direct_first: match config.delivery.direct_first {

@@ -32,7 +32,7 @@ impl VirtualServer {
     /// What was found about senders, those with the most mail first, each with what to do.
     pub async fn check_senders(&self, senders: Vec<Sender>) -> Vec<Check> {
         let (config, shared) = (self.config(), self.shared.load_full());
-        let Ok(court) = Court::of(&config) else { return Vec::new() };
+        let Ok(court) = Court::of(&config, shared.mail_name.as_ref()) else { return Vec::new() };
         let mut found = Vec::new();
         if let Some(address) = &config.messages.default_sender {
             let sender = Sender { address: address.clone(), messages: 0 };

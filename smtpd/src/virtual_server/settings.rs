@@ -106,7 +106,7 @@ pub(super) fn receive(
         tls: offered_tls(config, tls.as_ref()),
         logins: logins(config),
     };
-    let (strangers, local) = (strangers(&session), local(&session));
+    let (strangers, local) = (strangers(&session), local(&session, shared.mail_name.as_ref()));
     receive::Settings {
         session: Arc::new(session),
         strangers: Arc::new(strangers),
@@ -163,8 +163,11 @@ fn strangers(session: &server::Settings) -> server::Settings {
 /// What sessions of users of this machine go by: they need no TLS and no login, a program may write
 /// its mail as slowly as it likes, and nothing is held for them that they could ask for. `sendmail` has no
 /// second transaction for recipients that the first had no room for, so that it takes many.
-fn local(session: &server::Settings) -> server::Settings {
+fn local(session: &server::Settings, mail_name: Option<&Domain>) -> server::Settings {
     let mut local = session.clone();
+    if let Some(name) = mail_name {
+        local.grammar.default_domain.clone_from(name);
+    }
     local.recipients_max = local.recipients_max.max(LOCAL_RECIPIENTS);
     local.grammar.auth = false;
     local.grammar.inquiries = true;

@@ -165,6 +165,7 @@ fn print(command: &Command<'_>) -> String {
         },
         Command::Quit => "QUIT".into(),
         Command::Query => "XQUERY".into(),
+        Command::Verbose => "VERB".into(),
     }
 }
 

@@ -61,6 +61,8 @@ pub enum Command<'a> {
     Xclient(&'a str),
     /// XQUERY: the client wants to ask about its own mail, in another protocol.
     Query,
+    /// VERB: the client stays to see what becomes of its messages.
+    Verbose,
 }
 
 /// AUTH with its arguments, not decoded.
@@ -150,7 +152,7 @@ pub struct Grammar {
     pub default_domain: Domain,
     /// Whether clients may log in: without that AUTH is not known.
     pub auth: bool,
-    /// Whether clients may ask about their own mail: without that XQUERY is not known.
+    /// Whether clients may ask about their own mail: without that XQUERY and VERB are not known.
     pub inquiries: bool,
 }
 
@@ -187,6 +189,7 @@ pub fn parse<'a>(line: &'a [u8], grammar: &Grammar) -> Result<Command<'a>, Compl
         b"QUIT" => alone(argument, Command::Quit),
         b"XCLIENT" => Ok(Command::Xclient(argument)),
         b"XQUERY" if grammar.inquiries => alone(argument, Command::Query),
+        b"VERB" if grammar.inquiries => alone(argument, Command::Verbose),
         b"NOOP" => Ok(Command::Noop),
         b"EHLO" => Ok(Command::Ehlo(parse_hello(argument)?)),
         b"HELO" => Ok(Command::Helo(parse_hello(argument)?)),

@@ -91,6 +91,8 @@ pub struct Server {
     may_tell: bool,
     /// For whom it says that it speaks, while that is a question.
     told: Option<Told>,
+    /// The client stays to see what becomes of its messages.
+    is_verbose: bool,
     /// Present from the beginning of a body to its end, also between chunks.
     decoder: Option<BodyDecoder>,
     chunk: Option<OpenChunk>,
@@ -142,6 +144,7 @@ impl Server {
             fetched: None,
             may_tell: false,
             told: None,
+            is_verbose: false,
             decoder: None,
             chunk: None,
             body: Vec::new(),

@@ -60,6 +60,7 @@ impl Server {
             | Command::Etrn(_)
             | Command::Reverse(_)
             | Command::Xclient(_)
+            | Command::Verbose
                 if self.idle_commands >= self.settings.idle_commands_max =>
             {
                 self.refuse(Stage::Session, Refusal::TooManyCommands, None);
@@ -71,6 +72,10 @@ impl Server {
                 self.answer_idly("250 2.0.0 forgotten");
             }
             Command::Noop => self.answer_idly("250 2.0.0 ok"),
+            Command::Verbose => {
+                self.is_verbose = true;
+                self.answer_idly("250 2.0.0 verbose");
+            }
             Command::Help => {
                 let offer = self.offer_now();
                 let named =
@@ -93,6 +98,12 @@ impl Server {
             // RFC 5321 section 7.3: who exists is nobody's business.
             Command::Vrfy => self.answer_idly("252 2.0.0 not verified; send RCPT and mail"),
         }
+    }
+
+    /// Whether the client wants to know what becomes of its messages.
+    #[must_use]
+    pub fn is_verbose(&self) -> bool {
+        self.is_verbose
     }
 
     fn answer_idly(&mut self, reply: &str) {
