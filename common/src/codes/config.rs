@@ -89,6 +89,7 @@ super::codes! {
     "E0387": "Clients are to log in by tokens, and nobody could judge these."; "Write  introspection:  below access.tokens, with client_id beside a client_secret, and let clients come under TLS.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
     "E0391": "A virtual server shows a certificate that is not there."; "Add it with smtpctl cert install, or name another.";
+    "E0388": "Lists of revoked certificates are named, and no issuer of clients' certificates is trusted."; "Name the file of their issuers as access.certificates.trust, or remove access.certificates.crl; certificates below pinned are taken away there.";
     "E0392": "A listener speaks nothing but TLS, and its virtual server has no TLS."; "Write  mode: optional  below access.tls, or make the listener an ordinary one.";
     "E0393": "A virtual server is to show no certificate at all."; "Name at least one, or remove access.tls.certificate.";
     "E0394": "Logins are taken under TLS alone, and the virtual server has no TLS."; "Write  mode: optional  below access.tls.";
@@ -148,3 +149,4 @@ super::codes! {
     "W0475": "The issuers of access.certificates.trust cannot be read, so that no certificate of a client is good that is not listed."; "See that the file is there, in PEM, and that the service can read it.";
     "W0476": "Clients log in by any token of a provider, also by one that was given for something else."; "Write  audience:  or  scope:  below access.tokens.";
 }
+    "W0477": "A list of revoked certificates has expired, and its issuer's certificates are not good until a newer one is there, unless access.certificates.crl_expired says otherwise."; "Fetch the list from its issuer again, and see why that was not done in time.";
