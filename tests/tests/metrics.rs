@@ -2,27 +2,36 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 
 use mailroot_tests::message::tagged;
 use mailroot_tests::setup::{ServerFile, Setup};
 use mailroot_tests::site::Site;
+use mailroot_tests::{mdoc, program};
+use serde_json::Value;
 
 /// The values of the text, each by name and labels. Every line is one that Prometheus takes: a comment
 /// of a metric, or a value of the metric that was described last.
 fn values(text: &str) -> BTreeMap<String, f64> {
     let (mut described, mut found) = (String::new(), BTreeMap::new());
+    let mut parts: &[&str] = &[""];
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             described = rest.split_once(' ').unwrap().0.to_owned();
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert!(name == described && ["counter", "gauge"].contains(&kind), "{line}");
+            let kinds = ["counter", "gauge", "histogram"];
+            assert!(name == described && kinds.contains(&kind), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            parts = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
         } else {
             let (name, value) = line.rsplit_once(' ').unwrap();
             let bare = name.split('{').next().unwrap();
             assert!(
-                bare == described
+                parts.iter().any(|part| bare == format!("{described}{part}"))
                     && found.insert(name.to_owned(), value.parse().unwrap()).is_none(),
                 "{line}"
             );
@@ -62,4 +71,46 @@ fn metrics_count_what_happened() {
     assert_eq!((&rows[0]["value"], &rows[0]["kind"]), (&1.0.into(), &"gauge".into()));
     assert_eq!(site.ctl(&["metrics", "--grep", "nothing_of_the_kind"]).code, 3);
     assert_eq!(site.ctl(&["metrics", "--grep", "("]).code, 2);
+}
+
+/// All metrics, those without a value as well, as the control interface tells them.
+fn all(site: &Site) -> Vec<Value> {
+    let mut socket = UnixStream::connect(site.home().join("run/control.sock")).unwrap();
+    socket
+        .write_all(b"GET /v1/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap()
+}
+
+/// The page with its list of metrics written anew, between `.\" metrics` and `.\" end of metrics`.
+fn written_anew(page: &str, metrics: &[Value]) -> String {
+    let (before, rest) = page.split_once(".\\\" metrics\n").unwrap();
+    let (_, after) = rest.split_once(".\\\" end of metrics\n").unwrap();
+    let mut list = String::new();
+    for metric in metrics {
+        let word = |key: &str| metric[key].as_str().unwrap();
+        let _ = writeln!(list, ".It Li {} Pq {}", word("name"), word("kind"));
+        list.push_str(&mdoc::prose(word("help")));
+    }
+    format!("{before}.\\\" metrics\n{list}.\\\" end of metrics\n{after}")
+}
+
+#[test]
+fn the_manual_lists_every_metric() {
+    let site = Site::start(Setup::new());
+    let file = program::repository().join("man/smtpctl.8");
+    let page = fs::read_to_string(&file).unwrap();
+    let wanted = written_anew(&page, &all(&site));
+    if std::env::var_os("MAILROOT_WRITE_MAN").is_some() {
+        fs::write(&file, &wanted).unwrap();
+        return;
+    }
+    assert!(
+        page == wanted,
+        "man/smtpctl.8 does not list the metrics; write it anew with \
+         MAILROOT_WRITE_MAN=1 cargo test -p mailroot-tests --test metrics"
+    );
 }

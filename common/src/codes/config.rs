@@ -69,6 +69,8 @@ super::codes! {
     "E0332": "An attribute of a directory has a name that none can have."; "Write its name, such as mail, or its object identifier.";
     "E0333": "The password for a directory would go over the network in clear text."; "Write ldaps://, or  tls: starttls  below ldap.";
     "E0334": "The bind at a directory contradicts itself: a name or password without a bind, or the other way round."; "Complete it, or remove it.";
+    "E0335": "A directory is to be asked by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or write  bind: simple  below ldap.";
+    "E0336": "A directory is to be asked by Kerberos, and its server is written as an address."; "Write its name in ldap.server, as the realm knows it.";
     "E0350": "A virtual server is named by what none can have for a name."; "Use at most 32 of a to z, digits, dots, hyphens and underscores, beginning with a letter or digit.";
     "E0351": "The virtual server that is to take mail of this machine's programs is not there."; "Name another in submission.server, or leave it out.";
     "E0360": "A key about held mail speaks of a command that does not have it sent."; "Write  release: both  below hold, or remove the key.";
@@ -87,9 +89,9 @@ super::codes! {
     "E0385": "Clients are to log in or relay by certificates, and none is asked for one."; "Write  mode: request  below access.certificates.";
     "E0386": "Everybody could tell for whom he speaks, and could name any address as the client's."; "Name the hosts' own addresses in access.xclient_from.";
     "E0387": "Clients are to log in by tokens, and nobody could judge these."; "Write  introspection:  below access.tokens, with client_id beside a client_secret, and let clients come under TLS.";
+    "E0388": "Lists of revoked certificates are named, and no issuer of clients' certificates is trusted."; "Name the file of their issuers as access.certificates.trust, or remove access.certificates.crl; certificates below pinned are taken away there.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
     "E0391": "A virtual server shows a certificate that is not there."; "Add it with smtpctl cert install, or name another.";
-    "E0388": "Lists of revoked certificates are named, and no issuer of clients' certificates is trusted."; "Name the file of their issuers as access.certificates.trust, or remove access.certificates.crl; certificates below pinned are taken away there.";
     "E0392": "A listener speaks nothing but TLS, and its virtual server has no TLS."; "Write  mode: optional  below access.tls, or make the listener an ordinary one.";
     "E0393": "A virtual server is to show no certificate at all."; "Name at least one, or remove access.tls.certificate.";
     "E0394": "Logins are taken under TLS alone, and the virtual server has no TLS."; "Write  mode: optional  below access.tls.";
@@ -148,5 +150,5 @@ super::codes! {
     "W0474": "A good certificate is required under TLS, and clients may come in clear text without one."; "Write  mode: required  below access.tls.";
     "W0475": "The issuers of access.certificates.trust cannot be read, so that no certificate of a client is good that is not listed."; "See that the file is there, in PEM, and that the service can read it.";
     "W0476": "Clients log in by any token of a provider, also by one that was given for something else."; "Write  audience:  or  scope:  below access.tokens.";
-}
     "W0477": "A list of revoked certificates has expired, and its issuer's certificates are not good until a newer one is there, unless access.certificates.crl_expired says otherwise."; "Fetch the list from its issuer again, and see why that was not done in time.";
+}
