@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use mailroot_common::control::{Check, KeyEdit, LdapTest, Problem, ServerDetail, path};
+use mailroot_common::control::{
+    Check, Edited, KeyEdit, Kind, LdapPassword, LdapTest, Problem, ServerDetail, path,
+};
 
 use crate::doctor;
+use crate::password::PasswordOptions;
 use crate::server::change::{edit_keys, read_assignments};
-use crate::terms::TermOptions;
+use crate::terms::{TermOptions, report};
 use crate::tool::Tool;
 
 /// A look may last as long as several servers that do not answer.
@@ -24,6 +27,19 @@ pub(crate) enum LdapCommand {
     Set(Set),
     /// Call the directory servers, and look an address up.
     Test(Test),
+    /// Bind with a name and another password, which is asked for or read as below.
+    Passwd(Passwd),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Passwd {
+    /// The name to bind with, if it is to be another one.
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    #[command(flatten)]
+    password: PasswordOptions,
+    #[command(flatten)]
+    terms: TermOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,7 +79,25 @@ pub(crate) async fn run(tool: &mut Tool, command: LdapCommand) -> Result<u8, Pro
             let checks: Vec<Check> = tool.daemon().await?.post(&path, &body, TEST_WAIT).await?;
             doctor::conclude(tool, checks)
         }
+        LdapCommand::Passwd(args) => passwd(tool, args).await,
     }
+}
+
+async fn passwd(tool: &mut Tool, args: Passwd) -> Result<u8, Problem> {
+    let name = format!("the directory of {}", tool.server());
+    let Some(password) = args.password.read(tool, &name)? else {
+        let detail = "no password is given, and nobody can be asked";
+        return Err(Problem::new("ldap", Kind::Usage, detail)
+            .hint("pass it with --password-stdin or --password-file"));
+    };
+    let wish = LdapPassword { password, user: args.user };
+    let path = args.terms.on(&path::fill(path::LDAP_PASSWORD, &[tool.server()]))?;
+    let edited: Edited = tool.daemon().await?.put(&path, &wish).await?;
+    if edited.changed || edited.dry_run {
+        return report(tool, &edited);
+    }
+    tool.say_done(&edited, &format!("{name} is asked with another password"))?;
+    Ok(0)
 }
 
 /// The same edit of the key of that name within the section.

@@ -80,7 +80,7 @@ pub(crate) async fn run(tool: &mut Tool, args: &MetricsArgs) -> Result<u8, Probl
 
 fn values(metric: &Metric) -> impl Iterator<Item = Value> {
     metric.samples.iter().map(|sample| Value {
-        name: metric.name.clone(),
+        name: sample.name(&metric.name),
         labels: sample.labels.clone(),
         value: sample.value,
         kind: metric.kind,

@@ -16,6 +16,8 @@ pub mod disk;
 pub mod dkim;
 pub mod drop;
 pub mod https;
+#[cfg(feature = "gssapi")]
+pub mod kerberos;
 pub mod ldap;
 pub mod local;
 pub mod mail_name;

@@ -9,6 +9,7 @@ mod aliases;
 mod certificates;
 mod change;
 mod describe;
+mod directory;
 mod dkim;
 mod error;
 mod lifecycle;

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 use crate::program;
 
+/// How authorities are called.
+const USUAL: &str = "authority of a test";
+
 /// An authority with a directory for its files; all of it goes when dropped.
 pub struct Authority {
     place: TempDir,
@@ -35,7 +38,7 @@ impl Authority {
     /// When there is no room for its files.
     #[must_use]
     pub fn new() -> Self {
-        Self::named(Vec::new())
+        Self::named(Vec::new(), USUAL)
     }
 
     /// One whose own certificate is for this host as well.
@@ -45,14 +48,24 @@ impl Authority {
     /// When there is no room for its files.
     #[must_use]
     pub fn of(host: &str) -> Self {
-        Self::named(vec![host.to_owned()])
+        Self::named(vec![host.to_owned()], USUAL)
     }
 
-    fn named(names: Vec<String>) -> Self {
+    /// One of another name than all others have.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for its files.
+    #[must_use]
+    pub fn called(name: &str) -> Self {
+        Self::named(Vec::new(), name)
+    }
+
+    fn named(names: Vec<String>, name: &str) -> Self {
         let place = tempfile::Builder::new().prefix("mailroot-ca-").tempdir().unwrap();
         let mut params = CertificateParams::new(names).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "authority of a test");
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
         fs::write(place.path().join("ca.pem"), issuer.pem()).unwrap();
@@ -108,6 +121,46 @@ impl Authority {
         self.issue(email, params, valid)
     }
 
+    /// The file of its list of revoked certificates, which takes the place of the one before; made by
+    /// `openssl ca`.
+    ///
+    /// # Panics
+    ///
+    /// When `openssl` does not make it.
+    #[must_use]
+    pub fn revoke(&self, revoked: &[&Identity], valid: Valid) -> PathBuf {
+        let lines = revoked.iter().map(|it| {
+            format!("R\t491231235959Z\t250101000000Z\t{}\tunknown\t/CN=x\n", it.serial())
+        });
+        let at = |name: &str| self.place.path().join(name);
+        fs::write(at("index.txt"), lines.collect::<String>()).unwrap();
+        fs::write(at("crlnumber"), "01\n").unwrap();
+        let (index, number) = (at("index.txt"), at("crlnumber"));
+        let settings = format!(
+            "[ca]\ndefault_ca = it\n[it]\ndefault_md = sha256\ndatabase = {}\ncrlnumber = {}\n",
+            index.display(),
+            number.display()
+        );
+        fs::write(at("ca.cnf"), settings).unwrap();
+        let (new, list) = (at("crl.new"), at("crl.pem"));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["ca", "-gencrl", "-config"]).arg(at("ca.cnf"));
+        openssl.arg("-keyfile").arg(self.itself().path()).arg("-cert").arg(self.file());
+        openssl.arg("-out").arg(&new);
+        match valid {
+            Valid::Now => openssl.args(["-crldays", "30"]),
+            Valid::Before => openssl.args([
+                "-crl_lastupdate",
+                "20200101000000Z",
+                "-crl_nextupdate",
+                "20210101000000Z",
+            ]),
+        };
+        program::run(&mut openssl, b"").ok();
+        fs::rename(new, &list).unwrap();
+        list
+    }
+
     fn issue(&self, name: &str, mut params: CertificateParams, valid: Valid) -> Identity {
         if valid == Valid::Before {
             params.not_before = date_time_ymd(2020, 1, 1);
@@ -150,6 +203,14 @@ impl Identity {
     pub fn fingerprint(&self) -> String {
         let mut openssl = Command::new("openssl");
         openssl.args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(&self.path);
+        let said = program::run(&mut openssl, b"").ok();
+        said.trim().rsplit('=').next().unwrap().to_owned()
+    }
+
+    /// Its number at its issuer, in digits of base 16.
+    fn serial(&self) -> String {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-noout", "-serial", "-in"]).arg(&self.path);
         let said = program::run(&mut openssl, b"").ok();
         said.trim().rsplit('=').next().unwrap().to_owned()
     }

@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 use crate::certificates::Identity;
-use crate::{ports, program, wait};
+use crate::setup::Setup;
+use crate::{ports, program, skip, wait};
 
 /// Why there is no directory, for the list of skips.
 pub const ABSENT: &str = "slapd is not installed";
@@ -36,6 +37,7 @@ attributetype ( 1.1.1.10 NAME 'mailForwardingAddress' EQUALITY caseIgnoreMatch S
 attributetype ( 1.1.1.11 NAME 'mailLocalAddress' EQUALITY caseIgnoreIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )
 attributetype ( 1.1.1.12 NAME 'mailRoutingAddress' EQUALITY caseIgnoreIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 SINGLE-VALUE )
 attributetype ( 1.1.1.13 NAME 'rfc822MailMember' EQUALITY caseIgnoreIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )
+attributetype ( 1.1.1.14 NAME 'mailHost' EQUALITY caseIgnoreIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )
 objectclass ( 1.1.2.1 NAME 'group' SUP top STRUCTURAL MUST cn MAY member )
 ";
 
@@ -46,6 +48,19 @@ pub struct Slapd {
     address: SocketAddr,
     /// Where TLS begins with the first octet.
     secure: Option<SocketAddr>,
+    /// What its environment has besides.
+    environment: Vec<(String, String)>,
+}
+
+/// How it takes tickets of a realm.
+#[derive(Clone, Copy, Debug)]
+pub struct Tickets<'a> {
+    /// Its name, as the realm knows it.
+    pub name: &'a str,
+    /// What it must have in its environment to know the realm, `NAME=VALUE`.
+    pub realm: &'a str,
+    /// The file of its key.
+    pub key: &'a Path,
 }
 
 /// An entry: its name below [`BASE`], and its attributes, `name: value` each.
@@ -71,6 +86,30 @@ pub fn ldif(entries: &[Entry<'_>]) -> String {
     text
 }
 
+/// A directory with these entries; nothing where none is installed, which is noted.
+#[must_use]
+pub fn directory(entries: &[Entry<'_>]) -> Option<Slapd> {
+    let started = Slapd::start(entries, None);
+    if started.is_none() {
+        skip::note("a directory", ABSENT);
+    }
+    started
+}
+
+/// A server that asks these directories, in clear text, and remembers nothing.
+#[must_use]
+pub fn asking(schema: &str, servers: &[SocketAddr]) -> Setup {
+    let servers: Vec<String> = servers.iter().map(|at| format!("\"ldap://{at}\"")).collect();
+    Setup::new()
+        .key("ldap.enabled", "true")
+        .key("ldap.server", &format!("[{}]", servers.join(", ")))
+        .key("ldap.tls", "off")
+        .key("ldap.schema", schema)
+        .key("ldap.base", &format!("\"{BASE}\""))
+        .key("ldap.cache.positive", "0s")
+        .key("ldap.cache.negative", "0s")
+}
+
 impl Slapd {
     /// Serves these entries, under TLS too if an identity and its authority are given. `None` when it is
     /// not installed.
@@ -80,6 +119,20 @@ impl Slapd {
     /// When it is installed and does not start.
     #[must_use]
     pub fn start(entries: &[Entry<'_>], tls: Option<(&Identity, &Path)>) -> Option<Self> {
+        Self::start_with(entries, tls, None)
+    }
+
+    /// The same; whoever shows a ticket of a realm is the entry of that name.
+    ///
+    /// # Panics
+    ///
+    /// When it is installed and does not start.
+    #[must_use]
+    pub fn start_with(
+        entries: &[Entry<'_>],
+        tls: Option<(&Identity, &Path)>,
+        tickets: Option<Tickets<'_>>,
+    ) -> Option<Self> {
         let add = program::find("slapadd").or_else(|| program::find("/usr/sbin/slapadd"))?;
         program::find("slapd").or_else(|| program::find("/usr/sbin/slapd"))?;
         let home = tempfile::Builder::new().prefix("mailroot-slapd-").tempdir().unwrap();
@@ -94,11 +147,17 @@ impl Slapd {
                  TLSCertificateKeyFile {file}\nTLSVerifyClient never\n"
             )
         });
+        let ticketed = tickets.map_or_else(String::new, |it| {
+            format!(
+                "sasl-host {}\nauthz-regexp \"uid=([^,]+),cn=gssapi,cn=auth\" \"cn=$1,{BASE}\"\n",
+                it.name
+            )
+        });
         fs::write(
             home.path().join("slapd.conf"),
             format!(
                 "include /etc/ldap/schema/core.schema\ninclude {at}/mail.schema\n\
-                 pidfile {at}/pid\nmodulepath /usr/lib/ldap\nmoduleload back_mdb\n{secured}\
+                 pidfile {at}/pid\nmodulepath /usr/lib/ldap\nmoduleload back_mdb\n{secured}{ticketed}\
                  database mdb\nsuffix \"{BASE}\"\ndirectory {at}/db\nmaxsize 16777216\n\
                  access to attrs=userPassword by anonymous auth by * none\n\
                  access to * by dn.exact=\"{READER}\" read by anonymous read by * none\n"
@@ -109,7 +168,13 @@ impl Slapd {
         command.args(["-f", "slapd.conf", "-l", "entries.ldif"]).current_dir(home.path());
         program::run(&mut command, b"").ok();
         let secure = tls.map(|_| ports::local());
-        let mut slapd = Self { child: None, home, address: ports::local(), secure };
+        let environment = tickets.iter().flat_map(|it| {
+            let (name, value) = it.realm.split_once('=').unwrap();
+            let key = it.key.display().to_string();
+            [(name.to_owned(), value.to_owned()), ("KRB5_KTNAME".to_owned(), key)]
+        });
+        let environment = environment.collect();
+        let mut slapd = Self { child: None, home, address: ports::local(), secure, environment };
         slapd.launch();
         Some(slapd)
     }
@@ -128,6 +193,7 @@ impl Slapd {
         let log = fs::File::create(self.home.path().join("log")).unwrap();
         let child = Command::new(program)
             .args(["-f", "slapd.conf", "-h", &urls, "-d", "stats"])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -117,6 +117,72 @@ fn only_a_good_certificate_lets_a_client_relay() {
 }
 
 #[test]
+fn a_certificate_that_its_issuer_has_revoked_proves_nothing() {
+    let peer = Peer::accepting(ports::local());
+    let (ours, other) = (Authority::new(), Authority::called("another"));
+    let [good, bad] =
+        ["ada@corp.test", "eve@corp.test"].map(|email| ours.sign_client(email, Valid::Now));
+    let foreign = other.sign_client("bob@corp.test", Valid::Now);
+    let both = [ours.file(), other.file()].map(|file| fs::read_to_string(file).unwrap());
+    fs::write(ours.file(), both.concat()).unwrap();
+    let list = ours.revoke(&[&bad], Valid::Now);
+    let setup = trusting(setup(&peer), &ours.file())
+        .key("access.relay.certificates", "trusted")
+        .key("access.certificates.crl", &format!("[\"{}\"]", list.display()));
+    let site = Site::start(setup);
+    let relays = |shown: &Identity| {
+        let said = openssl(&site, Some(shown), &[]);
+        let answer = said.lines().find(|line| line.contains("<b@far.test>"));
+        answer.unwrap_or_else(|| panic!("{said}")).starts_with("250")
+    };
+    assert!(relays(&good) && !relays(&bad));
+    assert!(relays(&foreign), "where an issuer has no list nothing of it is revoked");
+    let why = "was revoked by its issuer";
+    site.logged(&["event=client-certificate", "standing=not-good", "client eve@corp.test", why]);
+    let said = |words: &[&str]| {
+        let done = site.ctl(words);
+        format!("{}{}", done.out, done.err)
+    };
+    assert!(!said(&["config", "check"]).contains("W047"));
+
+    // Another list counts from the next client on, in either form; without one nobody is trusted.
+    let _list = ours.revoke(&[&bad, &good], Valid::Now);
+    assert!(!relays(&good) && relays(&foreign));
+    let _list = ours.revoke(&[&bad], Valid::Now);
+    let mut to_der = Command::new("openssl");
+    to_der.args(["crl", "-outform", "DER", "-in"]).arg(&list).arg("-out").arg(&list);
+    program::run(&mut to_der, b"").ok();
+    assert!(!fs::read(&list).unwrap().starts_with(b"-----"));
+    assert!(relays(&good) && !relays(&bad));
+    fs::write(&list, "no list").unwrap();
+    assert!(!relays(&good) && !relays(&foreign));
+    let checked = said(&["config", "check"]);
+    assert!(checked.contains("W0475") && checked.contains("no list of revoked"), "{checked}");
+
+    // One that somebody else has signed is none of its issuer.
+    fs::copy(Authority::new().revoke(&[], Valid::Now), &list).unwrap();
+    assert!(!relays(&good));
+    site.logged(&["standing=not-good", "list of revoked certificates is not good"]);
+
+    let _list = ours.revoke(&[&bad], Valid::Before);
+    assert!(!relays(&good) && !relays(&bad) && relays(&foreign));
+    site.logged(&["standing=not-good", "list of revoked certificates has expired"]);
+    for words in [["config", "check"], ["doctor", "tls"]] {
+        let told = said(&words);
+        assert!(told.contains("crl.pem has expired (2021-01-01"), "{told}");
+    }
+    assert!(said(&["config", "check"]).contains("W0477"));
+    site.ctl(&["server", "set", "default", "access.certificates.crl_expired=accept"]).ok();
+    assert!(relays(&good) && !relays(&bad));
+    let change = |verb: &str, key: &str, code: &str| {
+        let refused = site.ctl(&["server", verb, "default", &format!("access.certificates.{key}")]);
+        assert!(refused.exited(6).err.contains(code), "{key}");
+    };
+    change("set", "mode=off", "E0385");
+    change("unset", "trust", "E0378");
+}
+
+#[test]
 fn without_a_good_certificate_no_handshake_succeeds_where_one_is_required() {
     let peer = Peer::accepting(ports::local());
     let (ours, other) = (Authority::new(), Authority::new());

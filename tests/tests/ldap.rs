@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use mailroot_tests::certificates::{Authority, Valid};
@@ -10,30 +10,11 @@ use mailroot_tests::dns::Dns;
 use mailroot_tests::peer::Peer;
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
-use mailroot_tests::slapd::{self, BASE, Entry, PASSWORD, READER, Slapd};
+use mailroot_tests::slapd::{
+    self, BASE, Entry, PASSWORD, READER, Slapd, asking as setup, directory,
+};
 use mailroot_tests::talk::Talk;
 use mailroot_tests::{ports, skip, wait};
-
-fn directory(entries: &[Entry<'_>]) -> Option<Slapd> {
-    let started = Slapd::start(entries, None);
-    if started.is_none() {
-        skip::note("a directory", slapd::ABSENT);
-    }
-    started
-}
-
-/// A server that asks these directories, in clear text, and remembers nothing.
-fn setup(schema: &str, servers: &[SocketAddr]) -> Setup {
-    let servers: Vec<String> = servers.iter().map(|at| format!("\"ldap://{at}\"")).collect();
-    Setup::new()
-        .key("ldap.enabled", "true")
-        .key("ldap.server", &format!("[{}]", servers.join(", ")))
-        .key("ldap.tls", "off")
-        .key("ldap.schema", schema)
-        .key("ldap.base", &format!("\"{BASE}\""))
-        .key("ldap.cache.positive", "0s")
-        .key("ldap.cache.negative", "0s")
-}
 
 fn hello(site: &Site) -> Talk {
     let mut talk = site.talk();

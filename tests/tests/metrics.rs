@@ -11,18 +11,21 @@ use mailroot_tests::site::Site;
 /// of a metric, or a value of the metric that was described last.
 fn values(text: &str) -> BTreeMap<String, f64> {
     let (mut described, mut found) = (String::new(), BTreeMap::new());
+    let mut parts: &[&str] = &[""];
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             described = rest.split_once(' ').unwrap().0.to_owned();
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert!(name == described && ["counter", "gauge"].contains(&kind), "{line}");
+            let kinds = ["counter", "gauge", "histogram"];
+            assert!(name == described && kinds.contains(&kind), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            parts = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
         } else {
             let (name, value) = line.rsplit_once(' ').unwrap();
             let bare = name.split('{').next().unwrap();
             assert!(
-                bare == described
+                parts.iter().any(|part| bare == format!("{described}{part}"))
                     && found.insert(name.to_owned(), value.parse().unwrap()).is_none(),
                 "{line}"
             );

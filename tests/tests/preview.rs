@@ -3,10 +3,12 @@
 
 use std::fs;
 
+use mailroot_tests::certificates::{Authority, Valid};
 use mailroot_tests::message::tagged;
-use mailroot_tests::ports;
+use mailroot_tests::peer::Peer;
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
+use mailroot_tests::{ports, swaks};
 use serde_json::Value;
 
 #[test]
@@ -80,4 +82,30 @@ fn a_preview_knows_the_routes_of_senders() {
         assert!(told.out.contains(part), "{part}: {told}");
     }
     assert_eq!(told.out.matches(" x  default").count(), 1, "{told}");
+}
+
+#[test]
+fn a_preview_knows_who_relayed_by_a_certificate() {
+    let peer = Peer::accepting(ports::local());
+    let issuer = Authority::new();
+    let shown = issuer.sign_client("ada@corp.test", Valid::Now);
+    let setup = Setup::new()
+        .smart_host(peer.address())
+        .key("access.relay.list", "[]")
+        .key("access.certificates.mode", "request")
+        .key("access.certificates.trust", &issuer.file().display().to_string())
+        .key("access.relay.certificates", "trusted");
+    let site = Site::start(setup);
+    let file = shown.path().to_str().unwrap();
+    swaks::send(&site, &["--tls", "--tls-cert", file, "--tls-key", file]).ok();
+    peer.await_received(1);
+    let preview = |change: &str| site.ctl(&["server", "set", "default", change, "--preview"]).out;
+    let told = preview("description=x");
+    assert!(told.contains("None of 1 recent decisions"), "{told}");
+    let pinned = format!("access.certificates.pinned={}", shown.fingerprint());
+    let told = preview(&pinned);
+    assert!(told.contains("None of 1 recent decisions"), "{told}");
+    let told = preview("access.relay.certificates=pinned");
+    let words = "allowed by certificate trusted -> refused by relay list";
+    assert!(told.contains("Of 1 recent decisions") && told.contains(words), "{told}");
 }

@@ -69,6 +69,8 @@ super::codes! {
     "E0332": "An attribute of a directory has a name that none can have."; "Write its name, such as mail, or its object identifier.";
     "E0333": "The password for a directory would go over the network in clear text."; "Write ldaps://, or  tls: starttls  below ldap.";
     "E0334": "The bind at a directory contradicts itself: a name or password without a bind, or the other way round."; "Complete it, or remove it.";
+    "E0335": "A directory is to be asked by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or write  bind: simple  below ldap.";
+    "E0336": "A directory is to be asked by Kerberos, and its server is written as an address."; "Write its name in ldap.server, as the realm knows it.";
     "E0338": "The directory is to judge passwords and cannot be given any: it is not asked, users cannot be found in it, or they would go there in clear text."; "Write  enabled: true  below ldap, servers as ldaps:// or  tls: starttls,  and for the schema custom ldap.logins.filter.";
     "E0339": "Nobody judges passwords, one does so twice or in vain, or clients are to prove them to others than us."; "Write  backends: [users]  below access.basic; with ldap or pam leave SCRAM out of mechanisms, and let pam be the last.";
     "E0350": "A virtual server is named by what none can have for a name."; "Use at most 32 of a to z, digits, dots, hyphens and underscores, beginning with a letter or digit.";
@@ -81,6 +83,7 @@ super::codes! {
     "E0374": "A certificate that is to be asked for over ACME names nobody, too many, or files as well."; "Name its hosts below acme, at most 100, and no files.";
     "E0375": "The authority's question would be answered nowhere."; "Name at least one address in tls.acme.listen, or remove the line.";
     "E0376": "The address of a milter cannot be read."; "Write inet:HOST:PORT or unix:/PATH.";
+    "E0378": "Lists of revoked certificates are named, and no issuer of clients' certificates is trusted."; "Name the file of their issuers as access.certificates.trust, or remove access.certificates.crl; certificates below pinned are taken away there.";
     "E0379": "A service of PAM has a name that no file of its rules can have."; "Write the name of a file in /etc/pam.d, such as mailroot.";
     "E0380": "Everybody would be taken for a balancer, and could name any address as the client's."; "Name the balancers' own addresses in access.proxy_from.";
     "E0381": "A client's certificate is listed by what is not its SHA-256."; "Copy what  openssl x509 -noout -fingerprint -sha256 -in FILE  prints: 64 digits of base 16, with colons or without.";
@@ -152,4 +155,5 @@ super::codes! {
     "W0474": "A good certificate is required under TLS, and clients may come in clear text without one."; "Write  mode: required  below access.tls.";
     "W0475": "The issuers of access.certificates.trust cannot be read, so that no certificate of a client is good that is not listed."; "See that the file is there, in PEM, and that the service can read it.";
     "W0476": "Clients log in by any token of a provider, also by one that was given for something else."; "Write  audience:  or  scope:  below access.tokens.";
+    "W0477": "A list of revoked certificates has expired, and its issuer's certificates are not good until a newer one is there, unless access.certificates.crl_expired says otherwise."; "Fetch the list from its issuer again, and see why that was not done in time.";
 }

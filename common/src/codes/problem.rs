@@ -72,6 +72,7 @@ super::codes! {
     "file.not_found": "No file was named that is there."; "Look at the path.";
     "file.partly": "Some of the files were taken and others not."; "The message names each file that was not.";
     "file.usage": "A file is no message that can be sent: it has no recipient, or its header cannot be read."; "The message tells the line; correct it and hand it over again.";
+    "ldap.usage": "No password was given for the directory, and nobody could be asked."; "Pass it with --password-stdin or --password-file.";
     "logs.failed": "The log could not be read, or journalctl could not do it."; "The message tells what the system said.";
     "logs.not_found": "Nothing keeps the log that could be read, or its file is not there."; "Keep it in a file: smtpctl config set logging.target=file logging.file=/PATH; if it was moved away, smtpctl logs reopen.";
     "logs.not_permitted": "You may not read the log."; "Use sudo, or have yourself added to the group that may.";

@@ -1,5 +1,7 @@
 //! `access.certificates:` - what clients may prove by certificates.
 
+use std::path::PathBuf;
+
 use super::access::{Access, RelayCertificates, TlsMode};
 use super::choice::choice;
 use super::diagnostic::Diagnostic;
@@ -23,6 +25,14 @@ section! {
         /// or the authorities that this system trusts, which sign for anybody. A certificate must be for
         /// clients, if it says what it is for.
         trust: Option<Trust> = None, None;
+        /// Files of the lists of revoked certificates that issuers of trust publish (CRL), PEM or DER,
+        /// each looked at again when it changes. A certificate that stands in its issuer's list is not
+        /// good, nor is one whose issuer is in such a list; where an issuer has no list here, nothing of
+        /// it is revoked. If a file cannot be read no issuer vouches for anybody. Certificates of pinned
+        /// are not looked for.
+        crl: Vec<PathBuf> = Vec::new(), Vec::new();
+        /// What becomes of certificates whose issuer's list has expired, because no newer one came.
+        crl_expired: ExpiredCrl = ExpiredCrl::Refuse, ExpiredCrl::Refuse;
         /// Certificates that are known by themselves, whoever has signed them: each its SHA-256, as
         /// openssl x509 -noout -fingerprint -sha256 prints it, or the same with the user whose it is.
         pinned: Vec<PinnedCertificate> = Vec::new(), Vec::new();
@@ -42,6 +52,16 @@ choice! {
         Request = "request",
         /// They must.
         Require = "require",
+    }
+}
+
+choice! {
+    /// What becomes of certificates whose issuer's list of revoked ones has expired.
+    pub enum ExpiredCrl {
+        /// They are not good until there is a newer list.
+        Refuse = "refuse",
+        /// The old list counts on.
+        Accept = "accept",
     }
 }
 
@@ -150,7 +170,16 @@ pub(super) fn check(access: &Access, reader: &mut Reader) {
     let relay = (access.relay.certificates != RelayCertificates::None)
         .then_some("access.relay.certificates");
     let login = keys.login.then_some("access.certificates.login");
-    for key in relay.into_iter().chain(login).filter(|_| keys.mode == CertificateMode::Off) {
+    let lists = (!keys.crl.is_empty()).then_some("access.certificates.crl");
+    if let Some(key) = lists.filter(|_| keys.trust.is_none()) {
+        let title = "lists of revoked certificates are named, and no issuer is trusted";
+        let diagnostic = Diagnostic::error("E0378", title);
+        let help = "name the file of the issuers as  trust  beside it, or remove this line";
+        report(reader, diagnostic.help(help), key, "leads to nothing");
+    }
+    for key in
+        relay.into_iter().chain(login).chain(lists).filter(|_| keys.mode == CertificateMode::Off)
+    {
         let title = format!("{key} needs certificates, and no client is asked for one");
         let diagnostic = Diagnostic::error("E0385", title);
         let help = "write  mode: request  below access.certificates";

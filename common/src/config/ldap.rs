@@ -10,7 +10,7 @@ use super::diagnostic::Diagnostic;
 use super::host::HostPort;
 use super::secret::Secret;
 use super::section::{Reader, section};
-use crate::address::Host;
+use crate::address::{Domain, Host};
 use crate::units::Span;
 
 pub use self::filter::LdapFilter;
@@ -34,7 +34,7 @@ section! {
         /// How we show who we are.
         bind: LdapBind = LdapBind::Anonymous, LdapBind::Anonymous;
         /// The name to bind with: the distinguished name of an entry, or for Active Directory also
-        /// user@domain or DOMAIN\user.
+        /// user@domain or DOMAIN\user; with gssapi a principal, such as mailroot@CORP.EXAMPLE.
         user: Option<String> = None, None;
         /// Where the password is kept: a file in secrets.d, a credential of systemd, or a variable of
         /// the environment. Never the password itself.
@@ -50,6 +50,9 @@ section! {
         filter: Option<LdapFilter> = None, None, shown "of the schema";
         /// What happens to mail for an address that the directory does not know.
         unknown: UnknownRecipient = UnknownRecipient::Refuse, UnknownRecipient::Return;
+        /// Names by which the directory means this server where it names the host of a mailbox, besides
+        /// delivery.fqdn, the name of the machine, localhost and the domains that are ours.
+        own_hosts: Vec<Domain> = Vec::new(), Vec::new();
         /// How long a server may take to let us in, and again for each answer.
         timeout: Span = Span::seconds(5), Span::seconds(5), in Span::millis(100)..=Span::minutes(1);
         /// Connections to directory servers at the same time.
@@ -58,6 +61,8 @@ section! {
     sections {
         /// Attributes of entries, where they are others than the schema's.
         attributes: LdapAttributes;
+        /// What the directory decides about senders.
+        senders: LdapSenders;
         /// How long answers are used again.
         cache: LdapCache;
         /// Bounds of groups.
@@ -78,10 +83,26 @@ section! {
         forward_dn: Vec<AttributeName> = Vec::new(), Vec::new(), shown "of the schema";
         /// Whether an entry with a forward gets its mail as well: TRUE.
         keep_copy: Vec<AttributeName> = Vec::new(), Vec::new(), shown "of the schema";
+        /// The host that has the mailbox of an entry, by its name or address: its mail goes there, unless
+        /// that is this server. With several values the first counts, unless one is this server.
+        mail_host: Vec<AttributeName> = Vec::new(), Vec::new(), shown "of the schema";
         /// Addresses of the members of a group.
         members: Vec<AttributeName> = Vec::new(), Vec::new(), shown "of the schema";
         /// Distinguished names of the members of a group.
         member_dns: Vec<AttributeName> = Vec::new(), Vec::new(), shown "of the schema";
+    }
+}
+
+section! {
+    /// What the directory decides about senders.
+    pub struct LdapSenders {
+        /// What happens to mail that clients send in the name of an address of the default domain or its
+        /// aliases which the directory does not know. The postmaster and the names of the file of aliases
+        /// are known without it, and programs of this machine are not asked.
+        unknown: UnknownSender = UnknownSender::Accept, UnknownSender::Accept;
+        /// Whether mail from any address of an entry goes on from the entry's own one, to which reports
+        /// go then. From stays as it is. While no directory answers the sender stays as well.
+        primary: bool = false, false;
     }
 }
 
@@ -129,7 +150,7 @@ choice! {
         /// The Membership Directory of Site Server: mail, mailAlternateAddress,
         /// mailForwardingAddress, member.
         SiteServer = "site-server",
-        /// OpenLDAP with the schemas it comes with: mail, mailLocalAddress, mailRoutingAddress,
+        /// OpenLDAP with the schemas it comes with: mail, mailLocalAddress, mailRoutingAddress, mailHost,
         /// member, uniqueMember, rfc822MailMember.
         Openldap = "openldap",
         /// None of these: filter says how entries are found, attributes what they hold.
@@ -144,6 +165,11 @@ choice! {
         Anonymous = "anonymous",
         /// With a name and a password.
         Simple = "simple",
+        /// By Kerberos, with a ticket for the service ldap of the server's name: that of the principal
+        /// in user, or of whom the Kerberos library finds a key or a ticket. With password it is got by
+        /// that. Nothing but the bind is protected by it, so that TLS is needed all the same. Needs a
+        /// daemon built with its feature gssapi.
+        Gssapi = "gssapi",
     }
 }
 
@@ -157,6 +183,16 @@ choice! {
         Return = "return",
         /// It is put into Drop as if there were no directory.
         Deliver = "deliver",
+    }
+}
+
+choice! {
+    /// What happens to mail from an address of ours that the directory does not know.
+    pub enum UnknownSender {
+        /// It is accepted.
+        Accept = "accept",
+        /// The client hears 550 5.1.0, and 451 while no directory answers.
+        Refuse = "refuse",
     }
 }
 
@@ -295,6 +331,9 @@ pub(super) fn check(ldap: &Ldap, reader: &mut Reader) {
 
 /// A name and a password go together, and with the bind that uses them.
 fn login(ldap: &Ldap, reader: &mut Reader) {
+    if ldap.bind == LdapBind::Gssapi {
+        return tickets(ldap, reader);
+    }
     let is_simple = ldap.bind == LdapBind::Simple;
     for (key, is_absent) in [("user", ldap.user.is_none()), ("password", ldap.password.is_none())] {
         let whole = format!("ldap.{key}");
@@ -302,7 +341,7 @@ fn login(ldap: &Ldap, reader: &mut Reader) {
         let (title, span, label, help) = match (is_simple, is_absent, written) {
             (true, true, None) => {
                 let span = reader.origins.get("ldap.bind").cloned().unwrap_or(0..0);
-                let help = "add  user: CN=mailroot,DC=example,DC=net  and  password: {file: NAME}";
+                let help = "smtpctl ldap passwd --user CN=mailroot,DC=example,DC=net  sets both";
                 (format!("{whole} is missing"), span, "a bind needs a name and a password", help)
             }
             (false, false, Some(span)) => {
@@ -315,6 +354,37 @@ fn login(ldap: &Ldap, reader: &mut Reader) {
             Diagnostic::error("E0334", title).at(&reader.source, span, label).help(help);
         reader.report(diagnostic);
     }
+    needless_domain(ldap, reader);
+}
+
+/// Whether tickets can be had, and for whom.
+fn tickets(ldap: &Ldap, reader: &mut Reader) {
+    let at = |key: &str, reader: &Reader| reader.origins.get(key).cloned().unwrap_or(0..0);
+    if !cfg!(feature = "gssapi") {
+        let title = "the bind is to be by Kerberos, which this build of smtpd cannot";
+        let diagnostic = Diagnostic::error("E0335", title)
+            .at(&reader.source, at("ldap.bind", reader), "needs the feature gssapi")
+            .help("build smtpd with  --features gssapi,  or write  bind: simple");
+        reader.report(diagnostic);
+    }
+    if ldap.server.iter().any(|server| matches!(server.host, Host::Address(_))) {
+        let title = "the bind is to be by Kerberos at an address";
+        let diagnostic = Diagnostic::error("E0336", title)
+            .at(&reader.source, at("ldap.server", reader), "tickets are for hosts with names")
+            .help("write the server's name, as the realm knows it");
+        reader.report(diagnostic);
+    }
+    if ldap.password.is_some() && ldap.user.is_none() {
+        let title = "ldap.user is missing";
+        let diagnostic = Diagnostic::error("E0334", title)
+            .at(&reader.source, at("ldap.password", reader), "whose password it is")
+            .help("add  user: mailroot@CORP.EXAMPLE,  or remove this line");
+        reader.report(diagnostic);
+    }
+    needless_domain(ldap, reader);
+}
+
+fn needless_domain(ldap: &Ldap, reader: &mut Reader) {
     if ldap.domain.is_some() && ldap.bind_name() == ldap.user {
         let span = reader.origins.get("ldap.domain").cloned().unwrap_or(0..0);
         let diagnostic = Diagnostic::error("E0334", "ldap.domain is set, and no user needs it")

@@ -296,7 +296,9 @@ impl fmt::Display for Hop {
 pub struct Pin(pub [u8; 32]);
 
 impl Pin {
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Reads 64 digits of base 16, with colons between them or without.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let digits: Vec<u8> = text
             .chars()
             .filter(|c| *c != ':')

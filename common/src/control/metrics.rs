@@ -14,6 +14,8 @@ pub enum MetricKind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// How often something took how long: buckets, each with the longest time of what it counts.
+    Histogram,
 }
 
 impl MetricKind {
@@ -23,6 +25,31 @@ impl MetricKind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// What a value of a histogram is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// How many took no longer than the label `le` says, in seconds.
+    Bucket,
+    /// How long all took together, in seconds.
+    Sum,
+    /// How many there were.
+    Count,
+}
+
+impl Part {
+    /// What stands behind the name of the metric.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Bucket => "_bucket",
+            Self::Sum => "_sum",
+            Self::Count => "_count",
         }
     }
 }
@@ -48,6 +75,9 @@ pub struct Sample {
     pub labels: BTreeMap<String, String>,
     /// The value: a count, octets or seconds.
     pub value: f64,
+    /// Which part of a histogram it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
 }
 
 impl Metric {
@@ -66,6 +96,12 @@ impl Metric {
 }
 
 impl Sample {
+    /// The name as it stands in a line: that of the metric, with the part of a histogram behind it.
+    #[must_use]
+    pub fn name(&self, metric: &str) -> String {
+        format!("{metric}{}", self.part.map_or("", Part::suffix))
+    }
+
     /// The labels as they stand behind a name: `{queue="held",server="lan"}`, or nothing.
     #[must_use]
     pub fn labels_text(&self) -> String {
@@ -88,8 +124,8 @@ impl Sample {
 
     /// The line of the text format, without its end.
     #[must_use]
-    pub fn to_text(&self, name: &str) -> String {
-        format!("{name}{} {}", self.labels_text(), self.value_text())
+    pub fn to_text(&self, metric: &str) -> String {
+        format!("{}{} {}", self.name(metric), self.labels_text(), self.value_text())
     }
 }
 
@@ -106,8 +142,8 @@ mod tests {
             kind: MetricKind::Gauge,
             help: "Messages that wait.".to_owned(),
             samples: vec![
-                Sample { labels, value: 12_000_000.0 },
-                Sample { labels: BTreeMap::new(), value: 0.5 },
+                Sample { labels, value: 12_000_000.0, part: None },
+                Sample { labels: BTreeMap::new(), value: 0.5, part: Some(Part::Sum) },
             ],
         };
         assert_eq!(
@@ -115,7 +151,7 @@ mod tests {
             "# HELP mailroot_queue_messages Messages that wait.\n\
              # TYPE mailroot_queue_messages gauge\n\
              mailroot_queue_messages{queue=\"held\",server=\"a\\\"b\\\\c\\nd\"} 12000000\n\
-             mailroot_queue_messages 0.5\n"
+             mailroot_queue_messages_sum 0.5\n"
         );
     }
 }

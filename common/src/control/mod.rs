@@ -57,9 +57,9 @@ pub use edit::{
 };
 pub use etrn::{EtrnAnswer, EtrnRequest};
 pub use files::{DropEntry, PickupCheck, PickupEntry, PickupRecipient};
-pub use ldap::LdapTest;
+pub use ldap::{LdapPassword, LdapTest};
 pub use log::{LogRaised, LogState, LogTarget, LogWish};
-pub use metrics::{Metric, MetricKind, Sample};
+pub use metrics::{Metric, MetricKind, Part, Sample};
 pub use orders::{
     DestinationPause, FutureHold, FutureHoldRequest, FutureReleaseRequest, Orders, PauseRequest,
 };

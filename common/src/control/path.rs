@@ -53,6 +53,8 @@ pub const DOCTOR_NETWORK: &str = "/v1/servers/{server}/doctor/network";
 pub const ETRN: &str = "/v1/servers/{server}/etrn";
 /// A look at the directory of a virtual server.
 pub const LDAP_TEST: &str = "/v1/servers/{server}/ldap/test";
+/// The password that a virtual server binds to its directory with (router's pattern).
+pub const LDAP_PASSWORD: &str = "/v1/servers/{server}/ldap/password";
 /// What a virtual server would decide (router's pattern).
 pub const DECIDE: &str = "/v1/servers/{server}/decide";
 /// Who may connect (`connect`) or relay (`relay`) (router's pattern).

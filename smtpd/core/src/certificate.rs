@@ -71,7 +71,6 @@ impl Facts {
         if names.is_empty() {
             names.extend(attribute(subject, COMMON_NAME).map(|name| name.to_ascii_lowercase()));
         }
-        let called = |name| attribute(name, COMMON_NAME).or_else(|| attribute(name, ORGANISATION));
         Some(Self {
             names,
             emails,
@@ -92,6 +91,33 @@ impl Facts {
             Some(rest) => below.is_some_and(|below| below.eq_ignore_ascii_case(rest)),
             None => name.eq_ignore_ascii_case(host),
         })
+    }
+}
+
+/// What a list of revoked certificates says of itself (RFC 5280 section 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListFacts {
+    /// Whose certificates it is about: a common name, or else an organisation.
+    pub issuer: String,
+    /// When there will be a newer one, if that is said.
+    pub next_update: Option<Timestamp>,
+}
+
+impl ListFacts {
+    /// Reads a list; nothing if it is none.
+    #[must_use]
+    pub fn read(der: &[u8]) -> Option<Self> {
+        const INTEGER: u8 = 0x02;
+        let mut outer = Reader(Reader(der).take(SEQUENCE)?);
+        let mut fields = Reader(outer.take(SEQUENCE)?);
+        if fields.next_tag() == Some(INTEGER) {
+            fields.take(INTEGER)?;
+        }
+        fields.take(SEQUENCE)?;
+        let issuer = called(fields.take(SEQUENCE)?).unwrap_or_default();
+        fields.time()?;
+        let is_said = matches!(fields.next_tag(), Some(UTC_TIME | GENERALIZED_TIME));
+        Some(Self { issuer, next_update: if is_said { Some(fields.time()?) } else { None } })
     }
 }
 
@@ -156,6 +182,11 @@ fn address(octets: &[u8]) -> Option<String> {
     let v4 = <[u8; 4]>::try_from(octets).map(|octets| Ipv4Addr::from(octets).to_string());
     let v6 = || <[u8; 16]>::try_from(octets).map(|octets| Ipv6Addr::from(octets).to_string());
     v4.or_else(|_| v6()).ok()
+}
+
+/// How people call whose name it is.
+fn called(name: &[u8]) -> Option<String> {
+    attribute(name, COMMON_NAME).or_else(|| attribute(name, ORGANISATION))
 }
 
 /// A part of a name.
@@ -253,6 +284,19 @@ mod tests {
         assert_eq!(end_point_digest(&der()), Some(SignatureDigest::Sha256));
         assert!(facts.self_signed && facts.not_before < facts.not_after);
         assert_eq!(&facts.not_after.to_string()[..4], "2036");
+    }
+
+    #[test]
+    fn a_list_of_openssl_is_understood() {
+        // openssl ca -gencrl -crl_lastupdate 20200101000000Z -crl_nextupdate 20210101000000Z
+        let list = "MIHeMIGEAgEBMAoGCCqGSM49BAMCMC8xEDAOBgNVBAoMB0V4YW1wbGUxGzAZBgNVBAMMEmlzc3Vlci5leGFtcGxlLm5ldBcNMjAwMTAxMDAwMDAwWhcNMjEwMTAxMDAw\
+                    MDAwWjAUMBICAQoXDTI1MDEwMTAwMDAwMFqgDjAMMAoGA1UdFAQDAgEBMAoGCCqGSM49BAMCA0kAMEYCIQCwU8mEvDh7XodAmypO39mrntTiXUKdzQx7hDGXgZ6gmQIh\
+                    AIUYjE5o0UVEwJIE2PE2NdxE33kGNAEOlOhnfoU2RWyl";
+        let list = STANDARD.decode(list).unwrap();
+        let facts = ListFacts::read(&list).unwrap();
+        assert_eq!(facts.issuer, "issuer.example.net");
+        assert_eq!(facts.next_update, Timestamp::parse("2021-01-01T00:00:00Z").ok());
+        assert_eq!((ListFacts::read(&der()), Facts::read(&list)), (None, None));
     }
 
     #[test]

@@ -76,28 +76,32 @@ pub(super) fn check(service: &ServiceConfig, now: Timestamp, out: &mut Vec<Diagn
     }
 }
 
-/// A warning for each server whose clients' issuers cannot be read.
+/// Warnings for each server whose clients' issuers, or their lists of revoked certificates, are not as
+/// they should be.
 pub(super) fn check_clients<'s>(
     servers: impl Iterator<Item = &'s ServerConfig>,
+    now: Timestamp,
     out: &mut Vec<Diagnostic>,
 ) {
     for config in servers {
         let keys = &config.access.certificates;
+        let Some(clients) = Clients::new(keys) else { continue };
+        let at = |diagnostic: Diagnostic, key: &str, label: &str| match config.origins.source() {
+            Some(source) => diagnostic.at(source, config.origins.span(key), label),
+            None => diagnostic,
+        };
+        for old in clients.old_lists(now) {
+            let diagnostic =
+                Diagnostic::warning("W0477", old).help("fetch it from its issuer again");
+            out.push(at(diagnostic, "access.certificates.crl", "one of these lists"));
+        }
         // What the system trusts can change at any time, and reading all of it takes long.
         let asks = keys.trust.as_ref().is_some_and(|trust| *trust != Trust::System);
-        let clients = Clients::new(keys).filter(|_| asks);
-        let Some(why) = clients.and_then(|clients| clients.trouble()) else { continue };
+        let Some(why) = clients.trouble().filter(|_| asks) else { continue };
         let diagnostic =
             Diagnostic::warning("W0475", format!("no issuer vouches for clients: {why}"))
                 .help("until that is mended only certificates that are listed are good");
-        out.push(match config.origins.source() {
-            Some(source) => diagnostic.at(
-                source,
-                config.origins.span("access.certificates.trust"),
-                "these issuers",
-            ),
-            None => diagnostic,
-        });
+        out.push(at(diagnostic, "access.certificates.trust", "these issuers"));
     }
 }
 

@@ -220,9 +220,10 @@ pub(super) fn check(paths: &Paths, files: Files) -> Result<Loaded, Failed> {
         );
     }
     let secrets = Secrets::in_directory(&paths.secrets_dir);
-    certificates::check(&service, Clock::real().now(), &mut diagnostics);
+    let now = Clock::real().now();
+    certificates::check(&service, now, &mut diagnostics);
     certificates::check_outbound(&service, &secrets, &mut diagnostics);
-    certificates::check_clients(servers.values().map(|config| &**config), &mut diagnostics);
+    certificates::check_clients(servers.values().map(|config| &**config), now, &mut diagnostics);
     servers.values().for_each(|config| signing::check(config, &secrets, &mut diagnostics));
     if servers.is_empty() {
         let title = format!("no virtual server in {}", paths.servers_dir.display());

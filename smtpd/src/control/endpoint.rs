@@ -15,12 +15,12 @@ use mailroot_common::control::{
     AccessList, Adopted, Certificate, Change, Changed, Check, ConfigReport, Decision, Destination,
     DestinationPause, DeviceCode, DeviceState, DialogueLine, DkimKey, DkimRecord, Domain,
     DomainDetail, DropEntry, EtrnAnswer, EtrnRequest, FutureHold, FutureHoldRequest,
-    FutureReleaseRequest, LdapTest, LogState, LogWish, Metric, NewCertificate, NewDkimKey,
-    NewDomain, NewServer, NewUser, OperatorEntry, Orders, PasswordAnswer, PasswordQuestion,
-    PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage, Redirect, Refused,
-    Reloaded, Requeue, Server, ServerDetail, Session, Setting, SmartHost, SmartHostCall,
-    SmartHostWish, Stats, Status, TlsHost, TlsReport, TlsReportWish, TlsReportsBegun, TraceEntry,
-    TraceRecord, User, UserChanged, UserWish, Version, path,
+    FutureReleaseRequest, LdapPassword, LdapTest, LogState, LogWish, Metric, NewCertificate,
+    NewDkimKey, NewDomain, NewServer, NewUser, OperatorEntry, Orders, PasswordAnswer,
+    PasswordQuestion, PauseRequest, PickupCheck, PickupEntry, Question, QueueEntry, QueueMessage,
+    Redirect, Refused, Reloaded, Requeue, Server, ServerDetail, Session, Setting, SmartHost,
+    SmartHostCall, SmartHostWish, Stats, Status, TlsHost, TlsReport, TlsReportWish,
+    TlsReportsBegun, TraceEntry, TraceRecord, User, UserChanged, UserWish, Version, path,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
@@ -169,6 +169,8 @@ endpoints! {
         "Ask another host for mail that it holds for us";
     post LDAP_TEST Operator Named Body(LdapTest) => Json(Vec<Check>), ldap::test,
         "Call the directory servers of a virtual server, and look an address up";
+    put LDAP_PASSWORD Admin Named Change(LdapPassword) => Json(Edited), ldap::set_password,
+        "Give a virtual server another password for its directory";
     post DECIDE Viewer Named Body(Question) => Json(Decision), decide::decide,
         "What a virtual server would decide about a client and a recipient";
     get ACCESS Viewer Named Nothing => Json(AccessList), decide::list,
@@ -359,6 +361,7 @@ mod tests {
                  PUT /v1/config/lock, POST /v1/servers, PATCH /v1/servers/{server}, \
                  PUT /v1/servers/{server}, DELETE /v1/servers/{server}, \
                  POST /v1/servers/{server}/clone, POST /v1/servers/{server}/rename, \
+                 PUT /v1/servers/{server}/ldap/password, \
                  POST /v1/servers/{server}/domains, \
                  PATCH /v1/servers/{server}/domains/{domain}, \
                  POST /v1/servers/{server}/domains/{domain}/default, \

@@ -4,15 +4,18 @@
 //! down is read when it is asked for. A caller who may see single servers only is told of these.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mailroot_common::control::{
-    Metric, MetricKind, Sample, Server, ServerState, SmartHostState, Status,
+    Metric, MetricKind, Part, Sample, Server, ServerState, SmartHostState, Status,
 };
 use mailroot_common::units::Timestamp;
 
 use super::App;
 use super::answer::{Answer, object};
 use super::caller::Reach;
+use crate::observe::Seen;
+use crate::virtual_server::VirtualServer;
 
 /// A metric made of counters: its name, what it tells, the name of the label that tells its counters
 /// apart, and each counter with its value of that label.
@@ -69,6 +72,7 @@ families! {
         "shape_refused" "shape",
         "bare_line_ends" "bare_line_ends",
         "hops_met" "hops",
+        "senders_unknown" "unknown_sender",
         "no_room" "store_full",
         "store_trouble" "store",
     }
@@ -151,6 +155,7 @@ pub(super) async fn list(app: App) -> Answer<Vec<Metric>> {
         .map(|server| (server.name().to_string(), server.counters().list().collect()))
         .collect();
     metrics.extend(FAMILIES.iter().map(|family| family.of(&counters)));
+    metrics.extend(of_directories(&servers));
     if whole {
         metrics.extend(of_service(&app, &status));
     }
@@ -183,7 +188,48 @@ fn metric(
 
 fn sample(labels: &[(&str, &str)], value: f64) -> Sample {
     let label = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
-    Sample { labels: labels.iter().map(label).collect(), value }
+    Sample { labels: labels.iter().map(label).collect(), value, part: None }
+}
+
+/// What is told of the directories that virtual servers ask, if they do.
+fn of_directories(servers: &[Arc<VirtualServer>]) -> [Metric; 2] {
+    let asking = || servers.iter().filter(|server| server.config().ldap.enabled);
+    let open = asking().map(|server| {
+        let count = server.counters().ldap_open.value();
+        sample(&[("server", server.name().as_str())], number(count))
+    });
+    let times =
+        asking().flat_map(|it| histogram(it.name().as_str(), &it.counters().ldap_times.seen()));
+    [
+        metric(
+            "mailroot_ldap_connections",
+            MetricKind::Gauge,
+            "Connections to directories that there are.",
+            open,
+        ),
+        metric(
+            "mailroot_ldap_lookup_duration_seconds",
+            MetricKind::Histogram,
+            "How long look-ups in the directory took, those left out whose answer was known.",
+            times,
+        ),
+    ]
+}
+
+/// The values of a histogram of a virtual server.
+fn histogram(server: &str, seen: &Seen) -> Vec<Sample> {
+    let bucket = |most: &str, count: u64| Sample {
+        part: Some(Part::Bucket),
+        ..sample(&[("server", server), ("le", most)], number(count))
+    };
+    let within =
+        seen.within.iter().map(|(most, count)| bucket(&most.as_secs_f64().to_string(), *count));
+    let mut samples: Vec<Sample> = within.collect();
+    samples.push(bucket("+Inf", seen.count));
+    for (part, value) in [(Part::Sum, seen.sum.as_secs_f64()), (Part::Count, number(seen.count))] {
+        samples.push(Sample { part: Some(part), ..sample(&[("server", server)], value) });
+    }
+    samples
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts above 2^53 lose their last digits")]

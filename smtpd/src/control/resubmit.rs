@@ -116,6 +116,7 @@ fn replaced(waiting: &[Recipient], mailbox: &Mailbox) -> Recipient {
         orcpt: one.original(),
         resolved: false,
         forwarded: false,
+        via: None,
     }
 }
 

@@ -59,7 +59,7 @@ async fn meet(room: &Arc<Room>, lease: Lease) -> bool {
     let rules = rules(&past, &envelope, &settings.schedules.outbound, &in_doubt);
     let words = |place: usize| {
         let to = envelope.recipients.get(place)?;
-        room.last_words(&settings.table.route_name(&envelope.sender, &to.mailbox))
+        room.last_words(&to.route_name(&settings.table, &envelope.sender))
     };
     let disposition = meet_deadline(&envelope, &lease.due, &words, past.now, rules);
     let is_early = deadline(&past, &envelope).is_some_and(|at| at > past.now);

@@ -13,6 +13,7 @@ use mailroot_common::status::EnhancedCode;
 use smtpd_core::ldap::expand::{self, Flaw, Resolution, key};
 use smtpd_core::queue::envelope::{Envelope, Notify, Recipient};
 use smtpd_core::queue::outcome::{Outcome, Stage};
+use smtpd_core::route::smart_host::SmartHost;
 
 use super::Settings;
 use super::job::Job;
@@ -52,7 +53,7 @@ impl Onward {
     }
 
     fn words(&self) -> String {
-        let told = self.to.iter().take(TOLD).map(|it| it.mailbox.to_string());
+        let told = self.to.iter().take(TOLD).map(ToString::to_string);
         let told = told.collect::<Vec<_>>().join(", ");
         let more = match self.to.len().saturating_sub(TOLD) {
             0 => String::new(),
@@ -183,6 +184,7 @@ async fn make(
                 orcpt: old.original(),
                 resolved: stays_so,
                 forwarded: old.forwarded,
+                via: to.via.clone().map(|host| SmartHost::Host { host, port: None }),
             });
         }
     }

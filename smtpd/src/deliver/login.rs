@@ -1,8 +1,5 @@
 //! Logging in at a smart host: which mechanism, and what is said in it.
 
-#[cfg(feature = "gssapi")]
-mod gssapi;
-
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,6 +15,8 @@ use smtpd_core::smtp::client::{Ending, LoginError};
 use zeroize::Zeroizing;
 
 use crate::config::Secrets;
+#[cfg(feature = "gssapi")]
+use crate::kerberos;
 use crate::oauth::Token;
 
 /// An exchange under way.
@@ -35,7 +34,7 @@ enum Means {
     CramMd5 { user: String, password: Zeroizing<String> },
     /// A ticket is shown.
     #[cfg(feature = "gssapi")]
-    Ticket(Box<gssapi::Negotiation>),
+    Ticket(Box<kerberos::Negotiation>),
     /// A token is shown.
     Token { form: Form, token: Token, first: Zeroizing<Vec<u8>>, status: Option<String> },
 }
@@ -98,7 +97,7 @@ impl Exchange {
         secrets: &Secrets,
         host: &Host,
     ) -> Result<Self, LoginError> {
-        let name = gssapi::NAME;
+        let name = kerberos::NAME;
         can_use(name, offered)?;
         let principal = auth.user.clone();
         let principal =
@@ -107,7 +106,9 @@ impl Exchange {
             Some(secret) => Some(read(secrets, secret).await?),
             None => None,
         };
-        let negotiation = gssapi::Negotiation::begin(principal, password, host).await?;
+        let holder = kerberos::Holder { principal: Some(principal), password };
+        let negotiation = kerberos::Negotiation::begin("smtp", holder, host).await;
+        let negotiation = negotiation.map_err(|why| failed(name, &why))?;
         Ok(Self { name, means: Means::Ticket(Box::new(negotiation)), is_over: false })
     }
 
@@ -181,7 +182,8 @@ impl Exchange {
             Means::Sasl(_) => self.step(Some(challenge)),
             #[cfg(feature = "gssapi")]
             Means::Ticket(negotiation) => {
-                let answer = negotiation.answer(challenge)?;
+                let answer = negotiation.answer(challenge);
+                let answer = answer.map_err(|why| failed(self.name, &why))?;
                 self.is_over = negotiation.is_over();
                 Ok(answer)
             }

@@ -186,7 +186,7 @@ impl Settings {
     /// Whether the mail of a lease lies on this route.
     fn is_on(&self, lease: &Lease, route: &RouteName) -> bool {
         let to = lease.places().next().and_then(|place| lease.envelope.recipients.get(place));
-        let name = |to: &Recipient| self.table.route_name(&lease.envelope.sender, &to.mailbox);
+        let name = |to: &Recipient| to.route_name(&self.table, &lease.envelope.sender);
         lease.via.is_some() || to.is_none_or(|to| name(to) == *route)
     }
 

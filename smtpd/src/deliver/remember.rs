@@ -29,7 +29,7 @@ pub(super) fn status(
     let is_tried = before.is_none_or(|(_, before)| before.attempts != status.attempts);
     let cause = if is_tried { Cause::Attempt } else { Cause::Age };
     let to = &recipient.mailbox;
-    let route = settings.table.route_name(&lease.envelope.sender, to);
+    let route = recipient.route_name(&settings.table, &lease.envelope.sender);
     let at = room.clock.now();
     if let Some(note) = Note::outcome(&room.server, lease.id, at, to, &route, (status, cause)) {
         // What is counted over many messages must not have to look for the beginning of each.

@@ -238,7 +238,7 @@ async fn carry(
     let Some(recipient) = first.envelope.recipients.get(place) else { return kept };
     let route = match &first.via {
         Some(host) => Route::to_host(host.clone()),
-        None => settings.table.route(Some(&first.envelope.sender), &recipient.mailbox),
+        None => recipient.route(&settings.table, &first.envelope.sender),
     };
     let local = route.hop == NextHop::Drop;
     let mut jobs = jobs_of(leases, &settings, &lane.route, local);

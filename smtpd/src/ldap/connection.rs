@@ -4,9 +4,11 @@ mod user;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::Host;
+use mailroot_common::config::Secret;
 use mailroot_common::config::ldap::{Ldap, LdapBind, LdapServer, LdapTls};
 use smtpd_core::ldap::ber::{self, BerError};
 use smtpd_core::ldap::message::{self, Answer, Ended, Entry, Search, code};
@@ -16,6 +18,7 @@ use zeroize::Zeroizing;
 use super::Means;
 use crate::config::SecretError;
 use crate::net::Stream;
+use crate::observe::Counters;
 use crate::resolve::{Allowance, Family, LookupError};
 use crate::tls::{Proof, TlsError};
 
@@ -75,6 +78,9 @@ pub enum DirectoryError {
     /// It does not let us in.
     #[error("the bind is refused: {0}")]
     Bind(Ended),
+    /// There is no ticket for it, or it does not show who it is.
+    #[error("the login by Kerberos failed: {0}")]
+    Ticket(String),
     /// It refuses a search.
     #[error("the search is refused: {0}")]
     Search(Ended),
@@ -105,10 +111,28 @@ pub(super) struct Found {
     pub(super) is_elsewhere: bool,
 }
 
+/// A connection that there is, as long as this is kept.
+#[derive(Debug)]
+struct Counted(Arc<Counters>);
+
+impl Counted {
+    fn new(counters: &Arc<Counters>) -> Self {
+        counters.ldap_open.add_one();
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.ldap_open.take_one();
+    }
+}
+
 /// A connection that is bound.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
+    _counted: Counted,
     last_id: u32,
     buffer: Vec<u8>,
     /// How it is protected, in words.
@@ -134,7 +158,11 @@ impl Connection {
         server: &LdapServer,
     ) -> Result<Self, DirectoryError> {
         let mut it = Self::reach(means, keys, server).await?;
-        it.bind(means, keys).await?;
+        if keys.bind == LdapBind::Gssapi {
+            it.bind_by_ticket(means, keys, server).await?;
+        } else {
+            it.bind(means, keys).await?;
+        }
         Ok(it)
     }
 
@@ -146,7 +174,8 @@ impl Connection {
     ) -> Result<Self, DirectoryError> {
         let stream = connect(means, server).await?;
         let protection = "in clear text".to_owned();
-        let mut it = Self { stream, last_id: 0, buffer: Vec::new(), protection };
+        let _counted = Counted::new(&means.counters);
+        let mut it = Self { stream, _counted, last_id: 0, buffer: Vec::new(), protection };
         if !server.is_secure && keys.tls == LdapTls::Starttls {
             it.start_tls().await?;
         }
@@ -174,9 +203,7 @@ impl Connection {
         let id = self.next_id();
         let request = match (keys.bind, keys.bind_name(), &keys.password) {
             (LdapBind::Simple, Some(name), Some(password)) => {
-                let (secrets, password) = (means.secrets.clone(), password.clone());
-                let reading = tokio::task::spawn_blocking(move || secrets.read(&password));
-                let password = reading.await.map_err(io::Error::other)??;
+                let password = read_password(means, password).await?;
                 Zeroizing::new(message::bind(id, &name, &password))
             }
             _ => Zeroizing::new(message::bind(id, "", "")),
@@ -184,8 +211,24 @@ impl Connection {
         self.stream.write_all(&request).await?;
         self.stream.flush().await?;
         match self.read(id).await? {
-            (Answer::Bind(ended), _) if ended.code == code::SUCCESS => Ok(()),
-            (Answer::Bind(ended), _) => Err(DirectoryError::Bind(ended)),
+            (Answer::Bind(ended, _), _) if ended.code == code::SUCCESS => Ok(()),
+            (Answer::Bind(ended, _), _) => Err(DirectoryError::Bind(ended)),
+            _ => Err(DirectoryError::Unexpected),
+        }
+    }
+
+    /// One step of a bind by a mechanism of SASL: what is said, and what is answered.
+    #[cfg(feature = "gssapi")]
+    pub(super) async fn step(
+        &mut self,
+        mechanism: &str,
+        words: &[u8],
+    ) -> Result<(Ended, Vec<u8>), DirectoryError> {
+        let id = self.next_id();
+        self.stream.write_all(&message::sasl_bind(id, mechanism, words)).await?;
+        self.stream.flush().await?;
+        match self.read(id).await? {
+            (Answer::Bind(ended, words), _) => Ok((ended, words)),
             _ => Err(DirectoryError::Unexpected),
         }
     }
@@ -282,6 +325,16 @@ impl Connection {
         };
         let _late = tokio::time::timeout(patience, leaving).await;
     }
+}
+
+/// Reads the password from where it is kept.
+pub(super) async fn read_password(
+    means: &Means,
+    place: &Secret,
+) -> Result<Zeroizing<String>, DirectoryError> {
+    let (secrets, place) = (means.secrets.clone(), place.clone());
+    let reading = tokio::task::spawn_blocking(move || secrets.read(&place));
+    Ok(reading.await.map_err(io::Error::other)??)
 }
 
 async fn connect(means: &Means, server: &LdapServer) -> Result<Stream, DirectoryError> {

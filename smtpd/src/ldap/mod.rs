@@ -1,4 +1,5 @@
-//! The directory that knows the recipients of a virtual server, and users who log in.
+//! The directory that knows the recipients of a virtual server, its senders where that is asked, and users
+//! who log in.
 //!
 //! In: addresses. Out: whether there is such a recipient, and who gets its mail. What is asked and what
 //! answers mean is decided by [`smtpd_core::ldap`]; this room has the connections, the time and the
@@ -10,6 +11,7 @@ mod login;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod trial;
 
 use std::collections::VecDeque;
@@ -17,10 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use mailroot_common::address::{Domain, Mailbox};
-use mailroot_common::config::ldap::{Ldap, UnknownRecipient};
+use mailroot_common::address::{Domain, Host, Mailbox};
+use mailroot_common::config::ldap::{Ldap, UnknownRecipient, UnknownSender};
 use smtpd_core::ldap::cache::{self, Cache};
-use smtpd_core::ldap::expand::{Bounds, Expansion, Resolution, key};
+use smtpd_core::ldap::expand::{Bounds, Expansion, Ours, Resolution, key};
 use smtpd_core::ldap::message::{Entry, Search};
 use smtpd_core::ldap::schema::{Meaning, Schema, Target, next_range};
 
@@ -50,6 +52,8 @@ pub const ELSEWHERE: &str = "which lies in another directory, and referrals are 
 pub struct Means {
     /// The virtual server's name, for the log.
     pub server: Arc<str>,
+    /// The names by which it goes, so that a mailbox of its own is known for one.
+    pub own_names: Vec<Domain>,
     /// Time.
     pub clock: Clock,
     /// The network.
@@ -137,10 +141,35 @@ impl Directory {
         self.0.means.store(Arc::new(means));
     }
 
+    /// Forgets which servers are left alone.
+    pub fn ask_anew(&self) {
+        self.0.pool.ask_anew();
+    }
+
     /// What happens to mail for an address that it does not know.
     #[must_use]
     pub fn unknown(&self) -> UnknownRecipient {
         self.0.keys.unknown
+    }
+
+    /// Whether it is asked about senders.
+    #[must_use]
+    pub fn looks_at_senders(&self) -> bool {
+        let rules = &self.0.keys.senders;
+        rules.primary || rules.unknown == UnknownSender::Refuse
+    }
+
+    /// The own address of who has this one; nothing if nobody has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Outage`] if no directory says.
+    pub async fn primary(&self, address: &Mailbox) -> Result<Option<Mailbox>, Outage> {
+        if is_postmaster(address) {
+            return Ok(Some(address.clone()));
+        }
+        let found = self.find(&Target::Address(address.clone())).await?;
+        Ok(found.map(|it| it.mail.clone().unwrap_or_else(|| address.clone())))
     }
 
     /// Whether there is such a recipient.
@@ -166,10 +195,20 @@ impl Directory {
         is_local: &(dyn Fn(&Domain) -> bool + Sync),
     ) -> Result<Resolution, Outage> {
         let (since, mut expansion) = self.begin(address);
+        let means = self.0.means.load_full();
+        let is_here = |host: &Host| match host {
+            Host::Name(name) => {
+                let names = || means.own_names.iter().chain(&self.0.keys.own_hosts);
+                name.as_str() == "localhost" || names().any(|own| own == name) || is_local(name)
+            }
+            // One that we listen at is found out when it is called.
+            Host::Address(_) => false,
+        };
+        let ours = Ours { is_local, is_here: &is_here };
         let following = async {
             while let Some(target) = expansion.ask() {
                 let found = self.find(&target).await?;
-                expansion.answer(found.as_deref(), &|domain| is_local(domain));
+                expansion.answer(found.as_deref(), ours);
             }
             Ok::<(), Outage>(())
         };
@@ -228,7 +267,9 @@ impl Directory {
             means.counters.ldap_cached.add_one();
             return Ok(known);
         }
+        let began = means.clock.elapsed();
         let found = self.ask(&means, target).await;
+        means.counters.ldap_times.add(means.clock.elapsed().saturating_sub(began));
         let (counter, word) = match &found {
             Ok(Some(_)) => (&means.counters.ldap_found, "found"),
             Ok(None) => (&means.counters.ldap_not_found, "not-found"),
@@ -289,6 +330,10 @@ impl Directory {
                 named(means, &other.dn),
                 if found.has_more { " and more" } else { "" }
             )));
+        }
+        if let Some(text) = schema.bad_host(&entry) {
+            let dn = named(means, &entry.dn);
+            return Err(Outage(format!("{text:?} of {dn} cannot be the host of a mailbox")));
         }
         self.complete(means, &mut entry, wanted.seconds).await?;
         Ok(Some(Arc::new(schema.meaning(&entry))))

@@ -117,6 +117,11 @@ impl Pool {
         Err(last.unwrap_or_else(|| Outage(lock(&self.health).trouble().to_owned())))
     }
 
+    /// Forgets which servers are left alone.
+    pub(super) fn ask_anew(&self) {
+        *lock(&self.health) = Health::of(self.keys.server.len());
+    }
+
     fn outage(&self, server: usize, error: &DirectoryError) -> Outage {
         let address = self.keys.server.get(server).map(ToString::to_string);
         Outage(format!("{}: {error}", address.unwrap_or_default()))

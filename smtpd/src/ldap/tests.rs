@@ -29,6 +29,7 @@ fn directory(net: &Net, change: impl FnOnce(&mut Ldap)) -> Directory {
         keys,
         Means {
             server: "default".into(),
+            own_names: Vec::new(),
             clock: Clock::simulated(Timestamp::from_millis(1_000_000), 1),
             net: net.clone(),
             resolver: Resolver::Simulated(SimulatedDns::default()),

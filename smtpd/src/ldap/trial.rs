@@ -94,7 +94,7 @@ impl Directory {
                 }
             },
             Ok(Resolution::To { recipients, is_group, missing, .. }) => {
-                let told = recipients.iter().take(TOLD).map(|it| it.mailbox.to_string());
+                let told = recipients.iter().take(TOLD).map(ToString::to_string);
                 let told = told.collect::<Vec<_>>().join(", ");
                 let more = match recipients.len().saturating_sub(TOLD) {
                     0 => String::new(),
@@ -120,6 +120,10 @@ async fn call(means: &Means, keys: &Ldap, server: &LdapServer) -> Vec<Check> {
     };
     let took = means.clock.elapsed().saturating_sub(began);
     let who = match (keys.bind, keys.bind_name()) {
+        (LdapBind::Gssapi, name) => {
+            let name = name.map_or_else(String::new, |name| format!("as {name} "));
+            format!("{name}by a ticket (gssapi, {})", connection.protection)
+        }
         (LdapBind::Simple, Some(name)) => format!("as {name} (simple, {})", connection.protection),
         _ => format!("anonymously ({})", connection.protection),
     };
@@ -159,7 +163,10 @@ const fn hint(error: &DirectoryError) -> &'static str {
             "write ldaps:// if it speaks that, or set up TLS on it"
         }
         DirectoryError::Bind(_) | DirectoryError::Secret(_) | DirectoryError::Unnamed => {
-            "see ldap.user and the file of ldap.password; many directories want TLS before a bind"
+            "smtpctl ldap passwd sets name and password anew; many directories want TLS before a bind"
+        }
+        DirectoryError::Ticket(_) => {
+            "see kinit and /etc/krb5.conf; the realm must know ldap/HOST by the name in ldap.server"
         }
         DirectoryError::Broken(_)
         | DirectoryError::Nonsense(_)

@@ -2,13 +2,19 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::measures::{Gauge, Histogram};
+
 /// Defines the counters once: their fields, and their names for listings.
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// Counters since the virtual server started. All only grow.
+        /// Counters since the virtual server started, which only grow, and what is measured besides.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])* pub $name: Counter,)*
+            /// How long look-ups in the directory took that were not known.
+            pub ldap_times: Histogram,
+            /// Connections to directories that there are.
+            pub ldap_open: Gauge,
         }
 
         impl Counters {
@@ -69,7 +75,9 @@ counters! {
     relay_denied,
     /// Recipients refused because the directory knows none such.
     recipients_unknown,
-    /// Recipients put off because no directory answered.
+    /// Senders refused because the directory knows none such.
+    senders_unknown,
+    /// Senders and recipients put off because no directory answered.
     recipients_not_looked_up,
     /// Messages refused because `messages.max_size` was met.
     size_refused,

@@ -163,6 +163,7 @@ impl Told {
             "relay-denied" => "Relay access denied".to_owned(),
             "access-denied" => "Client host rejected: Access denied".to_owned(),
             "size" => "Message size exceeds fixed limit".to_owned(),
+            "unknown-sender" => "Sender address rejected: User unknown".to_owned(),
             "unknown-recipient" => "Recipient address rejected: User unknown".to_owned(),
             other => other.replace('-', " "),
         };

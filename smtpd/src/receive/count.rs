@@ -19,6 +19,7 @@ pub(super) fn count(counters: &Counters, refusal: Refusal) {
         Refusal::TooManyConnections => &counters.connections_over_max,
         Refusal::TooManyFromClient => &counters.connections_over_client_max,
         Refusal::RelayDenied => &counters.relay_denied,
+        Refusal::UnknownSender => &counters.senders_unknown,
         Refusal::UnknownRecipient => &counters.recipients_unknown,
         Refusal::DirectoryUnavailable => &counters.recipients_not_looked_up,
         Refusal::TooLarge | Refusal::ChunkTooLarge | Refusal::EnvelopeTooLarge => {

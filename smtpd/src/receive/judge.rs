@@ -1,6 +1,7 @@
 //! What is known of a client, and what policy says about it.
 
 use mailroot_common::address::{Mailbox, ReversePath};
+use mailroot_common::config::ldap::UnknownSender;
 use mailroot_common::units::Timestamp;
 use smtpd_core::policy::relay::RelayRule;
 use smtpd_core::policy::{self, Admitted, Facts, NameFact, Verdict};
@@ -127,11 +128,7 @@ async fn exists(client: &Client<'_>, to: &Mailbox) -> Result<(), Refusal> {
     let settings = client.settings;
     let is_local = |domain: &_| settings.table.is_local(domain);
     let Some(directory) = &settings.directory else { return Ok(()) };
-    if !to.domain().is_some_and(is_local) {
-        return Ok(());
-    }
-    let aliases = client.inner.parts.aliases.current().await;
-    if aliases.is_some_and(|aliases| aliases.find(to.local()).is_some()) {
+    if !to.domain().is_some_and(is_local) || is_alias(client, to).await {
         return Ok(());
     }
     // Boxed, so that sessions that ask nobody hold no room for it.
@@ -139,6 +136,36 @@ async fn exists(client: &Client<'_>, to: &Mailbox) -> Result<(), Refusal> {
         Ok(true) => Ok(()),
         Ok(false) => Err(Refusal::UnknownRecipient),
         Err(_) => Err(Refusal::DirectoryUnavailable),
+    }
+}
+
+async fn is_alias(client: &Client<'_>, address: &Mailbox) -> bool {
+    let aliases = client.inner.parts.aliases.current().await;
+    aliases.is_some_and(|aliases| aliases.find(address.local()).is_some())
+}
+
+/// Whether there is such a sender in a domain of ours, where that is asked, and the address that the mail
+/// goes on from if it is to be another one of his.
+pub(super) async fn find_sender(
+    client: &Client<'_>,
+    from: &Mailbox,
+    is_utf8: bool,
+) -> Result<Option<Mailbox>, Refusal> {
+    let settings = client.settings;
+    let Some(directory) = &settings.senders_directory else { return Ok(None) };
+    if !from.domain().is_some_and(|domain| settings.table.is_local(domain)) {
+        return Ok(None);
+    }
+    let rules = &directory.keys().senders;
+    let must_exist = rules.unknown == UnknownSender::Refuse && client.local.is_none();
+    match Box::pin(directory.primary(from)).await {
+        Ok(Some(own)) => {
+            let is_other = own != *from && (is_utf8 || own.is_ascii());
+            Ok(Some(own).filter(|_| rules.primary && is_other))
+        }
+        Ok(None) if must_exist && !is_alias(client, from).await => Err(Refusal::UnknownSender),
+        Err(_) if must_exist && !is_alias(client, from).await => Err(Refusal::DirectoryUnavailable),
+        Ok(None) | Err(_) => Ok(None),
     }
 }
 

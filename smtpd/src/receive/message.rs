@@ -387,7 +387,7 @@ impl Client<'_> {
         let accepted_at = self.inner.parts.clock.now();
         Some(Envelope {
             hold: None,
-            sender: transaction.sender.clone(),
+            sender: transaction.return_path(),
             recipients,
             accepted_at,
             body: transaction.body,

@@ -132,6 +132,8 @@ pub struct Settings {
     pub table: Arc<Table>,
     /// Who knows their recipients, if clients are told which there are.
     pub directory: Option<Directory>,
+    /// Who knows the senders of our own domains, if that is asked.
+    pub senders_directory: Option<Directory>,
     /// How mail of strangers is looked at, if it is (`senders`).
     pub senders: Option<Arc<Checks>>,
     /// How much one client may send that has not logged in.

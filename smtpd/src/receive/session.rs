@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use mailroot_common::address::ReversePath;
 use mailroot_common::config::trace::Dialogues;
 use mailroot_common::control::Direction;
 use mailroot_common::id::QueueId;
@@ -23,7 +24,9 @@ use tokio::time::Sleep;
 use zeroize::Zeroize;
 
 use super::buffer::Buffer;
-use super::judge::{Piece, charge, gather, may_begin, may_connect, may_send_to, unready};
+use super::judge::{
+    Piece, charge, find_sender, gather, may_begin, may_connect, may_send_to, unready,
+};
 use super::listener::Entry;
 use super::message::{Client, Incoming};
 use super::registry::{Live, Order};
@@ -283,10 +286,24 @@ impl Session<'_> {
         queue.ready().map_err(unready)?;
         charge(&self.client, Piece::Message)?;
         self.vouch_for_sender().await?;
+        self.know_sender().await?;
         if self.filters.are_none() {
             return Ok(());
         }
         Box::pin(filter::sender(self)).await
+    }
+
+    /// Asks the directory for the sender, if it is to say something about senders.
+    async fn know_sender(&mut self) -> Result<(), Refusal> {
+        let Some(transaction) = self.server.transaction() else { return Ok(()) };
+        let (ReversePath::Mailbox(from), is_utf8) = (&transaction.sender, transaction.smtputf8)
+        else {
+            return Ok(());
+        };
+        if let Some(primary) = find_sender(&self.client, from, is_utf8).await? {
+            self.server.goes_on_from(primary);
+        }
+        Ok(())
     }
 
     /// Whether mail may go to the recipient.

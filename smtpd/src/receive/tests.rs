@@ -105,6 +105,7 @@ fn settings() -> Settings {
         },
         tallies: Tallies::default(),
         directory: None,
+        senders_directory: None,
         senders: None,
         table: table(),
         connections: ConnectionLimits { total: Some(4), per_client: Some(2) },

@@ -1,16 +1,19 @@
 //! What another configuration would have done to mail of late.
 //!
 //! The facts are those of the trace, without any message; the judges are those of a session. A
-//! client's name is the one that was recorded: nobody is asked again.
+//! client's name is the one that was recorded: nobody is asked again. A certificate that was good is judged by
+//! its digest: it is as good where it is listed, and where the issuers are the same.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use mailroot_common::address::{Domain, Mailbox, ReversePath};
 use mailroot_common::config::ServerName;
+use mailroot_common::config::client_certificates::{CertificateMode, ClientCertificates};
+use mailroot_common::config::smart_hosts::Pin;
 use mailroot_common::control::{Decision, Different, Judgement, Outcome, Replay};
 use mailroot_common::units::Timestamp;
-use smtpd_core::policy::{Facts, NameFact};
+use smtpd_core::policy::{Certified, Facts, NameFact};
 
 use super::Service;
 use crate::config::Loaded;
@@ -73,6 +76,7 @@ fn compare(old: &Courts, new: &Courts, traffic: Traffic, now: Timestamp) -> Repl
         };
         let is_way = decision == "route";
         let from = fact.from.clone().filter(|_| is_way);
+        let fact = Fact { certificate: None, ..fact };
         let shown = match decision {
             "connect" => Fact { domain: None, user: None, from: None, ..fact },
             "route" => Fact { client: None, name: None, user: None, from: None, ..fact },
@@ -114,15 +118,14 @@ fn difference(
     now: Timestamp,
 ) -> Option<(&'static str, String, String)> {
     let name = ServerName::parse(&fact.server).ok()?;
-    let facts = fact.client.map(|client| {
-        let name = fact.name.as_deref().and_then(|name| Domain::parse(name).ok());
-        let name = name.map_or(NameFact::None, |name| NameFact::Names(vec![name]));
-        Facts { name, authenticated: fact.user.clone(), ..Facts::of_address(client) }
-    });
+    let before = old.get(&name)?;
     let to = seen.address.as_deref().and_then(|to| Mailbox::parse(to).ok());
     let from = fact.from.as_deref().and_then(|from| ReversePath::parse(from).ok());
-    let judge = |court: &Court| court.judge(facts.as_ref(), to.as_ref(), from.as_ref(), now);
-    let before = judge(old.get(&name)?);
+    let judge = |court: &Court| {
+        let facts = facts(fact, court.certificates(), before.certificates());
+        court.judge(facts.as_ref(), to.as_ref(), from.as_ref(), now)
+    };
+    let before = judge(before);
     let Some(after) = new.get(&name).map(judge) else {
         return Some(("server", "at work".to_owned(), "gone, or not enabled".to_owned()));
     };
@@ -142,6 +145,35 @@ fn difference(
     let (before, way) = (before.way?, after.way?);
     let differs = is_allowed(&after.relay) && before.route != way.route;
     differs.then_some(("route", before.hop, way.hop))
+}
+
+/// What is known of the client by these keys, where those of `then` were in force.
+fn facts(fact: &Fact, keys: &ClientCertificates, then: &ClientCertificates) -> Option<Facts> {
+    let client = fact.client?;
+    let name = fact.name.as_deref().and_then(|name| Domain::parse(name).ok());
+    let name = name.map_or(NameFact::None, |name| NameFact::Names(vec![name]));
+    let certificate = fact.certificate.as_deref().and_then(Pin::parse);
+    let certificate = certificate.and_then(|digest| certified(&digest, keys, then));
+    let authenticated = fact.user.clone();
+    Some(Facts { name, authenticated, certificate, ..Facts::of_address(client) })
+}
+
+/// What makes a certificate that was good a good one by these keys.
+fn certified(
+    digest: &Pin,
+    keys: &ClientCertificates,
+    then: &ClientCertificates,
+) -> Option<Certified> {
+    let is_listed =
+        |keys: &ClientCertificates| keys.pinned.iter().any(|listed| listed.sha256 == *digest);
+    if keys.mode == CertificateMode::Off {
+        return None;
+    }
+    if is_listed(keys) {
+        return Some(Certified::Pinned);
+    }
+    let is_signed = keys.trust.is_some() && keys.trust == then.trust && !is_listed(then);
+    is_signed.then_some(Certified::Trusted)
 }
 
 fn is_allowed(judgement: &Option<Judgement>) -> bool {

@@ -131,7 +131,8 @@ impl Service {
         kept.map_err(|source| EditError::Write { path: secrets.directory().join(&file), source })
     }
 
-    fn keep_secret(&self, file: &str, text: Option<&str>) -> Result<(), EditError> {
+    /// Keeps a secret, if there is one, in a file of this name.
+    pub(super) fn keep_secret(&self, file: &str, text: Option<&str>) -> Result<(), EditError> {
         let secrets = self.secrets();
         let kept = text.map_or(Ok(()), |text| secrets.keep(file, text));
         kept.map_err(|source| EditError::Write { path: secrets.directory().join(file), source })

@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use mailroot_common::config::client_certificates::{CertificateMode, ClientCertificates};
+use mailroot_common::config::client_certificates::{
+    CertificateMode, ClientCertificates, ExpiredCrl,
+};
 use mailroot_common::config::smart_hosts::Pin;
 use mailroot_common::config::tls::Trust;
 use mailroot_common::units::Timestamp;
@@ -25,6 +27,7 @@ use smtpd_core::certificate::Facts;
 use smtpd_core::policy::Certified;
 
 use super::client::roots;
+use super::revoked;
 
 /// A certificate that a client has shown; the handshake has shown that it has the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +84,12 @@ impl Clients {
         (keys.mode != CertificateMode::Off).then(|| Self {
             is_required: keys.mode == CertificateMode::Require,
             pinned: pinned.collect(),
-            issuers: keys.trust.clone().map(Issuers::new),
+            issuers: keys.trust.clone().map(|trust| Issuers {
+                trust,
+                revoked: keys.crl.clone(),
+                bears_old_lists: keys.crl_expired == ExpiredCrl::Accept,
+                read: Mutex::default(),
+            }),
             provider: Arc::new(super::certificates::provider()),
         })
     }
@@ -90,6 +98,14 @@ impl Clients {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.issuers.as_ref()?.current(&self.provider).err().map(|why| why.to_string())
+    }
+
+    /// Which lists of revoked certificates have expired, in words.
+    #[must_use]
+    pub fn old_lists(&self, now: Timestamp) -> Vec<String> {
+        let files = self.issuers.iter().flat_map(|issuers| &issuers.revoked);
+        let lists = revoked::read(&files.cloned().collect::<Vec<_>>()).unwrap_or_default();
+        lists.iter().filter_map(|list| list.expired(now)).collect()
     }
 
     /// What a certificate proves.
@@ -163,8 +179,18 @@ pub(super) fn words(error: &Error) -> String {
                 "the client's certificate is not listed, and nobody trusted vouches for it"
                     .to_owned()
             }
+            CertificateError::Revoked => {
+                "the client's certificate was revoked by its issuer".to_owned()
+            }
+            CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => {
+                "the issuer's list of revoked certificates has expired".to_owned()
+            }
             other => format!("the client's certificate is not good: {other}"),
         },
+        Error::InvalidCertRevocationList(why) => {
+            format!("the issuer's list of revoked certificates is not good: {why:?}")
+        }
         Error::NoCertificatesPresented => "the client showed no certificate".to_owned(),
         other => other.to_string(),
     }
@@ -222,7 +248,10 @@ type Verifier = Result<Arc<dyn ClientCertVerifier>, Arc<str>>;
 /// Who may vouch for clients; the file is read anew when it has changed.
 struct Issuers {
     trust: Trust,
-    read: Mutex<Option<(Option<Look>, Verifier)>>,
+    revoked: Vec<PathBuf>,
+    /// Whether a list counts on after its time.
+    bears_old_lists: bool,
+    read: Mutex<Option<(Vec<Option<Look>>, Verifier)>>,
 }
 
 /// By what a change of a file shows.
@@ -236,16 +265,14 @@ impl fmt::Debug for Issuers {
 }
 
 impl Issuers {
-    fn new(trust: Trust) -> Self {
-        Self { trust, read: Mutex::default() }
-    }
-
     fn current(&self, provider: &Arc<CryptoProvider>) -> Verifier {
-        let look = match &self.trust {
+        let trust = match &self.trust {
             // What the system trusts is read once: it takes long, and lies in many files.
             Trust::System => None,
-            Trust::File(path) => look(path),
+            Trust::File(path) => Some(path),
         };
+        let look: Vec<Option<Look>> =
+            trust.into_iter().chain(&self.revoked).map(|path| look(path)).collect();
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         match &*read {
             Some((before, verifier)) if *before == look => verifier.clone(),
@@ -259,8 +286,14 @@ impl Issuers {
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Verifier {
         let roots = roots(&self.trust, "access.certificates.trust")?;
-        let builder =
-            WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(provider));
+        let lists = revoked::read(&self.revoked)?;
+        let mut builder =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(provider))
+                .allow_unknown_revocation_status()
+                .with_crls(lists.into_iter().map(|list| list.der));
+        if !self.bears_old_lists {
+            builder = builder.enforce_revocation_expiration();
+        }
         builder.build().map_err(|error| error.to_string().into())
     }
 }
@@ -309,6 +342,8 @@ mod tests {
             trust: trust.map(|path| Trust::File(path.to_owned())),
             pinned: pinned.iter().map(pin).collect(),
             login: false,
+            crl: Vec::new(),
+            crl_expired: ExpiredCrl::Refuse,
         }
     }
 

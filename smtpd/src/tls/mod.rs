@@ -10,6 +10,7 @@ mod clients;
 mod dane;
 pub mod generate;
 mod memory;
+mod revoked;
 mod server;
 mod verifier;
 

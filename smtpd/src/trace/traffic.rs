@@ -24,6 +24,8 @@ pub struct Fact {
     pub name: Option<String>,
     /// Who had logged in.
     pub user: Option<String>,
+    /// SHA-256 of the certificate that it showed, if that was a good one.
+    pub certificate: Option<String>,
     /// The domain of the recipient, if one was named.
     pub domain: Option<String>,
     /// The sender, where senders are told apart; empty for the null sender.
@@ -85,6 +87,7 @@ impl Traffic {
                 client: event.client.and_then(|client| client.parse().ok()),
                 name: event.name.map(str::to_owned),
                 user: event.user.map(str::to_owned),
+                certificate: event.certificate.map(str::to_owned),
                 domain: to.map(domain_of),
                 from: event.from.filter(|_| senders == Senders::Apart).map(str::to_owned),
             };

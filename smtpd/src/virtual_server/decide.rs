@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mailroot_common::address::{Domain, Host, Mailbox, ReversePath};
 use mailroot_common::config::access::ListEntry;
+use mailroot_common::config::client_certificates::ClientCertificates;
 use mailroot_common::config::{DomainKind, DomainName, ServerConfig};
 use mailroot_common::control::{
     AccessEntry, AccessList, Decision, Judgement, Outcome, SenderOutside, Way,
@@ -171,6 +172,11 @@ impl Court {
             rule,
             origin: origin.unwrap_or_else(|| "default".to_owned()),
         }
+    }
+
+    /// What it goes by with certificates of clients.
+    pub(crate) fn certificates(&self) -> &ClientCertificates {
+        &self.config.access.certificates
     }
 
     /// Where reports to a sender go.

@@ -7,6 +7,7 @@ use mailroot_common::config::ServerConfig;
 use mailroot_common::control::{Check, Level};
 use smtpd_core::route::table::Table;
 
+use super::settings::host;
 use super::{Shared, StartError, VirtualServer, rules};
 use crate::ldap::{Directory, Means};
 
@@ -36,7 +37,7 @@ impl VirtualServer {
     ) -> Result<Domains, StartError> {
         let table = self.table(shared, config)?;
         let directory = config.ldap.enabled.then(|| {
-            let means = self.means(shared);
+            let means = self.means(shared, config);
             match self.directory.load_full() {
                 Some(known) if *known.keys() == config.ldap => {
                     known.adopt(means);
@@ -49,9 +50,10 @@ impl VirtualServer {
         Ok(Domains { table, directory })
     }
 
-    fn means(&self, shared: &Shared) -> Means {
+    fn means(&self, shared: &Shared, config: &ServerConfig) -> Means {
         Means {
             server: self.name.as_str().into(),
+            own_names: vec![host(config, shared).clone(), shared.hostname.clone()],
             clock: shared.clock.clone(),
             net: shared.net.clone(),
             resolver: shared.resolver.clone(),
@@ -74,7 +76,7 @@ impl VirtualServer {
         let known = self.directory.load_full().filter(|known| *known.keys() == config.ldap);
         let directory = match known {
             Some(known) => (*known).clone(),
-            None => Directory::new(config.ldap.clone(), self.means(&shared)),
+            None => Directory::new(config.ldap.clone(), self.means(&shared, &config)),
         };
         let table = self.table(&shared, &config).ok();
         let is_local =
@@ -84,6 +86,13 @@ impl VirtualServer {
             check.server = Some(self.name().to_string());
         }
         checks
+    }
+
+    /// Leaves no server of the directory alone any more, since the password is another one.
+    pub fn ask_directory_anew(&self) {
+        if let Some(directory) = self.directory.load_full() {
+            directory.ask_anew();
+        }
     }
 
     /// What is found about the directory, if one is asked.

@@ -126,6 +126,7 @@ pub(super) fn receive(
         quota: quota(&config.access.quota),
         table: Arc::clone(table),
         directory: directory.clone().filter(|it| it.unknown() == UnknownRecipient::Refuse),
+        senders_directory: directory.clone().filter(|it| it.looks_at_senders()),
         senders: senders(config, shared),
         connections: rules::connection_limits(config),
         reverse_dns: config.access.reverse_dns,

@@ -32,16 +32,16 @@ impl VirtualServer {
                     .hint("clients that check names call it a fault; name another in access.tls"),
             );
         }
-        if let Some(why) = self.client_trust_trouble() {
-            let check = Check::new(Level::Warn, TOPIC, "clients", why);
-            checks.push(check.hint("until that is mended no issuer vouches for a client"));
+        if let Some(clients) = Clients::new(&config.access.certificates) {
+            let warn = |text: String| Check::new(Level::Warn, TOPIC, "clients", text);
+            let untrusted = clients
+                .trouble()
+                .map(|why| warn(why).hint("until that is mended no issuer vouches for a client"));
+            let old = clients.old_lists(now).into_iter();
+            let old = old.map(|it| warn(it).hint("fetch it from its issuer again"));
+            checks.extend(untrusted.into_iter().chain(old));
         }
         checks
-    }
-
-    /// Why no issuer of clients' certificates can be trusted, if that is so.
-    fn client_trust_trouble(&self) -> Option<String> {
-        Clients::new(&self.config().access.certificates)?.trouble()
     }
 }
 

@@ -84,7 +84,12 @@ mod tests {
 
     fn group(members: usize) -> Option<Arc<Meaning>> {
         let members = vec![Target::Entry("CN=x".into()); members];
-        Some(Arc::new(Meaning { dn: "CN=g".into(), mail: None, kind: Kind::Group(members) }))
+        Some(Arc::new(Meaning {
+            dn: "CN=g".into(),
+            mail: None,
+            hosts: Vec::new(),
+            kind: Kind::Group(members),
+        }))
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //!
 //! Nobody is looked up twice for one address, so that loops end; members and depth are bounded. What
 //! is asked next is told one by one; the answers come from wherever they are known. Who lies in another
-//! directory keeps nobody else from getting the mail.
+//! directory keeps nobody else from getting the mail. Whose mailbox another host has gets the mail by that
+//! host, and is followed no further here: what it does with a group or a name is its own business.
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt;
 
-use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::address::{Domain, Host, Mailbox};
 
 use super::schema::{Kind, Meaning, Target};
 
@@ -36,14 +38,38 @@ pub enum Flaw {
     Nobody,
 }
 
+/// What is ours.
+#[derive(Clone, Copy)]
+pub struct Ours<'a> {
+    /// Whether the directory knows the addresses of a domain.
+    pub is_local: &'a (dyn Fn(&Domain) -> bool + Sync),
+    /// Whether a host is this server.
+    pub is_here: &'a (dyn Fn(&Host) -> bool + Sync),
+}
+
+impl fmt::Debug for Ours<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ours").finish_non_exhaustive()
+    }
+}
+
 /// Somebody who gets the mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// The address.
     pub mailbox: Mailbox,
+    /// The host that has the mailbox, if the directory names another one than this server.
+    pub via: Option<Host>,
     /// Whether the directory was asked about it; one in a domain of ours that it does not know was,
     /// in vain, and is asked about once more when its turn comes.
     pub is_known: bool,
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.mailbox.fmt(f)?;
+        self.via.as_ref().map_or(Ok(()), |host| write!(f, " by {host}"))
+    }
 }
 
 /// Who gets the mail of an address.
@@ -122,12 +148,12 @@ impl Expansion {
         self.asked.as_ref().map(|(target, _)| target.clone())
     }
 
-    /// What the directory says of whom was asked about; `is_local` tells which domains are ours.
-    pub fn answer(&mut self, found: Option<&Meaning>, is_local: &dyn Fn(&Domain) -> bool) {
+    /// What the directory says of whom was asked about.
+    pub fn answer(&mut self, found: Option<&Meaning>, ours: Ours<'_>) {
         let Some((target, depth)) = self.asked.take() else { return };
         let Some(found) = found else {
             if let (Target::Address(mailbox), 1..) = (target, depth) {
-                self.add(mailbox, false);
+                self.add(Recipient { mailbox, via: None, is_known: false });
             }
             return;
         };
@@ -135,7 +161,9 @@ impl Expansion {
             self.missing.push(found.dn.clone());
             return;
         }
-        let is_group = matches!(found.kind, Kind::Group(_));
+        let is_here = found.hosts.iter().any(|host| (ours.is_here)(host));
+        let via = found.hosts.first().filter(|_| !is_here);
+        let is_group = matches!(found.kind, Kind::Group(_)) && via.is_none();
         self.first.get_or_insert_with(|| (found.dn.clone(), is_group));
         // What was found by an address is found again by its name, and the other way round.
         let is_again = !self.seen.insert(dn_key(&found.dn));
@@ -151,23 +179,24 @@ impl Expansion {
         let (targets, keeps) = match &found.kind {
             Kind::Mailbox | Kind::Elsewhere => (&[][..], true),
             Kind::Forward { to, keep } => (&to[..], *keep),
+            Kind::Group(_) if via.is_some() => (&[][..], true),
             Kind::Group(members) => (&members[..], false),
         };
-        if let (true, Some(own)) = (keeps, own) {
-            self.add(own, true);
+        if let (true, Some(mailbox)) = (keeps, own) {
+            self.add(Recipient { mailbox, via: via.cloned(), is_known: true });
         }
         for target in targets {
-            self.follow(target, depth + 1, is_local);
+            self.follow(target, depth + 1, ours, via);
         }
     }
 
-    fn add(&mut self, mailbox: Mailbox, is_known: bool) {
-        if self.names.insert(key(&mailbox)) {
-            self.found.push(Recipient { mailbox, is_known });
+    fn add(&mut self, recipient: Recipient) {
+        if self.names.insert(key(&recipient.mailbox)) {
+            self.found.push(recipient);
         }
     }
 
-    fn follow(&mut self, target: &Target, depth: u32, is_local: &dyn Fn(&Domain) -> bool) {
+    fn follow(&mut self, target: &Target, depth: u32, ours: Ours<'_>, via: Option<&Host>) {
         let name = match target {
             Target::Address(address) => key(address),
             Target::Entry(dn) => dn_key(dn),
@@ -183,8 +212,11 @@ impl Expansion {
             self.flaw = Some(Flaw::TooDeep(self.bounds.depth));
         }
         match target {
-            Target::Address(address) if !address.domain().is_some_and(is_local) => {
-                self.add(address.clone(), true);
+            Target::Address(address)
+                if via.is_some() || !address.domain().is_some_and(ours.is_local) =>
+            {
+                let mailbox = address.clone();
+                self.add(Recipient { mailbox, via: via.cloned(), is_known: true });
             }
             _ if self.flaw.is_none() => self.waiting.push_back((target.clone(), depth)),
             _ => {}
@@ -212,6 +244,7 @@ impl Expansion {
             [] => Resolution::Flawed(Flaw::Nobody),
             [one]
                 if one.is_known
+                    && one.via.is_none()
                     && key(&one.mailbox) == key(&self.address)
                     && self.missing.is_empty() =>
             {
@@ -266,8 +299,10 @@ mod tests {
                     "elsewhere" => Kind::Elsewhere,
                     _ => Kind::Mailbox,
                 };
+                let (mail, host) = mail.split_once(" at ").unwrap_or((mail, ""));
                 let mail = (!mail.is_empty()).then(|| mailbox(mail));
-                (*dn, Meaning { dn: (*dn).into(), mail, kind })
+                let hosts = host.split_whitespace().map(|it| Host::parse(it).unwrap()).collect();
+                (*dn, Meaning { dn: (*dn).into(), mail, hosts, kind })
             };
             Self(entries.iter().map(meaning).collect())
         }
@@ -290,9 +325,11 @@ mod tests {
             let mut expansion = Expansion::new(&mailbox(address), BOUNDS);
             let mut asked = 0;
             let is_local = |domain: &Domain| domain.as_str() != "far.example";
+            let is_here = |host: &Host| host.to_string() == "mx.here.example";
+            let ours = Ours { is_local: &is_local, is_here: &is_here };
             while let Some(target) = expansion.ask() {
                 asked += 1;
-                expansion.answer(self.find(&target), &is_local);
+                expansion.answer(self.find(&target), ours);
             }
             (expansion.end(), asked)
         }
@@ -300,9 +337,8 @@ mod tests {
         fn goes_to(&self, address: &str) -> String {
             match self.resolve(address).0 {
                 Resolution::To { recipients, is_group, missing, .. } => {
-                    let word = |it: &Recipient| {
-                        format!("{}{}", it.mailbox, if it.is_known { "" } else { "?" })
-                    };
+                    let word =
+                        |it: &Recipient| format!("{it}{}", if it.is_known { "" } else { "?" });
                     let mut all: Vec<String> = recipients.iter().map(word).collect();
                     all.extend(missing.iter().map(|dn| format!("!{dn}")));
                     format!("{}{}", if is_group { "group " } else { "" }, all.join(" "))
@@ -348,6 +384,40 @@ mod tests {
     }
 
     #[test]
+    fn mail_goes_by_the_host_of_the_mailbox_unless_that_is_this_one() {
+        let book = Book::new(&[
+            ("ada", "ada@here.example at mx2.here.example", ""),
+            ("own", "own@here.example at mx2.here.example mx.here.example", ""),
+            (
+                "bob",
+                "bob@here.example at mx2.here.example mx3.here.example",
+                "keep ada@here.example",
+            ),
+            ("list", "list@here.example at mx2.here.example", "group ada own"),
+            ("all", "all@here.example", "group ada own bob list"),
+            ("far", "far@here.example at mx2.here.example", "forward x@far.example"),
+        ]);
+        let by = "by mx2.here.example";
+        for (address, to) in [
+            ("ada@alias.example", format!("ada@here.example {by}")),
+            ("ada@here.example", format!("ada@here.example {by}")),
+            ("own@here.example", "here".to_owned()),
+            ("bob@here.example", format!("bob@here.example {by} ada@here.example {by}")),
+            ("list@here.example", format!("list@here.example {by}")),
+            ("far@here.example", format!("x@far.example {by}")),
+            (
+                "all@here.example",
+                format!(
+                    "group ada@here.example {by} own@here.example bob@here.example {by} \
+                     list@here.example {by}"
+                ),
+            ),
+        ] {
+            assert_eq!(book.goes_to(address), to, "{address}");
+        }
+    }
+
+    #[test]
     fn circles_end() {
         let book = Book::new(&[
             ("a", "a@here.example", "forward b@here.example"),
@@ -385,7 +455,8 @@ mod tests {
         while let Some(target) = expansion.ask() {
             // An answer that did not come is asked for again.
             assert_eq!(expansion.ask(), Some(target.clone()));
-            expansion.answer(book.find(&target), &|_| true);
+            let ours = Ours { is_local: &|_| true, is_here: &|_| true };
+            expansion.answer(book.find(&target), ours);
         }
         assert_eq!(expansion.only_elsewhere(), Some("far"));
     }

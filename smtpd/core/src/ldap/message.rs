@@ -31,6 +31,8 @@ pub mod code {
     pub const SIZE_LIMIT: u32 = 4;
     /// Another server may know.
     pub const REFERRAL: u32 = 10;
+    /// The bind goes on.
+    pub const BIND_GOES_ON: u32 = 14;
     /// A rule of the directory forbids it, such as one about too many wrong passwords.
     pub const CONSTRAINT: u32 = 19;
     /// There is no such entry.
@@ -79,6 +81,21 @@ pub fn bind(id: u32, name: &str, password: &str) -> Vec<u8> {
             out.number(tag::INTEGER, 3);
             out.octets(tag::OCTETS, name.as_bytes());
             out.octets(0x80, password.as_bytes());
+        });
+    })
+}
+
+/// A bind by a mechanism of SASL (RFC 4513 section 5.2), one of as many as the mechanism needs.
+#[must_use]
+pub fn sasl_bind(id: u32, mechanism: &str, credentials: &[u8]) -> Vec<u8> {
+    message(id, |out| {
+        out.inside(op::BIND, |out| {
+            out.number(tag::INTEGER, 3);
+            out.octets(tag::OCTETS, &[]);
+            out.inside(0xa3, |out| {
+                out.octets(tag::OCTETS, mechanism.as_bytes());
+                out.octets(tag::OCTETS, credentials);
+            });
         });
     })
 }
@@ -182,6 +199,7 @@ impl std::fmt::Display for Ended {
             8 => "stronger authentication required",
             code::REFERRAL => "referral to another server, which is not followed",
             13 => "confidentiality required",
+            code::BIND_GOES_ON => "the bind goes on",
             code::NO_SUCH_OBJECT => "no such entry",
             code::INVALID_DN => "invalid distinguished name",
             code::CONSTRAINT => "constraint violation",
@@ -213,8 +231,8 @@ pub struct Entry {
 /// What a directory says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The bind ended.
-    Bind(Ended),
+    /// The bind ended or goes on, with what the mechanism of SASL says.
+    Bind(Ended, Vec<u8>),
     /// An entry was found.
     Entry(Entry),
     /// Other servers may have more entries.
@@ -239,7 +257,7 @@ pub fn read(octets: &[u8]) -> Result<(u32, Answer), BerError> {
     let (tag, content) = message.any()?;
     let content = Reader::new(content);
     let answer = match tag {
-        op::BIND_ANSWER => Answer::Bind(read_end(content)?),
+        op::BIND_ANSWER => Answer::Bind(read_end(content)?, read_credentials(content)?),
         op::ENTRY => Answer::Entry(read_entry(content)?),
         op::REFERENCE => Answer::Reference,
         op::DONE => Answer::Done(read_end(content)?),
@@ -255,6 +273,16 @@ fn read_end(mut content: Reader<'_>) -> Result<Ended, BerError> {
     let words = String::from_utf8_lossy(content.octets(tag::OCTETS)?).into_owned();
     let is_plain = |c: &char| !c.is_control();
     Ok(Ended { code, words: words.chars().filter(is_plain).take(WORDS_MAX).collect() })
+}
+
+/// What stands behind the end of a bind for the mechanism.
+fn read_credentials(mut content: Reader<'_>) -> Result<Vec<u8>, BerError> {
+    while !content.is_empty() {
+        if let (0x87, credentials) = content.any()? {
+            return Ok(credentials.to_vec());
+        }
+    }
+    Ok(Vec::new())
 }
 
 fn read_entry(mut content: Reader<'_>) -> Result<Entry, BerError> {
@@ -293,6 +321,7 @@ mod tests {
     fn requests_are_as_the_standard_has_them() {
         assert_eq!(hex(&bind(1, "", "")), "300c020101600702010304008000");
         assert_eq!(hex(&bind(2, "a", "b")), "300e0201026009020103040161800162");
+        assert_eq!(hex(&sasl_bind(2, "G", b"t")), "3012020102600d0201030400a306040147040174");
         assert_eq!(
             hex(&start_tls(1)),
             "301d02010177188016312e332e362e312e342e312e313436362e3230303337"
@@ -320,9 +349,13 @@ mod tests {
             digits.chunks(2).map(|digits| pair(digits).unwrap()).collect()
         };
         let (id, answer) = read(&octets("300c 020101 6107 0a0100 0400 0400")).unwrap();
-        assert_eq!((id, answer), (1, Answer::Bind(Ended { code: 0, words: String::new() })));
+        let plain = Ended { code: 0, words: String::new() };
+        assert_eq!((id, answer), (1, Answer::Bind(plain, Vec::new())));
+        let (_, answer) = read(&octets("3010 020101 610b 0a010e 0400 0400 8702 6162")).unwrap();
+        let on = Ended { code: code::BIND_GOES_ON, words: String::new() };
+        assert_eq!(answer, Answer::Bind(on, b"ab".to_vec()));
         let (_, answer) = read(&octets("300e 020101 6109 0a0131 0400 04026f0a")).unwrap();
-        let Answer::Bind(ended) = answer else { panic!("{answer:?}") };
+        let Answer::Bind(ended, _) = answer else { panic!("{answer:?}") };
         assert_eq!(ended.to_string(), "wrong name or password (49): o");
         let entry = "301b 020102 6416 04036f3d78 300f 300d 04046d61696c 3105 0401 61 0400";
         let (_, answer) = read(&octets(entry)).unwrap();

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use mailroot_common::address::Mailbox;
+use mailroot_common::address::{Host, Mailbox};
+use mailroot_common::config::HostPort;
 use mailroot_common::config::ldap::{AttributeName, Ldap, LdapAttributes, LdapFilter, LdapSchema};
 
 use super::message::Entry;
@@ -29,6 +30,7 @@ pub struct Schema {
     forward: Vec<Box<str>>,
     forward_dn: Vec<Box<str>>,
     keep_copy: Vec<Box<str>>,
+    mail_host: Vec<Box<str>>,
     members: Vec<Box<str>>,
     member_dns: Vec<Box<str>>,
 }
@@ -49,6 +51,8 @@ pub struct Meaning {
     pub dn: Box<str>,
     /// Its own address.
     pub mail: Option<Mailbox>,
+    /// The hosts that have its mailbox; where none is named, or one of them is this server, it is here.
+    pub hosts: Vec<Host>,
     /// What becomes of its mail.
     pub kind: Kind,
 }
@@ -75,7 +79,7 @@ impl Meaning {
     /// An entry for which the directory names another one (a referral).
     #[must_use]
     pub fn elsewhere(dn: &str) -> Self {
-        Self { dn: dn.into(), mail: None, kind: Kind::Elsewhere }
+        Self { dn: dn.into(), mail: None, hosts: Vec::new(), kind: Kind::Elsewhere }
     }
 
     /// Whom it leads to.
@@ -95,6 +99,7 @@ struct Known {
     forward: &'static [&'static str],
     forward_dn: &'static [&'static str],
     keep_copy: &'static [&'static str],
+    mail_host: &'static [&'static str],
     members: &'static [&'static str],
     member_dns: &'static [&'static str],
 }
@@ -107,6 +112,7 @@ const fn known(schema: LdapSchema) -> Known {
             forward: &["targetAddress"],
             forward_dn: &["altRecipient"],
             keep_copy: &["deliverAndRedirect"],
+            mail_host: &[],
             members: &[],
             member_dns: &["member"],
         },
@@ -116,6 +122,7 @@ const fn known(schema: LdapSchema) -> Known {
             forward: &["Target-Address"],
             forward_dn: &["Alt-Recipient"],
             keep_copy: &["Deliver-And-Redirect"],
+            mail_host: &[],
             members: &[],
             member_dns: &["member"],
         },
@@ -125,6 +132,7 @@ const fn known(schema: LdapSchema) -> Known {
             forward: &["mailForwardingAddress"],
             forward_dn: &[],
             keep_copy: &[],
+            mail_host: &[],
             members: &[],
             member_dns: &["member"],
         },
@@ -134,6 +142,7 @@ const fn known(schema: LdapSchema) -> Known {
             forward: &["mailRoutingAddress"],
             forward_dn: &[],
             keep_copy: &[],
+            mail_host: &["mailHost"],
             members: &["rfc822MailMember"],
             member_dns: &["member", "uniqueMember"],
         },
@@ -143,6 +152,7 @@ const fn known(schema: LdapSchema) -> Known {
             forward: &[],
             forward_dn: &[],
             keep_copy: &[],
+            mail_host: &[],
             members: &[],
             member_dns: &[],
         },
@@ -159,14 +169,16 @@ impl Schema {
             [] => known.iter().map(|&name| name.into()).collect(),
             written => written.iter().map(|name| name.as_str().into()).collect(),
         };
-        let LdapAttributes { mail, forward, forward_dn, keep_copy, members, member_dns } =
+        let LdapAttributes { mail, forward, forward_dn, keep_copy, mail_host, .. } =
             &keys.attributes;
+        let LdapAttributes { members, member_dns, .. } = &keys.attributes;
         Self {
             filter: Arc::new(keys.filter.clone().unwrap_or_else(built_in)),
             mail: names(mail, known.mail),
             forward: names(forward, known.forward),
             forward_dn: names(forward_dn, known.forward_dn),
             keep_copy: names(keep_copy, known.keep_copy),
+            mail_host: names(mail_host, known.mail_host),
             members: names(members, known.members),
             member_dns: names(member_dns, known.member_dns),
         }
@@ -186,6 +198,7 @@ impl Schema {
             &self.forward,
             &self.forward_dn,
             &self.keep_copy,
+            &self.mail_host,
             &self.members,
             &self.member_dns,
         ];
@@ -193,13 +206,16 @@ impl Schema {
         std::iter::once(CLASS).chain(named).collect()
     }
 
+    /// What stands where the host of a mailbox should, and is none.
+    #[must_use]
+    pub fn bad_host(&self, entry: &Entry) -> Option<String> {
+        texts(entry, &self.mail_host).into_iter().find(|text| host(text).is_none())
+    }
+
     /// What an entry means.
     #[must_use]
     pub fn meaning(&self, entry: &Entry) -> Meaning {
-        let texts = |names: &[Box<str>]| -> Vec<String> {
-            let named = names.iter().flat_map(|name| values(entry, name));
-            named.filter_map(|value| String::from_utf8(value.clone()).ok()).collect()
-        };
+        let texts = |names: &[Box<str>]| texts(entry, names);
         let addresses = |names: &[Box<str>]| -> Vec<Target> {
             let read = texts(names).into_iter().filter_map(|text| address(&text));
             read.map(Target::Address).collect()
@@ -224,8 +240,23 @@ impl Schema {
             Kind::Mailbox
         };
         let mail = texts(&self.mail).iter().find_map(|text| address(text));
-        Meaning { dn: entry.dn.as_str().into(), mail, kind }
+        let hosts = texts(&self.mail_host).iter().filter_map(|text| host(text)).collect();
+        Meaning { dn: entry.dn.as_str().into(), mail, hosts, kind }
     }
+}
+
+/// The values of attributes that are text.
+fn texts(entry: &Entry, names: &[Box<str>]) -> Vec<String> {
+    let named = names.iter().flat_map(|name| values(entry, name));
+    named.filter_map(|value| String::from_utf8(value.clone()).ok()).collect()
+}
+
+/// Reads a host, which is a name or an address. It never names a smart host of ours: a login goes
+/// nowhere because a directory says so.
+fn host(text: &str) -> Option<Host> {
+    let text = text.trim();
+    let bare = text.parse().map(Host::Address).ok();
+    bare.or_else(|| HostPort::parse(text).filter(|it| it.port.is_none()).map(|it| it.host))
 }
 
 /// The values of an attribute, whatever options its name came with.
@@ -337,6 +368,25 @@ mod tests {
         let other = schema(LdapSchema::ExchangeLdap);
         let other = other.meaning(&entry(&[("rfc822Mailbox", &["smtp$ada@example.net"])]));
         assert_eq!(other.mail, Some(mailbox("ada@example.net")));
+    }
+
+    #[test]
+    fn an_entry_names_the_host_of_its_mailbox() {
+        let ldap = schema(LdapSchema::Openldap);
+        let found = |values: &[&str]| {
+            let entry = entry(&[("mail", &["a@x.example"]), ("mailhost", values)]);
+            let hosts = ldap.meaning(&entry).hosts.iter().map(ToString::to_string).collect();
+            (ldap.bad_host(&entry), hosts)
+        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(found(&["MX2.x.example"]), (None, names(&["mx2.x.example"])));
+        assert_eq!(found(&["[192.0.2.1]", "192.0.2.2"]).1, names(&["[192.0.2.1]", "[192.0.2.2]"]));
+        for bad in ["smarthost:isp", "mx2.x.example:25", "mx 2", "", "1.2.3"] {
+            let none: (Option<String>, Vec<String>) = (Some(bad.to_owned()), Vec::new());
+            assert_eq!(found(&[bad]), none);
+        }
+        let ad = schema(LdapSchema::ActiveDirectory);
+        assert!(ad.meaning(&entry(&[("mailHost", &["mx2.x.example"])])).hosts.is_empty());
     }
 
     #[test]

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::recipient::Hold;
 use super::wishes::Wishes;
+use crate::route::smart_host::SmartHost;
+use crate::route::table::{Route, RouteName, Table};
 
 /// The envelope of one message. The store keeps it as JSON, so that fields can be added and a
 /// store can be read without Mailroot; the short names keep records small.
@@ -99,13 +101,34 @@ pub struct Recipient {
     /// Whether an alias of this machine led here, and the sender named another address.
     #[serde(rename = "fw", default, skip_serializing_if = "is_default")]
     pub forwarded: bool,
+    /// The host that a directory says has the mailbox, whatever the table of routes says.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<SmartHost>,
 }
 
 impl Recipient {
     /// A recipient without wishes for reports.
     #[must_use]
     pub fn plain(mailbox: Mailbox) -> Self {
-        Self { mailbox, notify: None, orcpt: None, resolved: false, forwarded: false }
+        Self { mailbox, notify: None, orcpt: None, resolved: false, forwarded: false, via: None }
+    }
+
+    /// The way to it from a sender: by the host of its mailbox, else by the table.
+    #[must_use]
+    pub fn route(&self, table: &Table, sender: &ReversePath) -> Route {
+        match &self.via {
+            Some(host) => Route::to_host(host.clone()),
+            None => table.route(Some(sender), &self.mailbox),
+        }
+    }
+
+    /// The name of [`Recipient::route`].
+    #[must_use]
+    pub fn route_name(&self, table: &Table, sender: &ReversePath) -> RouteName {
+        match &self.via {
+            Some(_) => self.route(table, sender).name(),
+            None => table.route_name(sender, &self.mailbox),
+        }
     }
 
     /// The original recipient, for mail that goes on to another address: what the sender said, else the

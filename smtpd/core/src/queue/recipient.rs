@@ -149,12 +149,12 @@ impl MessageState {
         self.hold.is_none() && self.returning.is_none()
     }
 
-    /// The name of the way from a sender to a recipient: by the operator's host, else by the table.
+    /// The name of the way from a sender to a recipient: by the operator's host, else by its own.
     #[must_use]
     pub fn route_name(&self, table: &Table, sender: &ReversePath, to: &Recipient) -> RouteName {
         match &self.via {
             Some(host) => Route::to_host(host.clone()).name(),
-            None => table.route_name(sender, &to.mailbox),
+            None => to.route_name(table, sender),
         }
     }
 

@@ -63,6 +63,12 @@ impl RouteName {
         SmartHostName::parse(first.strip_prefix(SmartHostName::PREFIX)?)
     }
 
+    /// Whether this is a way to hosts that were named, instead of those of a domain.
+    #[must_use]
+    pub fn is_to_hosts(&self) -> bool {
+        self.0.starts_with("host:")
+    }
+
     /// Whether this is the way into Drop.
     #[must_use]
     pub fn is_drop(&self) -> bool {

@@ -179,6 +179,9 @@ refusals! {
     SenderNotAllowed: 553 permanent 7 1, Error, "sender-not-allowed",
         "you may not send as this address";
 
+    /// The directory knows no such sender in a domain of ours.
+    UnknownSender: 550 permanent 1 0, Error, "unknown-sender", "no such sender here";
+
     // Who may do what.
     /// The client may not connect.
     AccessDenied: 554 permanent 7 1, Close, "access-denied", "access denied";
@@ -189,9 +192,9 @@ refusals! {
     RelayDenied: 550 permanent 7 1, Error, "relay-denied", "relaying is not allowed";
     /// The directory knows no such recipient in a domain of ours.
     UnknownRecipient: 550 permanent 1 1, Error, "unknown-recipient", "no such recipient here";
-    /// No directory says whether there is such a recipient (RFC 3463 section 3.5, X.4.3).
+    /// No directory says whether there is such an address (RFC 3463 section 3.5, X.4.3).
     DirectoryUnavailable: 451 transient 4 3, GoOn, "directory-unavailable",
-        "cannot look the recipient up now; try again later";
+        "cannot look the address up now; try again later";
     /// ETRN for mail that is not held, or not for this client (RFC 1985 section 5.3).
     NodeNotAllowed: 459 transient 7 1, Error, "etrn-denied", "not allowed to ask for this mail";
     /// ATRN or TURN for mail that the user may not fetch (RFC 2645 section 5.2.1).

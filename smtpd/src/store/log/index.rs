@@ -190,7 +190,9 @@ impl Index {
         let domain = domain.filter(|_| self.recovered && self.unsorted.is_none());
         let routes: Option<Vec<u32>> = domain.map(|domain| {
             let names = self.table.route_names_of(domain);
-            names.iter().filter_map(|name| self.routes.number(name)).collect()
+            let named = names.iter().filter_map(|name| self.routes.number(name));
+            // A directory may have given a recipient a host of its own.
+            named.chain(self.routes.by_hosts()).collect()
         });
         let may_be_for = |slot: u32| {
             let Some(routes) = &routes else { return true };

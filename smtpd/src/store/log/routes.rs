@@ -98,6 +98,12 @@ impl Routes {
         }
     }
 
+    /// The numbers of routes to hosts that somebody named, whatever the domains of the mail.
+    pub(super) fn by_hosts(&self) -> impl Iterator<Item = u32> {
+        let by_host = self.numbers.iter().filter(|(name, _)| name.is_to_hosts());
+        by_host.map(|(_, number)| *number)
+    }
+
     fn route(&mut self, number: u32) -> &mut Route {
         self.slots[number as usize].as_mut().expect("a route lives while a message is counted in")
     }

@@ -2,6 +2,7 @@
 
 use mailroot_common::address::{Mailbox, ReversePath};
 
+use super::Server;
 use crate::queue::envelope::{BodyKind, Recipient, Ret};
 use crate::queue::wishes::Wishes;
 use crate::smtp::refusal::Refusal;
@@ -20,6 +21,8 @@ pub struct Hello {
 pub struct Transaction {
     /// MAIL FROM.
     pub sender: ReversePath,
+    /// The address that the mail goes on from, if that is another one of the same sender.
+    pub primary: Option<Mailbox>,
     /// How large the client said the message is; zero is "not said".
     pub declared_octets: u64,
     /// BODY of MAIL.
@@ -37,6 +40,23 @@ pub struct Transaction {
     pub recipients: Vec<Recipient>,
     /// Whether a recipient was refused.
     pub(super) refused: bool,
+}
+
+impl Server {
+    /// The mail goes on from another address of the same sender; to be said at [`Question::Sender`].
+    pub fn goes_on_from(&mut self, primary: Mailbox) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.primary = Some(primary);
+        }
+    }
+}
+
+impl Transaction {
+    /// Where reports go.
+    #[must_use]
+    pub fn return_path(&self) -> ReversePath {
+        self.primary.clone().map_or_else(|| self.sender.clone(), ReversePath::Mailbox)
+    }
 }
 
 /// What only the house can answer.

@@ -222,6 +222,7 @@ impl Server {
         self.is_lowered = mail.priority > self.settings.priority_max;
         self.transaction = Some(Transaction {
             sender: mail.sender,
+            primary: None,
             declared_octets: mail.size,
             body: mail.body,
             smtputf8: mail.smtputf8,
@@ -296,6 +297,7 @@ impl Server {
             orcpt: rcpt.orcpt,
             resolved: false,
             forwarded: false,
+            via: None,
         });
         match refusal {
             Some(refusal) => self.refuse_recipient(refusal),

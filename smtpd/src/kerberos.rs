@@ -1,8 +1,10 @@
-//! Logging in by Kerberos: a ticket for the host instead of a password on the wire (RFC 4752).
+//! Logging in by Kerberos: a ticket for the host instead of a password on the wire (RFC 4752), at smart
+//! hosts and at directories.
 //!
 //! The Kerberos library of the system does the work, and its configuration says where tickets come
 //! from. What is negotiated beside the login is that nothing more is protected: that is TLS's affair.
 
+use std::fmt;
 use std::time::Duration;
 
 use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext};
@@ -11,12 +13,11 @@ use libgssapi::error::Error;
 use libgssapi::name::Name;
 use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE, GSS_NT_KRB5_PRINCIPAL, OidSet};
 use mailroot_common::address::Host;
-use smtpd_core::smtp::client::LoginError;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 /// The mechanism's name.
-pub(super) const NAME: &str = "GSSAPI";
+pub const NAME: &str = "GSSAPI";
 
 /// How long the servers that give tickets may take.
 const TICKET_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -25,14 +26,28 @@ const NO_LAYER: u8 = 1;
 /// No layer, no room for its messages, and no other name than the ticket's.
 const CHOICE: [u8; 4] = [NO_LAYER, 0, 0, 0];
 
+/// Why a login came to nothing, in words of the library's or of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TicketError(String);
+
+/// Who shows a ticket.
+#[derive(Debug)]
+pub struct Holder {
+    /// The principal; whoever the library finds a key or a ticket of, if it is absent.
+    pub principal: Option<String>,
+    /// The password; if it is absent the library finds a key or a ticket.
+    pub password: Option<Zeroizing<String>>,
+}
+
 /// A login under way.
-pub(super) struct Negotiation {
+pub struct Negotiation {
     context: ClientCtx,
     first: Vec<u8>,
     stage: Stage,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Each side shows who it is.
     Names,
@@ -42,22 +57,24 @@ enum Stage {
     Over,
 }
 
+impl fmt::Debug for Negotiation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Negotiation").field("stage", &self.stage).finish_non_exhaustive()
+    }
+}
+
 impl Negotiation {
-    /// Gets a ticket for the host.
+    /// Gets a ticket for a service of the host, such as `smtp`.
     ///
     /// # Errors
     ///
-    /// [`LoginError::Exchange`] in the library's words.
-    pub(super) async fn begin(
-        principal: String,
-        password: Option<Zeroizing<String>>,
-        host: &Host,
-    ) -> Result<Self, LoginError> {
+    /// [`TicketError`], in the library's words.
+    pub async fn begin(service: &str, holder: Holder, host: &Host) -> Result<Self, TicketError> {
         let Host::Name(host) = host else {
             return Err(failed("the host is an address, and tickets are for names"));
         };
-        let service = format!("smtp@{host}");
-        let opening = spawn_blocking(move || open(&principal, password.as_deref(), &service));
+        let service = format!("{service}@{host}");
+        let opening = spawn_blocking(move || open(&holder, &service));
         match tokio::time::timeout(TICKET_WAIT_MAX, opening).await {
             Ok(Ok(opened)) => opened.map_err(|error| failed(&error.to_string())),
             Ok(Err(_)) => Err(failed("asking for a ticket broke down")),
@@ -69,7 +86,8 @@ impl Negotiation {
     }
 
     /// What is said first.
-    pub(super) fn first(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn first(&self) -> Vec<u8> {
         self.first.clone()
     }
 
@@ -77,8 +95,8 @@ impl Negotiation {
     ///
     /// # Errors
     ///
-    /// [`LoginError::Exchange`] if the host cannot be the one that was meant, or wants more.
-    pub(super) fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, LoginError> {
+    /// [`TicketError`] if the host cannot be the one that was meant, or wants more.
+    pub fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, TicketError> {
         let said = |error: Error| failed(&error.to_string());
         match self.stage {
             Stage::Names => {
@@ -106,21 +124,23 @@ impl Negotiation {
     }
 
     /// Whether the host has shown who it is, and everything was said.
-    pub(super) fn is_over(&self) -> bool {
+    #[must_use]
+    pub fn is_over(&self) -> bool {
         self.stage == Stage::Over
     }
 }
 
 /// Blocks: other hosts are asked for tickets.
-fn open(principal: &str, password: Option<&String>, service: &str) -> Result<Negotiation, Error> {
+fn open(holder: &Holder, service: &str) -> Result<Negotiation, Error> {
     let kerberos = OidSet::singleton(GSS_MECH_KRB5)?;
-    let name = Name::new(principal.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL))?;
-    let usage = CredUsage::Initiate;
-    let ticket = match password {
+    let named = |principal: &String| Name::new(principal.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL));
+    let name = holder.principal.as_ref().map(named).transpose()?;
+    let (name, usage) = (name.as_ref(), CredUsage::Initiate);
+    let ticket = match holder.password.as_deref() {
         Some(password) => {
-            Cred::acquire_with_password(Some(&name), password, None, usage, Some(&kerberos))?
+            Cred::acquire_with_password(name, password, None, usage, Some(&kerberos))?
         }
-        None => Cred::acquire(Some(&name), None, usage, Some(&kerberos))?,
+        None => Cred::acquire(name, None, usage, Some(&kerberos))?,
     };
     let service = Name::new(service.as_bytes(), Some(GSS_NT_HOSTBASED_SERVICE))?;
     // Both sides show who they are; what is negotiated then cannot be changed on the way.
@@ -131,6 +151,6 @@ fn open(principal: &str, password: Option<&String>, service: &str) -> Result<Neg
     Ok(Negotiation { context, first, stage: Stage::Names })
 }
 
-fn failed(why: &str) -> LoginError {
-    LoginError::Exchange { mechanism: NAME.to_owned(), why: why.replace('\n', " ") }
+fn failed(why: &str) -> TicketError {
+    TicketError(why.replace('\n', " "))
 }
