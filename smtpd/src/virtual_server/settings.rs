@@ -189,6 +189,7 @@ fn senders(config: &ServerConfig, shared: &Shared) -> Option<Arc<Checks>> {
         Arc::new(Checks {
             wanted,
             host: host.as_str().into(),
+            trusted: keys.trusted_sealers.as_slice().into(),
             patience: keys.timeout.as_duration(),
             resolver: shared.resolver.clone(),
         })
@@ -340,11 +341,10 @@ pub(super) fn deliver(
         tls_reports: shared.tls_reports.clone(),
         dane: shared.dane,
         mta_sts: shared.mta_sts.clone(),
-        signing: Arc::new(Signing::new(
-            &config.dkim,
-            shared.secrets.clone(),
-            rules::relay_policy(config),
-        )),
+        signing: Arc::new(
+            Signing::new(&config.dkim, shared.secrets.clone(), rules::relay_policy(config))
+                .sealing(config.senders.seal.clone()),
+        ),
         connect_timeout: connections.connect.as_duration(),
         timeouts: Timeouts {
             greeting: connections.greeting.as_duration(),
