@@ -27,6 +27,7 @@ pub mod kdc;
 pub mod load;
 pub mod mdoc;
 pub mod message;
+pub mod milter;
 pub mod names;
 pub mod opensmtpd;
 pub mod pebble;

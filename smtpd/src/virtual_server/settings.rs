@@ -381,6 +381,8 @@ pub(super) fn pickup(
         settle: keys.settle,
         rules: Rules::of(config),
         local_domains: rules::local_domains(config),
+        milters: config.messages.milters.iter().filter(|it| it.local).cloned().collect(),
+        patience: config.delivery.local.expire,
     }
 }
 
