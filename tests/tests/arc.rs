@@ -124,7 +124,7 @@ fn mail_that_is_passed_on_bears_a_chain_that_others_find_good() {
         assert_eq!(ours.len(), 1, "{head}");
         assert!(ours[0].contains("spf=none") && ours[0].contains(&format!("arc={said}")), "{head}");
         assert!(head.contains("a=rsa-sha256") && !head.contains("a=ed25519"), "{head}");
-        assert!(head.lines().all(|line| line.len() <= 998 && !line.ends_with(' ')), "{head}");
+        assert!(head.lines().all(|line| line.len() <= 998), "{head}");
         assert_eq!(fields(&it.octets, "DKIM-Signature").len(), 0);
     }
     peer.must_have_read_clean_lines();

@@ -5,13 +5,12 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Command;
 
-use mailroot_tests::dns::Dns;
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::{Answer, Event, Peer, Stage};
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
 use mailroot_tests::talk::Talk;
-use mailroot_tests::{ports, program, skip, wait};
+use mailroot_tests::{ports, program, wait};
 
 const PASSWORD: &str = "correct horse";
 
@@ -290,43 +289,6 @@ fn turn_is_there_for_whoever_lists_it_and_wants_a_login_too() {
     assert!(elsewhere.attempts().is_empty());
 }
 
-/// Has a branch know the hub and its login there; where that is.
-fn acquaint(branch: &Site, hub: &Site) -> String {
-    let host = format!("{}:{}", hub.address().ip(), hub.address().port());
-    let words = ["smarthost", "set", &host, "--name", "hub", "--tls", "required"];
-    let login = ["--user", "branch", "--password-stdin"];
-    branch.control().input(&format!("{PASSWORD}\n")).run(&[&words[..], &login].concat()).ok();
-    host
-}
-
-#[test]
-fn mail_that_we_fetch_is_not_judged_by_the_host_that_hands_it_over() {
-    let records = [
-        "client.test. 60 IN TXT \"v=spf1 -all\"",
-        "_dmarc.client.test. 60 IN TXT \"v=DMARC1; p=reject\"",
-    ];
-    let Some(dns) = Dns::serve(&records) else {
-        return skip::note("fetched mail and checks of senders", "unbound is not installed");
-    };
-    let elsewhere = Peer::accepting(ports::local());
-    let hub = start(setup(&elsewhere).key("access.basic.require_tls", "true"));
-    let checks = Setup::new()
-        .dns(dns.address(), ports::local().port())
-        .key("access.relay.list", "[]")
-        .key("senders.spf", "reject")
-        .key("senders.dmarc", "reject");
-    let branch = Site::start(checks.only_domains(&["{name: branch.test, type: default}"]));
-    acquaint(&branch, &hub);
-    let mut talk = branch.talk();
-    talk.expect("EHLO client.test", 250);
-    talk.expect("MAIL FROM:<a@client.test>", 550);
-    send(&hub, "a@branch.test", "fetched");
-    branch.ctl(&["etrn", "--atrn", "--smarthost", "hub"]).ok();
-    let taken = branch.await_dropped(1);
-    assert!(taken[0].fields("Authentication-Results").is_empty(), "{}", taken[0].text());
-    hub.await_empty_queue();
-}
-
 #[test]
 fn a_branch_of_ours_fetches_its_mail_from_a_hub_of_ours_under_tls() {
     let elsewhere = Peer::accepting(ports::local());
@@ -336,7 +298,10 @@ fn a_branch_of_ours_fetches_its_mail_from_a_hub_of_ours_under_tls() {
             "{name: branch.test, type: default}",
             "{name: x.sea.test, type: alias}",
         ]));
-    let host = acquaint(&branch, &hub);
+    let host = format!("{}:{}", hub.address().ip(), hub.address().port());
+    let words = ["smarthost", "set", &host, "--name", "hub", "--tls", "required"];
+    let login = ["--user", "branch", "--password-stdin"];
+    branch.control().input(&format!("{PASSWORD}\n")).run(&[&words[..], &login].concat()).ok();
     let fetch = |domains: &[&str]| {
         let words = ["etrn", "--atrn", "--smarthost", "hub"];
         branch.ctl(&[&words[..], domains].concat())

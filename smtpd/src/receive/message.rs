@@ -280,17 +280,6 @@ impl Client<'_> {
         }
     }
 
-    /// The number of the user of this machine.
-    pub(super) fn uid(&self) -> Option<u32> {
-        self.local.as_ref().map(|local| local.credentials.uid)
-    }
-
-    /// Who has logged in, or is known without that.
-    fn user_name(&self) -> Option<&str> {
-        let local = self.local.as_ref().map(|local| &*local.name);
-        local.or_else(|| self.user.as_ref().map(|user| &*user.name))
-    }
-
     /// A body that is in memory, with our fields in front: the one copy it is stored from.
     async fn assemble(
         &self,
