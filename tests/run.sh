@@ -31,7 +31,7 @@ command -v make >/dev/null || missing "make" "apt install make, or dnf install m
 tools="postfix:postfix smtp-sink:postfix swaks:swaks unbound:unbound msmtp:msmtp mandoc:mandoc
 c++:g++ python3:python3 virtualenv:virtualenv curl:curl node:nodejs npm:npm systemd-analyze:systemd unshare:util-linux
 mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace:strace tmux:tmux
-less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
+jq:jq less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
 dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd
 pebble:pebble opendkim:opendkim shellcheck:shellcheck apparmor_parser:apparmor fail2ban-regex:fail2ban
 haproxy:haproxy pflogsumm:pflogsumm gsasl:gsasl rspamd:rspamd clamd:clamav-daemon

@@ -12,19 +12,45 @@ use crate::args::Args;
 const PAGES: &[(&str, &str, &str)] = &[
     ("aliases", "5", "aliases"),
     ("config-files", "5", "mailroot.yaml"),
+    ("control", "7", "mailroot-control"),
     ("errors", "7", "mailroot-errors"),
+    ("from-exim", "7", "mailroot-from-exim"),
+    ("from-opensmtpd", "7", "mailroot-from-opensmtpd"),
+    ("from-postfix", "7", "mailroot-from-postfix"),
     ("iis", "7", "mailroot-iis"),
+    ("log", "5", "mailroot-log"),
+    ("mailroot", "7", "mailroot"),
+    ("metric-names", "5", "mailroot-metrics"),
+    ("security", "7", "mailroot-security"),
     ("sendmail", "8", "sendmail"),
     ("server-files", "5", "mailroot-server.yaml"),
     ("smtpd", "8", "smtpd"),
+    ("store", "5", "mailroot-store"),
+];
+/// The pages of commands, and the commands that each is about. The others are in the tool's own page.
+const NOUNS: &[(&str, &[&str])] = &[
+    ("smtpctl-access", &["access", "relay"]),
+    ("smtpctl-badmail", &["badmail", "drop"]),
+    ("smtpctl-cert", &["cert", "dkim"]),
+    ("smtpctl-config", &["config", "reload", "explain"]),
+    ("smtpctl-doctor", &["doctor", "status", "metrics"]),
+    ("smtpctl-domain", &["domain", "route", "alias", "ldap"]),
+    ("smtpctl-pickup", &["pickup", "send"]),
+    ("smtpctl-queue", &["queue"]),
+    ("smtpctl-server", &["server", "service"]),
+    ("smtpctl-session", &["session"]),
+    ("smtpctl-smarthost", &["smarthost", "etrn", "tls"]),
+    ("smtpctl-trace", &["trace", "stats", "logs"]),
+    ("smtpctl-user", &["user", "operator"]),
 ];
 /// What this tool's own page is about besides commands.
 const SECTIONS: &[&str] = &["output", "selectors", "operators", "exit"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Help {
-    /// A command's first word; output, selectors, operators, exit; or aliases, config-files, errors,
-    /// iis, sendmail, server-files, smtpd.
+    /// A command's first word; output, selectors, operators, exit; or mailroot, aliases, config-files,
+    /// control, errors, from-exim, from-opensmtpd, from-postfix, iis, log, metric-names, security,
+    /// sendmail, server-files, smtpd, store.
     #[arg(value_name = "TOPIC")]
     topic: Option<String>,
 }
@@ -55,7 +81,8 @@ fn page(topic: Option<&str>) -> Result<(&'static str, &'static str, Option<Strin
     let tree = Args::command();
     let is_noun = tree.get_subcommands().any(|noun| noun.get_name() == topic);
     if is_noun || SECTIONS.contains(&topic) {
-        return Ok(("8", "smtpctl", Some(topic.to_owned())));
+        let page = NOUNS.iter().find(|(_, nouns)| nouns.contains(&topic));
+        return Ok(("8", page.map_or("smtpctl", |(page, _)| page), Some(topic.to_owned())));
     }
     let words: Vec<&str> =
         PAGES.iter().map(|(word, _, _)| *word).chain(SECTIONS.iter().copied()).collect();
@@ -70,14 +97,31 @@ mod tests {
     #[test]
     fn commands_and_files_have_their_pages() {
         assert_eq!(page(None).unwrap(), ("8", "smtpctl", None));
-        assert_eq!(page(Some("queue")).unwrap(), ("8", "smtpctl", Some("queue".to_owned())));
+        assert_eq!(page(Some("queue")).unwrap(), ("8", "smtpctl-queue", Some("queue".to_owned())));
+        assert_eq!(page(Some("setup")).unwrap(), ("8", "smtpctl", Some("setup".to_owned())));
         assert_eq!(page(Some("errors")).unwrap(), ("7", "mailroot-errors", None));
         assert_eq!(page(Some("output")).unwrap().1, "smtpctl");
         let problem = page(Some("quee")).unwrap_err();
         assert!(problem.exit == 2 && problem.hint.unwrap().contains("errors"));
         for (_, section, page) in PAGES {
-            let file = format!("{}/../man/{page}.{section}", env!("CARGO_MANIFEST_DIR"));
-            assert!(std::path::Path::new(&file).exists(), "{file}");
+            assert!(file(page, section).exists(), "{page}.{section}");
+        }
+    }
+
+    fn file(page: &str, section: &str) -> std::path::PathBuf {
+        format!("{}/../man/{page}.{section}", env!("CARGO_MANIFEST_DIR")).into()
+    }
+
+    #[test]
+    fn each_command_leads_to_the_page_that_describes_it() {
+        for noun in Args::command().get_subcommands().map(clap::Command::get_name) {
+            let (section, found, _) = page(Some(noun)).unwrap();
+            let text = std::fs::read_to_string(file(found, section)).unwrap();
+            let is_it = |line: &str| {
+                let names = line.strip_prefix(".\\\" command ").unwrap_or_default();
+                names.split(", ").any(|words| words.split(' ').next() == Some(noun))
+            };
+            assert!(text.lines().any(is_it), "{found} does not describe {noun}");
         }
     }
 }

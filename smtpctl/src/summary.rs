@@ -33,7 +33,7 @@ pub(crate) struct Summary {
     #[command(flatten)]
     pub(crate) selection: QueueSelection,
     /// What messages are counted by.
-    #[arg(long, value_enum, default_value = "destination")]
+    #[arg(long, value_enum, default_value = "destination", help_heading = "Options")]
     by: By,
 }
 
