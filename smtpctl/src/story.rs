@@ -141,7 +141,9 @@ fn told(
             let id = event.other.map(|id| format!("as {id} ")).unwrap_or_default();
             format!("{id}{}", by())
         }
-        "held" | "released" | "removed" | "scheduled" | "given-up" | "redirected" => by(),
+        "held" | "released" | "removed" | "scheduled" | "given-up" | "redirected" | "discarded" => {
+            by()
+        }
         _ => outcome(event, before, several),
     }
 }

@@ -15,6 +15,7 @@ pub mod directory;
 pub mod disk;
 pub mod dkim;
 pub mod drop;
+pub mod filter;
 pub mod https;
 #[cfg(feature = "gssapi")]
 pub mod kerberos;

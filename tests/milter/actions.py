@@ -67,6 +67,8 @@ class Actions(Milter.Base):
             self.delrcpt("<b@local.test>")
             self.addrcpt("<other@local.test>")
             self.chgfrom("<changed@client.test>")
+        if word == "add":
+            self.addheader("X-Added", "yes")
         if word == "change":
             self.replacebody(b"another body\r\n.with a dot\r\n")
         return Milter.CONTINUE

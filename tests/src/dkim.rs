@@ -52,6 +52,14 @@ json.dump(answers, sys.stdout)
 /// When Python does not answer.
 #[must_use]
 pub fn verify(records: &[(String, String)], messages: &[&[u8]]) -> Vec<Vec<bool>> {
+    let out = ask(PROGRAM, records, messages);
+    let answers: Vec<Vec<serde_json::Value>> = serde_json::from_str(&out).unwrap();
+    let holds = |answer: &serde_json::Value| *answer == serde_json::Value::Bool(true);
+    answers.iter().map(|holding| holding.iter().map(holds).collect()).collect()
+}
+
+/// What a program says about messages and records.
+fn ask(words: &str, records: &[(String, String)], messages: &[&[u8]]) -> String {
     let files: Vec<NamedTempFile> = messages
         .iter()
         .map(|octets| {
@@ -66,10 +74,45 @@ pub fn verify(records: &[(String, String)], messages: &[&[u8]]) -> Vec<Vec<bool>
     let mut asked = NamedTempFile::new().unwrap();
     asked.write_all(json!({"records": records, "messages": paths}).to_string().as_bytes()).unwrap();
     let mut python = Command::new(PYTHON);
-    let out = program::run(python.args(["-c", PROGRAM]).arg(asked.path()), b"").ok();
-    let answers: Vec<Vec<serde_json::Value>> = serde_json::from_str(&out).unwrap();
-    let holds = |answer: &serde_json::Value| *answer == serde_json::Value::Bool(true);
-    answers.iter().map(|holding| holding.iter().map(holds).collect()).collect()
+    program::run(python.args(["-c", words]).arg(asked.path()), b"").ok()
+}
+
+/// Says for each message what its ARC chain comes to, and how many sets it has.
+const CHAINS: &str = "
+import sys, json, dkim
+asked = json.load(open(sys.argv[1]))
+records = {(name + '.').encode(): text.encode() for name, text in asked['records'].items()}
+answers = []
+for path in asked['messages']:
+    status, sets, reason = dkim.arc_verify(open(path, 'rb').read(), dnsfunc=lambda name, timeout=5: records.get(name))
+    holds = [[one['instance'], one['ams-valid'], one['as-valid'], (one['cv'] or b'').decode()] for one in sets]
+    answers.append([status.decode() if status else 'ended', holds, reason])
+json.dump(answers, sys.stdout)
+";
+
+/// What the ARC chain of a message comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// `none`, `pass`, `fail`, or `ended` if its last seal says that it failed before.
+    pub status: String,
+    /// Its sets, the newest first: number, whether its signature of the message and its seal hold, and
+    /// what it says of those before it.
+    pub sets: Vec<(u64, bool, bool, String)>,
+    /// Why.
+    pub reason: String,
+}
+
+/// For each message, what its ARC chain comes to by these records.
+///
+/// # Panics
+///
+/// When Python does not answer.
+#[must_use]
+pub fn judge_chains(records: &[(String, String)], messages: &[&[u8]]) -> Vec<Judged> {
+    let out = ask(CHAINS, records, messages);
+    let answers: Vec<(String, Vec<(u64, bool, bool, String)>, String)> =
+        serde_json::from_str(&out).unwrap();
+    answers.into_iter().map(|(status, sets, reason)| Judged { status, sets, reason }).collect()
 }
 
 /// The records of a zone file's lines, as `smtpctl dkim dns` prints them.

@@ -31,6 +31,7 @@ pub mod load;
 pub mod manual;
 pub mod mdoc;
 pub mod message;
+pub mod milter;
 pub mod names;
 pub mod opensmtpd;
 pub mod pebble;

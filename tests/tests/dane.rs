@@ -250,3 +250,28 @@ fn a_certificate_that_signed_itself_is_its_own_authority_and_weak_digests_count_
     await_reason(&site, &["none of those that its TLSA records speak of"]);
     assert!(bad.delivered().is_empty());
 }
+
+#[test]
+fn our_own_limit_of_questions_is_not_told_to_a_domain_as_its_fault() {
+    let address = ports::host(87, ports::free());
+    let mut records = Vec::new();
+    // More hosts than questions are asked for one attempt; nobody listens at any of them.
+    for number in 0..15 {
+        let host = format!("mx{number}.many.signed.test");
+        records.push(format!("many.signed.test. 60 IN MX 10 {host}."));
+        records.push(format!("{host}. 60 IN A {}", address.ip()));
+        let key = "00".repeat(32);
+        records.push(format!("_{}._tcp.{host}. 60 IN TLSA 3 1 1 {key}", address.port()));
+    }
+    let Some(dnssec) = serve(&records) else { return };
+    let setup = Setup::new().dns(dnssec.resolver().address(), address.port());
+    let setup = setup
+        .service("dns.timeout", "2s")
+        .service("tls.reports.enabled", "true")
+        .service("tls.reports.contact", "tls@local.test");
+    let site = Site::start(setup);
+    send(&site, "b@many.signed.test");
+    await_reason(&site, &["more than 32 questions"]);
+    let reports = site.control().json(&["tls", "report", "list"]);
+    assert_eq!(reports.as_array().map(Vec::len), Some(0), "{reports}");
+}

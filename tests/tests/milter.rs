@@ -4,69 +4,16 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use mailroot_tests::caller::Caller;
 use mailroot_tests::message::tagged;
+use mailroot_tests::milter::Milter;
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
 use mailroot_tests::{ports, program, skip, wait};
-use tempfile::TempDir;
-
-/// A milter in a process of its own; it ends when dropped.
-struct Milter {
-    child: Child,
-    address: SocketAddr,
-    home: TempDir,
-}
-
-impl Drop for Milter {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
-    }
-}
-
-impl Milter {
-    fn run(mut command: Command, address: SocketAddr, home: TempDir) -> Self {
-        let log = fs::File::create(home.path().join("out")).unwrap();
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let milter = Self { child, address, home };
-        wait::until("the milter to listen", || TcpStream::connect(address).ok());
-        milter
-    }
-
-    /// The one of these tests; nothing where its library is not there.
-    fn actions() -> Option<Self> {
-        let has = Command::new("/usr/bin/python3").args(["-c", "import Milter"]).output();
-        if !has.is_ok_and(|done| done.status.success()) {
-            skip::note("milters", "python3-milter is not installed");
-            return None;
-        }
-        let home = tempfile::Builder::new().prefix("mailroot-milter-").tempdir().unwrap();
-        let address = ports::local();
-        let mut command = Command::new("/usr/bin/python3");
-        command.arg(program::repository().join("tests/milter/actions.py"));
-        command.arg(format!("inet:{}@127.0.0.1", address.port())).arg(home.path().join("log"));
-        Some(Self::run(command, address, home))
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
-    }
-
-    fn entry(&self) -> String {
-        format!("\"inet:127.0.0.1:{}\"", self.address.port())
-    }
-}
-
 fn site(milters: &str) -> Site {
     Site::start(Setup::new().key("messages.milters", &format!("[{milters}]")))
 }
@@ -114,7 +61,13 @@ fn a_milter_says_no_and_not_now_in_its_own_words() {
     let (code, text) = send(&site, "defer", "x\r\n");
     assert!(code == 451 && text.contains("4.7.42 come again"), "{code} {text}");
     assert_eq!(send(&site, "discard", "x\r\n").0, 250);
-    site.logged(&["event=discarded", "by=milter"]);
+    let discarded = site.logged(&["event=discarded", "by=milter"]);
+    assert!(discarded.contains(&milter.address().port().to_string()), "{discarded}");
+    let told = site.ctl(&["trace", "--subject", "discard it"]).ok();
+    let by = format!("discarded  by milter: inet:[127.0.0.1]:{}", milter.address().port());
+    assert!(told.contains(&by) && told.contains("nobody gets it"), "{told}");
+    let listed = site.control().json(&["trace", "--to", "b@local.test", "--subject", "discard it"]);
+    assert_eq!(listed[0]["state"], "discarded", "{listed}");
     site.logged(&["event=reject", "reason=filter-refused", "stage=rcpt"]);
     let metrics = site.ctl(&["metrics"]).ok();
     let counted = "mailroot_filtered_total{result=\"discarded\",server=\"default\"} 1";
@@ -177,6 +130,104 @@ fn a_body_in_a_file_is_seen_whole_and_written_anew_only_where_it_changes() {
         .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("body-"))
         .collect();
     wait::until("no body to be left", || left.iter().all(|path| !path.exists()).then_some(()));
+}
+
+#[test]
+fn a_field_that_is_added_does_not_run_into_a_body_without_an_empty_line_before_it() {
+    let Some(milter) = Milter::actions() else { return };
+    let site = site(&milter.entry());
+    let mut talk = site.talk();
+    talk.expect("EHLO client.test", 250);
+    let lines = format!("{}\r\n", "y".repeat(70)).repeat(300);
+    for body in ["this is no field\r\nX-Not: one either\r\n", &lines] {
+        let octets = format!("From: a@client.test\r\nSubject: add it\r\n{body}");
+        let sent = talk.message("a@client.test", &["b@local.test"], octets.as_bytes()).unwrap();
+        assert_eq!(sent.code, 250);
+    }
+    for stored in &site.await_dropped(2) {
+        let text = stored.text();
+        let (header, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(header.ends_with("X-Added: yes"), "{header}");
+        assert!(body.starts_with("this is no field\r\n") || body == lines, "{body}");
+    }
+}
+
+#[test]
+fn programs_of_this_machine_are_looked_at_where_the_entry_says_so() {
+    let Some(milter) = Milter::actions() else { return };
+    let entry = |local: bool| format!("{{address: {}, local: {local}}}", milter.entry());
+    let site = site(&entry(true));
+    let caller = Caller::of(&site);
+    let hand_in = |subject: &str| {
+        let words = ["-i", "-f", "a@client.test", "b@local.test"];
+        caller.run("sendmail", &words, &format!("Subject: {subject} it\n\nx\n"))
+    };
+    hand_in("add").exited(0);
+    assert_eq!(site.await_dropped(1)[0].fields("X-Added"), ["yes"]);
+    let refused = hand_in("reject").exited(77);
+    assert!(refused.err.contains("5.7.1"), "{refused}");
+    let later = hand_in("defer").exited(75);
+    assert!(later.err.contains("come again"), "{later}");
+    assert!(milter.log().contains("connect localhost 127.0.0.1"), "{}", milter.log());
+    let key = format!("messages.milters=[{}]", entry(false));
+    site.ctl(&["server", "set", "default", &key]).ok();
+    hand_in("add").exited(0);
+    let added = |it: &&mailroot_tests::message::Stored| !it.fields("X-Added").is_empty();
+    assert_eq!(site.await_dropped(2).iter().filter(added).count(), 1);
+}
+
+#[test]
+fn files_of_pickup_are_changed_discarded_put_off_or_end_in_badmail() {
+    let Some(milter) = Milter::actions() else { return };
+    let milters = format!("[{{address: {}, local: true}}]", milter.entry());
+    let site = Site::start(
+        Setup::new()
+            .key("messages.milters", &milters)
+            .key("store.pickup.poll", "100ms")
+            .key("store.pickup.settle", "0ms"),
+    );
+    let put = |subject: &str, body: &str| {
+        let staged = site.home().join(subject);
+        let head = "X-Sender: a@client.test\r\nX-Receiver: b@local.test\r\nX-Old: gone\r\n";
+        fs::write(&staged, format!("{head}Subject: {subject} it\r\n\r\n{body}")).unwrap();
+        let name = format!("{subject}.eml");
+        fs::rename(&staged, site.spool("default", "Pickup").join(name)).unwrap();
+    };
+    let lines = format!("{}\r\n", "y".repeat(70)).repeat(20_000);
+    put("add", "small\r\n");
+    put("large", &lines);
+    put("change", "old\r\n");
+    let stored = site.await_dropped(3);
+    let of = |body: &str| stored.iter().find(|it| it.body() == body.as_bytes()).unwrap();
+    assert_eq!(of("small\r\n").fields("X-Added"), ["yes"]);
+    let large = of(&lines);
+    assert_eq!(large.fields("X-Receiver"), ["other@local.test"]);
+    assert_eq!(
+        (large.fields("Subject"), large.fields("X-Old").len()),
+        (vec!["changed subject".to_owned()], 0)
+    );
+    assert_eq!(of("another body\r\n.with a dot\r\n").fields("X-First"), ["inserted"]);
+    assert!(
+        stored.iter().all(|it| it.fields("Received").len() == 1 && it.fields("Date").len() == 1)
+    );
+
+    put("reject", "x\r\n");
+    wait::until("a file in Badmail", || (site.badmail().len() == 3).then_some(()));
+    let why = site.ctl(&["badmail", "list"]).ok();
+    assert!(why.contains("a milter refused it"), "{why}");
+    put("discard", "x\r\n");
+    site.logged(&["event=discarded", "by=milter", "from=<a@client.test>"]);
+    let told = site.control().json(&["trace", "--subject", "discard it"]);
+    assert_eq!(told[0]["state"], "discarded", "{told}");
+    put("defer", "later\r\n");
+    site.logged(&["defer.eml: a milter has it wait: 451 4.7.42 come again"]);
+    let waiting = site.ctl(&["pickup", "list"]).ok();
+    assert!(waiting.contains("defer.eml"), "{waiting}");
+    assert_eq!(site.dropped("default").len(), 3);
+    site.ctl(&["server", "set", "default", "messages.milters=[]"]).ok();
+    let stored = site.await_dropped(4);
+    assert!(stored.iter().any(|it| it.body() == b"later\r\n"));
+    assert_eq!(site.badmail().len(), 3);
 }
 
 #[test]

@@ -22,7 +22,7 @@ const ROOMS: &[&[&str]] = &[
     &["service"],
     &["virtual_server"],
     &["receive", "pickup", "deliver"],
-    &["drop", "badmail"],
+    &["drop", "badmail", "filter"],
     &["queue"],
     &["store"],
     &[

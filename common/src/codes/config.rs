@@ -134,6 +134,8 @@ super::codes! {
     "E0439": "Two keys of one domain have the same DKIM selector."; "Give each key of a domain a selector of its own.";
     "E0440": "A smart host is to know us by a certificate, and mail could go there in clear text."; "Write  tls: verify, or required, at the smart host.";
     "E0445": "A smart host has an oldest version of TLS, and mail goes there in clear text."; "Remove min_version, or write  tls: verify  at the smart host.";
+    "E0450": "Chains of ARC are to be sealed or believed, and are not looked at."; "Write  arc: mark  below senders, and for trusted_sealers  dmarc  as well.";
+    "E0451": "Mail is to be sealed in the name of a domain that has no key."; "Make a key with smtpctl dkim create DOMAIN, then set senders.seal.";
     "W0022": "An earlier state of the configuration could not be kept, so there is nothing to fall back on."; "See that the state directory can be written to.";
     "W0199": "The file has more warnings than are told at once."; "Settle those that are told, then check again.";
     "W0310": "The server is an open relay, and its file insists on it."; "Remove i_want_an_open_relay unless everyone shall send through this server.";

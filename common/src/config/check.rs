@@ -17,6 +17,7 @@ use super::ldap;
 use super::name::ServerName;
 use super::node::{Kind, Node};
 use super::section::{Profile, Reader};
+use super::senders;
 use super::server::ServerConfig;
 use super::smart_hosts::Hop;
 use super::value::Limit;
@@ -32,6 +33,7 @@ pub(super) fn check(config: &ServerConfig, server: &ServerName, node: &Node, rea
     schedules(config, reader);
     delivery(config, reader);
     general(config, reader);
+    senders::check(config, reader);
     fetchers(config, reader);
     ldap::check(&config.ldap, reader);
 }

@@ -45,8 +45,10 @@ section! {
         fix: Vec<Fix> =
             vec![Fix::Date, Fix::MessageId, Fix::LineEnds], vec![Fix::Date, Fix::MessageId];
         /// Programs that look at mail before it is accepted (milters, such as Rspamd, ClamAV and OpenDKIM),
-        /// one after the other: inet:HOST:PORT or unix:/PATH. They are asked about mail that comes over SMTP,
-        /// not about Pickup and programs of this machine. Each answer may take timeout (30s), all of them about one
+        /// one after the other: inet:HOST:PORT or unix:/PATH. They are asked about mail that comes over SMTP; about
+        /// that of programs of this machine (sendmail and Pickup) those are asked that have local: true. What one
+        /// of them refuses in Pickup ends in Badmail, and what it puts off waits there for
+        /// delivery.local.expire. Each answer may take timeout (30s), all of them about one
         /// message ten times as long; when it is complete all milters together have 5 minutes. Where there is no
         /// answer, on_failure says whether mail waits (defer) or goes on without (accept).
         milters: Vec<Milter> = Vec::new(), Vec::new();

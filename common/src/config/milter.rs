@@ -59,6 +59,8 @@ pub struct Milter {
     pub timeout: Span,
     /// What is done where it gives none.
     pub on_failure: OnFailure,
+    /// Whether it is asked about mail of programs of this machine as well.
+    pub local: bool,
 }
 
 impl Milter {
@@ -66,10 +68,10 @@ impl Milter {
     const TIMEOUT: Span = Span::seconds(30);
     /// The longest that may be said.
     const TIMEOUT_MAX: Span = Span::minutes(10);
-    const KEYS: &'static [&'static str] = &["address", "timeout", "on_failure"];
+    const KEYS: &'static [&'static str] = &["address", "timeout", "on_failure", "local"];
 
     const fn at(address: MilterAddress) -> Self {
-        Self { address, timeout: Self::TIMEOUT, on_failure: OnFailure::Defer }
+        Self { address, timeout: Self::TIMEOUT, on_failure: OnFailure::Defer, local: false }
     }
 
     fn read_address(node: &Node, reader: &mut Reader) -> Option<MilterAddress> {
@@ -98,16 +100,17 @@ impl Setting for Milter {
     type Quantity = u8;
 
     fn type_name() -> String {
-        "address or {address, timeout, on_failure}".to_owned()
+        "address or {address, timeout, on_failure, local}".to_owned()
     }
 
     fn show(&self) -> String {
-        let Self { address, timeout, on_failure } = self;
+        let Self { address, timeout, on_failure, local } = self;
         if *self == Self::at(address.clone()) {
             return address.to_string();
         }
         let on_failure = on_failure.word();
-        format!("{{address: \"{address}\", timeout: {timeout}, on_failure: {on_failure}}}")
+        let local = if *local { ", local: true" } else { "" };
+        format!("{{address: \"{address}\", timeout: {timeout}, on_failure: {on_failure}{local}}}")
     }
 
     fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
@@ -115,7 +118,7 @@ impl Setting for Milter {
             return Self::read_address(node, reader).map(Self::at);
         };
         let (mut address, mut named, mut good) = (None, false, true);
-        let (mut timeout, mut on_failure) = (Self::TIMEOUT, OnFailure::Defer);
+        let (mut timeout, mut on_failure, mut local) = (Self::TIMEOUT, OnFailure::Defer, false);
         for (key, value) in reader.entries(node, "this milter", Self::KEYS) {
             match key {
                 "timeout" => match Self::read_timeout(value, reader) {
@@ -124,6 +127,10 @@ impl Setting for Milter {
                 },
                 "on_failure" => match OnFailure::read(value, reader) {
                     Some(found) => on_failure = found,
+                    None => good = false,
+                },
+                "local" => match bool::read(value, reader) {
+                    Some(found) => local = found,
                     None => good = false,
                 },
                 _ => {
@@ -137,6 +144,6 @@ impl Setting for Milter {
             let diagnostic = reader.error_at("E0104", title, node, "address is missing");
             reader.report(diagnostic.help("write {address: inet:localhost:11332, timeout: 30s}"));
         }
-        address.filter(|_| good).map(|address| Self { address, timeout, on_failure })
+        address.filter(|_| good).map(|address| Self { address, timeout, on_failure, local })
     }
 }

@@ -17,8 +17,8 @@ pub struct TraceEntry {
     /// The virtual server.
     pub server: String,
     /// Where it stands: a state of the queue, or its end: `delivered`, `returned`, `badmail`,
-    /// `requeued` (back from Badmail under another id), `removed`; `unknown` if the trace does not
-    /// tell.
+    /// `requeued` (back from Badmail under another id), `removed`, `discarded` (by a milter); `unknown`
+    /// if the trace does not tell.
     pub state: String,
     /// When it was accepted; absent if that is not in the trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]

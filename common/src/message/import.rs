@@ -34,6 +34,9 @@ pub enum Bad {
         /// The limit.
         limit: u32,
     },
+    /// A milter does not want it.
+    #[error("a milter refused it: {0}")]
+    Filtered(String),
     /// The queue cannot hold it.
     #[error("it cannot be queued: {0}")]
     Unstorable(String),

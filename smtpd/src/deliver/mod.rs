@@ -18,7 +18,7 @@
 //! remember   outcomes to the trace
 //! returning  mail an operator gives up           trial     a call without mail
 //! trust      what a host must prove               deadline  mail whose sender named a time
-//! strict     what senders want of TLS
+//! strict     what senders want of TLS               seal      our part of a chain (ARC)
 //! tls_report what others are told of that
 //! ```
 //!
@@ -48,6 +48,7 @@ mod remember;
 mod returning;
 mod reuse;
 mod room;
+mod seal;
 mod session;
 mod sign;
 mod site;

@@ -1,8 +1,9 @@
-//! What a message leaves with: another `From` where rules say so, and signatures over what leaves.
+//! What a message leaves with: another `From` where rules say so, signatures over what leaves, and a seal over
+//! both.
 //!
 //! In: leased messages on their way to another host. Out: the same, with what takes the place of their
-//! beginning; or for now an end with words, because mail that is to be signed never leaves without.
-//! Both are done once for an attempt. A server that has neither rules for `From` nor keys pays nothing;
+//! beginning; or for now an end with words, because mail that is to be signed or sealed never leaves without.
+//! All are done once for an attempt. A server that has neither rules for `From` nor keys pays nothing;
 //! any other looks at the header of what it sends.
 
 use std::io;
@@ -19,6 +20,7 @@ use super::finish::finish;
 use super::front::Front;
 use super::job::Job;
 use super::room::Room;
+use super::sign::digest_of;
 use crate::queue::BodyReader;
 
 /// The longest header that is changed or signed.
@@ -62,17 +64,24 @@ async fn prepare(settings: &Settings, job: &Job, now: Timestamp) -> Result<Optio
     let replace = |author: &_| senders.header(author, table);
     let rewritten = is_touched.then(|| rewrite_from(stored, replace)).flatten();
     let leaving = rewritten.as_deref().unwrap_or(stored);
-    let keys = settings.signing.keys_for(settings, job, leaving, now);
-    let mut octets = match keys.is_empty() {
-        true => Vec::new(),
-        false => settings.signing.sign(&keys, leaving, rest, reader, now).await?,
-    };
+    let signing = &settings.signing;
+    let (keys, plan) = (signing.keys_for(settings, job, leaving, now), signing.plan(job, leaving));
+    let mut octets = Vec::new();
+    if !keys.is_empty() || plan.is_some() {
+        let digest = digest_of(rest, &mut reader).await.map_err(|error| unreadable(&error))?;
+        octets = signing.sign(&keys, leaving, &digest, now).await?;
+        if let Some(plan) = plan {
+            let header = [&octets, leaving].concat();
+            let set = signing.seal(&plan, &header, &digest, now).await?;
+            octets.splice(..0, set);
+        }
+    }
     let replaces = if rewritten.is_some() { end as u64 } else { 0 };
     octets.extend(rewritten.unwrap_or_default());
     Ok((!octets.is_empty()).then_some(Front { octets, replaces }))
 }
 
-pub(super) fn unreadable(error: &io::Error) -> String {
+fn unreadable(error: &io::Error) -> String {
     format!("it cannot be read here: {error}")
 }
 

@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, Digest, SHA256};
 use mailroot_common::address::Domain;
 use mailroot_common::config::DkimEntry;
 use mailroot_common::units::Timestamp;
@@ -17,7 +17,6 @@ use smtpd_core::policy::relay::RelayPolicy;
 
 use super::Settings;
 use super::job::Job;
-use super::prepare::unreadable;
 use crate::config::{Secrets, signing_key};
 use crate::dkim::SigningKey;
 use crate::queue::BodyReader;
@@ -25,15 +24,17 @@ use crate::queue::BodyReader;
 /// What mail is signed with.
 #[derive(Debug)]
 pub struct Signing {
-    keys: Vec<Arc<Key>>,
-    secrets: Secrets,
+    pub(super) keys: Vec<Arc<Key>>,
+    pub(super) secrets: Secrets,
     relay: RelayPolicy,
+    /// In whose name mail that is passed on is sealed, if it is.
+    pub(super) sealer: Option<Domain>,
 }
 
 /// A key, once it was read.
 #[derive(Debug)]
 pub(super) struct Key {
-    entry: DkimEntry,
+    pub(super) entry: DkimEntry,
     ready: OnceLock<SigningKey>,
 }
 
@@ -43,7 +44,13 @@ impl Signing {
     pub fn new(entries: &[DkimEntry], secrets: Secrets, relay: RelayPolicy) -> Self {
         let key =
             |entry: &DkimEntry| Arc::new(Key { entry: entry.clone(), ready: OnceLock::new() });
-        Self { keys: entries.iter().map(key).collect(), secrets, relay }
+        Self { keys: entries.iter().map(key).collect(), secrets, relay, sealer: None }
+    }
+
+    /// The same, where mail that is passed on is sealed in the name of a domain.
+    #[must_use]
+    pub fn sealing(self, domain: Option<Domain>) -> Self {
+        Self { sealer: domain, ..self }
     }
 
     /// Whether there are no keys.
@@ -67,7 +74,7 @@ impl Signing {
         keys.into_iter().cloned().collect()
     }
 
-    /// The fields of one message, whose header is followed by these octets and the rest of the reader.
+    /// The fields of one message with this header and the SHA-256 of its body.
     ///
     /// # Errors
     ///
@@ -76,14 +83,9 @@ impl Signing {
         &self,
         keys: &[Arc<Key>],
         header: &[u8],
-        begun: &[u8],
-        mut reader: BodyReader,
+        digest: &Digest,
         now: Timestamp,
     ) -> Result<Vec<u8>, String> {
-        for key in keys {
-            key.ready(&self.secrets).await?;
-        }
-        let digest = digest_of(begun, &mut reader).await.map_err(|error| unreadable(&error))?;
         let mut octets = Vec::new();
         for key in keys {
             let (entry, signing) = (&key.entry, key.ready(&self.secrets).await?);
@@ -91,9 +93,7 @@ impl Signing {
             let (domain, selector) = (&entry.domain, &entry.selector);
             let signer = Signer { domain, selector, algorithm: signing.algorithm(), at: now };
             let draft = Draft::new(&signer, &covered, digest.as_ref());
-            let signature = signing
-                .sign(&draft.to_be_signed(&covered))
-                .map_err(|error| format!("the key {}: {error}", entry.key))?;
+            let signature = key.sign(signing, &draft.to_be_signed(&covered))?;
             octets.extend(draft.finish(&signature));
         }
         Ok(octets)
@@ -125,8 +125,17 @@ impl Signing {
 }
 
 impl Key {
+    /// Signs these octets by what was read.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot, for people.
+    pub(super) fn sign(&self, signing: &SigningKey, octets: &[u8]) -> Result<Vec<u8>, String> {
+        signing.sign(octets).map_err(|error| format!("the key {}: {error}", self.entry.key))
+    }
+
     /// Reads the key unless that was done.
-    async fn ready(self: &Arc<Self>, secrets: &Secrets) -> Result<&SigningKey, String> {
+    pub(super) async fn ready(self: &Arc<Self>, secrets: &Secrets) -> Result<&SigningKey, String> {
         if let Some(key) = self.ready.get() {
             return Ok(key);
         }
@@ -140,7 +149,7 @@ impl Key {
 }
 
 /// The SHA-256 of the body in simple form: of what was read of it already, and of what follows.
-async fn digest_of(begun: &[u8], reader: &mut BodyReader) -> io::Result<aws_lc_rs::digest::Digest> {
+pub(super) async fn digest_of(begun: &[u8], reader: &mut BodyReader) -> io::Result<Digest> {
     let (mut body, mut digest) = (SimpleBody::default(), Context::new(&SHA256));
     body.push(begun, |octets| digest.update(octets));
     while let Some(piece) = reader.next().await? {

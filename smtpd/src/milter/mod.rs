@@ -5,6 +5,7 @@
 //! only connects; it hears of the connection and of the greeting then. Each wait has an end. What a milter
 //! that is broken, slow or hostile costs is told by its entry: mail waits, or goes on without it.
 
+mod peer;
 mod talk;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ mod tests;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use mailroot_common::config::milter::{Milter, OnFailure};
+use mailroot_common::config::milter::Milter;
 use smtpd_core::milter::MilterError;
 use smtpd_core::milter::answer::{Change, Reply, Verdict};
 use smtpd_core::milter::command::Command;
@@ -20,7 +21,7 @@ use smtpd_core::milter::edit::edited;
 use smtpd_core::milter::offer::Stage;
 use tokio::time::Instant;
 
-use self::talk::Talk;
+use self::peer::{Again, Peer, Said, Told};
 pub use self::talk::{Trouble, Values};
 use crate::net::Net;
 use crate::observe::{Level, Log};
@@ -29,6 +30,9 @@ use crate::resolve::Resolver;
 /// How long all milters together may take over a complete message: a client waits 10 minutes for what is
 /// said to it (RFC 5321 section 4.5.3.2.6).
 const SHOWING_MAX: Duration = Duration::from_secs(300);
+
+/// What the client of mail from this machine is called.
+pub const LOCALHOST: &str = "localhost";
 
 /// By which means milters are called.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +90,8 @@ pub struct Work {
     pub changes: Vec<Change>,
     /// Who did what, for the log.
     pub by: Vec<String>,
-    /// Whether it is to be forgotten.
-    pub discard: bool,
+    /// The milter that wants it forgotten, if one does.
+    pub discarded_by: Option<String>,
 }
 
 /// The milters of one session.
@@ -96,45 +100,32 @@ pub struct Milters {
     peers: Vec<Peer>,
     /// Whom they were told of.
     told: Option<Who>,
-    /// Whether one of them wants the message under way forgotten.
-    discards: bool,
+    /// The one that wants the message under way forgotten.
+    discarded_by: Option<String>,
+    /// What they were told of the message under way.
+    said: Said,
     /// When they all must be through with the message that they are shown.
     until: Instant,
 }
 
-#[derive(Debug)]
-struct Peer {
-    milter: Milter,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    /// It was not called yet, or is to be called again.
-    Closed,
-    /// It hears of the message under way.
-    Open(Box<Talk>),
-    /// It needs to hear no more of this message.
-    Rests(Box<Talk>),
-    /// It needs to hear no more of this session, or was not to be had for this message.
-    Gone(Gone),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Gone {
-    Satisfied,
-    Unheard,
-    /// It refused the client as such.
-    Refused(No),
+/// How it goes on with showing a message to a milter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It wants to see more.
+    More,
+    /// It needs to see no more.
+    Enough,
+    /// It was called anew, and is to be shown the message from its beginning.
+    Again,
 }
 
 impl Milters {
     /// Those of a session; none is called yet.
     #[must_use]
-    pub fn new(milters: &[Milter]) -> Self {
-        let peer = |milter: &Milter| Peer { milter: milter.clone(), state: State::Closed };
-        let peers = milters.iter().map(peer).collect();
-        Self { peers, told: None, discards: false, until: Instant::now() }
+    pub fn new<'a>(milters: impl IntoIterator<Item = &'a Milter>) -> Self {
+        let peers = milters.into_iter().map(Peer::new).collect();
+        let said = Said::default();
+        Self { peers, told: None, discarded_by: None, said, until: Instant::now() }
     }
 
     /// Whether there are none.
@@ -155,31 +146,23 @@ impl Milters {
         reach: &Reach<'_>,
     ) -> Result<(), No> {
         let anew = self.told.as_ref() != Some(who);
-        (self.told, self.discards) = (Some(who.clone()), false);
+        (self.told, self.discarded_by) = (Some(who.clone()), None);
+        (self.said, self.until) = (Said::default(), Instant::now() + SHOWING_MAX);
         // All of them first: one that refuses keeps the ones behind it from being asked.
         for peer in &mut self.peers {
             peer.rewind(anew).await;
         }
+        let again = Again { who, said: &self.said, until: self.until, reach };
         for peer in &mut self.peers {
-            let is_new = matches!(peer.state, State::Closed);
-            if is_new {
+            if peer.is_closed() {
                 let begun = peer.begin(who, reach).await;
                 peer.settle(begun, reach)?;
             }
-            let mail = Command::Mail(sender);
-            let is_old = !is_new && matches!(peer.state, State::Open(_));
-            let mut heard = peer.stage(Stage::Mail, values, mail).await;
-            if heard.is_err() && is_old {
-                // It may have hung up since the last message.
-                peer.state = State::Closed;
-                heard = match peer.begin(who, reach).await {
-                    Ok(_) => peer.stage(Stage::Mail, values, mail).await,
-                    trouble => trouble,
-                };
-            }
-            self.discards |= matches!(heard, Ok(Verdict::Discard));
+            let heard = peer.tell(Stage::Mail, values, Command::Mail(sender), &again).await;
+            peer.note_discard(&heard, &mut self.discarded_by);
             peer.settle(heard, reach)?;
         }
+        self.said.sender = Some(Told::new(sender, values));
         Ok(())
     }
 
@@ -193,18 +176,22 @@ impl Milters {
         (recipient, values): (&str, &Values<'_>),
         reach: &Reach<'_>,
     ) -> Result<(), No> {
+        let Some(who) = &self.told else { return Ok(()) };
+        let until = Instant::now() + SHOWING_MAX;
+        let again = Again { who, said: &self.said, until, reach };
         for peer in &mut self.peers {
-            let heard = peer.stage(Stage::Rcpt, values, Command::Rcpt(recipient)).await;
-            self.discards |= matches!(heard, Ok(Verdict::Discard));
+            let heard = peer.tell(Stage::Rcpt, values, Command::Rcpt(recipient), &again).await;
+            peer.note_discard(&heard, &mut self.discarded_by);
             peer.settle(heard, reach)?;
         }
+        self.said.recipients.push(Told::new(recipient, values));
         Ok(())
     }
 
-    /// Whether one of them wants the message forgotten, by what it has heard before the header.
+    /// The one that wants the message forgotten, by what it has heard before the header.
     #[must_use]
-    pub const fn discards(&self) -> bool {
-        self.discards
+    pub fn discarded_by(&self) -> Option<&str> {
+        self.discarded_by.as_deref()
     }
 
     /// They are to be shown a message one after the other: how many there are. Their time for all of it
@@ -224,15 +211,24 @@ impl Milters {
         number: usize,
         (work, values): (&mut Work, &Values<'_>),
         reach: &Reach<'_>,
-    ) -> Result<bool, No> {
-        let Some(peer) = self.peers.get_mut(number) else { return Ok(false) };
-        let State::Open(talk) = &mut peer.state else { return Ok(false) };
-        let wants_body = talk.wants_body();
-        let heard = talk.header(&work.header, values, self.until).await;
-        work.discard |= matches!(heard, Ok(Verdict::Discard));
-        let is_enough = matches!(heard, Ok(Verdict::Skip));
+    ) -> Result<Next, No> {
+        let (Some(peer), Some(who)) = (self.peers.get_mut(number), &self.told) else {
+            return Ok(Next::Enough);
+        };
+        let again = Again { who, said: &self.said, until: self.until, reach };
+        let mut heard = peer.header(&work.header, values, self.until).await;
+        if let Err(trouble) = &heard
+            && peer.is_unproved()
+        {
+            heard = match peer.call_again(trouble, &again).await {
+                Ok(Verdict::Continue) => peer.header(&work.header, values, self.until).await,
+                other => other,
+            };
+        }
+        peer.note_discard(&heard, &mut work.discarded_by);
+        let is_enough = matches!(heard, Ok(Verdict::Skip)) || !peer.wants_body();
         peer.settle(heard, reach)?;
-        Ok(wants_body && !is_enough && matches!(peer.state, State::Open(_)))
+        Ok(if !is_enough && peer.is_open() { Next::More } else { Next::Enough })
     }
 
     /// Shows a milter a piece of the body; whether it wants to see more.
@@ -245,14 +241,24 @@ impl Milters {
         number: usize,
         (work, piece): (&mut Work, &[u8]),
         reach: &Reach<'_>,
-    ) -> Result<bool, No> {
-        let Some(peer) = self.peers.get_mut(number) else { return Ok(false) };
-        let State::Open(talk) = &mut peer.state else { return Ok(false) };
-        let heard = talk.body(piece).await;
-        work.discard |= matches!(heard, Ok(Verdict::Discard));
+    ) -> Result<Next, No> {
+        let (Some(peer), Some(who)) = (self.peers.get_mut(number), &self.told) else {
+            return Ok(Next::Enough);
+        };
+        let mut heard = peer.body(piece).await;
+        if let Err(trouble) = &heard
+            && peer.is_unproved()
+        {
+            let again = Again { who, said: &self.said, until: self.until, reach };
+            heard = peer.call_again(trouble, &again).await;
+            if matches!(heard, Ok(Verdict::Continue)) {
+                return Ok(Next::Again);
+            }
+        }
+        peer.note_discard(&heard, &mut work.discarded_by);
         let is_enough = matches!(heard, Ok(Verdict::Skip));
         peer.settle(heard, reach)?;
-        Ok(!is_enough && matches!(peer.state, State::Open(_)))
+        Ok(if !is_enough && peer.is_open() { Next::More } else { Next::Enough })
     }
 
     /// Tells a milter that the message is complete, and does what it wants.
@@ -265,36 +271,41 @@ impl Milters {
         number: usize,
         (work, values): (&mut Work, &Values<'_>),
         (header_max, reach): (usize, &Reach<'_>),
-    ) -> Result<(), No> {
-        let Some(peer) = self.peers.get_mut(number) else { return Ok(()) };
-        let State::Open(talk) = &mut peer.state else { return Ok(()) };
-        let (heard, keeps_blanks) = (talk.end(values).await, talk.keeps_blanks());
-        let verdict = heard.and_then(|(verdict, changes)| {
-            if !matches!(verdict, Verdict::Continue | Verdict::Accept) {
-                return Ok(verdict);
+    ) -> Result<Next, No> {
+        let (Some(peer), Some(who)) = (self.peers.get_mut(number), &self.told) else {
+            return Ok(Next::Enough);
+        };
+        let verdict = match peer.end(values).await {
+            Ok((verdict @ (Verdict::Continue | Verdict::Accept), changes)) => {
+                let taken = work.take(changes, peer.keeps_blanks(), header_max);
+                taken.map(|()| verdict).map_err(Trouble::from)
             }
-            work.take(changes, keeps_blanks, header_max)?;
-            Ok(verdict)
-        });
+            Ok((verdict, _)) => Ok(verdict),
+            Err(trouble) if peer.is_unproved() => {
+                let again = Again { who, said: &self.said, until: self.until, reach };
+                match peer.call_again(&trouble, &again).await {
+                    Ok(Verdict::Continue) => return Ok(Next::Again),
+                    other => other,
+                }
+            }
+            Err(trouble) => Err(trouble),
+        };
         if matches!(verdict, Ok(Verdict::Continue | Verdict::Accept)) && !work.by.is_empty() {
             let what = std::mem::take(&mut work.by).join(", ");
             let line = reach.log.line(Level::Info, "milter").word("server", reach.server);
             let id = values.iter().find(|(name, _)| *name == "i").map(|(_, id)| *id);
-            let line = line.maybe("id", id).word("milter", &peer.milter.address);
+            let line = line.maybe("id", id).word("milter", peer.address());
             line.text("changes", what).send();
         }
-        work.discard |= matches!(verdict, Ok(Verdict::Discard));
-        peer.settle(verdict, reach)
+        peer.note_discard(&verdict, &mut work.discarded_by);
+        peer.settle(verdict, reach)?;
+        Ok(Next::Enough)
     }
 
     /// Says goodbye to all of them.
     pub async fn quit(&mut self) {
         for peer in &mut self.peers {
-            if let State::Open(talk) | State::Rests(talk) =
-                std::mem::replace(&mut peer.state, State::Closed)
-            {
-                talk.quit().await;
-            }
+            peer.quit().await;
         }
     }
 }
@@ -343,127 +354,5 @@ fn words(change: &Change) -> String {
         Change::DeleteRecipient(to) => format!("-<{to}>"),
         Change::Sender(from) => format!("from=<{from}>"),
         Change::Hold(reason) => format!("hold: {reason}"),
-    }
-}
-
-impl Peer {
-    /// Makes it ready for another message.
-    async fn rewind(&mut self, anew: bool) {
-        let was = std::mem::replace(&mut self.state, State::Closed);
-        self.state = match was {
-            State::Open(talk) | State::Rests(talk) if anew => {
-                talk.quit().await;
-                State::Closed
-            }
-            State::Open(mut talk) | State::Rests(mut talk) => {
-                talk.abort();
-                if talk.is_over().await { State::Closed } else { State::Open(talk) }
-            }
-            State::Gone(Gone::Satisfied | Gone::Refused(_)) if !anew => was,
-            State::Gone(_) | State::Closed => State::Closed,
-        };
-    }
-
-    /// Calls it, and tells it of the connection and the greeting.
-    async fn begin(&mut self, who: &Who, reach: &Reach<'_>) -> Result<Verdict, Trouble> {
-        let mut talk = Box::new(Talk::open(&self.milter, reach).await?);
-        let address = who.address.to_string();
-        let port = who.port.to_string();
-        let values = [
-            ("j", reach.host),
-            ("{daemon_name}", reach.server),
-            ("v", "Mailroot"),
-            ("_", who.name.as_str()),
-            ("{client_name}", who.name.as_str()),
-            ("{client_ptr}", who.name.as_str()),
-            ("{client_addr}", address.as_str()),
-            ("{client_port}", port.as_str()),
-        ];
-        let connect = Command::Connect(&who.name, who.address, who.port);
-        let mut verdict = talk.tell(Stage::Connect, &values, connect).await?;
-        if verdict == Verdict::Continue {
-            let (version, cipher) = who.tls.unwrap_or_default();
-            let tls = [("{tls_version}", version), ("{cipher}", cipher)];
-            let values = if who.tls.is_some() { &tls[..] } else { &[] };
-            verdict = talk.tell(Stage::Hello, values, Command::Hello(&who.helo)).await?;
-        }
-        self.state = match verdict {
-            Verdict::Continue | Verdict::Skip => State::Open(talk),
-            Verdict::Accept | Verdict::Discard => {
-                talk.quit().await;
-                State::Gone(Gone::Satisfied)
-            }
-            Verdict::Reject | Verdict::Defer | Verdict::Reply(_) | Verdict::Close => {
-                talk.quit().await;
-                State::Gone(Gone::Refused(refusal(&verdict).unwrap_or(No::Refused)))
-            }
-        };
-        Ok(Verdict::Continue)
-    }
-
-    async fn stage(
-        &mut self,
-        stage: Stage,
-        values: &Values<'_>,
-        command: Command<'_>,
-    ) -> Result<Verdict, Trouble> {
-        match &mut self.state {
-            State::Open(talk) => {
-                talk.renew();
-                talk.tell(stage, values, command).await
-            }
-            State::Gone(Gone::Refused(no)) => Ok(match no {
-                No::Said(reply) => Verdict::Reply(reply.clone()),
-                No::Deferred | No::Unheard => Verdict::Defer,
-                No::Refused => Verdict::Reject,
-                No::Close => Verdict::Close,
-            }),
-            State::Closed | State::Rests(_) | State::Gone(_) => Ok(Verdict::Continue),
-        }
-    }
-
-    /// Goes by what it said, or by what its entry says where it cannot be heard.
-    fn settle(&mut self, heard: Result<Verdict, Trouble>, reach: &Reach<'_>) -> Result<(), No> {
-        match heard {
-            Ok(Verdict::Continue | Verdict::Skip) => Ok(()),
-            Ok(Verdict::Accept | Verdict::Discard) => {
-                self.state = match std::mem::replace(&mut self.state, State::Closed) {
-                    State::Open(talk) => State::Rests(talk),
-                    other => other,
-                };
-                Ok(())
-            }
-            Ok(verdict) => {
-                if let Verdict::Reply(Reply { code, enhanced, words }) = &verdict {
-                    let line = reach.log.line(Level::Info, "milter").word("server", reach.server);
-                    let line = line.word("milter", &self.milter.address);
-                    line.text("said", format_args!("{code} {enhanced} {words}")).send();
-                }
-                Err(refusal(&verdict).unwrap_or(No::Refused))
-            }
-            Err(trouble) => {
-                self.state = State::Gone(Gone::Unheard);
-                let on_failure = self.milter.on_failure;
-                let line = reach.log.line(Level::Warn, "milter-failed");
-                let line = line.word("server", reach.server).word("milter", &self.milter.address);
-                let line = line.text("reason", &trouble);
-                line.word("then", on_failure.word()).send();
-                match on_failure {
-                    OnFailure::Accept => Ok(()),
-                    OnFailure::Defer => Err(No::Unheard),
-                }
-            }
-        }
-    }
-}
-
-/// The "no" in a verdict.
-fn refusal(verdict: &Verdict) -> Option<No> {
-    match verdict {
-        Verdict::Reject => Some(No::Refused),
-        Verdict::Defer => Some(No::Deferred),
-        Verdict::Reply(reply) => Some(No::Said(reply.clone())),
-        Verdict::Close => Some(No::Close),
-        Verdict::Continue | Verdict::Accept | Verdict::Skip | Verdict::Discard => None,
     }
 }

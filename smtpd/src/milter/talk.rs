@@ -63,6 +63,8 @@ pub(super) struct Talk {
     wait: Duration,
     /// When its time for this command or message is up.
     until: Instant,
+    /// Whether it has answered anything since the message under way began.
+    proved: bool,
 }
 
 impl Talk {
@@ -77,7 +79,7 @@ impl Talk {
             let (letter, content) = next(&mut stream, &mut heard).await?;
             let agreed = Agreed::read(letter, &content)?;
             let until = Instant::now() + wait * WAITS_MAX;
-            Ok(Self { stream, heard, said: Vec::new(), agreed, wait, until })
+            Ok(Self { stream, heard, said: Vec::new(), agreed, wait, until, proved: true })
         };
         timeout(wait, opening).await.map_err(|_| Trouble::TimedOut(wait))?
     }
@@ -183,8 +185,14 @@ impl Talk {
         self.agreed.keeps_blanks()
     }
 
+    /// Whether it has shown since the message under way began that it is there.
+    pub(super) const fn is_proved(&self) -> bool {
+        self.proved
+    }
+
     /// Has it forget the message.
     pub(super) fn abort(&mut self) {
+        self.proved = false;
         let mut abort = Vec::new();
         Command::Abort.write(&mut abort);
         if !self.said.ends_with(&abort) {
@@ -235,6 +243,7 @@ impl Talk {
             let hearing = next(&mut self.stream, &mut self.heard);
             let heard = timeout(wait, hearing).await;
             let (letter, content) = heard.map_err(|_| late)??;
+            self.proved = true;
             match Answer::read(letter, &content, &self.agreed)? {
                 Answer::Progress => {}
                 answer => return Ok((answer, content.len())),

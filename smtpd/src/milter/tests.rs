@@ -2,14 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use mailroot_common::config::milter::MilterAddress;
+use mailroot_common::config::milter::{MilterAddress, OnFailure};
 use mailroot_common::units::Span;
 use smtpd_core::milter::answer::Field;
 use smtpd_core::milter::frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::peer::{Gone, State};
 use super::*;
 use crate::net::{SimulatedNet, Stream};
 use crate::resolve::SimulatedDns;
@@ -23,6 +24,12 @@ enum Act {
     SayAfter(u64, &'static [u8]),
     /// The same, and hangs up.
     SayAndEnd(&'static [u8]),
+    /// The same again and again, with so many seconds before each.
+    SayOnAndOn(u64, &'static [u8]),
+    /// So often, and that it may go on.
+    SayTimes(usize, &'static [u8]),
+    /// From now on nothing is answered, and nobody hangs up.
+    Vanish,
 }
 
 const GO_ON: &[u8] = b"\0\0\0\x01c";
@@ -30,6 +37,9 @@ const NO: &[u8] = b"\0\0\0\x01r";
 /// No answer to MAIL.
 const QUIET_AT_MAIL: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\x40\0";
 const AGREED: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\0\0";
+/// The same of one that may change the body.
+const MAY_CHANGE: &[u8] = b"\0\0\0\x0dO\0\0\0\x06\0\0\0\x02\0\0\0\0";
+const MORE_TIME: &[u8] = b"\0\0\0\x01p";
 
 /// A milter; the letters that it hears.
 fn milter(net: &Net, at: &str, does: Does) -> (Milter, Arc<Mutex<String>>) {
@@ -43,11 +53,14 @@ fn milter(net: &Net, at: &str, does: Does) -> (Milter, Arc<Mutex<String>>) {
         }
     });
     let address = MilterAddress::parse(&format!("inet:{at}")).unwrap();
-    (Milter { address, timeout: Span::seconds(60), on_failure: OnFailure::Defer }, heard)
+    (
+        Milter { address, timeout: Span::seconds(60), on_failure: OnFailure::Defer, local: false },
+        heard,
+    )
 }
 
 async fn serve(mut stream: Stream, number: usize, does: Does, letters: &Mutex<String>) {
-    let mut octets = Vec::new();
+    let (mut octets, mut has_vanished) = (Vec::new(), false);
     while stream.read_buf(&mut octets).await.is_ok_and(|read| read > 0) {
         while let Some((letter, used)) = frame(&octets).unwrap().map(|it| (it.letter, it.used)) {
             octets.drain(..used);
@@ -55,13 +68,26 @@ async fn serve(mut stream: Stream, number: usize, does: Does, letters: &Mutex<St
                 continue;
             }
             letters.lock().unwrap().push(char::from(letter));
-            if letter == b'A' {
+            let act = does(number, letter);
+            has_vanished |= matches!(act, Act::Vanish);
+            if letter == b'A' || has_vanished {
                 continue;
             }
-            let (wait, answer, ends) = match does(number, letter) {
+            let (wait, answer, ends) = match act {
                 Act::Say(answer) => (0, answer, false),
                 Act::SayAfter(wait, answer) => (wait, answer, false),
                 Act::SayAndEnd(answer) => (0, answer, true),
+                Act::SayOnAndOn(wait, answer) => {
+                    say_on_and_on(&mut stream, wait, answer).await;
+                    return;
+                }
+                Act::SayTimes(times, answer) => {
+                    for _ in 0..times {
+                        let _ = stream.write_all(answer).await;
+                    }
+                    (0, GO_ON, false)
+                }
+                Act::Vanish => return,
             };
             tokio::time::sleep(Duration::from_secs(wait)).await;
             // Whoever has hung up hears nothing.
@@ -69,6 +95,16 @@ async fn serve(mut stream: Stream, number: usize, does: Does, letters: &Mutex<St
             if ends {
                 return;
             }
+        }
+    }
+}
+
+/// Until nobody listens any more.
+async fn say_on_and_on(stream: &mut Stream, wait: u64, answer: &[u8]) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(wait)).await;
+        if stream.write_all(answer).await.is_err() {
+            return;
         }
     }
 }
@@ -178,4 +214,123 @@ fn of_changes_that_make_no_sense_none_is_made() {
     changes.pop();
     work.take(changes, false, 99).unwrap();
     assert_eq!((&work.header[..], work.changes.len()), (&b"A: 1\r\nB: 2\r\n\r\n"[..], 1));
+}
+
+/// Shows a message as whoever receives it does.
+async fn show(milters: &mut Milters, reach: &Reach<'_>) -> Result<Work, No> {
+    let mut work = Work { header: b"A: 1\r\n\r\n".to_vec(), ..Work::default() };
+    milters.showing();
+    for _ in 0..2 {
+        let mut next = milters.header(0, (&mut work, &[]), reach).await?;
+        if next == Next::More {
+            next = milters.body(0, (&mut work, b"x\r\n"), reach).await?;
+        }
+        if next != Next::Again {
+            next = milters.end(0, (&mut work, &[]), (1_000, reach)).await?;
+        }
+        if next != Next::Again {
+            return Ok(work);
+        }
+    }
+    panic!("it is called a third time");
+}
+
+/// A milter that leaves these commands without an answer, as it says, and vanishes after one message.
+macro_rules! vanishing {
+    ($agreed:literal, $quiet:literal) => {{
+        let does: Does = |number, letter| match letter {
+            b'O' => Act::Say($agreed),
+            b'A' if number == 0 => Act::Vanish,
+            letter if $quiet.contains(&letter) => Act::Say(b""),
+            _ => Act::Say(GO_ON),
+        };
+        does
+    }};
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_milter_that_vanished_without_hanging_up_is_called_again_and_told_all_of_it() {
+    for (number, (does, unanswered)) in [
+        (vanishing!(b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\0\0", b""), "M"),
+        (vanishing!(b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\x40\0", b"M"), "MR"),
+        (vanishing!(b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\0\xc0\0", b"MR"), "MRT"),
+        (vanishing!(b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\x05\xc0\x80", b"MRTLN"), "MRTLNB"),
+        (vanishing!(b"\0\0\0\x0dO\0\0\0\x06\0\0\0\0\0\x0d\xc0\x80", b"MRTLNB"), "MRTLNBE"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let means = Means::new();
+        let (entry, heard) = milter(&means.net, "192.0.2.7:1", does);
+        let (mut milters, reach) = (Milters::new(&[entry]), means.reach());
+        for _ in 0..2 {
+            milters.mail(&who("one.example"), SENDER, &reach).await.unwrap();
+            milters.rcpt(("<b@y>", &[]), &reach).await.unwrap();
+            show(&mut milters, &reach).await.unwrap();
+        }
+        let whole = "OCHMRTLNBE";
+        assert_eq!(*heard.lock().unwrap(), format!("{whole}A{unanswered}{whole}"), "{number}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_milter_that_asks_for_more_time_again_and_again_is_given_up() {
+    let at_mail = |does: Does| async move {
+        let means = Means::new();
+        let (entry, heard) = milter(&means.net, "192.0.2.7:1", does);
+        let (mut milters, begun) = (Milters::new(&[entry]), Instant::now());
+        let said = milters.mail(&who("one.example"), SENDER, &means.reach()).await;
+        let letters = heard.lock().unwrap().clone();
+        (said, letters, begun.elapsed().as_secs())
+    };
+    let slow: Does = |_, letter| match letter {
+        b'O' => Act::Say(AGREED),
+        b'M' => Act::SayOnAndOn(50, MORE_TIME),
+        _ => Act::Say(GO_ON),
+    };
+    assert_eq!(at_mail(slow).await, (Err(No::Unheard), "OCHM".to_owned(), 600));
+    let quick: Does = |_, letter| match letter {
+        b'O' => Act::Say(AGREED),
+        b'M' => Act::SayOnAndOn(0, MORE_TIME),
+        _ => Act::Say(GO_ON),
+    };
+    assert_eq!(at_mail(quick).await, (Err(No::Unheard), "OCHM".to_owned(), 0));
+    let last: Does = |_, letter| match letter {
+        b'O' => Act::Say(AGREED),
+        b'E' => Act::SayOnAndOn(50, MORE_TIME),
+        _ => Act::Say(GO_ON),
+    };
+    let means = Means::new();
+    let (entry, _) = milter(&means.net, "192.0.2.7:1", last);
+    let (mut milters, reach) = (Milters::new(&[entry]), means.reach());
+    milters.mail(&who("one.example"), SENDER, &reach).await.unwrap();
+    let begun = Instant::now();
+    assert_eq!(show(&mut milters, &reach).await.err(), Some(No::Unheard));
+    assert_eq!(begun.elapsed().as_secs(), SHOWING_MAX.as_secs());
+}
+
+/// A piece of another body, of a million octets.
+static PIECE: LazyLock<Vec<u8>> =
+    LazyLock::new(|| [&1_000_001_u32.to_be_bytes()[..], b"b", &[b'y'; 1_000_000]].concat());
+
+#[tokio::test]
+async fn the_changes_of_a_milter_are_bounded_in_octets() {
+    let enough: Does = |_, letter| match letter {
+        b'O' => Act::Say(MAY_CHANGE),
+        b'E' => Act::SayTimes(33, &PIECE),
+        _ => Act::Say(GO_ON),
+    };
+    let too_much: Does = |_, letter| match letter {
+        b'O' => Act::Say(MAY_CHANGE),
+        b'E' => Act::SayTimes(34, &PIECE),
+        _ => Act::Say(GO_ON),
+    };
+    for (does, taken) in [(enough, Ok(Some(33_000_000))), (too_much, Err(No::Unheard))] {
+        let means = Means::new();
+        let (entry, _) = milter(&means.net, "192.0.2.7:1", does);
+        let (mut milters, reach) = (Milters::new(&[entry]), means.reach());
+        milters.mail(&who("one.example"), SENDER, &reach).await.unwrap();
+        let made = show(&mut milters, &reach).await;
+        assert_eq!(made.map(|work| work.body.map(|body| body.len())), taken);
+    }
 }

@@ -20,10 +20,12 @@ use smtpd_core::trace::event::Text;
 use smtpd_core::trace::note::{Admission, Note};
 
 use super::claim::{Claimed, ticket};
-use super::read::{Front, PIECE_OCTETS, front};
+use super::filter::{Message, discarded, filter};
+use super::read::{Front, PIECE_OCTETS, Reading, front};
 use super::{AdoptError, Inner, Settings};
 use crate::badmail::{BadmailError, Reason, Record};
 use crate::directory::FileFacts;
+use crate::filter::{amend, recipients_by};
 use crate::observe::Level;
 use crate::queue::{Body, CommitError, Draft};
 
@@ -40,10 +42,12 @@ pub(super) enum Stuck {
     Read(#[from] io::Error),
     #[error("{0}; mend the file of aliases")]
     Alias(#[from] TooMany),
+    #[error("a milter has it wait: {0}")]
+    Filter(String),
 }
 
 /// What became of a file that was not stuck.
-enum Step<T> {
+pub(super) enum Step<T> {
     Good(T),
     Bad(Bad),
 }
@@ -54,15 +58,26 @@ pub(super) async fn enter(inner: &Arc<Inner>, claimed: Claimed) -> Result<(), St
     // Badmail wants the file from its start, whatever was read of it.
     let again = file.try_clone()?;
     let shown = readable(name.as_bytes());
-    let bad = match queue(inner, file, &shown).await? {
-        Step::Good(_) => return Ok(()),
-        Step::Bad(bad) => bad,
+    let bad = match queue(inner, file, &shown).await {
+        Ok(Step::Good(_)) => return Ok(()),
+        Ok(Step::Bad(bad)) => bad,
+        Err(Stuck::Filter(words)) if is_too_old(inner, &claim) => {
+            let patience = inner.settings.patience;
+            Bad::Filtered(format!("it was put off for {patience}, last with these words: {words}"))
+        }
+        Err(stuck) => return Err(stuck),
     };
     inner.counters.pickup_bad.add_one();
     // What is kept again, after trouble or a crash, replaces what was kept.
     let id = ticket(&claim).unwrap_or_else(|| inner.queue.new_id());
     keep(inner, id, again, &facts, &shown, &bad).await?;
     Ok(())
+}
+
+/// Whether a file was claimed so long ago that nothing holds it up any more.
+fn is_too_old(inner: &Inner, claim: &OsStr) -> bool {
+    let claimed = ticket(claim).map(|id| Timestamp::from_millis(id.as_millis()));
+    claimed.is_some_and(|at| inner.clock.now().since(at) >= inner.settings.patience)
 }
 
 /// Makes a file a queued message; its id and its octets. A file that is none is left to the caller.
@@ -106,7 +121,7 @@ pub(super) async fn check(
 
 async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(QueueId, u64)>, Stuck> {
     let rules = inner.settings.rules.clone();
-    let Front { parsed, body, mut reading } = match blocking(move || front(file, &rules)).await? {
+    let Front { parsed, body, reading } = match blocking(move || front(file, &rules)).await? {
         Ok(front) => front,
         Err(bad) => return Ok(Step::Bad(bad)),
     };
@@ -118,32 +133,31 @@ async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(Queu
     let mut octets =
         Vec::with_capacity(received::PREFIX_OCTETS_MAX.min(512) + parsed.header.len() + body.len());
     write_prefix(&mut octets, &inner.settings, &parsed, id, now);
+    let front = octets.len();
     octets.extend_from_slice(&parsed.header);
     octets.extend_from_slice(&body);
     drop(body);
-    let body = if reading.is_done() && octets.len() <= Body::MEMORY_MAX {
-        Body::Memory(octets)
-    } else {
-        let mut writer = inner.queue.large_body().await?;
-        loop {
-            writer.append(&octets).await?;
-            if reading.is_done() {
-                break;
-            }
-            octets.clear();
-            let read = blocking(move || {
-                let done = reading.piece(&mut octets)?;
-                Ok(done.map(|()| (reading, octets)))
-            });
-            match read.await? {
-                Ok(back) => (reading, octets) = back,
-                Err(bad) => return Ok(Step::Bad(bad)),
-            }
-        }
-        Body::File(writer.finish().await?)
+    let (body, eight_bit) = match body_of(inner, octets, reading).await? {
+        Step::Good(read) => read,
+        Step::Bad(bad) => return Ok(Step::Bad(bad)),
     };
+    let message = Message { parsed, body, front, eight_bit };
+    let (message, work) = match filter(inner, message, (id, now)).await? {
+        Step::Good(filtered) => filtered,
+        Step::Bad(bad) => return Ok(Step::Bad(bad)),
+    };
+    let Message { parsed, body, eight_bit, .. } = message;
     let size = body.size();
-    let mut envelope = envelope(inner, parsed, reading.is_eight_bit(), id, now, shown);
+    let mut envelope = envelope(inner, parsed, eight_bit, id, now, shown);
+    amend(&work, &mut envelope);
+    match recipients_by(&work, std::mem::take(&mut envelope.recipients)) {
+        Ok(wanted) => envelope.recipients = wanted,
+        Err(named) => {
+            envelope.recipients = named;
+            discarded(inner, (id, size), &envelope, work.discarded_by.as_deref());
+            return Ok(Step::Good((id, size)));
+        }
+    }
     if let Some(default) = inner.settings.local_domains.first() {
         let is_local = |domain: &Domain| inner.settings.local_domains.contains(domain);
         let locals = Locals { default, is_local: &is_local };
@@ -168,8 +182,37 @@ async fn queue(inner: &Arc<Inner>, file: File, shown: &str) -> Result<Step<(Queu
     Ok(Step::Good((id, size)))
 }
 
+/// The message that begins with these octets, in memory or written while it is read; and whether it has an
+/// octet beyond ASCII.
+async fn body_of(
+    inner: &Inner,
+    mut octets: Vec<u8>,
+    mut reading: Reading,
+) -> Result<Step<(Body, bool)>, Stuck> {
+    if reading.is_done() && octets.len() <= Body::MEMORY_MAX {
+        return Ok(Step::Good((Body::Memory(octets), reading.is_eight_bit())));
+    }
+    let mut writer = inner.queue.large_body().await?;
+    loop {
+        writer.append(&octets).await?;
+        if reading.is_done() {
+            let body = Body::File(writer.finish().await?);
+            return Ok(Step::Good((body, reading.is_eight_bit())));
+        }
+        octets.clear();
+        let read = blocking(move || {
+            let done = reading.piece(&mut octets)?;
+            Ok(done.map(|()| (reading, octets)))
+        });
+        match read.await? {
+            Ok(back) => (reading, octets) = back,
+            Err(bad) => return Ok(Step::Bad(bad)),
+        }
+    }
+}
+
 /// Our trace field, and what the message lacks.
-fn write_prefix(
+pub(super) fn write_prefix(
     out: &mut Vec<u8>,
     settings: &Settings,
     parsed: &Parsed,
@@ -231,7 +274,7 @@ fn envelope(
 }
 
 /// What is remembered of a message.
-fn note(inner: &Inner, id: QueueId, envelope: &Envelope, size: u64) -> Note {
+pub(super) fn note(inner: &Inner, id: QueueId, envelope: &Envelope, size: u64) -> Note {
     let admitted = Admission { subjects: inner.trace.wants_subjects(), ..Admission::default() };
     Note::received(&inner.settings.server, id, envelope, size, admitted)
 }
@@ -284,7 +327,7 @@ async fn keep(
     let reason = match bad {
         Bad::Hops { .. } => Reason::HopCount,
         Bad::Fault(_) | Bad::LineEnd(_) | Bad::TooLarge(_) | Bad::Grew(_) => Reason::BadPickupFile,
-        Bad::Unstorable(_) => Reason::General,
+        Bad::Unstorable(_) | Bad::Filtered(_) => Reason::General,
     };
     let (at, detail) = (inner.clock.now(), format!("{shown}: {bad}"));
     let note = Note::new("badmail", &inner.settings.server, at)

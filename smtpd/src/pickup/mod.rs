@@ -11,6 +11,7 @@
 
 mod claim;
 mod enter;
+mod filter;
 mod read;
 mod settle;
 mod watch;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailroot_common::address::Domain;
+use mailroot_common::config::milter::Milter;
 use mailroot_common::control::PickupCheck;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span};
@@ -33,8 +35,10 @@ use crate::aliases::AliasFile;
 use crate::badmail::Badmail;
 use crate::clock::Clock;
 use crate::directory::{Directory, FileFacts};
+use crate::net::Net;
 use crate::observe::{Counters, Log};
 use crate::queue::Queue;
+use crate::resolve::Resolver;
 use crate::trace::Trace;
 
 /// What the operator decided about a Pickup directory.
@@ -54,6 +58,10 @@ pub struct Settings {
     pub rules: Rules,
     /// The domains whose mail ends here, the default one first.
     pub local_domains: Vec<Domain>,
+    /// Who looks at files before they are mail.
+    pub milters: Vec<Milter>,
+    /// How long a file may be put off by them.
+    pub patience: Span,
 }
 
 /// The handle to one Pickup directory. Cheap to clone.
@@ -71,6 +79,8 @@ struct Inner {
     aliases: AliasFile,
     refused: Mutex<HashMap<OsString, Left>>,
     taken: Arc<Taken>,
+    net: Net,
+    resolver: Resolver,
 }
 
 /// Claims that are in the queue or in Badmail and whose files could not be removed. Whoever watches a
@@ -104,6 +114,10 @@ pub struct Parts {
     pub aliases: AliasFile,
     /// Claims that an earlier watch could not remove.
     pub taken: Arc<Taken>,
+    /// The network, on which milters are.
+    pub net: Net,
+    /// Finds those that have names.
+    pub resolver: Resolver,
 }
 
 /// Why a file did not become a message.
@@ -162,7 +176,8 @@ impl Pickup {
     /// A handle; nothing is opened yet.
     #[must_use]
     pub fn new(settings: Settings, parts: Parts) -> Self {
-        let Parts { queue, badmail, clock, log, counters, trace, aliases, taken } = parts;
+        let Parts { queue, badmail, clock, log, counters, trace, aliases, taken, net, resolver } =
+            parts;
         let refused = Mutex::default();
         Self(Arc::new(Inner {
             settings,
@@ -175,6 +190,8 @@ impl Pickup {
             aliases,
             refused,
             taken,
+            net,
+            resolver,
         }))
     }
 

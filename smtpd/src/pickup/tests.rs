@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mailroot_common::address::Domain;
+use mailroot_common::config::milter::{MilterAddress, OnFailure};
 use mailroot_common::units::ByteSize;
 use smtpd_core::message::pickup;
 use smtpd_core::queue::envelope::Via;
@@ -14,8 +15,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::badmail::{self, Reason};
+use crate::net::{Net, SimulatedNet};
 use crate::observe::{Format, Level, Sink};
 use crate::queue::{Filter, Message};
+use crate::resolve::{Resolver, SimulatedDns};
 
 const GOOD: &str = "From: erp@example.net\nTo: bob@partner.example\nBcc: boss@example.net\n\
     Subject: Invoice\n\nhello\n";
@@ -60,6 +63,8 @@ impl Site {
                 hops_max: 15,
             },
             local_domains: Vec::new(),
+            milters: Vec::new(),
+            patience: Span::days(2),
         };
         change(&mut settings);
         let table = Table::new(table::Settings {
@@ -93,6 +98,8 @@ impl Site {
             trace: Trace::off(),
             aliases: AliasFile::off(),
             taken: Arc::default(),
+            net: Net::Simulated(SimulatedNet::default()),
+            resolver: Resolver::Simulated(SimulatedDns::default()),
         };
         let pickup = Pickup::new(settings, parts);
         Self { root, queue, badmail, pickup, lines }
@@ -430,4 +437,34 @@ async fn message_that_goes_in_circles_ends_in_badmail() {
     running.stop().await;
     let kept = site.badmail.list(None, 1).await.unwrap();
     assert_eq!(kept[0].record.as_ref().unwrap().reason, Reason::HopCount);
+}
+
+#[tokio::test]
+async fn a_file_waits_for_a_milter_that_cannot_be_heard_and_not_for_ever() {
+    let milters = |patience: Span| {
+        move |settings: &mut Settings| {
+            settings.patience = patience;
+            settings.milters = vec![Milter {
+                address: MilterAddress::parse("inet:192.0.2.7:1").unwrap(),
+                timeout: Span::seconds(1),
+                on_failure: OnFailure::Defer,
+                local: true,
+            }];
+        }
+    };
+    let site = Site::with(milters(Span::days(2)));
+    let running = site.start();
+    until(async || site.path(".claimed").exists()).await;
+    site.move_in("invoice.eml", GOOD);
+    until(async || site.lines.text().contains("a milter has it wait: it cannot be heard")).await;
+    assert!(site.messages().await.is_empty() && !site.is_empty(".claimed"));
+    running.stop().await;
+
+    let site = Site::with(milters(Span::ZERO));
+    let running = site.start();
+    until(async || site.path(".claimed").exists()).await;
+    site.move_in("invoice.eml", GOOD);
+    until(async || site.badmail.list(None, 10).await.is_ok_and(|all| all.len() == 1)).await;
+    running.stop().await;
+    assert!(site.messages().await.is_empty() && site.is_empty(".claimed"));
 }

@@ -5,23 +5,24 @@ use std::io;
 
 use mailroot_common::address::ReversePath;
 use mailroot_common::id::QueueId;
-use mailroot_common::message::line_ends::LineEnds;
 use mailroot_common::status::Class;
 use smtpd_core::message::header::{self, HeaderFacts};
-use smtpd_core::milter::answer::Change;
 use smtpd_core::milter::edit::part;
-use smtpd_core::queue::envelope::{Envelope, Recipient};
-use smtpd_core::queue::recipient::Hold;
+use smtpd_core::policy::relay::RelayRule;
+use smtpd_core::queue::envelope::Envelope;
 use smtpd_core::sender::SpfFinding;
 use smtpd_core::smtp::refusal::Refusal;
 use smtpd_core::smtp::server::Server;
+use smtpd_core::trace::event::Text;
+use smtpd_core::trace::note::Note;
 
 use super::message::{Client, FRONT_OCTETS, Large};
 use super::session::Session;
 use super::vouch::{Looked, Room};
-use crate::milter::{Milters, No, Reach, Values, Who, Work};
+use crate::filter::{self, RewriteError, Source, Stop, clean};
+use crate::milter::{LOCALHOST, Milters, No, Reach, Who, Work};
 use crate::observe::Level;
-use crate::queue::{Body, LargeBody};
+use crate::queue::Body;
 
 /// A message that is to be committed, or forgotten.
 #[derive(Debug)]
@@ -34,25 +35,6 @@ pub(super) struct Arrived {
     pub(super) work: Work,
     /// What was found about its sender, in a few words.
     pub(super) checks: Option<String>,
-}
-
-/// Where the body of a message lies.
-enum Source<'a> {
-    Memory(&'a [u8]),
-    /// In a file, behind so many octets that are not the body's.
-    File(&'a LargeBody, u64),
-}
-
-/// Why a message does not go on.
-enum Stop {
-    No(No),
-    Read(io::Error),
-}
-
-impl From<No> for Stop {
-    fn from(no: No) -> Self {
-        Self::No(no)
-    }
 }
 
 /// What a client hears of it.
@@ -100,70 +82,12 @@ pub(super) async fn recipient(session: &mut Session<'_>) -> Result<(), Refusal> 
     heard.map_err(|no| refusal(&mut session.server, no))
 }
 
-/// Shows a message to each milter, as the ones before have made it.
-async fn show(
-    filters: &mut Milters,
-    work: &mut Work,
-    (source, values, id): (Source<'_>, &Values<'_>, QueueId),
-    (header_max, reach): (usize, &Reach<'_>),
-) -> Result<(), Stop> {
-    for number in 0..filters.showing() {
-        let mut more = filters.header(number, (work, values), reach).await?;
-        if let Some(body) = work.body.take() {
-            if more {
-                filters.body(number, (work, &body), reach).await?;
-            }
-            work.body = Some(body);
-        } else {
-            match &source {
-                Source::Memory(octets) if more => {
-                    filters.body(number, (work, octets), reach).await?;
-                }
-                Source::File(stored, front) if more => {
-                    let mut skip = *front;
-                    let mut reader = stored.read(id).await.map_err(Stop::Read)?;
-                    while let (true, Some(piece)) = (more, reader.next().await.map_err(Stop::Read)?)
-                    {
-                        more =
-                            filters.body(number, (work, behind(piece, &mut skip)), reach).await?;
-                    }
-                }
-                Source::Memory(_) | Source::File(..) => {}
-            }
-        }
-        if !work.discard {
-            filters.end(number, (work, values), (header_max, reach)).await?;
-        }
-        if work.discard {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-/// What is left of a piece when so many octets are passed over.
-fn behind<'a>(piece: &'a [u8], skip: &mut u64) -> &'a [u8] {
-    let now = usize::try_from(*skip).unwrap_or(usize::MAX).min(piece.len());
-    *skip -= now as u64;
-    piece.get(now..).unwrap_or_default()
-}
-
-/// A body of a milter's, with the line ends of mail.
-fn clean(body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(body.len());
-    let mut ends = LineEnds::new(true, false);
-    // What may be fixed is no fault.
-    ends.feed(body, &mut out).unwrap_or_default();
-    ends.finish(&mut out).unwrap_or_default();
-    out
-}
-
 impl Client<'_> {
     /// By which means milters are called; nothing if there are none.
     fn reach(&self) -> Option<Reach<'_>> {
         let parts = &self.inner.parts;
         let host = &self.settings.session.host;
-        (!self.settings.milters.is_empty() && self.local.is_none()).then(|| Reach {
+        (!self.settings.milters.is_empty()).then(|| Reach {
             net: &parts.net,
             resolver: &self.settings.milter_resolver,
             log: &parts.log,
@@ -174,7 +98,10 @@ impl Client<'_> {
 
     fn who(&self, server: &Server, port: u16) -> Who {
         let address = self.facts.client;
-        let name = self.name().map_or_else(|| format!("[{address}]"), str::to_owned);
+        let name = match self.local {
+            Some(_) => LOCALHOST.to_owned(),
+            None => self.name().map_or_else(|| format!("[{address}]"), str::to_owned),
+        };
         let helo = server.hello().map(|hello| hello.name.clone()).unwrap_or_default();
         Who { name, address, port, helo, tls: self.tls.map(|tls| (tls.version, tls.cipher)) }
     }
@@ -236,12 +163,13 @@ impl Client<'_> {
         }
         let header_max = self.settings.session.body.header_max;
         let behind_header = front + header;
-        let old = self.read_part(&stored, id, front..behind_header).await?;
+        let old = filter::part_of(&stored, id, front..behind_header).await;
+        let old = old.map_err(|error| self.unread(&error))?;
         let mut work = Work { header: old.clone(), ..Work::default() };
         let source = (Source::File(&stored, behind_header), header_max);
         let shown = self.show(filters, &mut work, source, id).await;
         self.heed(shown, server)?;
-        if work.discard || (work.body.is_none() && work.header == old) {
+        if work.discarded_by.is_some() || (work.body.is_none() && work.header == old) {
             return Ok(whole(Body::File(stored), facts, eight_bit, work));
         }
         part(&mut work.header);
@@ -249,52 +177,13 @@ impl Client<'_> {
         let mut begin = field;
         self.write_front(server, id, &facts, &mut begin);
         begin.extend_from_slice(&work.header);
-        let (made, is_ascii) = self.rewrite(&begin, &work, (&stored, behind_header), id).await?;
+        let (queue, old) = (&self.inner.parts.queue, (&stored, behind_header));
+        let written = filter::rewrite(queue, &begin, &work, old, id).await;
+        let (made, is_ascii) = written.map_err(|error| match error {
+            RewriteError::Store(error) => self.trouble(&error),
+            RewriteError::Read(error) => self.unread(&error),
+        })?;
         Ok(whole(Body::File(made), facts, eight_bit || !is_ascii, work))
-    }
-
-    /// Writes a changed message: a new beginning, and the old body or another one.
-    async fn rewrite(
-        &self,
-        begin: &[u8],
-        work: &Work,
-        (stored, skip): (&LargeBody, u64),
-        id: QueueId,
-    ) -> Result<(LargeBody, bool), Refusal> {
-        let trouble = |error| self.trouble(&error);
-        let mut writer = self.inner.parts.queue.large_body().await.map_err(trouble)?;
-        writer.append(begin).await.map_err(trouble)?;
-        let mut is_ascii = begin.is_ascii();
-        if let Some(body) = work.body.as_deref().map(clean) {
-            is_ascii &= body.is_ascii();
-            writer.append(&body).await.map_err(trouble)?;
-        } else {
-            let mut skip = skip;
-            let mut reader = stored.read(id).await.map_err(|error| self.unread(&error))?;
-            while let Some(piece) = reader.next().await.map_err(|error| self.unread(&error))? {
-                writer.append(behind(piece, &mut skip)).await.map_err(trouble)?;
-            }
-        }
-        Ok((writer.finish().await.map_err(trouble)?, is_ascii))
-    }
-
-    async fn read_part(
-        &self,
-        stored: &LargeBody,
-        id: QueueId,
-        part: std::ops::Range<u64>,
-    ) -> Result<Vec<u8>, Refusal> {
-        let mut skip = part.start;
-        let wanted = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
-        let mut found = Vec::new();
-        let mut reader = stored.read(id).await.map_err(|error| self.unread(&error))?;
-        while found.len() < wanted
-            && let Some(piece) = reader.next().await.map_err(|error| self.unread(&error))?
-        {
-            found.extend_from_slice(behind(piece, &mut skip));
-        }
-        found.truncate(wanted);
-        Ok(found)
     }
 
     async fn show(
@@ -305,15 +194,8 @@ impl Client<'_> {
         id: QueueId,
     ) -> Result<(), Stop> {
         let Some(reach) = self.reach() else { return Ok(()) };
-        let name = id.to_string();
-        work.discard |= filters.discards();
-        if work.discard {
-            return Ok(());
-        }
-        let values = [("i", name.as_str())];
         // Boxed, so that sessions without milters hold no room for it.
-        let shown = show(filters, work, (source, &values, id), (header_max, &reach));
-        Box::pin(shown).await
+        Box::pin(filter::show(filters, work, (source, id), (header_max, &reach))).await
     }
 
     fn heed(&self, shown: Result<(), Stop>, server: &mut Server) -> Result<(), Refusal> {
@@ -330,41 +212,24 @@ impl Client<'_> {
         Refusal::LocalTrouble
     }
 
-    /// The recipients as milters want them.
-    pub(super) fn recipients_by(work: &Work, mut recipients: Vec<Recipient>) -> Vec<Recipient> {
-        for change in &work.changes {
-            match change {
-                Change::AddRecipient(to) if !recipients.iter().any(|it| it.mailbox == *to) => {
-                    recipients.push(Recipient::plain(to.clone()));
-                }
-                Change::DeleteRecipient(to) => recipients.retain(|it| it.mailbox != *to),
-                _ => {}
-            }
+    /// Tells log and trace of a message that a milter had forgotten.
+    pub(super) fn discarded(
+        &self,
+        (id, size): (QueueId, u64),
+        envelope: &Envelope,
+        (by, rule): (Option<&str>, Option<&RelayRule>),
+    ) {
+        let parts = &self.inner.parts;
+        let why = by.unwrap_or("no recipient is left");
+        let line = parts.log.line(Level::Info, "discarded").word("server", &parts.name);
+        let line = line.word("id", id).word("sid", self.session);
+        let line = line.word("from", format_args!("<{}>", envelope.sender)).word("by", "milter");
+        line.text("reason", why).send();
+        if let Some(received) = self.note(id, envelope, size, rule) {
+            parts.trace.record(received);
+            let note = Note::new("discarded", &parts.name, envelope.accepted_at).id(id);
+            parts.trace.record(note.text(Text::By, "milter").text(Text::Reason, why));
         }
-        recipients
-    }
-
-    /// The rest of what they want of the envelope.
-    pub(super) fn amend(work: &Work, envelope: &mut Envelope) {
-        for change in &work.changes {
-            match change {
-                Change::Sender(sender) => envelope.sender = sender.clone(),
-                Change::Hold(reason) => {
-                    let (by, since) = ("milter".to_owned(), envelope.accepted_at);
-                    let reason = Some(reason.clone()).filter(|reason| !reason.is_empty());
-                    envelope.hold = Some(Hold { by, reason, since });
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Tells the log of a message that a milter had forgotten.
-    pub(super) fn discarded(&self, id: QueueId, server: &Server) {
-        let line = self.inner.parts.log.line(Level::Info, "discarded");
-        let line = line.word("server", &self.inner.parts.name).word("id", id);
-        let from = server.transaction().map(|it| format!("<{}>", it.sender));
-        line.word("sid", self.session).maybe("from", from).word("by", "milter").send();
-        self.inner.parts.counters.messages_discarded.add_one();
+        parts.counters.messages_discarded.add_one();
     }
 }

@@ -16,6 +16,7 @@ use smtpd_core::route::table::Table;
 use smtpd_core::smtp::refusal::Refusal;
 use tokio::net::UnixStream;
 
+use super::message::Client;
 use super::registry::Live;
 use super::visit::{self, Visit};
 use super::{Receiver, listener};
@@ -86,6 +87,19 @@ impl LocalUser {
         table: &Table,
     ) -> bool {
         self.credentials.is_ours() || rules.senders.allows(sender, &self.name, table)
+    }
+}
+
+impl Client<'_> {
+    /// The number of the user of this machine.
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.local.as_ref().map(|local| local.credentials.uid)
+    }
+
+    /// Who has logged in, or is known without that.
+    pub(super) fn user_name(&self) -> Option<&str> {
+        let local = self.local.as_ref().map(|local| &*local.name);
+        local.or_else(|| self.user.as_ref().map(|user| &*user.name))
     }
 }
 

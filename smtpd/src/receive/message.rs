@@ -25,6 +25,7 @@ use super::secure::Certificate;
 use super::told::Peer;
 use super::vouch::{Looked, Vouch};
 use super::{Inner, LocalUser, Settings};
+use crate::filter::{amend, recipients_by};
 use crate::milter::{Milters, Work};
 use crate::observe::{Follow, Level};
 use crate::queue::{Body, CommitError, Draft, LargeBodyWriter};
@@ -232,15 +233,20 @@ impl<'a> Incoming<'a> {
             return Err(Refusal::TooManyHops);
         }
         let size = body.size();
-        let recipients = Client::recipients_by(&work, server.take_recipients());
-        if work.discard || recipients.is_empty() {
-            client.discarded(id, server);
-            return Ok(id);
-        }
-        let recipients = client.follow_aliases(id, recipients).await?;
+        let recipients = match recipients_by(&work, server.take_recipients()) {
+            Ok(wanted) => client.follow_aliases(id, wanted).await?,
+            Err(named) => {
+                let mut envelope =
+                    client.envelope(server, named, facts).ok_or(Refusal::LocalTrouble)?;
+                envelope.origin.checks = checks;
+                let why = (work.discarded_by.as_deref(), self.rule.as_ref());
+                client.discarded((id, size), &envelope, why);
+                return Ok(id);
+            }
+        };
         let mut envelope =
             client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
-        Client::amend(&work, &mut envelope);
+        amend(&work, &mut envelope);
         envelope.origin.checks = checks;
         if eight_bit && envelope.body == BodyKind::SevenBit {
             // Many clients send what they did not declare; the next hop is told what it is.
@@ -278,17 +284,6 @@ impl Client<'_> {
             Some(_) => self.settings.submission.relay(),
             None => &self.settings.relay,
         }
-    }
-
-    /// The number of the user of this machine.
-    pub(super) fn uid(&self) -> Option<u32> {
-        self.local.as_ref().map(|local| local.credentials.uid)
-    }
-
-    /// Who has logged in, or is known without that.
-    fn user_name(&self) -> Option<&str> {
-        let local = self.local.as_ref().map(|local| &*local.name);
-        local.or_else(|| self.user.as_ref().map(|user| &*user.name))
     }
 
     /// A body that is in memory, with our fields in front: the one copy it is stored from.
@@ -453,7 +448,7 @@ impl Client<'_> {
     }
 
     /// What is remembered of the message; nothing where nothing is.
-    fn note(
+    pub(super) fn note(
         &self,
         id: QueueId,
         envelope: &Envelope,

@@ -165,6 +165,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Who looks at mail of other hosts, or of users of this machine.
+    fn milters_for(&self, is_local: bool) -> impl Iterator<Item = &Milter> {
+        self.milters.iter().filter(move |milter| milter.local || !is_local)
+    }
+
     /// What the machine goes by for this client.
     fn rules_for(&self, facts: &Facts, now: Timestamp) -> &Arc<machine::Settings> {
         if self.relay.is_submitter(facts, now) { &self.session } else { &self.strangers }

@@ -98,7 +98,7 @@ pub(super) async fn converse(
         buffer: Buffer::default(),
         alarm: Box::pin(tokio::time::sleep(RELEASE_AFTER)),
         helo_shown: false,
-        filters: Milters::new(if visit.local.is_some() { &[] } else { &settings.milters }),
+        filters: Milters::new(settings.milters_for(visit.local.is_some())),
         ear: inner.parts.dialogues.ear(party, inner.parts.clock.clone()),
         heard: 0,
         claim: None,

@@ -110,7 +110,8 @@ impl Client<'_> {
         let checks = self.settings.senders.as_deref().ok_or(Refusal::LocalTrouble)?;
         let room = (room == Room::Kept).then(|| vouch.room());
         let Vouch { examination, identity, .. } = vouch;
-        let (examined, now) = (examination.finish(), self.inner.parts.clock.now());
+        let examined = examination.finish().trusting(&checks.trusted);
+        let now = self.inner.parts.clock.now();
         let found = Box::pin(checks.judge(&examined, &identity, spf, now)).await;
         found.admit(&checks.wanted)?;
         let mut field = Vec::new();

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailroot_common::address::Domain;
 use mailroot_common::units::Timestamp;
 use smtpd_core::sender::book::{Answer, Book, Nothing, Question};
 use smtpd_core::sender::{Examined, Findings, Identity, SpfFinding, Wanted};
@@ -29,6 +30,8 @@ pub struct Checks {
     pub wanted: Wanted,
     /// The name that the results are given under (`senders.name`).
     pub host: Arc<str>,
+    /// Who is believed that has sealed a message on its way (`senders.trusted_sealers`).
+    pub trusted: Arc<[Domain]>,
     /// How long all questions of one look may take (`senders.timeout`).
     pub patience: Duration,
     /// Who is asked.

@@ -44,7 +44,8 @@ fn name(text: &str) -> Domain {
 fn checks(dns: &SimulatedDns) -> Checks {
     let wanted = Wanted { spf: true, dkim: true, dmarc: true, arc: true, ..Wanted::default() };
     let patience = Duration::from_secs(5);
-    Checks { wanted, host: "mx.test".into(), patience, resolver: Resolver::Simulated(dns.clone()) }
+    let (host, trusted) = ("mx.test".into(), Arc::default());
+    Checks { wanted, host, trusted, patience, resolver: Resolver::Simulated(dns.clone()) }
 }
 
 async fn judged(dns: &SimulatedDns, header: &str, body: &str) -> Findings {

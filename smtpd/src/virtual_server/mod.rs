@@ -452,6 +452,8 @@ impl VirtualServer {
             trace: shared.trace.clone(),
             aliases: shared.aliases.clone(),
             taken: Arc::default(),
+            net: shared.net.clone(),
+            resolver: shared.resolver.clone(),
         };
         Some(Pickup::new(settings, parts))
     }

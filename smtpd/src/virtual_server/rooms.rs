@@ -187,6 +187,8 @@ impl Inlets {
                 trace: parts.shared.trace,
                 aliases: parts.shared.aliases,
                 taken: parts.taken,
+                net: parts.shared.net,
+                resolver: parts.shared.resolver,
             };
             let pickup = Pickup::new(settings.clone(), parts);
             let running = pickup.clone();

@@ -195,6 +195,7 @@ fn senders(config: &ServerConfig, shared: &Shared) -> Option<Arc<Checks>> {
         Arc::new(Checks {
             wanted,
             host: host.as_str().into(),
+            trusted: keys.trusted_sealers.as_slice().into(),
             patience: keys.timeout.as_duration(),
             resolver: shared.resolver.clone(),
         })
@@ -348,11 +349,10 @@ pub(super) fn deliver(
         tls_reports: shared.tls_reports.clone(),
         dane: shared.dane,
         mta_sts: shared.mta_sts.clone(),
-        signing: Arc::new(Signing::new(
-            &config.dkim,
-            shared.secrets.clone(),
-            rules::relay_policy(config),
-        )),
+        signing: Arc::new(
+            Signing::new(&config.dkim, shared.secrets.clone(), rules::relay_policy(config))
+                .sealing(config.senders.seal.clone()),
+        ),
         connect_timeout: connections.connect.as_duration(),
         timeouts: Timeouts {
             greeting: connections.greeting.as_duration(),
@@ -389,6 +389,8 @@ pub(super) fn pickup(
         settle: keys.settle,
         rules: Rules::of(config),
         local_domains: rules::local_domains(config),
+        milters: config.messages.milters.iter().filter(|it| it.local).cloned().collect(),
+        patience: config.delivery.local.expire,
     }
 }
 

@@ -82,9 +82,20 @@ impl Covered {
     /// (section 5.4.2). `From` is always covered, and its absence beyond.
     #[must_use]
     pub fn of(header: &[u8], wanted: &[FieldName]) -> Self {
+        Self::among(header, wanted.iter().map(FieldName::as_str))
+    }
+
+    /// The same for whoever seals a message: signatures that it bears are covered as well (RFC 8617
+    /// section 4.1.2).
+    #[must_use]
+    pub fn of_sealed(header: &[u8], wanted: &[FieldName]) -> Self {
+        Self::among(header, wanted.iter().map(FieldName::as_str).chain([DKIM]))
+    }
+
+    fn among<'a>(header: &[u8], wanted: impl Iterator<Item = &'a str>) -> Self {
         let all: Vec<Field<'_>> = fields(header).collect();
         let is_from = |name: &str| name.eq_ignore_ascii_case("From");
-        let rest = wanted.iter().map(FieldName::as_str).filter(|name| !is_from(name));
+        let rest = wanted.filter(|name| !is_from(name));
         let mut covered = Self { names: Vec::new(), canonical: Vec::new() };
         for name in std::iter::once("From").chain(rest) {
             if covered.names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
@@ -142,26 +153,62 @@ pub struct Signer<'a> {
     pub at: Timestamp,
 }
 
-/// A `DKIM-Signature` field without its signature.
+/// A `DKIM-Signature` field, or one of those of ARC that are like it, without its signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
+    name: &'static str,
     /// Up to and with `b=`.
     field: Vec<u8>,
 }
 
-/// The name of the field.
-const NAME: &str = "DKIM-Signature";
+/// The names of the fields.
+const DKIM: &str = "DKIM-Signature";
+const ARC_MESSAGE: &str = "ARC-Message-Signature";
+const ARC_SEAL: &str = "ARC-Seal";
 /// How long lines are made (RFC 5322 section 2.1.1).
 const LINE_OCTETS: usize = 76;
 
 impl Draft {
-    /// A field about these fields and a body with this SHA-256.
+    /// A `DKIM-Signature` about these fields and a body with this SHA-256.
     #[must_use]
     pub fn new(signer: &Signer<'_>, covered: &Covered, body_digest: &[u8]) -> Self {
+        Self::about((DKIM, "v=1"), signer, covered, body_digest)
+    }
+
+    /// The same as an `ARC-Message-Signature` of the set with this number (RFC 8617 section 4.1.2).
+    #[must_use]
+    pub fn of_set(
+        number: usize,
+        signer: &Signer<'_>,
+        covered: &Covered,
+        body_digest: &[u8],
+    ) -> Self {
+        Self::about((ARC_MESSAGE, &format!("i={number}")), signer, covered, body_digest)
+    }
+
+    /// An `ARC-Seal` of the set with this number, which says what the sets before came to (RFC 8617
+    /// section 4.1.3).
+    #[must_use]
+    pub fn seal(number: usize, status: &str, signer: &Signer<'_>) -> Self {
+        let Signer { domain, selector, algorithm, at } = signer;
+        let (word, seconds) = (algorithm.word(), at.as_millis() / 1000);
+        let field = format!(
+            "{ARC_SEAL}: i={number}; a={word}; t={seconds}; cv={status};\r\n\td={domain};\r\n\t\
+             s={selector};\r\n\tb="
+        );
+        Self { name: ARC_SEAL, field: field.into_bytes() }
+    }
+
+    fn about(
+        (name, first): (&'static str, &str),
+        signer: &Signer<'_>,
+        covered: &Covered,
+        body_digest: &[u8],
+    ) -> Self {
         let Signer { domain, selector, algorithm, at } = signer;
         let seconds = at.as_millis() / 1000;
         let mut text = format!(
-            "{NAME}: v=1; a={}; c=relaxed/simple;\r\n\td={domain};\r\n\ts={selector}; t={seconds};",
+            "{name}: {first}; a={}; c=relaxed/simple;\r\n\td={domain};\r\n\ts={selector}; t={seconds};",
             algorithm.word()
         );
         let mut line = String::from("h=");
@@ -176,15 +223,20 @@ impl Draft {
             line.push(mark);
         }
         text.push_str(&format!("\r\n\t{line}\r\n\tbh={};\r\n\tb=", STANDARD.encode(body_digest)));
-        Self { field: text.into_bytes() }
+        Self { name, field: text.into_bytes() }
     }
 
     /// What the key signs: the covered fields, and this one without its end (section 3.7).
     #[must_use]
     pub fn to_be_signed(&self, covered: &Covered) -> Vec<u8> {
-        let mut out = covered.canonical.clone();
-        relax_parts(NAME.as_bytes(), &self.field[NAME.len() + 1..], &mut out);
-        out
+        self.behind(covered.canonical.clone())
+    }
+
+    /// The same behind fields that are in relaxed form already.
+    pub(crate) fn behind(&self, mut canonical: Vec<u8>) -> Vec<u8> {
+        let value = self.field.get(self.name.len() + 1..).unwrap_or_default();
+        relax_parts(self.name.as_bytes(), value, &mut canonical);
+        canonical
     }
 
     /// The whole field with its CRLF.

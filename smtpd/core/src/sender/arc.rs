@@ -1,7 +1,7 @@
 //! Whether those who passed a message on vouch for what they found (ARC, RFC 8617 section 5.2).
 //!
-//! In: the header and what DKIM needs. Out: none, pass or fail for the whole chain. Chains are a
-//! stranger's: longer ones than anybody honest makes are not followed.
+//! In: the header and what DKIM needs. Out: none, pass or fail for the whole chain, and whom those who are
+//! trusted vouch for. Chains are a stranger's: the standard bounds how long they are.
 
 use std::ops::Range;
 
@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use mailroot_common::address::Domain;
 use sha2::{Digest as _, Sha256};
 
+use super::authres::results;
 use super::book::Book;
 use super::dkim::body::{Form, Sums};
 use super::dkim::signature::{Fault, Header, Signature, unsigned};
@@ -18,9 +19,8 @@ use super::tags::Tags;
 use crate::message::header::Field;
 use crate::message::sign::{Algorithm, relax, relax_parts};
 
-/// The most sets that a message may have (section 4.2.1), and that are followed.
-const SETS_MAX: usize = 50;
-const FOLLOWED_MAX: usize = 20;
+/// The most sets that a message may have (section 4.2.1).
+pub(super) const SETS_MAX: usize = 50;
 
 /// The words of RFC 8617 section 10.1, and that DNS gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ struct Seal {
     selector: Domain,
     signature: Vec<u8>,
     digest: [u8; 32],
+    /// The author's domain, if whoever sealed found that it vouched for the message (DMARC).
+    author: Option<Domain>,
 }
 
 /// The chain of one message.
@@ -77,15 +79,15 @@ pub(super) struct Chain {
 
 /// The fields of one set.
 #[derive(Clone, Copy, Debug, Default)]
-struct Set<'h, 'a> {
-    results: Option<&'h Field<'a>>,
-    message: Option<&'h Field<'a>>,
-    seal: Option<&'h Field<'a>>,
+pub(super) struct Set<'h, 'a> {
+    pub(super) results: Option<&'h Field<'a>>,
+    pub(super) message: Option<&'h Field<'a>>,
+    pub(super) seal: Option<&'h Field<'a>>,
 }
 
-const RESULTS: &str = "arc-authentication-results";
-const MESSAGE: &str = "arc-message-signature";
-const SEAL: &str = "arc-seal";
+pub(super) const RESULTS: &str = "arc-authentication-results";
+pub(super) const MESSAGE: &str = "arc-message-signature";
+pub(super) const SEAL: &str = "arc-seal";
 
 impl Chain {
     /// Reads the chain of a header.
@@ -104,9 +106,10 @@ impl Chain {
             relax(header.octets, results, &mut octets);
             relax(header.octets, message, &mut octets);
             sealed.update(&octets);
-            let Some(seal) = read_seal(header, field, number == 0, sealed.clone()) else {
+            let Some(mut seal) = read_seal(header, field, number == 0, sealed.clone()) else {
                 return broken;
             };
+            seal.author = author_of(&header.value(results));
             octets.clear();
             relax(header.octets, field, &mut octets);
             sealed.update(&octets);
@@ -126,6 +129,18 @@ impl Chain {
     /// Who sealed last.
     pub(super) fn sealer(&self) -> Option<&Domain> {
         self.seals.last().map(|seal| &seal.domain)
+    }
+
+    /// The one with the longest name of those who have sealed.
+    pub(super) fn longest(&self) -> Option<&Domain> {
+        self.seals.iter().map(|seal| &seal.domain).max_by_key(|domain| domain.as_str().len())
+    }
+
+    /// Who of these found that the author's domain vouched for the message, where nobody but them has
+    /// sealed it since (section 7.2.1). That the chain holds is for the caller to know.
+    pub(super) fn voucher(&self, author: &Domain, trusted: &[Domain]) -> Option<&Domain> {
+        let mut newest = self.seals.iter().rev().take_while(|seal| trusted.contains(&seal.domain));
+        newest.find(|seal| seal.author.as_ref() == Some(author)).map(|seal| &seal.domain)
     }
 
     /// Judges the chain; nothing if the book lacks a key.
@@ -167,8 +182,15 @@ impl Chain {
     }
 }
 
+/// The author's domain in results that say of it that it vouched for the message.
+fn author_of(value: &str) -> Option<Domain> {
+    let found = results(value);
+    let passed = found.iter().find(|it| it.says("dmarc", "pass"))?;
+    Domain::parse(passed.property("header.from")?).ok()
+}
+
 /// The sets in order, without gaps; nothing if the chain cannot be whole.
-fn sets<'h, 'a>(header: &'h Header<'a>) -> Option<Vec<Set<'h, 'a>>> {
+pub(super) fn sets<'h, 'a>(header: &'h Header<'a>) -> Option<Vec<Set<'h, 'a>>> {
     let mut sets: Vec<Set<'h, 'a>> = Vec::new();
     for (name, place) in [(RESULTS, 0), (MESSAGE, 1), (SEAL, 2)] {
         for field in header.all(name) {
@@ -188,11 +210,11 @@ fn sets<'h, 'a>(header: &'h Header<'a>) -> Option<Vec<Set<'h, 'a>>> {
             }
         }
     }
-    (sets.len() <= FOLLOWED_MAX).then_some(sets)
+    Some(sets)
 }
 
 /// The number of the set a field belongs to: its first tag (section 4.1.1), or anywhere among others.
-fn instance(header: &Header<'_>, field: &Field<'_>) -> Option<usize> {
+pub(super) fn instance(header: &Header<'_>, field: &Field<'_>) -> Option<usize> {
     let value = header.value(field);
     let mut parts = value.split(';').map(|part| part.split_once('='));
     let found = parts.find_map(|part| part.filter(|(name, _)| name.trim() == "i"));
@@ -228,6 +250,7 @@ fn read_seal(
         selector: Domain::parse(tags.get("s")?).ok()?,
         signature: STANDARD.decode(tags.dense("b")?).ok()?,
         digest: sealed.finalize().into(),
+        author: None,
     })
 }
 
@@ -280,6 +303,37 @@ mod tests {
         let many = |count: usize| {
             (2..=count).fold(set(1, "none"), |all, number| all + &set(number, "pass"))
         };
-        assert!(!chain(&many(FOLLOWED_MAX)).broken && chain(&many(FOLLOWED_MAX + 1)).broken);
+        assert!(!chain(&many(SETS_MAX)).broken && chain(&many(SETS_MAX + 1)).broken);
+    }
+
+    #[test]
+    fn only_those_who_are_trusted_vouch_for_an_author_and_only_if_nobody_else_sealed_since() {
+        let sealed = |number: usize, domain: &str, found: &str| {
+            let cv = if number == 1 { "none" } else { "pass" };
+            let text = set(number, cv).replace("d=a.example", &format!("d={domain}"));
+            text.replace("mx.a.example; none", &format!("mx.{domain}; {found}"))
+        };
+        let passed = "dmarc=pass (p=reject) header.from=author.test";
+        let [list, other] = ["list.test", "other.test"].map(|name| Domain::parse(name).unwrap());
+        let author = Domain::parse("author.test").unwrap();
+        let voucher = |header: &str, trusted: &[&Domain]| {
+            let trusted: Vec<Domain> = trusted.iter().map(|&it| it.clone()).collect();
+            chain(header).voucher(&author, &trusted).map(ToString::to_string)
+        };
+        let one = sealed(1, "list.test", passed);
+        assert_eq!(voucher(&one, &[&list]).as_deref(), Some("list.test"));
+        assert_eq!(voucher(&one, &[&other]), None);
+        assert_eq!(voucher(&one, &[]), None);
+        let two = one.clone() + &sealed(2, "other.test", "dmarc=fail header.from=author.test");
+        assert_eq!(voucher(&two, &[&list]), None, "somebody else had it in hand since");
+        assert_eq!(voucher(&two, &[&other, &list]).as_deref(), Some("list.test"));
+        for found in [
+            "dmarc=fail header.from=author.test",
+            "dmarc=pass header.from=else.test",
+            "dmarc=pass",
+            "spf=pass (dmarc=pass header.from=author.test)",
+        ] {
+            assert_eq!(voucher(&sealed(1, "list.test", found), &[&list]), None, "{found}");
+        }
     }
 }

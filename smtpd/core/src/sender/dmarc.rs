@@ -1,4 +1,4 @@
-//! What the domain in `From` wants done with mail that nobody vouches for (DMARC, RFC 7489).
+//! What the domain in `From` wants done with mail that nobody vouches for (DMARC, RFC 7489 and 9091).
 //!
 //! In: the domains in From, what SPF and DKIM came to, and the book of what DNS said. Out: a result and a
 //! wish. Which domain stands above another is found by walking up the names in DNS, as the successor of
@@ -91,6 +91,8 @@ pub struct DmarcFinding {
     pub domain: Option<Domain>,
     /// What it wants done with mail that fails.
     pub wish: Wish,
+    /// Who passed the message on, found that the domain vouched for it, and is believed.
+    pub overruled_by: Option<Domain>,
 }
 
 /// A record.
@@ -98,6 +100,8 @@ pub struct DmarcFinding {
 struct Record {
     wish: Wish,
     below: Wish,
+    /// What it wants for names below that are none (RFC 9091 section 3.2).
+    nonexistent: Wish,
     strict_dkim: bool,
     strict_spf: bool,
     is_suffix: Option<bool>,
@@ -116,6 +120,7 @@ impl Record {
         Some(Self {
             wish: tempered(own),
             below: tempered(wish("sp").unwrap_or(own)),
+            nonexistent: tempered(wish("np").or(wish("sp")).unwrap_or(own)),
             strict_dkim: is("adkim", "s"),
             strict_spf: is("aspf", "s"),
             is_suffix: if is("psd", "y") { Some(true) } else { is("psd", "n").then_some(false) },
@@ -178,16 +183,45 @@ impl<'a> Ladder<'a> {
         Some(Ok(Self { rungs, top }))
     }
 
-    /// The record that counts for the domain, and what it wants.
-    fn record(&self, domain: &Domain) -> Option<(Record, Wish)> {
+    /// The record that counts for the domain, and whether it is its own.
+    fn record(&self, domain: &Domain) -> Option<(Record, bool)> {
         let of = |wanted: &str| self.rungs.iter().find(|(name, _)| *name == wanted);
         if let Some((_, record)) = of(domain.as_str()) {
-            return Some((*record, record.wish));
+            return Some((*record, true));
         }
         let suffix = || self.rungs.iter().find(|(_, record)| record.is_suffix == Some(true));
         let (_, record) = of(self.top).or_else(suffix)?;
-        Some((*record, record.below))
+        Some((*record, false))
     }
+}
+
+/// Whether a name is one that mail could come from: it has addresses, or hosts that take mail (RFC 9091
+/// section 2.7). Nothing within if DNS does not tell.
+fn exists(book: &mut Book, domain: &Domain) -> Option<Option<bool>> {
+    let name = domain.as_str();
+    let (v4, v6) = (book.addresses(name, true), book.addresses(name, false));
+    let hosts = book.hosts(name);
+    let found = [
+        v4?.map(|all| !all.is_empty()),
+        v6?.map(|all| !all.is_empty()),
+        hosts?.map(|all| !all.is_empty()),
+    ];
+    let is_unknown = found.contains(&Err(Nothing::Unknown));
+    Some(if found.contains(&Ok(true)) { Some(true) } else { (!is_unknown).then_some(false) })
+}
+
+/// What a record wants for a name below its own. Of two wishes the milder one counts where DNS does not
+/// tell which of them is meant.
+fn wish_below(book: &mut Book, record: &Record, domain: &Domain) -> Option<Wish> {
+    let Record { below, nonexistent, .. } = *record;
+    if below == nonexistent {
+        return Some(below);
+    }
+    Some(match exists(book, domain)? {
+        Some(true) => below,
+        Some(false) => nonexistent,
+        None => below.min(nonexistent),
+    })
 }
 
 /// What a domain in From wants done with mail that fails; nothing within if it publishes nothing.
@@ -196,8 +230,15 @@ impl<'a> Ladder<'a> {
 ///
 /// [`Nothing::Unknown`] if DNS gives no answer.
 pub fn published(book: &mut Book, domain: &Domain) -> Option<Result<Option<Wish>, Nothing>> {
-    let ladder = Ladder::climb(book, domain)?;
-    Some(ladder.map(|ladder| ladder.record(domain).map(|(_, wish)| wish)))
+    let ladder = match Ladder::climb(book, domain)? {
+        Ok(ladder) => ladder,
+        Err(nothing) => return Some(Err(nothing)),
+    };
+    Some(Ok(match ladder.record(domain) {
+        Some((record, true)) => Some(record.wish),
+        Some((record, false)) => Some(wish_below(book, &record, domain)?),
+        None => None,
+    }))
 }
 
 /// Whose mail it says it is.
@@ -228,6 +269,14 @@ impl Authors {
         self.0.iter().flatten().max_by_key(|domain| domain.as_str().len())
     }
 
+    /// The one there is, if there is one.
+    pub(super) fn only(&self) -> Option<&Domain> {
+        match self.0.as_deref() {
+            Some([only]) => Some(only),
+            _ => None,
+        }
+    }
+
     /// Asks for what will be needed of DNS in any case, so that it is asked early.
     pub(super) fn prepare(&self, book: &mut Book) {
         for domain in self.0.iter().flatten() {
@@ -256,6 +305,7 @@ pub(super) fn judge(
             result: DmarcResult::PermError,
             domain: None,
             wish: Wish::None,
+            overruled_by: None,
         });
     };
     let mut findings = Vec::new();
@@ -271,13 +321,17 @@ pub(super) fn judge(
 }
 
 fn judge_one(book: &mut Book, domain: &Domain, vouchers: &Vouchers<'_>) -> Option<DmarcFinding> {
-    let said = |result, wish| Some(DmarcFinding { result, domain: Some(domain.clone()), wish });
+    let said = |result, wish| {
+        let domain = Some(domain.clone());
+        Some(DmarcFinding { result, domain, wish, overruled_by: None })
+    };
     let Ok(ladder) = Ladder::climb(book, domain)? else {
         return said(DmarcResult::TempError, Wish::None);
     };
-    let Some((record, wish)) = ladder.record(domain) else {
+    let Some((record, is_own)) = ladder.record(domain) else {
         return said(DmarcResult::None, Wish::None);
     };
+    let usual = if is_own { record.wish } else { record.below };
     let mut by_chance = false;
     let spf = vouchers.spf.iter().map(|(result, voucher)| {
         let (pass, chance) = (*result == SpfResult::Pass, *result == SpfResult::TempError);
@@ -290,12 +344,16 @@ fn judge_one(book: &mut Book, domain: &Domain, vouchers: &Vouchers<'_>) -> Optio
     for (pass, chance, voucher, strict) in spf.chain(dkim) {
         let (true, Some(voucher)) = (pass || chance, voucher) else { continue };
         match is_aligned(book, voucher, domain, ladder.top, strict)? {
-            Some(true) if pass => return said(DmarcResult::Pass, wish),
+            Some(true) if pass => return said(DmarcResult::Pass, usual),
             Some(true) | None => by_chance = true,
             Some(false) => {}
         }
     }
-    said(if by_chance { DmarcResult::TempError } else { DmarcResult::Fail }, wish)
+    if by_chance {
+        return said(DmarcResult::TempError, usual);
+    }
+    let wish = if is_own { usual } else { wish_below(book, &record, domain)? };
+    said(DmarcResult::Fail, wish)
 }
 
 /// Whether a domain that vouches is the author's, or has its owner; nothing within if DNS does not tell.
@@ -395,6 +453,34 @@ mod tests {
         assert_eq!(publishes("b.example"), Ok(None));
         let two = [REJECT, "_dmarc.a.example TXT v=DMARC1; p=none"];
         assert_eq!(judged(&two, "x@a.example", "", "").0, DmarcResult::None);
+    }
+
+    #[test]
+    fn names_that_are_none_have_a_wish_of_their_own() {
+        let record = "_dmarc.a.example TXT v=DMARC1; p=none; sp=quarantine; np=reject";
+        let told = |more: &[&str], from: &str| judged(&[&[record], more].concat(), from, "", "").1;
+        assert_eq!(told(&[], "x@nowhere.a.example"), Wish::Reject);
+        assert_eq!(told(&["only.a.example TXT words"], "x@only.a.example"), Wish::Reject);
+        for here in ["here.a.example A 192.0.2.1", "here.a.example AAAA 2001:db8::1"] {
+            assert_eq!(told(&[here], "x@here.a.example"), Wish::Quarantine, "{here}");
+        }
+        let by_host = ["here.a.example MX mx.b.example", "here.a.example A !"];
+        assert_eq!(told(&by_host, "x@here.a.example"), Wish::Quarantine);
+        assert_eq!(told(&["here.a.example A !"], "x@here.a.example"), Wish::Quarantine);
+        assert_eq!(told(&[], "x@a.example"), Wish::None, "the domain itself is no name below");
+        let publishes = domain("nowhere.a.example");
+        let (found, _) = Zone::new(&[record]).settle(|book| published(book, &publishes));
+        assert_eq!(found, Ok(Some(Wish::Reject)));
+        for (record, expected) in [
+            ("v=DMARC1; p=reject; np=none", Wish::None),
+            ("v=DMARC1; p=reject; np=nonsense", Wish::Reject),
+            ("v=DMARC1; p=none; np=reject; t=y", Wish::Quarantine),
+        ] {
+            let line = format!("_dmarc.a.example TXT {record}");
+            assert_eq!(judged(&[&line], "x@nowhere.a.example", "", "").1, expected, "{record}");
+        }
+        let own = ["_dmarc.s.a.example TXT v=DMARC1; p=none; np=reject", REJECT];
+        assert_eq!(judged(&own, "x@s.a.example", "", "").1, Wish::None);
     }
 
     #[test]

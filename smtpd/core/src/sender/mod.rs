@@ -9,14 +9,17 @@
 //! records cannot use up what the answers of the domain he pretends to be would need.
 
 pub mod arc;
+mod authres;
 pub mod book;
 pub mod dkim;
 pub mod dmarc;
 mod report;
+pub mod seal;
 pub mod spf;
 mod tags;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use mailroot_common::address::{Domain, ReversePath};
 use mailroot_common::units::Timestamp;
@@ -183,11 +186,12 @@ impl Findings {
             spf.admit(wanted)?;
         }
         match &self.dmarc {
-            Some(DmarcFinding { result: DmarcResult::Fail, wish: Wish::Reject, .. })
-                if wanted.refuse_dmarc =>
-            {
-                Err(Refusal::DmarcFailed)
-            }
+            Some(DmarcFinding {
+                result: DmarcResult::Fail,
+                wish: Wish::Reject,
+                overruled_by: None,
+                ..
+            }) if wanted.refuse_dmarc => Err(Refusal::DmarcFailed),
             // Else whoever fears an author's domain would only have to write From so that it is not read.
             Some(DmarcFinding { result: DmarcResult::PermError, .. }) if wanted.refuse_dmarc => {
                 Err(Refusal::AuthorUnreadable)
@@ -238,7 +242,8 @@ impl Examination {
     #[must_use]
     pub fn finish(self) -> Examined {
         let Self { wanted, signatures, more_signatures, authors, chain, bodies } = self;
-        Examined { wanted, signatures, more_signatures, authors, chain, sums: bodies.finish() }
+        let (sums, trusted) = (bodies.finish(), Arc::default());
+        Examined { wanted, signatures, more_signatures, authors, chain, sums, trusted }
     }
 
     /// Findings about this message and sender that take as much room as any.
@@ -264,6 +269,7 @@ impl Examination {
                 result: DmarcResult::PermError,
                 domain: author,
                 wish: Wish::Quarantine,
+                overruled_by: self.chain.longest().cloned(),
             }),
             arc: self.wanted.arc.then(|| ArcFinding {
                 result: ArcResult::TempError,
@@ -290,9 +296,24 @@ pub struct Examined {
     authors: Authors,
     chain: Chain,
     sums: Sums,
+    /// Whose findings count where those of our own would refuse the message.
+    trusted: Arc<[Domain]>,
 }
 
 impl Examined {
+    /// The same, where these are believed who sealed it on its way (RFC 8617 section 7.2.1).
+    #[must_use]
+    pub fn trusting(self, sealers: &Arc<[Domain]>) -> Self {
+        Self { trusted: Arc::clone(sealers), ..self }
+    }
+
+    /// Who overrules that nobody vouches for the author, if somebody does.
+    fn voucher(&self, dmarc: &DmarcFinding, arc: Option<&ArcFinding>) -> Option<Domain> {
+        let holds = arc.is_some_and(|arc| arc.result == ArcResult::Pass);
+        let author = self.authors.only().filter(|_| holds && dmarc.result == DmarcResult::Fail)?;
+        self.chain.voucher(author, &self.trusted).cloned()
+    }
+
     /// Judges the message; nothing if the book lacks something. `spf` is what was found before.
     pub fn judge(
         &self,
@@ -326,10 +347,13 @@ impl Examined {
             let ((result, reason), label) = (verdict?, candidate.label.clone());
             found.push(DkimFinding { result, reason, label });
         }
-        let dmarc = match self.wanted.dmarc {
+        let mut dmarc = match self.wanted.dmarc {
             true => Some(dmarc::judge(book, &self.authors, &vouchers(spf.as_ref(), &found))?),
             false => None,
         };
+        if let Some(dmarc) = &mut dmarc {
+            dmarc.overruled_by = self.voucher(dmarc, arc.as_ref());
+        }
         if found.is_empty() && self.wanted.any_dkim() {
             found.push(DkimFinding::none());
         }

@@ -57,7 +57,13 @@ impl Findings {
         }
         if let Some(dmarc) = &self.dmarc {
             let mut line = format!("dmarc={}", dmarc.result.word());
-            add(&mut line, format_args!(" (p={})", dmarc.wish.word()));
+            match &dmarc.overruled_by {
+                Some(sealer) => {
+                    let wish = dmarc.wish.word();
+                    add(&mut line, format_args!(" (p={wish}, overruled by arc=pass of {sealer})"));
+                }
+                None => add(&mut line, format_args!(" (p={})", dmarc.wish.word())),
+            }
             domain(&mut line, "header.from", dmarc.domain.as_ref());
             lines.push(line);
         }
@@ -89,7 +95,11 @@ impl Findings {
             words.push(format!("dmarc={}", dmarc.result.word()));
         }
         if let Some(arc) = &self.arc {
-            words.push(format!("arc={}", arc.result.word()));
+            let overrules = self.dmarc.as_ref().and_then(|dmarc| dmarc.overruled_by.as_ref());
+            words.push(match overrules {
+                Some(sealer) => format!("arc={}({sealer})", arc.result.word()),
+                None => format!("arc={}", arc.result.word()),
+            });
         }
         words.join(" ")
     }

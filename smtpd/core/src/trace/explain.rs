@@ -75,6 +75,12 @@ pub fn explain(case: &Case<'_>) -> Option<Advice> {
                 .to_owned();
         return Some(Advice { why, steps: Vec::new() });
     }
+    if entry.state == "discarded" {
+        let why = "A milter had it forgotten: whoever sent it was told that it was accepted, and nobody gets \
+                   it. The milter's own log may say why."
+            .to_owned();
+        return Some(Advice { why, steps: Vec::new() });
+    }
     if ["delivered", "resolved", "removed", "requeued"].contains(&entry.state.as_str()) {
         return None;
     }

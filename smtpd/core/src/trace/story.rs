@@ -219,7 +219,7 @@ pub fn refusal(event: &Event<'_>) -> Refused {
 /// what happened to it last.
 fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> {
     let mut states: BTreeMap<&str, &str> = BTreeMap::new();
-    let (mut removed, mut requeued) = (false, false);
+    let (mut removed, mut requeued, mut discarded) = (false, false, false);
     for event in events {
         let state = match event.event.as_str() {
             "delivered" | "dropped" => "delivered",
@@ -236,6 +236,10 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
                 requeued = true;
                 continue;
             }
+            "discarded" => {
+                discarded = true;
+                continue;
+            }
             _ => continue,
         };
         if let Some(to) = &event.to {
@@ -250,6 +254,7 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
         Some(&"retry" | &"in_doubt") | None if removed => "removed",
         Some(&"badmail") if requeued => "requeued",
         Some(state) => state,
+        None if discarded => "discarded",
         None => "unknown",
     };
     all.into_iter()
@@ -261,7 +266,7 @@ fn recipients(named: Vec<String>, events: &[TraceEvent]) -> Vec<TraceRecipient> 
 /// that never was a message has none; then what happened last counts.
 #[must_use]
 pub fn state(recipients: &[TraceRecipient], events: &[TraceEvent]) -> &'static str {
-    const ORDER: [&str; 11] = [
+    const ORDER: [&str; 12] = [
         "in_doubt",
         "retry",
         "queued",
@@ -269,6 +274,7 @@ pub fn state(recipients: &[TraceRecipient], events: &[TraceEvent]) -> &'static s
         "badmail",
         "returned",
         "removed",
+        "discarded",
         "requeued",
         "active",
         "resolved",
@@ -325,6 +331,7 @@ mod tests {
             (&["badmail"], "badmail"),
             (&["deferred", "removed"], "removed"),
             (&["badmail", "requeued"], "requeued"),
+            (&["received", "discarded"], "discarded"),
             (&["held"], "unknown"),
         ] {
             let events = words.iter().zip(1..).map(|(word, at)| note(word, at, "a@x.test"));
