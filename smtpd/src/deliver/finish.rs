@@ -149,7 +149,7 @@ pub(super) async fn record(
     let Besides { quiet, made } = besides;
     let mut complete = true;
     if !disposition.badmail.is_empty()
-        && let Err(error) = put_into_badmail(room, settings, &lease, &disposition).await
+        && let Err(error) = Box::pin(put_into_badmail(room, settings, &lease, &disposition)).await
     {
         trouble(room, lease.id, "badmail-failed", &error);
         postpone_badmail(&mut disposition, room.clock.now());

@@ -231,15 +231,45 @@ pub(super) fn quoted(
         return text.write_char('"');
     }
     write!(text, "{value}")?;
-    let plain = |o: u8| o.is_ascii_graphic() && !matches!(o, b'"' | b'\\');
     let said = &text[start..];
-    if said.is_empty() || !said.bytes().all(plain) || said.contains('=') && !is_angled(said) {
+    let kinds = kinds(said);
+    if said.is_empty() || kinds > EQUALS || kinds == EQUALS && !is_angled(said) {
         let said = text.split_off(start);
         text.push('"');
         Escaped(text).write_str(&said)?;
         text.push('"');
     }
     Ok(())
+}
+
+/// What a character is for a value: it may stand bare, or ...
+const BARE: u8 = 0;
+/// ... only between angle brackets, or ...
+const EQUALS: u8 = 1;
+/// ... only between quotes, as it is, or ...
+const SPACE: u8 = 2;
+/// ... escaped, or as part of a character beyond ASCII.
+const OTHER: u8 = 4;
+
+/// The kinds of all octets; a table, since every value of every line is looked at.
+const KINDS: [u8; 256] = {
+    let mut kinds = [OTHER; 256];
+    let mut octet = b' ';
+    while octet <= b'~' {
+        kinds[octet as usize] = match octet {
+            b' ' => SPACE,
+            b'=' => EQUALS,
+            b'"' | b'\\' => OTHER,
+            _ => BARE,
+        };
+        octet += 1;
+    }
+    kinds
+};
+
+/// The kinds of the characters of a text, added up.
+fn kinds(text: &str) -> u8 {
+    text.bytes().fold(BARE, |all, octet| all | KINDS[usize::from(octet)])
 }
 
 /// Addresses in angle brackets may hold `=`; the brackets keep it from being read as a field.
@@ -261,6 +291,10 @@ struct Escaped<'a>(&'a mut String);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, said: &str) -> fmt::Result {
+        if kinds(said) < OTHER {
+            self.0.push_str(said);
+            return Ok(());
+        }
         for c in said.chars() {
             match c {
                 '"' => self.0.push_str("\\\""),

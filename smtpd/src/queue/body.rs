@@ -1,6 +1,7 @@
 //! The content of messages to be: too large for memory, or made of another's.
 
 use std::io;
+use std::pin::pin;
 
 use super::{Body, CommitError, LargeBodyWriter, Lease, Queue};
 use crate::store::guard;
@@ -23,7 +24,7 @@ impl Queue {
     ///
     /// [`CommitError`] if no file can be made for it.
     pub async fn large_body(&self) -> Result<LargeBodyWriter, CommitError> {
-        guard::wait(self.0.store.large_body()).await
+        guard::wait(pin!(self.0.store.large_body())).await
     }
 
     /// A copy of the content of a leased message, which may be of another queue.

@@ -1,5 +1,7 @@
 //! Taking mail to try it: which of it, in which order.
 
+use std::pin::pin;
+
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 use smtpd_core::route::table::RouteName;
@@ -20,7 +22,7 @@ impl Queue {
         now: Timestamp,
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
-        guard::wait(self.0.store.lease(route, Pick::Due(now), max)).await
+        guard::wait(pin!(self.0.store.lease(route, Pick::Due(now), max))).await
     }
 
     /// The same as [`Queue::lease`], but no large message. The route is named again for small mail then, as
@@ -35,7 +37,7 @@ impl Queue {
         now: Timestamp,
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
-        guard::wait(self.0.store.lease(route, Pick::SmallDue(now), max)).await
+        guard::wait(pin!(self.0.store.lease(route, Pick::SmallDue(now), max))).await
     }
 
     /// Takes up to `max` messages of a route that were accepted before a moment, due or not: for
@@ -50,7 +52,7 @@ impl Queue {
         accepted_before: Timestamp,
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
-        guard::wait(self.0.store.lease(route, Pick::Aged(accepted_before), max)).await
+        guard::wait(pin!(self.0.store.lease(route, Pick::Aged(accepted_before), max))).await
     }
 
     /// The same as [`Queue::lease_aged`], but only recipients whose sender was not yet told of the
@@ -65,7 +67,7 @@ impl Queue {
         accepted_before: Timestamp,
         max: usize,
     ) -> Result<Vec<Lease>, ReadError> {
-        guard::wait(self.0.store.lease(route, Pick::Untold(accepted_before), max)).await
+        guard::wait(pin!(self.0.store.lease(route, Pick::Untold(accepted_before), max))).await
     }
 
     /// Takes everybody of one message who waits and is not being tried, whatever their routes and
@@ -75,6 +77,6 @@ impl Queue {
     ///
     /// [`ReadError`] if the message cannot be read.
     pub async fn lease_message(&self, id: QueueId) -> Result<Option<Lease>, ReadError> {
-        guard::wait(self.0.store.lease_message(id)).await
+        guard::wait(pin!(self.0.store.lease_message(id))).await
     }
 }

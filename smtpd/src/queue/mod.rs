@@ -18,6 +18,7 @@ mod orders;
 mod stepper;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -212,7 +213,7 @@ impl Queue {
             draft.envelope.hold = self.0.orders.hold_for(&draft.envelope, self.0.clock.now());
         }
         let hold = draft.envelope.hold.clone();
-        guard::wait(self.0.store.commit(id, draft)).await?;
+        guard::wait(pin!(self.0.store.commit(id, draft))).await?;
         if let Some(hold) = hold {
             self.0.orders.tell(id, &hold);
         }
@@ -291,7 +292,7 @@ impl Queue {
         let reports: Vec<(QueueId, Draft)> =
             reports.into_iter().map(|draft| (self.new_id(), draft)).collect();
         let ids = reports.iter().map(|(id, _)| *id).collect();
-        guard::wait(self.0.store.settle(lease, changes, reports)).await.map(|()| ids)
+        guard::wait(pin!(self.0.store.settle(lease, changes, reports))).await.map(|()| ids)
     }
 
     /// Records what became of a lease's recipients without waiting; durable within 50 ms. For
@@ -311,7 +312,7 @@ impl Queue {
         after: Option<QueueId>,
         limit: usize,
     ) -> Result<Vec<Message>, ReadError> {
-        guard::wait(self.0.store.list(filter, after, limit)).await
+        guard::wait(pin!(self.0.store.list(filter, after, limit))).await
     }
 
     /// One message with the states of all its recipients.
@@ -320,7 +321,7 @@ impl Queue {
     ///
     /// [`ReadError`] if the disk cannot be read.
     pub async fn show(&self, id: QueueId) -> Result<Option<Message>, ReadError> {
-        guard::wait(self.0.store.show(id)).await
+        guard::wait(pin!(self.0.store.show(id))).await
     }
 
     /// The content of one message, if it exists.
@@ -396,7 +397,7 @@ impl Queue {
     }
 
     async fn change(&self, ids: &[QueueId], change: Change) -> Result<Vec<QueueId>, CommitError> {
-        guard::wait(self.0.store.change(ids, &change)).await
+        guard::wait(pin!(self.0.store.change(ids, &change))).await
     }
 
     /// Has new mail refused while the disk has less room than this.
@@ -447,7 +448,7 @@ impl Queue {
     /// Makes everything handed in durable and ends the queue's threads; later verbs that write are
     /// refused.
     pub async fn close(&self) {
-        guard::wait(self.0.store.close()).await;
+        guard::wait(pin!(self.0.store.close())).await;
     }
 }
 

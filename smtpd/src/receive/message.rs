@@ -359,7 +359,7 @@ impl Client<'_> {
                 tls: self.tls,
             },
         };
-        let priority = server.transaction().map(|it| it.priority).unwrap_or_default();
+        let priority = server.transaction().map(|it| it.wishes.priority).unwrap_or_default();
         Trace { entry, by: host, id: Some(id), only_recipient, priority, at: now }.write(out);
         let date = (self.settings.add_date && !facts.has_date).then_some(now);
         let message_id = (self.settings.add_message_id && !facts.has_message_id).then_some(id);
@@ -413,10 +413,10 @@ impl Client<'_> {
                 checks: None,
             },
             // Whoever requires TLS has not meant it (RFC 8689 section 4.1).
-            tls_optional: facts.tls_optional && !transaction.require_tls,
+            tls_optional: facts.tls_optional && !transaction.wishes.require_tls,
             message_id: facts.message_id,
             subject: facts.subject,
-            wishes: transaction.wishes(accepted_at),
+            wishes: transaction.wishes,
         })
     }
 

@@ -34,7 +34,7 @@ impl Session<'_> {
     /// The handshake. Nothing that was read before it is left: the machine takes no octet behind
     /// STARTTLS, and closes the session where there is one.
     pub(super) async fn secure(&mut self) -> Result<(), Gone> {
-        let Some((certificate, channel)) = handshake(self).await else {
+        let Some((certificate, channel)) = Box::pin(handshake(self)).await else {
             return Err(Gone::Insecure);
         };
         if self.buffer.used < self.buffer.octets.len() {

@@ -241,11 +241,12 @@ impl Session<'_> {
             Question::Sender => self.judge_sender().await,
             Question::Recipient => self.judge_recipient().await,
             Question::Login => {
-                login::judge(self).await;
+                // Boxed as all that most sessions never do, so that they hold no room for it.
+                Box::pin(login::judge(self)).await;
                 return;
             }
             Question::Told => {
-                self.introduce().await;
+                Box::pin(self.introduce()).await;
                 return;
             }
             Question::Etrn => {

@@ -5,7 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 
 /// Aborts the process if it is dropped while a panic unwinds.
 pub(super) struct AbortOnUnwind;
@@ -26,9 +26,9 @@ pub(crate) fn call<T>(verb: impl FnOnce() -> T) -> T {
 }
 
 /// Waits for the store; a panic in it ends the process. A panic of the caller that drops the
-/// future half-way does not: it is the caller's alone.
-pub(crate) async fn wait<F: Future>(verb: F) -> F::Output {
-    let mut verb = pin!(verb);
+/// future half-way does not: it is the caller's alone. It stays where the caller has it, for one that is
+/// handed over takes its room twice.
+pub(crate) async fn wait<F: Future>(mut verb: Pin<&mut F>) -> F::Output {
     poll_fn(|context| {
         let _guard = AbortOnUnwind;
         verb.as_mut().poll(context)

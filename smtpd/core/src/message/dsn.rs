@@ -233,8 +233,13 @@ fn envelope(
         },
         message_id: Some(message_id),
         subject: Some(subject),
-        // What it quotes is to be no less protected than it was (RFC 8689 section 5).
-        wishes: Wishes { require_tls: report.envelope.wishes.require_tls, ..Wishes::default() },
+        wishes: Wishes {
+            // As urgent as what it is about (RFC 6710 section 4.6), and what it quotes no less protected
+            // than it was (RFC 8689 section 5).
+            priority: report.envelope.wishes.priority,
+            require_tls: report.envelope.wishes.require_tls,
+            ..Wishes::default()
+        },
     }
 }
 

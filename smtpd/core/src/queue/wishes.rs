@@ -20,6 +20,9 @@ pub struct Wishes {
     /// Not to be tried before this moment (RFC 4865).
     #[serde(rename = "rel", default, skip_serializing_if = "Option::is_none")]
     pub release_at: Option<Timestamp>,
+    /// The time that moment was said as, if it was: HOLDFOR, not HOLDUNTIL.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub held_for: Option<Span>,
     /// Among the mail of one route it goes before that of lower priority (RFC 6710).
     #[serde(rename = "p", default, skip_serializing_if = "is_default")]
     pub priority: Priority,
@@ -33,6 +36,15 @@ impl Wishes {
     #[must_use]
     pub fn are_none(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether it is to be sent only when it is too late already (RFC 4865 section 5.2.2).
+    #[must_use]
+    pub fn are_at_odds(&self) -> bool {
+        match (self.release_at, self.deliver_by) {
+            (Some(release), Some(by)) => release > by.at,
+            _ => false,
+        }
     }
 }
 
@@ -117,7 +129,7 @@ impl By {
         self.mode == ByMode::Return && span < least
     }
 
-    /// The wish as it is kept, if its time begins to count at this moment.
+    /// The wish as it is kept, for a message whose MAIL came at this moment.
     #[must_use]
     pub fn counted_from(self, begin: Timestamp) -> DeliverBy {
         let Self { seconds, mode, trace } = self;
@@ -144,7 +156,7 @@ impl fmt::Display for By {
 /// By when a message is to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliverBy {
-    /// The moment, by the clock as it was when the message was accepted.
+    /// The moment, by the clock as it was when MAIL came.
     #[serde(rename = "at")]
     pub at: Timestamp,
     /// What is done when it has come.
@@ -216,12 +228,21 @@ impl HoldBack {
         (fits && fraction).then(|| Timestamp::parse(value).ok()).flatten().map(Self::Until)
     }
 
-    /// The moment of release of a message that is accepted now.
+    /// The moment of release of a message whose MAIL comes now.
     #[must_use]
     pub fn moment(self, now: Timestamp) -> Timestamp {
         match self {
             Self::For(span) => now.after(span),
             Self::Until(at) => at,
+        }
+    }
+
+    /// The time, if it was said as one.
+    #[must_use]
+    pub fn span(self) -> Option<Span> {
+        match self {
+            Self::For(span) => Some(span),
+            Self::Until(_) => None,
         }
     }
 
@@ -366,6 +387,26 @@ mod tests {
     }
 
     #[test]
+    fn mail_that_is_late_before_it_is_sent_makes_no_sense() {
+        let wishes = |by: &str, hold: &str| Wishes {
+            deliver_by: By::parse(by).map(|by| by.counted_from(NOW)),
+            release_at: HoldBack::parse_for(hold).map(|hold| hold.moment(NOW)),
+            ..Wishes::default()
+        };
+        for (by, hold, at_odds) in [
+            ("60;R", "61", true),
+            ("60;N", "61", true),
+            ("0;N", "1", true),
+            ("60;R", "60", false),
+            ("61;N", "60", false),
+            ("60;R", "", false),
+            ("", "60", false),
+        ] {
+            assert_eq!(wishes(by, hold).are_at_odds(), at_odds, "{by} {hold}");
+        }
+    }
+
+    #[test]
     fn priorities_are_one_digit_with_a_sign() {
         assert_eq!(
             ["-9", "-1", "0", "9"].map(|v| Priority::parse(v).unwrap().as_i8()),
@@ -386,6 +427,7 @@ mod tests {
         let all = Wishes {
             deliver_by: Some(By::parse("5;RT").unwrap().counted_from(NOW)),
             release_at: Some(NOW),
+            held_for: HoldBack::parse_for("60").and_then(HoldBack::span),
             priority: Priority::parse("-3").unwrap(),
             require_tls: true,
         };

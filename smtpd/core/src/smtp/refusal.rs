@@ -109,8 +109,11 @@ refusals! {
     /// HOLDFOR or HOLDUNTIL with a moment that is past or too far away (RFC 4865).
     BadRelease: 501 permanent 5 4, Error, "bad-release",
         "that moment is past, or later than mail is held here";
+    /// HOLDFOR or HOLDUNTIL with a moment that comes after the time of BY (RFC 4865 section 5.2.2).
+    ReleaseTooLate: 501 permanent 5 4, Error, "bad-release",
+        "the message would be sent only when the time of BY is up";
     /// BY that would have the message returned sooner than it may be (RFC 2852 section 4).
-    BadDeadline: 501 permanent 5 4, Error, "bad-deadline",
+    BadDeadline: 555 permanent 5 4, Error, "bad-deadline",
         "mail that is to come back so soon is not taken; EHLO tells how many seconds it must have";
     /// BDAT whose size cannot be read: what follows cannot be told from commands.
     BadChunkSize: 501 permanent 5 4, Close, "bad-chunk-size",

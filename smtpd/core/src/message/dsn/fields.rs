@@ -27,9 +27,12 @@ pub(super) fn write(report: &Report<'_>, cases: &[Case<'_>]) -> Part {
     if let Some(by) = report.envelope.wishes.deliver_by {
         fields.add("Deliver-By-Date", &by.at.to_rfc5322());
     }
-    if let Some(at) = report.envelope.wishes.release_at {
-        // RFC 4865; whether it was said as a moment or as a time is not kept.
-        fields.add("Future-Release-Request", &format!("until; {at}"));
+    let wishes = &report.envelope.wishes;
+    if let Some(span) = wishes.held_for {
+        // RFC 4865 section 5.1.2, as are the words.
+        fields.add("Future-Release-Request", &format!("for;{}", span.as_millis() / 1000));
+    } else if let Some(at) = wishes.release_at {
+        fields.add("Future-Release-Request", &format!("until;{at}"));
     }
     for case in cases {
         fields.text.push_str("\r\n");

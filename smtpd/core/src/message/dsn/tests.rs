@@ -10,7 +10,7 @@ use proptest::prelude::{any, prop_assert, proptest};
 use super::*;
 use crate::queue::outcome::{AttemptResult, RemoteHost};
 use crate::queue::recipient::Phase;
-use crate::queue::wishes::{ByMode, DeliverBy};
+use crate::queue::wishes::{ByMode, DeliverBy, Priority};
 
 const ORIGINAL: &[u8] = b"Received: from app\r\nFrom: ada@here.example\r\nSubject: Numbers\r\n\
     Message-ID: <1@here.example>\r\n\r\nBody of the message\r\n.line\r\n";
@@ -341,15 +341,19 @@ fn mail_whose_sender_named_a_time_is_reported_by_that_time() {
     assert!(words.contains(&format!("Wanted by: {date}\r\n")), "{words}");
     assert!(fields.contains(&format!("Deliver-By-Date: {date}\r\n")), "{fields}");
     let release = NOW.after(Span::minutes(1));
-    let asked = format!("Future-Release-Request: until; {release}\r\n");
+    let asked = format!("Future-Release-Request: until;{release}\r\n");
     assert!(fields.contains(&asked), "{fields}");
+    envelope.wishes.held_for = Some(Span::minutes(1));
     assert!(fields.contains("Status: 5.4.7\r\n"), "{fields}");
     assert!(words.contains("Its time is up. The last answer"), "{words}");
 
     let relayed = [(0, said(250, "2.0.0", "ok"))];
+    envelope.wishes.priority = Priority::MAX;
     let report = written(Kind::Success, &envelope, &relayed, Original::Header(ORIGINAL)).unwrap();
     let [words, fields, _] = parts(&report.octets);
     assert!(fields.contains("Action: relayed\r\n"), "{fields}");
+    assert!(fields.contains("Future-Release-Request: for;60\r\n"), "{fields}");
+    assert_eq!(report.envelope.wishes.priority, Priority::MAX);
     assert!(words.contains("on its way") && !words.contains("does not report"), "{words}");
 }
 

@@ -607,6 +607,31 @@ fn time_and_priority_are_passed_on_where_they_are_understood() {
 }
 
 #[test]
+fn who_is_not_told_the_time_tells_of_delay() {
+    let said = |by: &str, notify: Option<Notify>, offers: &'static [&'static str]| {
+        let mut mail = mail(&["b@x.test"]);
+        mail.recipients[0].notify = notify;
+        let transaction = Transaction { by: By::parse(by), ..mail.transaction() };
+        let mut peer = FakePeer::new(offers);
+        play(&mut client(), &mut peer, [transaction].into());
+        let line = peer.seen.into_iter().find(|line| line.starts_with("RCPT")).unwrap();
+        line.trim_start_matches("RCPT TO:<b@x.test>").trim_start().to_owned()
+    };
+    let success = Some(Notify { success: true, failure: false, delay: false });
+    for (by, notify, offers, wanted) in [
+        ("30;N", None, &["DSN"][..], "NOTIFY=FAILURE,DELAY"),
+        ("30;N", success, &["DSN"], "NOTIFY=SUCCESS,DELAY"),
+        ("30;N", Some(Notify::NEVER), &["DSN"], "NOTIFY=NEVER"),
+        ("0;N", success, &["DSN"], "NOTIFY=SUCCESS"),
+        ("30;N", None, &["DSN", "DELIVERBY"], ""),
+        ("30;R", None, &["DSN", "DELIVERBY"], ""),
+        ("30;N", success, &["SIZE"], ""),
+    ] {
+        assert_eq!(said(by, notify, offers), wanted, "{by} {notify:?} {offers:?}");
+    }
+}
+
+#[test]
 fn binary_messages_travel_in_chunks_as_they_are() {
     let mail = mail(&["b@x.test"]);
     let transaction = Transaction { body: BodyKind::BinaryMime, ..mail.transaction() };

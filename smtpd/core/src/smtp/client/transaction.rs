@@ -176,7 +176,7 @@ impl Transaction<'_> {
         let recipient = self.recipients[place];
         put(out, format_args!("RCPT TO:<{}>", recipient.mailbox));
         if peer.dsn {
-            if let Some(notify) = recipient.notify {
+            if let Some(notify) = self.notify(peer, recipient) {
                 write_notify(notify, out);
             }
             if let Some(orcpt) = &recipient.orcpt {
@@ -184,6 +184,20 @@ impl Transaction<'_> {
             }
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// What the peer is to tell the sender. One that is not told by when the message is wanted tells of
+    /// delay (RFC 2852 section 4.1.4.2), unless that time is up or nothing is to be told.
+    fn notify(&self, peer: &PeerExtensions, recipient: &Recipient) -> Option<Notify> {
+        let is_wanted = |by: By| by.mode == ByMode::Notify && by.seconds > 0;
+        if peer.deliver_by.is_some() || !self.by.is_some_and(is_wanted) {
+            return recipient.notify;
+        }
+        match recipient.notify {
+            Some(Notify::NEVER) => Some(Notify::NEVER),
+            Some(notify) => Some(Notify { delay: true, ..notify }),
+            None => Some(Notify { success: false, failure: true, delay: true }),
+        }
     }
 }
 

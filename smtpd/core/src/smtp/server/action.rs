@@ -1,10 +1,9 @@
 //! What passes between the machine and the house around it.
 
 use mailroot_common::address::{Mailbox, ReversePath};
-use mailroot_common::units::Timestamp;
 
 use crate::queue::envelope::{BodyKind, Recipient, Ret};
-use crate::queue::wishes::{By, HoldBack, Priority, Wishes};
+use crate::queue::wishes::Wishes;
 use crate::smtp::refusal::Refusal;
 
 /// What the client called itself.
@@ -31,29 +30,13 @@ pub struct Transaction {
     pub ret: Option<Ret>,
     /// ENVID of MAIL, in xtext.
     pub envid: Option<String>,
-    /// BY of MAIL.
-    pub by: Option<By>,
-    /// HOLDFOR or HOLDUNTIL of MAIL.
-    pub hold: Option<HoldBack>,
-    /// MT-PRIORITY of MAIL, as far as the client may raise it.
-    pub priority: Priority,
-    /// REQUIRETLS of MAIL.
-    pub require_tls: bool,
+    /// BY, HOLDFOR or HOLDUNTIL, MT-PRIORITY (as far as the client may raise it) and REQUIRETLS of MAIL.
+    /// What is counted in seconds begins with that command (RFC 2852 section 4).
+    pub wishes: Wishes,
     /// Recipients let in so far.
     pub recipients: Vec<Recipient>,
     /// Whether a recipient was refused.
     pub(super) refused: bool,
-}
-
-impl Transaction {
-    /// The sender's wishes for a message that is accepted now. A time within which it is to be
-    /// delivered begins with its release.
-    #[must_use]
-    pub fn wishes(&self, now: Timestamp) -> Wishes {
-        let release_at = self.hold.map(|hold| hold.moment(now));
-        let deliver_by = self.by.map(|by| by.counted_from(release_at.unwrap_or(now)));
-        Wishes { deliver_by, release_at, priority: self.priority, require_tls: self.require_tls }
-    }
 }
 
 /// What only the house can answer.

@@ -9,7 +9,7 @@ use mailroot_common::units::{ByteSize, Span, Timestamp};
 
 use super::{End, Hello, Question, Server, Stage, State, Transaction, say};
 use crate::queue::envelope::{BodyKind, Recipient};
-use crate::queue::wishes::HoldBack;
+use crate::queue::wishes::{HoldBack, Wishes};
 use crate::smtp::command::{self, Command, Mail, Rcpt};
 use crate::smtp::etrn::Etrn;
 use crate::smtp::extension::{Bounds, Extension};
@@ -200,6 +200,14 @@ impl Server {
             self.refuse(Stage::Mail, refusal, None);
             return;
         }
+        let wall = self.wall(now);
+        let wishes = Wishes {
+            deliver_by: mail.by.map(|by| by.counted_from(wall)),
+            release_at: mail.hold.map(|hold| hold.moment(wall)),
+            held_for: mail.hold.and_then(HoldBack::span),
+            priority: mail.priority.min(self.settings.priority_max),
+            require_tls: mail.require_tls,
+        };
         self.is_lowered = mail.priority > self.settings.priority_max;
         self.transaction = Some(Transaction {
             sender: mail.sender,
@@ -208,16 +216,15 @@ impl Server {
             smtputf8: mail.smtputf8,
             ret: mail.ret,
             envid: mail.envid,
-            by: mail.by,
-            hold: mail.hold,
-            priority: mail.priority.min(self.settings.priority_max),
-            require_tls: mail.require_tls,
+            wishes,
             recipients: Vec::new(),
             refused: false,
         });
-        let is_taken = |hold: HoldBack| hold.is_within(self.wall(now), self.settings.release_max);
+        let is_taken = |hold: HoldBack| hold.is_within(wall, self.settings.release_max);
         if !mail.hold.is_none_or(is_taken) {
             self.refuse_sender(Refusal::BadRelease);
+        } else if wishes.are_at_odds() {
+            self.refuse_sender(Refusal::ReleaseTooLate);
         } else if mail.by.is_some_and(|by| by.is_shorter_than(self.settings.deliver_by_min)) {
             self.refuse_sender(Refusal::BadDeadline);
         } else if mail.size > self.settings.body.size_max {
@@ -245,7 +252,7 @@ impl Server {
                 let said = Shown(transaction.sender.mailbox());
                 if self.is_lowered {
                     // RFC 6710 section 4.
-                    let priority = transaction.priority;
+                    let priority = transaction.wishes.priority;
                     let reply =
                         format_args!("250 2.3.6 {said}sender ok, priority lowered to {priority}");
                     say(&mut self.output, reply);
