@@ -34,7 +34,7 @@ mkfs.ext4:e2fsprogs xfs_io:xfsprogs mkfs.xfs:xfsprogs eatmydata:eatmydata strace
 jq:jq less:less sshd:openssh-server faketime:faketime prlimit:util-linux dovecot:dovecot-core openssl:openssl
 dkimverify:python3-dkim knotd:knot setpriv:util-linux s-nail:s-nail mutt:mutt php:php-cli slapd:slapd
 pebble:pebble opendkim:opendkim shellcheck:shellcheck apparmor_parser:apparmor fail2ban-regex:fail2ban
-haproxy:haproxy pflogsumm:pflogsumm gsasl:gsasl rspamd:rspamd clamd:clamav-daemon
+haproxy:haproxy pflogsumm:pflogsumm gsasl:gsasl testssl:testssl.sh rspamd:rspamd clamd:clamav-daemon
 clamav-milter:clamav-milter"
 packages=
 PATH=$PATH:/usr/sbin:/sbin

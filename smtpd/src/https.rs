@@ -183,7 +183,8 @@ impl Https {
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 
-    /// Makes a request of somebody else's making, whose address is in it.
+    /// Makes a request of somebody else's making, whose address is in it. Where there is a rule, the address is a
+    /// stranger's: only those hosts are called that the rule lets be asked for him.
     ///
     /// # Errors
     ///
@@ -192,6 +193,7 @@ impl Https {
         &self,
         mut request: Request<Full<Bytes>>,
         bounds: Bounds,
+        rule: Option<&AddressRule>,
     ) -> Result<Response<Bytes>, HttpsError> {
         let address = request.uri().to_string();
         let to = Endpoint::parse(&address).ok_or(HttpsError::Address(address))?;
@@ -200,7 +202,8 @@ impl Https {
             |text: &str| header::HeaderValue::try_from(text).map_err(hyper::http::Error::from);
         request.headers_mut().insert(header::HOST, said(&to.authority())?);
         request.headers_mut().insert(header::USER_AGENT, said(AGENT)?);
-        let asked = timeout(bounds.wait, self.converse(&to, request, bounds.octets, None)).await;
+        let rule = rule.map(|rule| (rule, FoundBy::Web));
+        let asked = timeout(bounds.wait, self.converse(&to, request, bounds.octets, rule)).await;
         asked.map_err(|_| HttpsError::TimedOut(bounds.wait))?
     }
 

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         return check(&paths);
     }
     process::make_files_private();
-    process::keep_memory_out_of_files();
+    process::keep_memory_to_ourselves();
     let clock = Clock::real();
     let started = match config::start(&paths, clock.now()) {
         Ok(started) => started,
@@ -89,6 +89,10 @@ fn runtime(loaded: &Loaded) -> std::io::Result<tokio::runtime::Runtime> {
     builder.thread_name("smtpd").enable_all().build()
 }
 
+/// What is said to whoever has started it as root. It may be all that there is in a container, so that it is no error.
+const AS_ROOT: &str = "start it as a user of its own, as its unit does; for ports below 1024 that user needs \
+                       CAP_NET_BIND_SERVICE and nothing else";
+
 /// How often entries of access lists that have ended, and rights that would lapse, are looked for.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
 
@@ -105,6 +109,10 @@ async fn run(paths: Paths, started: Started, log: Log, clock: Clock) -> ExitCode
         Err(error) => return fail(EX_SOFTWARE, &format!("cannot listen for signals: {error}")),
     };
     greet(&paths, &started);
+    if process::is_root() {
+        log.line(Level::Warn, "runs-as-root").text("hint", AS_ROOT).send();
+        say(&format!("smtpd: warning: it runs as root: {AS_ROOT}"));
+    }
     let first_warnings = render_all(&started.loaded.warnings);
     say(&first_warnings);
     let service = Service::start(paths, started, log.clone(), clock, Net::Real).await;

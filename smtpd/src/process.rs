@@ -4,8 +4,10 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::geteuid;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,10 +19,19 @@ pub fn make_files_private() {
     umask(Mode::from_bits_truncate(0o027));
 }
 
-/// Has the system write no core file of this process: there may be passwords and keys in it.
-pub fn keep_memory_out_of_files() {
-    // A sandbox that forbids the question has a limit of its own.
+/// Keeps what this process has in memory, passwords and keys among it, to itself: the system writes no core
+/// file of it, nor hands one to a program, which the limit alone does not prevent; and nobody but root may look
+/// into it, other programs of its own user neither.
+pub fn keep_memory_to_ourselves() {
+    // A sandbox that forbids the questions has a limit of its own.
     let _forbidden = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _forbidden = set_dumpable(false);
+}
+
+/// Whether this process may do everything, which the daemon has no need of.
+#[must_use]
+pub fn is_root() -> bool {
+    geteuid().is_root()
 }
 
 /// Raises the soft limit of descriptors to the hard one and says what holds now; `None` if the

@@ -1,12 +1,15 @@
 //! Certificates for hosts of a test: an authority of its own, and what it signs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, PublicKeyData as _, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CrlDistributionPoint, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -107,6 +110,27 @@ impl Authority {
         self.issue(name, params, valid)
     }
 
+    /// The same as the world's authorities make them: for ninety days, for servers alone, and it says where the
+    /// list of those would be that are no good any more.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for it.
+    #[must_use]
+    pub fn sign_server(&self, host: &str) -> Identity {
+        const DAY: Duration = Duration::from_hours(24);
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.not_before = (SystemTime::now() - DAY).into();
+        params.not_after = (SystemTime::now() + DAY * 89).into();
+        params.distinguished_name.push(DnType::CommonName, host);
+        params.key_usages.push(KeyUsagePurpose::DigitalSignature);
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        params.use_authority_key_identifier_extension = true;
+        let list = "http://ca.test/list.crl".to_owned();
+        params.crl_distribution_points.push(CrlDistributionPoint { uris: vec![list] });
+        self.issue(host, params, Valid::Now)
+    }
+
     /// The same for a client: the certificate is for this mail address, and for nothing but clients.
     ///
     /// # Panics
@@ -192,6 +216,23 @@ impl Identity {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The certificate and its key as files of their own in this directory, which begin with `called`.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot be written.
+    #[must_use]
+    pub fn apart(&self, place: &Path, called: &str) -> (PathBuf, PathBuf) {
+        let both = fs::read_to_string(&self.path).unwrap();
+        let at = both.find("-----BEGIN CERTIFICATE").unwrap();
+        let chain = place.join(format!("{called}.pem"));
+        let key = place.join(format!("{called}.key"));
+        fs::write(&key, &both[..at]).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&chain, &both[at..]).unwrap();
+        (chain, key)
     }
 
     /// SHA-256 of the certificate, as `openssl` prints it.

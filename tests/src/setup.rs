@@ -187,6 +187,14 @@ impl Setup {
         self.key("delivery.smart_host", &value)
     }
 
+    /// Has the first server listen at a further address, where TLS begins at once.
+    #[must_use]
+    pub fn implicit_tls(self, address: SocketAddr) -> Self {
+        let plain = self.servers[0].address;
+        let doors = format!("[\"{plain}\", {{address: \"{address}\", tls: implicit}}]");
+        self.key("general.listen", &doors)
+    }
+
     /// Asks this DNS server, and delivers to this port of the hosts it names.
     #[must_use]
     pub fn dns(self, resolver: SocketAddr, port: u16) -> Self {

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
+use crate::program;
+use crate::secure::{self, Secured};
 use crate::wait::PATIENCE;
 
 /// One reply of a server.
@@ -32,12 +35,33 @@ impl Reply {
     }
 }
 
+#[derive(Debug)]
+enum Wire {
+    Clear(TcpStream),
+    Secured(Box<Secured>),
+}
+
+impl Wire {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Clear(stream) => stream,
+            Self::Secured(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(stream) => stream.read(octets),
+            Self::Secured(stream) => stream.read(octets),
+        }
+    }
+}
+
 /// A connection to a server.
 #[derive(Debug)]
-pub struct Talk {
-    stream: TcpStream,
-    reader: BufReader<TcpStream>,
-}
+pub struct Talk(BufReader<Wire>);
 
 impl Talk {
     /// Connects and reads the greeting, which must be 220.
@@ -70,12 +94,30 @@ impl Talk {
     ///
     /// The system's error.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        let reader = BufReader::new(stream.try_clone()?);
-        Ok(Self { stream, reader })
+        Ok(Self(BufReader::new(Wire::Clear(open(address)?))))
+    }
+
+    /// Connects to a listener that speaks TLS at once and reads nothing.
+    ///
+    /// # Errors
+    ///
+    /// The system's error, or what went wrong in the handshake.
+    pub fn under_tls(address: SocketAddr) -> io::Result<Self> {
+        let secured = secure::connect(open(address)?)?;
+        Ok(Self(BufReader::new(Wire::Secured(Box::new(secured)))))
+    }
+
+    /// Says STARTTLS, which must be answered with 220, and goes on under TLS.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such answer, the handshake fails, or TLS is spoken already.
+    #[must_use]
+    #[track_caller]
+    pub fn starttls(mut self) -> Self {
+        self.expect("STARTTLS", 220);
+        let secured = secure::connect(self.into_stream()).unwrap();
+        Self(BufReader::new(Wire::Secured(Box::new(secured))))
     }
 
     /// Sets how long a reply may take before reading it fails.
@@ -84,7 +126,7 @@ impl Talk {
     ///
     /// When the span is zero.
     pub fn wait_for_replies(&self, patience: Duration) {
-        self.stream.set_read_timeout(Some(patience)).unwrap();
+        self.socket().set_read_timeout(Some(patience)).unwrap();
     }
 
     /// Sends octets as they are.
@@ -93,7 +135,17 @@ impl Talk {
     ///
     /// The system's error.
     pub fn send(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.stream.write_all(octets)
+        match self.0.get_mut() {
+            Wire::Clear(stream) => stream.write_all(octets),
+            Wire::Secured(stream) => {
+                stream.write_all(octets)?;
+                stream.flush()
+            }
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        self.0.get_ref().socket()
     }
 
     /// Reads one reply.
@@ -105,7 +157,7 @@ impl Talk {
         let mut lines = Vec::new();
         loop {
             let mut octets = Vec::new();
-            if self.reader.read_until(b'\n', &mut octets)? == 0 {
+            if self.0.read_until(b'\n', &mut octets)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let text = String::from_utf8_lossy(&octets).into_owned();
@@ -186,8 +238,16 @@ impl Talk {
     /// The system's error.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut octets = Vec::new();
-        match self.reader.read_to_end(&mut octets) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(octets),
+        match self.0.read_to_end(&mut octets) {
+            // Under TLS, a server that hangs up need not say so.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(octets)
+            }
             Err(error) => Err(error),
             Ok(_) => Ok(octets),
         }
@@ -199,13 +259,21 @@ impl Talk {
     ///
     /// The system's error.
     pub fn finish(&self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
+        self.socket().shutdown(Shutdown::Write)
     }
 
     /// The connection, to go on with in another way.
+    ///
+    /// # Panics
+    ///
+    /// When it is under TLS.
     #[must_use]
+    #[track_caller]
     pub fn into_stream(self) -> TcpStream {
-        self.stream
+        match self.0.into_inner() {
+            Wire::Clear(stream) => stream,
+            Wire::Secured(_) => panic!("the connection is under TLS"),
+        }
     }
 
     /// Our own end of the connection.
@@ -215,8 +283,28 @@ impl Talk {
     /// Never while connected.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
+        self.socket().local_addr().unwrap()
     }
+}
+
+/// `AUTH PLAIN` with its one word.
+#[must_use]
+pub fn auth_plain(user: &str, password: &str) -> String {
+    format!("AUTH PLAIN {}", base64(format!("\0{user}\0{password}").as_bytes()))
+}
+
+/// Octets as they are said in a login.
+#[must_use]
+pub fn base64(octets: &[u8]) -> String {
+    program::run(Command::new("base64").arg("-w0"), octets).ok()
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// A body as DATA wants it: dots doubled at line starts, and the final dot.

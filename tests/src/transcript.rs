@@ -145,18 +145,42 @@ impl Transcript {
         codes_only: bool,
         patience: Duration,
     ) -> Vec<Difference> {
-        let mut differences = Vec::new();
-        let mut talk = match Talk::connect(address) {
-            Ok(talk) => talk,
-            Err(error) => return vec![difference(0, "a connection", &error.to_string())],
-        };
+        match Talk::connect(address) {
+            Ok(talk) => self.play_over(talk, codes_only, patience),
+            Err(error) => vec![difference(0, "a connection", &error.to_string())],
+        }
+    }
+
+    /// The same over a connection whose greeting has not been read.
+    #[must_use]
+    pub fn play_over(
+        &self,
+        mut talk: Talk,
+        codes_only: bool,
+        patience: Duration,
+    ) -> Vec<Difference> {
         talk.wait_for_replies(patience);
-        if !matches!(self.steps.first(), Some((_, Step::Expect { .. } | Step::End))) {
+        let mut differences = Vec::new();
+        if self.begins_behind_the_greeting() {
             match talk.reply() {
                 Ok(reply) if reply.code == 220 => {}
                 other => differences.push(difference(0, "a greeting", &came(&other))),
             }
         }
+        differences.extend(self.go_on(talk, codes_only));
+        differences
+    }
+
+    /// Whether its first line is about what comes after the greeting.
+    #[must_use]
+    pub fn begins_behind_the_greeting(&self) -> bool {
+        !matches!(self.steps.first(), Some((_, Step::Expect { .. } | Step::End)))
+    }
+
+    /// Plays it in a session that has been greeted.
+    #[must_use]
+    pub fn go_on(&self, mut talk: Talk, codes_only: bool) -> Vec<Difference> {
+        let mut differences = Vec::new();
         for (line, step) in &self.steps {
             match step {
                 Step::Send(octets) => {

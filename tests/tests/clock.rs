@@ -10,7 +10,7 @@ use mailroot_tests::message::tagged;
 use mailroot_tests::peer::{Answer, Peer, Stage};
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::site::Site;
-use mailroot_tests::{ports, skip, wait};
+use mailroot_tests::{ports, program, skip, wait};
 
 const MESSAGES: usize = 10;
 
@@ -116,5 +116,50 @@ fn mail_is_tried_in_its_time_though_the_clock_went_a_day_back() {
     clock.set("-1d");
     site.await_empty_queue();
     assert_eq!(peer.received().len(), MESSAGES);
+    site.stop();
+}
+
+/// The wall clock as it is written in mail, to the minute.
+fn minute() -> String {
+    let mut date = std::process::Command::new("date");
+    let said = program::run(date.env("LC_ALL", "C").args(["-u", "+%a, %d %b %Y %H:%M"]), b"").ok();
+    said.trim().to_owned()
+}
+
+#[test]
+fn a_time_zone_changes_nothing_that_is_written() {
+    let site = Site::prepare(Setup::new());
+    site.under(&["env", "TZ=Pacific/Kiritimati"]);
+    site.launch();
+    let before = minute();
+    send(&site, &format!("x@{LOCAL_DOMAIN}"), "zone");
+    let received = site.await_dropped(1)[0].fields("Received")[0].clone();
+    let when = [before, minute()];
+    assert!(when.iter().any(|when| received.contains(when.as_str())), "{received}, {when:?}");
+    assert!(received.contains("+0000"), "{received}");
+    let listed = site.control().json(&["trace", "--last", "1"]).to_string();
+    assert!(listed.contains('Z') && !listed.contains("+14:00"), "{listed}");
+}
+
+#[test]
+fn a_second_that_comes_twice_harms_no_mail() {
+    let site = Site::prepare(Setup::new());
+    let Some(clock) = Faketime::of(&site) else {
+        return skip::note("a second that comes twice", "libfaketime is not installed");
+    };
+    site.launch();
+    let to = format!("x@{LOCAL_DOMAIN}");
+    for (number, by) in ["+0", "-1", "-2", "-1", "+0"].into_iter().enumerate() {
+        clock.set(by);
+        for copy in 0..3 {
+            send(&site, &to, &format!("m{number}.{copy}"));
+        }
+    }
+    let mut tags: Vec<String> =
+        site.await_dropped(15).iter().map(|stored| tag(&stored.octets)).collect();
+    tags.sort();
+    tags.dedup();
+    assert_eq!(tags.len(), 15, "{tags:?}");
+    site.await_empty_queue();
     site.stop();
 }

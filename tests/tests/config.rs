@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 
 use mailroot_tests::setup::{ServerFile, Setup};
 use mailroot_tests::site::Site;
+use mailroot_tests::skip;
+use mailroot_tests::stranger::UID_NOBODY;
 
 /// Checks a server file and returns what was said; the exit code must be 78 for an error.
 fn refused(text: &str) -> String {
@@ -133,6 +137,36 @@ fn a_good_configuration_is_told_to_be_good_and_nothing_is_made() {
     let checked = site.run(&["--check"]).exited(0);
     assert!(!site.home().join("spool").exists(), "{checked}");
     assert!(!site.home().join("run/control.sock").exists());
+}
+
+#[test]
+fn a_spool_that_others_may_write_to_is_not_served_from() {
+    let site = Site::start(Setup::new());
+    site.stop();
+    let set = |path: &Path, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let root = site.home().join("spool/default");
+    let below = ["Queue", "Drop", "Badmail"].map(|name| root.join(name));
+    for path in below.into_iter().chain([root.clone()]) {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        set(&path, mode | 0o020);
+        let refused = site.run(&[]);
+        assert_ne!(refused.code, 0, "{refused}");
+        let named = format!("{} may be written by others", path.display());
+        assert!(refused.err.contains(&named), "{refused}");
+        assert!(refused.err.contains("chmod go-w"), "{refused}");
+        set(&path, mode);
+    }
+    if skip::root() {
+        let queue = root.join("Queue");
+        chown(&queue, Some(UID_NOBODY), None).unwrap();
+        let refused = site.run(&[]);
+        assert_ne!(refused.code, 0, "{refused}");
+        assert!(refused.err.contains(&format!("belongs to uid {UID_NOBODY}")), "{refused}");
+        chown(&queue, Some(0), None).unwrap();
+    }
+    site.launch();
 }
 
 #[test]

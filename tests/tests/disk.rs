@@ -111,6 +111,35 @@ fn below_the_reserve_mail_is_refused_before_its_body_and_the_queue_still_empties
     assert_eq!(peer.received().len(), 6);
 }
 
+#[test]
+fn drop_on_a_file_system_of_its_own_fills_up_and_its_mail_waits() {
+    if !Volume::possible("Drop on a file system of its own", Kind::Ext4, &[]) {
+        return;
+    }
+    let site = Site::prepare(Setup::new());
+    let volume = Volume::small(8, &["-m", "0"], &site.spool("default", "Drop"));
+    site.launch();
+    let to = format!("x@{LOCAL_DOMAIN}");
+    assert_eq!(send(&site, &to, &padded("before", LARGE)).code, 250);
+    site.await_dropped(1);
+
+    volume.fill(64 << 10);
+    let large = padded("large", LARGE);
+    assert_eq!(send(&site, &to, &large).code, 250, "the queue lies elsewhere and has room");
+    wait::until("mail that waits for Drop", || {
+        let waiting = site.control().json(&["queue", "list"]);
+        let reason = waiting[0]["reason"].as_str().unwrap_or_default();
+        reason.contains("disk of the Drop directory is full").then_some(())
+    });
+    assert_eq!(site.dropped("default").len(), 1, "nothing half written has a name");
+    // Another domain's mail is not in its way: the queue still takes and the daemon still answers.
+    assert_eq!(send(&site, &to, &tagged("small")).code, 250);
+    volume.make_room();
+    let all = site.await_dropped(3);
+    assert!(all.iter().any(|stored| stored.octets.ends_with(&large)), "whole");
+    site.await_empty_queue();
+}
+
 /// Opens as many transactions as there are bodies, waits until all may send, fills the disk to the brim, and
 /// sends all bodies; returns the tags of those that were accepted.
 fn send_into(site: &Site, volume: &Volume, to: &str, bodies: &[(String, usize)]) -> Vec<String> {

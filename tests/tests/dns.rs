@@ -2,11 +2,14 @@
 //! within bounds.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use std::net::UdpSocket;
+
 use mailroot_tests::message::tagged;
 use mailroot_tests::names::{Kind, Names, Record};
 use mailroot_tests::peer::Peer;
 use mailroot_tests::setup::Setup;
 use mailroot_tests::site::Site;
+use mailroot_tests::talk::Talk;
 use mailroot_tests::{ports, wait};
 
 /// What an attempt may ask about the hosts of a domain.
@@ -109,4 +112,41 @@ fn an_answer_moves_no_mail_of_a_domain_that_nobody_asked_for() {
     }
     honest.await_received(2);
     assert_eq!(evil.sessions(), 0);
+}
+
+#[test]
+fn a_silent_server_keeps_nobody_from_being_greeted_and_holds_up_no_session() {
+    /// Who comes at once, and how often a server may be asked for each name.
+    const CLIENTS: usize = 20;
+    const QUESTIONS_EACH_MAX: usize = 8;
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let site = Site::start(Setup::new());
+    let mut running = site.talk();
+    running.expect("EHLO client.test", 250);
+    // Which server is asked may change while all goes on.
+    let at = silent.local_addr().unwrap();
+    site.ctl(&["config", "set", &format!("dns.resolvers={at}"), "dns.timeout=1s"]).ok();
+    let keys = ["access.reverse_dns=true", "access.proxy_from=127.0.0.1"];
+    site.ctl(&[&["server", "set", "default"][..], &keys].concat()).ok();
+    // Nobody asks for the names of loopback, so that they come from elsewhere.
+    let mut waiting: Vec<Talk> = (0..CLIENTS)
+        .map(|number| {
+            let mut talk = Talk::connect(site.address()).unwrap();
+            let header = format!("PROXY TCP4 192.0.2.{} 127.0.0.1 1000 25\r\n", number + 1);
+            talk.send(header.as_bytes()).unwrap();
+            talk
+        })
+        .collect();
+    silent.set_read_timeout(Some(wait::PATIENCE)).unwrap();
+    let mut octets = [0; 512];
+    assert_ne!(silent.recv(&mut octets).unwrap(), 0, "it is asked");
+    running.expect("NOOP", 250);
+    for talk in &mut waiting {
+        assert_eq!(talk.reply().unwrap().code, 220);
+        talk.expect("EHLO client.test", 250);
+    }
+    silent.set_nonblocking(true).unwrap();
+    let asked = 1 + std::iter::from_fn(|| silent.recv(&mut octets).ok()).count();
+    assert!(asked <= CLIENTS * QUESTIONS_EACH_MAX, "{asked} questions");
+    running.expect("QUIT", 221);
 }

@@ -4,13 +4,17 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use mailroot_tests::message::tagged;
 use mailroot_tests::peer::Peer;
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::site::Site;
+use mailroot_tests::stranger::UID_NOBODY;
 use mailroot_tests::talk::Talk;
-use mailroot_tests::{ports, wait};
+use mailroot_tests::{ports, program, skip, wait};
 
 /// A server whose patience is not what is tested.
 fn patient() -> Setup {
@@ -188,9 +192,46 @@ fn no_core_file_would_be_written() {
 }
 
 #[test]
+fn nobody_but_root_may_look_into_its_memory() {
+    if !skip::root() {
+        return skip::note("what the memory of the daemon shows", "needs root");
+    }
+    let site = Site::start_as(UID_NOBODY, patient());
+    // A file of its memory is the daemon's user's where that user may look into it.
+    let owner = |name: &str| fs::metadata(format!("/proc/{}/{name}", site.pid())).unwrap().uid();
+    assert_eq!([owner("mem"), owner("environ"), owner("maps")], [0; 3]);
+    let read = program::run(
+        Command::new("cat")
+            .arg(format!("/proc/{}/environ", site.pid()))
+            .uid(UID_NOBODY)
+            .gid(UID_NOBODY),
+        b"",
+    );
+    assert!(read.exited(1).err.contains("Permission denied"));
+    site.ctl(&["status"]).ok();
+}
+
+#[test]
+fn whoever_starts_it_as_root_is_told() {
+    if !skip::root() {
+        return skip::note("what root is told who starts the daemon", "needs root");
+    }
+    let site = Site::start(patient());
+    site.logged(&["event=runs-as-root", "CAP_NET_BIND_SERVICE"]);
+    let said = fs::read_to_string(site.home().join("errors")).unwrap();
+    assert!(said.contains("smtpd: warning: it runs as root"), "{said}");
+    let other = Site::start_as(UID_NOBODY, patient());
+    assert!(!other.log().contains("runs-as-root"));
+    assert!(!fs::read_to_string(other.home().join("errors")).unwrap().contains("as root"));
+}
+
+#[test]
 fn no_descriptor_would_be_inherited() {
     /// `FD_CLOEXEC`, as the kernel shows it among the flags of an open file.
     const CLOEXEC: u32 = 0o2_000_000;
+    if !skip::root() {
+        return skip::note("descriptors of the daemon", MAY_NOT_LOOK);
+    }
     let sink = Peer::accepting(ports::local());
     let site = Site::start(patient().smart_host(sink.address()));
     let mut talk = greeted(&site);
@@ -240,12 +281,18 @@ fn a_line_without_an_end_takes_no_memory() {
     assert!(grown <= GROWTH_MAX_KIB, "{grown} KiB");
 }
 
+/// Who is not root may not look into the daemon.
+const MAY_NOT_LOOK: &str = "only root may look into the daemon";
+
 fn descriptors(site: &Site) -> usize {
     fs::read_dir(format!("/proc/{}/fd", site.pid())).unwrap().count()
 }
 
 #[test]
 fn connections_that_are_torn_down_leave_nothing_behind() {
+    if !skip::root() {
+        return skip::note("connections that are torn down", MAY_NOT_LOOK);
+    }
     let site = Site::start(
         patient()
             .key("general.max_connections", "unlimited")

@@ -13,7 +13,7 @@ use mailroot_tests::peer::Peer;
 use mailroot_tests::postfix::{self, Postfix};
 use mailroot_tests::setup::{ServerFile, Setup};
 use mailroot_tests::site::Site;
-use mailroot_tests::talk::Talk;
+use mailroot_tests::talk::{Talk, auth_plain as plain};
 use mailroot_tests::{ports, program, skip, swaks, wait};
 
 const PASSWORD: &str = "correct horse";
@@ -31,14 +31,6 @@ fn add(site: &Site, name: &str, more: &[&str]) {
     let mut arguments = vec!["user", "add", name, "--password-stdin"];
     arguments.extend(more);
     site.control().input(&format!("{PASSWORD}\n")).run(&arguments).ok();
-}
-
-/// `AUTH PLAIN` with its one word.
-fn plain(user: &str, password: &str) -> String {
-    let mut encode = Command::new("base64");
-    let word = format!("\0{user}\0{password}");
-    let encoded = program::run(encode.arg("-w0"), word.as_bytes()).ok();
-    format!("AUTH PLAIN {encoded}")
 }
 
 #[test]

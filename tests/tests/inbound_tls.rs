@@ -23,16 +23,8 @@ struct Files {
 }
 
 fn install(place: &Path, called: &str, authority: &Authority, host: &str) -> Files {
-    let both = fs::read_to_string(authority.sign(host, Valid::Now).path()).unwrap();
-    let at = both.find("-----BEGIN CERTIFICATE").unwrap();
-    let files = Files {
-        chain: place.join(format!("{called}.pem")),
-        key: place.join(format!("{called}.key")),
-    };
-    fs::write(&files.key, &both[..at]).unwrap();
-    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::write(&files.chain, &both[at..]).unwrap();
-    files
+    let (chain, key) = authority.sign(host, Valid::Now).apart(place, called);
+    Files { chain, key }
 }
 
 fn with(setup: Setup, name: &str, files: &Files) -> Setup {
@@ -132,10 +124,7 @@ fn swaks_and_msmtp_come_under_tls() {
 #[test]
 fn postfix_sends_over_a_listener_that_speaks_tls_at_once() {
     let address = ports::local();
-    let setup = Setup::new();
-    let plain = setup.servers[0].address;
-    let listen = format!("[\"{plain}\", {{address: \"{address}\", tls: implicit}}]");
-    let site = Site::start(setup.key("general.listen", &listen));
+    let site = Site::start(Setup::new().implicit_tls(address));
     let settings = ["smtp_tls_security_level = encrypt", "smtp_tls_wrappermode = yes"];
     let Some(postfix) = Postfix::start(ports::local(), Some(address), &settings) else {
         return skip::note("Postfix as client with TLS", postfix::ABSENT);

@@ -13,7 +13,7 @@ use mailroot_tests::postfix::{self, Postfix};
 use mailroot_tests::setup::{LOCAL_DOMAIN, Setup};
 use mailroot_tests::sink::Sink;
 use mailroot_tests::site::Site;
-use mailroot_tests::{ports, program, skip, wait};
+use mailroot_tests::{nodemailer, ports, program, skip, wait};
 
 const NO_DNS: &str = "unbound is not installed";
 
@@ -227,20 +227,13 @@ fn what_pythons_smtplib_sends_arrives_unchanged() {
 
 #[test]
 fn what_nodemailer_sends_arrives_unchanged() {
-    let folder = program::repository().join("tests/node");
-    let Some(node) = program::find("node").filter(|_| folder.join("node_modules").is_dir()) else {
-        return skip::note("nodemailer", "nodemailer is not installed below tests/node");
-    };
     let site = Site::start(Setup::new());
     let sent = tagged("nodemailer");
-    program::run(
-        Command::new(node)
-            .arg(folder.join("send.js"))
-            .args(["127.0.0.1", &site.address().port().to_string()])
-            .args(["a@client.test", &format!("b@{LOCAL_DOMAIN}")]),
-        &sent,
-    )
-    .ok();
+    let to = format!("b@{LOCAL_DOMAIN}");
+    match nodemailer::send(site.address(), &to, &["clear"], "", &sent) {
+        Some(done) => drop(done.ok()),
+        None => return skip::note("nodemailer", nodemailer::ABSENT),
+    }
 
     assert!(holds(&site.await_dropped(1)[0].octets, &sent));
 }

@@ -85,6 +85,9 @@ fn round(site: &Site, sink: &Peer, messages: usize) {
 
 #[test]
 fn beside_a_flaky_sink_nothing_is_lost_and_nothing_grows() {
+    if !skip::root() {
+        return skip::note("the soak", "only root may look into the daemon");
+    }
     let sink = Peer::start(ports::local(), flaky);
     let site = Site::start(
         Setup::new()

@@ -16,7 +16,8 @@ section! {
     /// over; which ones, acme of each certificate says. Whoever asks agrees to the terms of the authority.
     pub struct Acme {
         /// The directory of the authority. Let's Encrypt has another one for trials:
-        /// https://acme-staging-v02.api.letsencrypt.org/directory.
+        /// https://acme-staging-v02.api.letsencrypt.org/directory. Its host and port may be anywhere; where it
+        /// sends requests elsewhere, that is no address of a private network or of this machine.
         directory: Option<Endpoint> = None, None,
             shown "https://acme-v02.api.letsencrypt.org/directory";
         /// Who may vouch for the authority's own web server: the authorities this system trusts, or those of

@@ -100,7 +100,8 @@ impl Request<'_> {
     }
 
     fn web(&self) -> Box<Web> {
-        Box::new(Web(self.means.https.clone()))
+        let directory = self.wanted.directory.clone();
+        Box::new(Web { https: self.means.https.clone(), directory })
     }
 
     async fn order(&self, account: &Account) -> Result<Order, Error> {

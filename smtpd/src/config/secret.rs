@@ -256,6 +256,30 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_behind_a_link_is_as_open_as_the_file_that_it_leads_to() {
+        let place = tempfile::tempdir().unwrap();
+        let secrets = Secrets::in_directory(&place.path().join("secrets.d"));
+        fs::create_dir(secrets.directory()).unwrap();
+        let (target, secret) = (place.path().join("elsewhere"), Secret::File("isp".to_owned()));
+        fs::write(&target, "one\n").unwrap();
+        std::os::unix::fs::symlink(&target, secrets.directory().join("isp")).unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
+        let refused = secrets.read(&secret).unwrap_err().to_string();
+        assert!(refused.contains("chmod 600") && !refused.contains("one"), "{refused}");
+        fs::set_permissions(&target, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(secrets.read(&secret).unwrap().as_str(), "one");
+
+        // A new secret takes the place of the link: nothing is written where it leads.
+        secrets.keep("isp", "two").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "one\n");
+        assert_eq!(secrets.read(&secret).unwrap().as_str(), "two");
+        // The same for the draft's name, which somebody may have taken.
+        std::os::unix::fs::symlink(&target, secrets.directory().join(".isp.new")).unwrap();
+        secrets.keep("isp", "three").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "one\n");
+    }
+
+    #[test]
     fn a_new_secret_takes_no_place_of_another() {
         let place = tempfile::tempdir().unwrap();
         let secrets = Secrets::in_directory(place.path());

@@ -80,6 +80,18 @@ pub(super) fn claim(
     ticket: QueueId,
     limit: ByteSize,
 ) -> Result<Option<Claimed>, Refusal> {
+    match look(pickup, name, limit)? {
+        Some(seen) => take(pickup, claimed, name, ticket, seen),
+        None => Ok(None),
+    }
+}
+
+/// Examines a file by name, opens it and examines it again.
+fn look(
+    pickup: &Directory,
+    name: &OsStr,
+    limit: ByteSize,
+) -> Result<Option<(File, FileFacts)>, Refusal> {
     let facts = match pickup.facts(name) {
         Ok(facts) => facts,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -94,6 +106,17 @@ pub(super) fn claim(
     };
     let facts = facts_of(&file).map_err(|source| unreadable(pickup, name, source))?;
     examine(&facts, limit)?;
+    Ok(Some((file, facts)))
+}
+
+/// Makes a file ours that was examined, if it is still the one of that name and nobody has another way to it.
+fn take(
+    pickup: &Directory,
+    claimed: &Directory,
+    name: &OsStr,
+    ticket: QueueId,
+    (file, facts): (File, FileFacts),
+) -> Result<Option<Claimed>, Refusal> {
     let claim = claim_name(ticket, name);
     match pickup.rename(name, claimed, &claim) {
         Ok(()) => {}
@@ -167,7 +190,8 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
 
-    use nix::sys::stat::Mode;
+    use nix::errno::Errno;
+    use nix::sys::stat::{Mode, SFlag, mknod};
     use nix::unistd::{Uid, mkfifo, setfsuid};
 
     use super::*;
@@ -245,6 +269,75 @@ mod tests {
         assert!(matches!(place.refusal("fifo.eml"), Refusal::NotFile(FileKind::Special)));
         assert!(matches!(place.refusal("socket.eml"), Refusal::NotFile(FileKind::Special)));
         assert!(matches!(place.refusal("dir.eml"), Refusal::NotFile(FileKind::Directory)));
+    }
+
+    #[test]
+    fn a_real_device_is_left_unopened() {
+        let place = Place::new();
+        // Whose opening would end in an error: there is no such device.
+        let node = nix::sys::stat::makedev(0, 0);
+        let made = mknod(&place.path("device.eml"), SFlag::S_IFCHR, Mode::S_IRWXU, node);
+        if let Err(refused) = made {
+            // Only root can make one.
+            assert_eq!(refused, Errno::EPERM);
+            return;
+        }
+        assert!(matches!(place.refusal("device.eml"), Refusal::NotFile(FileKind::Special)));
+    }
+
+    /// What happens to a file between the look and the claim, and what lies in its place then.
+    type Exchange = fn(&Place);
+
+    #[test]
+    fn a_file_exchanged_between_the_look_and_the_claim_is_put_back_unread() {
+        let by_another: Exchange = |place| {
+            std::fs::write(place.path("new"), "another").unwrap();
+            std::fs::rename(place.path("new"), place.path("x.eml")).unwrap();
+        };
+        let by_a_link: Exchange = |place| {
+            std::fs::remove_file(place.path("x.eml")).unwrap();
+            symlink(place.root.path().join("secret"), place.path("x.eml")).unwrap();
+        };
+        let by_a_hard_link: Exchange = |place| {
+            std::fs::remove_file(place.path("x.eml")).unwrap();
+            std::fs::hard_link(place.root.path().join("secret"), place.path("x.eml")).unwrap();
+        };
+        let by_a_second_name: Exchange = |place| {
+            std::fs::hard_link(place.path("x.eml"), place.root.path().join("way in")).unwrap();
+        };
+        for exchange in [by_another, by_a_link, by_a_hard_link, by_a_second_name] {
+            let place = Place::new();
+            std::fs::write(place.root.path().join("secret"), "s").unwrap();
+            std::fs::write(place.path("x.eml"), "examined").unwrap();
+            let name = OsStr::new("x.eml");
+            let seen = look(&place.pickup, name, LIMIT).unwrap().unwrap();
+            exchange(&place);
+            let ticket = QueueId::from_u64(7);
+            let taken = take(&place.pickup, &place.claimed, name, ticket, seen).unwrap();
+            assert!(taken.is_none(), "{taken:?}");
+            assert!(place.path("x.eml").symlink_metadata().is_ok(), "it lies where it lay");
+            assert_eq!(std::fs::read_dir(place.path(CLAIMED)).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn an_immutable_file_is_left_and_the_words_help() {
+        let place = Place::new();
+        std::fs::write(place.path("x.eml"), "x").unwrap();
+        let attribute = |change: &str| {
+            let mut chattr = std::process::Command::new("chattr");
+            let done = chattr.arg(change).arg(place.path("x.eml")).output();
+            done.is_ok_and(|done| done.status.success())
+        };
+        if !attribute("+i") {
+            eprintln!("only root can, where the file system knows it: nothing was looked at");
+            return;
+        }
+        let refusal = place.claim("x.eml").unwrap_err();
+        assert!(attribute("-i"));
+        assert!(matches!(refusal, Refusal::Unclaimable(_)), "{refusal}");
+        assert!(refusal.to_string().contains("the attributes of file and directory"), "{refusal}");
+        assert_eq!(std::fs::read_to_string(place.path("x.eml")).unwrap(), "x");
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Client<'_> {
         let host = &self.settings.session.host;
         (!self.settings.milters.is_empty()).then(|| Reach {
             net: &parts.net,
-            resolver: &self.settings.milter_resolver,
+            resolver: &self.settings.resolver,
             log: &parts.log,
             server: &parts.name,
             host,

@@ -18,8 +18,8 @@ pub(super) async fn gather(inner: &Inner, settings: &Settings, client: std::net:
         || settings.connect.list.needs_name_of(client, now)
         || settings.relay.list.needs_name_of(client, now);
     let mut facts = Facts::of_address(client);
-    if let (true, Some(resolver)) = (wanted, &inner.parts.resolver) {
-        facts.name = match resolver.names(client).await {
+    if wanted {
+        facts.name = match settings.resolver.names(client).await {
             Ok(names) => NameFact::Names(names),
             Err(error) if error.is_temporary() => NameFact::Unknown,
             Err(_) => NameFact::None,

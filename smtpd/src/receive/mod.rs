@@ -160,8 +160,8 @@ pub struct Settings {
     pub body_memory_max: u64,
     /// Who looks at mail before it is accepted (`messages.milters`).
     pub milters: Arc<[Milter]>,
-    /// Finds the milters that have names.
-    pub milter_resolver: Resolver,
+    /// Finds names of clients, and the milters that have names.
+    pub resolver: Resolver,
 }
 
 impl Settings {
@@ -191,8 +191,6 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// Where mail goes.
     pub queue: Queue,
-    /// Finds names of clients; without it no client has a name.
-    pub resolver: Option<Resolver>,
     /// Gives sessions of all virtual servers their names.
     pub session_ids: Arc<SessionIds>,
     /// Who listens to sessions.

@@ -116,7 +116,7 @@ fn settings() -> Settings {
         add_message_id: true,
         body_memory_max: 64 << 20,
         milters: Arc::from([]),
-        milter_resolver: Resolver::Simulated(SimulatedDns::default()),
+        resolver: Resolver::Simulated(SimulatedDns::default()),
     }
 }
 
@@ -125,10 +125,6 @@ fn doors(addresses: &[SocketAddr]) -> Vec<Listen> {
 }
 
 async fn house(settings: Settings) -> House {
-    house_with(settings, None).await
-}
-
-async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
     let clock = Clock::simulated(Timestamp::from_millis(1_700_000_000_000), 1);
     let (log, lines) = Log::captured(Format::Logfmt, Level::Info, clock.clone());
     let net = Net::Simulated(SimulatedNet::default());
@@ -143,7 +139,6 @@ async fn house_with(settings: Settings, resolver: Option<Resolver>) -> House {
         log,
         counters: Arc::clone(&counters),
         queue: queue.clone(),
-        resolver,
         session_ids: Arc::new(SessionIds::beginning_at(1)),
         dialogues: Default::default(),
         trace: Trace::off(),
@@ -423,7 +418,8 @@ async fn names_are_looked_up_when_a_list_has_names() {
     settings.reverse_dns = true;
     let dns = SimulatedDns::default();
     dns.add_address(&Domain::parse("a.corp.test").unwrap(), "10.9.9.9".parse().unwrap());
-    let house = house_with(settings, Some(Resolver::Simulated(dns))).await;
+    settings.resolver = Resolver::Simulated(dns);
+    let house = house(settings).await;
     for (client, reply) in [("10.9.9.9", "250 2.1.5"), ("10.9.9.8", "550 5.7.1")] {
         let mut guest = house.connect(client).await;
         guest.send(&format!("{HELLO}MAIL FROM:<>\r\nRCPT TO:<x@other.test>\r\n")).await;

@@ -85,7 +85,8 @@ impl ServerTls {
             Some(clients) => config.with_client_cert_verifier(Arc::clone(clients) as Arc<_>),
             None => config.with_no_client_auth(),
         };
-        let config = config.with_cert_resolver(Arc::clone(&shown) as Arc<_>);
+        let mut config = config.with_cert_resolver(Arc::clone(&shown) as Arc<_>);
+        config.ignore_client_order = true;
         Self {
             config: Arc::new(config),
             shown,

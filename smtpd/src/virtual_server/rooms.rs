@@ -122,7 +122,6 @@ impl Inlets {
                 log: shared.log.clone(),
                 counters: Arc::clone(counters),
                 queue: rooms.queue.clone(),
-                resolver: Some(shared.resolver.clone()),
                 session_ids: Arc::clone(&shared.session_ids),
                 dialogues: shared.dialogues.clone(),
                 trace: shared.trace.clone(),

@@ -136,7 +136,7 @@ pub(super) fn receive(
         add_message_id: messages.fix.contains(&Fix::MessageId),
         body_memory_max: config.limits.body_memory.as_u64(),
         milters: messages.milters.clone().into(),
-        milter_resolver: shared.resolver.clone(),
+        resolver: shared.resolver.clone(),
     }
 }
 
