@@ -130,7 +130,7 @@ impl Inner {
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
             .body(Full::<Bytes>::default())
             .map_err(crate::https::HttpsError::from)?;
-        let answer = self.https.request(request, BOUNDS).await?;
+        let answer = self.https.request(request, BOUNDS, None).await?;
         match answer.status().as_u16() {
             200 => Ok(KeySet::read(answer.body())?),
             status => Err(Unjudged::Status(status)),

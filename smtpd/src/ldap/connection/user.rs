@@ -37,7 +37,7 @@ impl Connection {
             it.stream.write_all(&request).await?;
             it.stream.flush().await?;
             match it.read(id).await? {
-                (Answer::Bind(ended), _) => Ok((it, ended)),
+                (Answer::Bind(ended, _), _) => Ok((it, ended)),
                 _ => Err(DirectoryError::Unexpected),
             }
         };
