@@ -69,7 +69,7 @@ impl Negotiation {
     /// # Errors
     ///
     /// [`TicketError`], in the library's words.
-    pub async fn begin(service: &str, holder: Holder, host: &Host) -> Result<Self, TicketError> {
+    pub async fn start(service: &str, holder: Holder, host: &Host) -> Result<Self, TicketError> {
         let Host::Name(host) = host else {
             return Err(failed("the host is an address, and tickets are for names"));
         };

@@ -18,31 +18,27 @@ fn send(site: &Site, to: &[&str]) {
     assert_eq!(reply.unwrap().code, 250);
 }
 
+/// Mailboxes here, elsewhere, and at a host whose name is none.
+const ENTRIES: &[Entry<'_>] = &[
+    ("carl", &["mail: carl@local.test", "mailLocalAddress: c@local.test", "mailHost: 127.0.0.1"]),
+    ("dora", &["mail: dora@local.test", "mailHost: MX.local.test"]),
+    ("emil", &["mail: emil@local.test", "mailHost: 127.0.0.1", "mailHost: old.local.test"]),
+    ("finn", &["mail: finn@local.test", "mailHost: 127.0.0.1", "mailRoutingAddress: f@inner.test"]),
+    (
+        "list",
+        &[
+            "objectClass: groupOfNames",
+            "mail: list@local.test",
+            "mailHost: 127.0.0.1",
+            "member: cn=carl,dc=local,dc=test",
+        ],
+    ),
+    ("slip", &["mail: slip@local.test", "mailHost: smarthost:isp"]),
+];
+
 #[test]
 fn mail_goes_to_the_host_of_the_mailbox() {
-    let entries: &[Entry<'_>] = &[
-        (
-            "carl",
-            &["mail: carl@local.test", "mailLocalAddress: c@local.test", "mailHost: 127.0.0.1"],
-        ),
-        ("dora", &["mail: dora@local.test", "mailHost: MX.local.test"]),
-        ("emil", &["mail: emil@local.test", "mailHost: 127.0.0.1", "mailHost: old.local.test"]),
-        (
-            "finn",
-            &["mail: finn@local.test", "mailHost: 127.0.0.1", "mailRoutingAddress: f@inner.test"],
-        ),
-        (
-            "list",
-            &[
-                "objectClass: groupOfNames",
-                "mail: list@local.test",
-                "mailHost: 127.0.0.1",
-                "member: cn=carl,dc=local,dc=test",
-            ],
-        ),
-        ("slip", &["mail: slip@local.test", "mailHost: smarthost:isp"]),
-    ];
-    let Some(directory) = directory(entries) else { return };
+    let Some(directory) = directory(ENTRIES) else { return };
     let inside = Peer::accepting(ports::local());
     let setup = asking("openldap", &[directory.address()])
         .key("delivery.fqdn", "mx.local.test")

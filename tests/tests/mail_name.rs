@@ -14,10 +14,16 @@ fn found(site: &Site, subject: &str) -> Stored {
     })
 }
 
+/// Where nobody listens, as a route.
+fn nobody() -> String {
+    let at = ports::local();
+    format!("[{}]:{}", at.ip(), at.port())
+}
+
 #[test]
 fn the_name_of_the_machine_is_followed_as_its_file_changes() {
-    let domain = "{name: office.test, type: remote}";
-    let site = Site::start(Setup::new().smart_host(ports::local()).domain(domain));
+    let domain = format!("{{name: office.test, type: remote, route: \"{}\"}}", nobody());
+    let site = Site::start(Setup::new().domain(&domain));
     let (caller, file) = (Caller::of(&site), site.home().join("etc/mailname"));
     let receiver = |subject: &str| {
         let _queued = caller.run("sendmail", &["root"], &format!("Subject: {subject}\n\n")).ok();

@@ -25,7 +25,7 @@ impl Connection {
             None => None,
         };
         let holder = Holder { principal: keys.bind_name(), password };
-        let mut login = Negotiation::begin("ldap", holder, &server.host).await.map_err(failed)?;
+        let mut login = Negotiation::start("ldap", holder, &server.host).await.map_err(failed)?;
         let mut words = login.first();
         loop {
             let (ended, said) = self.step(NAME, &words).await?;
