@@ -43,6 +43,7 @@ files() {
         echo $core/smtp/client/body.rs $core/smtp/client/ending.rs $core/smtp/client/machine.rs \
             $core/smtp/client/machine/replies.rs $core/smtp/client/transaction.rs
         ;;
+    auth) echo $core/smtp/auth.rs $core/smtp/auth/bearer.rs $core/smtp/auth/binding.rs $core/smtp/auth/scram.rs ;;
     extensions) echo $core/smtp/extension.rs ;;
     mx) echo $core/route/mx.rs $core/route/loopback.rs ;;
     milter) echo $core/milter/mod.rs $core/milter/answer.rs $core/milter/edit.rs $core/milter/offer.rs ;;

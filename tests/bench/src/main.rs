@@ -16,6 +16,7 @@ mod report;
 mod rows;
 mod scale;
 mod scratch;
+mod secure;
 mod server;
 mod tls_sink;
 mod watch;

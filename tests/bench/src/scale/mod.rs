@@ -5,9 +5,11 @@
 mod dead;
 mod deferred;
 mod dns;
+mod handshakes;
 mod idle;
 mod large;
 mod list;
+mod logins;
 mod slow_clients;
 mod submit;
 
@@ -23,6 +25,9 @@ pub(crate) async fn measure(name: &str, options: &Options, scratch: &Scratch) ->
     let home = scratch.directory()?;
     let verdicts = match name {
         "idle" => idle::measure(options, home.path()).await?,
+        "idle-tls" => idle::measure_under_tls(options, home.path()).await?,
+        "handshakes" => handshakes::measure(options, home.path()).await?,
+        "logins" => logins::measure(options, home.path()).await?,
         "dead" => dead::measure(options, home.path()).await?,
         "deferred" => deferred::measure(options, home.path()).await?,
         "large" => large::measure(options, home.path()).await?,

@@ -22,13 +22,22 @@ pub(super) fn configure(home: &Path, port: u16, setup: &Setup) -> Outcome<()> {
     );
     fs::write(home.join("etc/mailroot.yaml"), service)?;
     let mut keys = setup.keys.clone();
-    keys.push(("general", format!("listen: 127.0.0.1:{port}")));
+    keys.push((
+        "general",
+        match setup.implicit {
+            None => format!("listen: 127.0.0.1:{port}"),
+            Some(other) => {
+                let door = format!("{{address: \"127.0.0.1:{other}\", tls: implicit}}");
+                format!("listen: [\"127.0.0.1:{port}\", {door}]")
+            }
+        },
+    ));
     if !keys.iter().any(|(section, _)| *section == "delivery") {
         keys.push(("delivery", format!("smart_host: \"[127.0.0.1]:{}\"", setup.next_hop)));
     }
     keys.push(("domains", "- {name: local.test, type: default}".into()));
     let mut server = String::from("version: 1\n");
-    for section in ["general", "limits", "messages", "delivery", "store", "domains"] {
+    for section in ["general", "access", "limits", "messages", "delivery", "store", "domains"] {
         let lines: Vec<&str> =
             keys.iter().filter(|key| key.0 == section).map(|key| key.1.as_str()).collect();
         if !lines.is_empty() {

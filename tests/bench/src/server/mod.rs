@@ -58,6 +58,8 @@ pub(crate) struct Setup {
     pub(crate) tls: bool,
     /// A library loaded into the server before all others, which makes each sync take some ms.
     pub(crate) preload: Option<(u64, PathBuf)>,
+    /// A further port of Mailroot, at which TLS begins at once.
+    pub(crate) implicit: Option<u16>,
     /// Where Mailroot finds DNS; the system's resolver if nowhere.
     pub(crate) resolver: Option<u16>,
     /// Keys of Mailroot's server file that a measurement needs beyond the defaults: section, line.
@@ -68,7 +70,15 @@ impl Setup {
     /// Nothing beyond the defaults.
     pub(crate) fn new(next_hop: u16, options: &Options) -> Self {
         let preload = options.slow_disk.clone();
-        Self { next_hop, forwards: false, tls: false, preload, resolver: None, keys: Vec::new() }
+        Self {
+            next_hop,
+            forwards: false,
+            tls: false,
+            preload,
+            implicit: None,
+            resolver: None,
+            keys: Vec::new(),
+        }
     }
 }
 
