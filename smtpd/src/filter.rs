@@ -198,7 +198,7 @@ pub fn recipients_by(work: &Work, named: Vec<Recipient>) -> Result<Vec<Recipient
     for change in &work.changes {
         match change {
             Change::AddRecipient(to) if !recipients.iter().any(|it| it.mailbox == *to) => {
-                recipients.push(Recipient::plain(to.clone()));
+                recipients.push(Recipient { forwarded: true, ..Recipient::plain(to.clone()) });
             }
             Change::DeleteRecipient(to) => recipients.retain(|it| it.mailbox != *to),
             _ => {}
