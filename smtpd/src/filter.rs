@@ -221,3 +221,20 @@ pub fn amend(work: &Work, envelope: &mut Envelope) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mailroot_common::address::Mailbox;
+
+    use super::*;
+
+    #[test]
+    fn a_recipient_that_a_milter_adds_is_known_as_led_here() {
+        let [named, added] = ["a@x.example", "b@y.example"].map(|it| Mailbox::parse(it).unwrap());
+        let changes = [&named, &added].map(|to| Change::AddRecipient(to.clone())).into();
+        let work = Work { changes, ..Work::default() };
+        let found = recipients_by(&work, vec![Recipient::plain(named)]).unwrap();
+        let found: Vec<_> = found.iter().map(|it| (it.mailbox.to_string(), it.forwarded)).collect();
+        assert_eq!(found, [("a@x.example".to_owned(), false), ("b@y.example".to_owned(), true)]);
+    }
+}
