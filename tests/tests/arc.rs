@@ -162,7 +162,7 @@ fn a_chain_that_does_not_hold_is_ended_once() {
     let from = text.find("From: A").unwrap();
     let alone = format!("{}{}", &text[start..from], &text[from..]);
     assert!(alone.contains("cv=fail"), "{alone}");
-    send(&site, &[ended.clone()]);
+    send(&site, std::slice::from_ref(&ended));
     let again = peer.await_received(2).remove(1).octets;
     assert_eq!(fields(&again, "ARC-Seal").len(), 2);
     assert_eq!(judged(&records, &again).status, "ended");
