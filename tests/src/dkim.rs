@@ -90,14 +90,17 @@ for path in asked['messages']:
 json.dump(answers, sys.stdout)
 ";
 
+/// A set of an ARC chain: its number, whether its signature of the message and its seal hold, and what it
+/// says of those before it.
+pub type JudgedSet = (u64, bool, bool, String);
+
 /// What the ARC chain of a message comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// `none`, `pass`, `fail`, or `ended` if its last seal says that it failed before.
     pub status: String,
-    /// Its sets, the newest first: number, whether its signature of the message and its seal hold, and
-    /// what it says of those before it.
-    pub sets: Vec<(u64, bool, bool, String)>,
+    /// Its sets, the newest first.
+    pub sets: Vec<JudgedSet>,
     /// Why.
     pub reason: String,
 }
@@ -110,8 +113,7 @@ pub struct Judged {
 #[must_use]
 pub fn judge_chains(records: &[(String, String)], messages: &[&[u8]]) -> Vec<Judged> {
     let out = ask(CHAINS, records, messages);
-    let answers: Vec<(String, Vec<(u64, bool, bool, String)>, String)> =
-        serde_json::from_str(&out).unwrap();
+    let answers: Vec<(String, Vec<JudgedSet>, String)> = serde_json::from_str(&out).unwrap();
     answers.into_iter().map(|(status, sets, reason)| Judged { status, sets, reason }).collect()
 }
 

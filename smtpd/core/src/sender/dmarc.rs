@@ -120,7 +120,7 @@ impl Record {
         Some(Self {
             wish: tempered(own),
             below: tempered(wish("sp").unwrap_or(own)),
-            nonexistent: tempered(wish("np").or(wish("sp")).unwrap_or(own)),
+            nonexistent: tempered(wish("np").or_else(|| wish("sp")).unwrap_or(own)),
             strict_dkim: is("adkim", "s"),
             strict_spf: is("aspf", "s"),
             is_suffix: if is("psd", "y") { Some(true) } else { is("psd", "n").then_some(false) },
