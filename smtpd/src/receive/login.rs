@@ -121,17 +121,7 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         },
     };
     let found = found.and_then(|user| still(session, user));
-    match found {
-        Err(Denied::Banned) => {}
-        Err(_) => users.count(&name, client, false),
-        Ok(ref user) => {
-            // A ticket is no guess, and one that is good makes up for no wrong password.
-            if is_guess {
-                users.forgive(&name, client);
-            }
-            users.count(&user.name, client, true);
-        }
-    }
+    note(&users, (&name, client), is_guess, &found);
     let verdict = match found {
         Ok(user) => {
             admit(session, &user, client);
@@ -143,6 +133,26 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         }
     };
     session.server.judged(verdict, elapsed(session));
+}
+
+/// Counts how a login ended.
+fn note(
+    users: &Users,
+    (name, client): (&str, IpAddr),
+    is_guess: bool,
+    found: &Result<Arc<User>, Denied>,
+) {
+    match found {
+        Err(Denied::Banned) => {}
+        Err(_) => users.count(name, client, false),
+        Ok(user) => {
+            // A ticket is no guess, and one that is good makes up for no wrong password.
+            if is_guess {
+                users.forgive(name, client);
+            }
+            users.count(&user.name, client, true);
+        }
+    }
 }
 
 /// Whose the certificate is that the client has shown.
