@@ -339,62 +339,6 @@ mod tests {
         Args::command().debug_assert();
     }
 
-    /// Every command by its words, with its long options.
-    fn commands(command: &clap::Command, path: &str, found: &mut Vec<(String, Vec<String>)>) {
-        for verb in command.get_subcommands() {
-            let path = format!("{path} {}", verb.get_name()).trim_start().to_owned();
-            let options = verb.get_arguments().filter_map(|argument| argument.get_long());
-            if !verb.is_subcommand_required_set() {
-                found.push((path.clone(), options.map(str::to_owned).collect()));
-            }
-            commands(verb, &path, found);
-        }
-    }
-
-    #[test]
-    fn the_manual_describes_what_is_there_and_nothing_else() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/smtpctl.8");
-        let page = std::fs::read_to_string(file).unwrap();
-        let mut found = Vec::new();
-        let mut tree = Args::command();
-        tree.build();
-        commands(&tree, "", &mut found);
-        assert!(found.len() > 25, "{found:?}");
-        let described: Vec<_> = page
-            .lines()
-            .skip_while(|line| *line != ".Sh COMMANDS")
-            .take_while(|line| *line != ".Sh SELECTORS")
-            .filter_map(|line| line.strip_prefix(".It Cm "))
-            .map(|line| {
-                let words = line.split(' ').take_while(|word| word.starts_with(char::is_lowercase));
-                words.collect::<Vec<_>>().join(" ")
-            })
-            .collect();
-        for (command, options) in &found {
-            assert!(described.contains(command), "the manual does not describe {command}");
-            for option in options.iter().filter(|option| *option != "help") {
-                let flag = format!("Fl -{option}");
-                let is_there = page.lines().any(|line| {
-                    line.split(&*flag)
-                        .skip(1)
-                        .any(|rest| rest.is_empty() || rest.starts_with([' ', '=']))
-                });
-                assert!(is_there, "the manual does not describe {command} --{option}");
-            }
-        }
-        for command in &described {
-            assert!(found.iter().any(|(path, _)| path == command), "there is no {command}");
-        }
-        let known: Vec<_> = found.iter().flat_map(|(_, options)| options).collect();
-        for rest in page.split("Fl -").skip(1) {
-            let is_name = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
-            let name: String = rest.chars().take_while(is_name).collect();
-            // `Fl -v` cannot be: the short options stand as `Fl v`.
-            let good = name == "version" || known.contains(&&name);
-            assert!(good, "no command has --{name}");
-        }
-    }
-
     const UNDERSTOOD: &[&str] = &[
         "status",
         "status default --check",

@@ -16,6 +16,8 @@ use mailroot_common::control::{Kind, Problem};
 
 /// How long the daemon may take for a reply.
 const WAIT: Duration = Duration::from_secs(60);
+/// How long it may take for the reply to a message (RFC 5321 section 4.5.3.2.6).
+const MESSAGE_WAIT: Duration = Duration::from_mins(10);
 /// A reply line is shorter than this.
 const LINE_OCTETS_MAX: u64 = 2_048;
 /// A reply has fewer lines than this.
@@ -78,9 +80,10 @@ pub(crate) fn hand_over(
     }
     dialogue.say("DATA", 3)?;
     dialogue.write(&dotted(message))?;
+    dialogue.wait_at_most(MESSAGE_WAIT)?;
     let reply = dialogue.expect(2)?;
     // The message is accepted: what QUIT is answered no longer matters.
-    let _ = dialogue.say("QUIT", 2);
+    let _ = dialogue.wait_at_most(WAIT).and_then(|()| dialogue.say("QUIT", 2));
     Ok(reply)
 }
 
@@ -125,6 +128,8 @@ impl<T: Read + Write> Stream for T {}
 /// A conversation over a connection.
 pub(crate) struct Dialogue {
     stream: BufReader<Box<dyn Stream>>,
+    /// The connection below, where its waits are bounded here.
+    socket: Option<TcpStream>,
     /// What EHLO was answered, a line for each extension, in capitals.
     offers: Vec<String>,
 }
@@ -132,7 +137,7 @@ pub(crate) struct Dialogue {
 impl Dialogue {
     /// Nothing was said yet.
     pub(crate) fn over(stream: impl Stream + 'static) -> Self {
-        Self { stream: BufReader::new(Box::new(stream)), offers: Vec::new() }
+        Self { stream: BufReader::new(Box::new(stream)), socket: None, offers: Vec::new() }
     }
 
     /// Says a line and hears the reply.
@@ -178,6 +183,7 @@ impl Dialogue {
         timeouts.map_err(|error| broken(&error))?;
         let plain = socket.try_clone().map_err(|error| broken(&error))?;
         let mut dialogue = Self::over(plain);
+        dialogue.socket = Some(socket.try_clone().map_err(|error| broken(&error))?);
         dialogue.expect(2)?;
         dialogue.greet()?;
         if dialogue.offered("STARTTLS").is_none() {
@@ -191,6 +197,12 @@ impl Dialogue {
         dialogue.stream = BufReader::new(Box::new(secured));
         dialogue.greet()?;
         Ok(dialogue)
+    }
+
+    /// How long the daemon may take for replies from now on.
+    fn wait_at_most(&self, wait: Duration) -> Result<(), Problem> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        socket.set_read_timeout(Some(wait)).map_err(|error| broken(&error))
     }
 
     fn greet(&mut self) -> Result<(), Problem> {

@@ -198,7 +198,7 @@ pub fn recipients_by(work: &Work, named: Vec<Recipient>) -> Result<Vec<Recipient
     for change in &work.changes {
         match change {
             Change::AddRecipient(to) if !recipients.iter().any(|it| it.mailbox == *to) => {
-                recipients.push(Recipient::plain(to.clone()));
+                recipients.push(Recipient { forwarded: true, ..Recipient::plain(to.clone()) });
             }
             Change::DeleteRecipient(to) => recipients.retain(|it| it.mailbox != *to),
             _ => {}
@@ -219,5 +219,22 @@ pub fn amend(work: &Work, envelope: &mut Envelope) {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailroot_common::address::Mailbox;
+
+    use super::*;
+
+    #[test]
+    fn a_recipient_that_a_milter_adds_is_known_as_led_here() {
+        let [named, added] = ["a@x.example", "b@y.example"].map(|it| Mailbox::parse(it).unwrap());
+        let changes = [&named, &added].map(|to| Change::AddRecipient(to.clone())).into();
+        let work = Work { changes, ..Work::default() };
+        let found = recipients_by(&work, vec![Recipient::plain(named)]).unwrap();
+        let found: Vec<_> = found.iter().map(|it| (it.mailbox.to_string(), it.forwarded)).collect();
+        assert_eq!(found, [("a@x.example".to_owned(), false), ("b@y.example".to_owned(), true)]);
     }
 }

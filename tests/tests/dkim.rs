@@ -150,7 +150,11 @@ fn only_mail_of_domains_with_keys_is_signed_and_a_strangers_is_not() {
         at.ip(),
         at.port()
     );
-    let setup = Setup::new().smart_host(at).domain(&partner).key("access.relay.list", "[]");
+    let closed = ports::local().port();
+    let away =
+        format!("{{name: away.test, type: remote, relay: true, route: \"[127.0.0.1]:{closed}\"}}");
+    let setup = Setup::new().smart_host(at).domain(&partner).domain(&away);
+    let setup = setup.key("access.relay.list", "[]");
     let site = Site::start(setup);
     create(&site, &["--type", "ed25519"]);
     let from = |address: &str| format!("From: {address}\r\nSubject: x\r\n\r\nx\r\n").into_bytes();
@@ -163,6 +167,15 @@ fn only_mail_of_domains_with_keys_is_signed_and_a_strangers_is_not() {
         fields(&received[before].octets, "DKIM-Signature").len()
     };
     assert_eq!(to_partner(from("a@client.test")), 0, "a stranger's");
+    let (before, mut talk) = (peer.received().len(), site.talk());
+    talk.expect("EHLO client.test", 250);
+    let message = from("a@client.test");
+    assert_eq!(talk.message("a@client.test", &["b@away.test"], &message).unwrap().code, 250);
+    let waiting = site.control().json(&["queue", "list"]);
+    let id = waiting[0]["id"].as_str().unwrap();
+    site.ctl(&["queue", "redirect", id, "--to-address", "b@example.com"]).ok();
+    let received = peer.await_received(before + 1);
+    assert_eq!(fields(&received[before].octets, "DKIM-Signature").len(), 0, "led elsewhere");
     site.ctl(&["relay", "allow", "127.0.0.1"]).ok();
     assert_eq!(to_partner(from("a@client.test")), 1);
     assert_eq!(to_partner(from("a@below.client.test")), 0);

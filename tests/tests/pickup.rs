@@ -173,3 +173,20 @@ fn pickup_headers_in_smtp_data_are_only_text() {
         "{head}"
     );
 }
+
+#[test]
+fn a_paused_server_takes_no_files_also_after_a_change_of_its_settings() {
+    let site = site();
+    pass(&site, "before");
+    site.ctl(&["server", "pause", "default"]).ok();
+    let letter = format!("X-Sender: a@client.test\r\nX-Receiver: x@{LOCAL_DOMAIN}\r\n\r\nx\r\n");
+    fs::write(pickup(&site, "paused.eml"), letter).unwrap();
+    site.ctl(&["server", "set", "default", "store.pickup.poll=50ms"]).ok();
+    let listed = site.control().json(&["pickup", "list"]);
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["state"]),
+        (&"paused.eml".into(), &"waiting".into())
+    );
+    site.ctl(&["server", "resume", "default"]).ok();
+    site.await_dropped(2);
+}

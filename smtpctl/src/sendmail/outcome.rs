@@ -69,10 +69,11 @@ fn look(id: QueueId) -> Result<Vec<String>, Problem> {
         }
         let tried = Instant::now();
         loop {
-            let entry = story(&mut tool, &selector).await?;
+            let entry = story(&mut tool, path::TRACE, &selector).await?;
             let is_told = entry.as_ref().is_some_and(|entry| entry.events.iter().any(is_outcome));
             let is_over = begun.elapsed() >= PATIENCE || tried.elapsed() >= RECORD_PATIENCE;
             if is_told || is_over {
+                let entry = with_dialogues(&mut tool, &selector).await?.or(entry);
                 return Ok(
                     entry.map_or_else(Vec::new, |entry| lines(&entry, now(), tool.shape.utc))
                 );
@@ -93,21 +94,31 @@ async fn awaits_attempt(tool: &mut Tool, selector: &Selector) -> Result<bool, Pr
     Ok(awaits)
 }
 
-/// The message's story, with what was said to other hosts where the caller may know it.
-async fn story(tool: &mut Tool, selector: &Selector) -> Result<Option<TraceEntry>, Problem> {
-    for path in [path::TRACE_DIALOGUES, path::TRACE] {
-        let mut found = None;
-        let take = |entry: TraceEntry| {
-            found = Some(entry);
-            Ok(true)
-        };
-        match tool.daemon().await?.lines(&with_query(path, selector), take).await {
-            Ok(()) => return Ok(found),
-            Err(problem) if problem.kind() == Kind::NotPermitted => {}
-            Err(problem) => return Err(problem),
-        }
+/// The message's story.
+async fn story(
+    tool: &mut Tool,
+    path: &str,
+    selector: &Selector,
+) -> Result<Option<TraceEntry>, Problem> {
+    let mut found = None;
+    let take = |entry: TraceEntry| {
+        found = Some(entry);
+        Ok(true)
+    };
+    tool.daemon().await?.lines(&with_query(path, selector), take).await?;
+    Ok(found)
+}
+
+/// The same with what was said to other hosts; nothing where the caller may not know it. It is asked for
+/// once: the daemon's log keeps who reads it.
+async fn with_dialogues(
+    tool: &mut Tool,
+    selector: &Selector,
+) -> Result<Option<TraceEntry>, Problem> {
+    match story(tool, path::TRACE_DIALOGUES, selector).await {
+        Err(problem) if problem.kind() == Kind::NotPermitted => Ok(None),
+        told => told,
     }
-    Ok(None)
 }
 
 fn is_outcome(event: &TraceEvent) -> bool {
@@ -123,6 +134,7 @@ fn verdict(event: &str) -> Option<&'static str> {
         "bounced" | "expired" => "Failed",
         "badmail" => "In Badmail",
         "held" => "Held",
+        "discarded" => "Discarded",
         _ => return None,
     })
 }
@@ -139,7 +151,7 @@ fn lines(entry: &TraceEntry, now: Timestamp, utc: bool) -> Vec<String> {
         let to = event.to.as_deref().unwrap_or("all recipients");
         let words = match event.event.as_str() {
             "dropped" => "put into Drop".to_owned(),
-            "held" => format!("by {}", event.by.as_deref().unwrap_or("the service")),
+            "held" | "discarded" => format!("by {}", event.by.as_deref().unwrap_or("the service")),
             _ => event.to_string(),
         };
         let host = event.host.as_ref().map(|host| format!(" by {host}")).unwrap_or_default();
@@ -205,6 +217,18 @@ mod tests {
              al@slow.example... Deferred: 451 4.7.1 later by mx[192.0.2.9]:25; tried again at 13:26:30\n\
              root@here.example... Sent: put into Drop"
         );
+    }
+
+    #[test]
+    fn what_was_discarded_is_told() {
+        let mut entry = entry();
+        entry.dialogues.clear();
+        entry.events = vec![TraceEvent {
+            event: "discarded".to_owned(),
+            by: Some("milter".to_owned()),
+            ..TraceEvent::default()
+        }];
+        assert_eq!(shown(&entry), "all recipients... Discarded: by milter");
     }
 
     #[test]

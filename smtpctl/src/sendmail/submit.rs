@@ -15,8 +15,9 @@ use super::message::{Author, Message};
 use super::{DATA_ERROR, Failure, NOT_PERMITTED, TRY_LATER, UNAVAILABLE};
 use crate::smtp::{Dialogue, Reply, dotted};
 
-/// How long the daemon may take for a reply.
-const WAIT: Duration = Duration::from_mins(5);
+/// How long the daemon may take for a reply. Milters may take half of it to look at a message, and whoever
+/// gives up before them hands it in twice.
+const WAIT: Duration = Duration::from_mins(10);
 /// How long a daemon that is not there is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause between two tries.

@@ -109,14 +109,10 @@ fn new_envelope(lease: &Lease, aim: &Aim) -> Envelope {
 /// One recipient in the place of those who waited. A single one stays known as the original, so
 /// that a report names whom the sender wrote to.
 fn replaced(waiting: &[Recipient], mailbox: &Mailbox) -> Recipient {
-    let [one] = waiting else { return Recipient::plain(mailbox.clone()) };
-    Recipient {
-        mailbox: mailbox.clone(),
-        notify: one.notify,
-        orcpt: one.original(),
-        resolved: false,
-        forwarded: false,
-        via: None,
+    let led = Recipient { forwarded: true, ..Recipient::plain(mailbox.clone()) };
+    match waiting {
+        [one] => Recipient { notify: one.notify, orcpt: one.original(), ..led },
+        _ => led,
     }
 }
 
@@ -160,6 +156,7 @@ mod tests {
         let shown = here.queue.show(new).await.unwrap().unwrap();
         assert_eq!(shown.envelope.origin.source, Some(one.to_string()));
         assert_eq!(shown.envelope.accepted_at, start());
+        assert!(shown.envelope.recipients[0].forwarded, "the sender named another address");
         here.queue.remove(&[new]).await.unwrap();
 
         let two = accept(&here, &["a@x.example", "b@z.example"]).await;

@@ -62,16 +62,18 @@ pub(super) async fn list(
     stories(app, selector, page, false).await
 }
 
-/// The same with what was said about each message over SMTP; the log keeps who asked.
+/// The same with what was said about each message over SMTP; the log keeps who asked for that of others.
 pub(super) async fn with_dialogues(
     app: App,
     Extension(caller): Extension<Caller>,
     Query(selector): Query<Selector>,
     Query(page): Query<Page>,
 ) -> Result<Response, Refused> {
-    let ids = Some(selector.ids.join(",")).filter(|ids| !ids.is_empty());
-    let server = selector.server.as_deref().unwrap_or("all");
-    tell(&app, "dialogues-read", server, ids.as_deref(), &caller).send();
+    if !matches!(app.reach, Reach::Own(_)) {
+        let ids = Some(selector.ids.join(",")).filter(|ids| !ids.is_empty());
+        let server = selector.server.as_deref().unwrap_or("all");
+        tell(&app, "dialogues-read", server, ids.as_deref(), &caller).send();
+    }
     stories(app, selector, page, true).await
 }
 

@@ -116,6 +116,10 @@ impl Signing {
     fn is_strangers(&self, settings: &Settings, job: &Job, now: Timestamp) -> bool {
         let recipient = job.first_recipient();
         let origin = &job.envelope.origin;
+        // What was examined on its way in came from nobody of ours, wherever it was led since.
+        if origin.checks.is_some() && origin.user.is_none() {
+            return true;
+        }
         // Whoever has logged in is none.
         let client = origin.client.filter(|_| origin.user.is_none());
         client.zip(recipient).is_some_and(|(client, recipient)| {

@@ -39,6 +39,23 @@ pub(super) enum Gone {
     Unheard,
     /// It refused the client as such.
     Refused(No),
+    /// It was called once more, and refused what it was told again of this message.
+    RefusedAgain(No),
+}
+
+impl State {
+    /// What one says that hears nothing more.
+    fn verdict(&self) -> Verdict {
+        let Self::Gone(Gone::Refused(no) | Gone::RefusedAgain(no)) = self else {
+            return Verdict::Continue;
+        };
+        match no {
+            No::Said(reply) => Verdict::Reply(reply.clone()),
+            No::Deferred | No::Unheard => Verdict::Defer,
+            No::Refused => Verdict::Reject,
+            No::Close => Verdict::Close,
+        }
+    }
 }
 
 /// What milters were told of the message under way.
@@ -182,6 +199,10 @@ impl Peer {
                     _ => Command::Rcpt(&told.argument),
                 };
                 let verdict = self.stage(stage, &told.values(), command).await?;
+                // What was told again is not what is at hand: a "no" to it is one to the whole message.
+                if let (true, Some(no)) = (self.is_open(), refusal(&verdict)) {
+                    self.state = State::Gone(Gone::RefusedAgain(no));
+                }
                 if verdict != Verdict::Continue {
                     return Ok(verdict);
                 }
@@ -220,13 +241,7 @@ impl Peer {
                 talk.renew();
                 talk.tell(stage, values, command).await
             }
-            State::Gone(Gone::Refused(no)) => Ok(match no {
-                No::Said(reply) => Verdict::Reply(reply.clone()),
-                No::Deferred | No::Unheard => Verdict::Defer,
-                No::Refused => Verdict::Reject,
-                No::Close => Verdict::Close,
-            }),
-            State::Closed | State::Rests(_) | State::Gone(_) => Ok(Verdict::Continue),
+            other => Ok(other.verdict()),
         }
     }
 
@@ -239,7 +254,7 @@ impl Peer {
     ) -> Result<Verdict, Trouble> {
         match &mut self.state {
             State::Open(talk) => talk.header(header, values, until).await,
-            State::Closed | State::Rests(_) | State::Gone(_) => Ok(Verdict::Continue),
+            other => Ok(other.verdict()),
         }
     }
 
@@ -247,7 +262,7 @@ impl Peer {
     pub(super) async fn body(&mut self, piece: &[u8]) -> Result<Verdict, Trouble> {
         match &mut self.state {
             State::Open(talk) => talk.body(piece).await,
-            State::Closed | State::Rests(_) | State::Gone(_) => Ok(Verdict::Continue),
+            other => Ok(other.verdict()),
         }
     }
 
@@ -258,7 +273,7 @@ impl Peer {
     ) -> Result<(Verdict, Vec<Change>), Trouble> {
         match &mut self.state {
             State::Open(talk) => talk.end(values).await,
-            State::Closed | State::Rests(_) | State::Gone(_) => Ok((Verdict::Continue, vec![])),
+            other => Ok((other.verdict(), vec![])),
         }
     }
 

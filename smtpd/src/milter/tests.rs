@@ -274,6 +274,30 @@ async fn a_milter_that_vanished_without_hanging_up_is_called_again_and_told_all_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_refuses_a_sender_that_is_told_again_holds_for_the_whole_message() {
+    let means = Means::new();
+    let (entry, heard) =
+        milter(&means.net, "192.0.2.7:1", |number, letter| match (number, letter) {
+            (0, b'O') => Act::Say(QUIET_AT_MAIL),
+            (0, b'A') => Act::Vanish,
+            (0, b'M') => Act::Say(b""),
+            (_, b'O') => Act::Say(AGREED),
+            (1, b'M') => Act::Say(NO),
+            _ => Act::Say(GO_ON),
+        });
+    let (mut milters, reach) = (Milters::new(&[entry]), means.reach());
+    milters.mail(&who("one.example"), SENDER, &reach).await.unwrap();
+    milters.mail(&who("one.example"), SENDER, &reach).await.unwrap();
+    for to in ["<b@y>", "<c@y>"] {
+        assert_eq!(milters.rcpt((to, &[]), &reach).await, Err(No::Refused), "{to}");
+    }
+    assert!(show(&mut milters, &reach).await.is_err());
+    milters.mail(&who("one.example"), SENDER, &reach).await.unwrap();
+    milters.rcpt(("<b@y>", &[]), &reach).await.unwrap();
+    assert_eq!(*heard.lock().unwrap(), "OCHMAMROCHMOCHMR");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_milter_that_asks_for_more_time_again_and_again_is_given_up() {
     let at_mail = |does: Does| async move {
         let means = Means::new();

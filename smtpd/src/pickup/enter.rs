@@ -44,6 +44,8 @@ pub(super) enum Stuck {
     Alias(#[from] TooMany),
     #[error("a milter has it wait: {0}")]
     Filter(String),
+    #[error("Pickup stops while milters look at it")]
+    Stopping,
 }
 
 /// What became of a file that was not stuck.

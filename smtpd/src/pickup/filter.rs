@@ -1,7 +1,7 @@
 //! Files of Pickup as milters see them, before they are mail.
 //!
 //! In: a file that was read and has its place in memory or in the queue's directory. Out: what milters make of
-//! it; or why it is for Badmail; or that it waits, because one of them wants that or cannot be heard. Nobody
+//! it; or why it is for Badmail; or that it waits, because one of them wants that or cannot be heard, or because Pickup stops. Nobody
 //! is there to be told of a refusal but whoever looks into Badmail, so one that is about a recipient is about
 //! the file.
 
@@ -48,7 +48,12 @@ pub(super) async fn filter(
     }
     let mut filters = Milters::new(&inner.settings.milters);
     let mut work = Work { header: message.parsed.header.clone(), ..Work::default() };
-    let shown = Box::pin(show(inner, &mut filters, &mut work, &message, id)).await;
+    let mut stopping = inner.stopping.subscribe();
+    let shown = tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stops| *stops) => return Err(Stuck::Stopping),
+        shown = Box::pin(show(inner, &mut filters, &mut work, &message, id)) => shown,
+    };
     filters.quit().await;
     match shown {
         Ok(()) => {}

@@ -30,6 +30,7 @@ use mailroot_common::control::PickupCheck;
 use mailroot_common::id::QueueId;
 use mailroot_common::units::{ByteSize, Span};
 use smtpd_core::message::import::Rules;
+use tokio::sync::watch::Sender;
 
 use crate::aliases::AliasFile;
 use crate::badmail::Badmail;
@@ -81,6 +82,8 @@ struct Inner {
     taken: Arc<Taken>,
     net: Net,
     resolver: Resolver,
+    /// Whether nobody waits for milters any more.
+    stopping: Sender<bool>,
 }
 
 /// Claims that are in the queue or in Badmail and whose files could not be removed. Whoever watches a
@@ -192,10 +195,12 @@ impl Pickup {
             taken,
             net,
             resolver,
+            stopping: Sender::new(false),
         }))
     }
 
-    /// Takes files until `stop` is done; files in hand are finished first.
+    /// Takes files until `stop` is done; files in hand are finished first, but for those that milters look
+    /// at: they stay claims.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
         watcher::Watcher::new(Arc::clone(&self.0)).run(stop).await;
     }

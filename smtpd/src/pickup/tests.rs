@@ -30,6 +30,7 @@ struct Site {
     badmail: Badmail,
     pickup: Pickup,
     lines: Sink,
+    net: Net,
 }
 
 impl Site {
@@ -89,6 +90,7 @@ impl Site {
             log.clone(),
             Arc::default(),
         );
+        let net = Net::Simulated(SimulatedNet::default());
         let parts = Parts {
             queue: queue.clone(),
             badmail: badmail.clone(),
@@ -98,11 +100,11 @@ impl Site {
             trace: Trace::off(),
             aliases: AliasFile::off(),
             taken: Arc::default(),
-            net: Net::Simulated(SimulatedNet::default()),
+            net: net.clone(),
             resolver: Resolver::Simulated(SimulatedDns::default()),
         };
         let pickup = Pickup::new(settings, parts);
-        Self { root, queue, badmail, pickup, lines }
+        Self { root, queue, badmail, pickup, lines, net }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -439,20 +441,52 @@ async fn message_that_goes_in_circles_ends_in_badmail() {
     assert_eq!(kept[0].record.as_ref().unwrap().reason, Reason::HopCount);
 }
 
+/// A milter at 192.0.2.7, and how long files may wait for it.
+fn milter(patience: Span) -> impl FnOnce(&mut Settings) {
+    move |settings| {
+        settings.patience = patience;
+        settings.milters = vec![Milter {
+            address: MilterAddress::parse("inet:192.0.2.7:1").unwrap(),
+            timeout: Span::hours(1),
+            on_failure: OnFailure::Defer,
+            local: true,
+        }];
+    }
+}
+
+#[tokio::test]
+async fn nobody_who_stops_waits_for_a_milter_and_its_file_stays_a_claim() {
+    let site = Site::with(milter(Span::ZERO));
+    let listener = site.net.listen("192.0.2.7:1".parse().unwrap()).unwrap();
+    let running = site.start();
+    until(async || site.path(".claimed").exists()).await;
+    site.move_in("invoice.eml", GOOD);
+    let (_silent, _) = listener.accept().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(120), running.stop()).await.unwrap();
+    assert!(site.messages().await.is_empty() && !site.is_empty(".claimed"));
+    assert!(site.badmail.list(None, 10).await.unwrap().is_empty());
+    assert!(!site.lines.text().contains("pickup-failed"), "{}", site.lines.text());
+}
+
+#[tokio::test]
+async fn files_that_are_put_off_rest_and_the_log_hears_of_it_once() {
+    let site = Site::with(milter(Span::days(2)));
+    let running = site.start();
+    until(async || site.path(".claimed").exists()).await;
+    let tries = || site.lines.text().matches("event=milter-failed").count();
+    for number in 1..=3 {
+        // It is found by a later search, that takes up again what has rested.
+        std::fs::write(site.path(&format!("{number}.eml")), GOOD).unwrap();
+        until(async || tries() >= number).await;
+    }
+    running.stop().await;
+    assert_eq!(tries(), 3, "{}", site.lines.text());
+    assert_eq!(site.lines.text().matches("a milter has it wait").count(), 1);
+}
+
 #[tokio::test]
 async fn a_file_waits_for_a_milter_that_cannot_be_heard_and_not_for_ever() {
-    let milters = |patience: Span| {
-        move |settings: &mut Settings| {
-            settings.patience = patience;
-            settings.milters = vec![Milter {
-                address: MilterAddress::parse("inet:192.0.2.7:1").unwrap(),
-                timeout: Span::seconds(1),
-                on_failure: OnFailure::Defer,
-                local: true,
-            }];
-        }
-    };
-    let site = Site::with(milters(Span::days(2)));
+    let site = Site::with(milter(Span::days(2)));
     let running = site.start();
     until(async || site.path(".claimed").exists()).await;
     site.move_in("invoice.eml", GOOD);
@@ -460,7 +494,7 @@ async fn a_file_waits_for_a_milter_that_cannot_be_heard_and_not_for_ever() {
     assert!(site.messages().await.is_empty() && !site.is_empty(".claimed"));
     running.stop().await;
 
-    let site = Site::with(milters(Span::ZERO));
+    let site = Site::with(milter(Span::ZERO));
     let running = site.start();
     until(async || site.path(".claimed").exists()).await;
     site.move_in("invoice.eml", GOOD);

@@ -9,7 +9,7 @@
 //! file cannot be removed: at the next start it would be sent again, so no others come to it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,10 @@ const IN_HAND_MAX: usize = 32;
 const STIR_MIN: Duration = Duration::from_millis(20);
 /// How many files one search takes note of; the next one finds the others.
 const FOUND_MAX: usize = 10_000;
+/// How many claims may wait for milters; until some are tried again no other file is taken.
+const PUT_OFF_MAX: usize = 10_000;
+/// How long a claim rests that a milter has wait, so that its body is not written anew each `poll`.
+const PUT_OFF_REST: Duration = Duration::from_mins(1);
 /// How many files that are left are remembered, so that each is logged once.
 const LEFT_MAX: usize = 10_000;
 
@@ -44,6 +48,8 @@ pub(super) struct Watcher {
     ready: VecDeque<Work>,
     /// Claims that could not be read or put into Badmail; the next search takes them up again.
     later: Vec<OsString>,
+    /// Claims that a milter has wait, and when each may be taken up again, the earliest first.
+    put_off: VecDeque<(Duration, OsString)>,
     /// Names of files that are ready or in hand.
     known: HashSet<OsString>,
     in_hand: JoinSet<Done>,
@@ -111,6 +117,7 @@ impl Watcher {
             settling: Settling::default(),
             ready: VecDeque::new(),
             later: Vec::new(),
+            put_off: VecDeque::new(),
             known: HashSet::new(),
             in_hand: JoinSet::new(),
             next_search: Duration::ZERO,
@@ -121,6 +128,7 @@ impl Watcher {
 
     pub(super) async fn run(mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
+        self.inner.stopping.send_replace(false);
         loop {
             let now = self.inner.clock.elapsed();
             if now >= self.next_search {
@@ -142,6 +150,7 @@ impl Watcher {
                 () = self.inner.clock.sleep(wait) => {}
             }
         }
+        self.inner.stopping.send_replace(true);
         while let Some(done) = self.in_hand.join_next().await {
             self.put_down(done.ok());
         }
@@ -171,6 +180,8 @@ impl Watcher {
         }
         let Some(place) = self.place.clone() else { return };
         self.ready.extend(self.later.drain(..).map(Work::Claim));
+        let rested = self.put_off.partition_point(|(until, _)| *until <= now);
+        self.ready.extend(self.put_off.drain(..rested).map(|(_, claim)| Work::Claim(claim)));
         let left = self.left();
         match blocking(move || look_around(&place.pickup, &left)).await {
             Err(error) => self.complain(format!("cannot list Pickup: {error}")),
@@ -281,6 +292,9 @@ impl Watcher {
         self.blocked_until = None;
         let Some(place) = &self.place else { return };
         while self.in_hand.len() < IN_HAND_MAX && !self.ready.is_empty() {
+            if self.put_off.len() + self.in_hand.len() >= PUT_OFF_MAX {
+                return;
+            }
             if let Err(why) = self.inner.queue.ready() {
                 self.blocked_until = Some(now + self.poll());
                 self.complain(format!("{why}, files wait in Pickup"));
@@ -313,15 +327,33 @@ impl Watcher {
             }
             Some(Done::Stuck { name, claim, why }) => {
                 self.known.remove(&name);
-                if matches!(why, Stuck::Commit(_)) {
-                    self.ready.push_front(Work::Claim(claim));
-                    self.blocked_until = Some(self.inner.clock.elapsed() + self.poll());
-                } else {
-                    self.later.push(claim);
-                }
-                self.complain(format!("{}: {why}", shown(&name)));
+                self.keep_claim(&name, claim, &why);
             }
         }
+    }
+
+    /// Keeps a claim for a later try.
+    fn keep_claim(&mut self, name: &OsStr, claim: OsString, why: &Stuck) {
+        let now = self.inner.clock.elapsed();
+        match why {
+            // Whoever watches next finds it.
+            Stuck::Stopping => return,
+            // Each file may be told another reason: the log hears of the first that waits.
+            Stuck::Filter(_) => {
+                let is_first = self.put_off.is_empty();
+                self.put_off.push_back((now + PUT_OFF_REST, claim));
+                if is_first {
+                    self.complain(format!("files are put off: {why}"));
+                }
+                return;
+            }
+            Stuck::Commit(_) => {
+                self.ready.push_front(Work::Claim(claim));
+                self.blocked_until = Some(now + self.poll());
+            }
+            Stuck::Badmail(_) | Stuck::Read(_) | Stuck::Alias(_) => self.later.push(claim),
+        }
+        self.complain(format!("{}: {why}", shown(name)));
     }
 
     /// Remembers a file that stays where it is; the log hears of it once.

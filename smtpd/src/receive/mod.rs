@@ -287,6 +287,12 @@ impl Receiver {
         self.0.paused.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it takes no new sessions for now.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.0.paused.load(Ordering::Relaxed)
+    }
+
     /// Takes new sessions again.
     pub fn resume(&self) {
         self.0.paused.store(false, Ordering::Relaxed);

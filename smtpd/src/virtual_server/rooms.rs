@@ -234,7 +234,9 @@ impl Inlets {
         let ends = (self.drop.clone(), rooms.badmail.clone());
         let addresses = self.receiver.addresses();
         self.deliver.reconfigure(settings::deliver(config, shared, domains, addresses, ends));
-        self.watch_pickup(name, config, &rooms.root).await;
+        if !self.receiver.is_paused() {
+            self.watch_pickup(name, config, &rooms.root).await;
+        }
         listening?;
         if is_mute { Err(StartError::Certificate) } else { Ok(()) }
     }

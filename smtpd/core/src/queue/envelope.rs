@@ -98,7 +98,8 @@ pub struct Recipient {
     /// Whether it is what a directory made of another address, and is looked up no more.
     #[serde(rename = "x", default, skip_serializing_if = "is_default")]
     pub resolved: bool,
-    /// Whether an alias of this machine led here, and the sender named another address.
+    /// Whether an alias of this machine, an operator or a milter led here, and the sender named another
+    /// address.
     #[serde(rename = "fw", default, skip_serializing_if = "is_default")]
     pub forwarded: bool,
     /// The host that a directory says has the mailbox, whatever the table of routes says.

@@ -182,10 +182,13 @@ impl Chain {
     }
 }
 
-/// The author's domain in results that say of it that it vouched for the message.
+/// The author's domain in results that say of it that it vouched for the message. Of several results of
+/// DMARC none counts: a message has one author, and a sealer may pass on what others wrote beside its own.
 fn author_of(value: &str) -> Option<Domain> {
     let found = results(value);
-    let passed = found.iter().find(|it| it.says("dmarc", "pass"))?;
+    let mut of_dmarc = found.iter().filter(|it| it.of("dmarc").is_some());
+    let (Some(only), None) = (of_dmarc.next(), of_dmarc.next()) else { return None };
+    let passed = Some(only).filter(|it| it.says("dmarc", "pass"))?;
     Domain::parse(passed.property("header.from")?).ok()
 }
 
@@ -331,6 +334,9 @@ mod tests {
             "dmarc=fail header.from=author.test",
             "dmarc=pass header.from=else.test",
             "dmarc=pass",
+            "dmarc=pass header.from=author.test; dmarc=fail header.from=author.test",
+            "dmarc=fail header.from=author.test; dmarc=pass header.from=author.test",
+            "dmarc=pass header.from=else.test; DMARC/1=pass header.from=author.test",
             "spf=pass (dmarc=pass header.from=author.test)",
         ] {
             assert_eq!(voucher(&sealed(1, "list.test", found), &[&list]), None, "{found}");

@@ -277,10 +277,14 @@ impl Authors {
         }
     }
 
-    /// Asks for what will be needed of DNS in any case, so that it is asked early.
+    /// Asks for what may be needed of DNS, so that it is asked early: before a stranger's records have used
+    /// up questions and time, which would leave unknown whether a name exists.
     pub(super) fn prepare(&self, book: &mut Book) {
         for domain in self.0.iter().flatten() {
-            let _early = Ladder::climb(book, domain);
+            let Some(Ok(ladder)) = Ladder::climb(book, domain) else { continue };
+            if let Some((record, false)) = ladder.record(domain) {
+                let _early = wish_below(book, &record, domain);
+            }
         }
     }
 }
@@ -381,6 +385,7 @@ fn is_aligned(
 
 #[cfg(test)]
 mod tests {
+    use super::super::book::Question;
     use super::super::spf::tests::Zone;
     use super::*;
 
@@ -481,6 +486,24 @@ mod tests {
         }
         let own = ["_dmarc.s.a.example TXT v=DMARC1; p=none; np=reject", REJECT];
         assert_eq!(judged(&own, "x@s.a.example", "", "").1, Wish::None);
+    }
+
+    #[test]
+    fn whether_a_name_exists_is_asked_as_soon_as_it_may_matter() {
+        let wanted = |record: &str| {
+            let line = format!("_dmarc.a.example TXT {record}");
+            let authors = Authors::of(std::iter::once(&b"x@nowhere.a.example"[..]));
+            let mut first = true;
+            let (wanted, _) = Zone::new(&[&line]).settle(|book| {
+                authors.prepare(book);
+                (!std::mem::take(&mut first)).then(|| book.take_wanted())
+            });
+            wanted
+        };
+        let kinds = wanted("v=DMARC1; p=none; np=reject");
+        assert_eq!(kinds.len(), 3, "{kinds:?}");
+        assert!(kinds.contains(&Question::Hosts("nowhere.a.example".to_owned())));
+        assert!(wanted("v=DMARC1; p=reject").is_empty());
     }
 
     #[test]
