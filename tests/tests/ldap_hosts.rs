@@ -33,6 +33,19 @@ const ENTRIES: &[Entry<'_>] = &[
             "member: cn=carl,dc=local,dc=test",
         ],
     ),
+    (
+        "gina",
+        &["mail: gina@local.test", "mailHost: 127.0.0.1", "mailRoutingAddress: gina@local.test"],
+    ),
+    (
+        "club",
+        &[
+            "objectClass: groupOfNames",
+            "mail: club@local.test",
+            "member: cn=slip,dc=local,dc=test",
+            "member: cn=carl,dc=local,dc=test",
+        ],
+    ),
     ("slip", &["mail: slip@local.test", "mailHost: smarthost:isp"]),
 ];
 
@@ -45,10 +58,14 @@ fn mail_goes_to_the_host_of_the_mailbox() {
         .key("ldap.own_hosts", "[old.local.test]")
         .key("delivery.connections.port", &inside.address().port().to_string());
     let site = Site::start(setup);
-    for (count, (to, received)) in
-        [("c", "carl@local.test"), ("finn", "f@inner.test"), ("list", "list@local.test")]
-            .into_iter()
-            .enumerate()
+    for (count, (to, received)) in [
+        ("c", "carl@local.test"),
+        ("finn", "f@inner.test"),
+        ("list", "list@local.test"),
+        ("gina", "gina@local.test"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         send(&site, &[&format!("{to}@local.test")]);
         assert_eq!(inside.await_received(count + 1)[count].recipients(), [received]);
@@ -72,6 +89,10 @@ fn mail_goes_to_the_host_of_the_mailbox() {
     talk.expect("RCPT TO:<slip@local.test>", 451);
     let told = site.ctl(&["ldap", "test", "--address", "slip@local.test"]).out;
     assert!(told.contains("\"smarthost:isp\"") && told.contains("cannot be the host of"), "{told}");
+    // It keeps nobody else of a group from getting the mail.
+    let told = site.ctl(&["ldap", "test", "--address", "club@local.test"]).ok();
+    assert!(told.contains(words) && told.contains("not cn=slip,dc=local,dc=test"), "{told}");
+    site.logged(&["event=ldap-bad-host", "cn=slip"]);
     // While the host takes no mail it is found by the domain that it is for.
     inside.behave(|event| match event.stage {
         Stage::Rcpt => Answer::say("451 4.7.1 later"),
@@ -81,9 +102,10 @@ fn mail_goes_to_the_host_of_the_mailbox() {
     site.logged(&["event=deferred", "to=<carl@local.test>"]);
     let listed = site.ctl(&["queue", "list", "--domain", "local.test"]).ok();
     assert!(listed.contains("carl@local.test"), "{listed}");
-    // Where the host turns out to be this server, the mail goes in no circle.
+    // Where the host turns out to be this server, the mail goes in no circle, and waits for that to be told.
     let port = site.address().port();
     site.ctl(&["server", "set", "default", &format!("delivery.connections.port={port}")]).ok();
     site.ctl(&["queue", "flush"]).ok();
-    site.logged(&["to=<carl@local.test>", "it is this server itself: the mail would loop"]);
+    let words = "it is this server itself: the mail would loop; if the directory means this server";
+    site.logged(&["event=deferred", "to=<carl@local.test>", words, "ldap.own_hosts"]);
 }

@@ -145,6 +145,25 @@ fn the_directory_lets_its_users_in_and_says_as_whom_they_send() {
 }
 
 #[test]
+fn a_user_is_one_by_whichever_name_he_was_found() {
+    let keys = [("ldap.logins.filter", "\"(|(uid={user})(mail={user}))\"")];
+    let Some(world) = World::new("ldaps", &keys) else { return };
+    let add = ["user", "add", "ada", "--password-stdin", "--send-as", "boss@local.test"];
+    world.site.control().input(&format!("{HERE}\n")).run(&add).ok();
+    let mut talk = world.hello();
+    talk.expect(&plain("ada@local.test", OF_DIRECTORY), 235);
+    talk.expect("MAIL FROM:<ada@local.test>", 553);
+    talk.expect("MAIL FROM:<boss@local.test>", 250);
+    world.site.logged(&["event=login ", "user=\"ada\""]);
+    world.site.ctl(&["user", "set", "ada", "--disabled"]).ok();
+    assert_eq!(world.says("ada@local.test", OF_DIRECTORY), 535);
+    // Without the name by which he would be known he is nobody.
+    world.site.ctl(&["ldap", "set", "logins.name=employeeNumber"]).ok();
+    assert_eq!(world.says("printer", OF_DIRECTORY), 535);
+    world.site.logged(&["event=ldap-login-nameless", "cn=printer", "employeeNumber"]);
+}
+
+#[test]
 fn a_client_of_another_make_logs_in_by_what_is_offered() {
     let Some(world) = World::new("ldaps", &[]) else { return };
     let offered = world.hello().say("EHLO client.test");
@@ -228,6 +247,10 @@ fn while_no_directory_answers_nobody_is_refused_and_nobody_is_shut_out() {
     assert_eq!(world.says("local", HERE), 235, "who is known here need not wait for it");
     assert!(!world.site.log().contains("event=login-failed"));
     world.slapd.launch();
+    // Looking for names that nobody knows here is counted all the while.
+    wait::until("the directory to answer", || {
+        world.site.ctl(&["ldap", "test"]).out.contains("has dc=").then_some(())
+    });
     wait::until("the directory to be asked again", || {
         (world.says("ada", OF_DIRECTORY) == 235).then_some(())
     });
@@ -271,6 +294,14 @@ fn what_cannot_judge_passwords_is_told() {
     }
     assert!(check(&[(backends, "[]")]).contains("E0339"));
     assert!(check(&[(backends, "[users, users]")]).contains("E0339"));
+    for (key, value) in [
+        ("access.basic.pam_service", "mail"),
+        ("ldap.logins.send_as", "any"),
+        ("ldap.logins.name", "uid"),
+    ] {
+        let said = check(&[(key, value)]);
+        assert!(said.contains("E0339") && said.contains(&format!("{key} says nothing")), "{said}");
+    }
     let scram = [(backends, "[users, ldap]"), ("access.basic.mechanisms", "[SCRAM-SHA-256]")];
     assert!(check(&scram).contains("E0339"));
 }

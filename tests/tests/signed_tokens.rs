@@ -288,6 +288,11 @@ fn signed_tokens_that_nobody_could_judge_are_told() {
             "two judges",
         ),
         (&[whole[0], whole[1], whole[2], ("access.tokens.client_id", "x")], "nobody is asked"),
+        (
+            &[whole[0], whole[1], whole[2], ("access.tokens.client_secret", "{file: x}")],
+            "nobody is asked",
+        ),
+        (&[whole[0], whole[1], whole[2], ("access.tokens.keep", "0s")], "keep says nothing about"),
         (&[whole[0], whole[1], whole[2], ("access.tokens.algorithms", "[]")], "no signature"),
     ] {
         let said = check(keys);

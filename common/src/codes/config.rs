@@ -72,7 +72,7 @@ super::codes! {
     "E0335": "A directory is to be asked by Kerberos, and the daemon was built without that."; "Use a build with the feature gssapi, or write  bind: simple  below ldap.";
     "E0336": "A directory is to be asked by Kerberos, and its server is written as an address."; "Write its name in ldap.server, as the realm knows it.";
     "E0338": "The directory is to judge passwords and cannot be given any: it is not asked, users cannot be found in it, or they would go there in clear text."; "Write  enabled: true  below ldap, servers as ldaps:// or  tls: starttls,  and for the schema custom ldap.logins.filter.";
-    "E0339": "Nobody judges passwords, one does so twice or in vain, or clients are to prove them to others than us."; "Write  backends: [users]  below access.basic; with ldap or pam leave SCRAM out of mechanisms, and let pam be the last.";
+    "E0339": "Nobody judges passwords, one does so twice or in vain, clients are to prove them to others than us, or a key is about somebody who judges none."; "Write  backends: [users]  below access.basic; with ldap or pam leave SCRAM out of mechanisms, and let pam be the last. Remove pam_service without pam, and ldap.logins without ldap.";
     "E0350": "A virtual server is named by what none can have for a name."; "Use at most 32 of a to z, digits, dots, hyphens and underscores, beginning with a letter or digit.";
     "E0351": "The virtual server that is to take mail of this machine's programs is not there."; "Name another in submission.server, or leave it out.";
     "E0360": "A key about held mail speaks of a command that does not have it sent."; "Write  release: both  below hold, or remove the key.";
@@ -93,7 +93,7 @@ super::codes! {
     "E0385": "Clients are to log in or relay by certificates, and none is asked for one."; "Write  mode: request  below access.certificates.";
     "E0386": "Everybody could tell for whom he speaks, and could name any address as the client's."; "Name the hosts' own addresses in access.xclient_from.";
     "E0387": "Clients are to log in by tokens, and nobody could judge these."; "Write  introspection:  below access.tokens, with client_id beside a client_secret, and let clients come under TLS.";
-    "E0388": "Clients are to log in by signed tokens, and these could not be told from those of others, or for others."; "Write  jwks: https://...  below access.tokens, with issuer and audience, and no introspection.";
+    "E0388": "Clients are to log in by signed tokens, and these could not be told from those of others, or for others; or a key says nothing about tokens of the kind that is taken."; "Write  jwks: https://...  below access.tokens, with issuer and audience, and no introspection. Remove the key that is not used.";
     "E0389": "PAM is to judge passwords, which this build of smtpd cannot."; "Build it with its feature pam, or leave pam out of access.basic.backends.";
     "E0390": "A certificate has a name that none can have."; "Use at most 32 of a to z, digits, hyphens and underscores, beginning with a letter; auto is the service's own.";
     "E0391": "A virtual server shows a certificate that is not there."; "Add it with smtpctl cert install, or name another.";

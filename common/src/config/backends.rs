@@ -34,6 +34,9 @@ impl Backend {
 /// Whether each can judge, and is given what it judges by.
 pub(super) fn check(config: &ServerConfig, reader: &mut Reader) {
     let basic = &config.access.basic;
+    if basic.enabled {
+        ignored(basic, reader);
+    }
     let Some(span) = reader.origins.get("access.basic.backends").cloned() else { return };
     let number_of = |backend| basic.backends.iter().filter(|it| **it == backend).count();
     let title = match () {
@@ -64,6 +67,25 @@ pub(super) fn check(config: &ServerConfig, reader: &mut Reader) {
         let diagnostic = Diagnostic::error("E0389", title)
             .at(&reader.source, span, "needs the feature pam")
             .help("build smtpd with  --features pam,  or leave pam out");
+        reader.report(diagnostic);
+    }
+}
+
+/// Keys about those who judge no passwords here.
+fn ignored(basic: &super::access::Basic, reader: &mut Reader) {
+    const KEYS: &[(Backend, &str)] = &[
+        (Backend::Pam, "access.basic.pam_service"),
+        (Backend::Ldap, "ldap.logins.filter"),
+        (Backend::Ldap, "ldap.logins.name"),
+        (Backend::Ldap, "ldap.logins.addresses"),
+        (Backend::Ldap, "ldap.logins.send_as"),
+    ];
+    for (backend, key) in KEYS.iter().filter(|(backend, _)| !basic.backends.contains(backend)) {
+        let Some(at) = reader.origins.get(*key).cloned() else { continue };
+        let (title, word) = (format!("{key} says nothing here"), backend.word());
+        let diagnostic = Diagnostic::error("E0339", title)
+            .at(&reader.source, at, format!("{word} judges no passwords"))
+            .help(format!("remove that line, or name {word} in access.basic.backends"));
         reader.report(diagnostic);
     }
 }

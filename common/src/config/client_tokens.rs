@@ -108,7 +108,7 @@ pub(super) fn check(access: &Access, reader: &mut Reader) {
         Some(("they could be shown in no form", "name at least one below mechanisms"))
     } else if access.tls.mode == TlsMode::Off {
         Some(("they come under TLS alone", "write  mode: optional  below access.tls"))
-    } else if keys.client_id.is_none() && keys.client_secret.is_some() {
+    } else if keys.jwks.is_none() && keys.client_id.is_none() && keys.client_secret.is_some() {
         Some(("the secret is nobody's", "write  client_id: ...  below access.tokens"))
     } else {
         None
@@ -121,6 +121,7 @@ pub(super) fn check(access: &Access, reader: &mut Reader) {
         signed(keys, &span, reader);
         return;
     }
+    ignored(&["algorithms", "leeway"], "tokens that the provider is asked about", reader);
     if keys.audience.is_empty() && keys.scope.is_none() {
         let title = "a token that was given for something else logs in as well";
         let diagnostic = Diagnostic::warning("W0476", title)
@@ -148,14 +149,27 @@ fn signed(keys: &ClientTokens, span: &std::ops::Range<usize>, reader: &mut Reade
         ),
         (keys.algorithms.is_empty(), "no signature would be good", "write  algorithms: [RS256]"),
         (
-            keys.client_id.is_some(),
+            keys.client_id.is_some() || keys.client_secret.is_some(),
             "nobody is asked, and so nobody is told who we are",
-            "remove  client_id:,  or write  introspection:  in place of  jwks:",
+            "remove  client_id:  and  client_secret:,  or write  introspection:  in place of  jwks:",
         ),
     ];
     for (_, label, help) in wrong.iter().filter(|(is_wrong, _, _)| *is_wrong) {
         let at = reader.origins.get("access.tokens.jwks").unwrap_or(span).clone();
         let diagnostic = Diagnostic::error("E0388", "signed tokens of clients cannot be judged");
         reader.report(diagnostic.at(&reader.source, at, *label).help(*help));
+    }
+    ignored(&["keep"], "signed tokens", reader);
+}
+
+/// Keys that are written and say nothing about tokens of this kind.
+fn ignored(keys: &[&str], kind: &str, reader: &mut Reader) {
+    for key in keys {
+        let Some(at) = reader.origins.get(&format!("access.tokens.{key}")).cloned() else {
+            continue;
+        };
+        let title = format!("access.tokens.{key} says nothing about {kind}");
+        let diagnostic = Diagnostic::error("E0388", title).at(&reader.source, at, "not used");
+        reader.report(diagnostic.help("remove that line"));
     }
 }

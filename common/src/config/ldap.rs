@@ -54,6 +54,7 @@ section! {
         /// delivery.fqdn, the name of the machine, localhost and the domains that are ours.
         own_hosts: Vec<Domain> = Vec::new(), Vec::new();
         /// How long a server may take to let us in, and again for each answer.
+        /// At a login a server has five seconds at most, so that another one is asked while the client waits.
         timeout: Span = Span::seconds(5), Span::seconds(5), in Span::millis(100)..=Span::minutes(1);
         /// Connections to directory servers at the same time.
         connections: u16 = 4, 4, in 1..=64;

@@ -99,6 +99,10 @@ impl Facts {
 pub struct ListFacts {
     /// Whose certificates it is about: a common name, or else an organisation.
     pub issuer: String,
+    /// The issuer's whole name, to be compared.
+    pub issuer_name: Box<[u8]>,
+    /// When it was made.
+    pub this_update: Timestamp,
     /// When there will be a newer one, if that is said.
     pub next_update: Option<Timestamp>,
 }
@@ -114,10 +118,15 @@ impl ListFacts {
             fields.take(INTEGER)?;
         }
         fields.take(SEQUENCE)?;
-        let issuer = called(fields.take(SEQUENCE)?).unwrap_or_default();
-        fields.time()?;
+        let issuer_name = fields.take(SEQUENCE)?;
+        let this_update = fields.time()?;
         let is_said = matches!(fields.next_tag(), Some(UTC_TIME | GENERALIZED_TIME));
-        Some(Self { issuer, next_update: if is_said { Some(fields.time()?) } else { None } })
+        Some(Self {
+            issuer: called(issuer_name).unwrap_or_default(),
+            issuer_name: issuer_name.into(),
+            this_update,
+            next_update: if is_said { Some(fields.time()?) } else { None },
+        })
     }
 }
 
@@ -295,6 +304,7 @@ mod tests {
         let list = STANDARD.decode(list).unwrap();
         let facts = ListFacts::read(&list).unwrap();
         assert_eq!(facts.issuer, "issuer.example.net");
+        assert_eq!(Some(facts.this_update), Timestamp::parse("2020-01-01T00:00:00Z").ok());
         assert_eq!(facts.next_update, Timestamp::parse("2021-01-01T00:00:00Z").ok());
         assert_eq!((ListFacts::read(&der()), Facts::read(&list)), (None, None));
     }

@@ -90,18 +90,25 @@ pub(super) fn check_clients<'s>(
             Some(source) => diagnostic.at(source, config.origins.span(key), label),
             None => diagnostic,
         };
-        for old in clients.old_lists(now) {
+        let old = clients.old_lists(now);
+        for old in old.iter().flatten() {
             let diagnostic =
                 Diagnostic::warning("W0477", old).help("fetch it from its issuer again");
             out.push(at(diagnostic, "access.certificates.crl", "one of these lists"));
         }
         // What the system trusts can change at any time, and reading all of it takes long.
-        let asks = keys.trust.as_ref().is_some_and(|trust| *trust != Trust::System);
-        let Some(why) = clients.trouble().filter(|_| asks) else { continue };
+        let trouble = match (old, &keys.trust) {
+            (Err(why), _) => Some((why, "access.certificates.crl", "these lists")),
+            (Ok(_), None | Some(Trust::System)) => None,
+            (Ok(_), Some(_)) => {
+                clients.trouble().map(|why| (why, "access.certificates.trust", "these issuers"))
+            }
+        };
+        let Some((why, key, label)) = trouble else { continue };
         let diagnostic =
             Diagnostic::warning("W0475", format!("no issuer vouches for clients: {why}"))
                 .help("until that is mended only certificates that are listed are good");
-        out.push(at(diagnostic, "access.certificates.trust", "these issuers"));
+        out.push(at(diagnostic, key, label));
     }
 }
 

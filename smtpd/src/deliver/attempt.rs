@@ -49,7 +49,8 @@ pub(super) async fn attempt(
 ) -> Report {
     let limited = settings.limited(&room.server, &route.name());
     let targets = Targets::new(route, limited.clone(), Some(&room.sites), wish);
-    let mut targets = targets.counted(tls_report::are_counted(settings, jobs));
+    let targets = targets.counted(tls_report::are_counted(settings, jobs));
+    let mut targets = targets.by_directory(jobs.iter().any(Job::is_by_directory));
     let mut tried = Tried { connection: kept, held: promise, ..Tried::default() };
     try_hosts(room, settings, &mut targets, jobs, working, &mut tried).await;
     if let Some(mut relaxed) = targets.relaxed(route, limited) {

@@ -104,6 +104,14 @@ impl Job {
         self.lease.is_some() && self.todo.is_empty() && self.held.is_empty() && self.sent.is_empty()
     }
 
+    /// Whether a directory named the host that it goes to.
+    pub(super) fn is_by_directory(&self) -> bool {
+        let is_named =
+            |place: usize| self.envelope.recipients.get(place).is_some_and(|it| it.via.is_some());
+        let lease = self.lease.as_ref().filter(|lease| lease.via.is_none());
+        lease.is_some_and(|lease| lease.places().any(is_named))
+    }
+
     /// Another host's turn: those it was "not now" for are tried again.
     pub(super) fn turn_to_next_host(&mut self) {
         self.todo.append(&mut self.held);

@@ -29,6 +29,9 @@ use super::tls_report::{self, Unopened};
 use super::trust::{Obstacles, OfDomain, Rule, TlsUse, explain_recalled, recalled};
 use crate::resolve::Allowance;
 
+/// What helps where a directory names this server by a name that is not known for one of its own.
+const OWN_HOST: &str = "; if the directory means this server, name it in ldap.own_hosts";
+
 /// Addresses tried in one attempt.
 const ADDRESSES_MAX: usize = 20;
 
@@ -80,6 +83,8 @@ pub(super) struct Targets {
     pub(super) wish: TlsWish,
     /// What sessions come to is counted for the domain.
     is_counted: bool,
+    /// A directory named the host.
+    is_by_directory: bool,
     obstacles: Obstacles,
     /// What the recipient's domain demands of its hosts.
     of_domain: Option<OfDomain>,
@@ -125,6 +130,7 @@ impl Targets {
             tls: route.tls,
             wish,
             is_counted: false,
+            is_by_directory: false,
             obstacles: Obstacles::default(),
             of_domain: None,
             limited,
@@ -142,12 +148,21 @@ impl Targets {
     /// where that makes no difference.
     pub(super) fn relaxed(&self, route: &Route, limited: Option<Limited>) -> Option<Self> {
         let may_relax = self.obstacles.by_rule && self.wish == TlsWish::Usual;
-        may_relax.then(|| Self::new(route, limited, self.sites.as_ref(), TlsWish::Relaxed))
+        may_relax.then(|| {
+            let it = Self::new(route, limited, self.sites.as_ref(), TlsWish::Relaxed);
+            it.by_directory(self.is_by_directory)
+        })
     }
 
     /// The same, and whether what sessions come to is counted for the domain.
     pub(super) fn counted(self, is_counted: bool) -> Self {
         Self { is_counted, ..self }
+    }
+
+    /// The same, and whether a directory named the host: that it is this server is a slip then, which no
+    /// mail is returned for.
+    pub(super) fn by_directory(self, is_by_directory: bool) -> Self {
+        Self { is_by_directory, ..self }
     }
 
     /// Whether it is.
@@ -356,11 +371,15 @@ impl Targets {
                 }),
                 Err(why) => {
                     ours |= why == Refused::Ourselves;
-                    let status = match why {
-                        Refused::Ourselves => EnhancedCode::permanent(4, 6),
-                        _ => EnhancedCode::permanent(4, 4),
+                    let (status, hint) = match why {
+                        Refused::Ourselves if self.is_by_directory => {
+                            (EnhancedCode::transient(4, 6), OWN_HOST)
+                        }
+                        Refused::Ourselves => (EnhancedCode::permanent(4, 6), ""),
+                        _ => (EnhancedCode::permanent(4, 4), ""),
                     };
-                    let text = format!("{name} [{address}]:{port} is not connected to: {why}");
+                    let text =
+                        format!("{name} [{address}]:{port} is not connected to: {why}{hint}");
                     self.note(Ending::local(Stage::Route, status, text), None);
                 }
             }

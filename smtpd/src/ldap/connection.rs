@@ -140,13 +140,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens one within the time that a server may take.
+    /// Opens one within this time.
     pub(super) async fn open(
         means: &Means,
         keys: &Ldap,
         server: &LdapServer,
+        patience: Duration,
     ) -> Result<Self, DirectoryError> {
-        let patience = keys.timeout.as_duration();
         let opening = Self::open_now(means, keys, server);
         let opened = tokio::time::timeout(patience, opening).await;
         opened.unwrap_or(Err(DirectoryError::TimedOut(patience)))

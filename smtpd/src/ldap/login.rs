@@ -2,6 +2,8 @@
 //! entry says whether the password is right. A name that nobody has costs a bind as well, as an entry that
 //! there is not.
 
+use std::time::Duration;
+
 use mailroot_common::address::Mailbox;
 use mailroot_common::config::ldap::Ldap;
 use smtpd_core::ldap::logins::{self, Verdict, verdict};
@@ -11,11 +13,16 @@ use tokio::sync::Semaphore;
 use super::{Directory, Means, Outage, named};
 use crate::observe::Level;
 
+/// How long a login waits for one server, so that another one is asked while the client still waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a directory says of a name and a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     /// The password is right.
     Right {
+        /// By which name the user is known.
+        name: String,
         /// As whom the user may send; as anybody if there is no list.
         senders: Option<Vec<Mailbox>>,
     },
@@ -51,17 +58,21 @@ impl Directory {
         }
         let (keys, means) = (&self.0.keys, self.0.means.load_full());
         let logins = &self.0.logins;
-        let seat = tokio::time::timeout(keys.timeout.as_duration(), logins.seats.acquire()).await;
+        let patience = keys.timeout.as_duration().min(PATIENCE);
+        let seat = tokio::time::timeout(patience, logins.seats.acquire()).await;
         let Ok(Ok(_seat)) = seat else {
             let words = "too many passwords are tried at the directory (ldap.connections)";
             return Err(Outage(words.to_owned()));
         };
-        let entry = self.entry_of(&means, name).await?;
-        let dn = entry.as_ref().map_or_else(|| decoy(keys), |entry| entry.dn.clone());
-        let ended = self.0.pool.try_password(&means, &dn, password).await?;
-        let Some(entry) = entry else { return Ok(Login::Unknown) };
+        let found = self
+            .entry_of(&means, name, patience)
+            .await?
+            .and_then(|it| named_user(&means, logins, it));
+        let dn = found.as_ref().map_or_else(|| decoy(keys), |(entry, _)| entry.dn.clone());
+        let ended = self.0.pool.try_password(&means, (&dn, password), patience).await?;
+        let Some((entry, name)) = found else { return Ok(Login::Unknown) };
         match verdict(&ended) {
-            Verdict::Right => Ok(Login::Right { senders: logins.rules.senders(&entry) }),
+            Verdict::Right => Ok(Login::Right { name, senders: logins.rules.senders(&entry) }),
             Verdict::Wrong => Ok(Login::Wrong),
             Verdict::Unknown => {
                 let dn = named(&means, &entry.dn);
@@ -71,10 +82,15 @@ impl Directory {
     }
 
     /// The one entry of a user.
-    async fn entry_of(&self, means: &Means, name: &str) -> Result<Option<Entry>, Outage> {
+    async fn entry_of(
+        &self,
+        means: &Means,
+        name: &str,
+        patience: Duration,
+    ) -> Result<Option<Entry>, Outage> {
         let (keys, rules) = (&self.0.keys, &self.0.logins.rules);
         let (filter, attributes) = (rules.filter(name), rules.attributes());
-        let seconds = u32::try_from(keys.timeout.as_duration().as_secs()).unwrap_or(1);
+        let seconds = u32::try_from(patience.as_secs()).unwrap_or(1);
         let wanted = Search {
             base: keys.base.as_deref().unwrap_or_default(),
             filter: Some(&filter),
@@ -82,7 +98,7 @@ impl Directory {
             entries: 2,
             seconds: seconds.max(1),
         };
-        let mut entries = self.0.pool.search(means, &wanted).await?.entries.into_iter();
+        let mut entries = self.0.pool.search(means, &wanted, patience).await?.entries.into_iter();
         match (entries.next(), entries.next()) {
             (Some(first), Some(second)) => {
                 let line = means.log.line(Level::Warn, "ldap-login-ambiguous");
@@ -97,6 +113,18 @@ impl Directory {
             (entry, _) => Ok(entry),
         }
     }
+}
+
+/// An entry with the name by which its user is known; nobody without one is let in.
+fn named_user(means: &Means, logins: &Logins, entry: Entry) -> Option<(Entry, String)> {
+    let Some(name) = logins.rules.name(&entry) else {
+        let line = means.log.line(Level::Warn, "ldap-login-nameless");
+        let line = line.word("server", &means.server).text("entry", named(means, &entry.dn));
+        let attribute = logins.rules.name_attribute();
+        line.text("error", format_args!("no {attribute} that can be the name of a user")).send();
+        return None;
+    };
+    Some((entry, name))
 }
 
 /// The name of an entry that there is not.

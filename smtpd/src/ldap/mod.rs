@@ -44,8 +44,9 @@ const EXPANSION: Duration = Duration::from_mins(1);
 const UNFINISHED_MAX: usize = 8;
 const UNFINISHED: Duration = Duration::from_hours(6);
 
-/// What is said of an entry for which a server names another one.
-pub const ELSEWHERE: &str = "which lies in another directory, and referrals are not followed";
+/// What is said of an entry for which a server names another one, or that names a host that is none.
+pub const ELSEWHERE: &str =
+    "which lies in another directory (referrals are not followed) or names no host for its mailbox";
 
 /// What a directory is asked with.
 #[derive(Clone, Debug)]
@@ -315,7 +316,7 @@ impl Directory {
             entries: 2,
             seconds: seconds.max(1),
         };
-        let found = self.0.pool.search(means, &wanted).await?;
+        let found = self.0.pool.search(means, &wanted, keys.timeout.as_duration()).await?;
         if let (true, Target::Entry(dn)) = (found.is_elsewhere, target) {
             let line = means.log.line(Level::Warn, "ldap-elsewhere").word("server", &means.server);
             line.text("entry", dn).send();
@@ -333,7 +334,12 @@ impl Directory {
         }
         if let Some(text) = schema.bad_host(&entry) {
             let dn = named(means, &entry.dn);
-            return Err(Outage(format!("{text:?} of {dn} cannot be the host of a mailbox")));
+            let why = format!("{text:?} of {dn} cannot be the host of a mailbox");
+            let Target::Entry(dn) = target else { return Err(Outage(why)) };
+            // The others of its group do not wait for that to be mended.
+            let line = means.log.line(Level::Warn, "ldap-bad-host").word("server", &means.server);
+            line.text("error", why).send();
+            return Ok(Some(Arc::new(Meaning::elsewhere(dn))));
         }
         self.complete(means, &mut entry, wanted.seconds).await?;
         Ok(Some(Arc::new(schema.meaning(&entry))))
@@ -358,7 +364,8 @@ impl Directory {
             let base = entry.dn.clone();
             let wanted =
                 Search { base: &base, filter: None, attributes: &attributes, entries: 1, seconds };
-            let found = self.0.pool.search(means, &wanted).await?;
+            let patience = self.0.keys.timeout.as_duration();
+            let found = self.0.pool.search(means, &wanted, patience).await?;
             // Half a group is no answer.
             let part = found.entries.into_iter().next().filter(|part| count(part) > 0);
             let Some(part) = part else {

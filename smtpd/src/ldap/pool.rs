@@ -50,9 +50,13 @@ impl Pool {
         }
     }
 
-    /// Asks the first server that answers.
-    pub(super) async fn search(&self, means: &Means, wanted: &Search<'_>) -> Result<Found, Outage> {
-        let patience = self.keys.timeout.as_duration();
+    /// Asks the first server that answers within its time.
+    pub(super) async fn search(
+        &self,
+        means: &Means,
+        wanted: &Search<'_>,
+        patience: Duration,
+    ) -> Result<Found, Outage> {
         let seat = tokio::time::timeout(patience, self.seats.acquire()).await;
         let Ok(Ok(_seat)) = seat else {
             let words = "all connections to the directory are in use (ldap.connections)";
@@ -92,7 +96,7 @@ impl Pool {
         for server in askable {
             let Some(address) = self.keys.server.get(server) else { continue };
             means.counters.ldap_connections.add_one();
-            let opened = Connection::open(means, &self.keys, address).await;
+            let opened = Connection::open(means, &self.keys, address, patience).await;
             let searched = match opened {
                 Ok(mut connection) => {
                     let found = connection.search(wanted, patience).await;

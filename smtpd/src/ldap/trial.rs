@@ -111,13 +111,14 @@ impl Directory {
 /// Whether a server lets us in and has the base.
 async fn call(means: &Means, keys: &Ldap, server: &LdapServer) -> Vec<Check> {
     let began = means.clock.elapsed();
-    let mut connection = match Connection::open(means, keys, server).await {
-        Ok(connection) => connection,
-        Err(error) => {
-            let text = format!("{server}: {error}");
-            return vec![check(Level::Fail, "bind", text).hint(hint(&error))];
-        }
-    };
+    let mut connection =
+        match Connection::open(means, keys, server, keys.timeout.as_duration()).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                let text = format!("{server}: {error}");
+                return vec![check(Level::Fail, "bind", text).hint(hint(&error))];
+            }
+        };
     let took = means.clock.elapsed().saturating_sub(began);
     let who = match (keys.bind, keys.bind_name()) {
         (LdapBind::Gssapi, name) => {

@@ -102,9 +102,9 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         _ if !users.may_guess(&name, client, rules.limit) => Err(Denied::Banned),
         Claim::Password { password, .. } => {
             match password::check(session, &users, &name, password).await {
-                Some(found) => found,
-                None => {
-                    users.not_judged(&name, client);
+                Ok(found) => found,
+                Err(password::Unjudged { is_unknown }) => {
+                    users.not_judged(&name, client, is_unknown);
                     session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
                     return;
                 }
@@ -121,12 +121,7 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         },
     };
     let found = found.and_then(|user| still(session, user));
-    match found {
-        Err(Denied::Banned) => {}
-        // A ticket is none, and one that is good makes up for no wrong password.
-        _ if !is_guess => users.count(&name, client, found.is_ok()),
-        _ => users.note(&name, client, found.is_ok()),
-    }
+    note(&users, (&name, client), is_guess, &found);
     let verdict = match found {
         Ok(user) => {
             admit(session, &user, client);
@@ -138,6 +133,26 @@ pub(super) async fn judge(session: &mut Session<'_>) {
         }
     };
     session.server.judged(verdict, elapsed(session));
+}
+
+/// Counts how a login ended.
+fn note(
+    users: &Users,
+    (name, client): (&str, IpAddr),
+    is_guess: bool,
+    found: &Result<Arc<User>, Denied>,
+) {
+    match found {
+        Err(Denied::Banned) => {}
+        Err(_) => users.count(name, client, false),
+        Ok(user) => {
+            // A ticket is no guess, and one that is good makes up for no wrong password.
+            if is_guess {
+                users.forgive(name, client);
+            }
+            users.count(&user.name, client, true);
+        }
+    }
 }
 
 /// Whose the certificate is that the client has shown.
@@ -262,7 +277,13 @@ async fn by_ticket(
     let Some(name) = session.client.settings.logins.name_of(&principal) else {
         return Some((principal, Err(Denied::BadTicket)));
     };
-    let found = session.client.inner.parts.users.vouched(&name, None);
+    let parts = &session.client.inner.parts;
+    let Some(found) = parts.users.vouched(&name, None) else {
+        let line = parts.log.line(Level::Error, "tickets-unusable").word("server", &parts.name);
+        line.text("error", parts.users.trouble().unwrap_or_default()).send();
+        session.server.judged(Err(Refusal::LoginUnavailable), elapsed(session));
+        return None;
+    };
     Some((name, found))
 }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailroot_common::address::Mailbox;
 use mailroot_common::config::backends::Backend;
 use mailroot_common::control::user::is_user_name;
 use zeroize::Zeroizing;
@@ -22,18 +23,26 @@ use crate::users::{Denied, User, Users};
 /// Wrong passwords are answered at a multiple of this, counted from the client's last word.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Whether it is the password of a user; nothing where nobody says so in time.
+/// Nobody says in time whether it is the password of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unjudged {
+    /// Somebody who was asked before does not know the name, which the missing answer tells the client.
+    pub(super) is_unknown: bool,
+}
+
+/// Whether it is the password of a user.
 pub(super) async fn check(
     session: &Session<'_>,
     users: &Users,
     name: &str,
     password: Zeroizing<String>,
-) -> Option<Result<Arc<User>, Denied>> {
+) -> Result<Result<Arc<User>, Denied>, Unjudged> {
     let clock = &session.client.inner.parts.clock;
     let began = clock.elapsed();
+    let mut is_unknown = false;
     let found = tokio::select! {
         // Boxed, so that sessions that ask nobody hold no room for it.
-        found = Box::pin(ask(session, users, name, password)) => found,
+        found = Box::pin(ask(session, users, name, password, &mut is_unknown)) => found,
         () = clock.sleep(TURN_WITHIN) => None,
         () = session.live.killed() => None,
     };
@@ -45,7 +54,7 @@ pub(super) async fn check(
             () = session.live.killed() => {}
         }
     }
-    found
+    found.ok_or(Unjudged { is_unknown })
 }
 
 /// How long it is until the next beat.
@@ -60,6 +69,7 @@ async fn ask(
     users: &Users,
     name: &str,
     password: Zeroizing<String>,
+    is_unknown: &mut bool,
 ) -> Option<Result<Arc<User>, Denied>> {
     let (rules, client) = (&session.client.settings.logins, session.live.client().ip());
     if Backend::are_ours(&rules.backends) {
@@ -77,6 +87,7 @@ async fn ask(
         if !matches!(said, Err(Denied::UnknownUser)) {
             return Some(said);
         }
+        *is_unknown = true;
     }
     Some(Err(Denied::UnknownUser))
 }
@@ -93,7 +104,9 @@ async fn by_directory(
         None => Err("no directory is asked (ldap.enabled)".to_owned()),
     };
     match said {
-        Ok(Login::Right { senders }) => Some(users.vouched(name, senders)),
+        Ok(Login::Right { name, senders }) => {
+            vouched(session, users, Backend::Ldap, (&name, senders))
+        }
         Ok(Login::Wrong) => Some(Err(Denied::BadPassword)),
         Ok(Login::Unknown) => Some(Err(Denied::UnknownUser)),
         Err(why) => {
@@ -119,7 +132,7 @@ async fn by_pam(
         client: session.live.client().ip(),
     };
     match session.client.inner.pam.ask(question).await {
-        Said::Right => Some(users.vouched(name, None)),
+        Said::Right => vouched(session, users, Backend::Pam, (name, None)),
         Said::Wrong => Some(Err(Denied::BadPassword)),
         Said::Unsaid(why) => {
             not_judged(session, Backend::Pam, &why);
@@ -139,6 +152,20 @@ async fn by_pam(
 ) -> Option<Result<Arc<User>, Denied>> {
     not_judged(session, Backend::Pam, "smtpd was built without its feature pam");
     None
+}
+
+/// Who it is whose password is right by the word of somebody else.
+fn vouched(
+    session: &Session<'_>,
+    users: &Users,
+    backend: Backend,
+    (name, own): (&str, Option<Vec<Mailbox>>),
+) -> Option<Result<Arc<User>, Denied>> {
+    let found = users.vouched(name, own);
+    if found.is_none() {
+        not_judged(session, backend, users.trouble().unwrap_or_default());
+    }
+    found
 }
 
 /// Tells the log that nobody could say whether a password was right.

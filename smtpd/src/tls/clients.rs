@@ -101,11 +101,13 @@ impl Clients {
     }
 
     /// Which lists of revoked certificates have expired, in words.
-    #[must_use]
-    pub fn old_lists(&self, now: Timestamp) -> Vec<String> {
-        let files = self.issuers.iter().flat_map(|issuers| &issuers.revoked);
-        let lists = revoked::read(&files.cloned().collect::<Vec<_>>()).unwrap_or_default();
-        lists.iter().filter_map(|list| list.expired(now)).collect()
+    ///
+    /// # Errors
+    ///
+    /// Words for people, if they cannot be read.
+    pub fn old_lists(&self, now: Timestamp) -> Result<Vec<String>, String> {
+        let Some(issuers) = &self.issuers else { return Ok(Vec::new()) };
+        revoked::expired(&issuers.revoked, now)
     }
 
     /// What a certificate proves.
@@ -307,8 +309,9 @@ fn look(path: &Path) -> Option<Look> {
 mod tests {
     use mailroot_common::config::client_certificates::PinnedCertificate;
     use rcgen::{
-        BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa,
-        KeyPair, SanType, date_time_ymd,
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+        ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType,
+        SerialNumber, date_time_ymd,
     };
 
     use super::*;
@@ -390,5 +393,44 @@ mod tests {
         assert!(required.verify_client_cert(&listed, &[], UnixTime::now()).is_ok());
         assert!(required.verify_client_cert(&foreign, &[], UnixTime::now()).is_err());
         assert!(Clients::new(&keys(CertificateMode::Off, Some(&file), &pins)).is_none());
+    }
+
+    #[test]
+    fn of_several_lists_of_an_issuer_the_newest_counts() {
+        let place = tempfile::tempdir().unwrap();
+        let ours = issuer();
+        let serial = || SerialNumber::from(7_u64);
+        let list = |years: (i32, i32), revokes: bool| {
+            let revoked = RevokedCertParams {
+                serial_number: serial(),
+                revocation_time: date_time_ymd(2021, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            };
+            let params = CertificateRevocationListParams {
+                this_update: date_time_ymd(years.0, 1, 1),
+                next_update: date_time_ymd(years.1, 1, 1),
+                crl_number: SerialNumber::from(1_u64),
+                issuing_distribution_point: None,
+                revoked_certs: revokes.then_some(revoked).into_iter().collect(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            params.signed_by(&ours).unwrap().pem().unwrap()
+        };
+        let files = ["issuers.pem", "crl.pem"].map(|name| place.path().join(name));
+        fs::write(&files[0], ours.pem()).unwrap();
+        fs::write(&files[1], list((2020, 2021), false) + &list((2022, 2099), true)).unwrap();
+        let mut keys = keys(CertificateMode::Request, Some(&files[0]), &[]);
+        keys.crl = vec![files[1].clone()];
+        let clients = Clients::new(&keys).unwrap();
+        let gone = certificate(&ours, |it| it.serial_number = Some(serial()));
+        assert!(of(&clients, &gone).unwrap_err().contains("revoked"));
+        assert!(of(&clients, &certificate(&ours, |_| {})).is_ok());
+        let now = Timestamp::parse("2026-01-01T00:00:00Z").unwrap();
+        assert_eq!(clients.old_lists(now), Ok(Vec::new()));
+        let later = Timestamp::parse("2100-01-01T00:00:00Z").unwrap();
+        assert_eq!(clients.old_lists(later).unwrap().len(), 1, "one of each issuer");
+        fs::remove_file(&files[1]).unwrap();
+        assert!(clients.old_lists(now).unwrap_err().contains("crl.pem"));
     }
 }

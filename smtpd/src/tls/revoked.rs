@@ -1,5 +1,6 @@
 //! Lists of revoked certificates (RFC 5280 section 5), as their issuers publish them: read from files.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use mailroot_common::units::Timestamp;
@@ -23,14 +24,14 @@ pub(super) struct List {
 
 impl List {
     /// That it has expired, if it has.
-    pub(super) fn expired(&self, now: Timestamp) -> Option<String> {
+    fn expired(&self, now: Timestamp) -> Option<String> {
         let end = self.facts.next_update.filter(|end| *end <= now)?;
         let (issuer, file) = (&self.facts.issuer, self.file.display());
         Some(format!("the list of revoked certificates of {issuer} in {file} has expired ({end})"))
     }
 }
 
-/// All lists of these files.
+/// All lists of these files, the newest first: of several of one issuer the first counts.
 ///
 /// # Errors
 ///
@@ -43,10 +44,20 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Vec<List>, String> {
         })?;
         lists.extend(found);
     }
-    match lists.len() {
-        0..=LISTS_MAX => Ok(lists),
-        more => Err(format!("access.certificates.crl: {more} lists are more than {LISTS_MAX}")),
+    if lists.len() > LISTS_MAX {
+        let more = lists.len();
+        return Err(format!("access.certificates.crl: {more} lists are more than {LISTS_MAX}"));
     }
+    lists.sort_by_key(|list: &List| std::cmp::Reverse(list.facts.this_update));
+    Ok(lists)
+}
+
+/// Those that have expired and that no newer one of the same issuer has taken the place of, in words.
+pub(super) fn expired(files: &[PathBuf], now: Timestamp) -> Result<Vec<String>, String> {
+    let lists = read(files)?;
+    let mut seen = HashSet::new();
+    let newest = lists.iter().filter(|list| seen.insert(&list.facts.issuer_name));
+    Ok(newest.filter_map(|list| list.expired(now)).collect())
 }
 
 fn read_file(file: &Path) -> Result<Vec<List>, String> {

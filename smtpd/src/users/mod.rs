@@ -203,17 +203,24 @@ impl Users {
     }
 
     /// Whom somebody else vouches for by this name: the user who has it, or one of whom nothing is said here,
-    /// who sends with these addresses, or as anybody if there are none said.
+    /// who sends with these addresses, or as anybody if there are none said. Nothing where the users cannot
+    /// be read: he may be disabled.
     ///
     /// # Errors
     ///
     /// [`Denied::Disabled`].
-    pub fn vouched(&self, name: &str, own: Option<Vec<Mailbox>>) -> Result<Arc<User>, Denied> {
-        match self.find(name) {
+    #[must_use]
+    pub fn vouched(
+        &self,
+        name: &str,
+        own: Option<Vec<Mailbox>>,
+    ) -> Option<Result<Arc<User>, Denied>> {
+        Some(match self.find(name) {
+            _ if self.0.trouble.is_some() => return None,
             Some(user) if !user.enabled => Err(Denied::Disabled),
             Some(user) => Ok(user),
             None => Ok(Arc::new(User::guest(folded(name), own))),
-        }
+        })
     }
 
     /// Whether a user who was judged is still who he was then.
@@ -225,7 +232,7 @@ impl Users {
         }
     }
 
-    /// Whether a login may be looked at; it counts as wrong until it is noted to be good. Not where too
+    /// Whether a login may be looked at; it counts as wrong until it is forgiven. Not where too
     /// many by this name from this address were wrong of late.
     #[must_use]
     pub fn may_guess(&self, name: &str, client: IpAddr, limit: Limit) -> bool {
@@ -245,17 +252,16 @@ impl Users {
         lock(&self.0.guesses).is_banned(&folded(name), client, now, limit)
     }
 
-    /// Takes back what [`Users::may_guess`] has counted: nobody could say whether the login was wrong.
-    pub fn not_judged(&self, name: &str, client: IpAddr) {
-        lock(&self.0.guesses).taken_back(&folded(name), client);
+    /// Takes back what [`Users::may_guess`] has counted: nobody could say whether the login was wrong. Where
+    /// somebody said already that he does not know the name, it goes on counting against the address: names
+    /// could be tried without end otherwise.
+    pub fn not_judged(&self, name: &str, client: IpAddr, is_unknown: bool) {
+        lock(&self.0.guesses).taken_back(&folded(name), client, is_unknown);
     }
 
-    /// Notes how a login ended that [`Users::may_guess`] was asked about.
-    pub fn note(&self, name: &str, client: IpAddr, good: bool) {
-        if good {
-            lock(&self.0.guesses).succeeded(&folded(name), client);
-        }
-        self.count(name, client, good);
+    /// Notes that a login was good that [`Users::may_guess`] was asked about.
+    pub fn forgive(&self, name: &str, client: IpAddr) {
+        lock(&self.0.guesses).succeeded(&folded(name), client);
     }
 
     /// Counts a login of a user, for people.
@@ -447,19 +453,19 @@ mod tests {
         let all = users(&place);
         let sender = |text: &str| ReversePath::Mailbox(Mailbox::parse(text).unwrap());
         let own = || Some(vec![Mailbox::parse("Ada@x.example").unwrap()]);
-        let ada = all.vouched("Ada", own()).unwrap();
+        let ada = all.vouched("Ada", own()).unwrap().unwrap();
         assert!(ada.may_send_as(&sender("ada@X.example")) && ada.may_send_as(&ReversePath::Null));
         assert!(!ada.may_send_as(&sender("boss@x.example")) && all.is_still(&ada));
-        let nobody = all.vouched("Ada", Some(Vec::new())).unwrap();
+        let nobody = all.vouched("Ada", Some(Vec::new())).unwrap().unwrap();
         assert!(!nobody.may_send_as(&sender("ada@x.example")));
         // What is said of him here holds instead.
         all.add("ada", "x", vec![pattern("boss@x.example")], None).unwrap();
         assert!(!all.is_still(&ada));
-        let ada = all.vouched("ada", own()).unwrap();
+        let ada = all.vouched("ada", own()).unwrap().unwrap();
         assert!(ada.may_send_as(&sender("boss@x.example")));
         assert!(!ada.may_send_as(&sender("ada@x.example")));
         all.set("ada", UserChange { enabled: Some(false), ..UserChange::default() }).unwrap();
-        assert!(matches!(all.vouched("ADA", own()), Err(Denied::Disabled)));
+        assert!(matches!(all.vouched("ADA", own()), Some(Err(Denied::Disabled))));
     }
 
     #[test]
@@ -468,10 +474,23 @@ mod tests {
         let all = users(&place);
         for _ in 0..10 {
             assert!(all.may_guess("a", HERE, LIMIT));
-            all.not_judged("A", HERE);
+            all.not_judged("A", HERE, false);
         }
         assert!(all.may_guess("a", HERE, LIMIT) && all.may_guess("a", HERE, LIMIT));
         assert!(!all.may_guess("a", HERE, LIMIT));
+    }
+
+    #[test]
+    fn names_are_not_tried_without_end_while_somebody_gives_no_answer() {
+        let place = tempfile::tempdir().unwrap();
+        let all = users(&place);
+        let tried = (0..1000).take_while(|number| {
+            let name = format!("user{number}");
+            let is_looked_at = all.may_guess(&name, HERE, LIMIT);
+            all.not_judged(&name, HERE, true);
+            is_looked_at
+        });
+        assert_eq!(tried.count(), 20);
     }
 
     #[tokio::test]
@@ -489,7 +508,7 @@ mod tests {
         let all = users(&place);
         all.add("a", "x", Vec::new(), None).unwrap();
         assert!(all.may_guess("A", HERE, LIMIT));
-        all.note("A", HERE, false);
+        all.count("A", HERE, false);
         assert!(all.may_guess("a", HERE, LIMIT), "counted before it is looked at");
         assert!(!all.may_guess("a", HERE, LIMIT));
         let elsewhere = "192.0.2.1".parse().unwrap();
@@ -511,6 +530,7 @@ mod tests {
         let all = users(&place);
         assert!(!all.trouble().unwrap().contains("chmod"));
         assert!(matches!(all.add("a", "x", Vec::new(), None), Err(UserError::Unread(_))));
+        assert!(all.vouched("a", None).is_none(), "he may be disabled");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{ half");
     }
 }

@@ -37,7 +37,8 @@ impl VirtualServer {
             let untrusted = clients
                 .trouble()
                 .map(|why| warn(why).hint("until that is mended no issuer vouches for a client"));
-            let old = clients.old_lists(now).into_iter();
+            // That they cannot be read is told by what is wrong with the issuers.
+            let old = clients.old_lists(now).into_iter().flatten();
             let old = old.map(|it| warn(it).hint("fetch it from its issuer again"));
             checks.extend(untrusted.into_iter().chain(old));
         }

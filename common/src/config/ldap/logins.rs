@@ -18,6 +18,11 @@ section! {
         /// such as (&(uid={user})(memberOf=CN=scan,DC=example,DC=net)), fewer may log in. Where it finds
         /// two entries, nobody is let in.
         filter: Option<LoginFilter> = None, None, shown "of the schema";
+        /// The attribute that holds the name by which a user is known here once he has logged in, however he
+        /// was found: sAMAccountName for the schema active-directory, cn for site-server, otherwise uid. Its
+        /// first value that can be the name of a user counts; without one he is not let in. He must not be
+        /// able to write it himself.
+        name: Option<AttributeName> = None, None, shown "of the schema";
         /// The attributes that hold the addresses of a user.
         addresses: Vec<AttributeName> = Vec::new(), Vec::new(), shown "of the schema";
         /// As whom a user may send: with the addresses that the directory has for him, or as anybody. For

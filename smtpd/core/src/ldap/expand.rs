@@ -201,7 +201,9 @@ impl Expansion {
             Target::Address(address) => key(address),
             Target::Entry(dn) => dn_key(dn),
         };
-        if !self.seen.insert(name) {
+        // Another host that has the mailbox gets it by the address under which it is known here, too.
+        let is_by_host = via.is_some() && matches!(target, Target::Address(_));
+        if !self.seen.insert(name) && !is_by_host {
             self.met_again = true;
             return;
         }
@@ -396,6 +398,7 @@ mod tests {
             ("list", "list@here.example at mx2.here.example", "group ada own"),
             ("all", "all@here.example", "group ada own bob list"),
             ("far", "far@here.example at mx2.here.example", "forward x@far.example"),
+            ("eve", "eve@here.example at mx2.here.example", "forward eve@here.example"),
         ]);
         let by = "by mx2.here.example";
         for (address, to) in [
@@ -405,6 +408,8 @@ mod tests {
             ("bob@here.example", format!("bob@here.example {by} ada@here.example {by}")),
             ("list@here.example", format!("list@here.example {by}")),
             ("far@here.example", format!("x@far.example {by}")),
+            ("eve@here.example", format!("eve@here.example {by}")),
+            ("eve@alias.example", format!("eve@here.example {by}")),
             (
                 "all@here.example",
                 format!(

@@ -2,7 +2,10 @@
 
 use mailroot_common::address::Mailbox;
 use mailroot_common::config::ldap::logins::LoginSenders;
-use mailroot_common::config::ldap::{Ldap, LdapFilter, LdapSchema, filter::LoginFilter};
+use mailroot_common::config::ldap::{
+    AttributeName, Ldap, LdapFilter, LdapSchema, filter::LoginFilter,
+};
+use mailroot_common::control::user::is_user_name;
 
 use super::message::{Ended, Entry, code};
 use super::schema::{address, values};
@@ -14,26 +17,26 @@ const ADDRESSES_MAX: usize = 1000;
 #[derive(Clone, Debug)]
 pub struct Logins {
     filter: LoginFilter,
+    name: Box<str>,
     addresses: Vec<Box<str>>,
     senders: LoginSenders,
 }
 
-/// What is built in for one kind of directory: the filter, and the attributes that hold addresses.
-const fn known(schema: LdapSchema) -> (&'static str, &'static [&'static str]) {
+/// What is built in for one kind of directory: the filter, the attribute that holds the name of a user, and
+/// those that hold addresses. By an address, which many a user may write himself, nobody is found.
+const fn known(schema: LdapSchema) -> (&'static str, &'static str, &'static [&'static str]) {
     match schema {
         LdapSchema::ActiveDirectory => (
             "(&(objectClass=user)(|(sAMAccountName={user})(userPrincipalName={user})))",
+            "sAMAccountName",
             &["mail", "proxyAddresses"],
         ),
-        LdapSchema::ExchangeLdap => (
-            "(|(uid={user})(mail={user})(rfc822Mailbox={user}))",
-            &["mail", "rfc822Mailbox", "otherMailbox"],
-        ),
-        LdapSchema::SiteServer => {
-            ("(|(cn={user})(mail={user}))", &["mail", "mailAlternateAddress"])
+        LdapSchema::ExchangeLdap => {
+            ("(uid={user})", "uid", &["mail", "rfc822Mailbox", "otherMailbox"])
         }
-        LdapSchema::Openldap => ("(|(uid={user})(mail={user}))", &["mail", "mailLocalAddress"]),
-        LdapSchema::Custom => ("(uid={user})", &["mail"]),
+        LdapSchema::SiteServer => ("(cn={user})", "cn", &["mail", "mailAlternateAddress"]),
+        LdapSchema::Openldap => ("(uid={user})", "uid", &["mail", "mailLocalAddress"]),
+        LdapSchema::Custom => ("(uid={user})", "uid", &["mail"]),
     }
 }
 
@@ -57,7 +60,8 @@ pub const fn verdict(ended: &Ended) -> Verdict {
         code::CONSTRAINT
         | code::NO_SUCH_OBJECT
         | code::INAPPROPRIATE
-        | code::INVALID_CREDENTIALS => Verdict::Wrong,
+        | code::INVALID_CREDENTIALS
+        | code::UNWILLING => Verdict::Wrong,
         _ => Verdict::Unknown,
     }
 }
@@ -66,10 +70,11 @@ impl Logins {
     /// Those of a section.
     #[must_use]
     pub fn of(keys: &Ldap) -> Self {
-        let (filter, addresses) = known(keys.schema);
+        let (filter, name, addresses) = known(keys.schema);
         let built_in = || LoginFilter::parse(filter).expect("the built-in filters are tested");
         Self {
             filter: keys.logins.filter.clone().unwrap_or_else(built_in),
+            name: keys.logins.name.as_ref().map_or(name, AttributeName::as_str).into(),
             addresses: match &*keys.logins.addresses {
                 [] => addresses.iter().map(|&name| name.into()).collect(),
                 written => written.iter().map(|name| name.as_str().into()).collect(),
@@ -87,7 +92,20 @@ impl Logins {
     /// The attributes that are wanted of it.
     #[must_use]
     pub fn attributes(&self) -> Vec<&str> {
-        self.addresses.iter().map(|name| &**name).collect()
+        std::iter::once(&self.name).chain(&self.addresses).map(|name| &**name).collect()
+    }
+
+    /// The attribute that has the name of a user.
+    #[must_use]
+    pub fn name_attribute(&self) -> &str {
+        &self.name
+    }
+
+    /// By which name a user is known, however he was found; nothing if his entry has none that could be.
+    #[must_use]
+    pub fn name(&self, entry: &Entry) -> Option<String> {
+        let texts = values(entry, &self.name).filter_map(|value| std::str::from_utf8(value).ok());
+        texts.into_iter().find(|text| is_user_name(text)).map(str::to_lowercase)
     }
 
     /// As whom a user may send; as anybody if there is no list.
@@ -122,6 +140,8 @@ mod tests {
             let filter = logins.filter("a*)(uid=*").to_string();
             assert!(filter.contains("=a\\2a\\29\\28uid=\\2a)"), "{filter}");
             assert!(logins.attributes().contains(&"mail"));
+            assert!(logins.attributes().contains(&logins.name_attribute()));
+            assert!(!filter.contains("mail"), "who may write his address takes no name by it");
         }
         let written = LoginFilter::parse("(&(cn={user})(memberOf=CN=scan))").unwrap();
         let logins = logins(|keys| keys.logins.filter = Some(written));
@@ -155,11 +175,33 @@ mod tests {
     }
 
     #[test]
+    fn a_user_has_one_name_however_he_was_found() {
+        let entry = |name: &str, all: &[&str]| Entry {
+            dn: "CN=x".to_owned(),
+            attributes: vec![(
+                name.to_owned(),
+                all.iter().map(|it| it.as_bytes().to_vec()).collect(),
+            )],
+        };
+        let windows = logins(|keys| keys.schema = LdapSchema::ActiveDirectory);
+        assert_eq!(windows.name(&entry("samaccountname", &["Ada"])).as_deref(), Some("ada"));
+        assert_eq!(windows.name(&entry("uid", &["ada"])), None);
+        assert_eq!(
+            windows.name(&entry("sAMAccountName", &["", "a b\n", "ada"])).as_deref(),
+            Some("ada")
+        );
+        let written = AttributeName::parse("employeeNumber");
+        let written = logins(|keys| keys.logins.name = written);
+        assert_eq!(written.name(&entry("employeeNumber", &["17"])).as_deref(), Some("17"));
+        assert_eq!(written.name(&entry("uid", &["ada"])), None);
+    }
+
+    #[test]
     fn only_an_answer_about_the_password_is_a_no() {
         for code in 0..=90 {
             let expected = match code {
                 0 => Verdict::Right,
-                19 | 32 | 48 | 49 => Verdict::Wrong,
+                19 | 32 | 48 | 49 | 53 => Verdict::Wrong,
                 _ => Verdict::Unknown,
             };
             assert_eq!(verdict(&Ended { code, words: String::new() }), expected, "{code}");

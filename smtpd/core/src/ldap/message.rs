@@ -47,6 +47,8 @@ pub mod code {
     pub const BUSY: u32 = 51;
     /// It is about to end, or does not answer for a part that has ended.
     pub const UNAVAILABLE: u32 = 52;
+    /// It will not do that, such as bind as an account that is locked or not active.
+    pub const UNWILLING: u32 = 53;
 }
 
 /// What is looked for.

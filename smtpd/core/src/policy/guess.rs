@@ -59,11 +59,14 @@ impl Guesses {
         self.clients.less(&client);
     }
 
-    /// Nobody could say whether a login was wrong that was counted so.
-    pub fn taken_back(&mut self, name: &str, client: IpAddr) {
+    /// Nobody could say whether a login was wrong that was counted so; it stays counted against the client
+    /// where it has told him something about the name.
+    pub fn taken_back(&mut self, name: &str, client: IpAddr, has_told: bool) {
         let client = Client::of(client);
         self.names.less(&(name.to_owned(), client));
-        self.clients.less(&client);
+        if !has_told {
+            self.clients.less(&client);
+        }
     }
 }
 

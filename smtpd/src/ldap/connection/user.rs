@@ -15,35 +15,43 @@ use super::{Connection, DirectoryError};
 const LEAVE: Duration = Duration::from_secs(1);
 
 impl Connection {
-    /// Tries a password of an entry, within the time that a server may take, and under TLS alone.
-    pub(in crate::ldap) async fn try_password(
+    /// Opens one for a password of a user, within this time, and under TLS alone.
+    pub(in crate::ldap) async fn for_password(
         means: &Means,
         keys: &Ldap,
         server: &LdapServer,
+        patience: Duration,
+    ) -> Result<Self, DirectoryError> {
+        if !server.is_secure && keys.tls == LdapTls::Off {
+            return Err(DirectoryError::Clear);
+        }
+        let reached = tokio::time::timeout(patience, Self::reach(means, keys, server)).await;
+        reached.unwrap_or(Err(DirectoryError::TimedOut(patience)))
+    }
+
+    /// Tries a password of an entry on one of [`Connection::for_password`], within this time.
+    pub(in crate::ldap) async fn try_password(
+        mut self,
         (dn, password): (&str, &str),
+        patience: Duration,
     ) -> Result<Ended, DirectoryError> {
         // A server says yes to both, whoever it is (RFC 4513 sections 5.1.1 and 5.1.2).
         if dn.is_empty() || password.is_empty() {
             return Err(DirectoryError::Unnamed);
         }
-        if !server.is_secure && keys.tls == LdapTls::Off {
-            return Err(DirectoryError::Clear);
-        }
-        let patience = keys.timeout.as_duration();
         let trying = async {
-            let mut it = Self::reach(means, keys, server).await?;
-            let id = it.next_id();
+            let id = self.next_id();
             let request = Zeroizing::new(message::bind(id, dn, password));
-            it.stream.write_all(&request).await?;
-            it.stream.flush().await?;
-            match it.read(id).await? {
-                (Answer::Bind(ended, _), _) => Ok((it, ended)),
+            self.stream.write_all(&request).await?;
+            self.stream.flush().await?;
+            match self.read(id).await? {
+                (Answer::Bind(ended, _), _) => Ok(ended),
                 _ => Err(DirectoryError::Unexpected),
             }
         };
         let tried = tokio::time::timeout(patience, trying).await;
-        let (connection, ended) = tried.unwrap_or(Err(DirectoryError::TimedOut(patience)))?;
-        connection.close(LEAVE).await;
+        let ended = tried.unwrap_or(Err(DirectoryError::TimedOut(patience)))?;
+        self.close(LEAVE).await;
         Ok(ended)
     }
 }
