@@ -122,7 +122,11 @@ impl Request<'_> {
             let challenge = authorization.challenge(ChallengeType::Http01);
             let mut challenge = challenge.ok_or(AcmeError::NoHttp01(name))?;
             answers.add(&challenge.token, challenge.key_authorization().as_str());
-            challenge.set_ready().await.map_err(|error| self.refused(&error))?;
+            if let Err(error) = challenge.set_ready().await {
+                // It may have looked already, and say so in its answer.
+                let why = self.reason(order).await.ok_or_else(|| self.refused(&error))?;
+                return Err(AcmeError::NotProved { why, here: answers.words() });
+            }
         }
         let policy = RetryPolicy::new().timeout(POLL);
         let status = order.poll_ready(&policy).await;
