@@ -59,7 +59,7 @@ pub struct SessionView {
     pub(super) target: Target,
 }
 
-/// One outbound connection.
+/// One outbound connection. It is handed about boxed: it is large, and goes through many hands.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) client: Client,
@@ -368,7 +368,7 @@ impl Connection {
 
     /// Says goodbye and hangs up without waiting for the answer, so that another connection may take
     /// its place at once.
-    pub(super) async fn make_way(mut self) {
+    pub(super) async fn make_way(mut self: Box<Self>) {
         self.client.quit(self.room.clock.elapsed());
         self.flush().await;
     }
@@ -377,11 +377,11 @@ impl Connection {
     ///
     /// Boxed, because a task waits for each kept connection to expire, and lives on when that was
     /// taken: none of them is to hold room for the whole goodbye meanwhile.
-    pub(super) fn close(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    pub(super) fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(self.say_goodbye())
     }
 
-    async fn say_goodbye(mut self) {
+    async fn say_goodbye(mut self: Box<Self>) {
         self.client.quit(self.room.clock.elapsed());
         loop {
             self.flush().await;
