@@ -18,7 +18,7 @@ use mailroot_common::units::Timestamp;
 use smtpd_core::queue::outcome::{RemoteHost, Stage};
 use smtpd_core::smtp::client::{Action, BodyFlow, Client, Ending};
 use smtpd_core::smtp::dialogue::Side;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::Settings;
@@ -265,16 +265,11 @@ impl Connection {
         self.hear_output();
         self.heard = 0;
         let mut octets = std::mem::take(self.client.output());
-        let (stream, patience) = (&mut self.stream, self.client.block_timeout());
-        let writing = async {
-            stream.write_all(&octets).await?;
-            // Under TLS octets may wait to be sent.
-            stream.flush().await
-        };
+        let patience = self.client.block_timeout();
         let written = tokio::select! {
             // Whoever takes octets at once waits for nothing else.
             biased;
-            written = timeout(patience, writing) => written,
+            written = self.stream.send(&octets, patience) => written,
             ending = given_up(&self.room, &mut self.leashed) => return self.client.abandon(&ending),
         };
         octets.clear();
