@@ -49,7 +49,7 @@ if [ -n "$full" ]; then
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
     for tool in debootstrap:debootstrap dh:debhelper dh_apparmor:dh-apparmor po2debconf:po-debconf lintian:lintian \
-        fakeroot:fakeroot; do
+        fakeroot:fakeroot rpmbuild:rpm makepkg:makepkg pacman:pacman-package-manager buildah:buildah; do
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
     for package in libclang-dev dovecot-gssapi libpam0g-dev libpam-wrapper; do

@@ -66,6 +66,7 @@ mod user;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -145,45 +146,51 @@ fn perform(args: Args) -> Result<u8, Problem> {
     let pages = args.command.shows() && !args.global.no_pager && args.global.watch.is_none();
     let mut tool = Tool::new(args.global);
     let _pager = if pages { Pager::start() } else { None };
-    runtime.block_on(async move {
-        match args.command {
-            Command::Status(status) => status::run(&mut tool, &status).await,
-            Command::Setup(setup) => setup::run(&mut tool, &setup).await,
-            Command::Top(top) => top::run(&mut tool, &top).await,
-            Command::Stats(stats) => stats::run(&mut tool, &stats).await,
-            Command::Doctor(doctor) => doctor::run(&mut tool, &doctor).await,
-            Command::Metrics(metrics) => metrics::run(&mut tool, &metrics).await,
-            Command::Logs(logs) => logs::run(&mut tool, &logs).await,
-            Command::Service(service) => service::run(&mut tool, service).await,
-            Command::Server(server) => server::run(&mut tool, server).await,
-            Command::Access(it) => access::run(&mut tool, access::Which::Connect, it).await,
-            Command::Relay(it) => access::run(&mut tool, access::Which::Relay, it).await,
-            Command::Route(route) => route::run(&mut tool, route).await,
-            Command::Domain(domain) => domain::run(&mut tool, domain).await,
-            Command::Alias(it) => alias::run(&mut tool, it).await,
-            Command::Dkim(it) => dkim::run(&mut tool, it).await,
-            Command::Smarthost(it) => smarthost::run(&mut tool, it).await,
-            Command::Ldap(it) => ldap::run(&mut tool, it).await,
-            Command::Etrn(etrn) => etrn::run(&mut tool, etrn).await,
-            Command::Tls(it) => tls::run(&mut tool, it).await,
-            Command::Cert(it) => cert::run(&mut tool, it).await,
-            Command::User(it) => user::run(&mut tool, it).await,
-            Command::Operator(operator) => operator::run(&mut tool, operator).await,
-            Command::Session(session) => session::run(&mut tool, session).await,
-            Command::Queue(queue) => queue::run(&mut tool, queue).await,
-            Command::Drop(drop) => drop::run(&mut tool, drop).await,
-            Command::Pickup(pickup) => pickup::run(&mut tool, pickup).await,
-            Command::Badmail(badmail) => badmail::run(&mut tool, badmail).await,
-            Command::Trace(trace) => trace::run(&mut tool, &trace).await,
-            Command::Send(send) => send::run(&mut tool, &send).await,
-            Command::Config(config) => config::run(&mut tool, &config).await,
-            Command::Reload(reload) => config::reload(&mut tool, &reload).await,
-            Command::Explain(explain) => explain::run(&tool, &explain),
-            Command::Help(help) => help::run(&help),
-            Command::Completion(completion) => complete::register(&completion),
-            Command::Version => status::version(&mut tool).await,
-        }
-    })
+    // Behind a pointer: the runtime has three places where it looks at what it waits for, and each of them would
+    // carry the code of all commands.
+    let answer: Pin<Box<dyn Future<Output = Result<u8, Problem>> + '_>> =
+        Box::pin(answer(args.command, &mut tool));
+    runtime.block_on(answer)
+}
+
+async fn answer(command: Command, tool: &mut Tool) -> Result<u8, Problem> {
+    match command {
+        Command::Status(status) => status::run(tool, &status).await,
+        Command::Setup(setup) => setup::run(tool, &setup).await,
+        Command::Top(top) => top::run(tool, &top).await,
+        Command::Stats(stats) => stats::run(tool, &stats).await,
+        Command::Doctor(doctor) => doctor::run(tool, &doctor).await,
+        Command::Metrics(metrics) => metrics::run(tool, &metrics).await,
+        Command::Logs(logs) => logs::run(tool, &logs).await,
+        Command::Service(service) => service::run(tool, service).await,
+        Command::Server(server) => server::run(tool, server).await,
+        Command::Access(it) => access::run(tool, access::Which::Connect, it).await,
+        Command::Relay(it) => access::run(tool, access::Which::Relay, it).await,
+        Command::Route(route) => route::run(tool, route).await,
+        Command::Domain(domain) => domain::run(tool, domain).await,
+        Command::Alias(it) => alias::run(tool, it).await,
+        Command::Dkim(it) => dkim::run(tool, it).await,
+        Command::Smarthost(it) => smarthost::run(tool, it).await,
+        Command::Ldap(it) => ldap::run(tool, it).await,
+        Command::Etrn(etrn) => etrn::run(tool, etrn).await,
+        Command::Tls(it) => tls::run(tool, it).await,
+        Command::Cert(it) => cert::run(tool, it).await,
+        Command::User(it) => user::run(tool, it).await,
+        Command::Operator(operator) => operator::run(tool, operator).await,
+        Command::Session(session) => session::run(tool, session).await,
+        Command::Queue(queue) => queue::run(tool, queue).await,
+        Command::Drop(drop) => drop::run(tool, drop).await,
+        Command::Pickup(pickup) => pickup::run(tool, pickup).await,
+        Command::Badmail(badmail) => badmail::run(tool, badmail).await,
+        Command::Trace(trace) => trace::run(tool, &trace).await,
+        Command::Send(send) => send::run(tool, &send).await,
+        Command::Config(config) => config::run(tool, &config).await,
+        Command::Reload(reload) => config::reload(tool, &reload).await,
+        Command::Explain(explain) => explain::run(tool, &explain),
+        Command::Help(help) => help::run(&help),
+        Command::Completion(completion) => complete::register(&completion),
+        Command::Version => status::version(tool).await,
+    }
 }
 
 /// Tells a problem on standard error; its exit code.

@@ -1,17 +1,18 @@
 #!/bin/bash
 # The packages for other systems than Debian, each tried by that system's own programs in a fresh tree. As root.
 #
-#   MAILROOT_STAGE=DIRECTORY tests/packages/kin.sh [rpm|arch|openrc ...]
+#   MAILROOT_STAGE=DIRECTORY tests/packages/kin.sh [rpm|arch|container|openrc ...]
 #
-#   rpm     built twice and compared, installed, verified, used, erased
-#   arch    built by makepkg, compared with the packages for Debian, installed by pacman, used, removed
-#   openrc  the service started, reloaded and stopped by OpenRC
+#   rpm        built twice and compared, installed, verified, used, upgraded, erased
+#   arch       built by makepkg, compared with the packages for Debian, installed by pacman, used, removed
+#   container  an image built by buildah on the fresh tree, and used
+#   openrc     the service started, reloaded and stopped by OpenRC
 #
 # The programs are those of packaging/stage. MAILROOT_TREE=DIRECTORY keeps the fresh tree there for the next time.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "this takes root: it makes a tree of its own and changes into it" >&2; exit 1; }
-[ -n "${MAILROOT_STAGE:-}" ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ -n "${MAILROOT_STAGE:-}" ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 need() {
     local program
     for program in "${@:2}"; do
@@ -20,7 +21,7 @@ need() {
 }
 need "debootstrap util-linux" debootstrap unshare
 kinds=("$@")
-[ $# -gt 0 ] || kinds=(rpm arch openrc)
+[ $# -gt 0 ] || kinds=(rpm arch container openrc)
 MAILROOT_STAGE=$(cd "$MAILROOT_STAGE" && pwd)
 export MAILROOT_STAGE
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/mailroot-kin.XXXXXX")
@@ -35,7 +36,7 @@ fresh() {
     # $1 its name: a copy of the fresh tree with the scripts of these tests.
     cp -a "$base/tree" "$work/$1"
     mkdir -p "$work/$1/root/tests" "$work/$1/root/new"
-    cp tests/packages/first_mail tests/packages/openrc "$work/$1/root/tests/"
+    cp tests/packages/first_mail tests/packages/openrc tests/packages/container "$work/$1/root/tests/"
     echo "127.0.0.1 localhost host1.example.net host1" >"$work/$1/etc/hosts"
     rm -f "$work/$1/etc/mailname" "$work/$1/usr/sbin/policy-rc.d"
 }
@@ -67,6 +68,7 @@ made_for_debian() {
 
 try_rpm() {
     need rpm rpm rpmbuild
+    packaging/build --out "$work/rpm-before" --version 0.1.0~before-1 rpm
     packaging/build --out "$work/rpm" rpm
     (umask 077 && TZ=Asia/Tokyo LANG=de_DE.UTF-8 packaging/build --out "$work/rpm-again" rpm >/dev/null)
     local package
@@ -94,11 +96,13 @@ try_rpm() {
     [ -z "$stays" ] || fail "left behind: $stays"
     [ -z "$(comm -23 "$work/before" <(everything "$tree"))" ] || fail "taken along"
     echo "-- used: an erasure leaves mail and what people wrote"
-    rpm -i --nodeps "$work"/rpm/*.rpm
+    rpm -i --nodeps "$work"/rpm-before/*.rpm
     inside "$tree" /root/tests/first_mail
     verified
-    rpm -U --nodeps --replacepkgs "$work"/rpm/*.rpm
+    rpm -U --nodeps "$work"/rpm/*.rpm
+    [ "$(rpm -q --qf '%{VERSION} ' mailroot mailroot-mta)" = "$version $version " ] || fail "nothing was upgraded"
     verified
+    inside "$tree" /root/tests/first_mail
     echo "# ours" >>"$tree/etc/mailroot/servers.d/default.yaml"
     rpm -e mailroot mailroot-mta
     grep -q '^# ours' "$tree/etc/mailroot/servers.d/default.yaml" || fail "the configuration is gone"
@@ -152,6 +156,35 @@ try_arch() {
     stays=$(left "$tree" "$work/before" | grep -vE '^\./(etc|var/lib|var/spool)/mailroot(-package)?(/|$)' || :)
     [ -z "$stays" ] || fail "left behind: $stays"
     unset -f pacman
+}
+
+try_container() {
+    need buildah buildah
+    local place=$work/context tree=$work/image
+    # Images and containers of this test alone, on which buildah works without namespaces of its own.
+    local buildah=(buildah --root "$work/images" --runroot "$work/containers" --storage-driver vfs)
+    mkdir "$place"
+    git archive HEAD | tar -x -C "$place"
+    cp -a "$MAILROOT_STAGE" "$place/staged"
+    # In the place of the two images that the file begins with, which are elsewhere.
+    fresh image
+    install_in "$tree" binutils
+    "${buildah[@]}" from --name base scratch >/dev/null
+    "${buildah[@]}" copy -q base "$tree" / >/dev/null
+    rm -rf --one-file-system "$tree"
+    local name names
+    mapfile -t names < <(sed -n 's/^FROM \([^ ]*\).*/\1/p' packaging/container/Containerfile)
+    for name in "${names[@]}"; do "${buildah[@]}" commit -q base "$name" >/dev/null; done
+    "${buildah[@]}" rm base >/dev/null
+    "${buildah[@]}" bud --pull-never --isolation chroot --format docker --build-arg MAILROOT_STAGE=staged \
+        -t mailroot -f "$place/packaging/container/Containerfile" "$place" >"$work/buildah.log" 2>&1 ||
+        { tail -n 20 "$work/buildah.log"; fail "buildah"; }
+    "${buildah[@]}" from --pull-never --name it mailroot >/dev/null
+    "${buildah[@]}" copy -q it tests/packages/container /test >/dev/null
+    # shellcheck disable=SC2016 # for the other shell
+    unshare --net --pid --fork --kill-child bash -euc '
+        ip link set lo up
+        exec "$@"' run "${buildah[@]}" run --isolation chroot it /test || fail "the image"
 }
 
 try_openrc() {

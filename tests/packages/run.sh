@@ -1,11 +1,12 @@
 #!/bin/bash
 # The packages on a fresh Debian 12: installed, upgraded, removed, purged, with mail in the queue. As root.
 #
-#   tests/packages/run.sh          builds the programs first, in a release build, twice
-#   MAILROOT_STAGE=DIRECTORY ...   takes programs that packaging/stage made
-#   MAILROOT_TREE=DIRECTORY ...    keeps the fresh tree there for the next time
+#   tests/packages/run.sh                 builds the programs first, and once more to compare (same)
+#   MAILROOT_STAGE=DIRECTORY ...          takes programs that packaging/stage made
+#   MAILROOT_STAGE_BEFORE=DIRECTORY ...   upgrades from packages with those that an earlier version made
+#   MAILROOT_TREE=DIRECTORY ...           keeps the fresh tree there for the next time
 #
-# The tree comes from the mirror that this machine's apt uses. What happens in it happens in namespaces of its own.
+# What kin.sh tries of other systems follows, as far as their programs are here. The tree comes from the mirror that this machine's apt uses. What happens in it happens in namespaces of its own.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "this takes root: it makes a tree of its own and changes into it" >&2; exit 1; }
@@ -18,22 +19,19 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 echo "== programs"
 if [ -z "${MAILROOT_STAGE:-}" ]; then
     packaging/stage "$work/stage"
-    # The same again, elsewhere: not an octet may differ.
-    git clone -q --shared . "$work/clone"
-    CARGO_TARGET_DIR=$work/target "$work/clone/packaging/stage" "$work/again"
-    diff -r "$work/stage" "$work/again" || { echo "two builds differ"; exit 1; }
-    rm -rf "$work/target" "$work/clone"
     MAILROOT_STAGE=$work/stage
+    once_more=1
 fi
 export MAILROOT_STAGE
 
 echo "== packages"
-packaging/build --out "$work/old" --version 0.1.0~before-1 deb
+MAILROOT_STAGE=${MAILROOT_STAGE_BEFORE:-$MAILROOT_STAGE} packaging/build --out "$work/old" --version 0.1.0~before-1 deb
 packaging/build --out "$work/new" deb
 packaging/build --out "$work/same" deb >/dev/null
 for package in "$work"/new/*.deb; do
     cmp "$package" "$work/same/$(basename "$package")" || { echo "two builds differ"; exit 1; }
 done
+[ -z "${once_more:-}" ] || tests/packages/same "$MAILROOT_STAGE" "$work/new"
 apparmor_parser -Q -K -I /etc/apparmor.d packaging/apparmor/usr.sbin.smtpd 2>&1 || { echo "the profile cannot be read"; exit 1; }
 
 echo "== a fresh tree"
@@ -67,4 +65,12 @@ install_in "$tree" $(cd "$tree" && printf '/%s ' root/new/*.deb) \
     anacron at bsd-mailx git git-email libemail-sender-perl libmail-sendmail-perl libmime-lite-perl logwatch \
     mailutils mime-construct mutt php-cli python3 s-nail sudo
 inside "$tree" /root/tests/callers
+rm -rf --one-file-system "$tree"
+
+echo "== other systems"
+kinds=()
+for kind in rpm:rpmbuild arch:makepkg container:buildah; do
+    if command -v "${kind#*:}" >/dev/null; then kinds+=("${kind%:*}"); else echo "${kind%:*}: no ${kind#*:} here"; fi
+done
+MAILROOT_TREE=$base tests/packages/kin.sh "${kinds[@]}" openrc
 echo "the packages are good"

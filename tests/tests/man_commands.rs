@@ -122,6 +122,9 @@ fn option(arg: &Arg, value: &str) -> String {
     if may_be_bare { format!("{name} Ns Op = Ns{value}") } else { format!("{name}{value}") }
 }
 
+/// What stands behind `.Op` is not broken over two lines by troff, so it must fit one.
+const LINE: usize = 70;
+
 fn usage(words: &str, command: &Command) -> String {
     let mut out = format!(".Nm smtpctl Cm {words}\n");
     let parts = parts(command);
@@ -133,7 +136,11 @@ fn usage(words: &str, command: &Command) -> String {
         } else {
             option(arg, &value(arg)) + more
         };
-        let line = if arg.is_required_set() { format!(".{told}") } else { format!(".Op {told}") };
+        let line = match (arg.is_required_set(), told.len() > LINE) {
+            (true, _) => format!(".{told}"),
+            (false, false) => format!(".Op {told}"),
+            (false, true) => format!(".Oo\n.{told}\n.Oc"),
+        };
         let _ = writeln!(out, "{line}");
     }
     for (part, word) in [(Part::Selector, "selector"), (Part::Change, "options")] {
