@@ -4,16 +4,20 @@
 //! address, and peers can vanish without a cable being pulled.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 /// The network to use. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -133,6 +137,27 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Writes octets and sees them leave: under TLS they may wait for more, and only a flush says that they
+    /// have gone. Most leave at once, and then no timer is set.
+    ///
+    /// # Errors
+    ///
+    /// The outer one: they have not left within `patience`. The inner one is the system's.
+    pub async fn send(
+        &mut self,
+        octets: &[u8],
+        patience: Duration,
+    ) -> Result<io::Result<()>, Elapsed> {
+        let mut sending = pin!(async {
+            self.write_all(octets).await?;
+            self.flush().await
+        });
+        match poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await {
+            Poll::Ready(sent) => Ok(sent),
+            Poll::Pending => timeout(patience, sending).await,
+        }
+    }
+
     /// Our address on it, if the network knows one.
     #[must_use]
     pub fn local_ip(&self) -> Option<IpAddr> {
@@ -248,7 +273,7 @@ impl SimulatedListener {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
 
     use super::*;
 
@@ -275,5 +300,29 @@ mod tests {
         exchange(net.clone(), "192.0.2.1:25".parse().unwrap()).await;
         let refused = net.connect("192.0.2.2:25".parse().unwrap(), None).await;
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn octets_leave_at_once_or_within_patience_or_not() {
+        let patience = Duration::from_secs(60);
+        let (near, mut far) = tokio::io::duplex(8);
+        let mut stream = Stream::Memory(near);
+        stream.send(b"at once", patience).await.unwrap().unwrap();
+
+        let reading = async {
+            tokio::time::sleep(patience / 2).await;
+            let mut read = [0; 16];
+            far.read_exact(&mut read).await.unwrap();
+            read
+        };
+        let (sent, read) = tokio::join!(stream.send(b", in time", patience), reading);
+        sent.unwrap().unwrap();
+        assert_eq!(&read, b"at once, in time");
+
+        let begun = tokio::time::Instant::now();
+        stream.send(b"never, for nobody reads", patience).await.unwrap_err();
+        assert_eq!(begun.elapsed(), patience);
+        drop(far);
+        stream.send(b"nobody there", patience).await.unwrap().unwrap_err();
     }
 }

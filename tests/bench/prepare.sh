@@ -34,7 +34,7 @@ fi
 
 here=$(cd "$(dirname "$0")" && pwd)
 jobs=${JOBS:-$(nproc)}
-(cd "$here/../.." && cargo build --release --locked -q -j "$jobs")
+[ -n "${MAILROOT_PROGRAMS:-}" ] || (cd "$here/../.." && cargo build --profile dist --locked -q -j "$jobs")
 (cd "$here" && cargo build --release --locked -q --workspace -j "$jobs")
 cc -O2 -shared -fPIC -o "$here/target/slow_disk.so" "$here/slow_disk.c"
 export SLOW_DISK="$here/target/slow_disk.so"

@@ -11,9 +11,11 @@
 #   --slow-disk MS    makes every sync of every program take that much longer
 #   --markdown        writes tables in Markdown
 #   --directory DIR   where the programs keep their mail (/var/tmp); on the disk to be measured
+#
+# With MAILROOT_PROGRAMS=DIR the smtpd and smtpctl of that folder are measured, and none are built.
 set -eu
 case "${1:-}" in
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$0" && exit 0 ;;
 esac
 . "$(dirname "$0")/prepare.sh"
 exec "$bench" run "$@"

@@ -31,7 +31,7 @@ use crate::tls::Flaw;
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// A connection that can carry more.
-    pub(super) connection: Option<Connection>,
+    pub(super) connection: Option<Box<Connection>>,
     /// What left no room for a connection.
     pub(super) no_room: Option<NoRoom>,
 }
@@ -43,7 +43,7 @@ pub(super) async fn attempt(
     settings: &Settings,
     route: &Route,
     jobs: &mut [Job],
-    (kept, promise): (Option<Connection>, Option<SitePermit>),
+    (kept, promise): (Option<Box<Connection>>, Option<SitePermit>),
     working: &Working<'_>,
     wish: TlsWish,
 ) -> Report {
@@ -95,7 +95,7 @@ pub(super) async fn attempt(
 #[derive(Debug, Default)]
 struct Tried {
     /// A connection that was kept at first, and one that can carry more at the end.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     /// One host at least could be talked to.
     talked: bool,
     /// Some host wants less.
@@ -124,7 +124,7 @@ async fn try_hosts(
                 let next = next_connection(room, settings, targets, &mut tried.held, working);
                 // Boxed, so that connections that carry mail hold no room for it.
                 match Box::pin(next).await {
-                    Some(Found::Connection(connection)) => *connection,
+                    Some(Found::Connection(connection)) => connection,
                     Some(Found::NoRoom(why)) => {
                         tried.no_room = Some(why);
                         break;
@@ -229,7 +229,7 @@ async fn next_connection(
     held: &mut Option<SitePermit>,
     working: &Working<'_>,
 ) -> Option<Found> {
-    let found = |connection| Some(Found::Connection(Box::new(connection)));
+    let found = |connection| Some(Found::Connection(connection));
     while !room.is_given_up() {
         let target = targets.next(settings, room.clock.random()).await?;
         if let Some(site) = &target.site {
@@ -317,9 +317,9 @@ async fn send_all(
     settings: &Settings,
     targets: &mut Targets,
     jobs: &mut [Job],
-    connection: Connection,
+    connection: Box<Connection>,
     held: &mut Option<SitePermit>,
-) -> (Option<Connection>, bool) {
+) -> (Option<Box<Connection>>, bool) {
     let target = connection.target.clone();
     let mut connection = connection;
     loop {

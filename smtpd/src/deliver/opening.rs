@@ -81,7 +81,7 @@ impl Connection {
         room: &Arc<Room>,
         settings: &Settings,
         target: &Target,
-    ) -> Result<Self, Unopened> {
+    ) -> Result<Box<Self>, Unopened> {
         let mut trouble = None;
         let mut mode = Mode { helo_only: target.helo_only, tls: target.tls };
         let mut has_new_token = false;
@@ -108,7 +108,7 @@ impl Connection {
         settings: &Settings,
         target: &Target,
         mode: Mode,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Box<Self>, Failure> {
         let stream = connect(room, settings, target).await?;
         room.counters.outbound_connections.add_one();
         let id = room.new_session_id();
@@ -132,7 +132,7 @@ impl Connection {
         target: &Target,
         mode: Mode,
         (stream, id): (Stream, SessionId),
-    ) -> Self {
+    ) -> Box<Self> {
         let from = settings.tls_reports.as_ref().and_then(|_| stream.local_ip());
         let host = target.host();
         let view = Arc::new(SessionView {
@@ -151,7 +151,7 @@ impl Connection {
             peer: target.at,
         };
         let client = Client::new(settings.client(target, mode), room.clock.elapsed());
-        Self {
+        Box::new(Self {
             client,
             stream,
             target: target.clone(),
@@ -169,7 +169,7 @@ impl Connection {
             trouble: None,
             from,
             leashed: None,
-        }
+        })
     }
 
     /// Takes over a connection whose host is about to greet, and says hello.
@@ -181,7 +181,7 @@ impl Connection {
         room: &Arc<Room>,
         settings: &Settings,
         handed: Handed,
-    ) -> Result<Self, Ending> {
+    ) -> Result<Box<Self>, Ending> {
         let Handed { stream, session, peer, tls, leashed } = handed;
         let name = Host::Address(peer.ip());
         // What there is of TLS is there already.

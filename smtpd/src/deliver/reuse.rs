@@ -30,7 +30,7 @@ struct Idle {
 #[derive(Debug)]
 struct Kept {
     turn: u64,
-    connection: Connection,
+    connection: Box<Connection>,
 }
 
 /// Idle connections kept for one host.
@@ -41,7 +41,7 @@ impl Reuse {
     /// others are in force now.
     pub(super) fn keep(
         &self,
-        connection: Connection,
+        connection: Box<Connection>,
         settings: &Settings,
         in_force: &ArcSwap<Settings>,
     ) {
@@ -73,7 +73,7 @@ impl Reuse {
     }
 
     /// A kept connection to the target that is still alive, the most recently used first.
-    pub(super) async fn take(&self, target: &Target) -> Option<Connection> {
+    pub(super) async fn take(&self, target: &Target) -> Option<Box<Connection>> {
         loop {
             let mut connection = lock(&self.idle).take(target)?;
             if connection.is_fresh().await {
@@ -83,7 +83,7 @@ impl Reuse {
     }
 
     /// A kept connection under the same limit as the target, and in the same mode, that is still alive.
-    pub(super) async fn take_limited(&self, target: &Target) -> Option<Connection> {
+    pub(super) async fn take_limited(&self, target: &Target) -> Option<Box<Connection>> {
         loop {
             let other = lock(&self.idle).of_target.keys().find(|it| it.is_akin(target)).cloned()?;
             if let Some(connection) = self.take(&other).await {
@@ -93,7 +93,7 @@ impl Reuse {
     }
 
     /// A kept connection to a site, to make way for one that can be used.
-    pub(super) fn take_of_site(&self, site: &Site) -> Option<Connection> {
+    pub(super) fn take_of_site(&self, site: &Site) -> Option<Box<Connection>> {
         let mut idle = lock(&self.idle);
         let is_of = |target: &&Target| target.site.as_deref() == Some(site);
         let target = idle.of_target.keys().find(is_of).cloned()?;
@@ -106,14 +106,14 @@ impl Reuse {
     }
 
     /// The connection that has been idle longest, to make way for another.
-    pub(super) fn take_oldest(&self) -> Option<Connection> {
+    pub(super) fn take_oldest(&self) -> Option<Box<Connection>> {
         let mut idle = lock(&self.idle);
         let turn = *idle.by_turn.first_key_value()?.0;
         idle.take_turn(turn)
     }
 
     /// Takes all connections out, to close them.
-    pub(super) fn drain(&self) -> Vec<Connection> {
+    pub(super) fn drain(&self) -> Vec<Box<Connection>> {
         let all = std::mem::take(&mut *lock(&self.idle));
         all.of_target.into_values().flatten().map(|kept| kept.connection).collect()
     }
@@ -129,7 +129,7 @@ impl Idle {
     }
 
     /// Returns the turn by which the connection is found again.
-    fn keep(&mut self, connection: Connection) -> u64 {
+    fn keep(&mut self, connection: Box<Connection>) -> u64 {
         let target = connection.target.clone();
         self.turns += 1;
         let turn = self.turns;
@@ -138,12 +138,12 @@ impl Idle {
         turn
     }
 
-    fn take(&mut self, target: &Target) -> Option<Connection> {
+    fn take(&mut self, target: &Target) -> Option<Box<Connection>> {
         let turn = self.of_target.get(target)?.last()?.turn;
         self.take_turn(turn)
     }
 
-    fn take_turn(&mut self, turn: u64) -> Option<Connection> {
+    fn take_turn(&mut self, turn: u64) -> Option<Box<Connection>> {
         let target = self.by_turn.remove(&turn)?;
         let known = self.of_target.get_mut(&target)?;
         let place = known.iter().position(|kept| kept.turn == turn)?;

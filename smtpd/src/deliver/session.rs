@@ -18,7 +18,7 @@ use mailroot_common::units::Timestamp;
 use smtpd_core::queue::outcome::{RemoteHost, Stage};
 use smtpd_core::smtp::client::{Action, BodyFlow, Client, Ending};
 use smtpd_core::smtp::dialogue::Side;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::Settings;
@@ -59,7 +59,7 @@ pub struct SessionView {
     pub(super) target: Target,
 }
 
-/// One outbound connection.
+/// One outbound connection. It is handed about boxed: it is large, and goes through many hands.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) client: Client,
@@ -265,16 +265,11 @@ impl Connection {
         self.hear_output();
         self.heard = 0;
         let mut octets = std::mem::take(self.client.output());
-        let (stream, patience) = (&mut self.stream, self.client.block_timeout());
-        let writing = async {
-            stream.write_all(&octets).await?;
-            // Under TLS octets may wait to be sent.
-            stream.flush().await
-        };
+        let patience = self.client.block_timeout();
         let written = tokio::select! {
             // Whoever takes octets at once waits for nothing else.
             biased;
-            written = timeout(patience, writing) => written,
+            written = self.stream.send(&octets, patience) => written,
             ending = given_up(&self.room, &mut self.leashed) => return self.client.abandon(&ending),
         };
         octets.clear();
@@ -368,7 +363,7 @@ impl Connection {
 
     /// Says goodbye and hangs up without waiting for the answer, so that another connection may take
     /// its place at once.
-    pub(super) async fn make_way(mut self) {
+    pub(super) async fn make_way(mut self: Box<Self>) {
         self.client.quit(self.room.clock.elapsed());
         self.flush().await;
     }
@@ -377,11 +372,11 @@ impl Connection {
     ///
     /// Boxed, because a task waits for each kept connection to expire, and lives on when that was
     /// taken: none of them is to hold room for the whole goodbye meanwhile.
-    pub(super) fn close(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    pub(super) fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(self.say_goodbye())
     }
 
-    async fn say_goodbye(mut self) {
+    async fn say_goodbye(mut self: Box<Self>) {
         self.client.quit(self.room.clock.elapsed());
         loop {
             self.flush().await;

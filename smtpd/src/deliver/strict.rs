@@ -120,7 +120,7 @@ pub(super) async fn attempt_all(
     settings: &Settings,
     route: &Route,
     jobs: &mut [Job],
-    had: (Option<Connection>, Option<SitePermit>),
+    had: (Option<Box<Connection>>, Option<SitePermit>),
     working: &Working<'_>,
 ) -> Report {
     if !jobs.iter().any(Job::requires_tls) {
@@ -137,7 +137,7 @@ async fn attempt_apart(
     settings: &Settings,
     route: &Route,
     jobs: &mut [Job],
-    had: (Option<Connection>, Option<SitePermit>),
+    had: (Option<Box<Connection>>, Option<SitePermit>),
     working: &Working<'_>,
 ) -> Report {
     jobs.sort_by_key(Job::requires_tls);

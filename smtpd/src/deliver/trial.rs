@@ -131,7 +131,7 @@ impl Deliver {
         Ok((host, reply, Some(reversed)))
     }
 
-    async fn call(&self, host: SmartHost) -> Result<Connection, Outcome> {
+    async fn call(&self, host: SmartHost) -> Result<Box<Connection>, Outcome> {
         let room = &self.0;
         let settings = room.settings.load_full();
         let mut targets = Targets::new(&Route::to_host(host), None, None, TlsWish::Usual);

@@ -207,7 +207,7 @@ pub(super) async fn work(room: Arc<Room>, lane: Arc<Lane>, promise: Option<SiteP
 
 /// A connection between two batches, with the settings it was made by.
 struct Kept {
-    connection: Connection,
+    connection: Box<Connection>,
     settings: Arc<Settings>,
     /// How much was known of what others demand when its host was chosen, or later.
     rules_known: u64,

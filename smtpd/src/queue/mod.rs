@@ -292,7 +292,9 @@ impl Queue {
         let reports: Vec<(QueueId, Draft)> =
             reports.into_iter().map(|draft| (self.new_id(), draft)).collect();
         let ids = reports.iter().map(|(id, _)| *id).collect();
-        guard::wait(pin!(self.0.store.settle(lease, changes, reports))).await.map(|()| ids)
+        // Boxed, because it is large: whoever may come to wait for the disk holds no room for it before.
+        let mut settling = Box::pin(self.0.store.settle(lease, changes, reports));
+        guard::wait(settling.as_mut()).await.map(|()| ids)
     }
 
     /// Records what became of a lease's recipients without waiting; durable within 50 ms. For

@@ -360,15 +360,9 @@ impl Session<'_> {
         let patience = self.client.settings.session.idle;
         let live = self.live;
         let output = self.server.output();
-        let stream = &mut *self.stream;
-        // TLS takes octets that the client may never read; only a flush says that they have left.
-        let send = async {
-            stream.write_all(output).await?;
-            stream.flush().await
-        };
         let sent = tokio::select! {
             biased;
-            sent = tokio::time::timeout(patience, send) => sent,
+            sent = self.stream.send(output, patience) => sent,
             () = live.killed() => return Err(std::io::ErrorKind::ConnectionAborted.into()),
         };
         output.clear();

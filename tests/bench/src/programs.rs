@@ -7,10 +7,10 @@ fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A program of the repository's release build.
+/// A program of the repository, built as for packages.
 pub(crate) fn mailroot(name: &str) -> PathBuf {
     let folder = std::env::var_os("MAILROOT_PROGRAMS")
-        .map_or_else(|| here().join("../../target/release"), PathBuf::from);
+        .map_or_else(|| here().join("../../target/dist"), PathBuf::from);
     folder.join(name)
 }
 
