@@ -120,7 +120,7 @@ places() {
 }
 
 try_arch() {
-    need "makepkg pacman-package-manager" makepkg pacman
+    need "makepkg pacman-package-manager libarchive-tools" makepkg pacman bsdtar
     made_for_debian
     local place=$work/arch epoch
     epoch=$(git log -1 --format=%ct)
