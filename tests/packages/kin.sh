@@ -114,7 +114,7 @@ try_rpm() {
 
 # The places of files, each under the name that all systems have for it, without what only some of them have.
 places() {
-    sed -E 's,^\./,/,; s,/$,,; s,^/usr/sbin/,/usr/bin/,; s,^/lib/,/usr/lib/,; s,/usr/libexec/,/usr/lib/,; s,\.gz$,,;
+    sed -E 's,^(\./)?,/,; s,/$,,; s,^/usr/sbin/,/usr/bin/,; s,^/lib/,/usr/lib/,; s,/usr/libexec/,/usr/lib/,; s,\.gz$,,;
         s,vendor-completions/,site-functions/,' |
         grep -vE '^/(\.[A-Z]+|etc/(apparmor\.d|logrotate\.d|ppp|ufw)/.*|usr/share/(bug|lintian|licenses|doc)/.*)$' | sort -u
 }
