@@ -49,8 +49,7 @@ if [ -n "$full" ]; then
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
     for tool in debootstrap:debootstrap dh:debhelper dh_apparmor:dh-apparmor po2debconf:po-debconf lintian:lintian \
-        fakeroot:fakeroot rpmbuild:rpm makepkg:makepkg pacman:pacman-package-manager bsdtar:libarchive-tools \
-        buildah:buildah; do
+        fakeroot:fakeroot rpmbuild:rpm makepkg:makepkg pacman:pacman-package-manager bsdtar:libarchive-tools; do
         command -v "${tool%%:*}" >/dev/null || packages="$packages ${tool##*:}"
     done
     for package in libclang-dev dovecot-gssapi libpam0g-dev libpam-wrapper; do

@@ -5,7 +5,7 @@
 #
 #   rpm        built twice and compared, installed, verified, used, upgraded, erased
 #   arch       built by makepkg, compared with the packages for Debian, installed by pacman, used, removed
-#   container  an image built by buildah on the fresh tree, and used
+#   container  an image built by buildah on the fresh tree, and used; takes 10 GB of disk, so that run.sh leaves it out
 #   openrc     the service started, reloaded and stopped by OpenRC
 #
 # The programs are those of packaging/stage. MAILROOT_TREE=DIRECTORY keeps the fresh tree there for the next time.

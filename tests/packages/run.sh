@@ -69,7 +69,7 @@ rm -rf --one-file-system "$tree"
 
 echo "== other systems"
 kinds=()
-for kind in rpm:rpmbuild arch:makepkg container:buildah; do
+for kind in rpm:rpmbuild arch:makepkg; do
     if command -v "${kind#*:}" >/dev/null; then kinds+=("${kind%:*}"); else echo "${kind%:*}: no ${kind#*:} here"; fi
 done
 MAILROOT_TREE=$base tests/packages/kin.sh "${kinds[@]}" openrc
