@@ -88,8 +88,8 @@ pub(crate) struct Create {
     /// modern or iis6: whose defaults hold.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// relay, printers, internal or internet: what it is for, which gives its file keys to begin
-    /// with.
+    /// relay, printers, internal, internet or users: what it is for, which gives its file keys to
+    /// begin with.
     #[arg(long, value_name = "NAME")]
     from_template: Option<String>,
     /// Do not start it, now or with the daemon.
@@ -294,7 +294,7 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
         let words =
             format!("created {name}, {}, {listen}, mail in {}", server.state, server.mail_root);
         tool.say_done(&server, &words)?;
-        tell_who_relays(tool, &name).await?;
+        tell_who_relays(tool, &server).await?;
     }
     if let Some(trouble) = server.trouble {
         return Err(Problem::new("server", Kind::Partly, format!("created, but {trouble}")));
@@ -302,11 +302,17 @@ async fn create(tool: &mut Tool, args: Create) -> Result<u8, Problem> {
     Ok(0)
 }
 
-/// Says what to do next where nobody may relay through a new server.
-async fn tell_who_relays(tool: &mut Tool, name: &str) -> Result<(), Problem> {
+/// Says what to do next where nobody may relay through a new server, or only who logs in.
+async fn tell_who_relays(tool: &mut Tool, server: &Server) -> Result<(), Problem> {
+    let name = &*server.name;
     let path = path::fill(path::ACCESS, &[name, "relay"]);
     let list: AccessList = tool.daemon().await?.get(&path).await?;
-    if list.entries.is_empty() && list.policy == "only" {
+    if !list.entries.is_empty() || list.policy != "only" {
+        return Ok(());
+    }
+    if server.auth.iter().any(|way| way == "basic") {
+        tool.note("note: whoever logs in may relay through it, and nobody else; next: smtpctl user add NAME");
+    } else {
         let next = format!("smtpctl relay allow NETWORK -s {name}");
         tool.note(&format!("note: nobody may relay through it yet; next: {next}"));
     }

@@ -26,10 +26,33 @@ const NO_LAYER: u8 = 1;
 /// No layer, no room for its messages, and no other name than the ticket's.
 const CHOICE: [u8; 4] = [NO_LAYER, 0, 0, 0];
 
+/// What the library's codes of a realm's answers begin at, and the answers that say that our name, its
+/// password or its key is no good (RFC 4120 section 7.5.9): expired, unknown, locked, its password expired,
+/// another password than ours, an answer that ours does not open.
+const ANSWERS: i32 = -1_765_328_384;
+const REFUSALS: [i32; 6] = [1, 6, 18, 23, 24, 31];
+
 /// Why a login came to nothing, in words of the library's or of ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TicketError(String);
+#[error("{words}")]
+pub struct TicketError {
+    words: String,
+    is_refusal: bool,
+}
+
+impl TicketError {
+    /// Whether the realm does not know us by this name and password or key, so that nothing but another
+    /// one helps; whoever goes on trying has the name locked.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        self.is_refusal
+    }
+
+    fn of_realm(error: &Error) -> Self {
+        let answer = error.minor.cast_signed().wrapping_sub(ANSWERS);
+        Self { is_refusal: REFUSALS.contains(&answer), ..failed(&error.to_string()) }
+    }
+}
 
 /// Who shows a ticket.
 #[derive(Debug)]
@@ -45,6 +68,8 @@ pub struct Negotiation {
     context: ClientCtx,
     first: Vec<u8>,
     stage: Stage,
+    /// What the login is bound to.
+    binding: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +89,25 @@ impl fmt::Debug for Negotiation {
 }
 
 impl Negotiation {
-    /// Gets a ticket for a service of the host, such as `smtp`.
+    /// Gets a ticket for a service of the host, such as `smtp`. The login is good on the connection alone
+    /// that it is bound to, where the host looks at that (RFC 5056).
     ///
     /// # Errors
     ///
     /// [`TicketError`], in the library's words.
-    pub async fn start(service: &str, holder: Holder, host: &Host) -> Result<Self, TicketError> {
+    pub async fn start(
+        service: &str,
+        holder: Holder,
+        host: &Host,
+        binding: Option<Vec<u8>>,
+    ) -> Result<Self, TicketError> {
         let Host::Name(host) = host else {
             return Err(failed("the host is an address, and tickets are for names"));
         };
         let service = format!("{service}@{host}");
-        let opening = spawn_blocking(move || open(&holder, &service));
+        let opening = spawn_blocking(move || open(&holder, &service, binding));
         match tokio::time::timeout(TICKET_WAIT_MAX, opening).await {
-            Ok(Ok(opened)) => opened.map_err(|error| failed(&error.to_string())),
+            Ok(Ok(opened)) => opened.map_err(|error| TicketError::of_realm(&error)),
             Ok(Err(_)) => Err(failed("asking for a ticket broke down")),
             Err(_) => {
                 let seconds = TICKET_WAIT_MAX.as_secs();
@@ -100,7 +131,8 @@ impl Negotiation {
         let said = |error: Error| failed(&error.to_string());
         match self.stage {
             Stage::Names => {
-                let token = self.context.step(Some(challenge), None).map_err(said)?;
+                let binding = self.binding.as_deref();
+                let token = self.context.step(Some(challenge), binding).map_err(said)?;
                 // With both names known Kerberos has nothing to add.
                 if token.is_none() {
                     self.stage = Stage::Layers;
@@ -131,7 +163,7 @@ impl Negotiation {
 }
 
 /// Blocks: other hosts are asked for tickets.
-fn open(holder: &Holder, service: &str) -> Result<Negotiation, Error> {
+fn open(holder: &Holder, service: &str, binding: Option<Vec<u8>>) -> Result<Negotiation, Error> {
     let kerberos = OidSet::singleton(GSS_MECH_KRB5)?;
     let named = |principal: &String| Name::new(principal.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL));
     let name = holder.principal.as_ref().map(named).transpose()?;
@@ -146,11 +178,11 @@ fn open(holder: &Holder, service: &str) -> Result<Negotiation, Error> {
     // Both sides show who they are; what is negotiated then cannot be changed on the way.
     let flags = CtxFlags::GSS_C_MUTUAL_FLAG | CtxFlags::GSS_C_INTEG_FLAG;
     let mut context = ClientCtx::new(Some(ticket), service, flags, Some(GSS_MECH_KRB5));
-    let first = context.step(None, None)?;
+    let first = context.step(None, binding.as_deref())?;
     let first = first.map(|token| token.to_vec()).unwrap_or_default();
-    Ok(Negotiation { context, first, stage: Stage::Names })
+    Ok(Negotiation { context, first, stage: Stage::Names, binding })
 }
 
 fn failed(why: &str) -> TicketError {
-    TicketError(why.replace('\n', " "))
+    TicketError { words: why.replace('\n', " "), is_refusal: false }
 }

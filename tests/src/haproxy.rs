@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -27,12 +28,28 @@ impl Haproxy {
     /// When it is installed and does not start.
     #[must_use]
     pub fn before(server: SocketAddr, form: &str) -> Option<Self> {
+        Self::start(server, "", form)
+    }
+
+    /// Stands between clients and a server under TLS, with TLS of its own to either: clients see this
+    /// identity. `None` when it is not installed.
+    ///
+    /// # Panics
+    ///
+    /// When it is installed and does not start.
+    #[must_use]
+    pub fn between(server: SocketAddr, identity: &Path) -> Option<Self> {
+        let shows = format!("ssl crt {}", identity.display());
+        Self::start(server, &shows, "ssl verify none")
+    }
+
+    fn start(server: SocketAddr, shows: &str, form: &str) -> Option<Self> {
         let haproxy = program::find("haproxy")?;
         let home = tempfile::Builder::new().prefix("mailroot-haproxy-").tempdir().unwrap();
         let (address, file) = (ports::local(), home.path().join("haproxy.cfg"));
         let text = format!(
             "global\n maxconn 100\ndefaults\n mode tcp\n timeout connect 10s\n timeout client 60s\n timeout server 60s\n\
-             listen mail\n bind {address}\n server ours {server} {form}\n"
+             listen mail\n bind {address} {shows}\n server ours {server} {form}\n"
         );
         fs::write(&file, text).unwrap();
         let log = fs::File::create(home.path().join("log")).unwrap();

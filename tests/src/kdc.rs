@@ -84,11 +84,33 @@ impl Kdc {
     ///
     /// When the realm does not know it.
     pub fn keep_key_of(&self, user: &str) {
-        let admin = program::find("kadmin.local").unwrap();
         let keytab = self.home.path().join("client.keytab");
+        self.order(&format!("ktadd -k {} {user}", keytab.display()));
+    }
+
+    /// Gives an order of `kadmin`.
+    ///
+    /// # Panics
+    ///
+    /// When the realm cannot do it.
+    pub fn order(&self, order: &str) {
+        let admin = program::find("kadmin.local").unwrap();
         let mut command = Command::new(admin);
-        let order = format!("ktadd -k {} {user}", keytab.display());
-        program::run(with(&mut command, self.home.path()).args(["-q", &order]), b"").ok();
+        program::run(with(&mut command, self.home.path()).args(["-q", order]), b"").ok();
+    }
+
+    /// How often somebody has asked it for a first ticket.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+        log.lines().filter(|line| line.contains("AS_REQ")).count()
+    }
+
+    /// Ends it; nobody answers then.
+    pub fn stop(&mut self) {
+        // It may have ended by itself.
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
     }
 
     /// Where the service's key is.
@@ -112,9 +134,7 @@ fn with<'a>(command: &'a mut Command, home: &Path) -> &'a mut Command {
 
 impl Drop for Kdc {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _gone = self.child.kill();
-        let _status = self.child.wait();
+        self.stop();
         if std::thread::panicking() {
             let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
             eprintln!("--- KDC\n{log}");

@@ -149,7 +149,7 @@ impl Slapd {
         });
         let ticketed = tickets.map_or_else(String::new, |it| {
             format!(
-                "sasl-host {}\nauthz-regexp \"uid=([^,]+),cn=gssapi,cn=auth\" \"cn=$1,{BASE}\"\n",
+                "sasl-cbinding tls-endpoint\nsasl-host {}\nauthz-regexp \"uid=([^,]+),cn=gssapi,cn=auth\" \"cn=$1,{BASE}\"\n",
                 it.name
             )
         });

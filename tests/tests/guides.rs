@@ -147,6 +147,7 @@ guides! {
     upgrades "upgrades.md" relay;
     applications "applications.md" relay;
     printers "printers.md" relay;
+    access "access.md" relay;
     replies "replies.md" relay;
     packaging "packaging.md" relay;
 }

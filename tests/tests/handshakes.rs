@@ -105,7 +105,11 @@ fn a_flood_of_handshakes_stops_neither_sessions_that_run_nor_new_ones() {
 #[test]
 fn a_client_that_says_half_of_a_handshake_keeps_no_place() {
     let at_once = ports::local();
-    let setup = Setup::new().implicit_tls(at_once).key("limits.handshakes", "1");
+    // No handshake ends by its time while this test has patience.
+    let setup = Setup::new()
+        .implicit_tls(at_once)
+        .key("limits.handshakes", "1")
+        .key("limits.handshake_time", "10m");
     let _site = Site::start(setup);
     let greeting = secure::hello();
     // Each has had its answer, and never says the rest.

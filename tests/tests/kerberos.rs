@@ -205,6 +205,17 @@ fn a_client_logs_in_with_a_ticket_as_the_user_whom_the_realm_names() {
     site.ctl(&["user", "set", "ada@mailroot.test", "--disabled"]).ok();
     assert_ne!(curl(&site, &kdc).code, 0);
     site.logged(&["event=login-failed", "mech=GSSAPI", "reason=disabled"]);
+    // Where our users cannot be read nobody knows that, and nobody is let in.
+    site.stop();
+    let users = site.home().join("state/users.json");
+    let kept = std::fs::read_to_string(&users).unwrap();
+    std::fs::write(&users, &kept[..kept.len() / 2]).unwrap();
+    site.launch();
+    assert_ne!(curl(&site, &kdc).code, 0);
+    site.logged(&["event=tickets-unusable", "users.json"]);
+    site.stop();
+    std::fs::write(&users, kept).unwrap();
+    site.launch();
 
     site.ctl(&["user", "remove", "ada@mailroot.test"]).ok();
     site.ctl(&["server", "set", "default", "access.integrated.realms=OTHER.TEST"]).ok();

@@ -164,6 +164,57 @@ fn a_user_is_one_by_whichever_name_he_was_found() {
 }
 
 #[test]
+fn a_users_quota_is_one_by_whichever_name_he_comes() {
+    let keys = [
+        ("ldap.logins.filter", "\"(|(uid={user})(mail={user})(mailLocalAddress={user}))\""),
+        ("ldap.logins.send_as", "any"),
+    ];
+    let Some(world) = World::new("ldaps", &keys) else { return };
+    let add = ["user", "add", "ada", "--password-stdin", "--quota", "2/d"];
+    world.site.control().input(&format!("{HERE}\n")).run(&add).ok();
+    // Of our own users nobody has the other names, so that the directory is asked for them.
+    for (name, password, code) in [
+        ("ada", HERE, 250),
+        ("Ada@local.test", OF_DIRECTORY, 250),
+        ("countess@local.test", OF_DIRECTORY, 450),
+        ("ada", HERE, 450),
+    ] {
+        let mut talk = world.hello();
+        talk.expect(&plain(name, password), 235);
+        talk.expect("MAIL FROM:<ada@local.test>", 250);
+        let said = talk.expect("RCPT TO:<b@far.test>", code);
+        assert!(code == 250 || said.enhanced() == Some("4.7.1"), "{name}: {said}");
+    }
+    world.site.logged(&["event=reject", "stage=rcpt", "reason=quota"]);
+}
+
+#[test]
+fn while_our_users_cannot_be_read_nobody_comes_in_by_the_directory() {
+    let Some(world) = World::new("ldaps", &[]) else { return };
+    let add = ["user", "add", "ada", "--password-stdin"];
+    world.site.control().input(&format!("{HERE}\n")).run(&add).ok();
+    world.site.ctl(&["user", "set", "ada", "--disabled"]).ok();
+    // One who is known by another name in the directory than the one he comes by is shut out here as well.
+    world.site.ctl(&["ldap", "set", "logins.filter=(|(uid={user})(mail={user}))"]).ok();
+    assert_eq!(world.says("ada@local.test", OF_DIRECTORY), 535);
+    world.site.stop();
+    let users = world.site.home().join("state/users.json");
+    let kept = fs::read_to_string(&users).unwrap();
+    fs::write(&users, &kept[..kept.len() / 2]).unwrap();
+    world.site.launch();
+    for name in ["ada", "ADA@local.test", "printer"] {
+        let said = world.hello().say(&plain(name, OF_DIRECTORY));
+        assert_eq!((said.code, said.enhanced()), (454, Some("4.7.0")), "{name}: {said}");
+    }
+    world.site.logged(&["event=password-not-judged", "backend=ldap", "users.json"]);
+    world.site.stop();
+    fs::write(&users, kept).unwrap();
+    world.site.launch();
+    assert_eq!(world.says("ada@local.test", OF_DIRECTORY), 535);
+    assert_eq!(world.says("printer", OF_DIRECTORY), 235);
+}
+
+#[test]
 fn a_client_of_another_make_logs_in_by_what_is_offered() {
     let Some(world) = World::new("ldaps", &[]) else { return };
     let offered = world.hello().say("EHLO client.test");

@@ -231,6 +231,26 @@ fn files_of_pickup_are_changed_discarded_put_off_or_end_in_badmail() {
 }
 
 #[test]
+fn who_stops_waits_for_no_milter_that_looks_at_a_file_of_pickup() {
+    let milter = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = milter.local_addr().unwrap();
+    let entry = format!("[{{address: \"inet:{address}\", timeout: 10m, local: true}}]");
+    let setup = Setup::new().key("store.pickup.poll", "100ms").key("store.pickup.settle", "0ms");
+    let site = Site::start(setup.clone().key("messages.milters", &entry));
+    let staged = site.home().join("staged");
+    fs::write(&staged, "X-Sender: a@client.test\r\nX-Receiver: b@local.test\r\n\r\nkept\r\n")
+        .unwrap();
+    fs::rename(&staged, site.spool("default", "Pickup").join("slow.eml")).unwrap();
+    // It says nothing for as long as the daemon listens.
+    let (_silent, _) = milter.accept().unwrap();
+    site.stop();
+    assert!(site.dropped("default").is_empty() && site.badmail().is_empty());
+    site.configure(setup);
+    site.launch();
+    assert_eq!(site.await_dropped(1)[0].body(), b"kept\r\n");
+}
+
+#[test]
 fn opendkim_as_it_is_shipped_signs_what_it_sees() {
     let Some(opendkim) = program::find("opendkim") else {
         return skip::note("OpenDKIM as a milter", "opendkim is not installed");

@@ -14,7 +14,7 @@ use mailroot_tests::{program, skip, wait};
 #[test]
 fn a_template_gives_keys_with_reasons_and_lets_no_stranger_relay() {
     let site = Site::start(Setup::new());
-    for name in ["relay", "printers", "internal", "internet"] {
+    for name in ["relay", "printers", "internal", "internet", "users"] {
         let words = ["server", "create", name, "--from-template", name, "--listen", "127.0.0.1:0"];
         let created = site.ctl(&[&words[..], &["--domain", "new.example"]].concat());
         let text = fs::read_to_string(site.home().join(format!("etc/servers.d/{name}.yaml")));
@@ -22,8 +22,9 @@ fn a_template_gives_keys_with_reasons_and_lets_no_stranger_relay() {
         assert_eq!(created.code, 0, "{created}");
         assert!(text.contains(&format!("# Made from the template \"{name}\".")), "{text}");
         assert!(text.contains("    # ") || text.contains("\n  # "), "keys say why: {text}");
-        let empty = text.contains("list: []");
-        assert_eq!(created.err.contains("nobody may relay"), empty, "{created}");
+        let (empty, logins) = (text.contains("\n    list: []\n"), text.contains("basic:"));
+        assert_eq!(created.err.contains("nobody may relay"), empty && !logins, "{created}");
+        assert_eq!(created.err.contains("smtpctl user add"), logins, "{created}");
         let test = ["relay", "test", "--client", "192.0.2.1", "-s", name];
         let _refused = site.ctl(&test).exited(10);
     }

@@ -24,7 +24,9 @@ section! {
         /// is known without it.
         enabled: bool = false, false;
         /// The directory servers, ldap://HOST or ldaps://HOST, with :PORT if it is not 389 or 636. The
-        /// first that answers is asked; one that does not is left alone for a while.
+        /// first that answers is asked; one that does not is left alone for a while, and for five minutes
+        /// where it, or its Kerberos realm, refuses our name or password: many close an account that is
+        /// tried again and again.
         server: Vec<LdapServer> = Vec::new(), Vec::new();
         /// How connections to servers written ldap:// are protected; ldaps:// always comes with a
         /// certificate that is good for the host's name, by the authorities of tls.trust.
@@ -168,8 +170,8 @@ choice! {
         Simple = "simple",
         /// By Kerberos, with a ticket for the service ldap of the server's name: that of the principal
         /// in user, or of whom the Kerberos library finds a key or a ticket. With password it is got by
-        /// that. Nothing but the bind is protected by it, so that TLS is needed all the same. Needs a
-        /// daemon built with its feature gssapi.
+        /// that. Nothing but the bind is protected by it, so that TLS is needed all the same, to which
+        /// the bind is bound (tls-server-end-point). Needs a daemon built with its feature gssapi.
         Gssapi = "gssapi",
     }
 }

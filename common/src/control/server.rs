@@ -232,7 +232,7 @@ pub struct NewServer {
     /// `modern` (the default) or `iis6`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// What it is made for: `relay`, `printers`, `internal` or `internet`; writes keys with reasons
+    /// What it is made for: `relay`, `printers`, `internal`, `internet` or `users`; writes keys with reasons
     /// into its file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,

@@ -23,16 +23,17 @@ pub struct Template {
 }
 
 /// All of them.
-const TEMPLATES: [Template; 4] = [
+const TEMPLATES: [Template; 5] = [
     Template { name: "relay", text: include_str!("templates/relay.yaml") },
     Template { name: "printers", text: include_str!("templates/printers.yaml") },
     Template { name: "internal", text: include_str!("templates/internal.yaml") },
     Template { name: "internet", text: include_str!("templates/internet.yaml") },
+    Template { name: "users", text: include_str!("templates/users.yaml") },
 ];
 
 /// A name that no template has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no template: relay, printers, internal or internet")]
+#[error("{0:?} is no template: relay, printers, internal, internet or users")]
 pub struct NoTemplate(String);
 
 impl Template {

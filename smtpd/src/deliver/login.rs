@@ -107,7 +107,7 @@ impl Exchange {
             None => None,
         };
         let holder = kerberos::Holder { principal: Some(principal), password };
-        let negotiation = kerberos::Negotiation::start("smtp", holder, host).await;
+        let negotiation = kerberos::Negotiation::start("smtp", holder, host, None).await;
         let negotiation = negotiation.map_err(|why| failed(name, &why))?;
         Ok(Self { name, means: Means::Ticket(Box::new(negotiation)), is_over: false })
     }

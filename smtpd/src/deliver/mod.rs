@@ -261,7 +261,7 @@ impl Deliver {
     pub fn reconfigure(&self, settings: Settings) {
         self.0.settings.store(Arc::new(settings));
         // Idle connections were made by the old ones; hanging up is all the goodbye they get.
-        drop(self.0.reuse.drain());
+        self.0.reuse.clear();
         self.0.sites.look_again();
         self.0.look_again();
     }

@@ -112,10 +112,10 @@ impl Reuse {
         idle.take_turn(turn)
     }
 
-    /// Takes all connections out, to close them.
-    pub(super) fn drain(&self) -> Vec<Box<Connection>> {
+    /// Closes all connections.
+    pub(super) fn clear(&self) {
         let all = std::mem::take(&mut *lock(&self.idle));
-        all.of_target.into_values().flatten().map(|kept| kept.connection).collect()
+        drop(all);
     }
 }
 

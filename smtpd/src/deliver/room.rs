@@ -161,7 +161,7 @@ impl Room {
         self.halt.send_replace(Halt::Abandon);
         // Hanging up is all the goodbye that idle connections get: stopping must not wait. So it is for
         // whoever came in the last moment.
-        drop(self.reuse.drain());
+        self.reuse.clear();
         drop(self.queue.take_fetches());
     }
 

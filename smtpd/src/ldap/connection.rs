@@ -20,6 +20,8 @@ use crate::config::SecretError;
 use crate::net::Stream;
 use crate::observe::Counters;
 use crate::resolve::{Allowance, Family, LookupError};
+#[cfg(feature = "gssapi")]
+use crate::tls::end_point;
 use crate::tls::{Proof, TlsError};
 
 /// The longest message of a server that is read, and the most octets of all answers to one search.
@@ -81,6 +83,9 @@ pub enum DirectoryError {
     /// There is no ticket for it, or it does not show who it is.
     #[error("the login by Kerberos failed: {0}")]
     Ticket(String),
+    /// The realm that gives tickets does not let us in.
+    #[error("the login by Kerberos failed: {0}")]
+    Realm(String),
     /// It refuses a search.
     #[error("the search is refused: {0}")]
     Search(Ended),
@@ -90,9 +95,9 @@ pub enum DirectoryError {
 }
 
 impl DirectoryError {
-    /// Whether our name and password are wrong.
+    /// Whether our name and password are wrong, by the server's word or by that of its realm.
     pub(super) const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Bind(Ended { code: code::INVALID_CREDENTIALS, .. }))
+        matches!(self, Self::Realm(_) | Self::Bind(Ended { code: code::INVALID_CREDENTIALS, .. }))
     }
 
     /// Whether it is the answer to a question, after which the connection can be used on.
@@ -215,6 +220,12 @@ impl Connection {
             (Answer::Bind(ended, _), _) => Err(DirectoryError::Bind(ended)),
             _ => Err(DirectoryError::Unexpected),
         }
+    }
+
+    /// What a login here is bound to, under TLS.
+    #[cfg(feature = "gssapi")]
+    pub(super) fn end_point(&self) -> Option<Vec<u8>> {
+        end_point(&self.stream)
     }
 
     /// One step of a bind by a mechanism of SASL: what is said, and what is answered.

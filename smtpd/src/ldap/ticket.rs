@@ -19,13 +19,19 @@ impl Connection {
         use super::connection::read_password;
         use crate::kerberos::{Holder, NAME, Negotiation, TicketError};
 
-        let failed = |why: TicketError| DirectoryError::Ticket(why.to_string());
+        let failed = |why: TicketError| match why.is_refusal() {
+            true => DirectoryError::Realm(why.to_string()),
+            false => DirectoryError::Ticket(why.to_string()),
+        };
         let password = match &keys.password {
             Some(place) => Some(read_password(means, place).await?),
             None => None,
         };
         let holder = Holder { principal: keys.bind_name(), password };
-        let mut login = Negotiation::start("ldap", holder, &server.host).await.map_err(failed)?;
+        // Active Directory can insist on that, and a server that does not look at it passes it over.
+        let binding = self.end_point();
+        let login = Negotiation::start("ldap", holder, &server.host, binding).await;
+        let mut login = login.map_err(failed)?;
         let mut words = login.first();
         loop {
             let (ended, said) = self.step(NAME, &words).await?;

@@ -166,6 +166,9 @@ const fn hint(error: &DirectoryError) -> &'static str {
         DirectoryError::Bind(_) | DirectoryError::Secret(_) | DirectoryError::Unnamed => {
             "smtpctl ldap passwd sets name and password anew; many directories want TLS before a bind"
         }
+        DirectoryError::Realm(_) => {
+            "smtpctl ldap passwd sets name and password anew; the realm may have locked the account"
+        }
         DirectoryError::Ticket(_) => {
             "see kinit and /etc/krb5.conf; the realm must know ldap/HOST by the name in ldap.server"
         }

@@ -1,10 +1,12 @@
 //! Messages are judged with real keys, by a made-up DNS, within bounds.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use mailroot_common::address::{Domain, ReversePath};
 use smtpd_core::sender::Examination;
 use smtpd_core::sender::book::Found;
 use smtpd_core::sender::dkim::DkimResult;
-use smtpd_core::sender::dmarc::DmarcResult;
+use smtpd_core::sender::dmarc::{DmarcResult, Wish};
 use smtpd_core::sender::spf::SpfResult;
 
 use super::*;
@@ -153,4 +155,55 @@ async fn a_question_that_hangs_holds_up_no_other() {
         settle_by(look_up, Instant::now() + Duration::from_secs(5), judge).await;
     assert_eq!((hangs, breaks), (Err(Nothing::Unknown), Err(Nothing::Unknown)));
     assert_eq!(last, Some(vec!["4.example".to_owned()]));
+}
+
+/// What DNS says of a domain that wants mail of names that are none refused, and of a stranger's domain
+/// whose record leads on and on.
+fn answer(question: &Question) -> Answer {
+    let Question::Texts(name) = question else { return Err(Nothing::Absent) };
+    let text = match (name.as_str(), name.strip_suffix(".evil.example")) {
+        ("_dmarc.a.example", _) => "v=DMARC1; p=none; np=reject".to_owned(),
+        ("evil.example", _) => "v=spf1 include:1.evil.example -all".to_owned(),
+        (_, Some(step)) if step.parse::<u32>().is_ok_and(|step| step < 9) => {
+            let next = step.parse::<u32>().unwrap_or_default() + 1;
+            format!("v=spf1 include:{next}.evil.example -all")
+        }
+        _ => return Err(Nothing::Absent),
+    };
+    Ok(Found::Texts(vec![text]))
+}
+
+/// What is to be done with the stranger's mail that says it is of a name that is none.
+async fn wish_for_a_name_that_is_none<F: Future<Output = Answer> + Send + 'static>(
+    look_up: impl Fn(Question) -> F,
+) -> Wish {
+    let wanted = Wanted { dmarc: true, ..Wanted::default() };
+    let examined = Examination::begin(b"From: a@nowhere.a.example\r\n\r\n", wanted).finish();
+    let sender = ReversePath::parse("eve@evil.example").unwrap();
+    let identity = Identity::new([192, 0, 2, 1].into(), "mail.evil.example", &sender);
+    let now = Timestamp::from_millis(1_763_648_550_000);
+    let judge = |book: &mut Book| examined.judge(book, (&identity, None), now, &verify);
+    let found = settle_by(look_up, Instant::now() + Duration::from_secs(5), judge).await;
+    let dmarc = found.dmarc.unwrap();
+    assert_eq!(dmarc.result, DmarcResult::Fail);
+    dmarc.wish
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_records_of_a_stranger_hide_that_a_name_is_none() {
+    let slow = |question: Question| async move {
+        match question {
+            Question::Texts(name) if name == "evil.example" => std::future::pending().await,
+            _ => answer(&question),
+        }
+    };
+    assert_eq!(wish_for_a_name_that_is_none(slow).await, Wish::Reject);
+    // His records would ask for more than there may be asked.
+    let asked = Arc::new(AtomicU32::new(0));
+    let bounded = |question: Question| {
+        let number = asked.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(if number < 10 { answer(&question) } else { Err(Nothing::Unknown) })
+    };
+    assert_eq!(wish_for_a_name_that_is_none(bounded).await, Wish::Reject);
+    assert!(asked.load(Ordering::Relaxed) > 10);
 }

@@ -4,6 +4,7 @@
 //! Out: the same connection under TLS, and how it is protected; or why not, in words for people. What
 //! hosts have proved is remembered.
 
+mod binding;
 mod certificates;
 mod client;
 mod clients;
@@ -14,6 +15,7 @@ mod revoked;
 mod server;
 mod verifier;
 
+pub use binding::end_point;
 pub use certificates::{
     Certificate, CertificateError, Certificates, EXPIRES_SOON, Files, News, Place, Standing, Texts,
     until_words,

@@ -7,18 +7,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
 use mailroot_common::config::tls::{CertificateName, TlsVersion};
-use rustls::pki_types::CertificateDer;
 use rustls::server::{Acceptor, ServerConnection};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
-use smtpd_core::certificate::{SignatureDigest, end_point_digest};
 use smtpd_core::message::received::Tls;
 use smtpd_core::smtp::auth::Channel;
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::binding;
 use super::certificates::{Certificates, Shown, provider};
 use super::clients::{self, ClientCertificate, Clients};
 use crate::net::Stream;
@@ -164,13 +162,7 @@ impl ServerTls {
     /// The digest of the certificate that a client gets which asks for this name (RFC 5929 section 4.1).
     fn end_point(&self, host: Option<&str>) -> Option<Vec<u8>> {
         let key = self.binds.then(|| self.shown.choose(host))??;
-        let certificate: &CertificateDer<'_> = key.cert.first()?;
-        let algorithm = match end_point_digest(certificate)? {
-            SignatureDigest::Sha256 => &SHA256,
-            SignatureDigest::Sha384 => &SHA384,
-            SignatureDigest::Sha512 => &SHA512,
-        };
-        Some(digest(algorithm, certificate).as_ref().to_vec())
+        binding::of_certificate(key.cert.first()?)
     }
 }
 
