@@ -150,7 +150,10 @@ fn perform(args: Args) -> Result<u8, Problem> {
     // carry the code of all commands.
     let answer: Pin<Box<dyn Future<Output = Result<u8, Problem>> + '_>> =
         Box::pin(answer(args.command, &mut tool));
-    runtime.block_on(answer)
+    let answered = runtime.block_on(answer);
+    // A person may read on for long: the daemon is to be let go before.
+    drop(tool);
+    answered
 }
 
 async fn answer(command: Command, tool: &mut Tool) -> Result<u8, Problem> {

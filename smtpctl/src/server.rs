@@ -311,7 +311,7 @@ async fn tell_who_relays(tool: &mut Tool, server: &Server) -> Result<(), Problem
         return Ok(());
     }
     if server.auth.iter().any(|way| way == "basic") {
-        tool.note("note: whoever logs in may relay through it, and nobody else; next: smtpctl user add NAME");
+        tool.note("note: whoever logs in may relay through it, and nobody else; next: smtpctl user add NAME --send-as ADDRESS");
     } else {
         let next = format!("smtpctl relay allow NETWORK -s {name}");
         tool.note(&format!("note: nobody may relay through it yet; next: {next}"));

@@ -105,9 +105,12 @@ impl Negotiation {
             return Err(failed("the host is an address, and tickets are for names"));
         };
         let service = format!("{service}@{host}");
-        let opening = spawn_blocking(move || open(&holder, &service, binding));
+        // The library keeps its words for the thread that asked.
+        let opening = spawn_blocking(move || {
+            open(&holder, &service, binding).map_err(|error| TicketError::of_realm(&error))
+        });
         match tokio::time::timeout(TICKET_WAIT_MAX, opening).await {
-            Ok(Ok(opened)) => opened.map_err(|error| TicketError::of_realm(&error)),
+            Ok(Ok(opened)) => opened,
             Ok(Err(_)) => Err(failed("asking for a ticket broke down")),
             Err(_) => {
                 let seconds = TICKET_WAIT_MAX.as_secs();

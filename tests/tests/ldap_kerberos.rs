@@ -200,8 +200,16 @@ fn a_realm_that_refuses_us_is_not_asked_again_soon_and_one_that_is_silent_is() {
     world.site.ctl(&["server", "set", "default", &user]).ok();
     world.site.ctl(&["server", "unset", "default", "ldap.password"]).ok();
     assert_eq!(refused("the key is of old"), "300s");
+    // Who watches over the service asks nobody in vain either.
+    let asked = world.kdc.asked();
+    let watched = world.site.ctl(&["doctor", "relay", "ldap"]);
+    assert!(watched.code != 0 && watched.out.contains("left alone for"), "{watched}");
+    assert_eq!(world.kdc.asked(), asked, "doctor has asked");
     let told = world.test();
     assert!(told.out.contains("smtpctl ldap passwd") && told.out.contains("locked"), "{told}");
+    assert_ne!(world.kdc.asked(), asked, "a person is told at once");
+    wait::until("the refusal of the test", || (world.rests().len() > times).then_some(()));
+    let times = world.rests().len();
 
     world.kdc.stop();
     world.password(PASSWORD);

@@ -242,7 +242,8 @@ fn who_stops_waits_for_no_milter_that_looks_at_a_file_of_pickup() {
         .unwrap();
     fs::rename(&staged, site.spool("default", "Pickup").join("slow.eml")).unwrap();
     // It says nothing for as long as the daemon listens.
-    let (_silent, _) = milter.accept().unwrap();
+    milter.set_nonblocking(true).unwrap();
+    let _silent = wait::until("the milter to be called", || milter.accept().ok());
     site.stop();
     assert!(site.dropped("default").is_empty() && site.badmail().is_empty());
     site.configure(setup);

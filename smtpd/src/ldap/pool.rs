@@ -94,6 +94,10 @@ impl Pool {
         let askable = lock(&self.health).askable(means.clock.elapsed());
         let mut last = None;
         for server in askable {
+            // Somebody else may have been refused meanwhile.
+            if self.rest(server, means.clock.elapsed()).is_some() {
+                continue;
+            }
             let Some(address) = self.keys.server.get(server) else { continue };
             means.counters.ldap_connections.add_one();
             let opened = Connection::open(means, &self.keys, address, patience).await;
@@ -131,10 +135,23 @@ impl Pool {
         Outage(format!("{}: {error}", address.unwrap_or_default()))
     }
 
-    fn note_failure(&self, means: &Means, server: usize, error: &DirectoryError) {
+    /// For how much longer a server is left alone, and why, if it is.
+    pub(super) fn rest(&self, server: usize, now: Duration) -> Option<(Duration, String)> {
+        lock(&self.health).rest(server, now).map(|(span, why)| (span, why.to_owned()))
+    }
+
+    /// A server has failed. What its realm refuses is refused to every server of it.
+    pub(super) fn note_failure(&self, means: &Means, server: usize, error: &DirectoryError) {
         let why = self.outage(server, error).0;
         let (now, refused) = (means.clock.elapsed(), error.is_refusal());
-        let span = lock(&self.health).failed(server, &why, refused, now);
+        let span = {
+            let mut health = lock(&self.health);
+            if matches!(error, DirectoryError::Realm(_)) {
+                (0..self.keys.server.len())
+                    .for_each(|it| _ = health.failed(it, &why, refused, now));
+            }
+            health.failed(server, &why, refused, now)
+        };
         let line = means.log.line(Level::Warn, "ldap-down").word("server", &means.server);
         line.word("rests", format_args!("{}s", span.as_secs())).text("error", why).send();
     }

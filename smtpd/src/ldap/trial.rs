@@ -29,16 +29,55 @@ impl Directory {
         let (keys, means) = (&*self.0.keys, self.0.means.load_full());
         let mut checks = Vec::new();
         for (place, server) in keys.server.iter().enumerate() {
-            let found = call(&means, keys, server).await;
-            if found.iter().all(|it| it.level == Level::Ok) {
-                self.0.pool.note_answer(&means, place);
-            }
-            checks.extend(found);
+            checks.extend(self.call(&means, (place, server)).await);
         }
         if let Some(address) = address {
             checks.extend(self.look_up(&means, address, is_local).await);
         }
         checks
+    }
+
+    /// The same of the servers alone, but that those that are left alone are not called: whoever watches over
+    /// the service asks often, and an account is soon locked.
+    pub async fn probe(&self) -> Vec<Check> {
+        let (keys, means) = (&*self.0.keys, self.0.means.load_full());
+        let mut checks = Vec::new();
+        for (place, server) in keys.server.iter().enumerate() {
+            match self.0.pool.rest(place, means.clock.elapsed()) {
+                Some((span, why)) => {
+                    let text = format!("left alone for {} s: {why}", span.as_secs().max(1));
+                    let hint = "smtpctl ldap test calls it at once";
+                    checks.push(check(Level::Fail, "bind", text).hint(hint));
+                }
+                None => checks.extend(self.call(&means, (place, server)).await),
+            }
+        }
+        checks
+    }
+
+    /// Whether a server lets us in and has the base.
+    async fn call(&self, means: &Means, (place, server): (usize, &LdapServer)) -> Vec<Check> {
+        let (keys, pool) = (&*self.0.keys, &self.0.pool);
+        let began = means.clock.elapsed();
+        let patience = keys.timeout.as_duration();
+        let mut connection = match Connection::open(means, keys, server, patience).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                if error.is_refusal() {
+                    pool.note_failure(means, place, &error);
+                }
+                let text = format!("{server}: {error}");
+                return vec![check(Level::Fail, "bind", text).hint(hint(&error))];
+            }
+        };
+        let took = means.clock.elapsed().saturating_sub(began);
+        let bind = bound(keys, server, &connection, took);
+        let base = find_base(&mut connection, keys, server).await;
+        connection.close(Duration::from_secs(1)).await;
+        if base.level == Level::Ok {
+            pool.note_answer(means, place);
+        }
+        vec![bind, base]
     }
 
     async fn look_up(
@@ -108,18 +147,8 @@ impl Directory {
     }
 }
 
-/// Whether a server lets us in and has the base.
-async fn call(means: &Means, keys: &Ldap, server: &LdapServer) -> Vec<Check> {
-    let began = means.clock.elapsed();
-    let mut connection =
-        match Connection::open(means, keys, server, keys.timeout.as_duration()).await {
-            Ok(connection) => connection,
-            Err(error) => {
-                let text = format!("{server}: {error}");
-                return vec![check(Level::Fail, "bind", text).hint(hint(&error))];
-            }
-        };
-    let took = means.clock.elapsed().saturating_sub(began);
+/// That a server has let us in, and as whom.
+fn bound(keys: &Ldap, server: &LdapServer, connection: &Connection, took: Duration) -> Check {
     let who = match (keys.bind, keys.bind_name()) {
         (LdapBind::Gssapi, name) => {
             let name = name.map_or_else(String::new, |name| format!("as {name} "));
@@ -129,13 +158,15 @@ async fn call(means: &Means, keys: &Ldap, server: &LdapServer) -> Vec<Check> {
         _ => format!("anonymously ({})", connection.protection),
     };
     let text = format!("{server} {who} in {} ms", took.as_millis());
-    let mut checks =
-        vec![check(Level::Ok, "bind", text).figure("took_seconds", took.as_secs_f64())];
+    check(Level::Ok, "bind", text).figure("took_seconds", took.as_secs_f64())
+}
+
+/// Whether a server shows us the base.
+async fn find_base(connection: &mut Connection, keys: &Ldap, server: &LdapServer) -> Check {
     let base = keys.base.as_deref().unwrap_or_default();
     let wanted =
         Search { base, filter: None, attributes: &["objectClass"], entries: 1, seconds: 5 };
-    let found = connection.search(&wanted, keys.timeout.as_duration()).await;
-    checks.push(match found {
+    match connection.search(&wanted, keys.timeout.as_duration()).await {
         Ok(found) if !found.entries.is_empty() => {
             check(Level::Ok, "base", format!("{server} has {base}"))
         }
@@ -146,9 +177,7 @@ async fn call(means: &Means, keys: &Ldap, server: &LdapServer) -> Vec<Check> {
         Ok(_) => check(Level::Fail, "base", format!("{server} shows us no entry {base}"))
             .hint("is ldap.base right, and may this bind read it?"),
         Err(error) => check(Level::Fail, "base", format!("{server}: {error}")).hint(hint(&error)),
-    });
-    connection.close(Duration::from_secs(1)).await;
-    checks
+    }
 }
 
 const fn hint(error: &DirectoryError) -> &'static str {
@@ -167,7 +196,7 @@ const fn hint(error: &DirectoryError) -> &'static str {
             "smtpctl ldap passwd sets name and password anew; many directories want TLS before a bind"
         }
         DirectoryError::Realm(_) => {
-            "smtpctl ldap passwd sets name and password anew; the realm may have locked the account"
+            "a newer password (smtpctl ldap passwd) or key helps, then smtpctl ldap test; the account may be locked"
         }
         DirectoryError::Ticket(_) => {
             "see kinit and /etc/krb5.conf; the realm must know ldap/HOST by the name in ldap.server"

@@ -73,11 +73,7 @@ impl VirtualServer {
             let hint = "smtpctl ldap set server=ldaps://dc1.example.net base=DC=example,DC=net";
             return vec![check.hint(hint)];
         }
-        let known = self.directory.load_full().filter(|known| *known.keys() == config.ldap);
-        let directory = match known {
-            Some(known) => (*known).clone(),
-            None => Directory::new(config.ldap.clone(), self.means(&shared, &config)),
-        };
+        let directory = self.directory_of(&shared, &config);
         let table = self.table(&shared, &config).ok();
         let is_local =
             move |domain: &Domain| table.as_ref().is_some_and(|table| table.is_local(domain));
@@ -86,6 +82,15 @@ impl VirtualServer {
             check.server = Some(self.name().to_string());
         }
         checks
+    }
+
+    /// The one that is asked by these settings, or one that would be.
+    fn directory_of(&self, shared: &Shared, config: &ServerConfig) -> Directory {
+        let known = self.directory.load_full().filter(|known| *known.keys() == config.ldap);
+        match known {
+            Some(known) => (*known).clone(),
+            None => Directory::new(config.ldap.clone(), self.means(shared, config)),
+        }
     }
 
     /// Leaves no server of the directory alone any more, since the password is another one.
@@ -97,8 +102,9 @@ impl VirtualServer {
 
     /// What is found about the directory, if one is asked.
     pub(super) async fn check_directory(&self) -> Vec<Check> {
-        match self.config().ldap.enabled {
-            true => self.test_directory(None).await,
+        let (config, shared) = (self.config(), self.shared.load_full());
+        match config.ldap.enabled {
+            true => self.directory_of(&shared, &config).probe().await,
             false => Vec::new(),
         }
     }

@@ -47,9 +47,19 @@ impl Health {
         let doubled = FIRST.saturating_mul(1 << it.failures.min(10));
         let span = if refused { REFUSED } else { doubled.min(MOST) };
         it.failures += 1;
-        it.until = now + span;
-        why.clone_into(&mut it.why);
-        span
+        // What failed beside a refusal, or was begun before it, shortens nothing.
+        if it.until <= now + span {
+            it.until = now + span;
+            why.clone_into(&mut it.why);
+        }
+        it.until - now
+    }
+
+    /// For how much longer a server is left alone, and why, if it is.
+    #[must_use]
+    pub fn rest(&self, place: usize, now: Duration) -> Option<(Duration, &str)> {
+        let it = self.0.get(place).filter(|it| it.until > now)?;
+        Some((it.until - now, &it.why))
     }
 
     /// A server answers; says whether that is news.
@@ -84,6 +94,9 @@ mod tests {
         assert!(health.answered(0) && !health.answered(0));
         assert_eq!(health.askable(at(3)), [0, 1]);
         assert_eq!(health.failed(1, "wrong password", true, at(3)), REFUSED);
+        assert_eq!(health.failed(1, "gone", false, at(4)), REFUSED - at(1));
         assert_eq!(health.askable(at(100)), [0]);
+        assert_eq!(health.rest(1, at(100)), Some((REFUSED - at(97), "wrong password")));
+        assert_eq!(health.rest(0, at(100)), None);
     }
 }
