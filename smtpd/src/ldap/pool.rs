@@ -147,8 +147,8 @@ impl Pool {
         let span = {
             let mut health = lock(&self.health);
             if matches!(error, DirectoryError::Realm(_)) {
-                (0..self.keys.server.len())
-                    .for_each(|it| _ = health.failed(it, &why, refused, now));
+                let others = (0..self.keys.server.len()).filter(|it| *it != server);
+                others.for_each(|it| _ = health.failed(it, &why, refused, now));
             }
             health.failed(server, &why, refused, now)
         };
