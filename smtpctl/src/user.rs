@@ -1,12 +1,13 @@
 //! `user`: who may log in to send mail.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
 use mailroot_common::control::{
     Kind, NewUser, PasswordAnswer, PasswordQuestion, Problem, User, UserChanged, UserWish, path,
 };
-use mailroot_common::password::{SALT_OCTETS, kept};
+use mailroot_common::password::{Kept, SALT_OCTETS};
 use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
@@ -30,12 +31,35 @@ pub(crate) enum UserCommand {
     Set(Set),
     /// Take one away; its sessions are ended.
     #[command(visible_alias = "rm")]
-    Remove(Named),
+    Remove(Remove),
     /// Say whether a login with this password would be taken: exit code 0 or 10.
-    Verify(Passwd),
-    /// Print the Argon2id form of a password, as the file of users has it. It is asked for, or read from
-    /// standard input or as the options say. The daemon is not asked.
+    Verify(Verify),
+    /// Print what a password is told by, for user add --hash-stdin here or on another machine. It is asked
+    /// for, or read from standard input or as the options say. The daemon is not asked.
     Hash(Hash),
+}
+
+/// A password, or what it is told by.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SecretOptions {
+    #[command(flatten)]
+    password: PasswordOptions,
+    /// Read what user hash printed of the password from standard input.
+    #[arg(long, conflicts_with = "PasswordOptions")]
+    hash_stdin: bool,
+    /// Read what user hash printed of the password from a file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["PasswordOptions", "hash_stdin"])]
+    hash_file: Option<PathBuf>,
+}
+
+impl SecretOptions {
+    /// Either the password or its hash.
+    fn read(&self, tool: &Tool, name: &str) -> Result<(Option<String>, Option<String>), Problem> {
+        match Place::of(self.hash_stdin, self.hash_file.as_deref()) {
+            Some(place) => Ok((None, Some(secret(place, "a hash")?))),
+            None => read(tool, &self.password, name).map(|password| (Some(password), None)),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,23 +71,25 @@ pub(crate) struct Hash {
 /// What a password is told by.
 #[derive(Debug, Serialize)]
 struct Hashed {
-    argon2id: String,
+    hash: String,
 }
 
 impl Row for Hashed {
-    const COLUMNS: &'static [Column<Self>] =
-        &[Column::always("argon2id", |it| Cell::text(&*it.argon2id))];
+    const COLUMNS: &'static [Column<Self>] = &[Column::always("hash", |it| Cell::text(&*it.hash))];
 
     fn id(&self) -> String {
-        self.argon2id.clone()
+        self.hash.clone()
     }
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Named {
+pub(crate) struct Remove {
     /// The name.
     #[arg(value_name = "NAME")]
     name: String,
+    /// Be content if there is nobody of the name.
+    #[arg(long)]
+    if_exists: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,8 +97,11 @@ pub(crate) struct Add {
     /// The name to log in with.
     #[arg(value_name = "NAME")]
     name: String,
+    /// Be content if there is one of the name; he stays as he is.
+    #[arg(long)]
+    if_not_exists: bool,
     #[command(flatten)]
-    password: PasswordOptions,
+    secret: SecretOptions,
     /// An address that mail may be sent as, with * for any characters; may be given several times. Any
     /// address by default.
     #[arg(long, value_name = "PATTERN")]
@@ -85,6 +114,15 @@ pub(crate) struct Add {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Passwd {
+    /// The name.
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    secret: SecretOptions,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Verify {
     /// The name.
     #[arg(value_name = "NAME")]
     name: String,
@@ -124,31 +162,49 @@ pub(crate) async fn run(tool: &mut Tool, command: UserCommand) -> Result<u8, Pro
         }
         UserCommand::Add(args) => add(tool, args).await,
         UserCommand::Passwd(args) => {
-            let password = Some(read(tool, &args.password, &args.name)?);
-            change(tool, &args.name, &UserWish { password, ..UserWish::default() }).await
+            let (password, hash) = args.secret.read(tool, &args.name)?;
+            change(tool, &args.name, &UserWish { password, hash, ..UserWish::default() }).await
         }
         UserCommand::Set(args) => set(tool, &args).await,
-        UserCommand::Remove(args) => {
-            let path = path::fill(path::USER, &[&args.name]);
-            let changed: UserChanged = tool.daemon().await?.delete(&path).await?;
-            tell(tool, "removed", &changed)
-        }
+        UserCommand::Remove(args) => remove(tool, &args).await,
         UserCommand::Verify(args) => verify(tool, &args).await,
         UserCommand::Hash(args) => hash(tool, &args),
     }
 }
 
 async fn add(tool: &mut Tool, args: Add) -> Result<u8, Problem> {
-    let password = read(tool, &args.password, &args.name)?;
-    let Add { name, send_as, quota, .. } = args;
-    let wish = NewUser { name, password, send_as, quota };
-    let user: User = tool.daemon().await?.post(path::USERS, &wish, WAIT).await?;
+    let (password, hash) = args.secret.read(tool, &args.name)?;
+    let Add { name, send_as, quota, if_not_exists, .. } = args;
+    let wish = NewUser { name, password, hash, send_as, quota };
+    let answer = tool.daemon().await?.post::<User>(path::USERS, &wish, WAIT).await;
+    let user = match answer {
+        Err(problem) if if_not_exists && &*problem.code == "user.exists" => {
+            return unchanged(tool, "it exists already");
+        }
+        answer => answer?,
+    };
     let may = match user.send_as.is_empty() {
         true => "may send as any address".to_owned(),
         false => format!("may send as {}", user.send_as.join(", ")),
     };
     tool.say_done(&user, &format!("added  {}  ({})", escape(&user.name), escape(&may)))?;
     tool.note("logins are taken where access.basic.enabled is true");
+    Ok(0)
+}
+
+async fn remove(tool: &mut Tool, args: &Remove) -> Result<u8, Problem> {
+    let path = path::fill(path::USER, &[&args.name]);
+    let answer = tool.daemon().await?.delete::<UserChanged>(&path).await;
+    match answer {
+        Err(problem) if args.if_exists && &*problem.code == "user.not_found" => {
+            unchanged(tool, "unchanged")
+        }
+        answer => tell(tool, "removed", &answer?),
+    }
+}
+
+fn unchanged(tool: &Tool, words: &str) -> Result<u8, Problem> {
+    tool.say_done(&serde_json::json!({ "changed": false }), words)?;
     Ok(0)
 }
 
@@ -188,7 +244,7 @@ fn tell(tool: &Tool, what: &str, changed: &UserChanged) -> Result<u8, Problem> {
     Ok(0)
 }
 
-async fn verify(tool: &mut Tool, args: &Passwd) -> Result<u8, Problem> {
+async fn verify(tool: &mut Tool, args: &Verify) -> Result<u8, Problem> {
     let password = read(tool, &args.password, &args.name)?;
     let path = path::fill(path::USER_VERIFY, &[&args.name]);
     let question = PasswordQuestion { password };
@@ -204,12 +260,14 @@ fn hash(tool: &Tool, args: &Hash) -> Result<u8, Problem> {
         None => secret(Place::Stdin, "a password")?,
     };
     let failed = |detail| Problem::new("user", Kind::Failed, detail);
-    let mut salt = [0; SALT_OCTETS];
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-    random.fill(&mut salt).map_err(|_| failed("the system has no randomness"))?;
-    let argon2id =
-        kept(&password, &salt).ok_or_else(|| failed("the system has no memory for the hash"))?;
-    tool.print_object(Hashed { argon2id }, |it| format!("{}\n", it.argon2id))?;
+    let mut salts = [[0; SALT_OCTETS]; 2];
+    for salt in &mut salts {
+        random.fill(salt).map_err(|_| failed("the system has no randomness"))?;
+    }
+    let kept = Kept::of(&password, salts.each_ref())
+        .ok_or_else(|| failed("the system has no memory for the hash"))?;
+    tool.print_object(Hashed { hash: kept.to_string() }, |it| format!("{}\n", it.hash))?;
     Ok(0)
 }
 

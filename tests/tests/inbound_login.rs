@@ -337,14 +337,54 @@ fn a_proof_gives_no_rights_before_the_last_word_is_taken() {
     let peer = Peer::accepting(ports::local());
     let site = Site::start(setup(&peer).key("access.basic.require_tls", "false"));
     add(&site, "ada", &[]);
-    let client = |last: &str| {
-        let mut python = Command::new("/usr/bin/python3");
-        let port = site.address().port().to_string();
-        program::run(python.args(["-c", SCRAM_CLIENT, &port, PASSWORD, last]), b"").ok()
-    };
-    assert_eq!(client("*").split_whitespace().collect::<Vec<_>>(), ["334", "501", "250", "550"]);
-    assert_eq!(client("!").split_whitespace().collect::<Vec<_>>(), ["334", "501", "250", "550"]);
-    assert_eq!(client("").split_whitespace().collect::<Vec<_>>(), ["334", "235", "250", "250"]);
+    assert_eq!(proves(&site, "*"), ["334", "501", "250", "550"]);
+    assert_eq!(proves(&site, "!"), ["334", "501", "250", "550"]);
+    assert_eq!(proves(&site, ""), ["334", "235", "250", "250"]);
+}
+
+/// What [`SCRAM_CLIENT`] hears as ada.
+fn proves(site: &Site, last: &str) -> Vec<String> {
+    let mut python = Command::new("/usr/bin/python3");
+    let port = site.address().port().to_string();
+    let heard = program::run(python.args(["-c", SCRAM_CLIENT, &port, PASSWORD, last]), b"").ok();
+    heard.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_hash_made_elsewhere_lets_its_user_in() {
+    let peer = Peer::accepting(ports::local());
+    let site = Site::start(setup(&peer).key("access.basic.require_tls", "false"));
+    let run = |input: &str, words: &[&str]| site.control().input(input).run(words);
+    let hash = run(PASSWORD, &["user", "hash"]).ok();
+    run(&hash, &["user", "add", "ada", "--hash-stdin", "--send-as", "*@client.test"]).ok();
+    assert_eq!(proves(&site, ""), ["334", "235", "250", "250"]);
+    let account = ["--auth", "PLAIN", "--auth-user", "ada", "--auth-password", PASSWORD];
+    swaks::send(&site, &account).ok();
+    let _good = run(PASSWORD, &["user", "verify", "ada", "--password-stdin"]).ok();
+    let _wrong = run("wrong horse", &["user", "verify", "ada", "--password-stdin"]).exited(10);
+
+    // Another one takes its place, out of a file; what is none changes nothing.
+    let another = run("another horse", &["user", "hash"]).ok();
+    let place = site.home().join("hash");
+    fs::write(&place, another).unwrap();
+    let _set = site.ctl(&["user", "passwd", "ada", "--hash-file", place.to_str().unwrap()]).ok();
+    let _good = run("another horse", &["user", "verify", "ada", "--password-stdin"]).ok();
+    for wrong in [PASSWORD, hash.split_once(' ').unwrap().0, &hash.replace("t=2", "t=1")] {
+        let refused = run(wrong, &["user", "passwd", "ada", "--hash-stdin"]).exited(2);
+        assert!(refused.err.contains("smtpctl user hash"), "{refused}");
+    }
+    let both = ["user", "passwd", "ada", "--hash-stdin", "--password-stdin"];
+    let _usage = run(&hash, &both).exited(2);
+    let _still = run("another horse", &["user", "verify", "ada", "--password-stdin"]).ok();
+
+    // A script may say the same again.
+    let add = ["user", "add", "ada", "--hash-stdin"];
+    assert!(run(&hash, &add).exited(7).err.contains("there is a user ada already"));
+    let _again = run(&hash, &[&add[..], &["--if-not-exists"]].concat()).ok();
+    let _still = run("another horse", &["user", "verify", "ada", "--password-stdin"]).ok();
+    let _gone = site.ctl(&["user", "remove", "ada"]).ok();
+    let _none = site.ctl(&["user", "remove", "ada"]).exited(3);
+    let _none = site.ctl(&["user", "remove", "ada", "--if-exists"]).ok();
 }
 
 #[test]

@@ -141,7 +141,8 @@ super::codes! {
     "top.failed": "The terminal could not be read or written."; "See that it is one that can be addressed, or use smtpctl status --watch.";
     "top.usage": "There is no terminal, or the interval cannot be read."; "Use smtpctl status or smtpctl stats in scripts; write --interval 2s.";
     "trace.unavailable": "The trace is closed, because the daemon is stopping."; "Ask again when it runs.";
-    "user.conflict": "There is a user of that name already, or no more can be kept."; "Choose another name, or change the user with smtpctl user set.";
+    "user.conflict": "There are as many users as can be kept."; "Remove one with smtpctl user remove.";
+    "user.exists": "There is a user of that name already."; "Choose another name, or change the user with smtpctl user set and passwd.";
     "user.failed": "The users could not be read or written, or a password could not be kept."; "See that the state directory can be written to and that its users.json is whole.";
     "user.not_found": "There is no user of that name."; "smtpctl user list names them.";
     "user.unread": "A warning of status: the file of users cannot be read, so that nobody can log in."; "Put a good users.json into the state directory and start the service anew.";

@@ -49,7 +49,11 @@ pub struct NewUser {
     /// The name to log in with: at most 64 of a-z, 0-9 and `._@+-`.
     pub name: String,
     /// The password.
-    pub password: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// What the password is told by, as `smtpctl user hash` prints it, in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
     /// Patterns of the addresses that mail may be sent as; all if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub send_as: Vec<String>,
@@ -64,6 +68,9 @@ pub struct UserWish {
     /// Another password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    /// What another password is told by, as `smtpctl user hash` prints it, in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
     /// Whether logins are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,

@@ -119,7 +119,8 @@ impl From<ServiceError> for Refused {
 fn user_problem(error: &UserError, text: String) -> Problem {
     let kind = match error {
         UserError::Unknown(_) => Kind::NotFound,
-        UserError::Exists(_) | UserError::TooMany => Kind::Conflict,
+        UserError::Exists(_) => return Problem::new("user", Kind::Conflict, text).word("exists"),
+        UserError::TooMany => Kind::Conflict,
         UserError::Password(_) | UserError::Write { .. } | UserError::Unread(_) => Kind::Failed,
     };
     Problem::new("user", kind, text)

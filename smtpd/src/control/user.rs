@@ -9,12 +9,14 @@ use mailroot_common::control::{
 };
 use mailroot_common::rate::Rate;
 use smtpd_core::smtp::auth::PASSWORD_OCTETS_MAX;
+use zeroize::Zeroizing;
 
 use super::App;
 use super::answer::{Answer, Refused, object, read, usage};
 use super::caller::Caller;
 use super::extract::Path;
 use super::gate::tell;
+use crate::users::{Secret, UserChange};
 
 /// All of them.
 pub(super) async fn list(app: App) -> Answer<Vec<User>> {
@@ -29,10 +31,11 @@ pub(super) async fn add(
 ) -> Answer<User> {
     let wish: NewUser = read(&body)?;
     check_name(&wish.name)?;
-    check_password(&wish.password)?;
+    let secret = read_secret(wish.password, wish.hash.as_deref())?
+        .ok_or_else(|| usage("a user has a password, or a hash in its place"))?;
     let send_as = patterns(&wish.send_as)?;
     let quota = wish.quota.as_deref().map(read_quota).transpose()?.flatten();
-    let user = app.service.add_user(wish, send_as, quota).await?;
+    let user = app.service.add_user(wish.name, secret, send_as, quota).await?;
     tell(&app, "user-added", "*", Some(&user.name), &caller).send();
     object(user)
 }
@@ -45,10 +48,11 @@ pub(super) async fn set(
     body: Bytes,
 ) -> Answer<UserChanged> {
     let wish: UserWish = read(&body)?;
-    wish.password.as_deref().map_or(Ok(()), check_password)?;
+    let secret = read_secret(wish.password, wish.hash.as_deref())?;
     let send_as = wish.send_as.as_deref().map(patterns).transpose()?;
     let quota = wish.quota.as_deref().map(read_quota).transpose()?;
-    let changed = app.service.set_user(&name, wish, (send_as, quota)).await?;
+    let change = UserChange { secret, enabled: wish.enabled, send_as, quota };
+    let changed = app.service.set_user(&name, change).await?;
     tell(&app, "user-changed", "*", Some(&changed.user.name), &caller).send();
     object(changed)
 }
@@ -93,11 +97,24 @@ fn check_name(name: &str) -> Result<(), Refused> {
     Ok(())
 }
 
-fn check_password(password: &str) -> Result<(), Refused> {
-    let good = !password.is_empty()
-        && password.len() <= PASSWORD_OCTETS_MAX
-        && !password.chars().any(char::is_control);
-    if good { Ok(()) } else { Err(usage("a password is one line of at most 1000 octets")) }
+fn read_secret(password: Option<String>, hash: Option<&str>) -> Result<Option<Secret>, Refused> {
+    match (password.map(Zeroizing::new), hash) {
+        (Some(_), Some(_)) => Err(usage("say a password or a hash, not both")),
+        (None, None) => Ok(None),
+        (None, Some(hash)) => match hash.parse() {
+            Ok(kept) => Ok(Some(Secret::Kept(kept))),
+            Err(error) => Err(usage(error.to_string())),
+        },
+        (Some(password), None) => {
+            let good = !password.is_empty()
+                && password.len() <= PASSWORD_OCTETS_MAX
+                && !password.chars().any(char::is_control);
+            match good {
+                true => Ok(Some(Secret::Password(password))),
+                false => Err(usage("a password is one line of at most 1000 octets")),
+            }
+        }
+    }
 }
 
 fn patterns(texts: &[String]) -> Result<Vec<AddressPattern>, Refused> {

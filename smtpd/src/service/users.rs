@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use mailroot_common::control::selector::AddressPattern;
-use mailroot_common::control::{self, NewUser, PasswordAnswer, UserChanged, UserWish};
+use mailroot_common::control::{self, PasswordAnswer, UserChanged};
 use mailroot_common::rate::Rate;
 use zeroize::Zeroizing;
 
 use super::{Service, ServiceError};
-use crate::users::{Logins, User, UserChange, UserError};
+use crate::users::{Logins, Secret, User, UserChange, UserError};
 
 impl Service {
     /// All of them, by name.
@@ -25,12 +25,13 @@ impl Service {
     /// [`ServiceError::User`]; nothing was changed.
     pub async fn add_user(
         &self,
-        wish: NewUser,
+        name: String,
+        secret: Secret,
         send_as: Vec<AddressPattern>,
         quota: Option<Rate>,
     ) -> Result<control::User, ServiceError> {
-        let (users, password) = (self.0.users.clone(), Zeroizing::new(wish.password));
-        let user = blocking(move || users.add(&wish.name, &password, send_as, quota)).await?;
+        let users = self.0.users.clone();
+        let user = blocking(move || users.add(&name, secret, send_as, quota)).await?;
         Ok(describe(&user, &Logins::default()))
     }
 
@@ -43,12 +44,10 @@ impl Service {
     pub async fn set_user(
         &self,
         name: &str,
-        wish: UserWish,
-        (send_as, quota): (Option<Vec<AddressPattern>>, Option<Option<Rate>>),
+        change: UserChange,
     ) -> Result<UserChanged, ServiceError> {
-        let ends = wish.password.is_some() || wish.enabled == Some(false) || send_as.is_some();
-        let password = wish.password.map(Zeroizing::new);
-        let change = UserChange { password, enabled: wish.enabled, send_as, quota };
+        let UserChange { secret, enabled, send_as, .. } = &change;
+        let ends = secret.is_some() || *enabled == Some(false) || send_as.is_some();
         let (users, name) = (self.0.users.clone(), name.to_owned());
         let user = blocking(move || users.set(&name, change)).await?;
         let sessions_ended = if ends { self.end_sessions_of(&user.name) } else { 0 };

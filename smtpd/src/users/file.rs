@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::password::Kept;
 use mailroot_common::rate::Rate;
 use mailroot_common::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::password::Kept;
 use super::{All, User};
 use crate::config::Secrets;
 

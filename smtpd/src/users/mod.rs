@@ -20,14 +20,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use mailroot_common::address::Mailbox;
 use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::password::Verifier;
 use mailroot_common::rate::Rate;
 use smtpd_core::policy::guess::{Guesses, Limit};
 use smtpd_core::policy::quota::Quotas;
-use smtpd_core::smtp::auth::Verifier;
 use zeroize::Zeroizing;
 
-pub use self::password::Unkeepable;
-use self::password::{Decoy, Kept, random};
+use self::password::{Decoy, random};
+pub use self::password::{Secret, Unkeepable};
 use self::turns::Turns;
 pub use self::user::{Denied, Logins, User};
 use crate::clock::Clock;
@@ -67,7 +67,7 @@ pub enum UserError {
 #[derive(Debug, Default)]
 pub struct UserChange {
     /// Another password.
-    pub password: Option<Zeroizing<String>>,
+    pub secret: Option<Secret>,
     /// Whether logins are taken.
     pub enabled: Option<bool>,
     /// Other addresses to send as.
@@ -159,7 +159,7 @@ impl Users {
         let looking = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             match (looked_at.as_deref(), inner.decoy()) {
-                (Some(User { kept: Some(kept), .. }), _) => kept.is(&password),
+                (Some(User { kept: Some(kept), .. }), _) => password::is(kept, &password),
                 (_, Some(decoy)) => {
                     decoy.waste_time(&password);
                     false
@@ -296,11 +296,11 @@ impl Users {
     pub fn add(
         &self,
         name: &str,
-        password: &str,
+        secret: Secret,
         send_as: Vec<AddressPattern>,
         quota: Option<Rate>,
     ) -> Result<Arc<User>, UserError> {
-        let kept = Kept::of(password)?;
+        let kept = secret.keep()?;
         let (name, password_since) = (folded(name), self.0.clock.now());
         self.change(|all| {
             if all.contains_key(&name) {
@@ -325,7 +325,7 @@ impl Users {
     ///
     /// [`UserError`]; nothing was changed.
     pub fn set(&self, name: &str, wish: UserChange) -> Result<Arc<User>, UserError> {
-        let kept = wish.password.as_ref().map(|text| Kept::of(text)).transpose()?;
+        let kept = wish.secret.map(Secret::keep).transpose()?;
         let (name, now) = (folded(name), self.0.clock.now());
         self.change(|all| {
             let old = all.get(&name).ok_or_else(|| UserError::Unknown(name.clone()))?;
@@ -409,6 +409,10 @@ mod tests {
         AddressPattern::parse(text).unwrap()
     }
 
+    fn secret(text: &str) -> Secret {
+        Secret::Password(Zeroizing::new(text.to_owned()))
+    }
+
     async fn judged(all: &Users, name: &str, password: &str) -> Result<String, Denied> {
         let password = Zeroizing::new(password.to_owned());
         all.check(name, password, HERE).await.map(|user| user.name.clone())
@@ -418,14 +422,17 @@ mod tests {
     async fn users_are_kept_changed_and_judged() {
         let place = tempfile::tempdir().unwrap();
         let first = users(&place);
-        first.add("Scanner01", "first", vec![pattern("scanner*@x.example")], None).unwrap();
-        assert!(matches!(first.add("scanner01", "x", Vec::new(), None), Err(UserError::Exists(_))));
+        first.add("Scanner01", secret("first"), vec![pattern("scanner*@x.example")], None).unwrap();
+        assert!(matches!(
+            first.add("scanner01", secret("x"), Vec::new(), None),
+            Err(UserError::Exists(_))
+        ));
         let all = users(&place);
         assert_eq!(judged(&all, "SCANNER01", "first").await.as_deref(), Ok("scanner01"));
         assert_eq!(judged(&all, "scanner01", "second").await, Err(Denied::BadPassword));
         assert_eq!(judged(&all, "nobody", "first").await, Err(Denied::UnknownUser));
-        let password = Some(Zeroizing::new("second".to_owned()));
-        all.set("scanner01", UserChange { password, ..UserChange::default() }).unwrap();
+        let second = Some(secret("second"));
+        all.set("scanner01", UserChange { secret: second, ..UserChange::default() }).unwrap();
         assert_eq!(judged(&all, "scanner01", "first").await, Err(Denied::BadPassword));
         all.set("scanner01", UserChange { enabled: Some(false), ..UserChange::default() }).unwrap();
         assert_eq!(judged(&all, "scanner01", "second").await, Err(Denied::Disabled));
@@ -437,13 +444,15 @@ mod tests {
     fn senders_are_held_to_their_addresses() {
         let place = tempfile::tempdir().unwrap();
         let all = users(&place);
-        let user = all.add("a", "x", vec![pattern("scanner*@x.example")], None).unwrap();
+        let user = all.add("a", secret("x"), vec![pattern("scanner*@x.example")], None).unwrap();
         let sender = |text: &str| ReversePath::Mailbox(Mailbox::parse(text).unwrap());
         assert!(user.may_send_as(&sender("Scanner7@x.example")));
         assert!(user.may_send_as(&ReversePath::Null));
         assert!(!user.may_send_as(&sender("boss@x.example")));
         assert!(
-            all.add("b", "x", Vec::new(), None).unwrap().may_send_as(&sender("boss@x.example"))
+            all.add("b", secret("x"), Vec::new(), None)
+                .unwrap()
+                .may_send_as(&sender("boss@x.example"))
         );
     }
 
@@ -459,7 +468,7 @@ mod tests {
         let nobody = all.vouched("Ada", Some(Vec::new())).unwrap().unwrap();
         assert!(!nobody.may_send_as(&sender("ada@x.example")));
         // What is said of him here holds instead.
-        all.add("ada", "x", vec![pattern("boss@x.example")], None).unwrap();
+        all.add("ada", secret("x"), vec![pattern("boss@x.example")], None).unwrap();
         assert!(!all.is_still(&ada));
         let ada = all.vouched("ada", own()).unwrap().unwrap();
         assert!(ada.may_send_as(&sender("boss@x.example")));
@@ -506,7 +515,7 @@ mod tests {
     fn guesses_are_counted_for_each_name_and_address() {
         let place = tempfile::tempdir().unwrap();
         let all = users(&place);
-        all.add("a", "x", Vec::new(), None).unwrap();
+        all.add("a", secret("x"), Vec::new(), None).unwrap();
         assert!(all.may_guess("A", HERE, LIMIT));
         all.count("A", HERE, false);
         assert!(all.may_guess("a", HERE, LIMIT), "counted before it is looked at");
@@ -529,7 +538,7 @@ mod tests {
         grant(0o600);
         let all = users(&place);
         assert!(!all.trouble().unwrap().contains("chmod"));
-        assert!(matches!(all.add("a", "x", Vec::new(), None), Err(UserError::Unread(_))));
+        assert!(matches!(all.add("a", secret("x"), Vec::new(), None), Err(UserError::Unread(_))));
         assert!(all.vouched("a", None).is_none(), "he may be disabled");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{ half");
     }

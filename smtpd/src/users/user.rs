@@ -4,11 +4,9 @@ use std::net::IpAddr;
 
 use mailroot_common::address::{Mailbox, ReversePath};
 use mailroot_common::control::selector::AddressPattern;
+use mailroot_common::password::{Kept, Verifier};
 use mailroot_common::rate::Rate;
 use mailroot_common::units::Timestamp;
-use smtpd_core::smtp::auth::Verifier;
-
-use super::password::Kept;
 
 /// A user.
 #[derive(Clone, Debug)]

@@ -10,11 +10,11 @@ mod scram;
 
 use std::fmt;
 
+use mailroot_common::password::Verifier;
 use zeroize::Zeroizing;
 
 use self::bearer::Bearer;
 pub use self::binding::Channel;
-pub use self::scram::Verifier;
 use self::scram::{Begun, Scram};
 use super::line::LINE_OCTETS_MAX;
 

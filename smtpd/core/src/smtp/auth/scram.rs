@@ -2,44 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac};
+use mailroot_common::password::{Verifier, keyed};
 use sha2::{Digest, Sha256};
 
 use super::{Channel, Claim, Step, name};
-
-/// By what a proof is told, without the password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verifier {
-    /// What the password was mixed with.
-    pub salt: Vec<u8>,
-    /// How often.
-    pub iterations: u32,
-    /// The digest of the client's key.
-    pub stored_key: [u8; 32],
-    /// The key by which we prove that we know it.
-    pub server_key: [u8; 32],
-}
-
-impl Verifier {
-    /// Makes one of a salted password: PBKDF2 with HMAC-SHA-256, of 32 octets.
-    #[must_use]
-    pub fn of(salted: &[u8; 32], salt: Vec<u8>, iterations: u32) -> Self {
-        let client_key = keyed(salted, b"Client Key");
-        let server_key = keyed(salted, b"Server Key");
-        Self { salt, iterations, stored_key: Sha256::digest(client_key).into(), server_key }
-    }
-}
-
-fn keyed(key: &[u8], text: &[u8]) -> [u8; 32] {
-    match Hmac::<Sha256>::new_from_slice(key) {
-        Ok(mut mac) => {
-            mac.update(text);
-            mac.finalize().into_bytes().into()
-        }
-        // HMAC takes keys of any length.
-        Err(_) => [0; 32],
-    }
-}
 
 /// The longest word of a client that is taken for its nonce.
 const NONCE_OCTETS_MAX: usize = 256;
@@ -213,19 +179,10 @@ pub(super) fn unescaped(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use mailroot_common::password::salted;
+
     use super::*;
     use crate::smtp::auth::{Exchange, Mechanism};
-
-    /// PBKDF2 of one block (RFC 8018 section 5.2).
-    fn salted(password: &str, salt: &[u8], iterations: u32) -> [u8; 32] {
-        let mut last = keyed(password.as_bytes(), &[salt, &[0, 0, 0, 1]].concat());
-        let mut sum = last;
-        for _ in 1..iterations {
-            last = keyed(password.as_bytes(), &last);
-            sum.iter_mut().zip(last).for_each(|(sum, last)| *sum ^= last);
-        }
-        sum
-    }
 
     fn verifier() -> Verifier {
         let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();

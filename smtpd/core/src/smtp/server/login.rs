@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mailroot_common::password::Verifier;
 use zeroize::Zeroizing;
 
 use super::{Question, Server, Settings, Stage, State, say};
-use crate::smtp::auth::{Channel, Claim, Exchange, Mechanism, RESPONSE_OCTETS_MAX, Step, Verifier};
+use crate::smtp::auth::{Channel, Claim, Exchange, Mechanism, RESPONSE_OCTETS_MAX, Step};
 use crate::smtp::command::Auth;
 use crate::smtp::line::{LINE_OCTETS_MAX, Line};
 use crate::smtp::refusal::Refusal;

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use mailroot_common::address::Domain;
 use mailroot_common::id::QueueId;
+use mailroot_common::password::Verifier;
 use mailroot_common::units::{ByteSize, Span, Timestamp};
 
 use super::{Action, Logins, Question, Server, Settings, Tls};
 use crate::queue::wishes::Priority;
-use crate::smtp::auth::{Channel, Claim, Mechanism, Verifier};
+use crate::smtp::auth::{Channel, Claim, Mechanism};
 use crate::smtp::body::BodyLimits;
 use crate::smtp::command::Grammar;
 use crate::smtp::extension::{Extension, Offer};
