@@ -159,7 +159,8 @@ macro_rules! examples {
 examples! {
     overviews_are_true ["mailroot.7", "smtpd.8", "mailroot-log.5", "mailroot-metrics.5",
         "mailroot-security.7", "mailroot-control.7", "mailroot-from-exim.7",
-        "mailroot-from-postfix.7", "mailroot-from-opensmtpd.7", "sendmail.8"];
+        "mailroot-from-postfix.7", "mailroot-from-opensmtpd.7", "sendmail.8",
+        "mailroot-errors.7", "mailroot-iis.7", "mailq.1", "newaliases.1", "aliases.5"];
     pages_of_health_and_doors_are_true ["smtpctl-doctor.8", "smtpctl-session.8",
         "smtpctl-trace.8", "smtpctl-pickup.8", "mailroot-store.5"];
     pages_of_mail_are_true ["smtpctl.8", "smtpctl-badmail.8", "smtpctl-queue.8"];
