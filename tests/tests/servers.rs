@@ -98,3 +98,25 @@ fn the_configuration_goes_into_an_archive_and_comes_back() {
     let same = site.control().json(&["config", "apply", "-f", other.to_str().unwrap()]);
     assert_eq!(same["changed"], false, "{same}");
 }
+
+#[test]
+fn a_port_of_one_address_becomes_one_of_every_address_and_back() {
+    let site = Site::start(Setup::new());
+    let port = site.address().port();
+    let listen = |address: &str| {
+        let key = format!("general.listen={address}:{port}");
+        site.ctl(&["server", "set", "default", &key])
+    };
+    let _every = listen("0.0.0.0").ok();
+    assert_eq!(greeting(&site), Some(220));
+    let _one = listen("127.0.0.1").ok();
+    assert_eq!(greeting(&site), Some(220));
+
+    // Where another program has the port of one of them, what there was stays.
+    let other = std::net::TcpListener::bind(("127.0.0.2", port)).unwrap();
+    let refused = listen("0.0.0.0");
+    assert_eq!(refused.code, 8, "{refused}");
+    assert!(refused.err.contains("another program"), "{refused}");
+    assert_eq!(greeting(&site), Some(220));
+    drop(other);
+}

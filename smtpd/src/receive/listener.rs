@@ -103,6 +103,19 @@ impl Listeners {
         lock(&self.0).iter().map(door).collect()
     }
 
+    /// Those that were asked for.
+    fn asked(&self) -> Vec<Listen> {
+        let door = |open: &Open| Listen { address: open.asked, tls: *lock(&open.tls) };
+        lock(&self.0).iter().map(door).collect()
+    }
+
+    /// Takes those out that are not wanted and have the port of one that is.
+    fn take_in_the_way_of(&self, wanted: &[Listen]) -> Vec<Open> {
+        let is_wanted = |open: &Open| wanted.iter().any(|door| door.address == open.asked);
+        let is_hit = |open: &Open| wanted.iter().any(|door| overlap(door.address, open.bound));
+        lock(&self.0).extract_if(.., |open| !is_wanted(open) && is_hit(open)).collect()
+    }
+
     /// Binds what is not bound yet, all or nothing; returns what is not wanted any more.
     fn exchange(&self, inner: &Arc<Inner>, wanted: &[Listen]) -> Result<Vec<Open>, ListenError> {
         let mut all = lock(&self.0);
@@ -138,10 +151,48 @@ impl Listeners {
 /// See [`Receiver::listen`].
 pub(super) async fn rebind(receiver: &Receiver, doors: &[Listen]) -> Result<(), ListenError> {
     let inner = &receiver.0;
-    for open in inner.listeners.exchange(inner, doors)? {
+    let unwanted = match inner.listeners.exchange(inner, doors) {
+        Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => {
+            make_way(inner, doors, error).await?
+        }
+        done => done?,
+    };
+    close_all(unwanted).await;
+    Ok(())
+}
+
+/// Once more, after those of our own were closed that stand in the way and are not wanted: the system lets nobody
+/// have a port of every address while somebody has that of one. If that does not help they are opened again.
+async fn make_way(
+    inner: &Arc<Inner>,
+    doors: &[Listen],
+    error: ListenError,
+) -> Result<Vec<Open>, ListenError> {
+    let before = inner.listeners.asked();
+    let in_the_way = inner.listeners.take_in_the_way_of(doors);
+    if in_the_way.is_empty() {
+        return Err(error);
+    }
+    close_all(in_the_way).await;
+    let done = inner.listeners.exchange(inner, doors);
+    if done.is_err() {
+        close_all(inner.listeners.exchange(inner, &before)?).await;
+    }
+    done
+}
+
+async fn close_all(all: Vec<Open>) {
+    for open in all {
         open.close().await;
     }
-    Ok(())
+}
+
+/// Whether the system lets only one of them be listened on.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || is_any)
 }
 
 async fn accept(
@@ -312,6 +363,22 @@ mod tests {
         assert!(error(io::ErrorKind::AddrInUse, "127.0.0.1:25").contains("another program"));
         let denied = error(io::ErrorKind::PermissionDenied, "127.0.0.1:25");
         assert!(denied.contains("127.0.0.1:25") && denied.contains("CAP_NET_BIND_SERVICE"));
+    }
+
+    #[test]
+    fn every_address_stands_in_the_way_of_each_of_its_kind() {
+        for (one, other, expected) in [
+            ("0.0.0.0:25", "127.0.0.1:25", true),
+            ("127.0.0.1:25", "0.0.0.0:25", true),
+            ("[::]:25", "[::1]:25", true),
+            ("127.0.0.1:25", "127.0.0.1:25", true),
+            ("127.0.0.1:25", "127.0.0.2:25", false),
+            ("0.0.0.0:25", "127.0.0.1:26", false),
+            ("[::]:25", "127.0.0.1:25", false),
+        ] {
+            let hit = overlap(one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(hit, expected, "{one} {other}");
+        }
     }
 
     #[test]
