@@ -247,7 +247,7 @@ fn envelope(
     let smtputf8 = recipients.iter().chain(sender.mailbox()).any(|mailbox| !mailbox.is_ascii());
     let settings = &inner.settings;
     let added_id = (settings.rules.add_message_id && !facts.has_message_id)
-        .then(|| format!("<{id}@{}>", settings.fqdn));
+        .then(|| received::message_id(id, &settings.fqdn));
     Envelope {
         hold: None,
         sender,

@@ -237,7 +237,7 @@ impl<'a> Incoming<'a> {
             Ok(wanted) => client.follow_aliases(id, wanted).await?,
             Err(named) => {
                 let mut envelope =
-                    client.envelope(server, named, facts).ok_or(Refusal::LocalTrouble)?;
+                    client.envelope(server, id, named, facts).ok_or(Refusal::LocalTrouble)?;
                 envelope.origin.checks = checks;
                 let why = (work.discarded_by.as_deref(), self.rule.as_ref());
                 client.discarded((id, size), &envelope, why);
@@ -245,7 +245,7 @@ impl<'a> Incoming<'a> {
             }
         };
         let mut envelope =
-            client.envelope(server, recipients, facts).ok_or(Refusal::LocalTrouble)?;
+            client.envelope(server, id, recipients, facts).ok_or(Refusal::LocalTrouble)?;
         amend(&work, &mut envelope);
         envelope.origin.checks = checks;
         if eight_bit && envelope.body == BodyKind::SevenBit {
@@ -350,11 +350,15 @@ impl Client<'_> {
         let priority = server.transaction().map(|it| it.wishes.priority).unwrap_or_default();
         Trace { entry, by: host, id: Some(id), only_recipient, priority, at: now }.write(out);
         let date = (self.settings.add_date && !facts.has_date).then_some(now);
-        let message_id = (self.settings.add_message_id && !facts.has_message_id).then_some(id);
+        let message_id = self.adds_message_id(facts).then_some(id);
         received::write_missing(out, date, message_id, host);
         if facts.needs_empty_line() {
             out.extend_from_slice(b"\r\n");
         }
+    }
+
+    fn adds_message_id(&self, facts: &HeaderFacts) -> bool {
+        self.settings.add_message_id && !facts.has_message_id
     }
 
     /// The client's name, if DNS was asked and gave one that leads back.
@@ -375,9 +379,12 @@ impl Client<'_> {
     fn envelope(
         &self,
         server: &Server,
+        id: QueueId,
         recipients: Vec<Recipient>,
         facts: HeaderFacts,
     ) -> Option<Envelope> {
+        let host = &self.settings.session.host;
+        let added_id = self.adds_message_id(&facts).then(|| received::message_id(id, host));
         let transaction = server.transaction()?;
         let accepted_at = self.inner.parts.clock.now();
         Some(Envelope {
@@ -402,7 +409,7 @@ impl Client<'_> {
             },
             // Whoever requires TLS has not meant it (RFC 8689 section 4.1).
             tls_optional: facts.tls_optional && !transaction.wishes.require_tls,
-            message_id: facts.message_id,
+            message_id: facts.message_id.or(added_id),
             subject: facts.subject,
             wishes: transaction.wishes,
         })

@@ -310,7 +310,7 @@ async fn message_lies_in_the_queue_with_our_fields_in_front() {
         log[1],
         format!(
             "event=received server=default id={id} sid=000001 client=10.0.0.7 via=smtp size={size} \
-             nrcpt=1 user=- from=<a@app.test> to=<b@example.com> msgid=\"\" subject=\"hi \u{fc}\""
+             nrcpt=1 user=- from=<a@app.test> to=<b@example.com> msgid=\"<{id}@mx.test>\" subject=\"hi \u{fc}\""
         )
     );
     assert!(log[2].starts_with("event=disconnect server=default sid=000001 client=10.0.0.7"));

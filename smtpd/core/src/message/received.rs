@@ -201,12 +201,26 @@ pub fn write_missing(
         out.extend_from_slice(b"\r\n");
     }
     if let Some(id) = message_id {
-        out.extend_from_slice(b"Message-ID: <");
-        push_text(out, id);
-        out.push(b'@');
-        push_name(out, by);
-        out.extend_from_slice(b">\r\n");
+        out.extend_from_slice(b"Message-ID: ");
+        push_message_id(out, id, by);
+        out.extend_from_slice(b"\r\n");
     }
+}
+
+/// The Message-ID that a message without one gets here.
+#[must_use]
+pub fn message_id(id: QueueId, by: &str) -> String {
+    let mut out = Vec::with_capacity(by.len() + 15);
+    push_message_id(&mut out, id, by);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn push_message_id(out: &mut Vec<u8>, id: QueueId, by: &str) {
+    out.push(b'<');
+    push_text(out, id);
+    out.push(b'@');
+    push_name(out, by);
+    out.push(b'>');
 }
 
 /// A header field being written word by word; a word that would pass the line's end begins a new
