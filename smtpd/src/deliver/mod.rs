@@ -67,6 +67,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailroot_common::address::{Domain, Mailbox};
+use mailroot_common::config::SmartHostName;
 use mailroot_common::config::smart_hosts::{AuthMethod, SmartHostKeys, SmartHosts};
 use mailroot_common::control::OutboundLimit;
 use smtpd_core::queue::dispose::InDoubtPolicy;
@@ -286,6 +287,12 @@ impl Deliver {
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneView> {
         self.0.lanes()
+    }
+
+    /// What may leave for a smart host that nothing was learned of.
+    #[must_use]
+    pub fn allowed_by(&self, name: &SmartHostName) -> OutboundLimit {
+        self.0.allowed_by(name)
     }
 
     /// How many connections count against the limit that a session is under, and what that is now;

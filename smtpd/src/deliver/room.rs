@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use mailroot_common::config::SmartHostName;
 use mailroot_common::control::OutboundLimit;
 use mailroot_common::id::SessionId;
 use mailroot_common::status::EnhancedCode;
@@ -398,6 +399,11 @@ impl Room {
         let mut views: Vec<LaneView> = self.lane_map().values().map(view).collect();
         views.sort_by(|a, b| a.route.cmp(&b.route));
         views
+    }
+
+    pub(super) fn allowed_by(&self, name: &SmartHostName) -> OutboundLimit {
+        let allowed = self.settings.load().allowed_by(Some(name), Limits::default());
+        allowed.with(usize::MAX, None)
     }
 
     pub(super) fn flush(&self, route: Option<&RouteName>) {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use mailroot_common::config::smart_hosts::SmartHostKeys;
 use mailroot_common::config::{DomainKind, DomainRoute, Hop, ServerName, SmartHostName};
-use mailroot_common::control::{Edited, ServerState, SmartHost, SmartHostState, SmartHostWish};
+use mailroot_common::control::{
+    Edited, OutboundLimit, ServerState, SmartHost, SmartHostState, SmartHostWish,
+};
 
 use super::change::Asked;
 use super::{Service, ServiceError};
@@ -51,18 +53,38 @@ impl Service {
                 lanes.extend(server.lanes());
             }
         }
-        let describe = |(name, keys): (&SmartHostName, &SmartHostKeys)| SmartHost {
-            name: name.to_string(),
-            hosts: keys.hosts().iter().map(ToString::to_string).collect(),
-            tls: keys.tls.word().to_owned(),
-            auth: keys.auth.method.word().to_owned(),
-            user: keys.auth.login_name().map(str::to_owned),
-            password_at: keys.auth.password.as_ref().map(ToString::to_string),
-            token_until: self.token_until(name, keys),
-            used_by: self.users_of(name).into_iter().map(|(_, words)| words).collect(),
-            ..fares(lanes.iter().filter(|lane| lane.route.smart_host().as_ref() == Some(name)))
+        let describe = |(name, keys): (&SmartHostName, &SmartHostKeys)| {
+            let users = self.users_of(name);
+            let found =
+                fares(lanes.iter().filter(|it| it.route.smart_host().as_ref() == Some(name)));
+            let limit = found.limit.clone().or_else(|| self.limit_by(name, &users));
+            SmartHost {
+                name: name.to_string(),
+                hosts: keys.hosts().iter().map(ToString::to_string).collect(),
+                tls: keys.tls.word().to_owned(),
+                auth: keys.auth.method.word().to_owned(),
+                user: keys.auth.login_name().map(str::to_owned),
+                password_at: keys.auth.password.as_ref().map(ToString::to_string),
+                token_until: self.token_until(name, keys),
+                used_by: users.into_iter().map(|(_, words)| words).collect(),
+                limit,
+                ..found
+            }
         };
         loaded.service.smart_hosts.iter().map(describe).collect()
+    }
+
+    /// What may leave for it before anything has: by who sends there, else by any virtual server that runs.
+    fn limit_by(
+        &self,
+        wanted: &SmartHostName,
+        users: &[(ServerName, String)],
+    ) -> Option<OutboundLimit> {
+        let servers = self.all();
+        let sends = |server: &&Arc<VirtualServer>| users.iter().any(|(it, _)| it == server.name());
+        let asked = |server: &Arc<VirtualServer>| server.allowed_by(wanted);
+        let by_user = servers.iter().filter(sends).find_map(asked);
+        by_user.or_else(|| servers.iter().find_map(asked))
     }
 
     /// Who sends by it: virtual servers, each also for a domain that does.

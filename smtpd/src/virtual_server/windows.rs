@@ -1,6 +1,8 @@
 //! A server seen by whoever only looks, ends a session or has mail tried: he waits for nobody, while the
 //! server is started, changed or drained.
 
+use mailroot_common::config::SmartHostName;
+use mailroot_common::control::OutboundLimit;
 use mailroot_common::id::SessionId;
 use smtpd_core::route::table::RouteName;
 use tokio::net::UnixStream;
@@ -75,5 +77,11 @@ impl VirtualServer {
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneView> {
         self.windows.load().as_ref().map(|open| open.deliver.lanes()).unwrap_or_default()
+    }
+
+    /// What may leave for a smart host that nothing was learned of.
+    #[must_use]
+    pub fn allowed_by(&self, name: &SmartHostName) -> Option<OutboundLimit> {
+        self.windows.load().as_ref().map(|open| open.deliver.allowed_by(name))
     }
 }
