@@ -138,9 +138,21 @@ fn set(text: &str, path: &str, doc: &KeyDoc, value: &str) -> Result<String, Assi
     } else if value.starts_with('{') && doc.type_name.starts_with('{') {
         value.to_owned()
     } else {
-        quoted(value)
+        written_scalar(doc, value)
     };
     Ok(edit::set(text, path, &flow)?)
+}
+
+/// Numbers and switches as YAML and the schema have them, everything else as text.
+fn written_scalar(doc: &KeyDoc, value: &str) -> String {
+    let is_number = doc.type_name.starts_with("number");
+    let is_switch = doc.type_name == "true or false";
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" if is_switch => "true".to_owned(),
+        "false" | "no" | "off" if is_switch => "false".to_owned(),
+        _ if is_number && value.bytes().all(|octet| octet.is_ascii_digit()) => value.to_owned(),
+        _ => quoted(value),
+    }
 }
 
 fn add(
@@ -338,6 +350,11 @@ mod tests {
                 end("delivery:\n  outbound:\n    retry: [15m, 30m]"),
             ),
             (set("description", "no"), end("description: \"no\"")),
+            (set("description", "25"), end("description: \"25\"")),
+            (set("enabled", "No"), end("enabled: false")),
+            (set("enabled", "perhaps"), end("enabled: perhaps")),
+            (set("delivery.max_hops", "77"), end("delivery:\n  max_hops: 77")),
+            (set("delivery.max_hops", "7.5"), end("delivery:\n  max_hops: \"7.5\"")),
             (set("delivery.smart_host", ""), end("delivery:\n  smart_host: []")),
             (set("general.listen", "[::1]:25"), TEXT.replace("127.0.0.1:25", "\"[::1]:25\"")),
             (
