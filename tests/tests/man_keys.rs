@@ -52,7 +52,12 @@ fn written_anew(page: &str, keys: &[KeyDoc]) -> String {
         }
         if let Some(section) = line.strip_prefix(".\\\" keys of ") {
             inside = true;
+            let mut parent = section;
             for key in keys.iter().filter(|key| section_of(&key.key) == section) {
+                if key.parent() != parent && key.parent().contains('.') && !key.section.is_empty() {
+                    let _ = write!(out, ".It Cm {}\n{}", key.parent(), mdoc::prose(&key.section));
+                }
+                parent = key.parent();
                 out.push_str(&item(key));
                 listed += 1;
             }

@@ -182,6 +182,7 @@ pub(crate) fn version_key() -> KeyDoc {
         iis6: "required".to_owned(),
         bounds: Some((VERSION.to_owned(), VERSION.to_owned())),
         doc: "The version of the file's form.".to_owned(),
+        section: String::new(),
     }
 }
 

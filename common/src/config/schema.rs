@@ -28,7 +28,7 @@ fn document(title: &str, keys: &[KeyDoc]) -> Value {
     let mut root = section();
     for key in keys {
         let parts: Vec<&str> = key.key.split('.').collect();
-        put(&mut root, &parts, describe(key));
+        put(&mut root, &parts, describe(key), &key.section);
     }
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     root["title"] = json!(title);
@@ -41,7 +41,7 @@ fn section() -> Value {
 }
 
 /// Puts a key in its place; sections on the way are made. A part that ends in `[]` is a list.
-fn put(object: &mut Value, parts: &[&str], schema: Value) {
+fn put(object: &mut Value, parts: &[&str], schema: Value, about: &str) {
     let Some((first, rest)) = parts.split_first() else { return };
     let name = first.trim_end_matches("[]");
     let Some(properties) = object["properties"].as_object_mut() else { return };
@@ -53,7 +53,11 @@ fn put(object: &mut Value, parts: &[&str], schema: Value) {
     let inner = properties.entry(name).or_insert_with(|| {
         if is_list { json!({"type": "array", "items": section()}) } else { section() }
     });
-    put(if is_list { &mut inner["items"] } else { inner }, rest, schema);
+    let inner = if is_list { &mut inner["items"] } else { inner };
+    if rest.len() == 1 && !about.is_empty() {
+        inner["description"] = json!(about);
+    }
+    put(inner, rest, schema, about);
 }
 
 fn describe(key: &KeyDoc) -> Value {

@@ -65,6 +65,16 @@ pub struct KeyDoc {
     pub bounds: Option<(String, String)>,
     /// What it does.
     pub doc: String,
+    /// What the keys of its section are for; empty outside of sections.
+    pub section: String,
+}
+
+impl KeyDoc {
+    /// The section that it stands in, such as `access.tls`; empty for keys of the file itself.
+    #[must_use]
+    pub fn parent(&self) -> &str {
+        self.key.rsplit_once('.').map_or("", |(parent, _)| parent)
+    }
 }
 
 /// One key of a running configuration, as `server show` lists it.
@@ -287,6 +297,8 @@ pub(crate) fn join(path: &str, key: &str) -> String {
 
 /// What every section can do. Implemented by [`section!`] alone.
 pub trait Section: Sized {
+    /// What the section is for, in lines.
+    const ABOUT: &'static [&'static str];
     /// The keys, in the order of the manual.
     const KEYS: &'static [&'static str];
     /// All defaults of a profile.
@@ -340,6 +352,7 @@ macro_rules! section {
         }
 
         impl $crate::config::section::Section for $Name {
+            const ABOUT: &'static [&'static str] = &[$($about),+];
             const KEYS: &'static [&'static str] = &[
                 $($crate::config::section::key_name(stringify!($field)),)*
                 $($($crate::config::section::key_name(stringify!($sub)),)+)?
@@ -400,6 +413,7 @@ macro_rules! section {
                             $crate::config::section::bounds!($($bounds)?),
                         ),
                         doc: doc_text(&[$($doc),+]),
+                        section: doc_text(Self::ABOUT),
                     });
                 )*
                 $($(<$Sub>::describe(&join(path, key_name(stringify!($sub))), out);)+)?

@@ -127,6 +127,7 @@ impl ServerConfig {
             iis6: default.to_owned(),
             bounds: None,
             doc: doc.to_owned(),
+            section: String::new(),
         };
         let mut out = vec![
             version_key(),

@@ -91,6 +91,7 @@ section! {
 pub struct Certificates(pub BTreeMap<CertificateName, CertificateKeys>);
 
 impl Section for Certificates {
+    const ABOUT: &'static [&'static str] = &[];
     const KEYS: &'static [&'static str] = &[];
 
     fn defaults(_profile: Profile) -> Self {

@@ -376,7 +376,7 @@ impl Setting for Rate {
     type Quantity = u8;
 
     fn type_name() -> String {
-        "messages/time".to_owned()
+        "number/time".to_owned()
     }
 
     fn show(&self) -> String {
