@@ -38,3 +38,37 @@ pub(crate) fn run(tool: &Tool, args: &Explain) -> Result<u8, Problem> {
     tool.print_object(found, |it| format!("{}\n  {}\n  {}\n", it.code, it.cause, it.cure))?;
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use mailroot_common::codes;
+
+    use crate::args::Args;
+
+    #[test]
+    fn every_command_that_is_advised_exists() {
+        let mut tool = Args::command();
+        tool.build();
+        for row in codes::all() {
+            for rest in row.cure.split("smtpctl ").skip(1) {
+                let mut command = &tool;
+                for (place, said) in rest.split(' ').enumerate() {
+                    let word = said.trim_end_matches([',', ';', '.', ':', ')']);
+                    if let Some(option) = word.strip_prefix("--") {
+                        let name = option.split('=').next();
+                        let known = command.get_arguments().any(|it| it.get_long() == name);
+                        assert!(known, "{}: smtpctl {rest}: no --{option}", row.code);
+                    } else if let Some(below) = command.find_subcommand(word) {
+                        command = below;
+                    } else {
+                        assert!(place > 0, "{}: smtpctl {rest}: no {word}", row.code);
+                    }
+                    if word != said {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}

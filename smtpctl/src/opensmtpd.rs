@@ -38,7 +38,7 @@ const TABLE: &[(&[&str], &[&str])] = &[
 /// Their words for which there is none of ours, and what does the same.
 const POINTERS: &[(&str, &str)] = &[
     ("untrace", "smtpctl logs level configured; more is told with logs level debug"),
-    ("spf", "DNS tells: dig TXT DOMAIN"),
+    ("spf", "smtpctl doctor spf looks at the records of your domains; for others: dig TXT DOMAIN"),
 ];
 
 /// Rewrites a command line, the program's name first, if it begins with OpenSMTPD's words.

@@ -26,8 +26,8 @@ pub(crate) struct Add {
     /// Users, and groups with a leading %.
     #[arg(value_name = "USER", required = true)]
     people: Vec<String>,
-    /// viewer sees everything but messages, operator acts on queues and sessions, admin changes the
-    /// configuration.
+    /// viewer sees everything but messages, operator reads these and acts on queues and sessions, admin
+    /// changes the configuration.
     #[arg(long, value_name = "ROLE", value_parser = ["viewer", "operator", "admin"])]
     #[arg(default_value = "operator", hide_possible_values = true)]
     role: String,

@@ -36,13 +36,13 @@ pub(crate) enum ServiceCommand {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Valves {
-    /// New mail by listeners and Pickup; lasts until the daemon ends.
+    /// New mail by listeners and Pickup; a pause lasts until the daemon ends.
     #[arg(long)]
     inbound: bool,
-    /// Attempts at other hosts; lasts over a restart.
+    /// Attempts at other hosts; a pause lasts over a restart.
     #[arg(long)]
     outbound: bool,
-    /// Deliveries into Drop; lasts over a restart.
+    /// Deliveries into Drop; a pause lasts over a restart.
     #[arg(long)]
     local: bool,
 }

@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::process::Command;
 
 use mailroot_common::config::dialogs::{FIELDS, Field};
 use mailroot_common::config::{ServerConfig, ServiceConfig};
@@ -67,6 +68,13 @@ fn every_key_of_the_table_is_one_of_the_files() {
     }
 }
 
+/// The words of a command as a shell reads them.
+fn shell_words(command: &str) -> Vec<String> {
+    let mut shell = Command::new("sh");
+    shell.args(["-fc", &format!("printf '%s\\n' {command}")]);
+    program::run(&mut shell, b"").ok().lines().map(str::to_owned).collect()
+}
+
 /// What the key shows now: of the service where that has it, else of the default server.
 fn value(site: &Site, field: &Field) -> String {
     let of_service = ServiceConfig::keys().iter().any(|documented| documented.key == field.key);
@@ -81,7 +89,8 @@ fn every_field_of_every_dialog_is_set_and_seen() {
         // What lies in the system's directory of logs lies in the home here.
         let command =
             field.command.replace("/var/log/mailroot", &site.home().display().to_string());
-        let words: Vec<&str> = command.split(' ').chain(["-o", "json"]).collect();
+        let words = shell_words(&command);
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(["-o", "json"]).collect();
         let done = site.ctl(&words);
         let said = format!("{}{}", done.out, done.err);
         if ["E0397", "E0370"].iter().any(|code| said.contains(code)) {

@@ -129,7 +129,7 @@ super::codes! {
     "smarthost.down": "A warning of status: mail for a smart host waits, since it does not answer, asks for less or refuses our login."; "smtpctl smarthost test NAME tells at which step; mail is tried again by itself.";
     "smarthost.no_tokens": "A token was asked for, and the smart host logs in otherwise."; "Look at its auth.method with smtpctl smarthost show.";
     "smarthost.not_found": "There is no smart host of that name."; "smtpctl smarthost list names them.";
-    "smarthost.right": "A warning of status: a right to ask for tokens, given by a person who signed in, was not used for long because that failed, and will lapse."; "See why with smtpctl smarthost test NAME --new-token; else sign in anew with smtpctl smarthost login NAME.";
+    "smarthost.right": "A warning of status: a right to ask for tokens, given by a person who signed in, was not used for long because that failed, and will lapse."; "See why with smtpctl smarthost test NAME; else sign in anew with smtpctl smarthost login NAME.";
     "smarthost.token": "The provider gave no token or no code, or it could not be asked."; "The message has its words and what to do; smtpctl smarthost test tries it again.";
     "smarthost.usage": "What is said of a smart host is not complete, or its password was not given."; "Look at --help of the command; a password is never an argument.";
     "stats.usage": "The span that is to be counted cannot be read."; "Write --since 1d or --since 2h.";

@@ -109,7 +109,7 @@ fields! {
     "Delivery, Outbound security" {
         "Anonymous access", "smarthost set [192.0.2.26]:2525 --name isp --tls required --no-use" => "" "smart_hosts.isp.host";
         "Basic authentication, User name, Password",
-            "config set smart_hosts.isp.auth.method=basic smart_hosts.isp.auth.user=relay smart_hosts.isp.auth.password={\"credential\":isp}" => "" "auth.method";
+            "config set smart_hosts.isp.auth.method=basic smart_hosts.isp.auth.user=relay 'smart_hosts.isp.auth.password={credential: isp}'" => "" "auth.method";
         "Integrated Windows authentication",
             "config set smart_hosts.isp.host=mail.example.net smart_hosts.isp.auth.method=integrated smart_hosts.isp.auth.user=relay@CORP.EXAMPLE"
             => "" "auth.method";
@@ -137,7 +137,7 @@ fields! {
         "Schema", "ldap set schema=exchange-ldap" => "ldap.schema" "exchange-ldap";
         "Base", "ldap set base=DC=example,DC=net" => "ldap.base" "DC=example,DC=net";
         "Binding, User name, Password",
-            "ldap set bind=simple user=mailroot password={\"credential\":ldap}" => "ldap.bind" "simple";
+            "ldap set bind=simple user=mailroot 'password={credential: ldap}'" => "ldap.bind" "simple";
         "Domain", "ldap set domain=example.net" => "ldap.domain" "example.net";
         "Enable LDAP routing", "ldap set enabled=true" => "ldap.enabled" "true";
     }
