@@ -12,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::address::{LocalPart, Mailbox};
+use crate::message::address_list::{Named, locate_named};
 
 /// The largest file that is read, in octets; the same for each that it includes.
 pub const FILE_OCTETS_MAX: usize = 1 << 20;
@@ -333,6 +334,11 @@ fn split_name(whole: &str) -> Result<(String, &str), String> {
     if name.is_empty() {
         return Err("nobody has the empty name".to_owned());
     }
+    if name.contains('@') && !whole.starts_with('"') {
+        return Err(format!(
+            "{name}: a name stands here without its domain, which is this machine's"
+        ));
+    }
     // A name in quotes may have what no other name has.
     let read = LocalPart::parse(name).or_else(|_| LocalPart::parse(&format!("\"{name}\"")));
     read.map_err(|error| format!("{name:?}: {error}"))?;
@@ -385,6 +391,14 @@ fn read_target(text: &str) -> Result<Target, String> {
     let wrong = |error: &dyn fmt::Display| format!("{text}: {error}");
     if let Some(name) = plain.strip_prefix('\\') {
         return LocalPart::parse(name).map(Target::Literal).map_err(|error| wrong(&error));
+    }
+    if plain.contains(['<', '(']) {
+        let found = locate_named(plain.as_bytes()).map_err(|error| wrong(&error))?;
+        return match found.into_iter().next() {
+            Some((Named::Whole(mailbox), _)) => Ok(Target::Address(mailbox)),
+            Some((Named::Bare(name), _)) => Ok(Target::Name(name)),
+            None => Err(format!("{text}: no address")),
+        };
     }
     if plain.contains('@') {
         return Mailbox::parse(plain).map(Target::Address).map_err(|error| wrong(&error));
@@ -439,6 +453,13 @@ mod tests {
     }
 
     #[test]
+    fn an_address_may_have_a_name_and_a_comment() {
+        let text = "root: \"Ops, all\" <ops@x.test>, ben@x.test (him), <anna>\n";
+        assert_eq!(resolved(text, "root").as_deref(), Some("anna ops@x.test ben@x.test"));
+        assert_eq!(faults(text), "");
+    }
+
+    #[test]
     fn circles_end_and_are_told() {
         let text = "web: www\nwww: web\nfine: web, x@y.test\n";
         assert_eq!(resolved(text, "web").as_deref(), Some(""));
@@ -461,6 +482,9 @@ mod tests {
             ("a: :include:/etc/../x\n", "1: :include:/etc/../x: write the whole path"),
             ("a: :fail: no\n", "1: :fail: no: that is not known"),
             ("just words\n", "1: \"just words\" has no colon"),
+            ("me@here.test: x\n", "1: me@here.test: a name stands here without"),
+            ("@here.test: x\n", "1: @here.test: a name stands here without"),
+            ("a: Ops <ops\n", "1: Ops <ops: a < bracket"),
             ("a:\n", "1: \"a\" has nobody behind it"),
             ("a: b\nA: c\n", "2: \"A\" has an alias on line 1"),
             ("a: \"b\n", "1: a quote is not closed"),

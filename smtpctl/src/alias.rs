@@ -15,6 +15,7 @@ use mailroot_common::control::{Kind, Problem, Setting, path};
 use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
+use crate::service_user;
 use crate::tool::Tool;
 
 /// Where the file is, unless a home is given or the configuration says otherwise.
@@ -170,14 +171,17 @@ pub(crate) async fn run(tool: &mut Tool, command: AliasCommand) -> Result<u8, Pr
             save(tool, &file, &text, &format!("{}: removed", remove.names.join(", ")))
         }
         AliasCommand::Check(place) => {
-            let (file, _, aliases) = open(tool, &place).await?;
-            let file = file.display().to_string();
+            let (path, _, aliases) = open(tool, &place).await?;
+            let file = path.display().to_string();
+            let unread = service_user::cannot_read(&path);
             let finding = |fault: mailroot_common::aliases::Fault| Finding {
                 file: file.clone(),
                 line: fault.line,
                 reason: fault.what,
             };
-            let found: Vec<Finding> = aliases.faults().into_iter().map(finding).collect();
+            let unread = unread.map(|what| mailroot_common::aliases::Fault { line: 1, what });
+            let found: Vec<Finding> =
+                unread.into_iter().chain(aliases.faults()).map(finding).collect();
             let code = if found.is_empty() { 0 } else { Kind::Found.exit_code() };
             tool.print_rows(found)?;
             Ok(code)
@@ -268,7 +272,8 @@ pub(crate) fn understand(text: &str) -> Aliases {
     let paths: Vec<(PathBuf, usize)> =
         aliases.include_paths().map(|(path, line)| (path.to_owned(), line)).collect();
     for (path, line) in paths {
-        aliases.include(&path, line, read(&path).map_err(|error| error.to_string()));
+        let text = read(&path).map_err(|error| error.to_string());
+        aliases.include(&path, line, service_user::cannot_read(&path).map_or(text, Err));
     }
     aliases
 }
@@ -370,6 +375,9 @@ pub(crate) fn report(file: &Path, err: &mut impl Write) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         read => read?,
     };
+    if let Some(why) = service_user::cannot_read(file) {
+        writeln!(err, "newaliases: {}: {}", file.display(), escape(&why))?;
+    }
     for fault in understand(&text).faults() {
         writeln!(err, "newaliases: {}:{}", file.display(), escape(&fault.to_string()))?;
     }

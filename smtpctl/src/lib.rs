@@ -48,6 +48,7 @@ mod send;
 mod sendmail;
 mod server;
 mod service;
+mod service_user;
 mod session;
 mod setup;
 mod smarthost;

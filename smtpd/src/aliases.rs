@@ -146,10 +146,18 @@ impl Inner {
             }
         }
         let is_new = unread.is_empty() || state.unread != unread;
-        for fault in aliases.faults().iter().take(FAULTS_TOLD).filter(|_| is_new) {
-            let line = self.log.line(Level::Warn, "alias-fault");
-            let line = line.text("file", path.display()).word("line", fault.line);
-            line.text("reason", &fault.what).send();
+        let faults = if is_new { aliases.faults() } else { Vec::new() };
+        let fault = |line: usize| {
+            let told = self.log.line(Level::Warn, "alias-fault");
+            told.text("file", path.display()).word("line", line)
+        };
+        for it in faults.iter().take(FAULTS_TOLD) {
+            fault(it.line).text("reason", &it.what).send();
+        }
+        if let Some(next) = faults.get(FAULTS_TOLD) {
+            let more = faults.len() - FAULTS_TOLD;
+            let words = format!("this one and {} more: newaliases names them", more - 1);
+            fault(next.line).text("reason", words).send();
         }
         *state = State { path: state.path.take(), aliases: Arc::new(aliases), stamps, unread };
     }

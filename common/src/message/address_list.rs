@@ -87,6 +87,13 @@ pub fn locate_named(value: &[u8]) -> Result<Vec<(Named, Range<usize>)>, ListErro
     read(value)
 }
 
+/// The addresses of a list that can be read, and what is wrong with the others, as [`locate_named`] has both.
+#[must_use]
+pub fn every_named(value: &[u8]) -> (Vec<Named>, Vec<ListError>) {
+    let (found, faults) = read_each(value);
+    (found.into_iter().map(|(named, _)| named).collect(), faults)
+}
+
 /// What an address of a list is made into.
 trait Spec: Sized {
     /// Whether a word without a domain is an address.
@@ -117,19 +124,29 @@ impl Spec for Named {
 }
 
 fn read<S: Spec>(value: &[u8]) -> Result<Vec<(S, Range<usize>)>, ListError> {
+    let (found, faults) = read_each(value);
+    faults.into_iter().next().map_or(Ok(found), Err)
+}
+
+type Found<S> = Vec<(S, Range<usize>)>;
+
+/// What can be read, and what is wrong with the rest. Behind something that does not end nothing is read.
+fn read_each<S: Spec>(value: &[u8]) -> (Found<S>, Vec<ListError>) {
     let mut reader = Reader { octets: value, at: 0, lines_down: 0 };
-    let mut found = Vec::new();
+    let (mut found, mut faults) = (Vec::new(), Vec::new());
     let mut item = Item::default();
     loop {
         let start = reader.at;
         let Some(octet) = reader.peek() else {
-            item.finish(&mut found).map_err(|fault| reader.error(fault))?;
-            return Ok(found);
+            faults.extend(item.finish(&mut found).err().map(|fault| reader.error(fault)));
+            return (found, faults);
         };
         let step = match octet {
             b',' | b';' => {
                 reader.take();
-                std::mem::take(&mut item).finish(&mut found)
+                let done = std::mem::take(&mut item).finish(&mut found);
+                faults.extend(done.err().map(|fault| reader.error(fault)));
+                Ok(())
             }
             b':' if item.angle.is_none() && !item.spec.contains(&b'@') => {
                 // The name of a group; its members follow.
@@ -142,7 +159,14 @@ fn read<S: Spec>(value: &[u8]) -> Result<Vec<(S, Range<usize>)>, ListError> {
             }
             _ => reader.piece().map(|piece| item.push(piece, start..reader.at)),
         };
-        step.map_err(|fault| reader.error(fault))?;
+        if let Err(fault) = step {
+            let is_open = matches!(fault, ListFault::Unclosed(_));
+            faults.push(reader.error(fault));
+            if is_open {
+                return (found, faults);
+            }
+            item = Item { is_spoiled: true, ..Item::default() };
+        }
     }
 }
 
@@ -177,11 +201,20 @@ struct Item<S> {
     /// Where the words are.
     place: Range<usize>,
     angle: Option<(S, Range<usize>)>,
+    /// Something of it could not be read: the rest is passed over.
+    is_spoiled: bool,
 }
 
 impl<S> Default for Item<S> {
     fn default() -> Self {
-        Self { spec: Vec::new(), gap: false, is_phrase: false, place: 0..0, angle: None }
+        Self {
+            spec: Vec::new(),
+            gap: false,
+            is_phrase: false,
+            place: 0..0,
+            angle: None,
+            is_spoiled: false,
+        }
     }
 }
 
@@ -220,6 +253,9 @@ impl<S: Spec> Item<S> {
     }
 
     fn set_angle(&mut self, inside: &[u8], place: Range<usize>) -> Result<(), ListFault> {
+        if self.is_spoiled {
+            return Ok(());
+        }
         if self.angle.is_some() {
             return Err(ListFault::NoAddress(readable(inside)));
         }
@@ -232,6 +268,7 @@ impl<S: Spec> Item<S> {
 
     fn finish(self, found: &mut Vec<(S, Range<usize>)>) -> Result<(), ListFault> {
         match self.angle {
+            _ if self.is_spoiled => {}
             Some(angle) if self.spec.is_empty() => found.push(angle),
             None if self.spec.is_empty() => {}
             None if !self.is_phrase && (S::MAY_BE_BARE || self.spec.contains(&b'@')) => {
@@ -410,6 +447,21 @@ mod tests {
         }
         for value in ["two words", "a@", "<a b", "<>"] {
             assert!(locate_named(value.as_bytes()).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_takes_no_other_with_it() {
+        for (value, expected, count) in [
+            ("a@@b.example, good@b.example", "good@b.example", 1),
+            ("x <a@@b.example> y <b@b.example>, root, two words", "root", 2),
+            ("good@b.example, \"open, a@b.example", "good@b.example", 1),
+            ("a@b.example", "a@b.example", 0),
+            ("two words", "", 1),
+        ] {
+            let (found, faults) = every_named(value.as_bytes());
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!((found.join(" ").as_str(), faults.len()), (expected, count), "{value}");
         }
     }
 

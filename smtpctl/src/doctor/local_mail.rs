@@ -10,6 +10,7 @@ use mailroot_common::control::{Check, Decision, Level, Problem, Question, path};
 
 use crate::alias;
 use crate::client::WAIT;
+use crate::service_user;
 use crate::tool::Tool;
 
 pub(super) const TOPIC: &str = "local-mail";
@@ -128,13 +129,13 @@ fn aliases(root: &Path) -> (Vec<Check>, Option<Aliases>) {
         }
     };
     let aliases = alias::understand(&text);
-    let mut checks: Vec<Check> = aliases
-        .faults()
-        .iter()
-        .map(|fault| {
-            check(Level::Warn, "aliases", format!("{ALIASES}:{fault}")).hint("correct the line")
-        })
-        .collect();
+    let unread = service_user::cannot_read(&below(root, ALIASES));
+    let unread = unread.map(|why| check(Level::Fail, "aliases", format!("{ALIASES}: {why}")));
+    let faults = aliases.faults();
+    let faults = faults.iter().map(|fault| {
+        check(Level::Warn, "aliases", format!("{ALIASES}:{fault}")).hint("correct the line")
+    });
+    let mut checks: Vec<Check> = unread.into_iter().chain(faults).collect();
     if checks.is_empty() {
         let count = crate::change::counted(aliases.list().count() as u64, "name");
         checks.push(check(Level::Ok, "aliases", format!("{ALIASES} has {count}")));
