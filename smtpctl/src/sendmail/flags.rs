@@ -171,7 +171,7 @@ fn mode(word: &str) -> Result<Mode, Usage> {
         "p" => Ok(Mode::List),
         "i" => Ok(Mode::Aliases),
         "v" => Ok(Mode::Verify),
-        "d" | "D" => refused("the daemon is started with: systemctl start mailroot"),
+        "d" | "D" | "l" => refused("the daemon is started with: systemctl start mailroot"),
         "t" => refused("addresses are looked at with: smtpctl route show ADDRESS"),
         "h" | "H" => refused("there is no host status to be shown; see: smtpctl stats"),
         _ => Err(Usage(format!("-b{word} is not known"))),

@@ -8,6 +8,7 @@ use mailroot_common::control::{Kind, Problem, QueueEntry, QueueState, Selector, 
 use mailroot_common::units::Timestamp;
 
 use super::Failure;
+use crate::OUTPUT_CLOSED;
 use crate::args::Args;
 use crate::change::with_query;
 use crate::io_problem;
@@ -16,7 +17,7 @@ use crate::tool::{Tool, stdout};
 
 const HEAD: &str = "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------";
 /// How far recipients are moved in.
-const INDENT: usize = 41;
+const INDENT: usize = 42;
 
 pub(super) fn run() -> Result<u8, Failure> {
     let failed =
@@ -25,8 +26,11 @@ pub(super) fn run() -> Result<u8, Failure> {
     let args = args.map_err(|error| failed(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(error.to_string()))?;
-    runtime.block_on(print(&mut Tool::new(args.global)))?;
-    Ok(0)
+    match runtime.block_on(print(&mut Tool::new(args.global))) {
+        // Whoever read the list has seen enough.
+        Err(problem) if *problem.code == *OUTPUT_CLOSED => Ok(0),
+        done => done.map(|()| 0).map_err(Failure::from),
+    }
 }
 
 async fn print(tool: &mut Tool) -> Result<(), Problem> {
@@ -58,7 +62,7 @@ fn lines(entry: &QueueEntry) -> String {
     let sender = entry.from.to_string();
     let sender = if sender.is_empty() { "MAILER-DAEMON" } else { &sender };
     let (id, size, at) = (entry.id.to_string(), entry.size, arrival(entry.accepted_at));
-    let mut text = format!("{id:<11}{mark} {size:>7} {at:<20}  {}\n", escape(sender));
+    let mut text = format!("{id:<11}{mark} {size:>7} {at} {}\n", escape(sender));
     if let Some(reason) = &entry.reason {
         text.push_str(&format!("{:>width$}\n", format!("({})", escape(reason)), width = INDENT));
     }

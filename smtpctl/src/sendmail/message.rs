@@ -3,8 +3,10 @@
 //! In: the octets of standard input. Out: the same with the line ends of mail, recipients taken from
 //! its header if they are wanted, and with what is missing there. Nothing is ever cut off.
 
-use mailroot_common::message::address_list::{Named, locate_named};
+use mailroot_common::message::address_list::{Named, every_named, locate_named};
 use mailroot_common::message::header::{Field, HeaderEnd, fields, readable};
+
+use super::envelope::Recipients;
 
 /// Fields whose addresses get a domain where they have none.
 const ADDRESS_FIELDS: [&str; 10] = [
@@ -26,6 +28,12 @@ const RESENT_FIELDS: [&str; 3] = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
 /// The longest line of an encoded word (RFC 2047 section 2).
 const ENCODED_WORD_MAX: usize = 75;
 
+/// The longest line of a body that is left as it is. The daemon takes 64 KiB where nobody set another limit.
+const LINE_OCTETS_MAX: usize = 60_000;
+/// How much of a longer one stands on a line: all that a line of mail may hold (RFC 5322 section 2.1.1), less a blank
+/// and the octets of a character.
+const PIECE_OCTETS: usize = 990;
+
 /// A message with the line ends of mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message(Vec<u8>);
@@ -43,7 +51,7 @@ impl Message {
     /// Takes what a program wrote: a bare LF, a bare CR and a missing end of the last line become
     /// CRLF; a NUL, which mail cannot hold, becomes `?`; the line that mailbox files begin with goes.
     pub(super) fn read(input: &[u8]) -> Self {
-        let input = match input {
+        let input = match input.strip_prefix(b">").unwrap_or(input) {
             [b'F', b'r', b'o', b'm', b' ', ..] => {
                 let end = input.iter().position(|&octet| octet == b'\n');
                 end.and_then(|end| input.get(end + 1..)).unwrap_or_default()
@@ -79,28 +87,58 @@ impl Message {
     }
 
     /// The recipients that its header names.
-    pub(super) fn recipients(&self) -> Result<Vec<String>, String> {
+    pub(super) fn recipients(&self) -> Recipients {
         let names = if self.is_resent() { RESENT_FIELDS } else { RECIPIENT_FIELDS };
-        let mut found = Vec::new();
+        let mut all = Recipients::default();
         for field in fields(&self.0).filter(|field| is_one_of(field, &names)) {
-            let value = self.0.get(field.value.clone()).unwrap_or_default();
-            let addresses = locate_named(value).map_err(|error| {
+            let (named, faults) = every_named(self.0.get(field.value.clone()).unwrap_or_default());
+            all.named.extend(named.iter().map(ToString::to_string));
+            all.refused.extend(faults.iter().map(|error| {
                 let (line, name) = (field.line + error.lines_down, readable(field.name));
                 format!("line {line}: {name}: {error}")
-            })?;
-            found.extend(addresses.into_iter().map(|(named, _)| named.to_string()));
+            }));
         }
-        Ok(found)
+        all
     }
 
     fn is_resent(&self) -> bool {
         fields(&self.0).any(|field| is_one_of(&field, &RESENT_FIELDS))
     }
 
-    /// Takes the fields out that name blind copies.
+    /// Takes the fields out that name blind copies, and the one that belongs to who delivers (RFC 5321 section 4.4).
     pub(super) fn hide_copies(&mut self) {
-        let hidden = mailroot_common::message::header::without(&self.0, &["Bcc", "Resent-Bcc"]);
-        self.0 = hidden.into_owned();
+        let hidden = ["Bcc", "Resent-Bcc", "Return-Path"];
+        self.0 = mailroot_common::message::header::without(&self.0, &hidden).into_owned();
+    }
+
+    /// Breaks lines of the body that no mail server takes, so that a job whose output has one is heard of all the
+    /// same. A line goes on behind a blank, as far as that splits no character.
+    pub(super) fn break_lines(&mut self) {
+        let mut header = fields(&self.0);
+        header.by_ref().for_each(drop);
+        let (begin, is_end) = (header.position(), |octet: u8| octet == b'\n');
+        let is_long = |line: &[u8]| line.len() > LINE_OCTETS_MAX;
+        let body = self.0.get(begin..).unwrap_or_default();
+        if !body.split_inclusive(|&octet| is_end(octet)).any(is_long) {
+            return;
+        }
+        let mut out = self.0.get(..begin).unwrap_or_default().to_vec();
+        for mut line in body.split_inclusive(|&octet| is_end(octet)) {
+            let is_broken = is_long(line);
+            while is_broken && line.len() > PIECE_OCTETS {
+                let splits = |at: &usize| line.get(*at).is_some_and(|octet| octet & 0xC0 == 0x80);
+                let mut at = PIECE_OCTETS;
+                while at > PIECE_OCTETS - 4 && splits(&at) {
+                    at -= 1;
+                }
+                let (piece, rest) = line.split_at(at);
+                out.extend_from_slice(piece);
+                out.extend_from_slice(b"\r\n ");
+                line = rest;
+            }
+            out.extend_from_slice(line);
+        }
+        self.0 = out;
     }
 
     /// Adds the author if nobody is named, the domain where addresses have none, and the empty line
@@ -199,6 +237,7 @@ mod tests {
             ("a\n.\nb\n", "a\r\n.\r\nb\r\n"),
             ("a\0b\n", "a?b\r\n"),
             ("From anna Mon Nov 30\nTo: x\n\n", "To: x\r\n\r\n"),
+            (">From anna Mon Nov 30\nTo: x\n\n", "To: x\r\n\r\n"),
             ("", ""),
         ] {
             assert_eq!(message(input).0, expected.as_bytes(), "{input:?}");
@@ -208,20 +247,38 @@ mod tests {
     #[test]
     fn recipients_are_read_from_the_header() {
         let header = "To: root, Ben <b@x.test>\nCc: c@x.test\nbcc: d@x.test,\n\te@x.test\nX: f@x.test\n\nTo: g@x.test\n";
-        let found = message(header).recipients().unwrap();
-        assert_eq!(found.join(" "), "root b@x.test c@x.test d@x.test e@x.test");
-        let resent = message(&format!("Resent-To: r@x.test\n{header}")).recipients().unwrap();
-        assert_eq!(resent, ["r@x.test"]);
-        let error = message("Subject: x\nTo: a@x.test,\n two words\n\n").recipients().unwrap_err();
-        assert!(error.starts_with("line 3: To:"), "{error}");
+        let found = message(header).recipients();
+        assert_eq!(found.named.join(" "), "root b@x.test c@x.test d@x.test e@x.test");
+        let resent = message(&format!("Resent-To: r@x.test\n{header}")).recipients();
+        assert_eq!(resent.named, ["r@x.test"]);
+        let some = message("Subject: x\nTo: a@x.test,\n two words,\n b@x.test\n\n").recipients();
+        assert_eq!(some.named.join(" "), "a@x.test b@x.test");
+        assert!(some.refused[0].starts_with("line 3: To:") && some.refused.len() == 1, "{some:?}");
     }
 
     #[test]
     fn blind_copies_are_hidden() {
-        let mut message =
-            message("To: a@x.test\nBcc: b@x.test,\n c@x.test\nResent-Bcc: d@x.test\n\nBcc: body\n");
+        let mut message = message(
+            "Return-Path: <x@x.test>\nTo: a@x.test\nBcc: b@x.test,\n c@x.test\nResent-Bcc: d@x.test\n\nBcc: body\n",
+        );
         message.hide_copies();
         assert_eq!(message.0, b"To: a@x.test\r\n\r\nBcc: body\r\n");
+    }
+
+    #[test]
+    fn a_line_that_nobody_takes_is_broken_and_no_other() {
+        let whole = |text: &str| {
+            let mut message = message(text);
+            message.break_lines();
+            String::from_utf8(message.0).unwrap()
+        };
+        let short = format!("Subject: x\r\n\r\n{}\r\n", "a".repeat(50_000));
+        assert_eq!(whole(&short), short);
+        let text = format!("{}\u{20ac}{}", "a".repeat(988), "\u{20ac}b".repeat(30_000));
+        let broken = whole(&format!("Subject: x\n\n{text}\nend\n"));
+        assert!(broken.lines().all(|line| line.len() <= 998), "{}", broken.len());
+        let body = broken.strip_prefix("Subject: x\r\n\r\n").unwrap();
+        assert_eq!(body.replace("\r\n ", ""), format!("{text}\r\nend\r\n"));
     }
 
     #[test]

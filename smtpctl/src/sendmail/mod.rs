@@ -4,7 +4,9 @@
 //! daemon over the submit socket, one line beginning `sendmail: ` where that did not work, and the exit
 //! codes of sysexits(3). No privilege is needed: the daemon knows from the kernel who calls.
 
+mod envelope;
 mod flags;
+mod input;
 mod list;
 mod message;
 mod outcome;
@@ -12,7 +14,7 @@ mod pipe;
 mod submit;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +24,7 @@ use mailroot_common::address::LocalPart;
 use mailroot_common::control::{Kind, Problem};
 use nix::unistd::{User, getuid};
 
+use self::envelope::Recipients;
 use self::flags::{Flags, Flush, Mode, Usage};
 use self::message::Message;
 use self::submit::{Audience, Nobody, Submission, Taken};
@@ -58,6 +61,14 @@ pub(crate) enum Name {
 }
 
 impl Name {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sendmail => "sendmail",
+            Self::Mailq => "mailq",
+            Self::Newaliases => "newaliases",
+        }
+    }
+
     /// Whether this is one of them; a package may have added `.mailroot` to it.
     pub(crate) fn of(program: Option<&OsString>) -> Option<Self> {
         let name = Path::new(program?).file_name().and_then(OsStr::to_str)?;
@@ -92,6 +103,7 @@ impl From<io::Error> for Failure {
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let code = match problem.kind() {
+            _ if problem.code.starts_with("output.") => IO_ERROR,
             Kind::NotPermitted => NOT_PERMITTED,
             Kind::Usage => USAGE,
             Kind::Unavailable | Kind::TimedOut => TRY_LATER,
@@ -116,16 +128,16 @@ pub(crate) fn run(name: Name, line: Vec<OsString>) -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(Failure { code, words }) => {
-            complain(&words);
+            complain(name, &words);
             ExitCode::from(code)
         }
     }
 }
 
 /// One line: whoever reads it is another program's log.
-fn complain(words: &str) {
+fn complain(name: Name, words: &str) {
     // Nobody is left to tell if standard error is closed.
-    let _ = writeln!(io::stderr(), "sendmail: {}", escape(words).replace('\n', " "));
+    let _ = writeln!(io::stderr(), "{}: {}", name.as_str(), escape(words).replace('\n', " "));
 }
 
 /// Tells the system's log of options nobody knows; the caller has no use for such words.
@@ -148,8 +160,10 @@ pub(crate) fn hand_in(socket: &Path, parcel: &Parcel) -> Result<String, Problem>
         "" => "<>",
         sender => sender,
     };
+    let mut message = Message::read(&parcel.message);
+    message.hide_copies();
     let submission = Submission {
-        message: Message::read(&parcel.message),
+        message,
         sender: Some(sender.to_owned()),
         login,
         name,
@@ -201,29 +215,27 @@ fn perform(flags: &Flags) -> Result<u8, Failure> {
 }
 
 fn deliver(flags: &Flags, socket: &Path) -> Result<u8, Failure> {
-    if flags.recipients.is_empty() && !flags.reads_recipients {
+    let is_nobody = |word: &String| matches!(word.trim(), "" | "<>");
+    if flags.recipients.iter().all(is_nobody) && !flags.reads_recipients {
         let words = "no recipients: name some, or say -t to have them read from the message";
         return Err(Usage(words.to_owned()).into());
     }
-    let mut message = Message::read(&read_input(flags.keeps_dots)?);
-    let mut recipients = flags.recipients.clone();
+    let sender = flags.sender.as_deref().map(envelope::sender).transpose()?;
+    let mut recipients = Recipients::of(&flags.recipients);
+    let mut message = Message::read(&input::read(flags.keeps_dots, socket)?);
     if flags.reads_recipients {
-        let named = message.recipients();
-        recipients.extend(named.map_err(|words| Failure { code: DATA_ERROR, words })?);
-        message.hide_copies();
+        recipients.extend(message.recipients());
     }
-    check(&mut recipients)?;
-    let sender = flags.sender.as_ref().map(|sender| sender.trim().to_owned());
-    if let Some(bad) = sender.as_ref().filter(|sender| sender.contains(char::is_control)) {
-        return Err(Failure { code: DATA_ERROR, words: format!("{bad:?} is not an address") });
-    }
+    recipients.check()?;
+    message.hide_copies();
+    message.break_lines();
     let (login, full_name) = whoami();
     let submission = Submission {
         message,
         sender,
         login,
         name: flags.name.clone().unwrap_or(full_name),
-        recipients,
+        recipients: recipients.named,
         body: flags.body.clone(),
         notify: flags.notify.clone(),
         returned: flags.returned.clone(),
@@ -231,51 +243,13 @@ fn deliver(flags: &Flags, socket: &Path) -> Result<u8, Failure> {
     };
     let audience: &mut dyn Audience =
         if flags.verbose { &mut outcome::Person } else { &mut Nobody };
-    let Taken { refused, .. } = submit::submit(socket, &submission, audience)?;
+    let Taken { refused, reply } = submit::submit(socket, &submission, audience)?;
+    let refused = [recipients.refused, refused].concat();
     if refused.is_empty() {
         return Ok(0);
     }
-    let others =
-        if refused.len() < submission.recipients.len() { "; the others get it" } else { "" };
+    let others = if reply.is_some() { "; the others get it" } else { "" };
     Err(Failure { code: DATA_ERROR, words: format!("{}{others}", refused.join("; ")) })
-}
-
-/// Reads standard input to its end. A person at a terminal may end it by a dot alone on a line.
-fn read_input(keeps_dots: bool) -> Result<Vec<u8>, Failure> {
-    let mut input = Vec::new();
-    let mut stdin = io::stdin().lock();
-    if keeps_dots || !stdin.is_terminal() {
-        stdin.read_to_end(&mut input)?;
-        return Ok(input);
-    }
-    loop {
-        let start = input.len();
-        let read = io::BufRead::read_until(&mut stdin, b'\n', &mut input)?;
-        if read == 0 || input.get(start..) == Some(b".\n") {
-            input.truncate(if read == 0 { input.len() } else { start });
-            return Ok(input);
-        }
-    }
-}
-
-/// Addresses that would break a command are refused; each is named once.
-fn check(recipients: &mut Vec<String>) -> Result<(), Failure> {
-    let refused = |words: String| Err(Failure { code: DATA_ERROR, words });
-    for to in recipients.iter_mut() {
-        let plain = to.trim();
-        let plain = plain.strip_prefix('<').and_then(|it| it.strip_suffix('>')).unwrap_or(plain);
-        *to = plain.to_owned();
-    }
-    recipients.retain(|to| !to.is_empty());
-    if let Some(bad) = recipients.iter().find(|to| to.contains(['\r', '\n', '<', '>', '\0'])) {
-        return refused(format!("{bad:?} is not an address"));
-    }
-    let mut seen = std::collections::HashSet::new();
-    recipients.retain(|to| seen.insert(to.clone()));
-    if recipients.is_empty() {
-        return refused("the message names no recipients".to_owned());
-    }
-    Ok(())
 }
 
 /// The user's login name, as the local part of an address, and his name in people's words.
@@ -295,12 +269,16 @@ fn whoami() -> (String, String) {
 }
 
 fn verify(flags: &Flags, socket: &Path) -> Result<u8, Failure> {
-    if flags.recipients.is_empty() {
-        return Err(Usage("-bv needs an address".to_owned()).into());
-    }
-    let mut recipients = flags.recipients.clone();
-    check(&mut recipients)?;
+    let nobody = Err(Usage("-bv needs an address".to_owned()).into());
+    let Recipients { named: recipients, refused } = Recipients::of(&flags.recipients);
     let mut worst = 0;
+    for words in &refused {
+        writeln!(io::stdout(), "{}", escape(&format!("{words}... undeliverable")))?;
+        worst = NO_USER;
+    }
+    if recipients.is_empty() {
+        return if refused.is_empty() { nobody } else { Ok(worst) };
+    }
     for (to, reply) in recipients.iter().zip(submit::verify(socket, &recipients)?) {
         let (word, code) = match reply.code {
             200..=299 => ("deliverable", 0),
@@ -350,16 +328,5 @@ mod tests {
             assert_eq!(Name::of(Some(&program.into())), name, "{program}");
         }
         assert_eq!(Name::of(None), None);
-    }
-
-    #[test]
-    fn recipients_are_named_once_and_cannot_carry_commands() {
-        let mut some = ["<a@x.test>", "root", "root", " "].map(str::to_owned).to_vec();
-        check(&mut some).unwrap();
-        assert_eq!(some, ["a@x.test", "root"]);
-        for bad in ["a@x.test>\r\nDATA", "a b>", ""] {
-            let error = check(&mut vec![bad.to_owned()]).unwrap_err();
-            assert_eq!(error.code, DATA_ERROR, "{bad:?}");
-        }
     }
 }

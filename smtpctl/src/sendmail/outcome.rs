@@ -15,8 +15,8 @@ use mailroot_common::control::{
 use mailroot_common::id::QueueId;
 use mailroot_common::units::Timestamp;
 
-use super::complain;
 use super::submit::Audience;
+use super::{Name, complain};
 use crate::args::Args;
 use crate::change::with_query;
 use crate::output::{clock_time, escape};
@@ -46,7 +46,10 @@ impl Audience for Person {
         match look(id) {
             Ok(lines) => lines.iter().for_each(|line| self.hear(line)),
             Err(problem) => {
-                complain(&format!("{id} is queued; what becomes of it: {}", problem.detail));
+                complain(
+                    Name::Sendmail,
+                    &format!("{id} is queued; what becomes of it: {}", problem.detail),
+                );
             }
         }
     }

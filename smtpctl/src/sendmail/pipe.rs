@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 
+use super::submit::GREETING;
 use super::{Failure, TRY_LATER};
 
 const PIECE_OCTETS: usize = 64 << 10;
@@ -24,7 +25,16 @@ pub(super) fn run(socket: &Path) -> Result<u8, Failure> {
         let _ = to_daemon.shutdown(Shutdown::Write);
     });
     let mut from_daemon = stream;
-    copy(&mut from_daemon, &mut io::stdout().lock())?;
+    let mut out = io::stdout().lock();
+    from_daemon.set_read_timeout(Some(GREETING))?;
+    let mut first = [0];
+    from_daemon.read_exact(&mut first).map_err(|error| {
+        let words = format!("the service does not come ({error}); see systemctl status mailroot");
+        Failure { code: TRY_LATER, words }
+    })?;
+    from_daemon.set_read_timeout(None)?;
+    out.write_all(&first)?;
+    copy(&mut from_daemon, &mut out)?;
     Ok(0)
 }
 

@@ -18,6 +18,9 @@ use crate::smtp::{Dialogue, Reply, dotted};
 /// How long the daemon may take for a reply. Milters may take half of it to look at a message, and whoever
 /// gives up before them hands it in twice.
 const WAIT: Duration = Duration::from_mins(10);
+/// How long the daemon may take for its first words, for which nothing has to be done. Its socket is open even
+/// while it is not there, where systemd holds it.
+pub(super) const GREETING: Duration = Duration::from_mins(1);
 /// How long a daemon that is not there is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause between two tries.
@@ -127,6 +130,16 @@ pub(super) fn verify(socket: &Path, recipients: &[String]) -> Result<Vec<Reply>,
     })
 }
 
+/// How large a message may be; nothing where the daemon has no limit, or cannot be asked.
+pub(super) fn size_max(socket: &Path) -> Option<u64> {
+    let mut nobody = Nobody;
+    let mut session = Session::open(socket, &mut nobody).ok()?;
+    let said = session.offers.iter().find_map(|line| line.strip_prefix("SIZE "))?.trim().parse();
+    // What QUIT is answered does not matter.
+    let _ = session.ask("QUIT");
+    said.ok().filter(|most| *most > 0)
+}
+
 /// One connection.
 fn attempt(
     socket: &Path,
@@ -144,7 +157,7 @@ fn attempt(
     let sender = match submission.sender.as_deref() {
         None => own.as_str(),
         Some("<>") => "",
-        Some(given) => given.strip_prefix('<').and_then(|it| it.strip_suffix('>')).unwrap_or(given),
+        Some(given) => given,
     };
     let author = match sender {
         "" => own.clone(),
@@ -162,6 +175,21 @@ fn attempt(
     Ok(taken)
 }
 
+/// The first words of whoever is at the other end of the stream.
+fn greeting(
+    dialogue: &mut Dialogue,
+    stream: &UnixStream,
+    patience: Duration,
+) -> Result<Reply, Trouble> {
+    stream.set_read_timeout(Some(patience))?;
+    dialogue.hear().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            Trouble::Passing("the service does not come; see systemctl status mailroot".to_owned())
+        }
+        _ => error.into(),
+    })
+}
+
 /// A conversation with the daemon, and what it offers.
 struct Session<'a> {
     dialogue: Dialogue,
@@ -172,10 +200,11 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn open(socket: &Path, audience: &'a mut dyn Audience) -> Result<Self, Trouble> {
         let stream = UnixStream::connect(socket).map_err(|error| not_there(socket, &error))?;
-        stream.set_read_timeout(Some(WAIT))?;
         stream.set_write_timeout(Some(WAIT))?;
-        let mut session = Self { dialogue: Dialogue::over(stream), offers: Vec::new(), audience };
-        let greeting = session.dialogue.hear()?;
+        let mut dialogue = Dialogue::over(stream.try_clone()?);
+        let greeting = greeting(&mut dialogue, &stream, GREETING)?;
+        stream.set_read_timeout(Some(WAIT))?;
+        let mut session = Self { dialogue, offers: Vec::new(), audience };
         session.judge(greeting, 2, UNAVAILABLE)?;
         let hello = session.expect("EHLO localhost", 2)?;
         session.offers = hello.lines.into_iter().skip(1).collect();
@@ -252,7 +281,7 @@ impl<'a> Session<'a> {
             match reply.code {
                 200..=299 => count += 1,
                 _ if is_full && count > 0 => return Err(too_many(count)),
-                500..=599 => taken.refused.push(reply.to_string()),
+                500..=599 => taken.refused.push(format!("<{to}>: {reply}")),
                 // Nobody gets it now, so that nobody gets it twice.
                 _ => return self.judge(reply, 2, DATA_ERROR).map(|_| taken),
             }
@@ -333,6 +362,15 @@ mod tests {
             returned: None,
             envid: None,
         }
+    }
+
+    #[test]
+    fn a_socket_without_a_service_is_not_waited_for_without_end() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut dialogue = Dialogue::over(ours.try_clone().unwrap());
+        let came = greeting(&mut dialogue, &ours, Duration::from_millis(1));
+        let Err(Trouble::Passing(why)) = came else { panic!("somebody came") };
+        assert!(why.contains("does not come"), "{why}");
     }
 
     /// Serves one client with these replies; what it heard, without bodies.
@@ -417,7 +455,7 @@ mod tests {
         );
         let taken = result.unwrap();
         assert_eq!(taken.reply.as_deref(), Some("250 one"));
-        assert_eq!(taken.refused, ["550 5.1.1 no"]);
+        assert_eq!(taken.refused, ["<b>: 550 5.1.1 no"]);
     }
 
     #[test]
