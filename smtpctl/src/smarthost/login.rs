@@ -80,7 +80,9 @@ pub(crate) struct Login {
 }
 
 /// The presets that have tokens.
-const PRESETS: [&str; 3] = ["m365", "gmail", "google-relay"];
+const PRESETS: [&str; 3] = [MICROSOFT, "gmail", "google-relay"];
+/// The one of Microsoft.
+const MICROSOFT: &str = "m365";
 
 /// The keys that have no meaning beside a password.
 pub(super) const TOKEN_KEYS: [&str; 9] = [
@@ -198,6 +200,12 @@ impl Login {
 
 /// The steps at Microsoft, with what was said filled in.
 fn print_admin_steps(args: &Login) -> Result<u8, Problem> {
+    let preset = args.preset.as_deref().unwrap_or(&args.name);
+    if PRESETS.contains(&preset) && preset != MICROSOFT {
+        let detail = format!("the steps are those of Microsoft 365, and {preset} is Google's");
+        return Err(Problem::new("smarthost", Kind::Usage, detail)
+            .hint("a login there takes an app password, or a token of --refresh-token-stdin"));
+    }
     let text = admin_steps(
         args.mailbox.as_deref().unwrap_or("MAILBOX"),
         args.tenant.as_deref().unwrap_or("TENANT"),
@@ -279,6 +287,11 @@ mod tests {
         for line in ["m365", "m365 --device-code --client-credentials"] {
             let words = std::iter::once("x").chain(line.split(' '));
             assert!(Line::try_parse_from(words).is_err(), "{line}");
+        }
+        for (line, is_refused) in [("gmail", true), ("x --preset gmail", true), ("isp", false)] {
+            let line = format!("x {line} --print-admin-steps");
+            let login = Line::try_parse_from(line.split(' ')).unwrap().login;
+            assert_eq!(print_admin_steps(&login).is_err(), is_refused, "{line}");
         }
         let steps = admin_steps("a@b.example", "b.example", "i", "m365");
         assert!(steps.contains("Set-CASMailbox -Identity a@b.example"), "{steps}");
