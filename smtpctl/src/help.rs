@@ -48,7 +48,7 @@ const SECTIONS: &[&str] = &["output", "selectors", "operators", "exit"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Help {
-    /// A command's first word; output, selectors, operators, exit; or mailroot, aliases, config-files,
+    /// A page, or a command's first word; output, selectors, operators, exit; or mailroot, aliases, config-files,
     /// control, errors, from-exim, from-opensmtpd, from-postfix, iis, log, metric-names, security,
     /// sendmail, server-files, smtpd, store.
     #[arg(value_name = "TOPIC")]
@@ -75,8 +75,12 @@ pub(crate) fn run(help: &Help) -> Result<u8, Problem> {
 /// The section and the name of a page, and where in it to look.
 fn page(topic: Option<&str>) -> Result<(&'static str, &'static str, Option<String>), Problem> {
     let Some(topic) = topic else { return Ok(("8", "smtpctl", None)) };
-    if let Some((_, section, page)) = PAGES.iter().find(|(word, _, _)| *word == topic) {
+    let is_it = |(word, _, page): &&(&str, _, &str)| *word == topic || *page == topic;
+    if let Some((_, section, page)) = PAGES.iter().find(is_it) {
         return Ok((section, page, None));
+    }
+    if let Some((page, _)) = NOUNS.iter().find(|(page, _)| *page == topic) {
+        return Ok(("8", page, None));
     }
     let tree = Args::command();
     let is_noun = tree.get_subcommands().any(|noun| noun.get_name() == topic);
@@ -101,6 +105,8 @@ mod tests {
         assert_eq!(page(Some("setup")).unwrap(), ("8", "smtpctl", Some("setup".to_owned())));
         assert_eq!(page(Some("errors")).unwrap(), ("7", "mailroot-errors", None));
         assert_eq!(page(Some("output")).unwrap().1, "smtpctl");
+        assert_eq!(page(Some("mailroot-log")).unwrap(), ("5", "mailroot-log", None));
+        assert_eq!(page(Some("smtpctl-queue")).unwrap(), ("8", "smtpctl-queue", None));
         let problem = page(Some("quee")).unwrap_err();
         assert!(problem.exit == 2 && problem.hint.unwrap().contains("errors"));
         for (_, section, page) in PAGES {

@@ -189,12 +189,14 @@ async fn show(tool: &mut Tool, args: &Show) -> Result<u8, Problem> {
     let mut detail: ServerDetail = tool.daemon().await?.get(&path).await?;
     if let Some(tab) = &args.tab {
         let inside = |key: &str| key == tab || key.strip_prefix(tab.as_str()).is_some_and(begins);
+        let section = |key: &str| key.split(['.', '[']).next().unwrap_or_default().to_owned();
+        let mut sections: Vec<String> = detail.settings.iter().map(|it| section(&it.key)).collect();
+        sections.dedup();
         detail.settings.retain(|setting| inside(&setting.key));
         if detail.settings.is_empty() {
-            let text = format!("there is no section {tab:?}");
-            return Err(Problem::new("server", Kind::NotFound, text).hint(
-                "general, access, limits, messages, delivery, ldap, store, security, domains",
-            ));
+            let text = format!("there is no section {tab:?} in force");
+            let hint = format!("there are {}", sections.join(", "));
+            return Err(Problem::new("server", Kind::NotFound, text).hint(hint));
         }
     }
     if args.effective {

@@ -315,7 +315,7 @@ impl Targets {
     /// The hosts of a smart host that has a name, as it is now.
     fn take_smart_host(&mut self, name: &SmartHostName, settings: &Settings) {
         let Some(keys) = settings.smart_hosts.get(name) else {
-            let text = format!("the smart host {name} is not configured any more");
+            let text = format!("there is no smart host {name}");
             let status = EnhancedCode::transient(3, 5);
             self.note(Ending::local(Stage::Route, status, text), None);
             return;
