@@ -7,11 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
 use libfuzzer_sys::fuzz_target;
+use mailroot_common::password::Verifier;
 use mailroot_fuzz::{Choices, split};
 use sha2::{Digest, Sha256};
 use smtpd_core::smtp::auth::{
     Channel, Claim, Exchange, Mechanism, NAME_OCTETS_MAX, PASSWORD_OCTETS_MAX, RESPONSE_OCTETS_MAX,
-    Step, Verifier,
+    Step,
 };
 
 /// No exchange takes more.
