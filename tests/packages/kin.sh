@@ -90,6 +90,11 @@ try_rpm() {
     rpm -i --nodeps "$work"/rpm/*.rpm
     verified
     [ "$(readlink -f "$tree/usr/sbin/sendmail")" ] || fail "no sendmail"
+    local page
+    for page in smtpd mailrootd; do
+        [ "$(chroot "$tree" readlink -f /usr/share/man/man8/$page.8.gz)" = /usr/share/man/man8/smtpd.mailroot.8.gz ] ||
+            fail "$page(8)"
+    done
     rpm -e mailroot mailroot-mta
     local stays
     stays=$(left "$tree" "$work/before")
@@ -140,6 +145,9 @@ try_arch() {
         tar -tf "$place/$package-$version"-*.pkg.tar.xz | grep -v '/$' | places >"$work/of-arch"
         diff "$work/of-deb" "$work/of-arch" || fail "$package has other files"
     done
+    tar -xOf "$place/mailroot-$version"-*.pkg.tar.xz .PKGINFO | sed -n 's/^backup = //p' | sort >"$work/kept"
+    tar -tf "$place/mailroot-$version"-*.pkg.tar.xz | grep '^etc/.*[^/]$' | sort | diff - "$work/kept" ||
+        fail "what people change in /etc is not kept"
     fresh arch-tree
     local tree=$work/arch-tree
     printf '[options]\nArchitecture = auto\nSigLevel = Never\n' >"$work/pacman.conf"

@@ -45,7 +45,7 @@ prepare() {
     mkdir -p "$1/root/tests" "$1/root/old" "$1/root/new"
     cp "$work"/old/mailroot{,-mta}_*.deb "$1/root/old/"
     cp "$work"/new/mailroot{,-mta}_*.deb "$1/root/new/"
-    cp tests/packages/systemctl tests/packages/life tests/packages/callers "$1/root/tests/"
+    cp tests/packages/systemctl tests/packages/life tests/packages/odd tests/packages/callers "$1/root/tests/"
     echo "127.0.0.1 localhost host1.example.net host1" >"$1/etc/hosts"
     rm -f "$1/etc/mailname" "$1/usr/sbin/policy-rc.d"
 }
@@ -56,8 +56,13 @@ inside "$tree" /root/tests/life /root/old /root/new
 
 echo "== what the daemon opened, and what its profile says"
 tests/packages/profile packaging/apparmor/usr.sbin.smtpd "$tree/root/strace"
-echo "== callers"
 rm -rf --one-file-system "$tree"
+echo "== odd"
+tree=$work/odd
+prepare "$tree"
+inside "$tree" /root/tests/odd /root/new
+rm -rf --one-file-system "$tree"
+echo "== callers"
 tree=$work/callers
 prepare "$tree"
 # shellcheck disable=SC2046,SC2086 # lists of words

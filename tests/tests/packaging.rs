@@ -94,6 +94,20 @@ fn the_profile_can_be_read() {
 }
 
 #[test]
+fn the_profile_lets_the_unit_run_its_programs() {
+    let profile = read(&packaging().join("apparmor/usr.sbin.smtpd"));
+    let unit = read(&packaging().join("systemd/mailroot.service"));
+    assert!(unit.contains("\nAppArmorProfile=-mailroot\n"), "{unit}");
+    assert!(profile.contains("\nprofile mailroot flags="), "{profile}");
+    let commands: Vec<&str> = unit.lines().filter(|line| line.starts_with("Exec")).collect();
+    assert!(commands.len() >= 2, "{commands:?}");
+    for command in commands {
+        let program = command.split(['=', ' ']).nth(1).unwrap();
+        assert!(profile.contains(&format!("\n  {program} mr,\n")), "{program}: {profile}");
+    }
+}
+
+#[test]
 fn fail2ban_sees_who_guesses_and_who_wants_to_relay_and_nobody_else() {
     if tool("fail2ban-regex", "the filter for Fail2Ban").is_none() {
         return;
@@ -171,6 +185,10 @@ impl First {
             command.env(variable, self.home.path().join(place));
         }
         command.env("MAILROOT_GROUP", "root").env("MAILROOT_SOCKET", self.home.path().join("none"));
+        command.env("MAILROOT_SENDMAIL", self.home.path().join("sendmail"));
+        let daemon = program::ours("smtpd").display().to_string();
+        let check = format!("{daemon} --home {} --check", self.home.path().display());
+        command.env("MAILROOT_CHECK", check);
         program::run(command.args(arguments), b"")
     }
 
@@ -238,6 +256,39 @@ fn a_first_configuration_that_somebody_changed_stays() {
         let refused = First::new().run(&["--smart-host", bad]);
         assert_eq!(refused.code, 2, "{bad}: {refused}");
     }
+}
+
+#[test]
+fn no_answer_keeps_the_service_from_starting() {
+    let first = First::new();
+    first.run(&["--mail-name", "HOST1.Example.Net."]).ok();
+    let text = first.check();
+    assert!(text.contains("name: host1.example.net, type: default"), "{text}");
+    let long = format!("{}.example", "a".repeat(64));
+    for answers in [["--mail-name", long.as_str()], ["--smart-host", "mail.example.net:99999"]] {
+        let first = First::new();
+        let refused = first.run(&answers);
+        assert_eq!(refused.code, 4, "{refused}");
+        assert!(refused.err.contains("cannot be used"), "{refused}");
+        let text = first.check();
+        assert!(text.contains("name: localhost, type: default"), "{text}");
+        assert!(text.contains("# smart_host:"), "{text}");
+    }
+}
+
+#[test]
+fn beside_another_mail_system_the_first_configuration_listens_on_another_port() {
+    let first = First::new();
+    let sendmail = first.home.path().join("sendmail");
+    fs::write(&sendmail, "").unwrap();
+    let told = first.run(&[]);
+    assert!(told.code == 0 && told.err.contains("port 2525"), "{told}");
+    let text = first.check();
+    assert!(text.contains("- 127.0.0.1:2525\n") && text.contains("- \"[::1]:2525\"\n"), "{text}");
+    fs::remove_file(&sendmail).unwrap();
+    first.run(&["--mail-name", "host1.example.net"]).ok();
+    let text = first.check();
+    assert!(text.contains("- 127.0.0.1:25\n") && text.contains("- \"[::1]:25\"\n"), "{text}");
 }
 
 #[test]
