@@ -22,6 +22,7 @@ const NOT_RUN: &[(&str, &str, usize)] = &[
     ("google-workspace.md", "it asks a provider", 1),
     ("microsoft-365.md", "it asks a provider", 3),
     ("packaging.md", "it builds for minutes", 2),
+    ("packaging.md", "it needs podman", 1),
     ("pickup.md", "it changes a user of the system", 1),
     ("quick-start.md", "it binds an address of a LAN", 1),
     ("quick-start.md", "it changes a user of the system", 1),
