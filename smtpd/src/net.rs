@@ -60,6 +60,15 @@ impl Net {
     }
 }
 
+/// Whether the system lets only one of them be listened on: one of every address is in the way of each of its kind
+/// with the same port.
+pub(crate) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip() == other.ip() || is_any)
+}
+
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -324,5 +333,21 @@ mod tests {
         assert_eq!(begun.elapsed(), patience);
         drop(far);
         stream.send(b"nobody there", patience).await.unwrap().unwrap_err();
+    }
+
+    #[test]
+    fn every_address_stands_in_the_way_of_each_of_its_kind() {
+        for (one, other, expected) in [
+            ("0.0.0.0:25", "127.0.0.1:25", true),
+            ("127.0.0.1:25", "0.0.0.0:25", true),
+            ("[::]:25", "[::1]:25", true),
+            ("127.0.0.1:25", "127.0.0.1:25", true),
+            ("127.0.0.1:25", "127.0.0.2:25", false),
+            ("0.0.0.0:25", "127.0.0.1:26", false),
+            ("[::]:25", "127.0.0.1:25", false),
+        ] {
+            let hit = overlap(one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(hit, expected, "{one} {other}");
+        }
     }
 }

@@ -112,7 +112,7 @@ fn a_port_of_one_address_becomes_one_of_every_address_and_back() {
     let _one = listen("127.0.0.1").ok();
     assert_eq!(greeting(&site), Some(220));
 
-    // Where another program has the port of one of them, what there was stays.
+    // Where another program has the port of one of them, it is told, and what was listened on still is.
     let other = std::net::TcpListener::bind(("127.0.0.2", port)).unwrap();
     let refused = listen("0.0.0.0");
     assert_eq!(refused.code, 8, "{refused}");

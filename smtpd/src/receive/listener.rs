@@ -21,7 +21,7 @@ use super::proxy;
 use super::registry::Live;
 use super::visit::{self, Visit};
 use super::{Inner, Receiver, Settings, count, lock};
-use crate::net::{Listener, Stream};
+use crate::net::{Listener, Stream, overlap};
 use crate::observe::Level;
 
 /// How long to wait when the system has no more descriptors or memory for connections.
@@ -77,11 +77,23 @@ struct Open {
 }
 
 impl Open {
+    /// What was asked for.
+    fn door(&self) -> Listen {
+        Listen { address: self.asked, tls: *lock(&self.tls) }
+    }
+
     /// Stops listening; when this returns the address is free.
-    async fn close(self) {
+    async fn close(mut self) {
         self.task.abort();
         // It was told to end, so how it ended says nothing.
-        let _ = self.task.await;
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// Nobody listens whom nobody can close any more.
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -105,8 +117,7 @@ impl Listeners {
 
     /// Those that were asked for.
     fn asked(&self) -> Vec<Listen> {
-        let door = |open: &Open| Listen { address: open.asked, tls: *lock(&open.tls) };
-        lock(&self.0).iter().map(door).collect()
+        lock(&self.0).iter().map(Open::door).collect()
     }
 
     /// Takes those out that are not wanted and have the port of one that is.
@@ -146,6 +157,18 @@ impl Listeners {
         }));
         Ok(unwanted)
     }
+
+    /// Opens these again besides those that are open, each by itself; one that cannot be is told to the log.
+    fn reopen(&self, inner: &Arc<Inner>, doors: &[Listen]) {
+        for door in doors {
+            let wanted = [self.asked(), vec![*door]].concat();
+            if let Err(error) = self.exchange(inner, &wanted) {
+                let line = inner.parts.log.line(Level::Error, "listener-lost");
+                let line = line.word("server", &inner.parts.name).word("address", door.address);
+                line.text("reason", error).send();
+            }
+        }
+    }
 }
 
 /// See [`Receiver::listen`].
@@ -168,31 +191,19 @@ async fn make_way(
     doors: &[Listen],
     error: ListenError,
 ) -> Result<Vec<Open>, ListenError> {
-    let before = inner.listeners.asked();
     let in_the_way = inner.listeners.take_in_the_way_of(doors);
     if in_the_way.is_empty() {
         return Err(error);
     }
+    let before: Vec<Listen> = in_the_way.iter().map(Open::door).collect();
     close_all(in_the_way).await;
-    let done = inner.listeners.exchange(inner, doors);
-    if done.is_err() {
-        close_all(inner.listeners.exchange(inner, &before)?).await;
-    }
-    done
+    inner.listeners.exchange(inner, doors).inspect_err(|_| inner.listeners.reopen(inner, &before))
 }
 
 async fn close_all(all: Vec<Open>) {
     for open in all {
         open.close().await;
     }
-}
-
-/// Whether the system lets only one of them be listened on.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let is_any = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() == other.port()
-        && one.is_ipv4() == other.is_ipv4()
-        && (one.ip() == other.ip() || is_any)
 }
 
 async fn accept(
@@ -363,22 +374,6 @@ mod tests {
         assert!(error(io::ErrorKind::AddrInUse, "127.0.0.1:25").contains("another program"));
         let denied = error(io::ErrorKind::PermissionDenied, "127.0.0.1:25");
         assert!(denied.contains("127.0.0.1:25") && denied.contains("CAP_NET_BIND_SERVICE"));
-    }
-
-    #[test]
-    fn every_address_stands_in_the_way_of_each_of_its_kind() {
-        for (one, other, expected) in [
-            ("0.0.0.0:25", "127.0.0.1:25", true),
-            ("127.0.0.1:25", "0.0.0.0:25", true),
-            ("[::]:25", "[::1]:25", true),
-            ("127.0.0.1:25", "127.0.0.1:25", true),
-            ("127.0.0.1:25", "127.0.0.2:25", false),
-            ("0.0.0.0:25", "127.0.0.1:26", false),
-            ("[::]:25", "127.0.0.1:25", false),
-        ] {
-            let hit = overlap(one.parse().unwrap(), other.parse().unwrap());
-            assert_eq!(hit, expected, "{one} {other}");
-        }
     }
 
     #[test]

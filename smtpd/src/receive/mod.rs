@@ -255,11 +255,11 @@ impl Receiver {
     }
 
     /// Listens on these addresses and no others. Those listened on already stay as they are, their
-    /// waiting connections included.
+    /// waiting connections included, unless one is in the way of another that is wanted.
     ///
     /// # Errors
     ///
-    /// [`ListenError`] naming the address; then nothing has changed.
+    /// [`ListenError`] naming the address; then those that were listened on are, as far as they can be had again.
     pub async fn listen(&self, doors: &[Listen]) -> Result<(), ListenError> {
         listener::rebind(self, doors).await
     }

@@ -9,6 +9,7 @@ use mailroot_common::units::Timestamp;
 use super::change::{Asked, TRIAL_OVER};
 use super::{Service, ServiceError};
 use crate::config::{EditError, Loaded, Trial};
+use crate::net::overlap;
 use crate::observe::Level;
 
 impl Service {
@@ -22,13 +23,8 @@ impl Service {
             doors.map(|door| door.address).collect()
         };
         let old = listens(&active);
-        // An address of all is in the way of every other with its port, and the other way round.
-        let clashes = |at: &SocketAddr| {
-            old.iter().any(|other| {
-                other.port() == at.port()
-                    && (at.ip().is_unspecified() || other.ip().is_unspecified())
-            })
-        };
+        // What one of ours is in the way of is seen when that is closed.
+        let clashes = |at: &SocketAddr| old.iter().any(|other| overlap(*other, *at));
         for address in listens(loaded).difference(&old) {
             if address.port() == 0 || clashes(address) {
                 continue;
