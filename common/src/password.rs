@@ -22,6 +22,8 @@ pub const ITERATIONS: u32 = 20_000;
 pub const DIGEST_OCTETS: usize = 32;
 /// Octets of a salt.
 pub const SALT_OCTETS: usize = 16;
+/// The most octets of a password itself.
+pub const OCTETS_MAX: usize = 1000;
 /// How the second word of the form begins.
 const SCRAM: &str = "SCRAM-SHA-256$";
 
@@ -69,8 +71,7 @@ impl Kept {
     pub fn of(password: &str, salts: [&[u8; SALT_OCTETS]; 2]) -> Option<Self> {
         let [salt, scram] = salts;
         let digest = digest(password, salt, MEMORY_KIB, PASSES)?;
-        let (encoded, digest) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(*digest));
-        let argon2id = format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${encoded}${digest}");
+        let argon2id = phc(salt, &*digest);
         let scram = Verifier::of(&salted(password, scram, ITERATIONS), scram.to_vec(), ITERATIONS);
         Some(Self { argon2id, scram: KeptScram::of(&scram) })
     }
@@ -150,8 +151,8 @@ impl FromStr for Kept {
             Some((MEMORY_KIB, PASSES, salt, digest))
                 if salt.len() == SALT_OCTETS
                     && digest.len() == DIGEST_OCTETS
-                    && argon2id.split('$').count() == 6
-                    && argon2id.contains(",p=1$") =>
+                    && argon2id == phc(&salt, &digest)
+                    && kept.to_string() == text =>
             {
                 Ok(kept)
             }
@@ -186,6 +187,18 @@ impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").field("iterations", &self.iterations).finish_non_exhaustive()
     }
+}
+
+/// The form of PHC.
+fn phc(salt: &[u8], digest: &[u8]) -> String {
+    let (salt, digest) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(digest));
+    format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}${digest}")
+}
+
+/// Whether a text can be a password: clients can say it in every way there is.
+#[must_use]
+pub fn is_password(text: &str) -> bool {
+    !text.is_empty() && text.len() <= OCTETS_MAX && !text.chars().any(char::is_control)
 }
 
 /// PBKDF2 with HMAC-SHA-256. Takes time on purpose.
@@ -254,6 +267,9 @@ mod tests {
         let wrong = [
             ("m=19456", "m=8"),
             ("t=2", "t=200"),
+            ("t=2", "t=2,x=9"),
+            ("m=19456", "m=+19456"),
+            ("20000:", "+20000:"),
             ("p=1", "p=2"),
             ("argon2id", "argon2i"),
             ("20000:", "1:"),
@@ -271,6 +287,14 @@ mod tests {
         assert!(form.split_once(' ').unwrap().0.parse::<Kept>().is_err());
         assert!(format!("{form} more").parse::<Kept>().is_err());
         assert!("".parse::<Kept>().is_err());
+    }
+
+    #[test]
+    fn what_no_client_can_say_is_no_password() {
+        assert!(is_password("correct horse") && is_password(&"x".repeat(OCTETS_MAX)));
+        for bad in ["", "a\tb", "a\nb", &"x".repeat(OCTETS_MAX + 1)] {
+            assert!(!is_password(bad), "{bad:?}");
+        }
     }
 
     #[test]

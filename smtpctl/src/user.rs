@@ -7,7 +7,7 @@ use clap::Subcommand;
 use mailroot_common::control::{
     Kind, NewUser, PasswordAnswer, PasswordQuestion, Problem, User, UserChanged, UserWish, path,
 };
-use mailroot_common::password::{Kept, SALT_OCTETS};
+use mailroot_common::password::{Kept, OCTETS_MAX, SALT_OCTETS, is_password};
 use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
@@ -259,6 +259,10 @@ fn hash(tool: &Tool, args: &Hash) -> Result<u8, Problem> {
         Some(password) => password,
         None => secret(Place::Stdin, "a password")?,
     };
+    if !is_password(&password) {
+        let detail = format!("a password is one line of at most {OCTETS_MAX} octets");
+        return Err(Problem::new("user", Kind::Usage, detail));
+    }
     let failed = |detail| Problem::new("user", Kind::Failed, detail);
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     let mut salts = [[0; SALT_OCTETS]; 2];

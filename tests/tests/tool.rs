@@ -118,6 +118,7 @@ fn a_password_is_hashed_as_it_is_kept() {
         serde_json::from_str(&hash(&["user", "hash", "-o", "json"])).unwrap();
     assert!(json["hash"].as_str().unwrap().starts_with("$argon2id$"));
     let _empty = site.ctl(&["user", "hash"]).exited(2);
+    let _tab = site.control().input("a\tb\n").run(&["user", "hash"]).exited(2);
     let shown = site.ctl(&["encrypt", "secret"]).exited(2);
     assert!(!shown.out.contains("argon2id"), "{shown}");
 }

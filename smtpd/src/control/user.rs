@@ -7,8 +7,8 @@ use mailroot_common::control::user::is_user_name;
 use mailroot_common::control::{
     NewUser, PasswordAnswer, PasswordQuestion, User, UserChanged, UserWish,
 };
+use mailroot_common::password::is_password;
 use mailroot_common::rate::Rate;
-use smtpd_core::smtp::auth::PASSWORD_OCTETS_MAX;
 use zeroize::Zeroizing;
 
 use super::App;
@@ -105,15 +105,8 @@ fn read_secret(password: Option<String>, hash: Option<&str>) -> Result<Option<Se
             Ok(kept) => Ok(Some(Secret::Kept(kept))),
             Err(error) => Err(usage(error.to_string())),
         },
-        (Some(password), None) => {
-            let good = !password.is_empty()
-                && password.len() <= PASSWORD_OCTETS_MAX
-                && !password.chars().any(char::is_control);
-            match good {
-                true => Ok(Some(Secret::Password(password))),
-                false => Err(usage("a password is one line of at most 1000 octets")),
-            }
-        }
+        (Some(password), None) if is_password(&password) => Ok(Some(Secret::Password(password))),
+        (Some(_), None) => Err(usage("a password is one line of at most 1000 octets")),
     }
 }
 

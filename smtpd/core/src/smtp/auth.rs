@@ -99,7 +99,7 @@ pub const RESPONSE_OCTETS_MAX: usize = 12_288;
 /// Longest name of a user, in octets.
 pub const NAME_OCTETS_MAX: usize = 255;
 /// Longest password, in octets.
-pub const PASSWORD_OCTETS_MAX: usize = 1000;
+pub const PASSWORD_OCTETS_MAX: usize = mailroot_common::password::OCTETS_MAX;
 
 /// What the house has to judge.
 #[derive(Clone, PartialEq, Eq)]
