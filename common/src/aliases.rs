@@ -348,13 +348,21 @@ fn split_name(whole: &str) -> Result<(String, &str), String> {
 /// What stands between commas outside quotes.
 fn split_targets(rest: &str) -> Result<Vec<String>, String> {
     let (mut parts, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    let mut depth = 0_usize;
     for c in rest.chars() {
+        if !quoted {
+            depth = match c {
+                '(' => depth + 1,
+                ')' => depth.saturating_sub(1),
+                _ => depth,
+            };
+        }
         match c {
-            '"' => {
+            '"' if depth == 0 => {
                 quoted = !quoted;
                 part.push(c);
             }
-            ',' if !quoted => parts.push(std::mem::take(&mut part)),
+            ',' if !quoted && depth == 0 => parts.push(std::mem::take(&mut part)),
             // A comment behind the addresses.
             '#' if !quoted && part.trim().is_empty() => break,
             c => part.push(c),
@@ -394,10 +402,11 @@ fn read_target(text: &str) -> Result<Target, String> {
     }
     if plain.contains(['<', '(']) {
         let found = locate_named(plain.as_bytes()).map_err(|error| wrong(&error))?;
-        return match found.into_iter().next() {
-            Some((Named::Whole(mailbox), _)) => Ok(Target::Address(mailbox)),
-            Some((Named::Bare(name), _)) => Ok(Target::Name(name)),
-            None => Err(format!("{text}: no address")),
+        let mut found = found.into_iter().map(|(named, _)| named);
+        return match (found.next(), found.next()) {
+            (Some(Named::Whole(mailbox)), None) => Ok(Target::Address(mailbox)),
+            (Some(Named::Bare(name)), None) => Ok(Target::Name(name)),
+            _ => Err(format!("{text}: write one address, and a comma before the next")),
         };
     }
     if plain.contains('@') {
@@ -454,7 +463,7 @@ mod tests {
 
     #[test]
     fn an_address_may_have_a_name_and_a_comment() {
-        let text = "root: \"Ops, all\" <ops@x.test>, ben@x.test (him), <anna>\n";
+        let text = "root: \"Ops, all\" <ops@x.test>, ben@x.test (him, too), <anna>\n";
         assert_eq!(resolved(text, "root").as_deref(), Some("anna ops@x.test ben@x.test"));
         assert_eq!(faults(text), "");
     }
@@ -485,6 +494,8 @@ mod tests {
             ("me@here.test: x\n", "1: me@here.test: a name stands here without"),
             ("@here.test: x\n", "1: @here.test: a name stands here without"),
             ("a: Ops <ops\n", "1: Ops <ops: a < bracket"),
+            ("a: A <a@x.test>; B <b@x.test>\n", "1: A <a@x.test>; B <b@x.test>: write one"),
+            ("a: b@x.test (c\n", "1: b@x.test (c: a ( comment"),
             ("a:\n", "1: \"a\" has nobody behind it"),
             ("a: b\nA: c\n", "2: \"A\" has an alias on line 1"),
             ("a: \"b\n", "1: a quote is not closed"),

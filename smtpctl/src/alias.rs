@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use mailroot_common::address::LocalPart;
-use mailroot_common::aliases::{Alias, Aliases, FILE_OCTETS_MAX};
+use mailroot_common::aliases::{Alias, Aliases, FILE_OCTETS_MAX, INCLUDES_MAX};
 use mailroot_common::control::{Kind, Problem, Setting, path};
 use serde::Serialize;
 
 use crate::output::{Cell, Column, Row, escape};
-use crate::service_user;
+use crate::service_user::ServiceUser;
 use crate::tool::Tool;
 
 /// Where the file is, unless a home is given or the configuration says otherwise.
@@ -173,7 +173,8 @@ pub(crate) async fn run(tool: &mut Tool, command: AliasCommand) -> Result<u8, Pr
         AliasCommand::Check(place) => {
             let (path, _, aliases) = open(tool, &place).await?;
             let file = path.display().to_string();
-            let unread = service_user::cannot_read(&path);
+            let service = ServiceUser::of(tool.global.home.as_deref());
+            let unread = service.and_then(|service| service.cannot_read(&path));
             let finding = |fault: mailroot_common::aliases::Fault| Finding {
                 file: file.clone(),
                 line: fault.line,
@@ -231,7 +232,8 @@ async fn open(tool: &mut Tool, place: &Where) -> Result<(PathBuf, String, Aliase
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read.map_err(|error| failed(&file, &error))?,
     };
-    let aliases = understand(&text);
+    let service = ServiceUser::of(tool.global.home.as_deref());
+    let aliases = understand(&text, service.as_ref());
     Ok((file, text, aliases))
 }
 
@@ -253,7 +255,7 @@ async fn find(tool: &mut Tool) -> Result<PathBuf, Problem> {
 }
 
 /// Where the file is if nobody says otherwise.
-pub(crate) fn usual_file(home: Option<&Path>) -> PathBuf {
+fn usual_file(home: Option<&Path>) -> PathBuf {
     home.map_or_else(|| PathBuf::from(FILE), |home| home.join(FILE_BELOW_HOME))
 }
 
@@ -266,14 +268,20 @@ pub(crate) fn read(file: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
-/// What a text means, with the files of addresses that it names.
-pub(crate) fn understand(text: &str) -> Aliases {
+/// What a text means to the service, with the files of addresses that it names.
+pub(crate) fn understand(text: &str, service: Option<&ServiceUser>) -> Aliases {
     let mut aliases = Aliases::parse(text);
     let paths: Vec<(PathBuf, usize)> =
         aliases.include_paths().map(|(path, line)| (path.to_owned(), line)).collect();
-    for (path, line) in paths {
-        let text = read(&path).map_err(|error| error.to_string());
-        aliases.include(&path, line, service_user::cannot_read(&path).map_or(text, Err));
+    for (number, (path, line)) in paths.into_iter().enumerate() {
+        let text = match service.and_then(|service| service.cannot_read(&path)) {
+            _ if number >= INCLUDES_MAX => {
+                Err(format!("more than {INCLUDES_MAX} files of addresses"))
+            }
+            Some(why) => Err(why),
+            None => read(&path).map_err(|error| error.to_string()),
+        };
+        aliases.include(&path, line, text);
     }
     aliases
 }
@@ -370,15 +378,16 @@ fn failed(file: &Path, error: &io::Error) -> Problem {
 }
 
 /// `newaliases`: says what is wrong in the file. There is nothing to be built.
-pub(crate) fn report(file: &Path, err: &mut impl Write) -> io::Result<()> {
-    let text = match read(file) {
+pub(crate) fn report(home: Option<&Path>, err: &mut impl Write) -> io::Result<()> {
+    let (file, service) = (usual_file(home), ServiceUser::of(home));
+    let text = match read(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         read => read?,
     };
-    if let Some(why) = service_user::cannot_read(file) {
+    if let Some(why) = service.as_ref().and_then(|service| service.cannot_read(&file)) {
         writeln!(err, "newaliases: {}: {}", file.display(), escape(&why))?;
     }
-    for fault in understand(&text).faults() {
+    for fault in understand(&text, service.as_ref()).faults() {
         writeln!(err, "newaliases: {}:{}", file.display(), escape(&fault.to_string()))?;
     }
     Ok(())

@@ -151,7 +151,7 @@ fn read_each<S: Spec>(value: &[u8]) -> (Found<S>, Vec<ListError>) {
             b':' if item.angle.is_none() && !item.spec.contains(&b'@') => {
                 // The name of a group; its members follow.
                 reader.take();
-                item = Item::default();
+                item = Item { is_spoiled: item.is_spoiled, ..Item::default() };
                 Ok(())
             }
             b'<' => {
@@ -458,6 +458,7 @@ mod tests {
             ("good@b.example, \"open, a@b.example", "good@b.example", 1),
             ("a@b.example", "a@b.example", 0),
             ("two words", "", 1),
+            ("x <a@@b.example> y: b@b.example, c@b.example", "c@b.example", 1),
         ] {
             let (found, faults) = every_named(value.as_bytes());
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();

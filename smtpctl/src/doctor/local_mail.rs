@@ -10,7 +10,7 @@ use mailroot_common::control::{Check, Decision, Level, Problem, Question, path};
 
 use crate::alias;
 use crate::client::WAIT;
-use crate::service_user;
+use crate::service_user::ServiceUser;
 use crate::tool::Tool;
 
 pub(super) const TOPIC: &str = "local-mail";
@@ -31,7 +31,8 @@ const ROOT: &str = "root";
 pub(super) async fn local_mail(tool: &mut Tool, is_up: bool) -> Result<Vec<Check>, Problem> {
     let root = Path::new("/");
     let mut checks = vec![sendmail(root), mailname(root)];
-    let (found, aliases) = aliases(root);
+    let service = ServiceUser::of(tool.global.home.as_deref());
+    let (found, aliases) = aliases(root, service.as_ref());
     checks.extend(found);
     // Without a file that was read nothing is known of root's mail, and that was said.
     if let Some(aliases) = aliases {
@@ -114,7 +115,7 @@ fn mailname(root: &Path) -> Check {
 }
 
 /// What is said of the aliases, and those there are.
-fn aliases(root: &Path) -> (Vec<Check>, Option<Aliases>) {
+fn aliases(root: &Path, service: Option<&ServiceUser>) -> (Vec<Check>, Option<Aliases>) {
     let text = match alias::read(&below(root, ALIASES)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -128,8 +129,8 @@ fn aliases(root: &Path) -> (Vec<Check>, Option<Aliases>) {
             return (vec![check(Level::Warn, "aliases", text)], None);
         }
     };
-    let aliases = alias::understand(&text);
-    let unread = service_user::cannot_read(&below(root, ALIASES));
+    let aliases = alias::understand(&text, service);
+    let unread = service.and_then(|service| service.cannot_read(&below(root, ALIASES)));
     let unread = unread.map(|why| check(Level::Fail, "aliases", format!("{ALIASES}: {why}")));
     let faults = aliases.faults();
     let faults = faults.iter().map(|fault| {
@@ -239,7 +240,7 @@ mod tests {
     #[test]
     fn mail_to_root_has_an_end_or_that_is_told() {
         let of = |text: &str| {
-            let (checks, found) = aliases(machine(&[("etc/aliases", text)]).path());
+            let (checks, found) = aliases(machine(&[("etc/aliases", text)]).path(), None);
             (checks, end_of_root(&found.unwrap()))
         };
         let (checks, end) = of("# x\npostmaster: root\nRoot: ops,\n  eve\nops: ops@a.example, b\n");
@@ -250,7 +251,7 @@ mod tests {
         assert!(checks.iter().any(|check| check.text.contains("aliases:3")), "{checks:?}");
         assert!(checks.iter().all(|check| check.level == Level::Warn), "{checks:?}");
         assert_eq!(of("root: \"|/bin/cat\"\n").1, None);
-        assert_eq!(aliases(machine(&[]).path()).0[0].name, NO_ALIASES);
+        assert_eq!(aliases(machine(&[]).path(), None).0[0].name, NO_ALIASES);
         let level = |end, way| root_mail(end, way).level;
         assert_eq!(level(Some("ops@a.example"), Some("MX of a.example")), Level::Ok);
         assert_eq!(level(Some("ops@a.example"), Some("Drop")), Level::Warn);

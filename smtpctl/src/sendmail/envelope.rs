@@ -9,13 +9,20 @@ use mailroot_common::message::address_list::{every_named, locate_named};
 
 use super::{DATA_ERROR, Failure};
 
+/// The most faults that are told.
+const TOLD_MAX: usize = 20;
+/// How much of an argument is told, in characters.
+const SHOWN_MAX: usize = 100;
+
 /// Recipients, and what is wrong with those that are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Recipients {
-    /// Each once.
+    /// Addresses.
     pub(super) named: Vec<String>,
     /// Words for people.
-    pub(super) refused: Vec<String>,
+    refused: Vec<String>,
+    /// How many more are none.
+    untold: usize,
 }
 
 impl Recipients {
@@ -23,32 +30,74 @@ impl Recipients {
     pub(super) fn of(arguments: &[String]) -> Self {
         let mut all = Self::default();
         for argument in arguments {
+            let shown: String = argument.chars().take(SHOWN_MAX).collect();
+            if names_a_group(argument) && !argument.trim_end().ends_with(';') {
+                all.refuse(format!("{shown:?}: that is no address"));
+                continue;
+            }
             let (named, faults) = every_named(argument.as_bytes());
-            let refused = faults.iter().map(|fault| format!("{argument:?}: {fault}")).collect();
-            all.extend(Self { named: named.iter().map(ToString::to_string).collect(), refused });
+            all.named.extend(named.iter().map(ToString::to_string));
+            faults.iter().for_each(|fault| all.refuse(format!("{shown:?}: {fault}")));
         }
         all
     }
 
-    /// Takes others in; who is there already stays where he is.
-    pub(super) fn extend(&mut self, others: Self) {
-        self.named.extend(others.named);
-        self.refused.extend(others.refused);
-        let mut seen = HashSet::new();
-        self.named.retain(|to| seen.insert(to.clone()));
-    }
-
-    /// That there is somebody.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        match (self.named.is_empty(), self.refused.is_empty()) {
-            (false, _) => Ok(()),
-            (true, false) => Err(Failure { code: DATA_ERROR, words: self.refused.join("; ") }),
-            (true, true) => Err(Failure {
-                code: DATA_ERROR,
-                words: "the message names no recipients".to_owned(),
-            }),
+    /// Notes one that is none.
+    pub(super) fn refuse(&mut self, words: String) {
+        if self.refused.len() < TOLD_MAX {
+            self.refused.push(words);
+        } else {
+            self.untold += 1;
         }
     }
+
+    /// Takes those in whom the message names.
+    pub(super) fn extend(&mut self, others: Self) {
+        self.named.extend(others.named);
+        others.refused.into_iter().for_each(|words| self.refuse(words));
+        self.untold += others.untold;
+    }
+
+    /// What is wrong; empty if nothing is.
+    pub(super) fn words(&self) -> String {
+        let more = match self.untold {
+            0 => String::new(),
+            count => format!("; {count} more are none"),
+        };
+        self.refused.join("; ") + &more
+    }
+
+    /// That there is somebody; everybody is named once then.
+    pub(super) fn check(&mut self) -> Result<(), Failure> {
+        let mut seen = HashSet::new();
+        self.named.retain(|to| seen.insert(to.clone()));
+        let words = match (self.named.is_empty(), self.refused.is_empty()) {
+            (false, _) => return Ok(()),
+            (true, false) => self.words(),
+            (true, true) => "the message names no recipients".to_owned(),
+        };
+        Err(Failure { code: DATA_ERROR, words })
+    }
+}
+
+/// Whether a colon stands where it names a group.
+fn names_a_group(text: &str) -> bool {
+    let (mut close, mut escaped) = (None, false);
+    text.chars().any(|c| {
+        let within = close;
+        match c {
+            _ if std::mem::take(&mut escaped) => {}
+            '\\' => escaped = true,
+            _ if within == Some(c) => close = None,
+            _ if within.is_some() => {}
+            '"' => close = Some('"'),
+            '[' => close = Some(']'),
+            '(' => close = Some(')'),
+            '<' => close = Some('>'),
+            _ => {}
+        }
+        c == ':' && within.is_none()
+    })
 }
 
 /// The sender that was given, as MAIL has it: one address, or `<>` for nobody.
@@ -85,9 +134,9 @@ mod tests {
             (vec!["\"Doe, J\" <a@p.test>"], "a@p.test"),
             (vec!["ops: a@p.test, b@p.test;"], "a@p.test b@p.test"),
         ] {
-            let all = of(&arguments);
-            assert_eq!((all.named.join(" ").as_str(), all.refused.len()), (expected, 0));
+            let mut all = of(&arguments);
             all.check().unwrap();
+            assert_eq!((all.named.join(" "), all.words()), (expected.to_owned(), String::new()));
         }
     }
 
@@ -97,10 +146,13 @@ mod tests {
             ["a@x.test>\r\nDATA", "a b>", "<a@x.test", "a@x.test\0", "a@@x.test", "a\r\nDATA"]
         {
             let all = of(&["good@x.test", bad]);
-            let words = all.refused.join("");
+            let words = all.words();
             assert!(all.named == ["good@x.test"] && words.contains(&format!("{bad:?}")), "{all:?}");
             assert_eq!(of(&[bad]).check().unwrap_err().code, DATA_ERROR);
         }
+        let many = of(&[&["a@@x.test"; 30].join(",")]);
+        assert!(many.words().contains("10 more are none") && many.words().len() < 5000);
+        assert_eq!(of(&["u@[IPv6:::1]", "\"a:b\"@x.test"]).named.len(), 2);
         assert!(of(&["", " "]).check().unwrap_err().words.contains("no recipients"));
     }
 

@@ -93,10 +93,10 @@ impl Message {
         for field in fields(&self.0).filter(|field| is_one_of(field, &names)) {
             let (named, faults) = every_named(self.0.get(field.value.clone()).unwrap_or_default());
             all.named.extend(named.iter().map(ToString::to_string));
-            all.refused.extend(faults.iter().map(|error| {
+            for error in faults {
                 let (line, name) = (field.line + error.lines_down, readable(field.name));
-                format!("line {line}: {name}: {error}")
-            }));
+                all.refuse(format!("line {line}: {name}: {error}"));
+            }
         }
         all
     }
@@ -106,14 +106,20 @@ impl Message {
     }
 
     /// Takes the fields out that name blind copies, and the one that belongs to who delivers (RFC 5321 section 4.4).
-    pub(super) fn hide_copies(&mut self) {
+    fn hide_copies(&mut self) {
         let hidden = ["Bcc", "Resent-Bcc", "Return-Path"];
         self.0 = mailroot_common::message::header::without(&self.0, &hidden).into_owned();
     }
 
+    /// Makes it fit to be sent.
+    pub(super) fn prepare(&mut self) {
+        self.hide_copies();
+        self.break_lines();
+    }
+
     /// Breaks lines of the body that no mail server takes, so that a job whose output has one is heard of all the
     /// same. A line goes on behind a blank, as far as that splits no character.
-    pub(super) fn break_lines(&mut self) {
+    fn break_lines(&mut self) {
         let mut header = fields(&self.0);
         header.by_ref().for_each(drop);
         let (begin, is_end) = (header.position(), |octet: u8| octet == b'\n');
@@ -123,20 +129,22 @@ impl Message {
             return;
         }
         let mut out = self.0.get(..begin).unwrap_or_default().to_vec();
-        for mut line in body.split_inclusive(|&octet| is_end(octet)) {
-            let is_broken = is_long(line);
-            while is_broken && line.len() > PIECE_OCTETS {
-                let splits = |at: &usize| line.get(*at).is_some_and(|octet| octet & 0xC0 == 0x80);
+        for line in body.split_inclusive(|&octet| is_end(octet)) {
+            let mut text = line.strip_suffix(b"\r\n").unwrap_or(line);
+            let end = line.get(text.len()..).unwrap_or_default();
+            while is_long(line) && text.len() > PIECE_OCTETS {
+                let splits = |at: &usize| text.get(*at).is_some_and(|octet| octet & 0xC0 == 0x80);
                 let mut at = PIECE_OCTETS;
                 while at > PIECE_OCTETS - 4 && splits(&at) {
                     at -= 1;
                 }
-                let (piece, rest) = line.split_at(at);
+                let (piece, rest) = text.split_at(at);
                 out.extend_from_slice(piece);
                 out.extend_from_slice(b"\r\n ");
-                line = rest;
+                text = rest;
             }
-            out.extend_from_slice(line);
+            out.extend_from_slice(text);
+            out.extend_from_slice(end);
         }
         self.0 = out;
     }
@@ -253,7 +261,7 @@ mod tests {
         assert_eq!(resent.named, ["r@x.test"]);
         let some = message("Subject: x\nTo: a@x.test,\n two words,\n b@x.test\n\n").recipients();
         assert_eq!(some.named.join(" "), "a@x.test b@x.test");
-        assert!(some.refused[0].starts_with("line 3: To:") && some.refused.len() == 1, "{some:?}");
+        assert!(some.words().starts_with("line 3: To:") && !some.words().contains(';'), "{some:?}");
     }
 
     #[test]
@@ -279,6 +287,12 @@ mod tests {
         assert!(broken.lines().all(|line| line.len() <= 998), "{}", broken.len());
         let body = broken.strip_prefix("Subject: x\r\n\r\n").unwrap();
         assert_eq!(body.replace("\r\n ", ""), format!("{text}\r\nend\r\n"));
+        for octets in 60_100..61_100 {
+            let text = "x".repeat(octets);
+            let broken = whole(&format!("Subject: x\n\n{text}\nend\n"));
+            let body = broken.strip_prefix("Subject: x\r\n\r\n").unwrap();
+            assert_eq!(body.replace("\r\n ", ""), format!("{text}\r\nend\r\n"));
+        }
     }
 
     #[test]

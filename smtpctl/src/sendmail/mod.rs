@@ -1,7 +1,7 @@
 //! `sendmail`, `mailq` and `newaliases`: what other programs expect of a mail system.
 //!
 //! In: the command lines and messages that cron, PHP, mutt and others write. Out: mail handed to the
-//! daemon over the submit socket, one line beginning `sendmail: ` where that did not work, and the exit
+//! daemon over the submit socket, one line beginning with the name, such as `sendmail: `, where that did not work, and the exit
 //! codes of sysexits(3). No privilege is needed: the daemon knows from the kernel who calls.
 
 mod envelope;
@@ -161,7 +161,7 @@ pub(crate) fn hand_in(socket: &Path, parcel: &Parcel) -> Result<String, Problem>
         sender => sender,
     };
     let mut message = Message::read(&parcel.message);
-    message.hide_copies();
+    message.prepare();
     let submission = Submission {
         message,
         sender: Some(sender.to_owned()),
@@ -201,7 +201,7 @@ fn perform(flags: &Flags) -> Result<u8, Failure> {
         Mode::List => list::run(),
         Mode::Aliases => {
             // What is wrong is told and no failure: packages call this while they are installed.
-            alias::report(&alias::usual_file(home.as_deref()), &mut io::stderr())?;
+            alias::report(home.as_deref(), &mut io::stderr())?;
             Ok(0)
         }
         Mode::Verify => verify(flags, &socket),
@@ -227,15 +227,14 @@ fn deliver(flags: &Flags, socket: &Path) -> Result<u8, Failure> {
         recipients.extend(message.recipients());
     }
     recipients.check()?;
-    message.hide_copies();
-    message.break_lines();
+    message.prepare();
     let (login, full_name) = whoami();
     let submission = Submission {
         message,
         sender,
         login,
         name: flags.name.clone().unwrap_or(full_name),
-        recipients: recipients.named,
+        recipients: std::mem::take(&mut recipients.named),
         body: flags.body.clone(),
         notify: flags.notify.clone(),
         returned: flags.returned.clone(),
@@ -244,12 +243,13 @@ fn deliver(flags: &Flags, socket: &Path) -> Result<u8, Failure> {
     let audience: &mut dyn Audience =
         if flags.verbose { &mut outcome::Person } else { &mut Nobody };
     let Taken { refused, reply } = submit::submit(socket, &submission, audience)?;
-    let refused = [recipients.refused, refused].concat();
+    refused.into_iter().for_each(|words| recipients.refuse(words));
+    let refused = recipients.words();
     if refused.is_empty() {
         return Ok(0);
     }
     let others = if reply.is_some() { "; the others get it" } else { "" };
-    Err(Failure { code: DATA_ERROR, words: format!("{}{others}", refused.join("; ")) })
+    Err(Failure { code: DATA_ERROR, words: format!("{refused}{others}") })
 }
 
 /// The user's login name, as the local part of an address, and his name in people's words.
@@ -270,16 +270,18 @@ fn whoami() -> (String, String) {
 
 fn verify(flags: &Flags, socket: &Path) -> Result<u8, Failure> {
     let nobody = Err(Usage("-bv needs an address".to_owned()).into());
-    let Recipients { named: recipients, refused } = Recipients::of(&flags.recipients);
+    let mut all = Recipients::of(&flags.recipients);
+    let refused = all.words();
+    let is_somebody = all.check().is_ok();
     let mut worst = 0;
-    for words in &refused {
-        writeln!(io::stdout(), "{}", escape(&format!("{words}... undeliverable")))?;
+    if !refused.is_empty() {
+        writeln!(io::stdout(), "{}", escape(&format!("{refused}... undeliverable")))?;
         worst = NO_USER;
     }
-    if recipients.is_empty() {
+    if !is_somebody {
         return if refused.is_empty() { nobody } else { Ok(worst) };
     }
-    for (to, reply) in recipients.iter().zip(submit::verify(socket, &recipients)?) {
+    for (to, reply) in all.named.iter().zip(submit::verify(socket, &all.named)?) {
         let (word, code) = match reply.code {
             200..=299 => ("deliverable", 0),
             500..=599 => ("undeliverable", NO_USER),

@@ -29,7 +29,11 @@ pub(super) fn run(socket: &Path) -> Result<u8, Failure> {
     from_daemon.set_read_timeout(Some(GREETING))?;
     let mut first = [0];
     from_daemon.read_exact(&mut first).map_err(|error| {
-        let words = format!("the service does not come ({error}); see systemctl status mailroot");
+        let why = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the service has closed the connection",
+            _ => "the service does not come",
+        };
+        let words = format!("{why}; see systemctl status mailroot");
         Failure { code: TRY_LATER, words }
     })?;
     from_daemon.set_read_timeout(None)?;
