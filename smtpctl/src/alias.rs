@@ -274,12 +274,13 @@ pub(crate) fn understand(text: &str, service: Option<&ServiceUser>) -> Aliases {
     let paths: Vec<(PathBuf, usize)> =
         aliases.include_paths().map(|(path, line)| (path.to_owned(), line)).collect();
     for (number, (path, line)) in paths.into_iter().enumerate() {
-        let text = match service.and_then(|service| service.cannot_read(&path)) {
-            _ if number >= INCLUDES_MAX => {
-                Err(format!("more than {INCLUDES_MAX} files of addresses"))
-            }
-            Some(why) => Err(why),
-            None => read(&path).map_err(|error| error.to_string()),
+        // Each look at one starts a program.
+        let text = if number >= INCLUDES_MAX {
+            Err(format!("more than {INCLUDES_MAX} files of addresses"))
+        } else if let Some(why) = service.and_then(|service| service.cannot_read(&path)) {
+            Err(why)
+        } else {
+            read(&path).map_err(|error| error.to_string())
         };
         aliases.include(&path, line, text);
     }
